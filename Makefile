@@ -1,0 +1,55 @@
+# The few commands of the workspace. Each target installs .venv by itself when it is missing or older than the lock.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && command -v $$p && break; done)
+BIN := .venv/bin
+
+# numba's cache does not notice an edit in a callee of another cell, so its folder is named by a hash of the sources.
+SOURCES := $(shell find quantlab -name '*.py' | LC_ALL=C sort | xargs cat 2>/dev/null | cksum | cut -d' ' -f1)
+export NUMBA_CACHE_DIR := $(CURDIR)/.cache/code-$(SOURCES)/numba
+export XDG_CACHE_HOME := $(CURDIR)/.cache/code-$(SOURCES)/xdg
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+export MLFLOW_DISABLE_TELEMETRY := true
+export JUPYTER_PLATFORM_DIRS := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: help install report test test-slow calibrate lab docs refresh bench lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+install: .venv/.installed  ## create .venv with the locked packages (every other target does this by itself)
+
+.venv/.installed: requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" bash scripts/install.sh
+
+report: install  ## run the tearsheet on the committed sample and print where the page is
+	@$(BIN)/quantlab report tearsheet
+
+test: install  ## prove the workspace: clean, export, lint, contracts, notebooks, tests, templates
+	@bash scripts/test.sh
+
+test-slow: install  ## the tests that take minutes or need ../shared
+	@$(BIN)/pytest -q -m slow tests
+
+lab: install  ## open JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=.
+
+docs: install  ## render the notebooks to _docs/index.html
+	@$(BIN)/python scripts/docs.py
+
+refresh: install  ## run every notebook again and store its outputs; render README.md
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/refresh.py
+
+bench: install  ## run the benchmarks; ONLY=name runs one
+	@$(BIN)/python bench/run.py $(ONLY)
+
+lock: install  ## resolve the dependencies anew into requirements.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra backtrader --extra mlflow --extra qlib --extra dev \
+		--no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
+
+clean:  ## remove what can be made again: .venv, caches, docs (never data/lake or reports/runs)
+	@rm -rf .venv .cache _docs _proc build *.egg-info .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,42 @@
+"""Run every notebook again, in order of its number, and store its outputs; then render README.md.
+
+Usage: python scripts/refresh.py [nbs/room/123_name.ipynb ...]
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbdev.clean import nbdev_clean
+from nbdev.export import nb_export
+from rich.progress import track
+
+import readme
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def notebooks() -> list[Path]:
+    "Return the source notebooks, lowest floor first, those without a number last."
+    return sorted((ROOT / "nbs").rglob("*.ipynb"), key=lambda file: (not file.name[0].isdigit(), file.name))
+
+
+def run(file: Path) -> None:
+    "Export one notebook's module, run its cells and store their outputs."
+    nb_export(file, ROOT / "quantlab")
+    notebook = nbformat.read(file, as_version=4)
+    export_cell = [c for c in notebook.cells if "nbdev_export(" in c.source]
+    rest = [c for c in notebook.cells if c not in export_cell]
+    NotebookClient(notebook | {"cells": rest}, timeout=600, resources={"metadata": {"path": str(file.parent)}}).execute()
+    nbformat.write(notebook, file)
+    nbdev_clean(fname=str(file))
+
+
+if __name__ == "__main__":
+    chosen = [Path(name).resolve() for name in sys.argv[1:]] or notebooks()
+    for file in track(chosen, description="running notebooks"):
+        run(file)
+    subprocess.run([Path(sys.executable).with_name("nbdev_export")], check=True, cwd=ROOT)
+    readme.write()

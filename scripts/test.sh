@@ -1,0 +1,34 @@
+# Prove the workspace, in the order in which a failure is cheapest to read. Called by `make test`.
+set -eu -o pipefail
+bin=$PWD/.venv/bin
+export OMP_NUM_THREADS=1
+say() { printf '\n== %s\n' "$1"; }
+fingerprint() { find nbs quantlab reports -path reports/runs -prune -o \( -name '*.ipynb' -o -name '*.py' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; }
+
+# Trials and runs of the tests are recorded in a ledger and a store of their own.
+own=$(mktemp -d)
+trap 'rm -rf "$own"' EXIT
+export QUANTLAB_RESEARCH_LEDGER=$own/ledger.sqlite QUANTLAB_RESEARCH_TRACKING=$own/mlflow.sqlite QUANTLAB_RESEARCH_RUNS=$own/runs
+
+say "notebooks are clean and exported"
+before=$(fingerprint)
+"$bin/nbdev_clean"
+for template in reports/*.ipynb; do "$bin/nbdev_clean" --fname "$template"; done
+"$bin/nbdev_export"
+diff <(echo "$before") <(fingerprint) || { echo "nbdev_clean or nbdev_export changed these files: look at them and commit"; exit 1; }
+
+say "lint"
+"$bin/ruff" check quantlab scripts tests bench
+say "import contracts"
+"$bin/lint-imports" --no-cache
+
+say "notebooks"
+count=$(find nbs -name '[0-9]*.ipynb' -not -path '*/.*' | wc -l)
+[ "$count" -ge 30 ] || { echo "only $count numbered notebooks found under nbs/"; exit 1; }
+echo "$count numbered notebooks"
+"$bin/nbdev_test" --n_workers 2
+
+say "tests"
+"$bin/pytest" -q -m "not slow" tests
+say "templates"
+"$bin/pytest" -q --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --ignore=reports/runs -p no:cacheprovider $(grep -L '"slow"' reports/*.ipynb)

@@ -1,0 +1,178 @@
+"""The house rules that import-linter cannot say: numbers, notebook form, single importers, side effects, determinism."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*/[0-9][0-9][0-9]_*.ipynb"))
+MODULES = {f"quantlab.{file.parent.name}.{file.stem[4:]}": file for file in NOTEBOOKS}
+FLOORS = {
+    "core": (0, 99), "data": (100, 129), "vendors": (130, 149), "altdata": (150, 199), "features": (200, 239), "micro": (240, 269),
+    "pricing": (270, 299), "labels": (300, 349), "validation": (350, 399), "models": (400, 449), "regime": (450, 499),
+    "signals": (500, 549), "portfolio": (550, 599), "risk": (600, 699), "backtest": (700, 749), "execution": (750, 799),
+    "report": (800, 899), "ops": (900, 999),
+}  # fmt: skip
+ENDS = {"data", "vendors", "altdata", "execution", "report", "ops"}  # rooms that may touch disk, network and clock
+DOORS = {"quantlab.core.config", "quantlab.core.ledger", "quantlab.core.compute", "quantlab.core.cache"}
+ONE_IMPORTER = ("alphalens", "backtrader", "qlib", "mlflow", "torch", "dask", "hmmlearn", "lightgbm", "papermill", "nbconvert", "typer")
+
+
+def exported(file: Path) -> str:
+    return (ROOT / "quantlab" / file.parent.name / f"{file.stem[4:]}.py").read_text(encoding="utf-8")
+
+
+def imports(file: Path) -> set[str]:
+    "Every module that the exported code imports, at the top or inside a function."
+    found = set()
+    for node in ast.walk(ast.parse(exported(file))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def cells(file: Path) -> list[dict]:
+    return json.loads(file.read_text(encoding="utf-8"))["cells"]
+
+
+def test_there_is_something_to_check():
+    assert len(NOTEBOOKS) >= 30
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f"{f.parent.name}/{f.stem}")
+class TestNotebook:
+    def test_number_belongs_to_the_room(self, file):
+        low, high = FLOORS[file.parent.name]
+        assert low <= int(file.name[:3]) <= high
+
+    def test_imports_only_smaller_numbers(self, file):
+        mine = int(file.name[:3])
+        for name in imports(file) & set(MODULES):
+            assert int(MODULES[name].name[:3]) < mine, f"{file.name} imports {MODULES[name].name}"
+
+    def test_exports_where_its_name_says(self, file):
+        sources = ["".join(c["source"]) for c in cells(file)]
+        assert f"#| default_exp {file.parent.name}.{file.stem[4:]}" in "\n".join(sources)
+        assert sources[0].startswith("# ") and "\n> " in sources[0], "title cell: '# Noun', then '> question'"
+        assert "Why" in sources[1]
+        assert sources[-1].startswith("#| hide") and "nbdev_export" in sources[-1]
+
+    def test_shows_data_a_picture_and_a_test(self, file):
+        code = [c for c in cells(file) if c["cell_type"] == "code"]
+        source = "\n".join("".join(c["source"]) for c in code if "#| export" not in "".join(c["source"]))
+        assert re.search(r"^\s*assert |raises|check_\w+\(", source, re.M), "no test beside the code"
+        if file.parent.name not in ("ops",) and file.stem not in ("800_tracking", "815_template", "820_run"):
+            assert any("image/png" in o.get("data", {}) for c in code for o in c["outputs"]), "no plot"
+
+    def test_outputs_show_no_error_and_no_machine(self, file):
+        for cell in cells(file):
+            for output in cell.get("outputs", []):
+                assert output["output_type"] != "error"
+                assert not (output["output_type"] == "stream" and output["name"] == "stderr"), "".join(output["text"])[:300]
+                text = json.dumps({k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}) + str(output.get("text", ""))
+                assert not re.search(r"/(work|root|home|Users|tmp)/\w", text), text[:300]
+
+    def test_only_the_ends_touch_disk_and_clock(self, file):
+        name = f"quantlab.{file.parent.name}.{file.stem[4:]}"
+        if file.parent.name in ENDS or name in DOORS:
+            return
+        outside = {"os", "pathlib", "sqlite3", "shutil", "tempfile", "subprocess", "socket", "urllib", "requests", "time", "datetime.datetime.now"}
+        assert not outside & {i.split(".")[0] for i in imports(file)}, f"{name} reaches outside"
+        assert not re.search(r"\b(open|read_parquet|read_csv|to_parquet|to_csv)\(|\.now\(|\.today\(", exported(file))
+
+    def test_is_deterministic(self, file):
+        code = exported(file)
+        assert not re.search(r"default_rng\(\s*\)|np\.random\.(seed|rand|randn|normal|shuffle|choice|permutation)\(|import random\b", code), "an unseeded generator"
+
+    def test_exports_no_stray_output(self, file):
+        if file.parent.name != "ops":
+            assert not re.search(r"^\s*print\(", exported(file), re.M)
+
+
+def test_rooms_are_small():
+    for room in {f.parent.name for f in NOTEBOOKS}:
+        assert len([f for f in NOTEBOOKS if f.parent.name == room]) <= 10, room
+
+
+@pytest.mark.parametrize("library", ONE_IMPORTER)
+def test_heavy_libraries_have_one_importer(library):
+    users = [f.name for f in NOTEBOOKS if library in {i.split(".")[0] for i in imports(f)}]
+    assert len(users) <= 1, users
+
+
+def test_base_imports_without_the_extras():
+    "Every module but the adapters imports while the optional libraries are blocked."
+    blocked = ("nbdev", "fastcore", "execnb", "backtrader", "qlib", "mlflow", "torch")
+    program = f"""
+import sys, importlib
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {blocked!r}: raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Block())
+for name in {sorted(MODULES)!r}: importlib.import_module(name)
+print('imported', {len(MODULES)})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def requirement_name(line: str) -> str:
+    return re.split(r"[\s\[=<>!~;]", line.strip())[0].lower().replace("_", "-")
+
+
+def test_base_install_is_permissive():
+    "No package that the base install pulls in is under a copyleft licence."
+    seen, queue = set(), [requirement_name(r) for r in metadata.requires("quantlab") if "extra ==" not in r]
+    while queue:
+        name = queue.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            package = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # a dependency of another platform
+        info = package.metadata
+        licence = " ".join([info.get("License-Expression") or "", (info.get("License") or "")[:80], *[c for c in info.get_all("Classifier") or [] if "License" in c]])
+        assert not re.search(r"(?<!L)(?<!Lesser )\bA?GPL", licence), f"{name}: {licence}"
+        queue += [requirement_name(r) for r in package.requires or [] if "extra ==" not in r]
+    assert {"numpy", "pandas", "lightgbm"} <= seen
+
+
+def test_lock_covers_what_the_project_names():
+    lock = {requirement_name(line): line for line in (ROOT / "requirements.lock").read_text().splitlines()}
+    assert "://" not in "".join(lock.values()), "no index addresses in the lock"
+    for requirement in metadata.requires("quantlab"):
+        if 'extra == "deep"' not in requirement:
+            assert requirement_name(requirement) in lock, requirement
+
+
+def test_versions_are_in_step():
+    settings = (ROOT / "settings.ini").read_text()
+    version = re.search(r"^version = (.+)$", settings, re.M)[1]
+    assert f'__version__ = "{version}"' in (ROOT / "quantlab" / "__init__.py").read_text()
+    assert "-r requirements.lock" in (ROOT / "environment.yml").read_text()
+    assert metadata.version("quantlab") == version
+
+
+def test_readme_is_rendered_from_the_index():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import readme
+
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme.render(), "run `make refresh` or `python scripts/readme.py`"
+
+
+def test_nothing_committed_names_a_machine():
+    files = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT).stdout.split()
+    for name in files:
+        if name.endswith((".py", ".md", ".ini", ".toml", ".yml", ".sh", ".lock")) and "test_floors" not in name:
+            text = (ROOT / name).read_text(encoding="utf-8")
+            assert not re.search(r"/(work|root)/", text), name
