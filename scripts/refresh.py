@@ -3,6 +3,8 @@
 Usage: python scripts/refresh.py [nbs/room/123_name.ipynb ...]
 """
 
+import base64
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbdev.clean import nbdev_clean
 from nbdev.export import nb_export
+from PIL import Image
 from rich.progress import track
 
 import readme
@@ -23,6 +26,18 @@ def notebooks() -> list[Path]:
     return sorted((ROOT / "nbs").rglob("*.ipynb"), key=lambda file: (not file.name[0].isdigit(), file.name))
 
 
+def shrink_pictures(notebook: nbformat.NotebookNode) -> None:
+    "Store each picture with a palette of 256 colours: a third of the size, the same to the eye."
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            picture = output.get("data", {}).get("image/png")
+            if picture:
+                buffer = io.BytesIO()
+                image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+                image.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+                output.data["image/png"] = base64.b64encode(buffer.getvalue()).decode() + "\n"
+
+
 def run(file: Path) -> None:
     "Export one notebook's module, run its cells and store their outputs."
     nb_export(file, ROOT / "quantlab")
@@ -30,6 +45,7 @@ def run(file: Path) -> None:
     export_cell = [c for c in notebook.cells if "nbdev_export(" in c.source]
     rest = [c for c in notebook.cells if c not in export_cell]
     NotebookClient(notebook | {"cells": rest}, timeout=600, resources={"metadata": {"path": str(file.parent)}}).execute()
+    shrink_pictures(notebook)
     nbformat.write(notebook, file)
     nbdev_clean(fname=str(file))
 

@@ -190,7 +190,7 @@ def read_bars(
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
 
-# %% ../../nbs/data/100_bars.ipynb #ca3b1553
+# %% ../../nbs/data/100_bars.ipynb #4004b883
 def data_hash(
     frame: pd.DataFrame | pd.Series,  # any frame of numbers, texts and timestamps
 ) -> str:  # 16 hex digits
@@ -200,10 +200,10 @@ def data_hash(
     parts += [(f"column {c}", frame[c]) for c in sorted(frame.columns, key=str)]
     digest = hashlib.sha256()
     for name, values in parts:
-        kind = values.dtype
-        if isinstance(kind, pd.DatetimeTZDtype) or np.issubdtype(getattr(kind, "type", object), np.datetime64):
-            data = pd.DatetimeIndex(values).as_unit("us").asi8.tobytes() + (b"naive" if getattr(kind, "tz", None) is None else b"zoned")
-        elif pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
+        if pd.api.types.is_datetime64_any_dtype(values.dtype):
+            dates = pd.DatetimeIndex(values).as_unit("us")
+            data = dates.asi8.tobytes() + (b"local" if dates.tz is None else b"UTC")
+        elif pd.api.types.is_numeric_dtype(values.dtype):
             numbers = np.asarray(values, dtype="float64") + 0.0
             data = np.where(np.isnan(numbers), np.nan, numbers).tobytes()
         else:

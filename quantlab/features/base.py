@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESENT', 'window', 'wide_input', 'Feature', 'run_formula', 'feature', 'compute', 'check_feature']
 
-# %% ../../nbs/features/200_base.ipynb #7111de11
+# %% ../../nbs/features/200_base.ipynb #d38ae38a
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,16 @@ import numpy as np
 import pandas as pd
 
 from ..core.audit import Verdict, require_causal
-from ..core.panel import ConfigError, Grid, LeakError, PanelError, check_panel, grid, to_long, to_wide
+from quantlab.core.panel import (
+    ConfigError,
+    Grid,
+    LeakError,
+    PanelError,
+    check_panel,
+    grid,
+    to_long,
+    to_wide,
+)
 
 # %% ../../nbs/features/200_base.ipynb #39c14453
 PRESENT = 0.8  # share of a window that must be there
@@ -37,18 +46,18 @@ def wide_input(
     wide = to_wide(column, at)
     return wide.where((wide > 0) & np.isfinite(wide))
 
-# %% ../../nbs/features/200_base.ipynb #7bfa4fe6
+# %% ../../nbs/features/200_base.ipynb #ce2210f6
 @dataclass(frozen=True)
 class Feature:
     "Describe one number per date and symbol, known at the close of its date."
 
     name: str  # states the arguments: mom_252_21
-    function: Callable[[pd.DataFrame], pd.Series]  # (date, symbol) total-return bars -> values on the same index
+    function: Callable[[pd.DataFrame], pd.Series]  # total-return bars -> values on their index
     lookback: int  # sessions before the date that it reads
     inputs: tuple[str, ...]  # columns of the bars that it reads
     citation: str  # author (year), where
 
-# %% ../../nbs/features/200_base.ipynb #f5584992
+# %% ../../nbs/features/200_base.ipynb #49bc6fd7
 def run_formula(
     bars: pd.DataFrame,  # (date, symbol), total-return prices
     name: str,
@@ -58,8 +67,11 @@ def run_formula(
     "Spread the inputs, apply the formula, read the rows back; raise PanelError for a missing input."
     missing = [c for c in inputs if c not in bars.columns]
     if missing:
-        hint = "; set it before adjusting: raw.assign(amount=raw['close'] * raw['volume'])" if "amount" in missing else ""
-        raise PanelError(f"feature {name} needs columns {missing}, the bars have {list(bars.columns)}{hint}")
+        money = "; set it before adjusting: raw.assign(amount=raw['close'] * raw['volume'])"
+        raise PanelError(
+            f"feature {name} needs columns {missing}, the bars have {list(bars.columns)}"
+            + (money if "amount" in missing else "")
+        )
     at = grid(bars.index)
     wide = formula(*(wide_input(bars[column], at) for column in inputs))
     return to_long(wide.where(np.isfinite(wide)), bars.index, at, name)
@@ -74,11 +86,14 @@ def feature(
 ) -> Feature:
     "Build a feature from a formula on wide frames."
     if lookback < 0:
-        raise ConfigError(f"feature {name} has lookback {lookback}; count the sessions before its date, 0 or more")
+        raise ConfigError(
+            f"feature {name} has lookback {lookback}; count the sessions before its date, 0 or more"
+        )
     inputs = tuple(inputs)
-    return Feature(name, partial(run_formula, name=name, formula=formula, inputs=inputs), lookback, inputs, citation)
+    function = partial(run_formula, name=name, formula=formula, inputs=inputs)
+    return Feature(name, function, lookback, inputs, citation)
 
-# %% ../../nbs/features/200_base.ipynb #fcfa32a6
+# %% ../../nbs/features/200_base.ipynb #87970571
 def compute(
     bars: pd.DataFrame,  # (date, symbol), total-return prices; nothing is adjusted here
     features: Sequence[Feature],
@@ -89,9 +104,10 @@ def compute(
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise ConfigError(f"features {twice} are listed twice; keep one of each")
-    return pd.DataFrame({f.name: f.function(bars) for f in features}, index=bars.index, dtype="float64")
+    columns = {f.name: f.function(bars) for f in features}
+    return pd.DataFrame(columns, index=bars.index, dtype="float64")
 
-# %% ../../nbs/features/200_base.ipynb #b53419c6
+# %% ../../nbs/features/200_base.ipynb #52805629
 def _rebased(bars: pd.DataFrame) -> pd.DataFrame:
     "Return the bars as later distributions would leave them: prices rescaled symbol by symbol."
     scale = 1 / (2 + grid(bars.index).col % 3)
@@ -104,18 +120,27 @@ def _same(a: pd.Series, b: pd.Series) -> np.ndarray:
     return np.isclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True)
 
 
+def _where(values: pd.Series, mask: np.ndarray) -> str:
+    "Name the first row that a mask marks."
+    date, symbol = values.index[mask][0]
+    return f"({date:%Y-%m-%d}, {symbol})"
+
+
 def _check_values(feature: Feature, bars: pd.DataFrame, values: pd.Series) -> None:
     "Raise PanelError unless the values are a float column of the bars with something in it."
     if not isinstance(values, pd.Series) or not values.index.equals(bars.index):
-        raise PanelError(f"feature {feature.name} must return a Series on the index of its bars")
-    if values.name != feature.name or values.dtype != np.float64:
-        raise PanelError(f"feature {feature.name} returned column {values.name} of {values.dtype}; expected {feature.name} of float64")
-    if np.isinf(values).any():
-        raise PanelError(f"feature {feature.name} is infinite at {values.index[np.isinf(values)][0]}; return NaN there")
-    if values.isna().all():
-        raise PanelError(f"feature {feature.name} is NaN everywhere on these bars; check it on at least {feature.lookback + 2} sessions")
+        problem = "must return a Series on the index of its bars"
+    elif values.name != feature.name or values.dtype != np.float64:
+        problem = f"returned {values.name} of {values.dtype}; return {feature.name} of float64"
+    elif np.isinf(values).any():
+        problem = f"is infinite at {_where(values, np.isinf(values))}; return NaN there"
+    elif values.isna().all():
+        problem = f"is NaN everywhere; check it on at least {feature.lookback + 2} sessions"
+    else:
+        return
+    raise PanelError(f"feature {feature.name} {problem}")
 
-# %% ../../nbs/features/200_base.ipynb #10dbe269
+# %% ../../nbs/features/200_base.ipynb #76b52796
 def check_feature(
     feature: Feature,
     bars: pd.DataFrame,  # (date, symbol), total-return prices; more than lookback + 1 sessions
@@ -128,11 +153,16 @@ def check_feature(
     verdict = require_causal(feature.function, bars, name=feature.name)
     moved = ~_same(values, feature.function(_rebased(bars)))
     if moved.any():
-        raise LeakError(f"feature {feature.name} depends on the level of adjusted prices (first at {values.index[moved][0]}): later dividends change it; use ratios of prices, or amount for money")
+        raise LeakError(
+            f"feature {feature.name} depends on the level of adjusted prices, first at "
+            f"{_where(values, moved)}: later dividends change it; use ratios of prices, or amount"
+        )
     dates = grid(bars.index).dates
-    tail = bars.loc[dates[max(len(dates) - feature.lookback - 1, 0)]:]
-    last = values.index.get_level_values("date") == dates[-1]
-    short = feature.function(tail).loc[dates[-1]:]
-    if not _same(values[last], short).all():
-        raise PanelError(f"feature {feature.name} reads more than its lookback of {feature.lookback} sessions; state the true one")
+    tail = bars.loc[dates[max(len(dates) - feature.lookback - 1, 0)] :]
+    whole, short = values.loc[dates[-1] :], feature.function(tail).loc[dates[-1] :]
+    if not _same(whole, short).all():
+        raise PanelError(
+            f"feature {feature.name} reads more than its lookback of {feature.lookback} sessions "
+            f"at {_where(whole, ~_same(whole, short))}; state the true one"
+        )
     return verdict

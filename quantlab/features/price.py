@@ -5,21 +5,20 @@
 # %% auto #0
 __all__ = ['PRICE', 'momentum', 'reversal', 'high_52w', 'overnight', 'intraday', 'distance', 'best_day']
 
-# %% ../../nbs/features/210_price.ipynb #740293a4
-import numpy as np
-import pandas as pd
-
+# %% ../../nbs/features/210_price.ipynb #f7fc4a54
 from ..core.panel import ConfigError
 from .base import Feature, feature, window
 
-# %% ../../nbs/features/210_price.ipynb #8532bbf1
+# %% ../../nbs/features/210_price.ipynb #195938ae
 def momentum(
     lookback: int = 252,  # sessions back to the first price
     skip: int = 21,  # sessions back to the last price
 ) -> Feature:
     "Measure the return between two past closes (Jegadeesh and Titman 1993)."
     if not 0 <= skip < lookback:
-        raise ConfigError(f"momentum from {lookback} to {skip} sessions ago is no span; skip must be 0 or more and below lookback")
+        raise ConfigError(
+            f"momentum from {lookback} to {skip} sessions ago is no span; skip must be 0 or more and below lookback"
+        )
     return feature(
         f"mom_{lookback}_{skip}",
         lambda close: close.shift(skip) / close.shift(lookback) - 1,

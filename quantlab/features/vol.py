@@ -32,11 +32,12 @@ def volatility(
         "Blitz and van Vliet (2007), Journal of Portfolio Management 34, 102-113",
     )
 
-# %% ../../nbs/features/220_vol.ipynb #051031d3
+# %% ../../nbs/features/220_vol.ipynb #4655a16f
 def downside(
     lookback: int = 60,  # sessions
 ) -> Feature:
     "Measure the root mean square of the daily losses, per session (Sortino and Price 1994)."
+
     def formula(close: pd.DataFrame) -> pd.DataFrame:
         loss = (close / close.shift() - 1).clip(upper=0)
         return _moving(np.sqrt(window(loss**2, lookback).mean().clip(lower=0)))
@@ -49,24 +50,30 @@ def downside(
         "Sortino and Price (1994), Journal of Investing 3, 59-64; Ang, Chen and Xing (2006), Review of Financial Studies 19, 1191-1239",
     )
 
-# %% ../../nbs/features/220_vol.ipynb #d010977d
+# %% ../../nbs/features/220_vol.ipynb #22ddbb8a
 def parkinson(
     lookback: int = 20,  # sessions, the current one included
 ) -> Feature:
     "Estimate the volatility of a session from its high and low, per session (Parkinson 1980)."
+
+    def formula(high: pd.DataFrame, low: pd.DataFrame) -> pd.DataFrame:
+        square = window(np.log(high / low) ** 2, lookback).mean().clip(lower=0)
+        return _moving(np.sqrt(square / (4 * np.log(2))))
+
     return feature(
         f"parkinson_{lookback}",
-        lambda high, low: _moving(np.sqrt(window(np.log(high / low) ** 2, lookback).mean().clip(lower=0) / (4 * np.log(2)))),
+        formula,
         lookback - 1,
         ["high", "low"],
         "Parkinson (1980), Journal of Business 53, 61-65",
     )
 
-# %% ../../nbs/features/220_vol.ipynb #911f448d
+# %% ../../nbs/features/220_vol.ipynb #f88d4af3
 def true_range(
     lookback: int = 14,  # sessions
 ) -> Feature:
     "Average the true range and divide it by the close (Wilder 1978, with a plain mean)."
+
     def formula(high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame) -> pd.DataFrame:
         before = close.shift()
         top, bottom = high.where(high > before, before), low.where(low < before, before)
@@ -81,7 +88,7 @@ def true_range(
         "Wilder (1978), New Concepts in Technical Trading Systems, 21-23",
     )
 
-# %% ../../nbs/features/220_vol.ipynb #68877056
+# %% ../../nbs/features/220_vol.ipynb #af9931c2
 def dollar_volume(
     lookback: int = 21,  # sessions, the current one included
 ) -> Feature:
@@ -101,23 +108,33 @@ def volume_trend(
 ) -> Feature:
     "Compare recent with usual money traded, as a log ratio (Gervais, Kaniel and Mingelgrin 2001)."
     if not 0 < short < long:
-        raise ConfigError(f"volume trend of {short} over {long} sessions; the first must be positive and below the second")
+        raise ConfigError(f"windows {short} and {long} are out of order; use for example 21 and 126")
+
+    def formula(amount: pd.DataFrame) -> pd.DataFrame:
+        recent, usual = (_moving(window(amount, n).mean()) for n in (short, long))
+        return np.log(recent / usual)
+
     return feature(
         f"amount_{short}_{long}",
-        lambda amount: np.log(_moving(window(amount, short).mean()) / _moving(window(amount, long).mean())),
+        formula,
         long - 1,
         ["amount"],
         "Gervais, Kaniel and Mingelgrin (2001), Journal of Finance 56, 877-919",
     )
 
-# %% ../../nbs/features/220_vol.ipynb #1110b264
+# %% ../../nbs/features/220_vol.ipynb #659401fa
 def amihud(
     lookback: int = 21,  # sessions
 ) -> Feature:
     "Average the absolute return per billion of money traded (Amihud 2002)."
+
+    def formula(close: pd.DataFrame, amount: pd.DataFrame) -> pd.DataFrame:
+        impact = (close / close.shift() - 1).abs() / (amount / 1e9)
+        return _moving(window(impact, lookback).mean())
+
     return feature(
         f"amihud_{lookback}",
-        lambda close, amount: _moving(window((close / close.shift() - 1).abs() / (amount / 1e9), lookback).mean()),
+        formula,
         lookback,
         ["close", "amount"],
         "Amihud (2002), Journal of Financial Markets 5, 31-56",

@@ -13,14 +13,26 @@ import pandas as pd
 
 from ..core.panel import ConfigError, PanelError, check_panel, date_starts
 
-# %% ../../nbs/features/230_xsection.ipynb #192c8e1b
+# %% ../../nbs/features/230_xsection.ipynb #0d8d2db3
+def _columns(frame: pd.DataFrame | pd.Series) -> pd.DataFrame:
+    "Check a panel and return it as a frame."
+    check_panel(frame)
+    return frame.to_frame() if isinstance(frame, pd.Series) else frame
+
+
+def _like(frame: pd.DataFrame | pd.Series, values: np.ndarray) -> pd.DataFrame | pd.Series:
+    "Dress an array [rows, columns] as the panel it came from."
+    if isinstance(frame, pd.Series):
+        return pd.Series(values[:, 0], index=frame.index, name=frame.name)
+    return pd.DataFrame(values, index=frame.index, columns=frame.columns)
+
+
 def by_date(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
-    kernel: Callable[[pd.DataFrame], pd.DataFrame],  # one column as dates x places -> same shape; NaN = not there
+    kernel: Callable[[pd.DataFrame], pd.DataFrame],  # one column, dates x places -> same shape
 ) -> pd.DataFrame | pd.Series:  # same index, columns and names; NaN where the value was not there
     "Apply a row-wise operation to every date of every column."
-    check_panel(frame)
-    columns = frame.to_frame() if isinstance(frame, pd.Series) else frame
+    columns = _columns(frame)
     starts = date_starts(frame.index)[1]
     counts = np.diff(starts)
     row = np.repeat(np.arange(len(counts)), counts)
@@ -31,32 +43,32 @@ def by_date(
         wide = np.full((len(counts), counts.max()), np.nan)
         wide[row, place] = np.where(np.isfinite(values), values, np.nan)
         result[:, j] = kernel(pd.DataFrame(wide, copy=False)).to_numpy()[row, place]
-    if isinstance(frame, pd.Series):
-        return pd.Series(result[:, 0], index=frame.index, name=frame.name)
-    return pd.DataFrame(result, index=frame.index, columns=frame.columns)
+    return _like(frame, result)
 
-# %% ../../nbs/features/230_xsection.ipynb #8eaeacc8
+# %% ../../nbs/features/230_xsection.ipynb #71b5bb0b
 def rank(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
 ) -> pd.DataFrame | pd.Series:  # in (-0.5, 0.5), mean 0 on each date
     "Rank within each date, ties averaged; 0 is the median."
+
     def kernel(wide: pd.DataFrame) -> pd.DataFrame:
         return (wide.rank(axis=1) - 0.5).div(wide.count(axis=1), axis=0) - 0.5
 
     return by_date(frame, kernel)
 
-# %% ../../nbs/features/230_xsection.ipynb #91b678dc
+# %% ../../nbs/features/230_xsection.ipynb #c556379a
 def zscore(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
 ) -> pd.DataFrame | pd.Series:  # mean 0 and deviation 1 on each date; NaN on dates without spread
     "Standardise within each date."
+
     def kernel(wide: pd.DataFrame) -> pd.DataFrame:
         spread = wide.std(axis=1).where(wide.max(axis=1) > wide.min(axis=1))
         return wide.sub(wide.mean(axis=1), axis=0).div(spread, axis=0)
 
     return by_date(frame, kernel)
 
-# %% ../../nbs/features/230_xsection.ipynb #8fcd00fb
+# %% ../../nbs/features/230_xsection.ipynb #196fffed
 def _quantile(
     wide: pd.DataFrame,  # dates x places
     share: float,  # in [0, 1]
@@ -77,19 +89,25 @@ def winsorise(
     "Pull outliers in to two quantiles of their date; raise ConfigError for limits out of order."
     low, high = limits
     if not 0 <= low < high <= 1:
-        raise ConfigError(f"limits {limits} are not two shares in order; use for example (0.01, 0.99)")
-    return by_date(frame, lambda wide: wide.clip(_quantile(wide, low), _quantile(wide, high), axis=0))
+        raise ConfigError(f"limits {limits} are not shares in order; use for example (0.01, 0.99)")
 
-# %% ../../nbs/features/230_xsection.ipynb #8b1a9afe
+    def kernel(wide: pd.DataFrame) -> pd.DataFrame:
+        return wide.clip(_quantile(wide, low), _quantile(wide, high), axis=0)
+
+    return by_date(frame, kernel)
+
+# %% ../../nbs/features/230_xsection.ipynb #90ff4902
 def neutralise(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
     groups: pd.Series,  # on the same index: a label known at the close of date, missing = unknown
 ) -> pd.DataFrame | pd.Series:  # mean 0 in every group of every date
-    "Subtract the mean of a row's group on its date; raise PanelError when the groups are on another index."
-    check_panel(frame)
+    "Subtract the mean of a row's group on its date; raise PanelError for groups on another index."
+    columns = _columns(frame)
     if not groups.index.equals(frame.index):
-        raise PanelError(f"groups have {len(groups)} rows, the frame {len(frame)}; align them first with groups.reindex(frame.index)")
-    columns = frame.to_frame() if isinstance(frame, pd.Series) else frame
+        raise PanelError(
+            f"the groups' index ({len(groups)} rows) is not the frame's ({len(frame)} rows); "
+            "align them first with groups.reindex(frame.index)"
+        )
     codes, names = pd.factorize(groups)
     starts = date_starts(frame.index)[1]
     cell = np.repeat(np.arange(len(starts) - 1), np.diff(starts)) * len(names) + codes
@@ -100,6 +118,4 @@ def neutralise(
         here, kept = cell[there], values[there]
         mean = np.bincount(here, kept) / np.maximum(np.bincount(here), 1)
         result[there, j] = kept - mean[here]
-    if isinstance(frame, pd.Series):
-        return pd.Series(result[:, 0], index=frame.index, name=frame.name)
-    return pd.DataFrame(result, index=frame.index, columns=frame.columns)
+    return _like(frame, result)

@@ -11,7 +11,10 @@ import pandas as pd
 
 from ..core.panel import ConfigError, Grid, check_panel, grid, to_long, to_wide
 
-# %% ../../nbs/labels/300_forward.ipynb #79eba72b
+# %% ../../nbs/labels/300_forward.ipynb #62c34de2
+_DTYPES = {"y": "float64", "t1": "datetime64[us]", "entry": "datetime64[us]", "censored": "bool"}
+
+
 def _prices(bars: pd.DataFrame, column: str, at: Grid) -> np.ndarray:
     "Return a price column as dates x symbols; NaN where there is no positive finite number."
     wide = to_wide(bars[column], at).to_numpy()
@@ -29,7 +32,7 @@ def _dates(at: Grid, row: np.ndarray, known: np.ndarray) -> np.ndarray:
     dates = at.dates.to_numpy().astype("datetime64[us]")
     return np.where(known, dates[np.where(known, row, 0)], np.datetime64("NaT", "us"))
 
-# %% ../../nbs/labels/300_forward.ipynb #fa2781c3
+# %% ../../nbs/labels/300_forward.ipynb #09836c8f
 def forward_returns(
     bars: pd.DataFrame,  # (date, symbol), total-return open and close
     horizon: int = 20,  # sessions held
@@ -39,11 +42,12 @@ def forward_returns(
     if horizon < 1:
         raise ConfigError(f"horizon is {horizon}; hold for at least 1 session")
     if entry not in ("open", "close"):
-        raise ConfigError(f"entry is {entry!r}; use 'open' (of the next session) or 'close' (of the same one)")
+        raise ConfigError(
+            f"entry is {entry!r}; use 'open' (of the next session) or 'close' (of the same one)"
+        )
     check_panel(bars, ["open", "close"])
     if bars.empty:
-        none = np.array([], dtype="datetime64[us]")
-        return pd.DataFrame({"y": np.array([]), "t1": none, "entry": none, "censored": np.array([], dtype=bool)}, index=bars.index)
+        return pd.DataFrame(columns=list(_DTYPES), index=bars.index).astype(_DTYPES)
     at = grid(bars.index)
     price, close = _prices(bars, entry, at), _prices(bars, "close", at)
     start = at.row + (entry == "open")
@@ -56,13 +60,15 @@ def forward_returns(
     sold = np.where(censored, close[final, at.col], _pick(price, stop, at.col))
     y = sold / bought - 1
     t1 = _dates(at, np.where(censored, final, stop), np.isfinite(y))
-    return pd.DataFrame({"y": y, "t1": t1, "entry": _dates(at, start, np.isfinite(bought)), "censored": censored}, index=bars.index)
+    columns = (y, t1, _dates(at, start, np.isfinite(bought)), censored)
+    return pd.DataFrame(dict(zip(_DTYPES, columns, strict=True)), index=bars.index)
 
-# %% ../../nbs/labels/300_forward.ipynb #95bcf394
+# %% ../../nbs/labels/300_forward.ipynb #99d32d7d
 def excess(
     y: pd.Series,  # (date, symbol), decimal returns
 ) -> pd.Series:  # median 0 on each date
     "Subtract from each value the median of its date."
     at = grid(y.index)
     wide = to_wide(y, at)
+    wide = wide.where(np.isfinite(wide))
     return to_long(wide.sub(wide.median(axis=1), axis=0), y.index, at, y.name)

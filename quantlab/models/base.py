@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, clone
 
 from ..core.panel import DataError, LeakError, PanelError, QuantlabError, check_panel
 
-# %% ../../nbs/models/400_base.ipynb #5c8413d8
+# %% ../../nbs/models/400_base.ipynb #ea800bac
 def check_features(
     X: pd.DataFrame,  # panel, one float column per feature
 ) -> pd.DataFrame:  # the same values, columns sorted by name
@@ -32,10 +32,12 @@ def check_features(
     if bad.any():
         row, col = np.argwhere(bad)[0]
         date, symbol = ordered.index[row]
-        raise DataError(f"feature {ordered.columns[col]} is infinite for {symbol} on {date:%Y-%m-%d} ({int(bad.sum())} values in all); mend the feature or set them to NaN")
+        raise DataError(
+            f"feature {ordered.columns[col]} is infinite for {symbol} on {date:%Y-%m-%d} ({int(bad.sum())} values in all); mend the feature or set them to NaN"
+        )
     return ordered
 
-# %% ../../nbs/models/400_base.ipynb #f9555c5f
+# %% ../../nbs/models/400_base.ipynb #142469be
 def check_training(
     X: pd.DataFrame,  # panel of features
     y: pd.Series,  # outcome on the same index, no NaN
@@ -53,15 +55,19 @@ def check_training(
         bad = ~np.isfinite(column.to_numpy(dtype="float64"))
         if bad.any():
             date, symbol = X.index[int(bad.argmax())]
-            raise DataError(f"{name} is NaN or infinite in {int(bad.sum())} of {len(X)} rows, first {symbol} on {date:%Y-%m-%d}; leave those rows out of the training set")
+            raise DataError(
+                f"{name} is NaN or infinite in {int(bad.sum())} of {len(X)} rows, first {symbol} on {date:%Y-%m-%d}; leave those rows out of the training set"
+            )
     if sample_weight is None:
         return ordered, y.to_numpy(dtype="float64"), None
     weight = sample_weight.to_numpy(dtype="float64")
     if (weight < 0).any() or weight.sum() == 0:
-        raise DataError("sample_weight must not be negative and must have a positive sum; mend the weights")
+        raise DataError(
+            "sample_weight must not be negative and must have a positive sum; mend the weights"
+        )
     return ordered, y.to_numpy(dtype="float64"), weight
 
-# %% ../../nbs/models/400_base.ipynb #1da2f053
+# %% ../../nbs/models/400_base.ipynb #01d38ec5
 def check_columns(
     X: pd.DataFrame,  # panel of features to predict from
     columns: list[str],  # the columns a model was fitted on, sorted
@@ -69,7 +75,9 @@ def check_columns(
     "Return features as fitted; raise PanelError when a column is missing or unknown."
     missing, unknown = sorted(set(columns) - set(X.columns)), sorted(set(X.columns) - set(columns))
     if missing or unknown:
-        raise PanelError(f"features do not match the fitted model: missing {missing}, unknown {unknown}; predict from the columns it was fitted on")
+        raise PanelError(
+            f"features do not match the fitted model: missing {missing}, unknown {unknown}; predict from the columns it was fitted on"
+        )
     return check_features(X)[columns]
 
 
@@ -80,46 +88,65 @@ def as_scores(
     "Wrap raw scores as a predictions frame."
     return pd.DataFrame({"score": np.asarray(values, dtype="float64")}, index=index)
 
-# %% ../../nbs/models/400_base.ipynb #266a2016
+# %% ../../nbs/models/400_base.ipynb #ad36f009
 @dataclass(frozen=True, eq=False)
 class WalkForwardRun:
     "Hold what a walk-forward run produced."
 
     predictions: pd.DataFrame  # (date, symbol): score, fold; out of sample
     models: list  # the fitted estimator of each fold
-    folds: pd.DataFrame  # by fold: train_first, train_last, test_first, test_last, trained, excluded, predicted
+    folds: pd.DataFrame  # by fold: first and last dates, rows trained on, excluded, predicted
 
-# %% ../../nbs/models/400_base.ipynb #b4e8f483
+# %% ../../nbs/models/400_base.ipynb #c9fab27a
 def _rows(rows: Iterable[int], n: int, fold: int, what: str) -> np.ndarray:
     "Return sorted integer positions, or say why they cannot be rows of this panel."
     found = np.asarray(list(rows))
     if len(found) == 0:
         raise PanelError(f"fold {fold} has no {what} rows; shorten the {what} window or drop the fold")
-    if found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= n or len(np.unique(found)) < len(found):
-        raise PanelError(f"fold {fold}: {what} rows must be distinct integer positions below {n}; make the splits from this X")
+    if (
+        found.dtype.kind not in "iu"
+        or found.min() < 0
+        or found.max() >= n
+        or len(np.unique(found)) < len(found)
+    ):
+        raise PanelError(
+            f"fold {fold}: {what} rows must be distinct integer positions below {n}; make the splits from this X"
+        )
     return np.sort(found)
 
 
-def _fold(index: pd.MultiIndex, train: Iterable[int], test: Iterable[int], fold: int, seen: dict) -> tuple[np.ndarray, np.ndarray, dict]:
+def _fold(
+    index: pd.MultiIndex,  # of the whole panel
+    train: Iterable[int],  # positions
+    test: Iterable[int],  # positions
+    fold: int,  # number, for messages
+    seen: dict,  # date -> fold that predicted it; this fold's dates are added
+) -> tuple[np.ndarray, np.ndarray, dict]:  # training rows, test rows, first and last dates
     "Return one fold's rows and dates; raise LeakError or PanelError when it is not a step forward."
     train, test = _rows(train, len(index), fold, "training"), _rows(test, len(index), fold, "test")
     dates = index.get_level_values("date")
-    span = {"train_first": dates[train[0]], "train_last": dates[train[-1]], "test_first": dates[test[0]], "test_last": dates[test[-1]]}
+    span = {"train_first": dates[train[0]], "train_last": dates[train[-1]]}
+    span |= {"test_first": dates[test[0]], "test_last": dates[test[-1]]}
     if span["train_last"] >= span["test_first"]:
-        raise LeakError(f"fold {fold} trains on {span['train_last']:%Y-%m-%d}, its test starts {span['test_first']:%Y-%m-%d}; train on earlier dates only")
+        raise LeakError(
+            f"fold {fold} trains on {span['train_last']:%Y-%m-%d}, its test starts {span['test_first']:%Y-%m-%d}; train on earlier dates only"
+        )
     for date in dates[test].unique():
         if date in seen:
-            raise PanelError(f"{date:%Y-%m-%d} is predicted by fold {seen[date]} and again by fold {fold}; let test blocks not overlap")
+            raise PanelError(
+                f"{date:%Y-%m-%d} is predicted by fold {seen[date]} and again by fold {fold}; let test blocks not overlap"
+            )
         seen[date] = fold
     return train, test, span
 
-# %% ../../nbs/models/400_base.ipynb #a32ea5cc
+# %% ../../nbs/models/400_base.ipynb #694f2c9b
 def walk_forward(
     model: BaseEstimator,  # unfitted; cloned for each fold
     X: pd.DataFrame,  # panel of features, known at the close of date
     y: pd.Series,  # outcome on X's index; rows with NaN are not trained on
     splits: Iterable[tuple[Iterable[int], Iterable[int]]],  # (training rows, test rows), positions in X
-    progress: Callable[[list], Iterable] | None = None,  # wraps the list of folds, e.g. tqdm or rich.progress.track
+    progress: Callable[[list], Iterable]
+    | None = None,  # wraps the list of folds, e.g. tqdm or rich.progress.track
     sample_weight: pd.Series | None = None,  # on X's index
 ) -> WalkForwardRun:
     "Fit on the past and predict the next block, fold by fold; raise LeakError when a fold trains on its future."
@@ -128,21 +155,29 @@ def walk_forward(
         raise PanelError("y does not have the rows of X; take y.reindex(X.index)")
     todo = list(splits)
     if not todo:
-        raise PanelError("there are no folds; the panel is shorter than the first training window plus one test date")
+        raise PanelError(
+            "there are no folds; the panel is shorter than the first training window plus one test date"
+        )
     known, seen, parts, models, folds = y.notna().to_numpy(), {}, [], [], []
     for fold, (train, test) in enumerate(todo if progress is None else progress(todo)):
         train, test, span = _fold(X.index, train, test, fold, seen)
         use = train[known[train]]
         if len(use) == 0:
-            raise DataError(f"fold {fold}: none of its {len(train)} training rows has an outcome; give it a longer past")
+            raise DataError(
+                f"fold {fold}: none of its {len(train)} training rows has an outcome; give it a longer past"
+            )
         weight = None if sample_weight is None else sample_weight.iloc[use]
         fitted = clone(model).fit(X.iloc[use], y.iloc[use], sample_weight=weight)
         parts.append(check_panel(fitted.predict(X.iloc[test]), ["score"]).assign(fold=fold))
         models.append(fitted)
-        folds.append({**span, "trained": len(use), "excluded": len(train) - len(use), "predicted": len(test)})
-    return WalkForwardRun(pd.concat(parts).sort_index(), models, pd.DataFrame(folds).rename_axis("fold"))
+        folds.append(
+            {**span, "trained": len(use), "excluded": len(train) - len(use), "predicted": len(test)}
+        )
+    return WalkForwardRun(
+        pd.concat(parts).sort_index(), models, pd.DataFrame(folds).rename_axis("fold")
+    )
 
-# %% ../../nbs/models/400_base.ipynb #aa91f446
+# %% ../../nbs/models/400_base.ipynb #cbfaacba
 def _refuses(call: Callable[[], object]) -> bool:
     "Say whether a call raises one of our errors."
     try:
@@ -152,7 +187,12 @@ def _refuses(call: Callable[[], object]) -> bool:
     return False
 
 
-def _check_refusals(model: BaseEstimator, fitted: BaseEstimator, X: pd.DataFrame, y: pd.Series) -> dict[str, bool]:
+def _check_refusals(
+    model: BaseEstimator,  # unfitted
+    fitted: BaseEstimator,
+    X: pd.DataFrame,  # panel of features
+    y: pd.Series,  # outcome on X's index
+) -> dict[str, bool]:  # rule -> kept
     "Offer what a model must refuse."
     endless, unknown, column = X.copy(), y.copy(), X.columns[0]
     endless.iloc[0], unknown.iloc[0] = np.inf, np.nan
@@ -165,7 +205,7 @@ def _check_refusals(model: BaseEstimator, fitted: BaseEstimator, X: pd.DataFrame
         "refuses a missing column": _refuses(lambda: fitted.predict(X.drop(columns=column))),
     }
 
-# %% ../../nbs/models/400_base.ipynb #898bdf7c
+# %% ../../nbs/models/400_base.ipynb #9fdf1c68
 def check_model(
     model: BaseEstimator,  # unfitted; it is cloned, never touched
     X: pd.DataFrame,  # panel of features, at least two dates
@@ -177,21 +217,31 @@ def check_model(
     scores = fitted.predict(X)
     dates = X.index.get_level_values("date")
     past, odd = dates <= dates.unique()[(dates.nunique() - 1) // 2], np.arange(len(X)) % 2 == 1
-    alone = [np.allclose(fitted.predict(X[some]), scores[some], rtol=1e-9, atol=1e-12) for some in (past, odd)]
+    alone = [
+        np.allclose(fitted.predict(X[some]), scores[some], rtol=1e-9, atol=1e-12)
+        for some in (past, odd)
+    ]
     if not all(alone):
-        raise LeakError(f"{type(model).__name__}: a score changes with the other rows it is predicted with; use only the row itself and what fit learned")
+        raise LeakError(
+            f"{type(model).__name__}: a score changes with the other rows it is predicted with; use only the row itself and what fit learned"
+        )
     rules = {
         "keeps the index": scores.index.equals(X.index) and "score" in scores,
         "scores are finite": bool(np.isfinite(scores["score"].to_numpy()).all()),
         "a score depends on its row alone": True,
         "leaves X and y alone": X.equals(inputs[0]) and y.equals(inputs[1]),
         "two fits agree to the last digit": clone(model).fit(X, y).predict(X).equals(scores),
-        "column order does not matter": clone(model).fit(X[X.columns[::-1]], y).predict(X).equals(scores),
+        "column order does not matter": clone(model)
+        .fit(X[X.columns[::-1]], y)
+        .predict(X)
+        .equals(scores),
         "survives pickling": pickle.loads(pickle.dumps(fitted)).predict(X).equals(scores),
         "empty in, empty out": len(fitted.predict(X.iloc[:0])) == 0,
         **_check_refusals(model, fitted, X, y),
     }
     broken = [rule for rule, ok in rules.items() if not ok]
     if broken:
-        raise QuantlabError(f"{type(model).__name__} breaks the model contract: it must hold that a model {'; '.join(broken)}")
+        raise QuantlabError(
+            f"{type(model).__name__} breaks the model contract: it must hold that a model {'; '.join(broken)}"
+        )
     return pd.Series("pass", index=pd.Index(rules, name="rule"), name=type(model).__name__)

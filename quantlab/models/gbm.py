@@ -29,25 +29,45 @@ def load_lightgbm() -> ModuleType:
 # %% ../../nbs/models/420_gbm.ipynb #dcf41638
 lightgbm = load_lightgbm()
 
-# %% ../../nbs/models/420_gbm.ipynb #30ab624d
+# %% ../../nbs/models/420_gbm.ipynb #1b503f05
 def _parameters(
     model: "GBMModel",  # whose settings to translate
+    rows: int,  # to train on; too few to leave any out are all used
 ) -> dict:
     "Return LightGBM's parameters for exact repetition."
-    for name, low in {"n_estimators": 1, "num_leaves": 2, "min_child_samples": 1, "num_threads": 1}.items():
+    for name, low in {
+        "n_estimators": 1,
+        "num_leaves": 2,
+        "min_child_samples": 1,
+        "num_threads": 1,
+    }.items():
         if getattr(model, name) < low:
-            raise ConfigError(f"{name} is {getattr(model, name)}, expected at least {low}; mend the model's setting")
+            raise ConfigError(
+                f"{name} is {getattr(model, name)}, expected at least {low}; mend the model's setting"
+            )
     for name in ("learning_rate", "subsample", "colsample"):
         if not 0 < getattr(model, name) <= 1:
-            raise ConfigError(f"{name} is {getattr(model, name)}, expected a number in (0, 1]; mend the model's setting")
+            raise ConfigError(
+                f"{name} is {getattr(model, name)}, expected a number in (0, 1]; mend the model's setting"
+            )
     return {
-        "objective": model.objective, "metric": "l2", "verbosity": -1,
-        "learning_rate": model.learning_rate, "num_leaves": model.num_leaves, "min_data_in_leaf": model.min_child_samples,
-        "bagging_fraction": model.subsample, "bagging_freq": 1, "feature_fraction": model.colsample, "lambda_l2": model.reg_lambda,
-        "deterministic": True, "force_col_wise": True, "num_threads": model.num_threads, "seed": model.seed,
+        "objective": model.objective,
+        "metric": "l2",
+        "verbosity": -1,
+        "learning_rate": model.learning_rate,
+        "num_leaves": model.num_leaves,
+        "min_data_in_leaf": model.min_child_samples,
+        "bagging_fraction": model.subsample if rows * model.subsample >= 1 else 1.0,
+        "bagging_freq": 1,
+        "feature_fraction": model.colsample,
+        "lambda_l2": model.reg_lambda,
+        "deterministic": True,
+        "force_col_wise": True,
+        "num_threads": model.num_threads,
+        "seed": model.seed,
     }
 
-# %% ../../nbs/models/420_gbm.ipynb #141b3847
+# %% ../../nbs/models/420_gbm.ipynb #4a7c38a1
 class GBMModel(BaseEstimator):
     "Score rows by gradient boosted trees (LightGBM), equal to the last digit on every run."
 
@@ -66,26 +86,43 @@ class GBMModel(BaseEstimator):
     ):
         self.n_estimators, self.learning_rate, self.num_leaves = n_estimators, learning_rate, num_leaves
         self.min_child_samples, self.subsample, self.colsample = min_child_samples, subsample, colsample
-        self.reg_lambda, self.objective, self.num_threads, self.seed = reg_lambda, objective, num_threads, seed
+        self.reg_lambda, self.objective, self.num_threads, self.seed = (
+            reg_lambda,
+            objective,
+            num_threads,
+            seed,
+        )
 
     def fit(
         self,
         X: pd.DataFrame,  # panel of features; NaN is allowed
         y: pd.Series,  # outcome on the same index, no NaN
         sample_weight: pd.Series | None = None,  # on the same index
-        eval_set: tuple[pd.DataFrame, pd.Series] | None = None,  # later rows, purged by the caller; only watched
+        eval_set: tuple[pd.DataFrame, pd.Series]
+        | None = None,  # later rows, purged by the caller; only watched
     ) -> "GBMModel":
         "Grow the trees; raise DataError or PanelError on unusable rows."
         features, outcome, weight = check_training(X, y, sample_weight)
-        self.columns_, parameters, curve = list(features.columns), _parameters(self), {}
+        self.columns_, parameters, curve = list(features.columns), _parameters(self, len(features)), {}
         data = lightgbm.Dataset(features, outcome, weight=weight, params=parameters)
         watched = {}
         if eval_set is not None:
             check_columns(eval_set[0], self.columns_)
             later, later_outcome, _ = check_training(*eval_set)
-            watched = {"valid_sets": [data, data.create_valid(later, later_outcome)], "valid_names": ["train", "valid"]}
-        self.booster_ = lightgbm.train(parameters, data, self.n_estimators, callbacks=[lightgbm.record_evaluation(curve)], **watched)
-        self.history_ = pd.DataFrame({k: v["l2"] for k, v in curve.items()}, columns=["train", "valid"]).rename_axis("tree")
+            watched = {
+                "valid_sets": [data, data.create_valid(later, later_outcome)],
+                "valid_names": ["train", "valid"],
+            }
+        self.booster_ = lightgbm.train(
+            parameters,
+            data,
+            self.n_estimators,
+            callbacks=[lightgbm.record_evaluation(curve)],
+            **watched,
+        )
+        self.history_ = pd.DataFrame(
+            {k: v["l2"] for k, v in curve.items()}, columns=["train", "valid"]
+        ).rename_axis("tree")
         return self
 
     def predict(
@@ -99,5 +136,7 @@ class GBMModel(BaseEstimator):
 
     def importance(self) -> pd.Series:  # by feature, sums to 1; zeros when no tree found a split
         "Return each feature's share of the total gain."
-        gain = pd.Series(self.booster_.feature_importance("gain"), index=self.columns_, name="share of gain")
+        gain = pd.Series(
+            self.booster_.feature_importance("gain"), index=self.columns_, name="share of gain"
+        )
         return (gain / (gain.sum() or 1.0)).sort_values(ascending=False, kind="stable")

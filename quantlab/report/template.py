@@ -7,7 +7,7 @@ __all__ = ['KINDS', 'MIME', 'TRIAL', 'nearest', 'templates', 'find_template', 'r
            'check_value', 'read_parameters', 'parse_value', 'fill_parameters', 'parse_parameters', 'run_check', 'plain',
            'emit', 'read_emitted']
 
-# %% ../../nbs/report/815_template.ipynb #de2f088e
+# %% ../../nbs/report/815_template.ipynb #52d9592e
 import ast
 import difflib
 import json
@@ -16,6 +16,7 @@ import re
 import tokenize
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
+from copy import copy
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -152,7 +153,7 @@ def parse_value(
         value = text
     return check_value(parameter, value)
 
-# %% ../../nbs/report/815_template.ipynb #fddaea0b
+# %% ../../nbs/report/815_template.ipynb #950f0d3f
 def fill_parameters(
     spec: Mapping[str, Parameter],  # from read_parameters
     given: Mapping[str, object],  # name -> value
@@ -161,7 +162,7 @@ def fill_parameters(
     for name in given:
         if name not in spec:
             raise ConfigError(f"unknown parameter {name!r}; {nearest(name, list(spec))}")
-    return {name: check_value(p, given[name]) if name in given else p.default for name, p in spec.items()}
+    return {name: check_value(p, given[name]) if name in given else copy(p.default) for name, p in spec.items()}
 
 # %% ../../nbs/report/815_template.ipynb #0ac55b6d
 def parse_parameters(
@@ -201,7 +202,7 @@ def run_check(
         message = f"the check cell of {display_path(template)} itself failed ({what}); it may use only parameters and its own imports"
         raise ReportError(message) from error
 
-# %% ../../nbs/report/815_template.ipynb #630d6450
+# %% ../../nbs/report/815_template.ipynb #717cfabc
 MIME = "application/vnd.quantlab.metrics+json"
 TRIAL = {"key", "study", "params", "n_obs", "periods_per_year", "sharpe", "skew", "kurtosis"}
 
@@ -214,7 +215,7 @@ def plain(
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
-    value = value.item() if hasattr(value, "item") else value
+    value = value.item() if getattr(value, "ndim", None) == 0 else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 # %% ../../nbs/report/815_template.ipynb #12a9395f
@@ -238,7 +239,7 @@ def emit(
     bundle = {"metrics": dict(sorted(numbers.items())), **plain(extra)}
     display({MIME: bundle, "text/plain": f"{len(numbers)} metrics"}, raw=True)
 
-# %% ../../nbs/report/815_template.ipynb #bb310ec3
+# %% ../../nbs/report/815_template.ipynb #f931ac83
 def read_emitted(
     notebook: Path,  # an executed report
 ) -> dict:  # {"metrics": {name: number}, ...}
@@ -246,6 +247,6 @@ def read_emitted(
     outputs = [output.get("data", {}) for cell in read_cells(notebook) for output in cell.get("outputs", [])]
     found = [data[MIME] for data in outputs if MIME in data]
     if len(found) != 1:
-        where = display_path(notebook)
-        raise ReportError(f"{where} emitted {len(found)} sets of metrics, expected one; end the template with one call of emit")
+        name = Path(notebook).name
+        raise ReportError(f"{name} emitted {len(found)} sets of metrics, expected one; end the template with one call of emit")
     return found[0]

@@ -28,23 +28,23 @@ def psr(
     error = sharpe_se(sharpe, n_obs, skew, kurtosis)
     return float(ndtr((sharpe - benchmark) / error)) if error > 0 else math.nan
 
-# %% ../../nbs/validation/370_deflate.ipynb #32d1bb7d
+# %% ../../nbs/validation/370_deflate.ipynb #b03dc4d6
 def expected_max_sharpe(
     n_trials: float,  # independent tries, at least 1
     trial_variance: float,  # variance of their Sharpe ratios, per period
 ) -> float:  # per period; 0 for a single try
-    "Return the Sharpe ratio that the best of n skill-less tries is expected to show (Bailey and López de Prado 2014)."
+    "Return the Sharpe ratio expected of the best of n tries without skill (Bailey and López de Prado 2014)."
     if n_trials < 1:
         raise ConfigError(f"n_trials is {n_trials}; the strategy itself is one try, so give at least 1")
     if trial_variance < 0:
-        raise ConfigError(f"trial_variance is {trial_variance}; a variance is not negative, pass trials['sharpe'].var()")
+        raise ConfigError(f"trial_variance is {trial_variance}; it is not negative, pass trials['sharpe'].var()")
     if n_trials == 1:
         return 0.0
     euler = float(np.euler_gamma)
     best = (1 - euler) * ndtri(1 - 1 / n_trials) + euler * ndtri(1 - 1 / (n_trials * math.e))
     return max(float(best), 0.0) * math.sqrt(trial_variance)
 
-# %% ../../nbs/validation/370_deflate.ipynb #5b5cabe9
+# %% ../../nbs/validation/370_deflate.ipynb #08a825ab
 def dsr(
     sharpe: float,  # observed, per period
     n_obs: int,  # returns it was computed from
@@ -53,10 +53,10 @@ def dsr(
     n_trials: float,  # independent tries, this one included
     trial_variance: float,  # variance of their Sharpe ratios, per period
 ) -> float:  # in [0, 1]; NaN where psr is NaN; with one try it is psr against 0
-    "Return the probability that a Sharpe ratio is more than the best of many tries (Bailey and López de Prado 2014)."
+    "Return the probability that a Sharpe ratio beats the best of lucky tries (Bailey and López de Prado 2014)."
     return psr(sharpe, n_obs, skew, kurtosis, benchmark=expected_max_sharpe(n_trials, trial_variance))
 
-# %% ../../nbs/validation/370_deflate.ipynb #9f6cdc65
+# %% ../../nbs/validation/370_deflate.ipynb #f2f223e5
 @dataclass(frozen=True)
 class Deflated:
     "Hold a Sharpe ratio with its error and what is left of it after the search."
@@ -76,16 +76,18 @@ class Deflated:
 def deflate(
     returns: pd.Series,  # by date, simple decimal returns in excess of cash; NaN = no return that period
     trials: pd.DataFrame,  # one row per distinct try; column sharpe, per period of returns
-) -> Deflated:  # NaN ratios with fewer than 3 returns or no variation; NaN dsr where the tries' variance is not known
-    "Deflate the Sharpe ratio of returns by the search that found it; raise DataError for trials that cannot be pooled."
+) -> Deflated:  # NaN with fewer than 3 returns or no variation; dsr is NaN where the tries' variance is not known
+    "Deflate a Sharpe ratio by the search that found it; raise DataError for trials that cannot be pooled."
     if "sharpe" not in trials.columns:
-        raise DataError(f"trials lack the column sharpe, they have {list(trials.columns)}; pass Ledger.trials(study)")
+        raise DataError(f"trials lack the column sharpe, have {list(trials.columns)}; pass Ledger.trials(study)")
     if "periods_per_year" in trials.columns and trials["periods_per_year"].nunique() > 1:
-        kinds = sorted(trials["periods_per_year"].dropna().unique())
-        raise DataError(f"trials mix {kinds} periods per year, so their Sharpe ratios cannot be pooled; split the study by frequency")
+        kinds = sorted(trials["periods_per_year"].dropna().unique().tolist())
+        raise DataError(f"trials mix {kinds} periods per year and cannot be pooled; split the study by frequency")
     n_obs, sharpe, skew, kurtosis = return_moments(returns)
     n_trials = max(len(trials), 1)
     variance = float(pd.to_numeric(trials["sharpe"]).var()) if n_trials > 1 else 0.0
-    plain, benchmark = psr(sharpe, n_obs, skew, kurtosis), expected_max_sharpe(n_trials, variance)
-    deflated = psr(sharpe, n_obs, skew, kurtosis, benchmark)
-    return Deflated(sharpe, sharpe_se(sharpe, n_obs, skew, kurtosis), n_obs, skew, kurtosis, n_trials, variance, benchmark, plain, deflated)
+    seen, best = (sharpe, n_obs, skew, kurtosis), expected_max_sharpe(n_trials, variance)
+    return Deflated(
+        sharpe, sharpe_se(*seen), n_obs, skew, kurtosis, n_trials, variance,
+        benchmark=best, psr=psr(*seen), dsr=psr(*seen, benchmark=best),
+    )

@@ -27,41 +27,42 @@ def _circular(
     spectra = (fft.rfft(a, axis=0).conj() * fft.rfft(b, axis=0)).sum(axis=1)
     return fft.irfft(spectra, n=len(a)) / len(a)
 
-# %% ../../nbs/validation/365_inference.ipynb #6ffcb548
+# %% ../../nbs/validation/365_inference.ipynb #3069225a
 def _shift_null(
     u: np.ndarray,  # float64[d, s]: unit rows of the score; 0 = not there
     v: np.ndarray,  # float64[d, s]: unit rows of the outcome
     there: np.ndarray,  # bool[d, s]: which names are paired
-) -> np.ndarray:  # float64[k <= d]: mean IC at each usable circular offset; the first is the observed one
-    "Return the mean IC at every circular offset, each brought to the spread of the offset 0."
-    means = _circular(u, v)
+) -> np.ndarray:  # float64[k <= d // 2 + 1]: mean IC at each usable offset; the first is the observed one
+    "Return the mean IC at the circular offsets 0 to half the dates, each brought to the spread of offset 0."
+    forward = slice(0, len(u) // 2 + 1)
+    means = _circular(u, v)[forward]
     if there.all():
         return means
     share = there / there.sum(axis=1, keepdims=True)
-    overlap = _circular(share, share)
+    overlap = _circular(share, share)[forward]
     usable = overlap >= 0.1 * overlap[0]
     return means[usable] * np.sqrt(overlap[0] / overlap[usable])
 
-# %% ../../nbs/validation/365_inference.ipynb #cfeb893c
+# %% ../../nbs/validation/365_inference.ipynb #63db45bd
 def _newey_west(
     x: np.ndarray,  # float64[d], ordered in time
     lag: int,  # autocovariances that are used
 ) -> float:
     "Return the Newey-West standard error of a mean."
     x, lag = x - x.mean(), min(lag, len(x) - 1)
-    gamma = np.array([x[l:] @ x[: len(x) - l] for l in range(lag + 1)]) / len(x)
+    gamma = np.array([x[k:] @ x[: len(x) - k] for k in range(lag + 1)]) / len(x)
     weights = 1 - np.arange(1, lag + 1) / (lag + 1)
     return math.sqrt(max(gamma[0] + 2 * weights @ gamma[1:], 0.0) / len(x))
 
-# %% ../../nbs/validation/365_inference.ipynb #e5b52879
+# %% ../../nbs/validation/365_inference.ipynb #dca37562
 @dataclass(frozen=True)
 class ICTest:
     "Hold a mean rank IC with its error and how often chance does as well."
 
     mean: float  # of the daily rank IC
-    se: float  # standard error of the mean
+    se: float  # standard error of the mean; for "shift" the root mean square of the null
     t: float  # mean / se; NaN where se is 0
-    p: float  # two-sided
+    p: float  # two-sided, from the normal distribution of t
     n_dates: int  # dates with a rank IC
     method: str  # "shift" or "hac"
 
@@ -69,14 +70,14 @@ class ICTest:
 def mean_ic(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series,  # (date, symbol); the outcome, decimal return
-    method: str = "shift",  # "shift": circular null; "hac": Newey-West
+    method: str = "shift",  # "shift": circular null, forward offsets; "hac": Newey-West
     horizon: int | None = None,  # sessions an outcome lasts; needed by "hac"
 ) -> ICTest:  # with fewer than 3 dates only mean and n_dates are numbers
     "Test the mean rank IC against no relation; raise ConfigError for an unknown method."
     if method not in ("shift", "hac"):
         raise ConfigError(f"method is {method!r}; use 'shift' or 'hac'")
     if method == "hac" and (not isinstance(horizon, (int, np.integer)) or horizon < 1):
-        raise ConfigError(f"method 'hac' needs the horizon of y in sessions, got {horizon!r}; give a whole number, at least 1")
+        raise ConfigError(f"method 'hac' needs the horizon of y, got {horizon!r}; give a whole number of sessions")
     pairs = pair(score, y)
     u, v = unit_rows(pairs.score, True), unit_rows(pairs.y, True)
     dates = u.any(axis=1) & v.any(axis=1)
@@ -87,13 +88,13 @@ def mean_ic(
         return ICTest(mean, math.nan, math.nan, math.nan, n_dates, method)
     if method == "hac":
         se = _newey_west(daily, 2 * horizon + 10)
-        p = float(2 * ndtr(-abs(mean) / se)) if se > 1e-12 else math.nan
     else:
         null = _shift_null(u, v, ~np.isnan(pairs.score[dates]))
-        se, p = float(null.std()), float((np.abs(null) >= abs(null[0]) - 1e-12).mean())
-    return ICTest(mean, se, mean / se if se > 1e-12 else math.nan, p, n_dates, method)
+        se = math.sqrt(null @ null / len(null))
+    t = mean / se if se > 1e-12 else math.nan
+    return ICTest(mean, se, t, float(2 * ndtr(-abs(t))), n_dates, method)
 
-# %% ../../nbs/validation/365_inference.ipynb #3a6e0811
+# %% ../../nbs/validation/365_inference.ipynb #4d534710
 class Moments(NamedTuple):
     "Hold what the Sharpe formulas need to know about a return series."
 
@@ -109,23 +110,25 @@ def return_moments(
     "Return the number of returns, their per-period Sharpe ratio, skewness and raw kurtosis."
     x = np.asarray(returns, dtype=np.float64)
     if x.ndim != 1 or np.isinf(x).any():
-        raise DataError(f"returns have shape {x.shape} and {int(np.isinf(x).sum())} infinite values; pass one finite return per period")
+        n = int(np.isinf(x).sum())
+        raise DataError(f"returns have shape {x.shape} and {n} infinite values; pass one finite return per period")
     x = x[~np.isnan(x)]
     if len(x) < 3 or x.max() == x.min():
         return Moments(len(x), math.nan, math.nan, math.nan)
     z = (x - x.mean()) / x.std()
     return Moments(len(x), float(x.mean() / x.std(ddof=1)), float((z**3).mean()), float((z**4).mean()))
 
-# %% ../../nbs/validation/365_inference.ipynb #9af4280b
+# %% ../../nbs/validation/365_inference.ipynb #f5ba25bf
 def sharpe_se(
     sharpe: float,  # per period
     n_obs: int,  # returns
     skew: float = 0.0,
     kurtosis: float = 3.0,  # raw
 ) -> float:  # per period; NaN with fewer than 3 returns or when an argument is NaN
-    "Return the standard error of a Sharpe ratio from moments (Mertens 2002); raise ConfigError for impossible moments."
+    "Return the standard error of a Sharpe ratio (Mertens 2002); raise ConfigError for impossible moments."
     if kurtosis < 1 + skew**2 - 1e-6:
-        raise ConfigError(f"kurtosis {kurtosis:g} is below 1 + skew^2 = {1 + skew**2:g}, which no returns have; pass raw kurtosis (excess + 3)")
+        least = f"1 + skew^2 = {1 + skew**2:g}"
+        raise ConfigError(f"kurtosis {kurtosis:g} is below {least}, which no returns have; pass raw kurtosis (excess + 3)")
     if n_obs < 3:
         return math.nan
     return math.sqrt(max(1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2, 0.0) / (n_obs - 1))

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..core.panel import ConfigError, DataError, PanelError, check_panel, to_wide
 
-# %% ../../nbs/validation/360_scores.ipynb #8bdb6276
+# %% ../../nbs/validation/360_scores.ipynb #f44ae53c
 class Pairs(NamedTuple):
     "Hold scores and outcomes on one grid of dates and symbols."
 
@@ -33,10 +33,11 @@ def _finite_wide(
     infinite = np.isinf(wide.to_numpy())
     if infinite.any():
         row, col = np.argwhere(infinite)[0]
-        raise DataError(f"{name} is infinite in {infinite.sum()} rows, first ({wide.index[row].date()}, {wide.columns[col]}); mend it where it is made, or set it to NaN")
+        first = f"({wide.index[row].date()}, {wide.columns[col]})"
+        raise DataError(f"{name} is infinite in {infinite.sum()} rows, first {first}; mend it where it is made, or use NaN")
     return wide
 
-# %% ../../nbs/validation/360_scores.ipynb #20ef9bbc
+# %% ../../nbs/validation/360_scores.ipynb #e81d9a5c
 def pair(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series,  # (date, symbol); the outcome, decimal return
@@ -44,8 +45,8 @@ def pair(
     "Put score and outcome on the score's grid and keep the pairs; raise PanelError when nothing can be paired."
     wide, outcome = _finite_wide(score, "score"), _finite_wide(y, "y")
     if len(wide) and not (outcome.index.isin(wide.index).any() and outcome.columns.isin(wide.columns).any()):
-        have = [f"{w.shape[1]} symbols, {str(w.index.min())[:10]} to {str(w.index.max())[:10]}" for w in (wide, outcome)]
-        raise PanelError(f"score ({have[0]}) and y ({have[1]}) have no row in common; check dates, time zones and symbols")
+        ours, theirs = (f"{w.shape[1]} symbols, {str(w.index.min())[:10]} to {str(w.index.max())[:10]}" for w in (wide, outcome))
+        raise PanelError(f"score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols")
     outcome = outcome.reindex(index=wide.index, columns=wide.columns).to_numpy()
     both = ~(np.isnan(wide.to_numpy()) | np.isnan(outcome))
     return Pairs(wide.index, np.where(both, wide.to_numpy(), np.nan), np.where(both, outcome, np.nan))
@@ -161,7 +162,7 @@ def rank_autocorrelation(
     ranked = [unit_rows(np.where(both, side, np.nan), True) for side in (now, before)]
     return _row_products(*ranked, wide.index, "rank_autocorrelation")
 
-# %% ../../nbs/validation/360_scores.ipynb #afd38574
+# %% ../../nbs/validation/360_scores.ipynb #5c5bddca
 def quantile_turnover(
     score: pd.Series,  # (date, symbol); known at the close of date
     n: int = 5,  # groups
@@ -172,6 +173,6 @@ def quantile_turnover(
     now = _buckets(wide.to_numpy(), n)
     before = np.zeros_like(now)
     before[lag:] = now[:-lag]
-    held, members, earlier = (_by_bucket(b, w.astype(np.float64), n) for b, w in ((now, now == before), (now, now > 0), (before, before > 0)))
-    known = (members > 0) & (earlier > 0)
+    held, members = (_by_bucket(now, flag.astype(np.float64), n) for flag in (now == before, now > 0))
+    known = (members > 0) & (_by_bucket(before, np.ones(before.shape), n) > 0)
     return _quantile_frame(np.where(known, 1 - held / np.maximum(members, 1), np.nan), wide.index)

@@ -14,26 +14,28 @@ import pandas as pd
 
 from ..core.panel import ConfigError, LeakError, PanelError, check_panel, date_starts
 
-# %% ../../nbs/validation/350_splits.ipynb #5f5969d3
+# %% ../../nbs/validation/350_splits.ipynb #118397d1
 def _label_ends(
     index: pd.MultiIndex,  # (date, symbol) of the rows to be split
     t1: pd.Series | None,  # (date, symbol): end of each row's label; NaT = not known
-) -> tuple[np.ndarray, np.ndarray]:  # int64 microseconds [n] each: decision date, label end (largest integer where unknown)
+) -> tuple[np.ndarray, np.ndarray]:  # int64[n] microseconds: decision date; label end, the largest integer if unknown
     "Return the span of each row's label as integers."
     if t1 is None:
-        raise ConfigError("t1 is missing, so labels cannot be purged; pass the t1 column of the labels to split or to the constructor")
+        raise ConfigError("t1 is missing, so labels cannot be purged; pass the labels' t1 to split or to the constructor")
     dates = pd.DatetimeIndex(index.get_level_values("date")).as_unit("us")
     if t1.index is not index and not t1.index.equals(index):
         where = t1.index.get_indexer(index)
         if (where < 0).any():
-            raise PanelError(f"t1 lacks {(where < 0).sum()} of {len(index)} rows, first {_row(index, np.argmax(where < 0))}; build it from the same panel")
+            first = _row(index, np.argmax(where < 0))
+            raise PanelError(f"t1 lacks {(where < 0).sum()} of {len(index)} rows, first {first}; build it from the same panel")
         t1 = t1.iloc[where]
     ends = pd.DatetimeIndex(t1).as_unit("us")
     if ends.tz != dates.tz:
         raise PanelError(f"t1 is in time zone {ends.tz}, date in {dates.tz}; bring both to one clock")
     early = ends < dates
     if early.any():
-        raise PanelError(f"the label of {_row(index, np.argmax(early))} ends at {ends[early][0]}, before it starts; check t1")
+        first = _row(index, np.argmax(early))
+        raise PanelError(f"the label of {first} ends at {ends[early][0]}, before it starts; check t1")
     return dates.asi8, np.where(ends.isna(), np.iinfo(np.int64).max, ends.asi8)
 
 
@@ -42,7 +44,7 @@ def _row(index: pd.MultiIndex, position: int) -> str:
     date, symbol = index[position]
     return f"({date}, {symbol})".replace(" 00:00:00", "")
 
-# %% ../../nbs/validation/350_splits.ipynb #679f3bcf
+# %% ../../nbs/validation/350_splits.ipynb #3246ea48
 @dataclass(frozen=True)
 class WalkForward:
     "Split a panel into consecutive test blocks, each trained on labels that ended before it began."
@@ -51,7 +53,7 @@ class WalkForward:
     test: int = 63  # sessions in a test block; the last one may be shorter
     embargo: int = 0  # sessions before a test block that no training span may touch
     expanding: bool = False  # True: every training window starts at the first session
-    t1: pd.Series | None = field(default=None, repr=False, compare=False)  # (date, symbol) label ends, for callers that cannot pass them to split
+    t1: pd.Series | None = field(default=None, repr=False, compare=False)  # label ends, if split cannot be given them
 
     def __post_init__(self):
         for name, least in (("train", 1), ("test", 1), ("embargo", 0)):
@@ -59,20 +61,26 @@ class WalkForward:
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
                 raise ConfigError(f"{name} is {value!r}; give a whole number of sessions, at least {least}")
         if self.embargo >= self.train:
-            raise ConfigError(f"an embargo of {self.embargo} sessions leaves nothing of a training window of {self.train}; lengthen train")
+            raise ConfigError(f"embargo={self.embargo} leaves nothing of train={self.train} sessions; lengthen train")
 
     def get_n_splits(self, X: pd.DataFrame, y=None, groups=None) -> int:
         "Return the number of test blocks of a panel."
         return len(_block_starts(self, date_starts(check_panel(X).index)[0]))
 
-    def split(self, X: pd.DataFrame, y=None, groups=None, t1: pd.Series | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        "Return an iterator of (train_rows, test_rows), integer positions into the rows of X; y and groups are not used."
+    def split(
+        self,
+        X: pd.DataFrame,  # panel
+        y=None,  # not used
+        groups=None,  # not used
+        t1: pd.Series | None = None,  # (date, symbol): end of each label; NaT = not known, never trained on
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # train_rows, test_rows: positions into the rows of X
+        "Yield the folds in time order; raise ConfigError or PanelError for what cannot be split."
         index = check_panel(X).index
         dates, starts = date_starts(index)
         _, ends = _label_ends(index, self.t1 if t1 is None else t1)
         return (_fold(self, dates, starts, ends, first) for first in _block_starts(self, dates))
 
-# %% ../../nbs/validation/350_splits.ipynb #bad3db52
+# %% ../../nbs/validation/350_splits.ipynb #58d8e250
 def _block_starts(
     splitter: WalkForward,
     dates: pd.DatetimeIndex,  # the panel's sessions
@@ -80,7 +88,10 @@ def _block_starts(
     "Return where the test blocks start; raise ConfigError on a panel without any."
     if len(dates) <= splitter.train:
         span = f", {dates[0].date()} to {dates[-1].date()}" if len(dates) else ""
-        raise ConfigError(f"the panel has {len(dates)} sessions{span}; train={splitter.train} leaves none to test on, shorten it or bring more history")
+        raise ConfigError(
+            f"the panel has {len(dates)} sessions{span}; train={splitter.train} leaves none to test on, "
+            "shorten it or bring more history"
+        )
     return np.arange(splitter.train, len(dates), splitter.test)
 
 
@@ -97,12 +108,12 @@ def _fold(
     train = candidates[ends[candidates] < dates.as_unit("us").asi8[quiet]]
     if not len(train):
         raise ConfigError(
-            f"the block tested from {dates[first].date()} has nothing to learn from: no label decided since {dates[begin].date()} "
-            f"ends before {dates[quiet].date()}; lengthen train or shorten the labels"
+            f"the block tested from {dates[first].date()} has nothing to learn from: no label decided since "
+            f"{dates[begin].date()} ends before {dates[quiet].date()}; lengthen train or shorten the labels"
         )
     return train, np.arange(starts[first], starts[min(first + splitter.test, len(dates))])
 
-# %% ../../nbs/validation/350_splits.ipynb #865f7d6b
+# %% ../../nbs/validation/350_splits.ipynb #d47bb8f8
 def _touching(
     start: np.ndarray,  # int64[n]: decision dates of the training rows
     end: np.ndarray,  # int64[n]: their label ends
@@ -112,7 +123,7 @@ def _touching(
     "Say which training spans touch any test span."
     order = np.argsort(test_start, kind="stable")
     latest = np.maximum.accumulate(test_end[order])
-    begun = np.searchsorted(test_start[order], end, side="right")  # test rows decided by the time the training label ends
+    begun = np.searchsorted(test_start[order], end, side="right")  # test rows decided by the training label's end
     return (begun > 0) & (latest[np.maximum(begun, 1) - 1] >= start)
 
 
@@ -128,36 +139,52 @@ def _check_positions(
     if rows.dtype.kind not in "iu":
         raise PanelError(f"{what} holds {rows.dtype}, expected integer positions; use np.flatnonzero(mask)")
     if rows.min() < 0 or rows.max() >= n:
-        raise PanelError(f"{what} points at rows {rows.min()} to {rows.max()}, the panel has {n}; split the same panel that is audited")
+        raise PanelError(f"{what} points at rows {rows.min()} to {rows.max()} of {n}; audit the panel that was split")
     return rows
 
-# %% ../../nbs/validation/350_splits.ipynb #60d59a3b
+# %% ../../nbs/validation/350_splits.ipynb #4f7a499c
+def _describe(
+    start: np.ndarray,  # int64[n]: decision dates of the training rows
+    end: np.ndarray,  # int64[n]: their label ends
+    test_start: np.ndarray,  # int64[m]: decision dates of the test rows
+    sessions: pd.DatetimeIndex,  # of the panel
+) -> dict[str, object]:  # one row of the audit
+    "Return the dates, sizes and gap of one fold; the gap is missing when nothing was trained on before the test."
+    def stamp(value: int) -> pd.Timestamp:
+        return pd.Timestamp(value, unit="us", tz=sessions.tz)
+    calendar, before = sessions.as_unit("us").asi8, end[end < test_start.min()]
+    gap = np.searchsorted(calendar, test_start.min()) - np.searchsorted(calendar, before.max(initial=np.iinfo(np.int64).min), side="right")
+    return {
+        "train_first": stamp(start.min()), "train_last": stamp(start.max()), "train_last_t1": stamp(end.max()),
+        "test_first": stamp(test_start.min()), "test_last": stamp(test_start.max()),
+        "train_rows": len(start), "test_rows": len(test_start), "gap": gap if len(before) else None,
+    }
+
+# %% ../../nbs/validation/350_splits.ipynb #67c0d6c1
 def audit_splits(
-    splits: Iterable[tuple[np.ndarray, np.ndarray]],  # (train_rows, test_rows), positions into index, from any splitter
+    splits: Iterable[tuple[np.ndarray, np.ndarray]],  # (train_rows, test_rows): positions into index
     index: pd.MultiIndex,  # (date, symbol) of the panel that was split
     t1: pd.Series,  # (date, symbol): end of each label; NaT = not known
-) -> pd.DataFrame:  # one row per fold; gap = sessions between the last label end before the test and the test
-    "Prove that no training span touches a test span; raise LeakError naming fold, row and dates where one does."
+) -> pd.DataFrame:  # one row per fold
+    "Prove that no training span touches a test span; raise LeakError naming fold, row and dates if one does."
     sessions, _ = date_starts(index)
-    calendar, (start, end) = sessions.as_unit("us").asi8, _label_ends(index, t1)
+    start, end = _label_ends(index, t1)
     unknown, report = end == np.iinfo(np.int64).max, []
     for fold, (train, test) in enumerate(splits):
-        train, test = (_check_positions(r, len(index), f"fold {fold}, {w}") for r, w in ((train, "train"), (test, "test")))
+        train = _check_positions(train, len(index), f"fold {fold}, train")
+        test = _check_positions(test, len(index), f"fold {fold}, test")
         if unknown[train].any():
-            row = _row(index, train[np.argmax(unknown[train])])
-            raise LeakError(f"fold {fold} trains on {unknown[train].sum()} rows whose label has not ended, first {row}; drop rows without t1")
+            n, first = unknown[train].sum(), _row(index, train[np.argmax(unknown[train])])
+            raise LeakError(f"fold {fold} trains on {n} rows whose label has not ended, first {first}; drop rows without t1")
         bad = _touching(start[train], end[train], start[test], np.where(unknown, start, end)[test])
+        found = _describe(start[train], end[train], start[test], sessions)
         if bad.any():
-            row, until = train[np.argmax(bad)], pd.Timestamp(end[train][bad][0], unit="us").date()
+            first, until = _row(index, train[np.argmax(bad)]), pd.Timestamp(end[train][bad][0], unit="us").date()
             raise LeakError(
-                f"fold {fold} trains on {bad.sum()} rows whose labels touch its test span from {sessions[calendar == start[test].min()][0].date()}, "
-                f"first {_row(index, row)} with its label open until {until}; purge on t1"
+                f"fold {fold} trains on {bad.sum()} rows whose labels touch its test span from {found['test_first'].date()}, "
+                f"first {first} with its label open until {until}; purge on t1"
             )
-        first, before = start[test].min(), end[train][end[train] < start[test].min()]
-        gap = np.searchsorted(calendar, first) - np.searchsorted(calendar, before.max(), side="right") if len(before) else -1
-        stamps = [start[train].min(), start[train].max(), end[train].max(), first, start[test].max()]
-        report.append([fold, *pd.to_datetime(stamps, unit="us", utc=True).tz_convert(sessions.tz), len(train), len(test), gap])
+        report.append(found)
     if not report:
-        raise ConfigError("there are no folds to audit; a generator can be read only once, so keep list(splitter.split(...))")
-    names = ["fold", "train_first", "train_last", "train_last_t1", "test_first", "test_last", "train_rows", "test_rows", "gap"]
-    return pd.DataFrame(report, columns=names).set_index("fold")
+        raise ConfigError("there are no folds to audit; a generator is read only once, keep list(splitter.split(...))")
+    return pd.DataFrame(report).rename_axis("fold")

@@ -1,0 +1,122 @@
+"""Our statistics against empyrical-reloaded; where they differ, the difference is stated and tested."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantlab.backtest import stats
+from quantlab.core.panel import ConfigError, DataError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import empyrical
+
+returns_list = st.lists(st.floats(-0.2, 0.2).map(lambda x: round(x, 6)), min_size=3, max_size=60)
+
+
+def series(values):
+    return pd.Series(values, index=pd.bdate_range("2020-01-01", periods=len(values)), dtype=float)
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=returns_list)
+def test_same_as_empyrical(values):
+    r = series(values)
+    assert stats.annual_return(r, 252) == pytest.approx(empyrical.annual_return(r), rel=1e-9, abs=1e-12)
+    assert stats.volatility(r, 252) == pytest.approx(empyrical.annual_volatility(r), rel=1e-9, abs=1e-12)
+    assert stats.max_drawdown(r) == pytest.approx(empyrical.max_drawdown(r), rel=1e-9, abs=1e-12)
+    if np.ptp(values) > 1e-6:
+        assert stats.sharpe(r, 252) == pytest.approx(empyrical.sharpe_ratio(r), rel=1e-9, abs=1e-9)
+    if min(values) < -1e-6:
+        assert stats.sortino(r, 252) == pytest.approx(empyrical.sortino_ratio(r), rel=1e-9, abs=1e-9)
+        assert stats.calmar(r, 252) == pytest.approx(empyrical.calmar_ratio(r), rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=returns_list, seed=st.integers(0, 1000))
+def test_beta_is_the_same_and_alpha_is_not_compounded(values, seed):
+    b = series(values)
+    if np.ptp(values) < 1e-3:
+        return
+    r = 0.4 * b + series(np.random.default_rng(seed).normal(0, 0.005, len(b)))
+    ours = stats.alpha_beta(r, b, 252)
+    assert ours.beta == pytest.approx(empyrical.beta(r, b), rel=1e-6, abs=1e-9)
+    # empyrical compounds a daily alpha over the year, (1 + a)^252 - 1; a regression's alpha is additive.
+    assert (1 + ours.alpha / 252) ** 252 - 1 == pytest.approx(empyrical.alpha(r, b), rel=1e-6, abs=1e-9)
+
+
+def test_stated_differences_from_empyrical():
+    flat = series([0.1] * 9)
+    # Flat returns: rounding leaves empyrical a standard deviation of 1e-17 and a Sharpe ratio of 1e17; ours is NaN.
+    assert np.isnan(stats.sharpe(flat, 252)) and not abs(empyrical.sharpe_ratio(flat)) < 1e6
+    # No loss: empyrical's Sortino ratio is infinite; ours is NaN.
+    assert np.isnan(stats.sortino(series([0.01, 0.02, 0.03]), 252))
+    assert empyrical.sortino_ratio(series([0.01, 0.02, 0.03])) == np.inf
+    # A NaN day: empyrical keeps it in the number of years of the annual return; we drop it.
+    hole = series([0.01, np.nan, 0.02])
+    assert stats.annual_return(hole, 252) == pytest.approx((1.01 * 1.02) ** (252 / 2) - 1)
+    assert empyrical.annual_return(hole) == pytest.approx((1.01 * 1.02) ** (252 / 3) - 1)
+    # After a total loss wealth stays at zero for both.
+    assert stats.annual_return(series([0.1, -1.0, 0.5]), 252) == -1 == empyrical.annual_return(series([0.1, -1.0, 0.5]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=returns_list, gap=st.integers(0, 59))
+def test_a_missing_day_is_no_observation(values, gap):
+    r = series(values)
+    holed = pd.concat([r, pd.Series([np.nan], index=[r.index[min(gap, len(r) - 1)] + pd.Timedelta("1h")])]).sort_index()
+    for function in (stats.annual_return, stats.volatility, stats.sharpe, stats.sortino, stats.calmar):
+        np.testing.assert_equal(function(holed, 252), function(r, 252))
+    for function in (stats.hit_rate, stats.max_drawdown):
+        np.testing.assert_equal(function(holed), function(r))
+
+
+@pytest.mark.parametrize("values", [[], [0.01], [np.nan], [0.0] * 20, [0.01, np.nan], [-1.0, 0.1], [-1.5, 0.2, 0.1], [1e-300] * 12])
+def test_degenerate_histories_give_a_table(values):
+    r = series(values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = stats.summary(r, 252, benchmark=r, turnover=r.abs())
+        falls = stats.drawdowns(r)
+    assert list(table.columns) == ["value", "se", "low", "high"]
+    assert list(table.index) == ["annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "hit_rate", "turnover", "alpha", "beta"]
+    assert not np.isinf(table.to_numpy()).any()
+    assert list(falls.columns) == ["depth", "start", "trough", "end", "sessions"]
+    if r.count() < 2:
+        assert table.loc[["volatility", "sharpe", "sortino", "beta"]].isna().all(axis=None)
+
+
+def test_a_benchmark_of_other_dates_changes_only_its_rows():
+    rng = np.random.default_rng(1)
+    r, b = series(rng.normal(0, 0.01, 300)), series(rng.normal(0, 0.01, 300)).iloc[100:250]
+    alone, together = stats.summary(r, 252), stats.summary(r, 252, benchmark=b)
+    pd.testing.assert_frame_equal(alone, together.loc[alone.index])
+    assert together.at["beta", "value"] == stats.alpha_beta(r.iloc[100:250], b, 252).beta
+    away = b.set_axis(b.index + pd.Timedelta(days=5000))
+    assert stats.summary(r, 252, benchmark=away).loc[["alpha", "beta"]].isna().all(axis=None)
+
+
+def test_intervals_cover():
+    """95 % intervals of volatility and Sharpe hold the truth in 90 to 99 % of 200 histories of a year."""
+    rng = np.random.default_rng(2)
+    held = {"volatility": 0, "sharpe": 0, "hit_rate": 0}
+    truth = {"volatility": 0.01 * np.sqrt(252), "sharpe": 0.05 * np.sqrt(252), "hit_rate": 0.519939}
+    for _ in range(200):
+        table = stats.summary(pd.Series(rng.normal(0.0005, 0.01, 252)), 252, draws=200)
+        for name, value in truth.items():
+            held[name] += table.at[name, "low"] <= value <= table.at[name, "high"]
+    assert all(0.88 <= count / 200 <= 0.99 for count in held.values()), held
+
+
+def test_bad_input_is_named():
+    r = series([0.01, np.inf, 0.02])
+    with pytest.raises(DataError, match="2020-01-02"):
+        stats.sharpe(r, 252)
+    with pytest.raises(ConfigError, match="periods_per_year"):
+        stats.volatility(r.iloc[:1], np.nan)
+    with pytest.raises(ConfigError, match="block"):
+        stats.bootstrap_rows(10, 5, block=0.5)

@@ -1,0 +1,153 @@
+"Properties of walk-forward splits over random panels, and the audit against brute force."
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from quantlab.core.panel import ConfigError, LeakError, PanelError
+from quantlab.validation.splits import WalkForward, audit_splits
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import TimeSeriesSplit, cross_val_score
+
+
+def make_panel(rng, n_dates, n_symbols, max_span, missing=0.2, unknown=0.1, start="1969-12-01", tz=None):
+    "A ragged panel with random label ends; dates straddle the epoch, where integer time changes sign."
+    dates = pd.bdate_range(start, periods=n_dates, unit="us", tz=tz)
+    index = pd.MultiIndex.from_product([dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"])
+    index = index[rng.random(len(index)) >= missing] if n_symbols > 1 else index
+    X = pd.DataFrame({"x": rng.standard_normal(len(index))}, index=index)
+    where = dates.get_indexer(index.get_level_values("date")) + rng.integers(0, max_span + 1, len(index))
+    ends = pd.Series(dates[np.minimum(where, n_dates - 1)], index=index)
+    return X, ends.mask((where >= n_dates) | (rng.random(len(index)) < unknown))
+
+
+def spans(index, t1):
+    "Start and end of each label; an unknown end is None."
+    return list(zip(index.get_level_values("date"), [None if pd.isna(e) else e for e in t1], strict=True))
+
+
+def touches(train, test):
+    "Whether two closed spans have a point in common; a test row without a label holds only its date."
+    (a0, a1), (b0, b1) = train, test
+    return a0 <= (b1 if b1 is not None else b0) and b0 <= a1
+
+
+panels = st.tuples(
+    st.integers(0, 2**32 - 1), st.integers(4, 40), st.integers(1, 5), st.integers(0, 8), st.sampled_from([None, "UTC"])
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(panels, st.integers(1, 20), st.integers(1, 9), st.integers(0, 5), st.booleans())
+def test_walk_forward_never_overlaps_and_tests_each_date_once(panel, train, test, embargo, expanding):
+    seed, n_dates, n_symbols, max_span, tz = panel
+    assume(embargo < train)
+    X, t1 = make_panel(np.random.default_rng(seed), n_dates, n_symbols, max_span, tz=tz)
+    dates = X.index.get_level_values("date").unique()
+    assume(len(dates) > train)
+    splitter = WalkForward(train, test, embargo, expanding)
+    try:
+        folds = list(splitter.split(X, t1=t1))
+    except ConfigError as error:
+        assert "nothing to learn" in str(error)
+        return
+    assert len(folds) == splitter.get_n_splits(X)
+    all_spans, row_dates, tested = spans(X.index, t1), X.index.get_level_values("date"), []
+    for train_rows, test_rows in folds:
+        for rows in (train_rows, test_rows):
+            assert rows.dtype.kind == "i" and len(np.unique(rows)) == len(rows)
+            assert rows.min() >= 0 and rows.max() < len(X)
+        first = row_dates[test_rows].min()
+        quiet = dates[dates.get_loc(first) - embargo]
+        assert all(all_spans[i][1] is not None and all_spans[i][1] < quiet for i in train_rows)
+        assert not any(touches(all_spans[i], all_spans[j]) for i in train_rows for j in test_rows)
+        begin = 0 if expanding else dates.get_loc(first) - train
+        eligible = {i for i, (d, e) in enumerate(all_spans) if d >= dates[begin] and e is not None and e < quiet}
+        assert eligible == set(train_rows)  # nothing is purged without need
+        assert set(np.flatnonzero(row_dates.isin(row_dates[test_rows]))) == set(test_rows)  # whole dates
+        assert len(row_dates[test_rows].unique()) <= test
+        tested.extend(row_dates[test_rows].unique())
+    assert tested == list(dates[train:])
+    report = audit_splits(folds, X.index, t1)
+    assert (report["gap"] >= embargo).all()
+    assert report["test_first"].tolist() == [row_dates[rows].min() for _, rows in folds]
+
+
+@settings(max_examples=80, deadline=None)
+@given(panels, st.integers(1, 30), st.integers(1, 10))
+def test_audit_agrees_with_all_pairs(panel, n_train, n_test):
+    seed, n_dates, n_symbols, max_span, tz = panel
+    rng = np.random.default_rng(seed)
+    X, t1 = make_panel(rng, n_dates, n_symbols, max_span, tz=tz)
+    assume(len(X) > 4)
+    order = rng.permutation(len(X))
+    train, test = order[: min(n_train, len(X) // 2)], order[-min(n_test, len(X) // 2) :]
+    all_spans = spans(X.index, t1)
+    unknown = any(all_spans[i][1] is None for i in train)
+    overlap = not unknown and any(touches(all_spans[i], all_spans[j]) for i in train for j in test)
+    if unknown or overlap:
+        with pytest.raises(LeakError, match="has not ended" if unknown else "touch its test span"):
+            audit_splits([(train, test)], X.index, t1)
+    else:
+        assert len(audit_splits([(train, test)], X.index, t1)) == 1
+
+
+def test_splits_do_not_depend_on_what_comes_later():
+    X, t1 = make_panel(np.random.default_rng(1), 60, 4, 5)
+    dates = X.index.get_level_values("date")
+    cut = dates.unique()[45]
+    early = X[dates <= cut]
+    full, short = (list(WalkForward(20, 5, 2).split(x, t1=t1)) for x in (X, early))
+    for (train_a, test_a), (train_b, test_b) in zip(full, short, strict=False):
+        assert (train_a == train_b).all() and (test_b == test_a[: len(test_b)]).all()
+
+
+def test_t1_is_aligned_by_row_not_by_position():
+    X, t1 = make_panel(np.random.default_rng(2), 40, 4, 5)
+    shuffled = t1.sample(frac=1, random_state=3)
+    for (a, b), (c, d) in zip(WalkForward(15, 5).split(X, t1=t1), WalkForward(15, 5).split(X, t1=shuffled), strict=True):
+        assert (a == c).all() and (b == d).all()
+
+
+def test_scikit_learn_takes_it_as_cv():
+    X, t1 = make_panel(np.random.default_rng(4), 60, 4, 3)
+    y = pd.Series(np.random.default_rng(5).standard_normal(len(X)), index=X.index)
+    scores = cross_val_score(Ridge(), X, y, cv=WalkForward(20, 10, t1=t1))
+    assert len(scores) == 4 and np.isfinite(scores).all()
+
+
+def test_audit_catches_a_row_count_splitter():
+    X, t1 = make_panel(np.random.default_rng(6), 60, 20, 5, missing=0.0, unknown=0.0)
+    known = t1.notna().to_numpy()
+    with pytest.raises(LeakError, match=r"fold 0 trains on \d+ rows whose labels touch .* 19\d\d-\d\d-\d\d"):
+        audit_splits(TimeSeriesSplit(4, gap=5).split(X[known]), X.index[known], t1[known])
+
+
+def test_audit_catches_one_planted_row():
+    X, t1 = make_panel(np.random.default_rng(7), 60, 5, 5)
+    folds = list(WalkForward(20, 10).split(X, t1=t1))
+    train, test = folds[1]
+    late = next(i for i in range(train.max() + 1, test.min()) if pd.notna(t1.iloc[i]))
+    folds[1] = (np.append(train, late), test)
+    symbol = X.index[late][1]
+    with pytest.raises(LeakError, match=f"fold 1 trains on 1 rows .*{symbol}"):
+        audit_splits(folds, X.index, t1)
+
+
+@pytest.mark.parametrize("bad", [{"train": 0}, {"test": 0}, {"embargo": -1}, {"train": 5.0}, {"test": True}, {"train": 5, "embargo": 5}])
+def test_bad_windows_are_refused(bad):
+    with pytest.raises(ConfigError):
+        WalkForward(**bad)
+
+
+def test_degenerate_panels():
+    X, t1 = make_panel(np.random.default_rng(8), 30, 1, 2)
+    assert len(list(WalkForward(10, 5).split(X, t1=t1))) == 4  # one symbol
+    for n in (0, 1, 10):
+        with pytest.raises(ConfigError, match=f"{n} sessions"):
+            WalkForward(10, 5).split(X.iloc[:n], t1=t1)
+    with pytest.raises(ConfigError, match="t1 is missing"):
+        WalkForward(10, 5).split(X)
+    with pytest.raises(PanelError):
+        WalkForward(10, 5).split(X.iloc[::-1], t1=t1)
