@@ -10,13 +10,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+import readme
 from nbclient import NotebookClient
 from nbdev.clean import nbdev_clean
 from nbdev.export import nb_export
 from PIL import Image
 from rich.progress import track
-
-import readme
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,7 +43,9 @@ def run(file: Path) -> None:
     notebook = nbformat.read(file, as_version=4)
     export_cell = [c for c in notebook.cells if "nbdev_export(" in c.source]
     rest = [c for c in notebook.cells if c not in export_cell]
-    NotebookClient(notebook | {"cells": rest}, timeout=600, resources={"metadata": {"path": str(file.parent)}}).execute()
+    part = nbformat.NotebookNode(notebook | {"cells": rest})  # shares its cells with the notebook
+    quiet = ["--log-level=CRITICAL"]
+    NotebookClient(part, timeout=600, extra_arguments=quiet, resources={"metadata": {"path": str(file.parent)}}).execute()
     shrink_pictures(notebook)
     nbformat.write(notebook, file)
     nbdev_clean(fname=str(file))

@@ -74,9 +74,9 @@ def sample_bars(
     "Load daily bars of 120 large US stocks; use data.bars.adjust for total-return prices."
     return _panel("us_bars.parquet", symbols, start, end)
 
-# %% ../../nbs/data/105_sample.ipynb #337b1d8a
+# %% ../../nbs/data/105_sample.ipynb #dc8d456e
 def sample_context(
-    symbols: Sequence[str] | str | None = None,  # SPY QQQ IWM TLT GLD HYG GSPC VIX and nine sector funds XL*; None: all
+    symbols: Sequence[str] | str | None = None,  # SPY QQQ IWM TLT GLD HYG GSPC VIX and eight sector funds XL*; None: all
     start: str | pd.Timestamp | None = None,  # first date, inclusive
     end: str | pd.Timestamp | None = None,  # last date, inclusive
 ) -> pd.DataFrame:  # (date, symbol); open high low close volume, float64; funds are adjusted for dividends

@@ -32,7 +32,7 @@ def _dates(at: Grid, row: np.ndarray, known: np.ndarray) -> np.ndarray:
     dates = at.dates.to_numpy().astype("datetime64[us]")
     return np.where(known, dates[np.where(known, row, 0)], np.datetime64("NaT", "us"))
 
-# %% ../../nbs/labels/300_forward.ipynb #09836c8f
+# %% ../../nbs/labels/300_forward.ipynb #cdfaffae
 def forward_returns(
     bars: pd.DataFrame,  # (date, symbol), total-return open and close
     horizon: int = 20,  # sessions held
@@ -52,13 +52,13 @@ def forward_returns(
     price, close = _prices(bars, entry, at), _prices(bars, "close", at)
     start = at.row + (entry == "open")
     stop = start + horizon
-    bought = _pick(price, start, at.col)
+    bought, sold = _pick(price, start, at.col), _pick(price, stop, at.col)
     there = np.isfinite(close)
     final = np.where(there.any(axis=0), len(close) - 1 - there[::-1].argmax(axis=0), -1)[at.col]
     held = final >= start if entry == "open" else final > start
-    censored = (stop < len(close)) & (final < stop) & held & np.isfinite(bought)
-    sold = np.where(censored, close[final, at.col], _pick(price, stop, at.col))
-    y = sold / bought - 1
+    open_end = (stop < len(close)) & (final < stop) & np.isnan(sold)
+    censored = open_end & held & np.isfinite(bought)
+    y = np.where(censored, close[final, at.col], sold) / bought - 1
     t1 = _dates(at, np.where(censored, final, stop), np.isfinite(y))
     columns = (y, t1, _dates(at, start, np.isfinite(bought)), censored)
     return pd.DataFrame(dict(zip(_DTYPES, columns, strict=True)), index=bars.index)

@@ -37,7 +37,7 @@ def check_features(
         )
     return ordered
 
-# %% ../../nbs/models/400_base.ipynb #142469be
+# %% ../../nbs/models/400_base.ipynb #b5ce3b28
 def check_training(
     X: pd.DataFrame,  # panel of features
     y: pd.Series,  # outcome on the same index, no NaN
@@ -62,9 +62,7 @@ def check_training(
         return ordered, y.to_numpy(dtype="float64"), None
     weight = sample_weight.to_numpy(dtype="float64")
     if (weight < 0).any() or weight.sum() == 0:
-        raise DataError(
-            "sample_weight must not be negative and must have a positive sum; mend the weights"
-        )
+        raise DataError("sample_weight must not be negative and must have a positive sum; mend the weights")
     return ordered, y.to_numpy(dtype="float64"), weight
 
 # %% ../../nbs/models/400_base.ipynb #01d38ec5
@@ -97,18 +95,13 @@ class WalkForwardRun:
     models: list  # the fitted estimator of each fold
     folds: pd.DataFrame  # by fold: first and last dates, rows trained on, excluded, predicted
 
-# %% ../../nbs/models/400_base.ipynb #c9fab27a
+# %% ../../nbs/models/400_base.ipynb #88708101
 def _rows(rows: Iterable[int], n: int, fold: int, what: str) -> np.ndarray:
     "Return sorted integer positions, or say why they cannot be rows of this panel."
     found = np.asarray(list(rows))
     if len(found) == 0:
         raise PanelError(f"fold {fold} has no {what} rows; shorten the {what} window or drop the fold")
-    if (
-        found.dtype.kind not in "iu"
-        or found.min() < 0
-        or found.max() >= n
-        or len(np.unique(found)) < len(found)
-    ):
+    if found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= n or len(np.unique(found)) < len(found):
         raise PanelError(
             f"fold {fold}: {what} rows must be distinct integer positions below {n}; make the splits from this X"
         )
@@ -139,14 +132,13 @@ def _fold(
         seen[date] = fold
     return train, test, span
 
-# %% ../../nbs/models/400_base.ipynb #694f2c9b
+# %% ../../nbs/models/400_base.ipynb #b37c9f03
 def walk_forward(
     model: BaseEstimator,  # unfitted; cloned for each fold
     X: pd.DataFrame,  # panel of features, known at the close of date
     y: pd.Series,  # outcome on X's index; rows with NaN are not trained on
     splits: Iterable[tuple[Iterable[int], Iterable[int]]],  # (training rows, test rows), positions in X
-    progress: Callable[[list], Iterable]
-    | None = None,  # wraps the list of folds, e.g. tqdm or rich.progress.track
+    progress: Callable[[list], Iterable] | None = None,  # wraps the list of folds, e.g. tqdm or rich.progress.track
     sample_weight: pd.Series | None = None,  # on X's index
 ) -> WalkForwardRun:
     "Fit on the past and predict the next block, fold by fold; raise LeakError when a fold trains on its future."
@@ -155,9 +147,7 @@ def walk_forward(
         raise PanelError("y does not have the rows of X; take y.reindex(X.index)")
     todo = list(splits)
     if not todo:
-        raise PanelError(
-            "there are no folds; the panel is shorter than the first training window plus one test date"
-        )
+        raise PanelError("there are no folds; the panel is shorter than the first training window plus one test date")
     known, seen, parts, models, folds = y.notna().to_numpy(), {}, [], [], []
     for fold, (train, test) in enumerate(todo if progress is None else progress(todo)):
         train, test, span = _fold(X.index, train, test, fold, seen)
@@ -170,12 +160,8 @@ def walk_forward(
         fitted = clone(model).fit(X.iloc[use], y.iloc[use], sample_weight=weight)
         parts.append(check_panel(fitted.predict(X.iloc[test]), ["score"]).assign(fold=fold))
         models.append(fitted)
-        folds.append(
-            {**span, "trained": len(use), "excluded": len(train) - len(use), "predicted": len(test)}
-        )
-    return WalkForwardRun(
-        pd.concat(parts).sort_index(), models, pd.DataFrame(folds).rename_axis("fold")
-    )
+        folds.append({**span, "trained": len(use), "excluded": len(train) - len(use), "predicted": len(test)})
+    return WalkForwardRun(pd.concat(parts).sort_index(), models, pd.DataFrame(folds).rename_axis("fold"))
 
 # %% ../../nbs/models/400_base.ipynb #cbfaacba
 def _refuses(call: Callable[[], object]) -> bool:
@@ -205,7 +191,7 @@ def _check_refusals(
         "refuses a missing column": _refuses(lambda: fitted.predict(X.drop(columns=column))),
     }
 
-# %% ../../nbs/models/400_base.ipynb #9fdf1c68
+# %% ../../nbs/models/400_base.ipynb #f61889c7
 def check_model(
     model: BaseEstimator,  # unfitted; it is cloned, never touched
     X: pd.DataFrame,  # panel of features, at least two dates
@@ -217,10 +203,7 @@ def check_model(
     scores = fitted.predict(X)
     dates = X.index.get_level_values("date")
     past, odd = dates <= dates.unique()[(dates.nunique() - 1) // 2], np.arange(len(X)) % 2 == 1
-    alone = [
-        np.allclose(fitted.predict(X[some]), scores[some], rtol=1e-9, atol=1e-12)
-        for some in (past, odd)
-    ]
+    alone = [np.allclose(fitted.predict(X[some]), scores[some], rtol=1e-9, atol=1e-12) for some in (past, odd)]
     if not all(alone):
         raise LeakError(
             f"{type(model).__name__}: a score changes with the other rows it is predicted with; use only the row itself and what fit learned"
@@ -231,10 +214,7 @@ def check_model(
         "a score depends on its row alone": True,
         "leaves X and y alone": X.equals(inputs[0]) and y.equals(inputs[1]),
         "two fits agree to the last digit": clone(model).fit(X, y).predict(X).equals(scores),
-        "column order does not matter": clone(model)
-        .fit(X[X.columns[::-1]], y)
-        .predict(X)
-        .equals(scores),
+        "column order does not matter": clone(model).fit(X[X.columns[::-1]], y).predict(X).equals(scores),
         "survives pickling": pickle.loads(pickle.dumps(fitted)).predict(X).equals(scores),
         "empty in, empty out": len(fitted.predict(X.iloc[:0])) == 0,
         **_check_refusals(model, fitted, X, y),

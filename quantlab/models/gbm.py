@@ -29,22 +29,15 @@ def load_lightgbm() -> ModuleType:
 # %% ../../nbs/models/420_gbm.ipynb #dcf41638
 lightgbm = load_lightgbm()
 
-# %% ../../nbs/models/420_gbm.ipynb #1b503f05
+# %% ../../nbs/models/420_gbm.ipynb #b59b8597
 def _parameters(
     model: "GBMModel",  # whose settings to translate
     rows: int,  # to train on; too few to leave any out are all used
 ) -> dict:
     "Return LightGBM's parameters for exact repetition."
-    for name, low in {
-        "n_estimators": 1,
-        "num_leaves": 2,
-        "min_child_samples": 1,
-        "num_threads": 1,
-    }.items():
+    for name, low in {"n_estimators": 1, "num_leaves": 2, "min_child_samples": 1, "num_threads": 1}.items():
         if getattr(model, name) < low:
-            raise ConfigError(
-                f"{name} is {getattr(model, name)}, expected at least {low}; mend the model's setting"
-            )
+            raise ConfigError(f"{name} is {getattr(model, name)}, expected at least {low}; mend the model's setting")
     for name in ("learning_rate", "subsample", "colsample"):
         if not 0 < getattr(model, name) <= 1:
             raise ConfigError(
@@ -67,7 +60,28 @@ def _parameters(
         "seed": model.seed,
     }
 
-# %% ../../nbs/models/420_gbm.ipynb #4a7c38a1
+# %% ../../nbs/models/420_gbm.ipynb #3867559b
+def _train(
+    model: "GBMModel",
+    X: pd.DataFrame,  # panel of features
+    y: pd.Series,  # outcome
+    sample_weight: pd.Series | None,
+    eval_set: tuple[pd.DataFrame, pd.Series] | None,  # later rows, only watched
+) -> tuple[list[str], lightgbm.Booster, pd.DataFrame]:  # columns as fitted, trees, squared error by tree
+    "Grow the trees."
+    features, outcome, weight = check_training(X, y, sample_weight)
+    parameters, curve, watched = _parameters(model, len(features)), {}, {}
+    data = lightgbm.Dataset(features, outcome, weight=weight, params=parameters)
+    if eval_set is not None:
+        check_columns(eval_set[0], list(features.columns))
+        later, later_outcome, _ = check_training(*eval_set)
+        watched = {"valid_sets": [data, data.create_valid(later, later_outcome)], "valid_names": ["train", "valid"]}
+    record = lightgbm.record_evaluation(curve)
+    booster = lightgbm.train(parameters, data, model.n_estimators, callbacks=[record], **watched)
+    history = pd.DataFrame({name: scores["l2"] for name, scores in curve.items()}, columns=["train", "valid"])
+    return list(features.columns), booster, history.rename_axis("tree")
+
+# %% ../../nbs/models/420_gbm.ipynb #d1542602
 class GBMModel(BaseEstimator):
     "Score rows by gradient boosted trees (LightGBM), equal to the last digit on every run."
 
@@ -86,49 +100,14 @@ class GBMModel(BaseEstimator):
     ):
         self.n_estimators, self.learning_rate, self.num_leaves = n_estimators, learning_rate, num_leaves
         self.min_child_samples, self.subsample, self.colsample = min_child_samples, subsample, colsample
-        self.reg_lambda, self.objective, self.num_threads, self.seed = (
-            reg_lambda,
-            objective,
-            num_threads,
-            seed,
-        )
+        self.reg_lambda, self.objective, self.num_threads, self.seed = reg_lambda, objective, num_threads, seed
 
-    def fit(
-        self,
-        X: pd.DataFrame,  # panel of features; NaN is allowed
-        y: pd.Series,  # outcome on the same index, no NaN
-        sample_weight: pd.Series | None = None,  # on the same index
-        eval_set: tuple[pd.DataFrame, pd.Series]
-        | None = None,  # later rows, purged by the caller; only watched
-    ) -> "GBMModel":
-        "Grow the trees; raise DataError or PanelError on unusable rows."
-        features, outcome, weight = check_training(X, y, sample_weight)
-        self.columns_, parameters, curve = list(features.columns), _parameters(self, len(features)), {}
-        data = lightgbm.Dataset(features, outcome, weight=weight, params=parameters)
-        watched = {}
-        if eval_set is not None:
-            check_columns(eval_set[0], self.columns_)
-            later, later_outcome, _ = check_training(*eval_set)
-            watched = {
-                "valid_sets": [data, data.create_valid(later, later_outcome)],
-                "valid_names": ["train", "valid"],
-            }
-        self.booster_ = lightgbm.train(
-            parameters,
-            data,
-            self.n_estimators,
-            callbacks=[lightgbm.record_evaluation(curve)],
-            **watched,
-        )
-        self.history_ = pd.DataFrame(
-            {k: v["l2"] for k, v in curve.items()}, columns=["train", "valid"]
-        ).rename_axis("tree")
+    def fit(self, X: pd.DataFrame, y: pd.Series, sample_weight=None, eval_set=None) -> "GBMModel":
+        "Grow the trees; NaN features are allowed; an eval_set of later (X, y), purged by the caller, is only watched."
+        self.columns_, self.booster_, self.history_ = _train(self, X, y, sample_weight, eval_set)
         return self
 
-    def predict(
-        self,
-        X: pd.DataFrame,  # panel with the fitted columns
-    ) -> pd.DataFrame:  # score, in units of y
+    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score, in units of y
         "Return one score per row; raise PanelError when columns do not match."
         features = check_columns(X, self.columns_)
         values = self.booster_.predict(features, num_threads=self.num_threads) if len(features) else []
@@ -136,7 +115,5 @@ class GBMModel(BaseEstimator):
 
     def importance(self) -> pd.Series:  # by feature, sums to 1; zeros when no tree found a split
         "Return each feature's share of the total gain."
-        gain = pd.Series(
-            self.booster_.feature_importance("gain"), index=self.columns_, name="share of gain"
-        )
+        gain = pd.Series(self.booster_.feature_importance("gain"), index=self.columns_, name="share of gain")
         return (gain / (gain.sum() or 1.0)).sort_values(ascending=False, kind="stable")

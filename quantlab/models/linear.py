@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from ..core.panel import ConfigError
 from .base import as_scores, check_columns, check_training
 
-# %% ../../nbs/models/410_linear.ipynb #184065ff
+# %% ../../nbs/models/410_linear.ipynb #9beeafeb
 class RidgeModel(BaseEstimator):
     "Score rows by ridge regression on standardised features (Hoerl and Kennard 1970)."
 
@@ -34,19 +34,12 @@ class RidgeModel(BaseEstimator):
     ) -> "RidgeModel":
         "Learn medians, scales and coefficients; raise DataError or PanelError on unusable rows."
         if not self.alpha >= 0:
-            raise ConfigError(
-                f"alpha is {self.alpha}, expected a number >= 0; it counts rows of shrinkage"
-            )
+            raise ConfigError(f"alpha is {self.alpha}, expected a number >= 0; it counts rows of shrinkage")
         features, outcome, weight = check_training(X, y, sample_weight)
         fill = SimpleImputer(strategy="median", keep_empty_features=True)
-        self.pipeline_ = make_pipeline(
-            fill, StandardScaler(), Ridge(alpha=self.alpha, solver="cholesky")
-        )
+        self.pipeline_ = make_pipeline(fill, StandardScaler(), Ridge(alpha=self.alpha, solver="cholesky"))
         self.pipeline_.fit(
-            features.to_numpy(),
-            outcome,
-            standardscaler__sample_weight=weight,
-            ridge__sample_weight=weight,
+            features.to_numpy(), outcome, standardscaler__sample_weight=weight, ridge__sample_weight=weight
         )
         self.coef_ = pd.Series(self.pipeline_[-1].coef_, index=features.columns, name="coefficient")
         self.intercept_ = float(self.pipeline_[-1].intercept_)

@@ -37,18 +37,17 @@ def alphalens_frame(
     pairs["factor_quantile"] = np.ceil(place * quantiles).clip(1, quantiles).astype(int)
     return pairs.rename_axis(["date", "asset"])
 
-# %% ../../nbs/report/805_alphalens.ipynb #a5cbf981
+# %% ../../nbs/report/805_alphalens.ipynb #9cb0e442
 def quantile_figures(
     frame: pd.DataFrame,  # from alphalens_frame
-) -> list[Figure]:  # mean return by quantile, its distribution, cumulative IC-weighted view by month
-    "Draw alphalens' quantile bar, quantile violin and IC histogram."
+) -> list[Figure]:  # mean return by quantile, and its distribution over dates
+    "Draw alphalens' quantile bar and quantile violin."
     figures = []
     with style(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # alphalens warns about its own calls into pandas and seaborn
         mean, _ = alphalens.performance.mean_return_by_quantile(frame)
         daily, _ = alphalens.performance.mean_return_by_quantile(frame, by_date=True)
-        ic = alphalens.performance.factor_information_coefficient(frame)
-        for draw, values in ((alphalens.plotting.plot_quantile_returns_bar, mean), (alphalens.plotting.plot_quantile_returns_violin, daily), (alphalens.plotting.plot_ic_hist, ic)):
+        for draw, values in ((alphalens.plotting.plot_quantile_returns_bar, mean), (alphalens.plotting.plot_quantile_returns_violin, daily)):
             axes = np.ravel(draw(values))
             figure = axes[0].figure
             figure.set_size_inches(9, 3)

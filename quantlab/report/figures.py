@@ -50,16 +50,17 @@ def quantile_figure(
     percent_axis(ax, None)
     return fig
 
-# %% ../../nbs/report/806_figures.ipynb #ef5ccb31
+# %% ../../nbs/report/806_figures.ipynb #d0fd3691
 def importance_figure(
-    importance: pd.DataFrame,  # feature x fold, gain as a share of the fold's total
+    importance: pd.DataFrame,  # feature x fold, each fold sums to 1
     n: int = 20,  # features shown
-    title: str = "Gain importance by feature",
+    title: str = "Importance by feature",
+    unit: str = "share of total gain",  # what the shares are of
 ) -> Figure:
     "Draw the mean share of gain of the leading features, with the range over folds."
     mean = importance.mean(axis=1).sort_values(ascending=False).head(n)[::-1]
     low, high = importance.min(axis=1)[mean.index], importance.max(axis=1)[mean.index]
-    fig, ax = figure(title, "share of total gain (bar: mean, line: range over folds)", "", size=(9, 0.6 + 0.24 * len(mean)))
+    fig, ax = figure(title, f"{unit} (bar: mean, line: range over folds)", "", size=(9, 0.6 + 0.24 * len(mean)))
     ax.barh(mean.index, mean, color=COLORS[0], height=0.65)
     ax.hlines(mean.index, low, high, color="black", lw=1)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -145,7 +146,9 @@ def monthly_figure(
     grid = monthly.unstack().reindex(columns=range(1, 13))
     total = (1 + grid.fillna(0)).prod(axis=1) - 1
     fig, ax = figure(title, size=(9, 0.9 + 0.3 * len(grid)))
-    limit = max(float(np.nanmax(np.abs(grid))) if grid.size else 0.0, 0.01)
+    if grid.empty:
+        return fig
+    limit = max(float(np.nanmax(np.abs(grid))), 0.01)
     ax.imshow(grid, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     for row, year in enumerate(grid.index):
         for month in grid.columns:

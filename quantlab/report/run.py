@@ -167,7 +167,7 @@ STYLE = """
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; }
 body { margin: 0; color: var(--ink); background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-.page { display: grid; grid-template-columns: 200px minmax(0, 1fr); gap: 0 48px; max-width: 1100px; margin: 0 auto; padding: 40px 24px 64px; }
+.page { display: grid; grid-template-columns: 200px minmax(0, 1fr); gap: 0 40px; max-width: 1220px; margin: 0 auto; padding: 40px 24px 64px; }
 header, .facts { grid-column: 1 / -1; }
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; }
 h2 { font-size: 21px; margin: 44px 0 10px; padding-bottom: 6px; border-bottom: 1px solid var(--line); }
@@ -185,7 +185,7 @@ nav a.h3 { padding-left: 26px; font-size: 12.5px; }
 nav a:hover { color: var(--link); border-color: var(--link); }
 .output_html, .rendered_html { overflow-x: auto; }
 table { border-collapse: collapse; border: 0; margin: 10px 0 18px; font-size: 13.5px; line-height: 1.4; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 12px; text-align: right; border: 0; white-space: nowrap; }
+th, td { padding: 5px 10px; text-align: right; border: 0; white-space: nowrap; }
 thead th, thead td { vertical-align: bottom; }
 thead tr:last-child > * { border-bottom: 1.5px solid var(--ink); }
 tbody th, th:first-child, td:first-child { text-align: left; font-weight: 500; }
@@ -289,7 +289,8 @@ def html_page(
     first = re.search(r"<h1[^>]*>(.*?)</h1>", body, re.S)
     body, contents = _contents(body.replace(first[0], "", 1) if first else body)
     title = html.unescape(re.sub(r"<[^>]+>", "", first[1])) if first else "Report"
-    changed = [name for name, value in parameters.items() if value != spec[name].default]
+    asked = {name: value for name, value in parameters.items() if name != "ledger_head"}  # the runner's own entry
+    changed = [name for name, value in asked.items() if value != spec[name].default]
     rows = [(spec[name], value) for name, value in parameters.items()]
     page = Environment(autoescape=True).from_string(PAGE)
     return page.render(title=title, style=STYLE, facts=facts, parameters=rows, changed=changed, contents=contents, body=body)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..backtest.stats import summary
 from ..core.panel import ConfigError, DataError
 from ..data.bars import adjust, coverage, data_hash, read_bars
 from ..data.sample import sample_bars, sample_context
@@ -153,7 +152,7 @@ def data_table(
     }
     return pd.DataFrame({"value": facts})
 
-# %% ../../nbs/report/810_tearsheet.ipynb #f48a620e
+# %% ../../nbs/report/810_tearsheet.ipynb #00714252
 PERCENT = ("annual_return", "volatility", "max_drawdown", "hit_rate", "alpha")
 
 
@@ -161,9 +160,10 @@ def _cell(metric: str, row: pd.Series) -> str:
     "Write one value with its interval."
     if not np.isfinite(row["value"]):
         return "–"
-    number = (lambda v: f"{v * 100:+.1f} %") if metric in PERCENT else (lambda v: f"{v:+.2f}")
-    interval = f"  [{number(row['low'])}, {number(row['high'])}]" if np.isfinite(row["low"]) else ""
-    return number(row["value"]) + interval
+    scale, digits, unit = (100, 1, " %") if metric in PERCENT else (1, 2, "")
+    low, high = row["low"] * scale, row["high"] * scale
+    interval = f"  ({low:.{digits}f} … {high:.{digits}f})" if np.isfinite(row["low"]) else ""
+    return f"{row['value'] * scale:.{digits}f}{unit}{interval}"
 
 
 def metrics_table(

@@ -36,7 +36,7 @@ def _client(
     store.parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=f"sqlite:///{store}")
 
-# %% ../../nbs/report/800_tracking.ipynb #2c52aff8
+# %% ../../nbs/report/800_tracking.ipynb #9fb43ad3
 def log_run(
     name: str,  # experiment: the template's name
     parameters: Mapping[str, object],  # every parameter of the run
@@ -66,8 +66,8 @@ def log_run(
         for artifact in artifacts:
             client.log_artifact(run.run_id, str(artifact))
         client.set_terminated(run.run_id)
-    except MlflowException as error:
-        raise ReportError(f"MLflow refused the run of {name} in {display_path(file)}: {error.message}") from error
+    except (MlflowException, OSError) as error:
+        raise ReportError(f"MLflow refused the run of {name} in {display_path(file)}: {error}") from error
     return run.run_id
 
 # %% ../../nbs/report/800_tracking.ipynb #3098fafc

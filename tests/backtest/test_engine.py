@@ -186,7 +186,8 @@ def test_a_stop_is_charged_and_may_be_undone():
     assert result.closed.loc[0, ["symbol", "last_bar", "date", "price"]].tolist() == ["B", dates[1], dates[3], 20.0]
     stop = result.trades.loc[1]
     assert stop["price"] == pytest.approx(19.8) and stop["commission"] == pytest.approx(25 * 19.8 * 0.01) and stop["slippage"] == pytest.approx(5.0)
-    assert result.trades.loc[2, "date"] == dates[4]
+    assert stop["decided"] == stop["date"] == dates[3] and result.trades.loc[0, "decided"] == dates[0]
+    assert result.trades.loc[2, ["decided", "date"]].tolist() == [dates[3], dates[4]]
     later = from_weights(weights, bars, Costs(100, 100), cash=1000.0, stale_after=3)
     assert later.closed.empty
 

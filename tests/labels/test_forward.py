@@ -50,13 +50,10 @@ def plain(bars: pd.DataFrame, horizon: int, entry: str) -> pd.DataFrame:
             if i + horizon < len(dates):
                 stop = dates[i + horizon]
                 alive = end is not None and (end >= start if entry == "open" else end > start)
-                if end is not None and end < stop:
-                    if alive:
-                        y, t1, censored = close[end, symbol] / price[start, symbol] - 1, end, True
-                    elif (stop, symbol) in price:
-                        y, t1 = price[stop, symbol] / price[start, symbol] - 1, stop
-                elif (stop, symbol) in price:
+                if (stop, symbol) in price:
                     y, t1 = price[stop, symbol] / price[start, symbol] - 1, stop
+                elif alive and end < stop:
+                    y, t1, censored = close[end, symbol] / price[start, symbol] - 1, end, True
         rows.append((y, t1, bought, censored))
     frame = pd.DataFrame(rows, index=bars.index, columns=["y", "t1", "entry", "censored"])
     return frame.astype({"y": float, "t1": "datetime64[us]", "entry": "datetime64[us]", "censored": bool})

@@ -70,6 +70,7 @@ def test_the_last_line_is_the_page(finished, workspace):
     assert Path(printed).is_file() and Path(printed).name == "report.html" and Path(printed).is_relative_to(workspace / "runs")
     manifest = json.loads((Path(printed).parent / "manifest.json").read_text())
     assert manifest["parameters"]["symbols"] == ["AAPL", "MSFT"] and manifest["parameters"]["window"] == 63
+    assert manifest["tracking"] == "off" and not (workspace / "mlflow.sqlite").exists()
 
 
 def test_runs_lists_the_run_with_its_headline(finished, quantlab_line):
@@ -83,8 +84,10 @@ def test_runs_lists_the_run_with_its_headline(finished, quantlab_line):
 def test_a_failing_cell_exits_one_without_a_traceback(quantlab_line, workspace):
     done = quantlab_line("report", "small", "-p", "accident=raise", "--output", str(workspace / "bad"), "--no-track")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: cell 9 (") and "the last line" in done.stderr
-    assert [file.name for file in (workspace / "bad").glob("*/*")] == ["report.ipynb"]
+    assert done.stderr.startswith("error: cell 10 (# Here the tests break the report.) failed: RuntimeError: the last line; see ")
+    assert done.stderr.count("\n") == 1
+    [kept] = (workspace / "bad").glob("*/*")
+    assert kept.name == "report.ipynb" and kept.parent.name.endswith("-failed") and "a long story" in kept.read_text()
 
 
 def test_templates_shows_every_parameter(quantlab_line):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from quantlab.report import tracking
 from quantlab.report.run import Run, run_report
 
 TEMPLATE = Path(__file__).parent / "template_small.ipynb"
@@ -34,7 +35,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pair(home: Path) -> tuple[Run, Run]:
-    "Two runs of one question, the first copied to MLflow where it is installed."
+    "Two runs of one question: the first copied to MLflow where it is installed, the second as if it were not."
     with pytest.MonkeyPatch.context() as patch:
         private(home, patch)
-        return run_report(TEMPLATE, {"window": 63}), run_report(TEMPLATE, {"window": 63}, track=False)
+        first = run_report(TEMPLATE, {"window": 63})
+        patch.setattr(tracking, "available", lambda: False)
+        return first, run_report(TEMPLATE, {"window": 63})

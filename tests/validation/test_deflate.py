@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from quantlab.core.ledger import Ledger, content_key
 from quantlab.core.panel import ConfigError, DataError
 from quantlab.validation.deflate import deflate, dsr, expected_max_sharpe, psr

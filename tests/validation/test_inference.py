@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+from scipy.signal import lfilter
+
 from quantlab.core.panel import ConfigError, DataError
 from quantlab.validation.inference import mean_ic, return_moments, sharpe_error, sharpe_se
 from quantlab.validation.scores import rank_ic, unit_rows
-from scipy import stats
-from scipy.signal import lfilter
 
 
 def as_panel(wide):

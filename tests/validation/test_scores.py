@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+
 from quantlab.core.panel import DataError, PanelError, to_wide
 from quantlab.validation.scores import ic, quantile_returns, quantile_turnover, rank_autocorrelation, rank_ic
-from scipy import stats
 
 
 def make_pair(rng, n_dates=12, n_symbols=15, missing=0.2, levels=None):
