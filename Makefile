@@ -47,7 +47,7 @@ bench: install  ## run the benchmarks; ONLY=name runs one
 	@$(BIN)/python bench/run.py $(ONLY)
 
 lock: install  ## resolve the dependencies anew into requirements.lock
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra backtrader --extra mlflow --extra qlib --extra dev \
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra backtrader --extra mlflow --extra qlib --extra vendors --extra postgres --extra dev \
 		--no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
 
 clean:  ## remove what can be made again: .venv, caches, docs (never data/lake or reports/runs)

@@ -69,7 +69,7 @@ def read(source: Path) -> dict[Path, nbformat.NotebookNode]:
     ordered = sorted(files, key=lambda f: (len(f.parts) > 1, not rooms[f.parent][:1].isdigit(), rooms[f.parent], f.name))
     pages = {}
     for file in ordered:
-        notebook = nbformat.from_dict(nbformat.json.loads((source / file).read_text(encoding="utf-8")))
+        notebook = nbformat.reads((source / file).read_text(encoding="utf-8"), as_version=4)
         for cell in notebook.cells:
             cell.pop("has_sd", None)
             cell.metadata.pop("execution", None)
