@@ -15,21 +15,21 @@ finite = st.floats(-5, 5, allow_nan=False)
 
 
 def predictions(values: np.ndarray) -> pd.DataFrame:
-    dates, symbols = pd.bdate_range("2020-01-01", periods=len(values)), [f"S{i}" for i in range(values.shape[1])]
+    dates, symbols = pd.bdate_range("2020-01-01", periods=len(values)), [f"S{i:02d}" for i in range(values.shape[1])]
     index = pd.MultiIndex.from_product([dates.as_unit("us"), symbols], names=["date", "symbol"])
     return pd.DataFrame({"score": values.ravel()}, index=index)
 
 
 def test_rank_weights_by_hand():
     weights = TopK(3, weighting="rank", every=1)(predictions(np.array([[0.1, 0.4, 0.3, 0.2]])))["weight"]
-    assert weights.droplevel("date").to_dict() == pytest.approx({"S1": 3 / 6, "S2": 2 / 6, "S3": 1 / 6})
+    assert weights.droplevel("date").to_dict() == pytest.approx({"S01": 3 / 6, "S02": 2 / 6, "S03": 1 / 6})
 
 
 def test_a_held_name_stays_within_the_buffer_and_leaves_beyond_it():
     first, within, beyond = [4, 3, 2, 1, 0], [3, 2, 4, 1, 0], [4, 1, 3, 2, 0]
     score = predictions(np.array([first, within, beyond], dtype=float))
     held = [set(w.index.get_level_values("symbol")) for _, w in TopK(2, buffer=1, every=1)(score).groupby("date")]
-    assert held == [{"S0", "S1"}, {"S0", "S1"}, {"S0", "S2"}]
+    assert held == [{"S00", "S01"}, {"S00", "S01"}, {"S00", "S02"}]
 
 
 def test_water_filling_by_hand():
