@@ -39,8 +39,8 @@ def forward_returns(
     entry: str = "open",  # "open": of the next session; "close": of the same one
 ) -> pd.DataFrame:  # y (decimal), t1 and entry (datetime64[us], NaT = none), censored (bool)
     "Compute what holding each name from each date returned, and when that was known."
-    if horizon < 1:
-        raise ConfigError(f"horizon is {horizon}; hold for at least 1 session")
+    if not isinstance(horizon, (int, np.integer)) or horizon < 1:
+        raise ConfigError(f"horizon is {horizon!r}; hold for a whole number of sessions, at least 1")
     if entry not in ("open", "close"):
         raise ConfigError(
             f"entry is {entry!r}; use 'open' (of the next session) or 'close' (of the same one)"

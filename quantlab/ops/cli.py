@@ -79,6 +79,17 @@ def runs(
     _console().print(table)
 
 # %% ../../nbs/ops/990_cli.ipynb #4cfdabb5
+def _from_here(value: object) -> object:
+    "Name a file of the current folder so that the workspace finds it."
+    file = Path(value) if isinstance(value, str) and Path(value).suffix else None
+    if file is None or not file.is_file():
+        return value
+    from quantlab.core.config import root
+
+    file = file.resolve()
+    return str(file.relative_to(root()) if file.is_relative_to(root()) else file)
+
+
 @app.command()
 def report(
     template: Annotated[str, typer.Argument(help="A template's name, or the path of a notebook.")],
@@ -90,7 +101,7 @@ def report(
     from quantlab.report.template import find_template, parse_parameters, read_parameters
 
     file = find_template(template)
-    given = parse_parameters(read_parameters(file), parameter or [])
+    given = {name: _from_here(value) for name, value in parse_parameters(read_parameters(file), parameter or []).items()}
 
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -104,7 +115,11 @@ def report(
         def show(done: int, total: int, label: str) -> None:
             bar.update(task, completed=done, total=total, description=f"cell {done + 1} of {total}, {label}" if done < total else label)
 
-        run = run_report(file, given, output, show, track)
+        try:
+            run = run_report(file, given, output, show, track)
+        except KeyboardInterrupt:
+            typer.echo("interrupted: nothing was kept", err=True)
+            raise typer.Exit(130) from None
     typer.echo(run.html)
 
 # %% ../../nbs/ops/990_cli.ipynb #b63d1735

@@ -35,8 +35,8 @@ def cap_weights(
     cap: float,  # largest weight of one name, as a share of equity
 ) -> np.ndarray:  # float64[s], each <= cap; sums to the same total, or to less when the cap allows no more
     "Limit single weights by water-filling; raise PanelError for a negative weight."
-    if (weights < 0).any():
-        raise PanelError("cap_weights takes weights >= 0; cap the long and the short side separately")
+    if not (weights >= 0).all():
+        raise PanelError("cap_weights takes weights >= 0, no NaN; cap the long and the short side separately")
     capped, total = np.zeros(len(weights), dtype=bool), weights.sum()
     result = weights.astype(np.float64)
     while (over := (result > cap * (1 + 1e-12)) & ~capped).any():
@@ -64,6 +64,11 @@ def vol_scale(
     return float(min(1.0, target / volatility)) if volatility > 0 else 1.0
 
 # %% ../../nbs/portfolio/550_weights.ipynb #ad0bdf69
+def _whole(value: object, low: int) -> bool:
+    "Say whether a value is a whole number of at least low."
+    return isinstance(value, (int, np.integer)) and value >= low
+
+
 @dataclass(frozen=True)
 class TopK:
     "Hold the k best names, equally or by rank, within a hold buffer, a cap, a volatility target and a gate."
@@ -79,8 +84,8 @@ class TopK:
 
     def __post_init__(self):
         for name, ok in {
-            "k": self.k >= 1, "buffer": self.buffer >= 0, "every": self.every >= 1, "max_weight": 0 < self.max_weight <= 1,
-            "weighting": self.weighting in ("equal", "rank"), "vol_target": self.vol_target is None or self.vol_target > 0, "vol_window": self.vol_window >= 20,
+            "k": _whole(self.k, 1), "buffer": _whole(self.buffer, 0), "every": _whole(self.every, 1), "max_weight": 0 < self.max_weight <= 1,
+            "weighting": self.weighting in ("equal", "rank"), "vol_target": self.vol_target is None or self.vol_target > 0, "vol_window": _whole(self.vol_window, 20),
         }.items():  # fmt: skip
             if not ok:
                 raise ConfigError(f"TopK: {name}={getattr(self, name)!r} is out of range; see the class for what it means")

@@ -111,8 +111,8 @@ def equity_figure(
     for i, name in enumerate(growth):
         above.semilogy(growth[name], label=name, color=COLORS[i], lw=1.8 if i == 0 else 1.1)
         below.plot(growth[name] / growth[name].cummax() - 1, color=COLORS[i], lw=1.4 if i == 0 else 0.9)
-    above.yaxis.set_major_formatter("{x:.1f}")
-    above.yaxis.set_minor_formatter("{x:.1f}")
+    above.yaxis.set_major_formatter("{x:.3g}")
+    above.yaxis.set_minor_formatter("{x:.3g}")
     above.legend(loc="upper left")
     below.set_ylabel("drawdown")
     percent_axis(below)

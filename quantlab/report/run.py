@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 
 import quantlab
@@ -55,13 +56,15 @@ def staged(
 ) -> Iterator[Path]:  # a hidden folder beside it
     "Fill a hidden folder inside a with block; it takes its final name at the end and vanishes on an error."
     hidden = final.with_name(f".{final.name}")
-    final.parent.mkdir(parents=True, exist_ok=True)
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():
             raise FileExistsError
         hidden.mkdir()
     except FileExistsError as error:
         raise ReportError(f"{display_path(final)} exists or is being written; run again in a second") from error
+    except OSError as error:
+        raise ReportError(f"cannot write into {display_path(final.parent)} ({error.strerror}); give another folder") from error
     try:
         yield hidden
         hidden.rename(final)
@@ -371,13 +374,13 @@ def _keep(
 def _record(
     ledger: Ledger,
     manifest: Mapping[str, object],
-    trial: Mapping[str, object] | None,  # as emitted
+    trials: list[Mapping[str, object]],  # as emitted
 ) -> str:  # the ledger's new head
-    "Append the trial, if there is one, and the run."
-    if trial:
+    "Append the trials, if there are any, and the run."
+    for trial in trials:
         ledger.record("trial", **trial)
     key = content_key(question=manifest["question"], sources=manifest["code"]["sources"], data=manifest["data_hash"], seed=manifest["seed"])
-    return ledger.record("run", key, trial["study"] if trial else manifest["template"], manifest["parameters"])
+    return ledger.record("run", key, trials[0]["study"] if trials else manifest["template"], manifest["parameters"])
 
 
 def _track(
@@ -447,6 +450,14 @@ def _manifest(
     }
 
 # %% ../../nbs/report/820_run.ipynb #e457e7f0
+def _free(
+    final: Path,  # the folder a run would like
+) -> Path:  # the first of final, final.2, final.3 ... that nobody has or writes
+    "Number a run's folder when another run took its name."
+    names = (final if number == 1 else final.with_name(f"{final.name}.{number}") for number in count(1))
+    return next(name for name in names if not name.exists() and not name.with_name(f".{name.name}").exists())
+
+
 def run_report(
     template: str | Path,  # a name, or the path of a notebook
     parameters: Mapping[str, object] | None = None,  # what differs from the defaults
@@ -461,11 +472,11 @@ def run_report(
     ledger = Ledger(path("research", "ledger"))
     manifest = _manifest(file, values, ledger.head())
     moment = re.sub(r"[-:]", "", manifest["started"])
-    final = Path(output or path("research", "runs")).resolve() / f"{file.stem}-{moment}-{manifest['question'][:8]}"
+    final = _free(Path(output or path("research", "runs")).resolve() / f"{file.stem}-{moment}-{manifest['question'][:8]}")
     try:
         with staged(final) as folder:
             emitted = _fill(folder, file, manifest, progress)
-            manifest["ledger"]["after"] = _record(ledger, manifest, emitted.get("trial"))
+            manifest["ledger"]["after"] = _record(ledger, manifest, emitted.get("trials", []))
             manifest["timings"]["total_s"] = time.perf_counter() - began
             _write_json(folder / "manifest.json", manifest)
     except RunError as failure:

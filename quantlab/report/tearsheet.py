@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..core.config import root
 from ..core.panel import ConfigError, DataError
 from ..data.bars import adjust, coverage, data_hash, read_bars
 from ..data.sample import sample_bars, sample_context
@@ -83,14 +84,16 @@ def _chosen(universe: str, there: pd.Index) -> list[str]:
 
 
 def load_market(
-    data: str,  # "sample", or the path of a CSV or Parquet file of bars
+    data: str,  # "sample", or a CSV or Parquet file of bars; a relative path counts from the workspace's root
     universe: str,  # "all", or symbols separated by commas
     start: str,  # ISO date, first session
     end: str,  # ISO date, last session
 ) -> Market:
     "Read and adjust bars; raise ConfigError or DataError when what was asked is not there."
     first, last = parse_period(start, end)
-    raw = sample_bars() if data == "sample" else read_bars(data)
+    raw = sample_bars() if data == "sample" else read_bars(root() / data)
+    if raw.empty:
+        raise DataError(f"{data} holds no bars; export it again")
     names = _chosen(universe, raw.index.get_level_values("symbol").unique())
     dates, symbols = raw.index.get_level_values("date"), raw.index.get_level_values("symbol")
     chosen = raw[(dates >= first) & (dates <= last) & symbols.isin(names)]
@@ -112,10 +115,13 @@ def check_market(
     start: str,
     end: str,
     sessions: int,  # needed for features, training and at least one test block
+    symbols: int = 1,  # needed for there to be a choice
 ) -> None:
-    "Raise what load_market would raise, or ConfigError when the period is too short."
+    "Raise what load_market would raise, or ConfigError when there are too few sessions or symbols."
     bars = load_market(data, universe, start, end).bars
-    there = bars.index.unique("date").size
+    there, names = bars.index.unique("date").size, bars.index.unique("symbol").size
+    if names < symbols:
+        raise ConfigError(f"the universe has {names} symbols, this run needs {symbols} so that there is something to choose; lower top_k or name more symbols")
     if there < sessions:
         raise ConfigError(f"the data holds {there} sessions between {start} and {end}, this run needs {sessions}; lengthen the period or shorten train_sessions")
 
@@ -192,4 +198,4 @@ def verdict(
         return f"**The excess is positive, but the evidence is incomplete:** {size} {rest} An edge would need all three: an interval above zero, a ratio above 0.95 and a p-value below 0.05."
     if row["high"] < 0:
         return f"**The strategy loses against doing nothing clever:** {size} {rest}"
-    return f"**No edge after costs is visible:** {size} {rest} Zero is well within reach of chance."
+    return f"**No edge after costs is visible:** {size} {rest} The interval includes zero."

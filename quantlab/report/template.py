@@ -221,7 +221,7 @@ def plain(
 # %% ../../nbs/report/815_template.ipynb #12a9395f
 def emit(
     metrics: Mapping[str, float],  # flat: name -> number
-    **extra: object,  # data_hash, headline, trial
+    **extra: object,  # data_hash, headline, trials
 ) -> None:
     "Display the report's numbers as a bundle that the runner can read; raise ReportError when they are not numbers."
     from IPython.display import display  # not needed by who only reads a template
@@ -230,9 +230,9 @@ def emit(
     for name, value in numbers.items():
         if not re.fullmatch(r"[\w./-]+", name, re.ASCII) or not isinstance(value, (int, float, type(None))):
             raise ReportError(f"metric {name!r} is {value!r}; names are letters, digits and _ . / -, values are numbers")
-    odd = sorted(set(extra["trial"]) ^ TRIAL) if extra.get("trial") else []
+    odd = sorted(set().union(*(set(trial) ^ TRIAL for trial in extra.get("trials", []))))
     if odd:
-        raise ReportError(f"trial has too many or too few keys: {', '.join(odd)}; it needs exactly {', '.join(sorted(TRIAL))}")
+        raise ReportError(f"a trial has too many or too few keys: {', '.join(odd)}; it needs exactly {', '.join(sorted(TRIAL))}")
     unknown = sorted(set(extra.get("headline", [])) - set(numbers))
     if unknown:
         raise ReportError(f"headline names what is no metric: {', '.join(unknown)}; take names from metrics")
