@@ -365,7 +365,7 @@ def _read(
     tables = [_slice(lake.file(manifest["dataset"], interval, *key), columns, low, high) for key in touched]
     return _panel(tables, pd.Index(wanted, dtype="str"), columns, "UTC" if interval.intraday else None)
 
-# %% ../../nbs/data/110_store.ipynb #e0bd4cb3
+# %% ../../nbs/data/110_store.ipynb #57818f76
 def _sql(
     lake: Lake,
     query: str,  # one statement of DuckDB's SQL
@@ -380,7 +380,10 @@ def _sql(
             connection.execute("SET TimeZone = 'UTC'")
             for view, files in views.items():
                 connection.from_parquet(files).create_view(view)
-            return connection.execute(query).to_arrow_table().to_pandas()
+            answer = connection.sql(query)
+            if answer is None:
+                raise DataError("the query returns no table; the store is changed by write alone, so ask with SELECT")
+            return answer.to_arrow_table().to_pandas()
         except duckdb.Error as error:
             if isinstance(error, duckdb.IOException) and manifests != [lake.manifest(name) for name in _names(lake)]:
                 return _sql(lake, query)  # a writer replaced a file meanwhile
