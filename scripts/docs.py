@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import yaml
 from jinja2 import DictLoader
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
@@ -28,7 +29,7 @@ nav a{display:block;color:#1c2530;text-decoration:none;padding:.1rem 0}nav a:hov
 main{flex:1;min-width:0;max-width:60rem;padding:1.5rem 2.5rem;box-sizing:border-box}
 pre{background:#f6f7f9;padding:.7rem .9rem;overflow:auto;font-size:.83rem;line-height:1.45;border-radius:4px}code{font-size:.92em}
 .output_html,.jp-OutputArea-output,.output{overflow-x:auto}table{border-collapse:collapse;font-size:.86rem;margin:.6rem 0;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #e4e7eb}td:first-child,th:first-child{text-align:left}
+th,td{padding:.25rem .7rem;text-align:left;border:0;border-bottom:1px solid #e4e7eb}.dataframe td,.dataframe th{text-align:right}.dataframe tbody th,.dataframe th:first-child{text-align:left}
 blockquote{margin:0 0 1rem;padding:.1rem 1rem;border-left:3px solid #0072b2;color:#45505c}img{max-width:100%}.anchor-link{display:none}
 .prompt,.jp-InputPrompt,.jp-OutputPrompt{display:none}.k,.kn,.ow{color:#0b5f95}.s1,.s2,.sd{color:#23742f}.c1{color:#6a7480}
 @media(max-width:800px){body{display:block}nav{height:auto;position:static}main{padding:1rem}}
@@ -42,10 +43,16 @@ def mathml(text: str) -> str:
     return "".join(p if p.startswith("```") else MATH.sub(swap, p) for p in parts)
 
 
+def head(cell: nbformat.NotebookNode) -> None:
+    "Turn the front matter that nbdev makes of a title cell back into a heading and its question."
+    if cell.source.startswith("---"):
+        front = yaml.safe_load(cell.source.strip().strip("-"))
+        cell.cell_type, cell.source = "markdown", f"# {front['title']}\n\n> {front['description']}"
+
+
 def title(notebook: nbformat.NotebookNode) -> str:
     "Return the first heading of a notebook."
-    found = re.search(r"^# (.+)$", notebook.cells[0].source, re.M)
-    return found[1].strip() if found else "untitled"
+    return re.search(r"^# (.+)$", notebook.cells[0].source, re.M)[1].strip()
 
 
 def navigation(pages: dict[Path, nbformat.NotebookNode], here: Path) -> str:
@@ -70,7 +77,10 @@ def read(source: Path) -> dict[Path, nbformat.NotebookNode]:
     pages = {}
     for file in ordered:
         notebook = nbformat.reads((source / file).read_text(encoding="utf-8"), as_version=4)
+        head(notebook.cells[0])
         for cell in notebook.cells:
+            if "#| echo: false" in cell.source:
+                cell.metadata.transient = {"remove_source": True}
             cell.pop("has_sd", None)
             cell.metadata.pop("execution", None)
             if cell.cell_type == "markdown":

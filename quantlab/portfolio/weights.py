@@ -45,7 +45,7 @@ def cap_weights(
         room = total - cap * capped.sum()
         result = np.where(capped, cap, 0.0)
         if free.any():
-            result[free] = weights[free] * (room / weights[free].sum())
+            result[free] = weights[free] / weights[free].sum() * room
     return result
 
 # %% ../../nbs/portfolio/550_weights.ipynb #9e58d910

@@ -1,0 +1,121 @@
+"""Weights: what holds for every panel of scores, and what was worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from quantlab.core.audit import audit
+from quantlab.core.panel import ConfigError, PanelError
+from quantlab.portfolio.weights import TopK, cap_weights, select, vol_scale
+
+finite = st.floats(-5, 5, allow_nan=False)
+
+
+def predictions(values: np.ndarray) -> pd.DataFrame:
+    dates, symbols = pd.bdate_range("2020-01-01", periods=len(values)), [f"S{i:02d}" for i in range(values.shape[1])]
+    index = pd.MultiIndex.from_product([dates.as_unit("us"), symbols], names=["date", "symbol"])
+    return pd.DataFrame({"score": values.ravel()}, index=index)
+
+
+def test_rank_weights_by_hand():
+    weights = TopK(3, weighting="rank", every=1)(predictions(np.array([[0.1, 0.4, 0.3, 0.2]])))["weight"]
+    assert weights.droplevel("date").to_dict() == pytest.approx({"S01": 3 / 6, "S02": 2 / 6, "S03": 1 / 6})
+
+
+def test_a_held_name_stays_within_the_buffer_and_leaves_beyond_it():
+    first, within, beyond = [4, 3, 2, 1, 0], [3, 2, 4, 1, 0], [4, 1, 3, 2, 0]
+    score = predictions(np.array([first, within, beyond], dtype=float))
+    held = [set(w.index.get_level_values("symbol")) for _, w in TopK(2, buffer=1, every=1)(score).groupby("date")]
+    assert held == [{"S00", "S01"}, {"S00", "S01"}, {"S00", "S02"}]
+
+
+def test_water_filling_by_hand():
+    assert cap_weights(np.array([0.6, 0.3, 0.1]), 0.4) == pytest.approx([0.4, 0.4, 0.2])
+    assert cap_weights(np.array([0.6, 0.4]), 0.2) == pytest.approx([0.2, 0.2])
+    with pytest.raises(PanelError, match="separately"):
+        cap_weights(np.array([0.5, -0.5]), 0.4)
+
+
+@given(arrays(float, st.integers(1, 30), elements=st.floats(0, 1)), st.floats(0.01, 1))
+def test_a_cap_is_kept_and_no_more_is_lost_than_it_must(raw, cap):
+    weights = raw / raw.sum() if raw.sum() > 1e-6 else np.zeros(len(raw))
+    capped = cap_weights(weights, cap)
+    assert (capped >= 0).all() and (capped <= cap * (1 + 1e-9)).all()
+    assert capped.sum() == pytest.approx(min(weights.sum(), cap * (weights > 0).sum()), abs=1e-9)
+    order = np.argsort(weights)
+    assert (np.diff(capped[order]) >= -1e-12).all(), "a cap keeps the order"
+
+
+@settings(max_examples=60)
+@given(arrays(float, st.tuples(st.integers(1, 8), st.integers(1, 12)), elements=st.one_of(finite, st.just(np.nan))), st.integers(1, 6), st.integers(0, 4), st.sampled_from(["equal", "rank"]), st.floats(0.05, 1))
+def test_every_book_is_long_only_capped_and_affordable(values, k, buffer, weighting, cap):
+    score = predictions(values)
+    weights = TopK(k, buffer, weighting, cap, every=2)(score)["weight"]
+    total = weights.groupby("date").sum()
+    assert (weights >= 0).all() and (weights <= cap * (1 + 1e-9)).all() and (total <= 1 + 1e-9).all()
+    assert ((weights > 0).groupby("date").sum() <= k).all()
+    held = weights[weights > 0].index
+    assert score.loc[held, "score"].notna().all(), "only names with a score are bought"
+
+
+@given(st.integers(1, 5), st.integers(0, 3), st.integers(0, 2**31))
+def test_select_fills_up_with_the_best_of_the_rest(k, buffer, seed):
+    random = np.random.default_rng(seed)
+    rank = random.permutation(8) + 1.0
+    held = random.random(8) < 0.4
+    chosen = select(rank, held, k, buffer)
+    assert chosen.sum() == min(k, 8)
+    newcomers, left = rank[chosen & ~held], rank[~chosen & ~held]
+    assert not len(newcomers) or not len(left) or newcomers.max() < left.min()
+
+
+def test_the_volatility_target_scales_down_only_and_reads_the_past_only():
+    random = np.random.default_rng(0)
+    past = random.normal(0, 0.02, (60, 2))
+    book = np.array([0.5, 0.5])
+    measured = (past @ book).std(ddof=1) * np.sqrt(252)
+    assert vol_scale(book, past, measured / 2, 252) == pytest.approx(0.5)
+    assert vol_scale(book, past, 10.0, 252) == 1.0 and vol_scale(book, past[:19], 0.01, 252) == 1.0
+
+    score = predictions(random.normal(size=(120, 3)))
+    bars = pd.DataFrame({"close": np.exp(random.normal(0, 0.02, (120, 3)).cumsum(axis=0)).ravel()}, index=score.index)
+    policy = TopK(2, every=10, vol_target=0.1)
+    joined = score.join(bars)
+    verdict = audit(lambda panel: policy(panel[["score"]], panel[["close"]]), joined)
+    assert verdict.status == "PASS", verdict
+
+
+def test_a_gate_scales_the_book_and_must_cover_it():
+    score = predictions(np.ones((3, 2)))
+    dates = score.index.unique("date")
+    gate = pd.DataFrame({"gate": [1.0, 0.5, 0.0]}, index=dates)
+    total = TopK(2, every=1)(score, gate=gate)["weight"].groupby("date").sum()
+    assert total.tolist() == [1.0, 0.5, 0.0]
+    with pytest.raises(PanelError, match="1 dates, first 2020-01-03"):
+        TopK(2, every=1)(score, gate=gate.iloc[:2])
+    with pytest.raises(PanelError, match=r"\[0, 1\]"):
+        TopK(2, every=1)(score, gate=gate * 1.5)
+
+
+@pytest.mark.parametrize("wrong", [{"k": 0}, {"buffer": -1}, {"weighting": "best"}, {"max_weight": 0.0}, {"every": 0}, {"vol_target": -0.1}])
+def test_a_setting_out_of_range_is_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        TopK(**wrong)
+
+
+@pytest.mark.parametrize("values", [np.empty((0, 3)), np.full((4, 3), np.nan), np.full((4, 3), np.inf)], ids=["empty", "all NaN", "infinite"])
+def test_nothing_to_hold(values):
+    weights = TopK(2, every=1)(predictions(values))
+    assert weights.empty and list(weights.columns) == ["weight"] and weights.index.names == ["date", "symbol"]
+
+
+def test_one_date_and_one_symbol():
+    assert TopK(5)(predictions(np.array([[0.3]])))["weight"].tolist() == [1.0]
+
+
+def test_a_book_that_loses_every_score_is_sold():
+    weights = TopK(2, every=1)(predictions(np.array([[1.0, 2.0], [np.nan, np.nan]])))["weight"]
+    assert weights.groupby("date").sum().tolist() == [1.0, 0.0]
