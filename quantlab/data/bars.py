@@ -118,7 +118,7 @@ def check_bars(
         check_until(bars, bars.index.get_level_values("date"), until)
     return bars
 
-# %% ../../nbs/data/100_bars.ipynb #6edad1c3
+# %% ../../nbs/data/100_bars.ipynb #620294c2
 def _factor(
     bars: pd.DataFrame,  # (date, symbol)
     factor: str,  # "adj" or "split"
@@ -139,13 +139,13 @@ def _as_of(
     when, dates = pd.Timestamp(when), bars.index.get_level_values("date")
     if (when.tz is None) != (dates.tz is None):
         raise DataError(f"as_of={when} and the bars' dates must both have a time zone, or neither")
-    out = bars[dates <= when].copy()
+    out = bars[dates <= when]
     for factor in [c for c in ("split", "adj") if c in out.columns]:
         values = _factor(out, factor)
         out[factor] = values / values.groupby(level="symbol").transform("last")
     return out
 
-# %% ../../nbs/data/100_bars.ipynb #a217de87
+# %% ../../nbs/data/100_bars.ipynb #855b3a38
 def adjust(
     bars: pd.DataFrame,  # (date, symbol); prices, adj and optionally split
     how: str = "total",  # "total": splits and dividends; "split": splits only; "none"
@@ -158,7 +158,7 @@ def adjust(
     if how == "total" and "adj" not in bars.columns:
         raise DataError(f"how='total' needs a column adj, the bars have {list(bars.columns)}; use how='none' if the prices are total-return already")
     bars = bars if as_of is None else _as_of(bars, as_of)
-    out = bars.copy()
+    out = bars.copy(deep=False)  # columns are replaced, never written into
     prices = [c for c in (*_PRICES, "vwap") if c in bars.columns]
     for factor in {"total": ["split", "adj"], "split": ["split"], "none": []}[how]:
         if factor not in bars.columns:

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['as_interval', 'prepare', 'periods', 'upsert', 'entry', 'updated', 'same_columns', 'summary', 'Lake', 'verify']
 
-# %% ../../nbs/data/110_store.ipynb #1273cd9e
+# %% ../../nbs/data/110_store.ipynb #9dd46f20
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import duckdb
@@ -192,18 +192,18 @@ def _utc(moment: str | pd.Timestamp) -> np.datetime64:
     moment = pd.Timestamp(moment)
     return np.datetime64((moment if moment.tz is None else moment.tz_convert(None)).as_unit("us"), "us")
 
-# %% ../../nbs/data/110_store.ipynb #7e5be55c
+# %% ../../nbs/data/110_store.ipynb #20e87b06
 def _panel(
-    tables: list[pa.Table],  # in the order of time
+    tables: Iterable[pa.Table],  # in the order of time; read one after the other
+    size: int,  # rows of all tables, or more
     names: pd.Index,  # the symbols wanted, sorted
     columns: list[str],
     zone: str | None,  # "UTC" for intraday bars
 ) -> pd.DataFrame:  # (date, symbol), float64
     "Lay tables into one matrix and index it by codes."
-    size, end = sum(map(len, tables)), 0
-    values, codes, stamps = np.empty((len(columns), size)), np.empty(size, "int32"), np.empty(size, "M8[us]")
-    while tables:
-        table = tables.pop(0).combine_chunks()  # let go of each as soon as it is laid down
+    end, values, codes, stamps = 0, np.empty((len(columns), size)), np.empty(size, "int32"), np.empty(size, "M8[us]")
+    for table in tables:
+        table = table.combine_chunks()
         symbol = table["symbol"].chunk(0) if len(table) else pa.array([], pa.string()).dictionary_encode()
         code = names.get_indexer(symbol.dictionary.to_pylist())[symbol.indices.to_numpy()]
         keep = slice(None) if (code >= 0).all() else code >= 0
@@ -312,7 +312,7 @@ def _collect(
         if file.is_file() and file not in keep and file.name not in ("manifest.json", ".lock"):
             file.unlink()
 
-# %% ../../nbs/data/110_store.ipynb #65265590
+# %% ../../nbs/data/110_store.ipynb #fca9e07a
 def _whole(
     file: Path,
     like: pd.DataFrame,  # a panel with the same columns and kind of dates
@@ -320,7 +320,7 @@ def _whole(
     "Read all rows of one file."
     table = pq.ParquetFile(file).read().unify_dictionaries()
     names = pd.Index(sorted(table["symbol"].unique().to_pylist()), dtype="str")
-    return _panel([table], names, list(like.columns), "UTC" if like.index.levels[0].tz is not None else None)
+    return _panel([table], len(table), names, list(like.columns), "UTC" if like.index.levels[0].tz is not None else None)
 
 
 def _steady(
@@ -340,7 +340,7 @@ def _steady(
             raise DataError(f"a file of '{dataset}' cannot be read ({error}); restore it or import the period again") from error
     raise DataError(f"'{dataset}' is rewritten faster than it can be read; wait for its writers")
 
-# %% ../../nbs/data/110_store.ipynb #9d5347a1
+# %% ../../nbs/data/110_store.ipynb #1000ff77
 def _read(
     lake: Lake,
     manifest: dict,
@@ -361,9 +361,9 @@ def _read(
     low = np.datetime64("0001-01-01", "us") if start is None else _utc(start)
     high = np.datetime64("9999-12-31", "us") if end is None else _utc(end)
     wanted = sorted(part["symbols"] if symbols is None else {*part["symbols"]} & {*symbols})
-    touched = [(p, e["hash"]) for p, e in part["periods"].items() if _utc(e["first"]) <= high and _utc(e["last"]) >= low]
-    tables = [_slice(lake.file(manifest["dataset"], interval, *key), columns, low, high) for key in touched]
-    return _panel(tables, pd.Index(wanted, dtype="str"), columns, "UTC" if interval.intraday else None)
+    touched = {p: e for p, e in part["periods"].items() if _utc(e["first"]) <= high and _utc(e["last"]) >= low}
+    tables = (_slice(lake.file(manifest["dataset"], interval, p, e["hash"]), columns, low, high) for p, e in touched.items())
+    return _panel(tables, sum(e["rows"] for e in touched.values()), pd.Index(wanted, dtype="str"), columns, "UTC" if interval.intraday else None)
 
 # %% ../../nbs/data/110_store.ipynb #57818f76
 def _sql(
