@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['get_bars']
 
-# %% ../../nbs/data/115_read.ipynb #cf1be3b6
+# %% ../../nbs/data/115_read.ipynb #1057d840
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -15,7 +15,7 @@ from ..core.panel import ConfigError, DataError
 from ..core.types import Interval
 from .bars import adjust as adjusted
 from .store import Lake, as_interval
-from .universe import known_spells, member_mask, members
+from .universe import member_mask, members
 
 # %% ../../nbs/data/115_read.ipynb #58313882
 def _dataset(
@@ -96,7 +96,7 @@ def _able(
         what = "prices as traded" if adjust == "none" else "total-return prices"
         raise DataError(f"'{dataset}' cannot give {what}: it has no column {needs[adjust]}; use adjust={' or '.join(can)}, or write the factor with the bars")
 
-# %% ../../nbs/data/115_read.ipynb #c5544ec1
+# %% ../../nbs/data/115_read.ipynb #7db7e34b
 def get_bars(
     symbols: Sequence[str] | str | None = None,  # None: all, or all of the universe
     start: str | pd.Timestamp | None = None,  # first date, inclusive
@@ -118,7 +118,6 @@ def get_bars(
     wanted = _wanted(symbols, part["symbols"], missing, dataset)
     start, end, known = (_moment(v, interval, n) for v, n in ((start, "start"), (end, "end"), (as_of, "as_of")))
     if universe is not None:
-        universe = universe if known is None else known_spells(universe, known.tz_localize(None))
         wanted = _chosen(universe, part, wanted, start, min((m for m in (end, known) if m is not None), default=None))
     bars = source.read(dataset, interval, symbols=wanted, start=start, end=end if known is None else known)
     bars = adjusted(bars, adjust, as_of=known)

@@ -71,6 +71,9 @@ def test_as_of_sees_nothing_later(tmp_path_factory, how, start, end, day, seed):
         lake.write("x", "1d", history)
         answers.append(get_bars(source=lake, **ask))
     pd.testing.assert_frame_equal(*answers, rtol=1e-12)
+    whole = adjust(bars, how, as_of=when)  # the factor's last value at T counts, not at the end of the range
+    days = whole.index.get_level_values("date")
+    pd.testing.assert_frame_equal(answers[0], whole[(days >= DAYS[start]) & (days <= DAYS[end])], rtol=1e-12)
     dates = answers[0].index.get_level_values("date")
     assert (dates <= when).all() and (dates <= DAYS[end]).all() and (dates >= DAYS[start]).all()
     assert len(answers[0]) == 2 * max(0, min(end, day) - start + 1)

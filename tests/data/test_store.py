@@ -342,7 +342,8 @@ def two_writers(nursery, folder, rounds):
         nursery.ask(f"rival {folder} {name} {rounds}")
         pids.append(nursery.hear("pid")[1])
     lake, seen = Lake(folder), 0
-    for _ in range(10_000):  # a reader in the middle of it sees whole states
+    deadline = time.monotonic() + 30 + 3 * rounds
+    while time.monotonic() < deadline:  # a reader in the middle of it sees whole states
         if lake.folder.joinpath("dataset=us", "manifest.json").is_file():
             rows = lake.read("us").groupby(level="symbol").size()
             assert (rows % 2 == 0).all() and rows.sum() >= seen
