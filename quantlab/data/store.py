@@ -365,7 +365,7 @@ def _read(
     tables = (_slice(lake.file(manifest["dataset"], interval, p, e["hash"]), columns, low, high) for p, e in touched.items())
     return _panel(tables, sum(e["rows"] for e in touched.values()), pd.Index(wanted, dtype="str"), columns, "UTC" if interval.intraday else None)
 
-# %% ../../nbs/data/110_store.ipynb #57818f76
+# %% ../../nbs/data/110_store.ipynb #6f9546e2
 def _sql(
     lake: Lake,
     query: str,  # one statement of DuckDB's SQL
@@ -380,10 +380,9 @@ def _sql(
             connection.execute("SET TimeZone = 'UTC'")
             for view, files in views.items():
                 connection.from_parquet(files).create_view(view)
-            answer = connection.sql(query)
-            if answer is None:
-                raise DataError("the query returns no table; the store is changed by write alone, so ask with SELECT")
-            return answer.to_arrow_table().to_pandas()
+            if any(statement.type != duckdb.StatementType.SELECT for statement in connection.extract_statements(query)):
+                raise DataError("the query does more than SELECT; the store is changed by write alone")
+            return connection.sql(query).to_arrow_table().to_pandas()
         except duckdb.Error as error:
             if isinstance(error, duckdb.IOException) and manifests != [lake.manifest(name) for name in _names(lake)]:
                 return _sql(lake, query)  # a writer replaced a file meanwhile
