@@ -1,0 +1,403 @@
+"""data.store and data.postgres: one suite for both stores, and writers that are really killed."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from quantlab.core.panel import ConfigError, DataError
+from quantlab.data.postgres import Postgres, from_text, to_text
+from quantlab.data.store import Lake, entry, periods, upsert, verify
+
+sys.path.insert(0, str(Path(__file__).parent))
+from writers import make_bars, version  # noqa: E402
+
+
+def days(n, start="2023-12-20"):
+    return pd.bdate_range(start, periods=n)
+
+
+# --- one server for the whole file -------------------------------------------------------------------------------
+
+BINARIES = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *map(Path, filter(None, [shutil.which("initdb") and os.path.dirname(shutil.which("initdb"))]))]
+
+
+def unprivileged():
+    "PostgreSQL refuses to run as root: find someone else."
+    if os.getuid():
+        return {}
+    user = pwd.getpwnam("postgres" if any(p.pw_name == "postgres" for p in pwd.getpwall()) else "nobody")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+@pytest.fixture(scope="session")
+def server():
+    if not BINARIES:
+        pytest.skip("no PostgreSQL server here: apt-get install postgresql runs these tests")
+    who, folder = unprivileged(), Path(tempfile.mkdtemp(prefix="pg"))
+    if who:
+        os.chown(folder, who["user"], who["group"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data, quiet = folder / "data", {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **who}
+    subprocess.run([BINARIES[0] / "initdb", "-D", data, "-U", "quant", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"], check=True, timeout=60, **quiet)
+    options = ["-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
+    process = subprocess.Popen([BINARIES[0] / "postgres", "-D", data, *options], **quiet)
+    try:
+        dsn = f"host=127.0.0.1 port={port} user=quant dbname=postgres"
+        for _ in range(100):
+            try:
+                Postgres(dsn).datasets()
+                break
+            except DataError:
+                time.sleep(0.1)
+        yield dsn
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["lake", "postgres"])
+def store(request, tmp_path):
+    if request.param == "lake":
+        yield Lake(tmp_path / "lake", timeout=5)
+        return
+    import psycopg
+
+    dsn = request.getfixturevalue("server")
+    yield Postgres(dsn, timeout=5)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+
+
+# --- the same suite for both -------------------------------------------------------------------------------------
+
+
+def test_rows_come_back_as_they_went(store):
+    bars = make_bars(days(30), ["B", "A", "NA"], adj=0.9)
+    bars.loc[bars.index[3], "volume"] = np.nan
+    content = store.write("us", "1d", bars)
+    pd.testing.assert_frame_equal(store.read("us"), bars, check_exact=True)
+    manifest = store.manifest("us")
+    assert manifest["hash"] == content and manifest["version"] == 1 and manifest["intervals"]["1d"]["symbols"] == ["A", "B", "NA"]
+    assert {p: e["rows"] for p, e in manifest["intervals"]["1d"]["periods"].items()} == {p: len(b) for p, b in periods(bars, "1d").items()}
+    assert verify(store, "us")["rows"].sum() == 90
+
+
+def test_ranges_symbols_and_columns(store):
+    bars = make_bars(days(300, "2022-11-01"), ["A", "B", "C"], adj=0.5)
+    store.write("us", "1d", bars)
+    dates = bars.index.get_level_values("date")
+    for start, end in [("2022-12-30", "2023-01-03"), (None, "2022-11-02"), ("2023-06-01", None), ("2023-01-01", "2023-01-01")]:
+        keep = (dates >= pd.Timestamp(start or "1900")) & (dates <= pd.Timestamp(end or "2100"))
+        want = bars[keep & bars.index.isin(["C", "A"], level="symbol")][["adj", "close"]]
+        found = store.read("us", symbols=["C", "A", "unknown"], start=start, end=end, columns=["adj", "close"])
+        pd.testing.assert_frame_equal(found, want, check_exact=True)
+        assert found.index.levels[1].isin(["A", "C"]).all()
+    assert store.read("us", symbols=[]).empty and store.read("us", start="2031-01-01").empty
+    assert list(store.read("us", symbols=[]).columns) == list(bars.columns)
+
+
+def test_upsert_is_idempotent_and_replaces_whole_rows(store):
+    bars = make_bars(days(20), ["A", "B"])
+    first = store.write("us", "1d", bars)
+    assert store.write("us", "1d", bars) == first and store.manifest("us")["version"] == 1
+    change = make_bars(days(25)[18:], ["B", "C"], seed=1)
+    second = store.write("us", "1d", change)
+    assert second != first and store.write("us", "1d", change) == second
+    pd.testing.assert_frame_equal(store.read("us"), upsert(bars, change), check_exact=True)
+    assert store.write("us", "1d", bars.iloc[:0]) == second
+    verify(store, "us")
+
+
+def test_intervals_lie_side_by_side(store):
+    daily, moments = make_bars(days(5), ["A"]), pd.date_range("2024-01-31 22:00", periods=50, freq="5min", tz="UTC")
+    store.write("us", "1d", daily)
+    intraday = make_bars(moments, ["A", "B"])
+    store.write("us", "5min", intraday)
+    pd.testing.assert_frame_equal(store.read("us", "1d"), daily, check_exact=True)
+    pd.testing.assert_frame_equal(store.read("us", "5min"), intraday, check_exact=True)
+    assert list(store.manifest("us")["intervals"]["5min"]["periods"]) == ["2024-01", "2024-02"]
+    part = store.read("us", "5min", start="2024-01-31 23:00Z", end="2024-02-01 00:00+00:00")
+    assert part.index.levels[0][0] == moments[12] and part.index.levels[0][-1] == moments[24]
+    listed = store.datasets()
+    assert listed["interval"].tolist() == ["1d", "5min"] and listed["rows"].tolist() == [5, 100] and listed["symbols"].tolist() == [1, 2]
+
+
+def test_sql_sees_what_is_committed(store):
+    bars = make_bars(days(20), ["A", "B"])
+    store.write("us", "1d", bars * 1)
+    store.write("us", "1d", bars * 2)
+    answer = store.sql("SELECT symbol, sum(close) AS total, count(*) AS n FROM us_1d GROUP BY symbol ORDER BY symbol")
+    np.testing.assert_allclose(answer["total"], (bars["close"] * 2).groupby(level="symbol").sum())
+    assert answer["n"].tolist() == [20, 20]
+    with pytest.raises(DataError, match="us_1d"):
+        store.sql("SELECT * FROM nothing")
+    with pytest.raises(DataError, match="SELECT|read-only"):
+        store.sql("CREATE TABLE mine (x integer)")
+
+
+def test_both_stores_give_the_same_hash(store, tmp_path):
+    bars, other = make_bars(days(20), ["A", "B"]), Lake(tmp_path / "other")
+    content = [store.write("us", "1d", bars), store.write("us", "1d", bars.iloc[:3] * 2)]
+    assert content == [other.write("us", "1d", bars), other.write("us", "1d", bars.iloc[:3] * 2)]
+    assert store.manifest("us") == other.manifest("us")
+    pd.testing.assert_frame_equal(store.datasets(), other.datasets())
+
+
+def test_stores_refuse(store):
+    bars = make_bars(days(5), ["A"])
+    store.write("us", "1d", bars)
+    moment = make_bars(pd.date_range("2024-01-02 15:00", periods=2, freq="1h", tz="UTC"), ["A"])
+    for call, error, said in [
+        (lambda: store.write("us", "1h", bars), DataError, "intraday bars their end in UTC"),
+        (lambda: store.write("us", "1d", moment), DataError, "daily bars carry plain dates"),
+        (lambda: store.write("us", "1d", bars.assign(adj=1.0)), DataError, "has the columns"),
+        (lambda: store.write("us", "1d", bars.assign(high=bars["low"] / 2)), DataError, "high < low: 5 row"),
+        (lambda: store.write("us", "1d", bars.assign(note="x")), DataError, "hold no numbers"),
+        (lambda: store.write("US; drop", "1d", bars), ConfigError, "cannot name"),
+        (lambda: store.write("us", "2d", bars), ConfigError, "no interval '2d'"),
+        (lambda: store.read("uk"), DataError, "it has: us"),
+        (lambda: store.manifest("uk"), DataError, "no dataset 'uk'"),
+        (lambda: store.read("us", "1h"), DataError, "it has 1d"),
+        (lambda: store.read("us", columns=["vwap"]), DataError, "vwap"),
+    ]:
+        with pytest.raises(error, match=said):
+            call()
+    pd.testing.assert_frame_equal(store.read("us"), bars, check_exact=True)
+
+
+def test_an_empty_store_lists_nothing(store):
+    assert store.datasets().empty
+    with pytest.raises(DataError, match="nothing"):
+        store.manifest("us")
+
+
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(1, 8), st.sampled_from(["A", "AB", "B", "ABC"])), max_size=4))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_history_of_upserts_equals_the_frame(writes):
+    with tempfile.TemporaryDirectory() as folder:
+        lake, model = Lake(folder), None
+        for seed, (start, n, names) in enumerate(writes):
+            piece = make_bars(pd.date_range("2023-12-25", periods=20)[start : start + n], list(names), seed)
+            model = piece if model is None else upsert(model, piece)
+            lake.write("us", "1d", piece)
+            pd.testing.assert_frame_equal(lake.read("us"), model, check_exact=True)
+        if writes:
+            assert verify(lake, "us")["rows"].sum() == len(model)
+
+
+def test_text_is_exact():
+    "The numbers that are hardest to write down come back from CSV to the last bit."
+    bars = make_bars(days(200), ["A"])
+    bars["extra"] = np.random.default_rng(1).integers(0, 2**63, 200).view("float64")
+    bars["extra"] = bars["extra"].where(np.isfinite(bars["extra"]))
+    pd.testing.assert_frame_equal(from_text(to_text(bars), bars.columns, None), bars, check_exact=True)
+
+
+# --- what only the lake does -------------------------------------------------------------------------------------
+
+
+def test_append_touches_one_file(tmp_path):
+    lake, bars = Lake(tmp_path), make_bars(pd.bdate_range("2019-01-01", "2023-12-28"), ["A", "B"])
+    lake.write("us", "1d", bars)
+    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.parquet")}
+    lake.write("us", "1d", make_bars(["2023-12-29"], ["A", "B"]))
+    after = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.parquet")}
+    assert len(before) == 5 and before.items() <= after.items() and len(after) == 6
+
+
+def test_files_are_collected_but_never_a_readers(tmp_path):
+    lake, bars = Lake(tmp_path), make_bars(days(5, "2024-01-02"), ["A"])
+    for k in range(5):
+        lake.write("us", "1d", bars * (k + 1))
+        assert len(list(tmp_path.rglob("*.parquet"))) == min(k + 1, 2)  # the current one and the one before
+    (tmp_path / "dataset=us" / ".manifest.json.999").write_text("half")
+    slow = lake.manifest("us")
+    lake.write("us", "1d", bars * 9)
+    e = slow["intervals"]["1d"]["periods"]["2024"]
+    assert lake.file("us", "1d", "2024", e["hash"]).is_file() and not list(tmp_path.rglob(".manifest*"))
+
+
+def test_reader_starts_over_when_two_commits_overtake_it(tmp_path, monkeypatch):
+    lake, bars = Lake(tmp_path), make_bars(days(5, "2024-01-02"), ["A"])
+    lake.write("us", "1d", bars)
+    manifest = Lake.manifest
+
+    def overtaken(self, dataset):
+        answer = manifest(self, dataset)
+        monkeypatch.setattr(Lake, "manifest", manifest)
+        for k in (2, 3):
+            lake.write("us", "1d", bars * k)
+        return answer
+
+    monkeypatch.setattr(Lake, "manifest", overtaken)
+    pd.testing.assert_frame_equal(lake.read("us"), bars * 3, check_exact=True)
+
+
+def test_damage_is_named(tmp_path):
+    lake, bars = Lake(tmp_path), make_bars(days(5, "2024-01-02"), ["A"])
+    lake.write("us", "1d", bars)
+    (file,) = tmp_path.rglob("*.parquet")
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="cannot be read"):
+        lake.read("us")
+    Lake(tmp_path / "b").write("us", "1d", bars * 2)
+    (foreign,) = (tmp_path / "b").rglob("*.parquet")
+    shutil.copy(foreign, file)
+    with pytest.raises(DataError, match="us/1d/2024: the 5 rows found are not"):
+        verify(lake, "us")
+    file.unlink()
+    with pytest.raises(DataError, match="is gone"):
+        lake.read("us")
+
+
+# --- writers that die --------------------------------------------------------------------------------------------
+
+
+class Nursery:
+    "Start writers and hear what they say."
+
+    def __init__(self):
+        self.process = subprocess.Popen([sys.executable, Path(__file__).with_name("writers.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def ask(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def hear(self, word):
+        "Return what was said before a word, and what came with it."
+        before = []
+        for line in self.process.stdout:
+            said, value = line.split() if " " in line else (line.strip(), "")
+            if said == word:
+                return before, value
+            before.append((said, value))
+        raise AssertionError(f"the writers ended before they said '{word}'")
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    one = Nursery()
+    yield one
+    one.process.stdin.close()
+    one.process.wait(20)
+
+
+def kill_rounds(nursery, folder, rounds, seed):
+    "Kill a writer at random moments; after each death the lake holds what was acknowledged, or that and the write under way."
+    rng, lake, model, acknowledged, unsaid = np.random.default_rng(seed), Lake(folder, timeout=5), None, -1, 0
+    for _ in range(rounds):
+        nursery.ask(f"write {folder} {acknowledged + 1}")
+        before, pid = nursery.hear("pid")
+        early, first = (before, None) if before else nursery.hear("done")
+        time.sleep(rng.uniform(0, 0.15))
+        os.kill(int(pid), signal.SIGKILL)
+        nursery.ask(f"reap {pid}")
+        later, status = nursery.hear("dead")
+        heard = [int(k) for word, k in [*before, *early, ("done", first), *later] if word == "done" and k is not None]
+        assert int(status) == -signal.SIGKILL and heard == list(range(acknowledged + 1, acknowledged + 1 + len(heard))) and heard
+        for k in heard:
+            model = version(k) if model is None else upsert(model, version(k))
+        acknowledged = heard[-1]
+        found = lake.read("us")
+        if not found.equals(model):  # the commit was made, its acknowledgement was not
+            acknowledged, unsaid = acknowledged + 1, unsaid + 1
+            model = upsert(model, version(acknowledged))
+            pd.testing.assert_frame_equal(found, model, check_exact=True)
+        assert verify(lake, "us")["rows"].sum() == len(model)
+    return acknowledged + 1, unsaid
+
+
+def test_killed_writers_lose_nothing(nursery, tmp_path):
+    writes, _ = kill_rounds(nursery, tmp_path, 15, seed=1)
+    assert writes >= 15
+
+
+@pytest.mark.slow
+def test_two_hundred_killed_writers_lose_nothing(nursery, tmp_path):
+    writes, _ = kill_rounds(nursery, tmp_path, 200, seed=2)
+    assert writes >= 200
+
+
+def two_writers(nursery, folder, rounds):
+    pids = []
+    for name in ("LEFT", "RIGHT"):
+        nursery.ask(f"rival {folder} {name} {rounds}")
+        pids.append(nursery.hear("pid")[1])
+    lake, seen = Lake(folder), 0
+    deadline = time.monotonic() + 30 + 3 * rounds
+    while time.monotonic() < deadline:  # a reader in the middle of it sees whole states
+        if lake.folder.joinpath("dataset=us", "manifest.json").is_file():
+            rows = lake.read("us").groupby(level="symbol").size()
+            assert (rows % 2 == 0).all() and rows.sum() >= seen
+            seen = rows.sum()
+        if seen == 6 * rounds:
+            break
+        time.sleep(0.02)
+    for pid in pids:
+        nursery.ask(f"reap {pid}")
+        assert nursery.hear("dead")[1] == "0"
+    assert lake.read("us").groupby(level="symbol").size().to_dict() == dict.fromkeys(["LEFT", "RIGHT", "SHARED"], 2 * rounds)
+    verify(lake, "us")
+
+
+def test_two_writers_lose_nothing(nursery, tmp_path):
+    two_writers(nursery, tmp_path, 8)
+
+
+@pytest.mark.slow
+def test_two_writers_lose_nothing_in_fifty_rounds(nursery, tmp_path):
+    two_writers(nursery, tmp_path, 50)
+
+
+def test_a_waiting_writer_fails_clearly_and_a_dead_ones_lock_is_free(nursery, tmp_path):
+    lake, bars = Lake(tmp_path, timeout=0.2), make_bars(days(2), ["A"])
+    lake.write("us", "1d", bars)
+    nursery.ask(f"hold {tmp_path}")
+    before, pid = nursery.hear("pid")
+    if not before:
+        nursery.hear("held")
+    with pytest.raises(DataError, match="another process has been writing to 'us' for 0.2 s"):
+        lake.write("us", "1d", bars * 2)
+    os.kill(int(pid), signal.SIGKILL)
+    nursery.ask(f"reap {pid}")
+    nursery.hear("dead")
+    lake.write("us", "1d", bars * 2)
+    assert lake.read("us").equals(bars * 2)
+
+
+def test_a_dead_postgres_writer_leaves_the_old_state(server):
+    "The transaction of a killed client is rolled back, and its lock is free."
+    import psycopg
+
+    store, bars = Postgres(server, timeout=5), make_bars(days(4), ["A"])
+    store.write("dead", "1d", bars)
+    with psycopg.connect(server) as client:
+        client.execute("SELECT pg_advisory_xact_lock(hashtext('quantlab'))")
+        client.execute("DELETE FROM dead_1d")
+        with pytest.raises(DataError, match="for 0.2 s"):
+            Postgres(server, timeout=0.2).write("dead", "1d", bars * 2)
+        pid = client.info.backend_pid
+        with psycopg.connect(server, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", [pid])
+            client.close()
+    pd.testing.assert_frame_equal(store.read("dead"), bars, check_exact=True)
+    assert entry(store.read("dead"))["rows"] == 4
+    store.write("dead", "1d", bars * 2)
