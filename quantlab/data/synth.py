@@ -192,7 +192,7 @@ def ic_decay(
     rho = {h: step * a / np.sqrt(step**2 * b + (1 - step**2) * h) for h, (a, b) in sums.items()}
     return pd.Series({h: rank_ic_of(r, truth["n_symbols"]) for h, r in rho.items()}, name="ic", dtype="float64").rename_axis("horizon")
 
-# %% ../../nbs/data/128_synth.ipynb #3a4f4415
+# %% ../../nbs/data/128_synth.ipynb #a8c2be02
 _POINTS = 4  # of the path in a minute
 
 
@@ -205,8 +205,8 @@ def _walk(
     n, last, prices = len(bars), minutes * _POINTS, bars[["open", "close", "high", "low"]].to_numpy(dtype=float)
     o, c, h, low = np.log(prices).T
     volatility = (h - low) / np.sqrt(4 * np.log(2))
-    first = rng.integers(1, last, n)
-    at = np.column_stack([first, 1 + (first + rng.integers(0, last - 2, n)) % (last - 1)])  # two moments, never the same
+    first, apart = rng.integers(1, last, n), rng.integers(-(-last // 8), last - 1 - last // 8, n)
+    at = np.column_stack([first, 1 + (first - 1 + apart) % (last - 1)])  # of high and low, an eighth of the session apart
     walk = np.cumsum(rng.standard_normal((n, last + 1)) * (volatility / np.sqrt(last))[:, None], axis=1)
     order = np.argsort(at, axis=1)
     knots = np.column_stack([np.zeros(n, dtype=int), np.take_along_axis(at, order, 1), np.full(n, last)])
@@ -269,7 +269,7 @@ def synth_fills(
     out = out.assign(quantity=side * participation * bars["volume"].to_numpy()[rows], mid=mid, price=price, volatility=size, participation=participation)
     return out, {"spread_bps": spread_bps, "impact": impact, "noise_bps": noise_bps, "seed": seed}
 
-# %% ../../nbs/data/128_synth.ipynb #044179b2
+# %% ../../nbs/data/128_synth.ipynb #454e4b7f
 def synth_damage(
     bars: pd.DataFrame,  # (date, symbol); every symbol on every date, at least 60 dates
     missing: float = 0.0,  # share of rows taken out, away from ends and other faults
@@ -282,7 +282,7 @@ def synth_damage(
     at, rng = grid(bars.index), np.random.default_rng([seed, 7])
     n, width = len(at.dates), len(at.symbols)
     dead, ended = round(delisted * width), round(censored * width)
-    if n < 60 or len(bars) != n * width or dead + ended > width or dead > n // 2 or not 0 <= missing < 0.5 or not 0 <= spikes <= width:
+    if n < 60 or len(bars) != n * width or min(dead, ended) < 0 or dead + ended > width or dead > n // 2 or not 0 <= missing < 0.5 or not 0 <= spikes <= width:
         raise ConfigError(f"{n} dates x {width} symbols in {len(bars)} rows cannot lose missing={missing}, delisted={delisted}, censored={censored}, spikes={spikes}; give a full panel of 60 dates or more, and shares that fit it")
     last, torn = np.full(width, n - 1), rng.permutation(width)[:spikes]
     alone, group, _ = np.split(rng.permutation(width), [dead, dead + ended])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GRADES', 'read_raw', 'coverage_figure', 'worst', 'by_symbol', 'cases_figure', 'health_verdict']
 
-# %% ../../nbs/report/807_health.ipynb #c5e468ca
+# %% ../../nbs/report/807_health.ipynb #5dd83c0d
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ..core.config import display_path, root
 from ..core.panel import DataError
 from ..core.plot import COLORS, figure, style
-from ..data.quality import RULES, findings, lay_out
+from ..data.quality import RULES, Sheet
 from ..data.sample import sample_bars
 
 # %% ../../nbs/report/807_health.ipynb #7fceaeb7
@@ -56,14 +56,12 @@ def _stored(file: Path) -> pd.DataFrame:  # as stored; in a CSV date and symbol 
     except (ValueError, OSError) as error:
         raise DataError(f"{display_path(file)} cannot be read as {file.suffix[1:]} ({error}); is the file whole?") from error
 
-# %% ../../nbs/report/807_health.ipynb #802cf0ce
+# %% ../../nbs/report/807_health.ipynb #8cc37bef
 def coverage_figure(
-    bars: pd.DataFrame,  # date, symbol and bar columns; any order
-    sessions: pd.DatetimeIndex | None = None,  # as for findings
+    sheet: Sheet,  # from lay_out
     title: str = "",  # empty: the counts
 ) -> Figure:
     "Draw which series have rows in which months."
-    sheet = lay_out(bars, sessions)
     seen, month = sheet.rows > 0, sheet.dates.tz_localize(None).to_period("M")[sheet.session]
     last = len(seen) - np.argmax(seen[::-1], axis=0)
     order = np.lexsort((np.argmax(seen, axis=0), -last))
@@ -100,14 +98,14 @@ def by_symbol(
     counts = counts[[rule for rule in RULES if rule in counts]].rename_axis(columns=None)
     return counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 
-# %% ../../nbs/report/807_health.ipynb #f1f9e409
+# %% ../../nbs/report/807_health.ipynb #0ad219e6
 def cases_figure(
-    bars: pd.DataFrame,  # date, symbol and bar columns; any order
+    sheet: Sheet,  # from lay_out
     cases: pd.DataFrame,  # rows of findings; at most nine are drawn
     around: int = 10,  # sessions shown before and after
 ) -> Figure:
     "Draw total-return close and low to high around findings; the day itself is marked."
-    cases, sheet = cases[cases["date"].notna()].head(9), lay_out(bars)
+    cases = cases[cases["date"].notna()].head(9)
     rows = max(1, -(-len(cases) // 3))
     with style():
         fig, axes = plt.subplots(rows, 3, figsize=(9, 2.3 * rows), squeeze=False)
