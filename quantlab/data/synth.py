@@ -15,17 +15,14 @@ from scipy.optimize import brentq
 
 from ..core.panel import ConfigError, DataError, grid, to_long
 
-# %% ../../nbs/data/128_synth.ipynb #2b4dd80d
+# %% ../../nbs/data/128_synth.ipynb #873f00dd
 STATES = pd.DataFrame(
     {"mean": [0.0008, 0.0003, -0.0015], "volatility": [0.006, 0.011, 0.025], "stay": [0.985, 0.98, 0.95]},
     index=["calm", "choppy", "stressed"],
 )  # of the market, one session; a state that is left goes to either of the others alike
 
 
-def _states(
-    n: int,  # sessions
-    rng: np.random.Generator,
-) -> np.ndarray:  # int64[n], row number in STATES
+def _states(n: int, rng: np.random.Generator) -> np.ndarray:  # int64[n sessions], row number in STATES
     "Draw a path of the hidden chain, started in its long-run distribution."
     stay = STATES["stay"].to_numpy()
     move = np.where(np.eye(3, dtype=bool), stay[:, None], (1 - stay[:, None]) / 2)
@@ -69,33 +66,26 @@ def correlation_of(
     "Return the correlation whose expected rank IC among n symbols is ic."
     return 0.0 if ic == 0 else float(brentq(lambda rho: rank_ic_of(rho, n) - ic, -1.0, 1.0, xtol=1e-14))
 
-# %% ../../nbs/data/128_synth.ipynb #bfe74824
+# %% ../../nbs/data/128_synth.ipynb #c1775d0d
 def _sums(horizon: int, persistence: float) -> tuple[float, float]:  # A and B
     "Sum the factor's autocorrelations over a horizon, once and in pairs."
     lags = np.arange(horizon)
     return np.sum(persistence**lags), horizon + 2 * np.sum((horizon - lags[1:]) * persistence ** lags[1:])
 
 
-def _step(
-    rho: float,  # correlation with the return over the horizon
-    horizon: int,  # sessions
-    persistence: float,  # of the factor, 0 <= phi < 1
-) -> float:  # correlation with the return of one session
+def _step(rho: float, horizon: int, persistence: float) -> float:  # correlation with the return of one session
     "Return the one-session correlation that adds up to rho over the horizon; raise ConfigError if none does."
     a, b = _sums(horizon, persistence)
     if rho**2 > a**2 / b:
         raise ConfigError(f"a correlation of {rho:.3f} over {horizon} sessions is out of reach for persistence {persistence}: at most {a / np.sqrt(b):.3f}; raise persistence or lower ic")
     return float(np.sign(rho) * np.sqrt(rho**2 * horizon / (a**2 - rho**2 * (b - horizon))))
 
-# %% ../../nbs/data/128_synth.ipynb #f5e90e6d
+# %% ../../nbs/data/128_synth.ipynb #c14a56fd
 _DAY = 0.7  # share of a session's variance between open and close
 _SPREAD = 0.015  # volatility of one symbol against the market, one session
 
 
-def _persist(
-    shocks: np.ndarray,  # [dates, ...], standard normal
-    persistence: float,  # 0 <= phi < 1
-) -> np.ndarray:  # same shape, each entry still standard normal
+def _persist(shocks: np.ndarray, persistence: float) -> np.ndarray:  # [dates, ...], standard normal in and out
     "Turn independent draws into stationary autoregressive paths along the dates."
     out = shocks.copy()
     if persistence > 0:
@@ -192,16 +182,12 @@ def ic_decay(
     rho = {h: step * a / np.sqrt(step**2 * b + (1 - step**2) * h) for h, (a, b) in sums.items()}
     return pd.Series({h: rank_ic_of(r, truth["n_symbols"]) for h, r in rho.items()}, name="ic", dtype="float64").rename_axis("horizon")
 
-# %% ../../nbs/data/128_synth.ipynb #a8c2be02
+# %% ../../nbs/data/128_synth.ipynb #114d0e60
 _POINTS = 4  # of the path in a minute
 
 
-def _walk(
-    bars: pd.DataFrame,  # (date, symbol); n of them
-    minutes: int,  # of a session
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # prices [n, points + 1]; positions of high and low [n, 2]; volatility [n]
-    "Draw a path through open, high, low and close of each bar."
+def _walk(bars: pd.DataFrame, minutes: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    "Draw a path through each bar: prices [n, points + 1], positions of high and low [n, 2], volatility [n]."
     n, last, prices = len(bars), minutes * _POINTS, bars[["open", "close", "high", "low"]].to_numpy(dtype=float)
     o, c, h, low = np.log(prices).T
     volatility = (h - low) / np.sqrt(4 * np.log(2))

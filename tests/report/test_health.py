@@ -84,7 +84,7 @@ def test_a_file_that_the_strict_reader_refuses_gets_a_page(workspace, tmp_path):
     assert "refused by read_bars" in run.html.read_text()
 
 
-@pytest.mark.parametrize(("change", "part"), [({"spike": 0.0}, "spike"), ({"group": 1}, "group"), ({"start": "soon", "end": "later"}, "start"), ({"cases": 0}, "cases")])
+@pytest.mark.parametrize(("change", "part"), [({"spike": 0.0}, "spike"), ({"group": 1}, "group"), ({"start": "soon"}, "start"), ({"end": "1799-01-01"}, "not after"), ({"cases": 0}, "cases")])
 def test_bad_parameters_are_refused_before_a_kernel_starts(workspace, change, part):
     with pytest.raises(ConfigError, match=part):
         run_report("data_health", change, track=False)
