@@ -189,6 +189,19 @@ def test_every_planted_fault_is_found_and_no_other(seed, missing, delisted, cens
     assert set(rules(found)) <= {"missing", "ends_together", "spike"}
 
 
+def test_the_first_of_repeated_rows_is_examined(clean):
+    second = clean.loc[at(clean, "C", "2013-02-01")] * 3
+    twice, reverse = pd.concat([clean, second]), pd.concat([second, clean])
+    assert rules(findings(twice)) == ["duplicate"] and rules(findings(reverse)) == ["duplicate", "spike"]
+
+
+@pytest.mark.parametrize(("n", "kind"), [(2, "alone"), (3, "censored")])
+def test_a_group_is_at_least_three(clean, n, kind):
+    stop = clean.index.get_level_values("symbol").isin(["AAPL", "C", "JPM"][:n]) & (clean.index.get_level_values("date") > "2014-06-02")
+    assert len(findings(clean[~stop])) == n * (kind == "censored")
+    assert ends(clean[~stop])[["series", "kind"]].values.tolist() == [[n, kind]] and ends(clean[~stop]).index[0] == pd.Timestamp("2014-06-02")
+
+
 def test_degenerate_frames(clean):
     for frame in (clean.iloc[:0], clean.iloc[:1], clean.xs("C", level="symbol", drop_level=False)):
         assert findings(frame).empty and ends(frame).empty
