@@ -57,7 +57,7 @@ def _numbers(bars: pd.DataFrame) -> pd.DataFrame:  # date, symbol and float64 co
         out[c] = pd.to_numeric(bars[c], errors="coerce").to_numpy(dtype="float64")
     return pd.DataFrame(out)
 
-# %% ../../nbs/data/125_quality.ipynb #b96eba1e
+# %% ../../nbs/data/125_quality.ipynb #c87c089e
 def lay_out(
     bars: pd.DataFrame,  # any frame with date, symbol and bar columns
     sessions: pd.DatetimeIndex | None = None,  # the days, or bar ends, on which there should be a row
@@ -72,16 +72,16 @@ def lay_out(
     col, symbols = pd.factorize(raw["symbol"], sort=True)
     raw = raw.drop(columns=["date", "symbol"]).assign(row=dates.get_indexer(raw["date"]), col=col)
     placed = raw[(raw["row"] >= 0) & (col >= 0)]
-    at = placed["row"].to_numpy(), placed["col"].to_numpy()
     rows = np.zeros((len(dates), len(symbols)), dtype=np.int64)
-    np.add.at(rows, at, 1)
-    factor = np.prod([placed[f].to_numpy() for f in ("adj", "split") if f in placed], axis=0)
+    np.add.at(rows, (placed["row"].to_numpy(), placed["col"].to_numpy()), 1)
+    first = placed[~placed.duplicated(["row", "col"])] if (rows > 1).any() else placed
+    factor = np.prod([first[f].to_numpy() for f in ("adj", "split") if f in first], axis=0)
     wide = {}
     for c in BAR_COLUMNS:
-        values = placed[c].to_numpy() * (1.0 if c == "volume" else factor)
+        values = first[c].to_numpy() * (1.0 if c == "volume" else factor)
         values = np.where(np.isfinite(values) & (values > (-1 if c == "volume" else 0)), values, np.nan)
         wide[c] = np.full(rows.shape, np.nan)
-        wide[c][at[0][::-1], at[1][::-1]] = values[::-1]  # the first of repeated rows stays
+        wide[c][first["row"].to_numpy(), first["col"].to_numpy()] = values
     seen = rows > 0
     alive = np.maximum.accumulate(seen, axis=0) & np.maximum.accumulate(seen[::-1], axis=0)[::-1]
     session = seen.sum(axis=1) >= 0.5 * alive.sum(axis=1) if sessions is None else dates.isin(sessions)
