@@ -7,9 +7,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
-from quantlab.core.panel import ConfigError, check_panel, to_wide
-from quantlab.data.bars import adjust, check_bars, data_hash
-from quantlab.data.synth import STATES, correlation_of, rank_ic_of, synth_market
+from quantlab.core.panel import ConfigError, DataError, check_panel, to_wide
+from quantlab.data.bars import adjust, check_bars, coverage, data_hash
+from quantlab.data.synth import GARCH, STATES, correlation_of, garch_volatility, ic_decay, rank_ic_of, synth_damage, synth_fills, synth_market, synth_minutes
 
 
 def mean_ic(market, column="factor", horizon=None):
@@ -151,8 +151,131 @@ def test_regimes_are_the_planted_ones():
         ({"persistence": -0.1}, "persistence=-0.1"),
         ({"n_symbols": 1}, "cannot carry"),
         ({"ic": 0.5, "horizon": 20}, "out of reach"),
+        ({"regimes": "arch"}, "regimes='arch'"),
+        ({"calendar": "lunar"}, "calendar='lunar'"),
     ],
 )
 def test_what_cannot_be_planted_is_refused(change, part):
     with pytest.raises(ConfigError, match=part):
         synth_market(**({"n_symbols": 5, "n_dates": 10} | change))
+
+
+@pytest.mark.parametrize(("horizon", "persistence"), [(1, 0.0), (5, 0.9)])
+def test_decay_is_what_is_measured_at_every_horizon(horizon, persistence):
+    markets = [synth_market(40, 250, ic=0.1, horizon=horizon, persistence=persistence, seed=s) for s in range(40)]
+    true = ic_decay(markets[0].truth, [1, 3, 10, 30])
+    assert ic_decay(markets[0].truth, [horizon])[horizon] == pytest.approx(0.1, abs=1e-12) and ic_decay(markets[0].truth, []).empty
+    for h, expected in true.items():
+        got = np.array([mean_ic(m, horizon=h) for m in markets])
+        assert abs(got.mean() - expected) < 3.5 * got.std(ddof=1) / np.sqrt(len(got))
+
+
+def test_garch_is_its_recursion_and_clusters():
+    z = np.random.default_rng(3).standard_normal(50_000)
+    sigma = garch_volatility(z, **GARCH)
+    variance = GARCH["omega"] / (1 - GARCH["alpha"] - GARCH["beta"])
+    for t in range(5):
+        assert sigma[t] == pytest.approx(np.sqrt(variance))
+        variance = GARCH["omega"] + GARCH["alpha"] * (sigma[t] * z[t]) ** 2 + GARCH["beta"] * variance
+    squares = pd.Series((sigma * z) ** 2)
+    a, b = GARCH["alpha"], GARCH["beta"]
+    assert squares.autocorr(1) == pytest.approx(a * (1 - a * b - b**2) / (1 - 2 * a * b - b**2), abs=0.05)  # Bollerslev 1986
+    assert abs(squares.sample(frac=1, random_state=1).reset_index(drop=True).autocorr(1)) < 0.02
+
+
+def test_a_garch_market_says_what_its_market_did():
+    made = synth_market(400, 300, ic=0.0, regimes="garch", seed=2)
+    opens = np.log(to_wide(made.bars["open"])).diff().shift(-1).iloc[:-1]
+    assert opens.mean(axis=1).sub(made.market["return"].iloc[:-1]).abs().max() < 0.005  # 400 names average their own noise away
+    assert (made.regime == "calm").all() and made.market.index.equals(made.regime.index)
+    assert check_bars(made.bars) is made.bars
+    plain = synth_market(400, 300, ic=0.0, regimes=False, seed=2)
+    assert plain.features.equals(made.features) and (plain.market["volatility"] == STATES.loc["calm", "volatility"]).all()
+
+
+def test_the_planted_ic_does_not_depend_on_the_calendar_or_the_volatility():
+    for change in ({"calendar": "24/7"}, {"regimes": "garch"}):
+        got = np.array([mean_ic(synth_market(30, 150, ic=0.1, seed=s, **change)) for s in range(30)])
+        assert abs(got.mean() - 0.1) < 3.5 * got.std(ddof=1) / np.sqrt(len(got))
+    dates = synth_market(2, 400, calendar="24/7").bars.index.levels[0]
+    assert (np.diff(dates) == np.timedelta64(1, "D")).all()
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 1440), st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_minutes_add_up_to_their_day(n, days, minutes, seed):
+    bars = synth_market(n, days, ic=0.0, seed=seed).bars
+    fine, truth = synth_minutes(bars, minutes, opens="00:00", seed=seed)
+    assert check_bars(fine) is fine and len(fine) == len(bars) * minutes
+    day = (fine.index.get_level_values("date") - pd.Timedelta("1min")).normalize().tz_localize(None)
+    daily = fine.groupby([day, fine.index.get_level_values("symbol")]).agg({"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"})
+    assert (daily[["open", "high", "low", "close"]].to_numpy() == bars[["open", "high", "low", "close"]].to_numpy()).all()
+    np.testing.assert_allclose(daily["volume"], bars["volume"], rtol=1e-12)
+    for side in ("high", "low"):
+        there = pd.MultiIndex.from_arrays([truth[f"{side}_at"], bars.index.get_level_values("symbol")])
+        assert (fine.loc[there, side].to_numpy() == bars[side].to_numpy()).all()
+
+
+def test_minutes_are_continuous_and_as_rough_as_planted():
+    bars = synth_market(10, 60, ic=0.0, seed=1).bars
+    fine, truth = synth_minutes(bars, seed=1)
+    close, open_ = (to_wide(fine[c]).to_numpy().reshape(60, 390, 10) for c in ("close", "open"))
+    assert (open_[:, 1:] == close[:, :-1]).all()
+    realised = (np.log(close / open_) ** 2).sum(axis=1).ravel()
+    assert np.sqrt(realised / truth["volatility"].to_numpy() ** 2).mean() == pytest.approx(1, abs=0.02)
+    assert synth_minutes(bars, seed=1)[0].equals(fine) and not synth_minutes(bars, seed=2)[0].equals(fine)
+    assert (truth["high_at"] < truth["low_at"]).mean() == pytest.approx(0.5, abs=0.07)
+
+
+def test_minutes_of_a_flat_bar_and_of_none():
+    flat = synth_market(1, 1, ic=0.0).bars.assign(open=5.0, high=5.0, low=5.0, close=5.0)
+    fine, truth = synth_minutes(flat)
+    assert (fine[["open", "high", "low", "close"]] == 5.0).all().all() and truth["volatility"].tolist() == [0.0]
+    assert synth_minutes(flat.iloc[:0])[0].empty
+    for wrong in (0, 1441):
+        with pytest.raises(ConfigError, match=f"minutes={wrong}"):
+            synth_minutes(flat, wrong)
+
+
+@pytest.mark.parametrize(("spread", "impact"), [(10.0, 0.7), (0.0, 0.3), (40.0, 0.0)])
+def test_a_regression_finds_the_planted_costs(spread, impact):
+    bars = synth_market(30, 250, ic=0.0, seed=1).bars
+    fills, truth = synth_fills(bars, 8000, spread, impact, noise_bps=5, seed=1)
+    paid = np.sign(fills["quantity"]) * (fills["price"] / fills["mid"] - 1)
+    design = np.column_stack([np.full(len(fills), 0.5e-4), fills["volatility"] * np.sqrt(fills["participation"])])
+    assert np.linalg.lstsq(design, paid)[0] == pytest.approx([spread, impact], abs=0.5) and truth["impact"] == impact
+    assert np.linalg.lstsq(design, paid)[0][1] == pytest.approx(impact, abs=0.02)
+    rows = pd.MultiIndex.from_frame(fills[["date", "symbol"]])
+    assert (bars.loc[rows, "open"].to_numpy() == fills["mid"]).all()
+    np.testing.assert_allclose(fills["quantity"].abs() / bars.loc[rows, "volume"].to_numpy(), fills["participation"])
+    with pytest.raises(DataError, match="longer bars"):
+        synth_fills(bars.iloc[:30])
+
+
+@given(st.integers(0, 500), st.floats(0, 0.1), st.floats(0, 0.4), st.floats(0, 0.4), st.integers(0, 10))
+@settings(max_examples=25, deadline=None)
+def test_the_list_of_damage_is_the_damage(seed, missing, delisted, censored, spikes):
+    whole = synth_market(15, 120, ic=0.0, seed=1).bars
+    bars, truth = synth_damage(whole, missing, delisted, censored, spikes, seed)
+    assert check_bars(bars) is bars
+    found, full = coverage(bars), whole.loc[bars.index]
+    lost = truth[truth["rule"] == "missing"]
+    assert found["missing"].sum() == len(lost) and not pd.MultiIndex.from_frame(lost[["date", "symbol"]]).isin(bars.index).any()
+    ends = truth[truth["rule"].isin(["delisted", "ends_together"])].set_index("symbol")["date"]
+    early = found.loc[found["last"] < whole.index.levels[0][-1], "last"]
+    assert sorted(zip(early.index, early, strict=True)) == sorted(zip(ends.index, ends, strict=True))
+    changed = bars.index[(bars["close"] != full["close"]).to_numpy()]
+    torn = truth[truth["rule"] == "spike"]
+    assert sorted(changed) == sorted(zip(torn["date"], torn["symbol"], strict=True))
+    assert (bars.loc[changed, "close"] == full.loc[changed, "close"] / 2).all() and bars["volume"].equals(full["volume"])
+
+
+def test_damage_that_does_not_fit_is_refused():
+    whole = synth_market(5, 60, ic=0.0).bars
+    assert synth_damage(whole)[0].equals(whole) and synth_damage(whole)[1].empty
+    for change in ({"missing": 0.5}, {"missing": -0.1}, {"delisted": 0.6, "censored": 0.6}, {"spikes": 6}, {"delisted": -0.4}):
+        with pytest.raises(ConfigError, match="cannot lose"):
+            synth_damage(whole, **change)
+    for frame in (whole.iloc[:-1], whole.iloc[:0], synth_market(5, 59, ic=0.0).bars):
+        with pytest.raises(ConfigError, match="cannot lose"):
+            synth_damage(frame, missing=0.01)
