@@ -29,6 +29,6 @@ echo "$count numbered notebooks"
 "$bin/nbdev_test" --n_workers 2
 
 say "tests"
-"$bin/pytest" -q -m "not slow" tests
+"$bin/pytest" -q -n 2 --dist loadfile -m "not slow" tests
 say "templates"
 "$bin/pytest" -q --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --ignore=reports/runs -p no:cacheprovider $(grep -L '"slow"' reports/*.ipynb)
