@@ -24,17 +24,19 @@ FIELDS = ["open", "high", "low", "close", "volume", "factor"]
 QLIB = pytest.mark.skipif(importlib.util.find_spec("qlib") is None, reason="the extra qlib is not installed")
 
 
-def by_qlib(store, instruments, fields, out):
-    "Let Qlib read a store in a process of its own; return (date, symbol) as it gives it."
+def by_qlib(store, out, *requests):
+    "Let Qlib answer requests of (instruments, fields) in a process of its own; return its frames by (date, symbol)."
     program = f"""
 import qlib, pandas as pd
 from qlib.data import D
 if __name__ == "__main__":
     qlib.init(provider_uri={str(store)!r}, region="cn", kernels=1, expression_cache=None, dataset_cache=None, logging_level=40)
-    instruments = {instruments!r}
-    instruments = D.instruments(instruments) if isinstance(instruments, str) else instruments
-    frame = D.features(instruments, {["$" + f for f in fields]!r}, freq="day")
-    frame.swaplevel().sort_index().set_axis({fields!r}, axis=1).rename_axis(["date", "symbol"]).to_pickle({str(out)!r})
+    frames = []
+    for instruments, fields in {requests!r}:
+        names = D.instruments(instruments) if isinstance(instruments, str) else instruments
+        frame = D.features(names, ["$" + f for f in fields], freq="day")
+        frames.append(frame.swaplevel().sort_index().set_axis(fields, axis=1).rename_axis(["date", "symbol"]))
+    pd.to_pickle(frames, {str(out)!r})
 """
     script = out.with_suffix(".py")
     script.write_text(program)
@@ -66,12 +68,12 @@ def test_qlib_reads_back_what_we_write(tmp_path):
     bars = holed()
     spells = pd.DataFrame({"symbol": ["XOM", "XOM", "CON"], "start": ["2018-01-02", "2019-01-02", "2017-02-01"], "end": ["2018-02-01", "2019-02-01", "2017-03-01"]})
     store = write_qlib(bars, tmp_path / "store", {"few": spells})
-    theirs = by_qlib(store, "all", FIELDS, tmp_path / "all.pkl")
+    everything, few = by_qlib(store, tmp_path / "q.pkl", ("all", FIELDS), ("few", ["close"]))
     ours = read_qlib(store)
-    same(ours, theirs)
+    same(ours, everything)
     expected = adjust(bars).assign(volume=bars["volume"] / bars["adj"], factor=bars["adj"])[FIELDS]
     pd.testing.assert_frame_equal(ours, expected.astype("float32").astype("float64"))
-    same(read_qlib(store, "few", ["close"]), by_qlib(store, "few", ["close"], tmp_path / "few.pkl"))
+    same(read_qlib(store, "few", ["close"]), few)
 
 
 def test_traded_prices_come_back_within_two_roundings(tmp_path):
@@ -121,14 +123,6 @@ def test_two_names_in_one_folder_are_refused(tmp_path):
 
 
 @QLIB
-@pytest.mark.skipif(not (SHARED / "qlib_cn_csi300").is_dir(), reason="the shared Qlib folder is not on this machine")
-def test_some_of_qlibs_own_data_is_read_equal(tmp_path):
-    store = SHARED / "qlib_cn_csi300"
-    names = ["SH000300", "SH600000", "SH600011", "SZ000001", "SZ300601"]
-    same(read_qlib(store, names, FIELDS + ["change"]), by_qlib(store, names, FIELDS + ["change"], tmp_path / "x.pkl"))
-
-
-@QLIB
 @pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "qlib_cn_csi300").is_dir(), reason="the shared Qlib folder is not on this machine")
 def test_all_of_qlibs_own_data_is_read_equal(tmp_path):
@@ -136,9 +130,11 @@ def test_all_of_qlibs_own_data_is_read_equal(tmp_path):
     begin = time.perf_counter()
     ours = read_qlib(store, check=False)
     assert time.perf_counter() - begin < 60 and len(ours) == 2_359_876
-    same(ours, by_qlib(store, "all", FIELDS, tmp_path / "all.pkl"))
-    members = read_qlib(store, "csi300", skip_missing=True, check=False)
-    same(members, by_qlib(store, "csi300", FIELDS, tmp_path / "csi300.pkl"))
+    five = ["SH000300", "SH600000", "SH600011", "SZ000001", "SZ300601"]
+    everything, members, some = by_qlib(store, tmp_path / "q.pkl", ("all", FIELDS), ("csi300", FIELDS), (five, [*FIELDS, "change"]))
+    same(ours, everything)
+    same(read_qlib(store, "csi300", skip_missing=True, check=False), members)
+    same(read_qlib(store, five, [*FIELDS, "change"]), some)
     with pytest.raises(DataError, match=r"open is outside low..high: 223 row\(s\), first: \(2019-01-07, SH600000\)"):
         read_qlib(store)
     with pytest.raises(DataError, match=r"no values of 7 symbol"):
