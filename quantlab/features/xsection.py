@@ -150,7 +150,7 @@ def _residual(
         left[(np.bincount(date) <= fitted)[date]] = np.nan
     return left
 
-# %% ../../nbs/features/230_xsection.ipynb #cbf7f515
+# %% ../../nbs/features/230_xsection.ipynb #c78d8042
 def _aligned(given: pd.DataFrame | pd.Series | None, frame: pd.DataFrame | pd.Series, name: str) -> None:
     "Raise PanelError unless what was given stands on the index of the frame."
     if given is not None and not given.index.equals(frame.index):
@@ -172,7 +172,7 @@ def neutralise(
     _aligned(groups, frame, "groups")
     _aligned(exposures, frame, "exposures")
     codes, names = (np.zeros(len(frame), dtype=int), [0]) if groups is None else pd.factorize(groups)
-    against = np.empty((len(frame), 0)) if exposures is None else exposures.to_numpy(dtype=np.float64).reshape(len(frame), -1)
+    against = np.empty((len(frame), 0)) if exposures is None else _columns(exposures).to_numpy(dtype=np.float64)
     known = (codes >= 0) & np.isfinite(against).all(axis=1)
     counts = np.diff(date_starts(frame.index)[1])
     date = np.repeat(np.arange(len(counts)), counts)
