@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['rolling_zscore', 'rolling_scored', 'frac_weights', 'frac_width', 'frac_diff', 'frac_return', 'cusum']
 
-# %% ../../nbs/features/232_transform.ipynb #bb695041
+# %% ../../nbs/features/232_transform.ipynb #2881320f
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -14,12 +15,12 @@ import pandas as pd
 from scipy.signal import lfilter
 
 from ..core.panel import ConfigError, PanelError, check_panel, grid, to_long, to_wide
-from .base import PRESENT, Feature, feature, window
+from .base import Feature, feature, window
 
-# %% ../../nbs/features/232_transform.ipynb #5db584e9
+# %% ../../nbs/features/232_transform.ipynb #c125035b
 def _by_symbol(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
-    kernel,  # one column, dates x symbols -> same shape
+    kernel: Callable[[pd.DataFrame], pd.DataFrame],  # one column, dates x symbols -> same shape
 ) -> pd.DataFrame | pd.Series:  # same index, columns and names
     "Apply an operation down the dates of every column."
     check_panel(frame)
