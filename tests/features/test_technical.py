@@ -94,6 +94,28 @@ def test_vwap_equals_its_definition() -> None:
     assert anchored_vwap("month").function(BARS)[pd.Timestamp("2025-03-17"), "B"] == pytest.approx(month["close"].iloc[-1] / last - 1)
 
 
+def test_the_anchor_waits_for_a_whole_period() -> None:
+    values = anchored_vwap("month").function(BARS)
+    assert values.loc[:"2024-01-31"].isna().all() and values.loc["2024-02-01":].notna().all()
+
+
+@pytest.mark.parametrize("lost", ["high", "low", "close"])
+def test_direction_counts_the_same_sessions_above_and_below_the_line(lost: str) -> None:
+    "With gaps, both sums of a directional indicator run over the sessions on which all of it is known."
+    rng = np.random.default_rng(4)
+    bars = BARS.xs("A", level="symbol", drop_level=False).iloc[:300]
+    bars = bars.assign(**{lost: bars[lost].mask(rng.random(300) < 0.05)})
+    h, lo, c = (bars[x].to_numpy() for x in ("high", "low", "close"))
+    up, down = np.diff(h), -np.diff(lo)
+    reach = np.maximum(h[1:], c[:-1]) - np.minimum(lo[1:], c[:-1])
+    there = np.isfinite(up) & np.isfinite(down) & np.isfinite(reach)
+    weights = (13 / 14) ** np.arange(299)[::-1] * there
+    rise = np.where((up > down) & (up > 0), up, 0.0)
+    assert there[-1] and there.mean() < 0.95
+    expected = 100 * np.nansum(weights * rise) / np.nansum(weights * reach)
+    assert adx(14, "plus_di").function(bars).iloc[-1] == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_price_that_rises_or_falls_only() -> None:
     up = BARS.xs("A", level="symbol", drop_level=False).assign(close=np.arange(1.0, 901), high=np.arange(1.5, 901.5), low=np.arange(0.5, 900.5))
     assert rsi(14).function(up).dropna().eq(100).all()
