@@ -93,7 +93,7 @@ def average_true_range(
         "Wilder (1978), New Concepts in Technical Trading Systems, 21-23",
     )
 
-# %% ../../nbs/features/215_technical.ipynb #84394190
+# %% ../../nbs/features/215_technical.ipynb #af7ff743
 ROUNDING = 1e-9  # of the price; two moves that differ by less are equal
 
 
@@ -114,7 +114,7 @@ def adx(
     def formula(high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame) -> pd.DataFrame:
         up, down, reach = high.diff(), -low.diff(), _true_range(high, low, close)
         there = up.notna() & down.notna() & reach.notna()
-        tie = ROUNDING * close
+        tie = ROUNDING * high
         rise, fall = (a.where((a - b > tie) & (a > tie), 0.0) for a, b in ((up, down), (down, up)))
         span = smooth(reach.where(there), alpha)
         plus, minus = (100 * smooth(x.where(there), alpha) / span for x in (rise, fall))
