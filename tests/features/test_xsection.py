@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.panel import ConfigError, PanelError
-from quantlab.features.xsection import neutralise, rank, winsorise, zscore
+from quantlab.features.xsection import neutralise, rank, robust_zscore, winsorise, zscore
 
 LIGHT = settings(max_examples=25, deadline=None)
 SEEDS = st.integers(0, 10**6)
@@ -70,7 +70,72 @@ def test_neutralise_equals_pandas(seed: int) -> None:
     pd.testing.assert_frame_equal(neutralise(panel(seed), groups), expected.where(groups.notna()), atol=1e-12)
 
 
+@LIGHT
+@given(seed=SEEDS)
+def test_robust_zscore_equals_pandas(seed: int) -> None:
+    x = finite(panel(seed))
+    away = x - x.groupby("date").transform("median")
+    spread = 1.4826 * away.abs().groupby("date").transform("median")
+    pd.testing.assert_frame_equal(robust_zscore(panel(seed)), (away / spread).where(spread > 0))
+
+
+def exposures(seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed + 1)
+    x = panel(seed)
+    z = pd.DataFrame(rng.normal(size=(len(x), 2)) * [1, 1e4] + [0, 1e6], index=x.index, columns=["beta", "size"])
+    return z.mask(rng.random(z.shape) < 0.1)
+
+
+@LIGHT
+@given(seed=SEEDS, with_groups=st.booleans(), repeat=st.booleans())
+def test_neutralise_equals_least_squares_per_date(seed: int, with_groups: bool, repeat: bool) -> None:
+    "The residual of numpy's lstsq on dummies and exposures; a repeated or constant exposure changes nothing."
+    x, z = panel(seed, ties=False), exposures(seed)
+    groups = sectors(x, seed) if with_groups else None
+    given_z = z.assign(again=z["size"] * 3 - 7, one=4.2) if repeat else z
+    ours = neutralise(x["x"], groups, given_z)
+    known = np.isfinite(x["x"]) & z.notna().all(axis=1) & (groups.notna() if with_groups else True)
+    assert ours[~known].isna().all()
+    for date, part in x[known].groupby("date"):
+        cells = groups[part.index] if with_groups else pd.Series("all", index=part.index)
+        dummies = (cells.to_numpy()[:, None] == np.unique(cells.astype(str).to_numpy())).astype(float)
+        scaled = (z.loc[part.index] - [0, 1e6]) / [1, 1e4]
+        design = np.column_stack([dummies, scaled])
+        fit = np.linalg.lstsq(design, part["x"], rcond=1e-9)
+        if len(part) <= fit[2]:
+            assert ours.loc[[date]].isna().all()
+        else:
+            np.testing.assert_allclose(ours[part.index], part["x"] - design @ fit[0], atol=1e-7)
+
+
+@LIGHT
+@given(seed=SEEDS)
+def test_neutralise_takes_out_and_is_done_once(seed: int) -> None:
+    x, z, groups = panel(seed)["x"], exposures(seed), sectors(panel(seed), seed)
+    once = neutralise(x, groups, z)
+    pd.testing.assert_series_equal(neutralise(once, groups, z), once, atol=1e-7)
+    shifted = x + 5 * z["beta"] - 3 + groups.map({"a": 1.0, "b": -2.0, "c": 0.5}).astype(float)
+    np.testing.assert_allclose(neutralise(shifted, groups, z), once, atol=1e-6)
+    assert neutralise(z["beta"] * 2 - 1, groups, z).dropna().eq(0).all()
+
+
+def test_neutralise_defined_cases() -> None:
+    x, z = panel(2, ties=False)["x"], exposures(2)
+    lone = pd.Series(x.index.get_level_values("symbol"), index=x.index)
+    assert neutralise(x, lone).dropna().eq(0).all()  # every group has one member
+    assert neutralise(x, lone, z).isna().all()  # as many constants as rows
+    assert neutralise(x, None, z["beta"]).equals(neutralise(x, None, z[["beta"]]))
+    pd.testing.assert_series_equal(neutralise(x, None, z["beta"] * 0 + 1), (x - x[z["beta"].notna() & np.isfinite(x)].groupby("date").mean()).where(z["beta"].notna() & np.isfinite(x)), check_names=False)
+    assert neutralise(x, None, z * np.nan).isna().all() and neutralise(x * np.nan, None, z).isna().all()
+    with pytest.raises(ConfigError, match="groups, exposures, or both"):
+        neutralise(x)
+    with pytest.raises(PanelError, match="exposures.reindex"):
+        neutralise(x, None, z.iloc[1:])
+
+
 FUNCTIONS = {
+    "robust_zscore": robust_zscore,
+    "residual": lambda x: neutralise(x, None, pd.Series(x.index.get_level_values("symbol").map(ord).to_numpy(dtype=float) ** 2, index=x.index)),
     "rank": rank,
     "zscore": zscore,
     "winsorise": lambda x: winsorise(x, (0.1, 0.9)),
