@@ -48,10 +48,10 @@ def delta(
     "Return the change over n rows."
     return x - ref(x, n)
 
-# %% ../../nbs/features/205_rolling.ipynb #f987f11a
+# %% ../../nbs/features/205_rolling.ipynb #6fa16dd1
 @_kernel
 def _sums(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    "Return sum and number of the values in each window."
+    "Return sum and number of the values in each window; the sum of none is NaN."
     rows, symbols = x.shape
     total, found = np.empty((rows, symbols)), np.empty((rows, symbols))
     behind, behind_found = np.zeros((n + 1, symbols)), np.zeros((n + 1, symbols))
@@ -72,11 +72,11 @@ def _sums(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
                 ahead[s] += value if there else 0.0
                 ahead_found[s] += 1.0 if there else 0.0
             for s in range(symbols):
-                total[t, s] = ahead[s] + behind[t - cut + 1, s]
                 found[t, s] = ahead_found[s] + behind_found[t - cut + 1, s]
+                total[t, s] = ahead[s] + behind[t - cut + 1, s] if found[t, s] > 0 else np.nan
     return total, found
 
-# %% ../../nbs/features/205_rolling.ipynb #56d98c44
+# %% ../../nbs/features/205_rolling.ipynb #9b9947b7
 def count(
     x: np.ndarray,  # dates x symbols
     n: int,  # rows, the current one included
@@ -90,9 +90,7 @@ def total(
     n: int,  # rows, the current one included
 ) -> np.ndarray:  # NaN where the window holds no value
     "Add up the window."
-    summed, found = _sums(_tile(x, n), n)
-    summed[found == 0] = np.nan
-    return summed
+    return _sums(_tile(x, n), n)[0]
 
 
 def mean(
@@ -101,10 +99,9 @@ def mean(
 ) -> np.ndarray:  # NaN where the window holds no value
     "Average the window."
     summed, found = _sums(_tile(x, n), n)
-    with np.errstate(invalid="ignore"):
-        return np.divide(summed, found, out=summed)
+    return summed / np.maximum(found, 1)
 
-# %% ../../nbs/features/205_rolling.ipynb #06e6a3cb
+# %% ../../nbs/features/205_rolling.ipynb #ecccaa7c
 @_kernel
 def _pivot(x: np.ndarray, cut: int, n: int, s: int) -> float:
     "Return the value at a cut, or the nearest one before it, or after it."
@@ -122,27 +119,35 @@ def _moments(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     "Return mean and sample deviation of each window."
     rows, symbols = x.shape
     average, deviation = np.empty((rows, symbols)), np.empty((rows, symbols))
-    behind = np.zeros((n + 1, 3))
-    for s in range(symbols):
-        behind[:] = 0.0
-        for cut in range(0, rows, n):
-            pivot = _pivot(x, cut, n, s)
-            found = one = two = 0.0
-            for k in range(n - 1, 0, -1) if cut else range(0):
-                d = x[cut - n + k, s] - pivot
-                if d == d:
-                    found, one, two = found + 1, one + d, two + d * d
-                behind[k, 0], behind[k, 1], behind[k, 2] = found, one, two
-            found = one = two = 0.0
-            for t in range(cut, min(cut + n, rows)):
-                d = x[t, s] - pivot
-                if d == d:
-                    found, one, two = found + 1, one + d, two + d * d
-                past = behind[t - cut + 1]
-                c, shift = found + past[0], (one + past[1]) / (found + past[0])
-                average[t, s] = pivot + shift
-                spread = max(two + past[2] - c * shift * shift, 0.0)
-                deviation[t, s] = np.sqrt(spread / (c - 1)) if c > 1 else np.nan
+    b0, b1, b2 = np.zeros((n + 1, symbols)), np.zeros((n + 1, symbols)), np.zeros((n + 1, symbols))
+    a0, a1, a2, pivot = np.empty(symbols), np.empty(symbols), np.empty(symbols), np.empty(symbols)
+    for cut in range(0, rows, n):
+        for s in range(symbols):
+            pivot[s] = _pivot(x, cut, n, s)
+            a0[s] = a1[s] = a2[s] = 0.0
+        for k in range(n - 1, 0, -1) if cut else range(0):
+            for s in range(symbols):
+                d = x[cut - n + k, s] - pivot[s]
+                there = d == d
+                d = d if there else 0.0
+                b0[k, s] = b0[k + 1, s] + (1.0 if there else 0.0)
+                b1[k, s] = b1[k + 1, s] + d
+                b2[k, s] = b2[k + 1, s] + d * d
+        for t in range(cut, min(cut + n, rows)):
+            k = t - cut + 1
+            for s in range(symbols):
+                d = x[t, s] - pivot[s]
+                there = d == d
+                d = d if there else 0.0
+                a0[s] += 1.0 if there else 0.0
+                a1[s] += d
+                a2[s] += d * d
+            for s in range(symbols):
+                found = a0[s] + b0[k, s]
+                shift = (a1[s] + b1[k, s]) / found
+                average[t, s] = pivot[s] + shift
+                spread = max(a2[s] + b2[k, s] - found * shift * shift, 0.0)
+                deviation[t, s] = np.sqrt(spread / (found - 1.0)) if found > 1.0 else np.nan
     return average, deviation
 
 # %% ../../nbs/features/205_rolling.ipynb #c6d90372
@@ -153,56 +158,48 @@ def mean_std(
     "Return mean and sample standard deviation of the window."
     return _moments(_tile(x, n), n)
 
-# %% ../../nbs/features/205_rolling.ipynb #762df8af
+# %% ../../nbs/features/205_rolling.ipynb #c82814db
 @_kernel
-def _add(sums: tuple, a: float, b: float) -> tuple:
-    "Add a pair to six sums, unless one of the two is missing."
-    if a != a or b != b:
-        return sums
-    return (
-        sums[0] + 1.0,
-        sums[1] + a,
-        sums[2] + b,
-        sums[3] + a * a,
-        sums[4] + b * b,
-        sums[5] + a * b,
-    )
+def _fit(x: np.ndarray, y: np.ndarray, n: int, flat: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Return correlation, slope of y on x, and residual of the last y."
+    rows, m = x.shape
+    r, slope, rest = np.empty((rows, m)), np.empty((rows, m)), np.empty((rows, m))
+    b0, b1, b2 = np.zeros((n + 1, m)), np.zeros((n + 1, m)), np.zeros((n + 1, m))
+    b3, b4, b5 = np.zeros((n + 1, m)), np.zeros((n + 1, m)), np.zeros((n + 1, m))
+    a0, a1, a2, a3, a4, a5 = np.empty(m), np.empty(m), np.empty(m), np.empty(m), np.empty(m), np.empty(m)
+    p, q = np.empty(m), np.empty(m)
+    for cut in range(0, rows, n):
+        for s in range(m):
+            p[s], q[s] = _pivot(x, cut, n, s), _pivot(y, cut, n, s)
+            a0[s] = a1[s] = a2[s] = a3[s] = a4[s] = a5[s] = 0.0
+        for k in range(n - 1, 0, -1) if cut else range(0):
+            for s in range(m):
+                a, b = x[cut - n + k, s] - p[s], y[cut - n + k, s] - q[s]
+                there = a + b == a + b
+                a, b = a if there else 0.0, b if there else 0.0
+                b0[k, s] = b0[k + 1, s] + (1.0 if there else 0.0)
+                b1[k, s], b2[k, s] = b1[k + 1, s] + a, b2[k + 1, s] + b
+                b3[k, s], b4[k, s], b5[k, s] = b3[k + 1, s] + a * a, b4[k + 1, s] + b * b, b5[k + 1, s] + a * b
+        for t in range(cut, min(cut + n, rows)):
+            k = t - cut + 1
+            for s in range(m):
+                a, b = x[t, s] - p[s], y[t, s] - q[s]
+                there = a + b == a + b
+                a, b = a if there else 0.0, b if there else 0.0
+                a0[s] += 1.0 if there else 0.0
+                a1[s], a2[s] = a1[s] + a, a2[s] + b
+                a3[s], a4[s], a5[s] = a3[s] + a * a, a4[s] + b * b, a5[s] + a * b
+            for s in range(m):
+                c = a0[s] + b0[k, s]
+                a, b = (a1[s] + b1[k, s]) / c, (a2[s] + b2[k, s]) / c
+                aa, bb = a3[s] + b3[k, s] - c * a * a, a4[s] + b4[k, s] - c * b * b
+                ab, least = a5[s] + b5[k, s] - c * a * b, (c - 1.0) * flat * flat
+                r[t, s] = ab / np.sqrt(aa * bb) if aa > least and bb > least else np.nan
+                slope[t, s] = ab / aa if aa > 0.0 else np.nan
+                rest[t, s] = y[t, s] - q[s] - b - slope[t, s] * (x[t, s] - p[s] - a)
+    return r, slope, rest
 
-
-@_kernel
-def _join(ahead: tuple, behind: np.ndarray) -> tuple:
-    "Return number, means and centred sums aa, bb, ab of two piles."
-    c = ahead[0] + behind[0]
-    a, b = (ahead[1] + behind[1]) / c, (ahead[2] + behind[2]) / c
-    aa = max(ahead[3] + behind[3] - c * a * a, 0.0)
-    bb = max(ahead[4] + behind[4] - c * b * b, 0.0)
-    return c, a, b, aa, bb, ahead[5] + behind[5] - c * a * b
-
-
-@_kernel
-def _corr(x: np.ndarray, y: np.ndarray, n: int, flat: float) -> np.ndarray:
-    "Return the correlation of each pair of windows."
-    rows, symbols = x.shape
-    out = np.empty((rows, symbols))
-    behind = np.zeros((n + 1, 6))
-    for s in range(symbols):
-        behind[:] = 0.0
-        for cut in range(0, rows, n):
-            p, q = _pivot(x, cut, n, s), _pivot(y, cut, n, s)
-            sums = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-            for k in range(n - 1, 0, -1) if cut else range(0):
-                sums = _add(sums, x[cut - n + k, s] - p, y[cut - n + k, s] - q)
-                for i in range(6):
-                    behind[k, i] = sums[i]
-            sums = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-            for t in range(cut, min(cut + n, rows)):
-                sums = _add(sums, x[t, s] - p, y[t, s] - q)
-                c, _, _, aa, bb, ab = _join(sums, behind[t - cut + 1])
-                least = (c - 1) * flat * flat
-                out[t, s] = ab / np.sqrt(aa * bb) if c > 1 and aa > least and bb > least else np.nan
-    return out
-
-# %% ../../nbs/features/205_rolling.ipynb #a56f534f
+# %% ../../nbs/features/205_rolling.ipynb #9dce9163
 def corr(
     x: np.ndarray,  # dates x symbols
     y: np.ndarray,  # dates x symbols
@@ -212,64 +209,46 @@ def corr(
     "Correlate two windows."
     if x.shape != y.shape:
         raise PanelError(f"the arrays are {x.shape} and {y.shape}; spread both over the same grid")
-    return _corr(_tile(x, n), _tile(y, n), n, flat)
+    return _fit(_tile(x, n), _tile(y, n), n, flat)[0]
 
-# %% ../../nbs/features/205_rolling.ipynb #75fd5f9a
-@_kernel
-def _trend(x: np.ndarray, n: int, flat: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Return slope, R squared and last residual of each window."
-    rows, symbols = x.shape
-    slope, fit, rest = (np.empty((rows, symbols)), np.empty((rows, symbols)), np.empty((rows, symbols)))
-    behind = np.zeros((n + 1, 6))
-    for s in range(symbols):
-        behind[:] = 0.0
-        for cut in range(0, rows, n):
-            p = _pivot(x, cut, n, s)
-            sums = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-            for k in range(n - 1, 0, -1) if cut else range(0):
-                sums = _add(sums, float(k - n), x[cut - n + k, s] - p)
-                for i in range(6):
-                    behind[k, i] = sums[i]
-            sums = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-            for t in range(cut, min(cut + n, rows)):
-                sums = _add(sums, float(t - cut), x[t, s] - p)
-                c, a, b, aa, bb, ab = _join(sums, behind[t - cut + 1])
-                beta = ab / aa if c > 1 else np.nan
-                slope[t, s] = beta
-                fit[t, s] = ab * beta / bb if bb > (c - 1) * flat * flat else np.nan
-                rest[t, s] = x[t, s] - p - b - beta * (t - cut - a)
-    return slope, fit, rest
-
-# %% ../../nbs/features/205_rolling.ipynb #25b882db
+# %% ../../nbs/features/205_rolling.ipynb #f87d7513
 def trend(
     x: np.ndarray,  # dates x symbols
     n: int,  # rows, the current one included
     flat: float = 0.0,  # a deviation up to this counts as none: no R squared
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # slope per row, R squared, residual of the last value
     "Fit a line to the window."
-    return _trend(_tile(x, n), n, flat)
+    rows = np.broadcast_to(np.arange(len(x), dtype=np.float64)[:, None], x.shape)
+    r, slope, rest = _fit(_tile(rows, n), _tile(x, n), n, flat)
+    return slope, r * r, rest
 
-# %% ../../nbs/features/205_rolling.ipynb #0e9b2991
+# %% ../../nbs/features/205_rolling.ipynb #76b9572d
 @_kernel
-def _highest(x: np.ndarray, n: int) -> np.ndarray:
-    "Return the largest value of each window."
+def _peak(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    "Return the largest value of each window and how many rows ago it came first."
     rows, symbols = x.shape
-    out = np.empty((rows, symbols))
-    behind, ahead = np.full((n + 1, symbols), -np.inf), np.empty(symbols)
+    top, ago = np.empty((rows, symbols)), np.empty((rows, symbols))
+    behind, behind_at = np.full((n + 1, symbols), -np.inf), np.zeros((n + 1, symbols))
+    ahead, ahead_at = np.empty(symbols), np.empty(symbols)
     for cut in range(0, rows, n):
         for k in range(n - 1, 0, -1) if cut else range(0):
             for s in range(symbols):
                 value, best = x[cut - n + k, s], behind[k + 1, s]
-                behind[k, s] = value if value > best else best
+                behind[k, s] = value if value >= best else best
+                behind_at[k, s] = float(cut - n + k) if value >= best else behind_at[k + 1, s]
         ahead[:] = -np.inf
+        ahead_at[:] = cut
         for t in range(cut, min(cut + n, rows)):
+            k = t - cut + 1
             for s in range(symbols):
-                value = x[t, s]
-                ahead[s] = value if value > ahead[s] else ahead[s]
+                value, best = x[t, s], ahead[s]
+                ahead[s] = value if value > best else best
+                ahead_at[s] = float(t) if value > best else ahead_at[s]
             for s in range(symbols):
-                best = max(ahead[s], behind[t - cut + 1, s])
-                out[t, s] = best if best > -np.inf else np.nan
-    return out
+                older = behind[k, s] >= ahead[s]
+                top[t, s] = behind[k, s] if older else ahead[s]
+                ago[t, s] = t - (behind_at[k, s] if older else ahead_at[s])
+    return top, ago
 
 
 def highest(
@@ -277,7 +256,9 @@ def highest(
     n: int,  # rows, the current one included
 ) -> np.ndarray:
     "Return the largest value of the window."
-    return _highest(_tile(x, n), n)
+    x = _tile(x, n)
+    top = _peak(np.where(np.isnan(x), -np.inf, x), n)[0]
+    return np.where(top > -np.inf, top, np.nan)
 
 
 def lowest(
@@ -285,41 +266,17 @@ def lowest(
     n: int,  # rows, the current one included
 ) -> np.ndarray:
     "Return the smallest value of the window."
-    return -_highest(_tile(-x, n), n)
+    return -highest(-x, n)
 
-# %% ../../nbs/features/205_rolling.ipynb #01bc1e3a
-@_kernel
-def _above(a: float, b: float) -> bool:
-    "Say whether a lies above b; a missing value lies above every number."
-    return a > b or (a != a and b == b)
-
-
-@_kernel
-def _since(x: np.ndarray, n: int) -> np.ndarray:
-    "Return the rows since the earliest maximum of each window."
-    rows, symbols = x.shape
-    out = np.empty((rows, symbols))
-    for s in range(symbols):
-        best, known = 0, -n
-        for t in range(rows):
-            if np.isfinite(x[t, s]):
-                known = t
-            if t - best >= n:
-                best = t - n + 1
-                for i in range(best + 1, t + 1):
-                    best = i if _above(x[i, s], x[best, s]) else best
-            elif _above(x[t, s], x[best, s]):
-                best = t
-            out[t, s] = t - best if t - known < n else np.nan
-    return out
-
-
+# %% ../../nbs/features/205_rolling.ipynb #0135f306
 def since_highest(
     x: np.ndarray,  # dates x symbols
     n: int,  # rows, the current one included
 ) -> np.ndarray:  # 0 ... n - 1; NaN where the window holds no value
     "Count the rows since the window's maximum."
-    return _since(_tile(x, n), n)
+    x = _tile(x, n)
+    ago = _peak(np.where(np.isnan(x), np.inf, x), n)[1]
+    return np.where(count(np.where(np.isfinite(x), x, np.nan), n) > 0, ago, np.nan)
 
 
 def since_lowest(
@@ -327,7 +284,7 @@ def since_lowest(
     n: int,  # rows, the current one included
 ) -> np.ndarray:  # 0 ... n - 1; NaN where the window holds no value
     "Count the rows since the window's minimum."
-    return _since(_tile(-x, n), n)
+    return since_highest(-x, n)
 
 # %% ../../nbs/features/205_rolling.ipynb #e867f2f1
 @_kernel
