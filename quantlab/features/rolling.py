@@ -76,7 +76,7 @@ def _sums(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
                 total[t, s] = ahead[s] + behind[t - cut + 1, s] if found[t, s] > 0 else np.nan
     return total, found
 
-# %% ../../nbs/features/205_rolling.ipynb #9b9947b7
+# %% ../../nbs/features/205_rolling.ipynb #37cb7728
 def count(
     x: np.ndarray,  # dates x symbols
     n: int,  # rows, the current one included
@@ -99,7 +99,7 @@ def mean(
 ) -> np.ndarray:  # NaN where the window holds no value
     "Average the window."
     summed, found = _sums(_tile(x, n), n)
-    return summed / np.maximum(found, 1)
+    return np.divide(summed, np.maximum(found, 1, out=found), out=summed)
 
 # %% ../../nbs/features/205_rolling.ipynb #ecccaa7c
 @_kernel
@@ -268,7 +268,7 @@ def lowest(
     "Return the smallest value of the window."
     return -highest(-x, n)
 
-# %% ../../nbs/features/205_rolling.ipynb #0135f306
+# %% ../../nbs/features/205_rolling.ipynb #dbb727b9
 def since_highest(
     x: np.ndarray,  # dates x symbols
     n: int,  # rows, the current one included
@@ -276,7 +276,8 @@ def since_highest(
     "Count the rows since the window's maximum."
     x = _tile(x, n)
     ago = _peak(np.where(np.isnan(x), np.inf, x), n)[1]
-    return np.where(count(np.where(np.isfinite(x), x, np.nan), n) > 0, ago, np.nan)
+    ago[count(np.where(np.isfinite(x), x, np.nan), n) == 0] = np.nan
+    return ago
 
 
 def since_lowest(
