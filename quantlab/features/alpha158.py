@@ -135,7 +135,7 @@ def when(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     top, bottom = rows - since_highest(b.seen_high, n), rows - since_lowest(b.seen_low, n)
     return top / n, bottom / n, (top - bottom) / n
 
-# %% ../../nbs/features/206_alpha158.ipynb #964abc58
+# %% ../../nbs/features/206_alpha158.ipynb #7d287021
 def together(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     return corr(b.close, b.log_volume, n, FLAT), corr(b.price_ratio, b.volume_ratio, n, FLAT)
 
@@ -157,8 +157,7 @@ def shares(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
 
 
 def pushes(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
-    middle, spread = mean_std(b.push, n)
-    return (spread / (middle + TINY),)
+    return (mean_std(b.push, n)[1] / (mean(b.push, n) + TINY),)
 
 # %% ../../nbs/features/206_alpha158.ipynb #05bbbc62
 WINDOWS = (5, 10, 20, 30, 60)
