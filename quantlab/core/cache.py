@@ -169,21 +169,21 @@ def _read(file: Path) -> pd.DataFrame | pd.Series | None:
         return None
     return frame if name is None else frame["value"].rename(name.decode() or None)
 
-# %% ../../nbs/core/070_cache.ipynb #477e0248
+# %% ../../nbs/core/070_cache.ipynb #b7b7e6ec
 def trim(
     most: float | None = None,  # GB; the setting cache_gb when absent
 ) -> float:  # GB left
     "Delete the entries that were not used for longest until the rest fits."
     most = setting("research", "cache_gb", float) if most is None else most
     files = sorted(path("research", "cache").glob("*.parquet"), key=lambda f: (f.stat().st_mtime_ns, f.name))
-    sizes = [f.stat().st_size / 1e9 for f in files]
+    sizes = [f.stat().st_size for f in files]
     left = sum(sizes)
     for file, size in zip(files, sizes, strict=True):
-        if left <= most:
+        if left <= most * 1e9:
             break
         file.unlink(missing_ok=True)
         left -= size
-    return left
+    return left / 1e9
 
 
 def remember(

@@ -215,15 +215,16 @@ def corr(
         raise PanelError(f"the arrays are {x.shape} and {y.shape}; spread both over the same grid")
     return _fit(_tile(x, n), _tile(y, n), n, flat)[0]
 
-# %% ../../nbs/features/205_rolling.ipynb #f87d7513
+# %% ../../nbs/features/205_rolling.ipynb #efe868ff
 def trend(
     x: np.ndarray,  # dates x symbols
     n: int,  # rows, the current one included
     flat: float = 0.0,  # a deviation up to this counts as none: no R squared
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # slope per row, R squared, residual of the last value
     "Fit a line to the window."
+    x = _tile(x, n)
     rows = np.broadcast_to(np.arange(len(x), dtype=np.float64)[:, None], x.shape)
-    r, slope, rest = _fit(_tile(rows, n), _tile(x, n), n, flat)
+    r, slope, rest = _fit(_tile(rows, n), x, n, flat)
     return slope, r * r, rest
 
 # %% ../../nbs/features/205_rolling.ipynb #76b9572d
