@@ -32,12 +32,17 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def cpu() -> float:
+    "Return processor seconds of this process and its finished children: a measure that other work on the machine moves less than the clock."
+    return sum(os.times()[:4])
+
+
 def run_ours(name: str, keep: str | None = None) -> dict[str, float]:
     "Read the files and compute the set; say how long each took."
     from quantlab.features.base import compute
     from quantlab.features.sets import feature_set
 
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), cpu()
     bars = files.read_bars(START, END)
     rows = files.members(bars, MARKET, START)
     read = time.perf_counter()
@@ -45,19 +50,19 @@ def run_ours(name: str, keep: str | None = None) -> dict[str, float]:
     done = time.perf_counter()
     if keep:
         frame.to_parquet(keep)
-    return {"seconds": done - began, "compute_s": done - read, "peak_mb": peak_mb(), "rows": len(frame), "columns": frame.shape[1]}
+    return {"seconds": done - began, "cpu": cpu() - busy, "compute_s": done - read, "peak_mb": peak_mb(), "rows": len(frame), "columns": frame.shape[1]}
 
 
 def run_peer(name: str, keep: str | None = None, double: bool = False) -> dict[str, float]:
     "Let Qlib load the same columns; with `double`, its expressions on float64 input."
     files.start_qlib(processes=2, double=double)
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), cpu()
     frame = files.run_qlib(name, MARKET, START, END)
-    done = time.perf_counter()
+    done, busy = time.perf_counter(), cpu() - busy
     if keep:
         frame.index = frame.index.set_names(["date", "symbol"])
         frame.to_parquet(keep)
-    return {"seconds": done - began, "peak_mb": peak_mb(), "rows": len(frame), "columns": frame.shape[1]}
+    return {"seconds": done - began, "cpu": busy, "peak_mb": peak_mb(), "rows": len(frame), "columns": frame.shape[1]}
 
 
 def run_cold(name: str) -> float:
@@ -67,6 +72,31 @@ def run_cold(name: str) -> float:
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "NUMBA_CACHE_DIR": empty})
         return time.perf_counter() - began
+
+
+def profile(name: str) -> dict[str, float]:
+    "Say in seconds of processor time where the time goes, beside writing an array of the result's shape once."
+    from quantlab.features.base import compute
+    from quantlab.features.sets import feature_set
+
+    def spent(call) -> float:
+        call()
+        began = cpu()
+        call()
+        return cpu() - began
+
+    bars = files.read_bars(START, END)
+    rows, features = files.members(bars, MARKET, START), feature_set(name.lower())
+    by_formula: dict[str, list] = {}
+    for f in features:
+        formula = getattr(f.group.formula, "func", f.group.formula).__name__
+        by_formula.setdefault(formula, []).append(f)
+    found = {"reading the files": spent(lambda: files.read_bars(START, END)), "whole set": spent(lambda: compute(bars, features, rows, "float32"))}
+    found["coordinates and output, one column"] = spent(lambda: compute(bars, features[:1], rows, "float32"))
+    shape = (len(features), int(rows.sum()))
+    found["writing the output once"] = spent(lambda: np.full(shape, 1.0, "float32"))
+    base = found["coordinates and output, one column"]
+    return found | {f"formula {k}": max(spent(lambda v=v: compute(bars, v, rows, "float32")) - base, 0.0) for k, v in by_formula.items()}
 
 
 def relative(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
@@ -107,16 +137,20 @@ def compare(name: str, rounds: int, exact: bool) -> dict:
         side = lambda: ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         with side() as us, side() as them:
             us.submit(run_ours, name).result()  # compiled code is loaded once
+            spent = us.submit(profile, name).result() if exact else {}
             pairs = [(them.submit(run_peer, name).result(), us.submit(run_ours, name).result()) for _ in range(rounds)]
             ours_mb, peer_mb = (p["peak_mb"] for p in reversed(pairs[-1]))
+        peer_cpu, ours_cpu = (median(p["cpu"] for p in side) for side in zip(*pairs, strict=True))
         peer_s, ours_s = (median(p["seconds"] for p in side) for side in zip(*pairs, strict=True))
         cold_s = run_cold(name)
         result = {
             "peer_s": peer_s, "ours_s": ours_s, "ratio": peer_s / ours_s, "compute_s": median(p[1]["compute_s"] for p in pairs),
+            "peer_cpu_s": peer_cpu, "ours_cpu_s": ours_cpu, "cpu_ratio": peer_cpu / ours_cpu,
             "cold_s": cold_s, "cold_ratio": peer_s / cold_s, "peer_mb": peer_mb, "ours_mb": ours_mb, "memory_share": ours_mb / peer_mb,
             "rounds": rounds, "rows": pairs[-1][1]["rows"], "columns": pairs[-1][1]["columns"],
         }  # fmt: skip
         if exact:
+            result["profile_cpu_s"] = spent
             with side() as us, side() as stock, side() as double:
                 us.submit(run_ours, name, path("ours")).result()
                 stock.submit(run_peer, name, path("stock")).result()
@@ -144,4 +178,4 @@ if __name__ == "__main__":
     if "skipped" not in result:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({k: v for k, v in result.items() if k not in ("errors", "exceptions")}, indent=1))
+    print(json.dumps({k: v for k, v in result.items() if k not in ("errors", "exceptions", "profile_cpu_s")}, indent=1))

@@ -106,57 +106,68 @@ def over_close(b: Block, field: str) -> tuple[np.ndarray]:
     "Divide a price by the close."
     return (getattr(b, field) / b.close,)
 
-# %% ../../nbs/features/206_alpha158.ipynb #c15e5f7d
+# %% ../../nbs/features/206_alpha158.ipynb #68bb20d7
 def past(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+    "Compare an earlier close with today's."
     return (ref(b.close, n) / b.close,)
 
 
 def level(b: AlphaBlock, n: int) -> Iterator[np.ndarray]:
+    "Compare mean and deviation of the close with the close."
     return (v / b.close for v in mean_std(b.close, n))
 
 
 def line(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+    "Fit a line through the closes."
     slope, fit, rest = trend(b.close, n, FLAT)
     return slope / b.close, fit, rest / b.close
 
 
 def reach(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+    "Place the close between the extremes."
     top, bottom = highest(b.high, n), lowest(b.low, n)
     return top / b.close, bottom / b.close, (b.close - bottom) / (top - bottom + TINY)
 
 
 def order(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+    "Read quintiles and rank off the order of the closes."
     ranked, upper, lower = rank(b.close, n, (0.8, 0.2))
     return upper / b.close, lower / b.close, ranked
 
 
 def when(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+    "Date the extremes within the window."
     rows = np.minimum(b.age, n)
     top, bottom = rows - since_highest(b.seen_high, n), rows - since_lowest(b.seen_low, n)
     return top / n, bottom / n, (top - bottom) / n
 
-# %% ../../nbs/features/206_alpha158.ipynb #7d287021
+# %% ../../nbs/features/206_alpha158.ipynb #bd11b363
 def together(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+    "Correlate price and volume, as levels and as changes."
     return corr(b.close, b.log_volume, n, FLAT), corr(b.price_ratio, b.volume_ratio, n, FLAT)
 
 
 def days(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+    "Count the days up and down."
     up, down = mean(b.up, n), mean(b.down, n)
     return up, down, up - down
 
 
 def strength(b: AlphaBlock, n: int, change: str) -> tuple[np.ndarray, ...]:
+    "Split the sum of changes into its rises and falls."
     gain, loss = (total(part, n) for part in getattr(b, change))
     every = gain + loss + TINY
     return gain / every, loss / every, (gain - loss) / every
 
 
 def shares(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+    "Compare mean and deviation of volume with today's."
     middle, spread = mean_std(b.volume, n)
     return middle / (b.volume + TINY), spread / (b.volume + TINY)
 
 
 def pushes(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+    "Measure how uneven the volume-weighted moves are."
     return (mean_std(b.push, n)[1] / (mean(b.push, n) + TINY),)
 
 # %% ../../nbs/features/206_alpha158.ipynb #05bbbc62
