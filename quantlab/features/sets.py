@@ -5,17 +5,21 @@
 # %% auto #0
 __all__ = ['SETS', 'feature_set']
 
-# %% ../../nbs/features/239_sets.ipynb #baf2a7bd
+# %% ../../nbs/features/239_sets.ipynb #598da998
 from ..core.panel import ConfigError
+from .alpha158 import ALPHA158
+from .alpha360 import ALPHA360
 from .base import Feature
 from .price import PRICE
 from .vol import VOL
 
-# %% ../../nbs/features/239_sets.ipynb #96bcae01
+# %% ../../nbs/features/239_sets.ipynb #612d0e31
 SETS: dict[str, tuple[Feature, ...]] = {
     "price": PRICE,
     "vol": VOL,
     "base": PRICE + VOL,
+    "alpha158": ALPHA158,
+    "alpha360": ALPHA360,
 }
 
 

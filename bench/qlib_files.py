@@ -1,0 +1,74 @@
+"""Qlib's files and Qlib's own engine, for the benchmarks and the oracle tests; nothing of the package imports this."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+SHARED = Path(os.environ.get("QUANTLAB_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
+CSI300 = SHARED / "data" / "qlib_cn_csi300"
+FIELDS = ("open", "high", "low", "close", "volume")
+
+
+def calendar(root: Path = CSI300) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex((root / "calendars" / "day.txt").read_text().split()).as_unit("us")
+
+
+def spans(market: str, root: Path = CSI300) -> pd.DataFrame:
+    "Return the membership spells of a market: symbol, start, end."
+    frame = pd.read_csv(root / "instruments" / f"{market}.txt", sep="\t", names=["symbol", "start", "end"], parse_dates=["start", "end"])
+    return frame.sort_values("symbol", ignore_index=True)
+
+
+def read_bars(start: str, end: str, warm_up: int = 61, symbols: list[str] | None = None, root: Path = CSI300) -> pd.DataFrame:
+    "Read the bars from `warm_up` sessions before start to end, with a row for each session between a symbol's first and last."
+    days = calendar(root)
+    first, last = max(days.searchsorted(pd.Timestamp(start)) - warm_up, 0), days.searchsorted(pd.Timestamp(end), "right")
+    names = sorted(symbols or (folder.name.upper() for folder in (root / "features").iterdir()))
+    tiles = {field: np.full((last - first, len(names)), np.nan) for field in FIELDS}
+    alive = np.zeros((last - first, len(names)), dtype=bool)
+    for s, name in enumerate(names):
+        for field in FIELDS:
+            raw = np.fromfile(root / "features" / name.lower() / f"{field}.day.bin", "<f4")
+            if len(raw) < 2:
+                continue
+            born = int(raw[0])
+            a, b = max(born, first), min(born + len(raw) - 1, last)
+            if a < b:
+                tiles[field][a - first : b - first, s] = raw[a - born + 1 : b - born + 1]
+                alive[a - first : b - first, s] = True
+    row, col = np.nonzero(alive)
+    index = pd.MultiIndex([days[first:last], pd.Index(names, dtype="str")], [row, col], names=["date", "symbol"])
+    return pd.DataFrame({field: tile[row, col] for field, tile in tiles.items()}, index=index)
+
+
+def members(bars: pd.DataFrame, market: str, start: str, root: Path = CSI300) -> np.ndarray:
+    "Say for each row of the bars whether it lies in a spell of the market, from start on."
+    at_date, at_symbol = (np.asarray(codes) for codes in bars.index.codes)
+    days, names = bars.index.levels
+    inside = np.zeros((len(days), len(names)), dtype=bool)
+    for symbol, first, last in spans(market, root).itertuples(index=False):
+        if symbol in names:
+            inside[days.searchsorted(max(first, pd.Timestamp(start))) : days.searchsorted(last, "right"), names.get_loc(symbol)] = True
+    return inside[at_date, at_symbol]
+
+
+def start_qlib(processes: int = 1, double: bool = False, root: Path = CSI300) -> None:
+    "Start Qlib on the files; `double` makes its expressions read float64."
+    import qlib
+    from qlib.data.base import Feature
+
+    qlib.init(provider_uri=str(root), region="cn", kernels=processes, joblib_backend="multiprocessing", logging_level=40)
+    if double:
+        stock = Feature._load_internal
+        Feature._load_internal = lambda self, *args: stock(self, *args).astype(np.float64)
+
+
+def run_qlib(name: str, instruments: str | list[str], start: str, end: str) -> pd.DataFrame:
+    "Compute Alpha158 or Alpha360 with Qlib, without processors; (date, symbol) order is Qlib's own."
+    from qlib.contrib.data.loader import Alpha158DL, Alpha360DL
+    from qlib.data.dataset.loader import QlibDataLoader
+
+    config = {"Alpha158": Alpha158DL, "Alpha360": Alpha360DL}[name].get_feature_config()
+    return QlibDataLoader(config={"feature": config}).load(instruments, start, end)["feature"]
