@@ -58,14 +58,15 @@ def downside(
         "Sortino and Price (1994), Journal of Investing 3, 59-64; Ang, Chen and Xing (2006), Review of Financial Studies 19, 1191-1239",
     )
 
-# %% ../../nbs/features/220_vol.ipynb #e9cd641f
+# %% ../../nbs/features/220_vol.ipynb #22ddbb8a
 def parkinson(
     lookback: int = 20,  # sessions, the current one included
 ) -> Feature:
     "Estimate the volatility of a session from its high and low, per session (Parkinson 1980)."
 
     def formula(high: pd.DataFrame, low: pd.DataFrame) -> pd.DataFrame:
-        return _root_mean(np.log(high / low) ** 2 / (4 * np.log(2)), lookback)
+        square = window(np.log(high / low) ** 2, lookback).mean().clip(lower=0)
+        return _moving(np.sqrt(square / (4 * np.log(2))))
 
     return feature(
         f"parkinson_{lookback}",
