@@ -10,8 +10,11 @@ from ..core.panel import ConfigError
 from .alpha158 import ALPHA158
 from .alpha360 import ALPHA360
 from .base import Feature
-from .price import PRICE
-from .vol import VOL
+from .factors import FACTORS
+from .price import PRICE, best_day, high_52w, momentum, reversal
+from .technical import TECHNICAL
+from .transform import frac_return, rolling_scored
+from .vol import RANGE_VOL, VOL, amihud, volatility
 
 # %% ../../nbs/features/239_sets.ipynb #612d0e31
 SETS: dict[str, tuple[Feature, ...]] = {
@@ -20,6 +23,10 @@ SETS: dict[str, tuple[Feature, ...]] = {
     "base": PRICE + VOL,
     "alpha158": ALPHA158,
     "alpha360": ALPHA360,
+    "technical": TECHNICAL,
+    "range_vol": RANGE_VOL,
+    "factors": (momentum(252, 21), reversal(21), high_52w(252), best_day(21), volatility(252), amihud(21), *FACTORS),
+    "transform": (frac_return(), rolling_scored(volatility(20), 252)),
 }
 
 

@@ -4,22 +4,26 @@
 
 # %% auto #0
 __all__ = ['PERCENT', 'check_range', 'check_choice', 'check_text', 'parse_period', 'Market', 'load_market', 'check_market',
-           'format_table', 'data_table', 'metrics_table', 'verdict']
+           'judge_features', 'format_table', 'data_table', 'metrics_table', 'verdict']
 
-# %% ../../nbs/report/810_tearsheet.ipynb #e466b7ad
+# %% ../../nbs/report/810_tearsheet.ipynb #4a8a99c3
 import difflib
 import re
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ..core.audit import PASS, audit
 from ..core.config import root
 from ..core.panel import ConfigError, DataError
 from ..data.bars import adjust, coverage, data_hash, read_bars
 from ..data.sample import sample_bars, sample_context
+from ..features.base import Feature, compute
 
-# %% ../../nbs/report/810_tearsheet.ipynb #59209a7d
+# %% ../../nbs/report/810_tearsheet.ipynb #d882a311
 def check_range(
     low: float,  # smallest value allowed
     high: float,  # largest value allowed
@@ -70,7 +74,7 @@ def parse_period(
         raise ConfigError(f"parameter end ({end}) is not after start ({start}); swap them")
     return found[0], found[1]
 
-# %% ../../nbs/report/810_tearsheet.ipynb #8ecd184d
+# %% ../../nbs/report/810_tearsheet.ipynb #31e8bfd7
 class Market(NamedTuple):
     "Hold what a strategy may trade and the index it is compared with."
 
@@ -120,7 +124,7 @@ def load_market(
         index, name = (1 + close.pct_change(fill_method=None).mean(axis=1).fillna(0)).cumprod(), "mean of names"
     return Market(bars, index.reindex(close.index).rename(name), name, "committed sample" if data == "sample" else data.rsplit("/", 1)[-1], data_hash(chosen))
 
-# %% ../../nbs/report/810_tearsheet.ipynb #66e93808
+# %% ../../nbs/report/810_tearsheet.ipynb #c09b4791
 def check_market(
     data: str,  # as for load_market
     universe: str,
@@ -136,6 +140,17 @@ def check_market(
         raise ConfigError(f"the universe has {names} symbols, this run needs {symbols} so that there is something to choose; lower top_k or name more symbols")
     if there < sessions:
         raise ConfigError(f"the data holds {there} sessions between {start} and {end}, this run needs {sessions}; lengthen the period or shorten train_sessions")
+
+# %% ../../nbs/report/810_tearsheet.ipynb #04993355
+def judge_features(
+    features: Sequence[Feature],
+    bars: pd.DataFrame,  # (date, symbol), total-return prices; some names and more sessions than the longest look-back
+) -> pd.DataFrame:  # by feature: verdict (PASS, LEAK, NOT_ASSESSED), why
+    "Audit features, together when nothing moves, else each alone."
+    together = audit(partial(compute, features=features), bars, name="all features")
+    numbers = compute(bars, features).notna().any() if together.status == PASS else pd.Series(False, [f.name for f in features])
+    verdicts = [together if numbers[f.name] else audit(f.function, bars, name=f.name) for f in features]
+    return pd.DataFrame({"verdict": [v.status for v in verdicts], "why": [v.reason for v in verdicts]}, index=[f.name for f in features])
 
 # %% ../../nbs/report/810_tearsheet.ipynb #01ebdfb4
 def format_table(
@@ -192,7 +207,7 @@ def metrics_table(
     first = next(iter(summaries.values()))
     return pd.DataFrame(columns).reindex(first.index).rename(lambda name: name.replace("_", " ")).fillna("–")
 
-# %% ../../nbs/report/810_tearsheet.ipynb #3ba23222
+# %% ../../nbs/report/810_tearsheet.ipynb #06db6964
 def verdict(
     excess: pd.DataFrame,  # backtest.stats.summary of strategy minus equal weight, after costs
     dsr: float,  # deflated Sharpe ratio of that excess
