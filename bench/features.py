@@ -7,7 +7,7 @@ sides, column by column, with Qlib's own expressions on float64 input.
 
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,7 +29,8 @@ RESULTS = HERE / "results" / "features.json"
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    "Return the high-water mark of this process; getrusage would inherit that of its parent."
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def cpu() -> float:

@@ -22,11 +22,11 @@ def spans(market: str, root: Path = CSI300) -> pd.DataFrame:
 
 
 def read_bars(start: str, end: str, warm_up: int = 61, symbols: list[str] | None = None, root: Path = CSI300) -> pd.DataFrame:
-    "Read the bars from `warm_up` sessions before start to end, with a row for each session between a symbol's first and last."
+    "Read the bars, float32 as they are stored, from `warm_up` sessions before start to end, with a row for each session between a symbol's first and last."
     days = calendar(root)
     first, last = max(days.searchsorted(pd.Timestamp(start)) - warm_up, 0), days.searchsorted(pd.Timestamp(end), "right")
     names = sorted(symbols or (folder.name.upper() for folder in (root / "features").iterdir()))
-    tiles = {field: np.full((last - first, len(names)), np.nan) for field in FIELDS}
+    tiles = {field: np.full((last - first, len(names)), np.nan, dtype="float32") for field in FIELDS}
     alive = np.zeros((last - first, len(names)), dtype=bool)
     for s, name in enumerate(names):
         for field in FIELDS:
@@ -40,7 +40,7 @@ def read_bars(start: str, end: str, warm_up: int = 61, symbols: list[str] | None
                 alive[a - first : b - first, s] = True
     row, col = np.nonzero(alive)
     index = pd.MultiIndex([days[first:last], pd.Index(names, dtype="str")], [row, col], names=["date", "symbol"])
-    return pd.DataFrame({field: tile[row, col] for field, tile in tiles.items()}, index=index)
+    return pd.DataFrame({field: tiles.pop(field)[row, col] for field in FIELDS}, index=index)
 
 
 def members(bars: pd.DataFrame, market: str, start: str, root: Path = CSI300) -> np.ndarray:

@@ -227,18 +227,19 @@ def trend(
     r, slope, rest = _fit(_tile(rows, n), x, n, flat)
     return slope, r * r, rest
 
-# %% ../../nbs/core/075_rolling.ipynb #76b9572d
+# %% ../../nbs/core/075_rolling.ipynb #27d34ee2
 @_kernel
-def _peak(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    "Return the largest value of each window and how many rows ago it came first."
+def _peak(x: np.ndarray, n: int, missing: float) -> tuple[np.ndarray, np.ndarray]:
+    "Return the largest value of each window and how many rows ago it came first; a gap counts as `missing`."
     rows, symbols = x.shape
     top, ago = np.empty((rows, symbols)), np.empty((rows, symbols))
     behind, behind_at = np.full((n + 1, symbols), -np.inf), np.zeros((n + 1, symbols))
-    ahead, ahead_at = np.empty(symbols), np.empty(symbols)
+    ahead, ahead_at, known = np.empty(symbols), np.empty(symbols), np.full(symbols, -np.inf)
     for cut in range(0, rows, n):
         for k in range(n - 1, 0, -1) if cut else range(0):
             for s in range(symbols):
                 value, best = x[cut - n + k, s], behind[k + 1, s]
+                value = value if value == value else missing
                 behind[k, s] = value if value >= best else best
                 behind_at[k, s] = float(cut - n + k) if value >= best else behind_at[k + 1, s]
         ahead[:] = -np.inf
@@ -247,12 +248,14 @@ def _peak(x: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
             k = t - cut + 1
             for s in range(symbols):
                 value, best = x[t, s], ahead[s]
+                known[s] = float(t) if abs(value) < np.inf else known[s]
+                value = value if value == value else missing
                 ahead[s] = value if value > best else best
                 ahead_at[s] = float(t) if value > best else ahead_at[s]
             for s in range(symbols):
-                older = behind[k, s] >= ahead[s]
-                top[t, s] = behind[k, s] if older else ahead[s]
-                ago[t, s] = t - (behind_at[k, s] if older else ahead_at[s])
+                older, there = behind[k, s] >= ahead[s], t - known[s] < n
+                top[t, s] = (behind[k, s] if older else ahead[s]) if there else np.nan
+                ago[t, s] = t - (behind_at[k, s] if older else ahead_at[s]) if there else np.nan
     return top, ago
 
 
@@ -261,9 +264,7 @@ def highest(
     n: int,  # rows, the current one included
 ) -> np.ndarray:
     "Return the largest value of the window."
-    x = _tile(x, n)
-    top = _peak(np.where(np.isnan(x), -np.inf, x), n)[0]
-    return np.where(top > -np.inf, top, np.nan)
+    return _peak(_tile(x, n), n, -np.inf)[0]
 
 
 def lowest(
@@ -273,16 +274,13 @@ def lowest(
     "Return the smallest value of the window."
     return -highest(-x, n)
 
-# %% ../../nbs/core/075_rolling.ipynb #dbb727b9
+# %% ../../nbs/core/075_rolling.ipynb #806a9010
 def since_highest(
     x: np.ndarray,  # dates x symbols
     n: int,  # rows, the current one included
 ) -> np.ndarray:  # 0 ... n - 1; NaN where the window holds no value
     "Count the rows since the window's maximum."
-    x = _tile(x, n)
-    ago = _peak(np.where(np.isnan(x), np.inf, x), n)[1]
-    ago[count(np.where(np.isfinite(x), x, np.nan), n) == 0] = np.nan
-    return ago
+    return _peak(_tile(x, n), n, np.inf)[1]
 
 
 def since_lowest(
@@ -292,7 +290,7 @@ def since_lowest(
     "Count the rows since the window's minimum."
     return since_highest(-x, n)
 
-# %% ../../nbs/core/075_rolling.ipynb #e867f2f1
+# %% ../../nbs/core/075_rolling.ipynb #83d3de73
 @_kernel
 def _at_quantile(ordered: np.ndarray, s: int, found: int, q: float) -> float:
     "Interpolate the q-quantile of the first values of an ascending column."
@@ -303,16 +301,19 @@ def _at_quantile(ordered: np.ndarray, s: int, found: int, q: float) -> float:
 
 
 @_kernel
-def _order(x: np.ndarray, found: np.ndarray, n: int, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Return rank of the last value and quantiles of each window; missing values come as infinity."
+def _order(x: np.ndarray, n: int, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Return rank of the last value and quantiles of each window; what is missing is held as infinity."
     rows, symbols = x.shape
-    rank, value = np.full((rows, symbols), np.nan), np.full((len(quantiles), rows, symbols), np.nan)
+    rank, at = np.full((rows, symbols), np.nan), np.full((len(quantiles), rows, symbols), np.nan)
     ordered = np.full((n + 1, symbols), np.inf)
     old, new, before, place = np.empty(symbols), np.empty(symbols), np.empty(symbols), np.empty(symbols)
+    found = np.zeros(symbols)
     for t in range(rows):
         for s in range(symbols):
-            old[s] = x[t - n, s] if t >= n else np.inf
-            new[s] = x[t, s]
+            value, leaving = x[t, s], x[t - n, s] if t >= n else np.inf
+            new[s] = value if abs(value) < np.inf else np.inf
+            old[s] = leaving if abs(leaving) < np.inf else np.inf
+            found[s] += (1.0 if new[s] < np.inf else 0.0) - (1.0 if old[s] < np.inf else 0.0)
         before[:] = -np.inf
         place[:] = 0.5
         for i in range(n):
@@ -325,12 +326,12 @@ def _order(x: np.ndarray, found: np.ndarray, n: int, quantiles: np.ndarray) -> t
                 place[s] += 1.0 if middle < new[s] else 0.5 if middle == new[s] else 0.0
         for s in range(symbols):
             if new[s] < np.inf:
-                rank[t, s] = place[s] / found[t, s]
-            for i in range(len(quantiles)) if found[t, s] else range(0):
-                value[i, t, s] = _at_quantile(ordered, s, int(found[t, s]), quantiles[i])
-    return rank, value
+                rank[t, s] = place[s] / found[s]
+            for i in range(len(quantiles)) if found[s] else range(0):
+                at[i, t, s] = _at_quantile(ordered, s, int(found[s]), quantiles[i])
+    return rank, at
 
-# %% ../../nbs/core/075_rolling.ipynb #2b7c749c
+# %% ../../nbs/core/075_rolling.ipynb #8e34cd5a
 def rank(
     x: np.ndarray,  # dates x symbols
     n: int,  # rows, the current one included
@@ -339,7 +340,5 @@ def rank(
     "Rank the last value within its window, and read quantiles off the same order."
     if any(not 0 <= q <= 1 for q in quantiles):
         raise ConfigError(f"quantiles {quantiles} leave [0, 1]; use shares, 0.8 for the upper fifth")
-    there = np.isfinite(_tile(x, n))
-    found = count(np.where(there, 0.0, np.nan), n)
-    ranked, values = _order(np.where(there, x, np.inf), found, n, np.array(quantiles, dtype=np.float64))
+    ranked, values = _order(_tile(x, n), n, np.array(quantiles, dtype=np.float64))
     return ranked, *values

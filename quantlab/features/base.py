@@ -123,35 +123,34 @@ class Group:
     block: type[Block] = Block
     optional: tuple[str, ...] = ()  # of the inputs: NaN where the bars lack the column
 
-# %% ../../nbs/features/200_base.ipynb #6c257bc7
+# %% ../../nbs/features/200_base.ipynb #41bf4a0c
 WIDTH = 32  # symbols in a block: about 1 MB an input for 4,000 sessions
 
 
 @njit(nogil=True, cache=True)
-def _spread(values: np.ndarray, rows: np.ndarray, row: np.ndarray, col: np.ndarray, tile: np.ndarray) -> None:
-    "Write rows of a column into a tile; anything but a positive finite number is NaN."
+def _spread(values: np.ndarray, rows: np.ndarray, at: np.ndarray, tile: np.ndarray) -> None:
+    "Write rows of a column into places of a flat tile; anything but a positive finite number is NaN."
     tile[:] = np.nan
     for i in range(len(rows)):
         value = values[rows[i]]
-        tile[row[i], col[i]] = value if 0 < value < np.inf else np.nan
+        tile[at[i]] = value if 0 < value < np.inf else np.nan
 
 
 @njit(nogil=True, cache=True)
-def _gather(tile: np.ndarray, row: np.ndarray, col: np.ndarray, place: np.ndarray, largest: float, out: np.ndarray) -> None:
-    "Read a tile into places of a column; anything that is not a finite number there is NaN."
+def _gather(tile: np.ndarray, at: np.ndarray, place: np.ndarray, largest: float, out: np.ndarray) -> None:
+    "Read places of a flat tile into places of a column; anything that is not a finite number there is NaN."
     for i in range(len(place)):
-        if place[i] >= 0:
-            value = tile[row[i], col[i]]
-            out[place[i]] = value if abs(value) <= largest else np.nan
+        value = tile[at[i]]
+        out[place[i]] = value if abs(value) <= largest else np.nan
 
-# %% ../../nbs/features/200_base.ipynb #4d112b58
+# %% ../../nbs/features/200_base.ipynb #49db0bb6
 def _inputs(bars: pd.DataFrame, groups: Iterable[Group]) -> dict[str, np.ndarray]:
     "Return the columns that groups read; raise PanelError for a missing one."
     wanted: dict[str, np.ndarray] = {}
     for group in groups:
         for name in group.inputs:
             if name in bars.columns:
-                wanted.setdefault(name, bars[name].to_numpy(dtype=np.float64))
+                wanted.setdefault(name, bars[name].to_numpy())
             elif name in group.optional:
                 wanted.setdefault(name, np.full(len(bars), np.nan))
             else:
@@ -174,20 +173,22 @@ def _run_groups(
 
     def run(first: int, last: int) -> None:
         rows = order[first:last]
-        row, col, to = at.row[rows], at.col[rows] % WIDTH, place[rows]
+        row, col = at.row[rows], at.col[rows] % WIDTH
         shape = (len(at.dates), col.max() + 1)
-        born = np.full(shape[1], shape[0])
+        cells, born = row * shape[1] + col, np.full(shape[1], shape[0])
         np.minimum.at(born, col, row)
         tiles = {name: np.empty(shape) for name in columns}
         for name, tile in tiles.items():
-            _spread(columns[name], rows, row, col, tile)
+            _spread(columns[name], rows, cells, tile.reshape(-1))
         age = np.arange(1, shape[0] + 1)[:, None] - born
         blocks = {kind: kind(age, **tiles) for kind in {group.block for group in wanted}}
+        to = place[rows]
+        cells, to = cells[to >= 0], to[to >= 0]
         with np.errstate(all="ignore"):
             for group, targets in wanted.items():
                 for k, values in enumerate(group.formula(blocks[group.block])):
                     if k in targets:
-                        _gather(values, row, col, to, largest, out[targets[k]])
+                        _gather(values.reshape(-1), cells, to, largest, out[targets[k]])
 
     with ThreadPoolExecutor(get_num_threads()) as pool:
         list(pool.map(run, bounds[:-1], bounds[1:]))
