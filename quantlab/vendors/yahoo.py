@@ -17,9 +17,9 @@ from ..data.bars import BAR_COLUMNS
 from ..data.calendar import schedule
 from .base import TemporaryError
 
-# %% ../../nbs/vendors/136_yahoo.ipynb #3ca4d774
+# %% ../../nbs/vendors/136_yahoo.ipynb #3f515038
 _STEPS = {"1d": "1d", "1h": "1h", "5min": "5m", "1min": "1m"}
-_WINDOW = {"1d": 20_000, "1h": 700, "5min": 55, "1min": 7}  # days that one answer may span
+_WINDOW = {"1d": 20_000, "1h": 700, "5min": 55, "1min": 5}  # days asked at once, two fewer than Yahoo allows
 
 
 def _ends(

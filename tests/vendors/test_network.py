@@ -26,7 +26,7 @@ def sample(symbol, start=None, end=None):
     return SAMPLE[SAMPLE.index.get_level_values("symbol").isin([symbol] if isinstance(symbol, str) else symbol)].loc[start:end]
 
 
-FAULTS = ["429", "418", "503", "500", "cut", "short", "empty", "again"]
+FAULTS = ["429", "418", "503", "502", "500", "cut", "short", "empty", "again"]
 
 
 def job(folder, sink, clock, **options):
@@ -39,6 +39,7 @@ def broken(fault, good, before):
         "429": (429, {"Retry-After": "11"}, b'{"code": -1003}'),
         "418": (418, {"Retry-After": "13"}, b'{"code": -1003}'),
         "503": (503, {}, b"Service Unavailable"),
+        "502": (502, {}, b'{"chart": {"result": null, "error": {"code": "Bad Gateway", "description": "try later"}}}'),
         "500": (500, {}, b""),
         "cut": (200, {}, good[: len(good) // 2]),
         "short": (200, {"Content-Length": str(len(good) + 99), "Connection": "close"}, good),
@@ -284,6 +285,13 @@ def test_provider_loses_and_doubles_nothing(tmp_path, fault):
         job(tmp_path, sink, clock).backfill(Provider(server.url), ["KO"], "2012-01-03", "2012-12-31")
     pd.testing.assert_frame_equal(sink.read("provider", "1d"), sample("KO", "2012-01-03", "2012-12-31"), check_exact=True)
     assert (11.0 in clock.naps) == (fault == "429")
+
+
+def test_provider_does_not_believe_the_page_number_of_an_old_answer(tmp_path):
+    sink, clock = Memory(), Clock()
+    with Server(service(["ok", "ok", "503", "again", "ok", "503", "again"])) as server:
+        job(tmp_path, sink, clock).backfill(Provider(server.url), ["KO"], "2012-01-03", "2012-12-31")
+    pd.testing.assert_frame_equal(sink.read("provider", "1d"), sample("KO", "2012-01-03", "2012-12-31"), check_exact=True)
 
 
 def test_provider_says_what_is_final(tmp_path):
