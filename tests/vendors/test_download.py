@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sinks import Clock, Memory
 
 from quantlab.core.panel import ConfigError, DataError, as_panel
+from quantlab.data.store import Lake
 from quantlab.vendors.base import Pace, TemporaryError, fetch
 from quantlab.vendors.download import Download, State, find_gaps, last_finished, missing_spans
 
@@ -209,3 +210,11 @@ def test_gaps_are_counted_against_the_calendar():
     assert str(gaps["start"].dtype) == "datetime64[us, UTC]"
     assert find_gaps(bars, "XNYS", "5min", "2024-07-03", "2024-07-06")["bars"].tolist() == [1, 2, 1, 78]
     assert find_gaps(bars.iloc[:0], "XNYS", "5min", "2024-07-03", "2024-07-04").empty
+
+
+def test_the_lake_takes_what_comes_and_goes_on_after_a_stop(tmp_path):
+    lake, vendor = Lake(tmp_path / "lake"), Fake()
+    job(tmp_path, lake).backfill(vendor, ["A", "B"], DAYS[0], DAYS[40])
+    job(tmp_path, lake).refresh(vendor, ["A", "B"], DAYS[45])
+    truth = pd.concat([bars_of("A"), bars_of("B")]).sort_index().loc[: DAYS[45]]
+    pd.testing.assert_frame_equal(lake.read("fake", "1d")[truth.columns], truth, check_freq=False)
