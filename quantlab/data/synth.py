@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from arch.univariate import GARCH as ArchGarch
 from scipy.optimize import brentq
 
 from ..core.panel import ConfigError, DataError, grid, to_long
@@ -45,9 +46,9 @@ def garch_volatility(
     beta: float,  # weight of the last variance, alpha + beta < 1
 ) -> np.ndarray:  # [n]; the volatility of session t, known before its shock
     "Run a GARCH(1,1) recursion from its long-run variance (Bollerslev 1986)."
-    variance = np.full(len(shocks), omega / (1 - alpha - beta))
-    for t in range(1, len(shocks)):
-        variance[t] = omega + variance[t - 1] * (alpha * shocks[t - 1] ** 2 + beta)
+    if len(shocks) < 2:
+        return np.full(len(shocks), np.sqrt(omega / (1 - alpha - beta)))
+    _, variance = ArchGarch().simulate([omega, alpha, beta], len(shocks), lambda n: shocks, burn=0, initial_value=omega / (1 - alpha - beta))
     return np.sqrt(variance)
 
 # %% ../../nbs/data/128_synth.ipynb #f9514115
