@@ -6,7 +6,7 @@
 __all__ = ['PRESENT', 'WIDTH', 'window', 'wide_input', 'Feature', 'run_formula', 'feature', 'Block', 'Group', 'run_group',
            'group_features', 'compute', 'check_feature', 'describe']
 
-# %% ../../nbs/features/200_base.ipynb #ab96684a
+# %% ../../nbs/features/200_base.ipynb #16fa7369
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +18,7 @@ import pandas as pd
 from numba import get_num_threads, njit
 
 from ..core.audit import PASS, Verdict, require_causal
+from ..core.cache import off
 from quantlab.core.panel import (
     ConfigError,
     Grid,
@@ -291,7 +292,7 @@ def _check_values(feature: Feature, bars: pd.DataFrame, values: pd.Series) -> No
         return
     raise PanelError(f"feature {feature.name} {problem}")
 
-# %% ../../nbs/features/200_base.ipynb #b89f86b7
+# %% ../../nbs/features/200_base.ipynb #ad62243a
 def _check_lookbacks(features: Sequence[Feature], bars: pd.DataFrame, values: pd.DataFrame) -> None:
     "Raise PanelError when a last value reads further back than its feature says."
     dates = grid(bars.index).dates
@@ -308,6 +309,7 @@ def _check_lookbacks(features: Sequence[Feature], bars: pd.DataFrame, values: pd
                 )
 
 
+@off()
 def check_feature(
     feature: Feature | Sequence[Feature],  # one, or a set to be checked in one go
     bars: pd.DataFrame,  # (date, symbol), total-return prices; more than lookback + 1 sessions

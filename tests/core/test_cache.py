@@ -173,3 +173,16 @@ def test_many_at_once() -> None:
     for t in threads:
         t.join()
     pd.testing.assert_frame_equal(remember(scaled, panel(), 5.0), panel() * 10)
+
+
+def test_the_suite_of_features_runs_with_the_cache_off(folder) -> None:
+    from quantlab.features.base import Feature, check_feature
+
+    seen = []
+
+    def function(bars: pd.DataFrame) -> pd.Series:
+        seen.append(remember(scaled, bars))
+        return (bars["close"] / bars["close"]).rename("one")
+
+    check_feature(Feature("one", function, 0, ("close",), ""), panel() + 1)
+    assert len(seen) == len(calls) > 5 and not list(folder.glob("*"))
