@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import qlib_files as files  # noqa: E402
 
 START, END, MARKET = "2008-01-01", "2020-12-31", "csi300"
-RESULTS = HERE / "results" / "features.json"
+RESULTS = HERE / "results" / "alpha158.json"
 
 
 def peak_mb() -> float:
@@ -169,8 +169,8 @@ def compare(name: str, rounds: int, exact: bool) -> dict:
 def main(rounds: int = 3) -> dict:
     "Return the comparison: Alpha158 at the top, Alpha360 under parts."
     if not files.CSI300.exists():
-        return {"name": "features", "skipped": f"no {files.CSI300.name} beside the project; set QUANTLAB_SHARED"}
-    found = {"name": "features", "peer": "qlib 0.9.7, 2 processes, no processors", "data": f"{MARKET} {START} .. {END}"}
+        return {"name": "alpha158", "skipped": f"no {files.CSI300.name} beside the project; set QUANTLAB_SHARED"}
+    found = {"name": "alpha158", "peer": "qlib 0.9.7, 2 processes, no processors", "data": f"{MARKET} {START} .. {END}"}
     return found | compare("Alpha158", rounds, exact=True) | {"parts": {"alpha360": compare("Alpha360", rounds, exact=False)}}
 
 
