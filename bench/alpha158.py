@@ -68,7 +68,7 @@ def run_peer(name: str, keep: str | None = None, double: bool = False) -> dict[s
 
 def run_cold(name: str) -> float:
     "Time ours in a fresh process with an empty compile cache, from the first import on."
-    program = f"import sys; sys.path.insert(0, {str(HERE)!r}); import features; features.run_ours({name!r})"
+    program = f"import sys; sys.path.insert(0, {str(HERE)!r}); import alpha158; alpha158.run_ours({name!r})"
     with tempfile.TemporaryDirectory() as empty:
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "NUMBA_CACHE_DIR": empty})
