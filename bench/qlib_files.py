@@ -1,5 +1,6 @@
 """Qlib's files and Qlib's own engine, for the benchmarks and the oracle tests; nothing of the package imports this."""
 
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def start_qlib(processes: int = 1, double: bool = False, root: Path = CSI300) ->
     import qlib
     from qlib.data.base import Feature
 
+    multiprocessing.set_start_method("fork", force=True)  # Qlib's usual way; a child of a spawned process would spawn, and lose `double`
     qlib.init(provider_uri=str(root), region="cn", kernels=processes, joblib_backend="multiprocessing", logging_level=40)
     if double:
         stock = Feature._load_internal
