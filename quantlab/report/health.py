@@ -19,10 +19,11 @@ from ..core.panel import DataError
 from ..core.plot import COLORS, figure, style
 from ..data.quality import RULES, Sheet
 from ..data.sample import sample_bars
+from ..data.store import Lake
 
 # %% ../../nbs/report/807_health.ipynb #7fceaeb7
 def read_raw(
-    data: str,  # "sample", or a .csv or .parquet file; a relative path counts from the workspace's root
+    data: str,  # "sample", lake:NAME, or a .csv or .parquet file; a relative path counts from the workspace's root
     start: str = "",  # ISO date, first session; empty: all
     end: str = "",  # ISO date, last session; empty: all
 ) -> pd.DataFrame:  # date, symbol and the rest, as stored
@@ -30,6 +31,8 @@ def read_raw(
     file = root() / data
     if data == "sample":
         frame = sample_bars().reset_index()
+    elif data.startswith("lake:"):
+        frame = Lake().read(data.removeprefix("lake:"), "1d").reset_index()
     elif not file.is_file() or file.suffix not in (".csv", ".parquet"):
         raise DataError(f"{display_path(file)} is no .csv or .parquet file; check the path")
     else:

@@ -20,6 +20,7 @@ from ..core.audit import PASS, audit
 from ..core.config import root
 from ..core.panel import ConfigError, DataError
 from ..data.bars import adjust, coverage, data_hash, read_bars
+from ..data.read import get_bars
 from ..data.sample import sample_bars, sample_context
 from ..features.base import Feature, compute
 
@@ -99,15 +100,24 @@ def _chosen(universe: str, there: pd.Index) -> list[str]:
     return names
 
 
+def _raw(data: str) -> pd.DataFrame:  # daily bars panel; split-adjusted where it comes from the lake
+    "Read the bars that a parameter names."
+    if data == "sample":
+        return sample_bars()
+    if data.startswith("lake:"):
+        return get_bars(dataset=data.removeprefix("lake:"), adjust="split")
+    return read_bars(root() / data)
+
+
 def load_market(
-    data: str,  # "sample", or a CSV or Parquet file of bars; a relative path counts from the workspace's root
+    data: str,  # "sample", lake:NAME for a dataset of the lake, or a CSV or Parquet file; a relative path counts from the workspace's root
     universe: str,  # "all", or symbols separated by commas
     start: str,  # ISO date, first session
     end: str,  # ISO date, last session
 ) -> Market:
     "Read and adjust bars; raise ConfigError or DataError when what was asked is not there."
     first, last = parse_period(start, end)
-    raw = sample_bars() if data == "sample" else read_bars(root() / data)
+    raw = _raw(data)
     if raw.empty:
         raise DataError(f"{data} holds no bars; export it again")
     names = _chosen(universe, raw.index.get_level_values("symbol").unique())
@@ -116,7 +126,7 @@ def load_market(
     if chosen.empty:
         raise DataError(f"no bars between {start} and {end}; the data runs from {dates.min():%Y-%m-%d} to {dates.max():%Y-%m-%d}")
     bars = chosen.assign(amount=chosen["close"] * chosen["volume"])
-    bars = adjust(bars, "total" if "adj" in bars else "none")
+    bars = adjust(bars, "total" if "adj" in bars else "split")
     close = bars["close"].unstack()
     if data == "sample":
         index, name = sample_context("SPY", first, last)["close"].droplevel("symbol"), "SPY"

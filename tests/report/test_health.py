@@ -4,11 +4,14 @@ import pandas as pd
 import pytest
 
 from quantlab.core.panel import ConfigError, DataError
+from quantlab.data.bars import adjust
 from quantlab.data.quality import RULES, findings, lay_out, summary
 from quantlab.data.sample import sample_bars
+from quantlab.data.store import Lake
 from quantlab.data.synth import synth_damage, synth_market
 from quantlab.report.health import GRADES, by_symbol, cases_figure, coverage_figure, health_verdict, read_raw, worst
 from quantlab.report.run import run_report
+from quantlab.report.tearsheet import load_market
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,28 @@ def test_bad_parameters_are_refused_before_a_kernel_starts(workspace, change, pa
     with pytest.raises(ConfigError, match=part):
         run_report("data_health", change, track=False)
     assert not (workspace / "runs").exists()
+
+def test_the_lake_is_a_source_of_every_report(workspace, monkeypatch):
+    lake = Lake(workspace / "lake")
+    monkeypatch.setenv("QUANTLAB_DATA_LAKE", str(workspace / "lake"))
+    bars = sample_bars(["AAPL", "C", "JPM", "KO", "XOM"], "2015-01-01", "2016-12-30")
+    lake.write("mine", "1d", bars)
+    market = load_market("lake:mine", "AAPL,KO", "2015-06-01", "2016-06-30")
+    pd.testing.assert_frame_equal(market.bars.drop(columns=["amount"]), adjust(bars, "total").loc["2015-06-01":"2016-06-30"].query("symbol in ['AAPL', 'KO']"), check_like=True)
+    with pytest.raises(DataError, match="mine"):
+        load_market("lake:yours", "all", "2015-06-01", "2016-06-30")
+    run = run_report("data_health", {"data": "lake:mine", "calendar": "XNYS"}, track=False)
+    assert run.metrics["rows"] == len(bars) and run.metrics["findings.missing"] == 0
+    lake.write("holed", "1d", bars.drop(bars.index[bars.index.get_level_values("date") == "2016-02-03"]))
+    told, learned = (run_report("data_health", {"data": "lake:holed", "calendar": c}, track=False) for c in ("XNYS", ""))
+    assert told.metrics["findings.missing"] == 5 and learned.metrics["findings.missing"] == 0
+
+
+def test_a_price_with_splits_and_no_dividends_is_adjusted_for_splits(workspace):
+    bars = sample_bars(["KO"], "2015-01-01", "2015-06-30").drop(columns="adj")
+    half = bars.assign(split=1.0)
+    half.iloc[:60, :4] *= 2
+    half.iloc[:60, half.columns.get_loc("split")] = 0.5
+    half.reset_index().to_csv(workspace / "split.csv", index=False)
+    market = load_market(str(workspace / "split.csv"), "all", "2015-01-01", "2015-06-30")
+    pd.testing.assert_series_equal(market.bars["close"], bars["close"])
