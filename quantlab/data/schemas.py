@@ -161,7 +161,8 @@ def _touched(
     "Count the rows that a repair took away, changed or moved."
     if len(after) < len(before):
         return len(before) - len(after)
-    same = (before.to_numpy(dtype=object) == after.to_numpy(dtype=object)) | (before.isna() & after.isna()).to_numpy()
+    before, after = before.reset_index(drop=True), after.reset_index(drop=True)
+    same = (before == after) | (before.isna() & after.isna())
     return int((~same.all(axis=1)).sum())
 
 

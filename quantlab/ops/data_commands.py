@@ -33,18 +33,18 @@ def _pairs(
         raise ConfigError("--column needs ours=theirs, such as close=Last")
     return {ours: theirs for ours, _, theirs in pairs}
 
-# %% ../../nbs/ops/980_data_commands.ipynb #cab1f9d4
+# %% ../../nbs/ops/980_data_commands.ipynb #7563943a
 def _from_files(
     place: Path,  # a file or a folder
     columns: dict[str, str],  # our name -> the file's
     told: dict[str, str],  # fields of Mapping that the user gave
     repair: list[str],
 ):  # (bars panel, interval)
-    "Show how files are read, and read them; raise DataError with what is to be answered."
+    "Show how files are read, and read them; raise ConfigError with what is to be answered."
     from dataclasses import replace
 
     from quantlab.core.config import display_path
-    from quantlab.core.panel import DataError
+    from quantlab.core.panel import ConfigError
     from quantlab.vendors.files import find_files, guess_columns, import_files, questions
 
     files = find_files(place)
@@ -53,20 +53,27 @@ def _from_files(
     asked = questions(mapping)
     if asked:
         options = "--column, --date-form, --symbol, --zone, --stamps, --decimal, --thousands"
-        raise DataError(f"{display_path(files[0])}: {'; '.join(asked)}; answer with {options}")
+        raise ConfigError(f"{display_path(files[0])}: {'; '.join(asked)}; answer with {options}")
     with progress_bar() as show:
         return import_files(files, mapping, repair, show), mapping.interval
 
 
 def _from_qlib(
     folder: Path,  # of the store
+    repair: list[str],
 ):  # (bars panel, interval)
     "Read a Qlib store at traded prices, Qlib's factor as adj."
+    from quantlab.data.schemas import repair_bars
     from quantlab.vendors.qlib import read_qlib
 
-    return read_qlib(folder, prices="traded"), "1d"
+    raw = read_qlib(folder, prices="traded", check=not repair)
+    if not repair:
+        return raw, "1d"
+    bars, steps = repair_bars(raw, repair)
+    bars.attrs["repairs"] = steps["rows"].to_dict()
+    return bars, "1d"
 
-# %% ../../nbs/ops/980_data_commands.ipynb #e34bd67d
+# %% ../../nbs/ops/980_data_commands.ipynb #cd4367c6
 @data_app.command("import")
 def import_bars(
     place: Annotated[Path, typer.Argument(help="CSV, text or Parquet with a header; a folder of them; or a Qlib folder.")],
@@ -82,12 +89,17 @@ def import_bars(
     yes: Annotated[bool, typer.Option("--yes", help="Store without asking.")] = False,
 ) -> None:
     "Show how files are read and, once confirmed, store their bars."
+    from quantlab.core.panel import DataError
+    from quantlab.data.schemas import REPAIRS
     from quantlab.data.store import Lake
 
     given = {"date_form": date_form, "symbol": symbol, "zone": zone, "stamps": stamps, "decimal": decimal, "thousands": thousands}
     told = {name: value for name, value in given.items() if value is not None}
-    is_qlib = (place / "calendars").is_dir()
-    bars, interval = _from_qlib(place) if is_qlib else _from_files(place, _pairs(column), told, repair or [])
+    is_qlib, steps = (place / "calendars").is_dir(), repair or []
+    try:
+        bars, interval = _from_qlib(place, steps) if is_qlib else _from_files(place, _pairs(column), told, steps)
+    except DataError as error:
+        raise DataError(f"{error}; --repair mends rows and counts them, steps: {', '.join(REPAIRS)}") from error
     for step, rows in bars.attrs.get("repairs", {}).items():
         typer.echo(f"repair {step}: {rows:,} rows")
     if not yes and not typer.confirm(f"store {len(bars):,} bars of {bars.index.unique('symbol').size} symbols as {dataset}/{interval}?"):
@@ -95,17 +107,19 @@ def import_bars(
     commit = Lake().write(dataset, interval, bars)
     typer.echo(f"{dataset}/{interval}: {len(bars):,} bars stored, {commit[:16]}")
 
-# %% ../../nbs/ops/980_data_commands.ipynb #863d50cd
+# %% ../../nbs/ops/980_data_commands.ipynb #31b94b9c
 @data_app.command("list")
 def list_datasets() -> None:
     "List what the lake holds."
+    import pandas as pd
+
     from quantlab.data.store import Lake
 
     found = Lake().datasets()
     if found.empty:
         typer.echo("the lake is empty; try: quantlab data import FILE --dataset NAME")
     else:
-        show_table(found)
+        show_table(found.assign(**{edge: pd.to_datetime(found[edge]) for edge in ("first", "last")}))
 
 
 @data_app.command()

@@ -201,7 +201,7 @@ def import_file(
         bars, steps = repair_bars(table, [*repair, "sort"])
     except (DataError, PanelError) as error:
         raise DataError(f"{display_path(file)}: {error}") from error
-    bars.attrs["repairs"] = steps["rows"].to_dict()
+    bars.attrs["repairs"] = steps["rows"].drop("sort").to_dict()  # the order of a file is no fault
     return bars
 
 # %% ../../nbs/vendors/132_files.ipynb #d8507fc0
