@@ -75,6 +75,19 @@ def _sizes(values: np.ndarray) -> np.ndarray:
     return np.array([np.median(s) if len(s) else 0.0 for s in sizes])
 
 
+def _first_move(
+    a: np.ndarray,  # one column
+    b: np.ndarray,  # the same
+    size: float,  # of the column
+) -> int:  # position of the first value that differs by more than noise; the length if there is none
+    "Find where two columns part."
+    if np.array_equal(a, b, equal_nan=True):  # the usual case, in one pass
+        return len(a)
+    with np.errstate(invalid="ignore"):
+        same = (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= NOISE * (np.abs(b) + size))
+    return len(a) if same.all() else int((~same).argmax())
+
+
 def _moved(
     cut: pd.DataFrame,  # what the function gave without the future
     full: pd.DataFrame,  # what it gave with it, up to the cut
@@ -86,11 +99,11 @@ def _moved(
         where = extra if len(extra) else full.index
         return where.get_level_values("date").min(), "rows" if len(extra) else "columns", float("nan")
     a, b = cut.to_numpy(dtype=np.float64), full.to_numpy(dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        same = (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= NOISE * (np.abs(b) + sizes))
-    if same.all():
+    rows = np.array([_first_move(a[:, j], b[:, j], sizes[j]) for j in range(a.shape[1])], dtype=np.int64)
+    if (rows == len(a)).all():
         return None
-    row, column = np.argwhere(~same)[0]
+    column = rows.argmin()
+    row = rows[column]
     return full.index.get_level_values("date")[row], str(full.columns[column]), float(abs(a[row, column] - b[row, column]))
 
 # %% ../../nbs/core/060_audit.ipynb #972ba1b5
@@ -101,7 +114,9 @@ def _frame(result: pd.DataFrame | pd.Series) -> pd.DataFrame:
 
 def _until(frame: pd.DataFrame, end: pd.Timestamp) -> pd.DataFrame:
     "Keep what is dated up to a cut."
-    return frame[frame.index.get_level_values("date") <= end]
+    inside = frame.index.get_level_values("date") <= end
+    count = int(inside.sum())
+    return frame.iloc[:count] if inside[:count].all() else frame[inside]  # sorted rows need no copy
 
 # %% ../../nbs/core/060_audit.ipynb #e9c9a5d7
 def _cut_places(n_dates: int, cuts: int) -> np.ndarray:
@@ -109,6 +124,17 @@ def _cut_places(n_dates: int, cuts: int) -> np.ndarray:
     early = np.geomspace(min(10, n_dates - 2), n_dates - 2, cuts // 2 + 1)[:-1]
     even = np.linspace(n_dates // 2, n_dates - 2, cuts - cuts // 2)
     return np.unique(np.concatenate([early, even]).round().astype(int))
+
+
+def _at_decisions(
+    ends: pd.DatetimeIndex,  # cuts, sorted
+    full: pd.DataFrame,  # what the function gave
+) -> pd.DatetimeIndex:  # each at the last date before it that has a number, where there is one
+    "Move cuts to dates on which the function decides: one that speaks every fifth day can only look ahead from there."
+    spoken = np.isfinite(full.to_numpy(dtype=np.float64)).any(axis=1)
+    decided = full.index.get_level_values("date")[spoken].unique().sort_values()
+    place = decided.searchsorted(ends, side="right") - 1
+    return ends.where(place < 0, decided[np.maximum(place, 0)]).unique()
 
 # %% ../../nbs/core/060_audit.ipynb #27dce55f
 _AUDITING: ContextVar[bool] = ContextVar("quantlab_auditing", default=False)
@@ -175,8 +201,8 @@ def audit(
             return Verdict(NOT_ASSESSED, name, "two runs on the same panel differ; fix the seed first")
         if full.empty or not np.isfinite(full.to_numpy(dtype=np.float64)).any():
             return Verdict(NOT_ASSESSED, name, "the function gave no numbers on this panel; use a longer history")
-        places = _cut_places(len(dates), cuts)
-        return _verdict(name, _compare(function, panel, full, dates[places]), len(places))
+        ends = _at_decisions(dates[_cut_places(len(dates), cuts)], full)
+        return _verdict(name, _compare(function, panel, full, ends), len(ends))
 
 # %% ../../nbs/core/060_audit.ipynb #b62b630d
 def _verdict(name: str, seen: _Comparison, cuts: int) -> Verdict:
