@@ -267,8 +267,9 @@ def _disturbed(bars: pd.DataFrame, first: pd.Timestamp) -> pd.DataFrame:
 
 
 def _moved(a: pd.DataFrame, b: pd.DataFrame) -> tuple[str, str] | None:
-    "Return column and row of the first value that differs beyond 9 digits, or None."
-    same = np.isclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True)
+    "Return column and row of the first value that differs beyond 9 digits of its size and its column's, or None."
+    size = a.abs().median().fillna(0).to_numpy()
+    same = np.isclose(a, b, rtol=1e-9, atol=1e-9 * size + 1e-12, equal_nan=True)
     if same.all():
         return None
     row, column = np.argwhere(~same)[0]
