@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['Spans', 'spans', 'concurrency', 'uniqueness', 'attribution', 'time_decay', 'sequential_bootstrap']
 
-# %% ../../nbs/labels/330_weights.ipynb #f1b262d2
+# %% ../../nbs/labels/330_weights.ipynb #a433b6f5
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numba import njit
 
-from ..core.panel import ConfigError, PanelError, grid, to_long, to_wide
+from ..core.panel import ConfigError, PanelError, grid, to_wide
 
 # %% ../../nbs/labels/330_weights.ipynb #f8654573
 class Spans(NamedTuple):
