@@ -100,7 +100,7 @@ def _label(open_, high, low, close, width, side, ends, profit: float, loss: floa
         y[t], other[t] = side[t] * (out / paid - 1), side[t] * (better / paid - 1)
         exits[t], touched[t] = row, barrier
 
-# %% ../../nbs/labels/310_barrier.ipynb #0bfc3b4d
+# %% ../../nbs/labels/310_barrier.ipynb #25c5d23c
 @_kernel
 def _label_all(open_, high, low, close, width, side, ends, profit: float, loss: float, horizon: int, late: int):
     "Label a wide panel; arrays are dates x symbols, ends is 3 x symbols: last row, row and value of the payment at a delisting."
@@ -110,13 +110,19 @@ def _label_all(open_, high, low, close, width, side, ends, profit: float, loss: 
     mark = np.zeros((symbols, n), dtype=np.int8)
     for s in range(symbols):
         o, h, l, c = open_[:, s].copy(), high[:, s].copy(), low[:, s].copy(), close[:, s].copy()
-        for t in range(n):
-            if not (o[t] > 0 and h[t] > 0 and l[t] > 0 and c[t] > 0):
-                o[t] = h[t] = l[t] = c[t] = np.nan
         _label(o, h, l, c, width[:, s].copy(), side[:, s].copy(), ends[:, s].copy(), profit, loss, horizon, late, y[s], other[s], exits[s], touched[s], mark[s])
     return y, other, exits, touched, mark
 
-# %% ../../nbs/labels/310_barrier.ipynb #f178f82f
+# %% ../../nbs/labels/310_barrier.ipynb #ed1d5318
+def _whole_bars(bars: pd.DataFrame, at: Grid) -> list[np.ndarray]:
+    "Return open, high, low, close as dates x symbols; a bar that lacks one of them is not there."
+    wide = [usable(bars[c], at) for c in ("open", "high", "low", "close")]
+    broken = np.isnan(sum(wide))
+    for x in wide:
+        x[broken] = np.nan
+    return wide
+
+
 def _decisions(width: pd.Series, side: float | pd.Series, at: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     "Return rows, columns, widths and sides of the bets; raise PanelError or DataError for what is none."
     own = grid(width.index)
@@ -144,7 +150,7 @@ def _multiple(name: str, value: float | None) -> float:
         raise ConfigError(f"{name} is {value!r}; give a positive multiple of the width, or None for no barrier")
     return value
 
-# %% ../../nbs/labels/310_barrier.ipynb #73860ac1
+# %% ../../nbs/labels/310_barrier.ipynb #a66f384f
 def triple_barrier(
     bars: pd.DataFrame,  # (date, symbol), total-return open high low close
     width: pd.Series,  # (date, symbol), the rows to label: share of the entry price, known at the close of date
@@ -166,7 +172,7 @@ def triple_barrier(
     check_panel(bars, ["open", "high", "low", "close"])
     at = grid(bars.index)
     row, col, size, way = _decisions(width, side, at)
-    wide = [usable(bars[c], at) for c in ("open", "high", "low", "close")]
+    wide = _whole_bars(bars, at)
     ends = np.array([x.astype(np.float64) for x in endings(wide[3], at, delisted)])
     widths, sides = np.full(wide[3].shape, np.nan), np.zeros(wide[3].shape)
     widths[row, col], sides[row, col] = size, way

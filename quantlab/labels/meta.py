@@ -12,7 +12,7 @@ import pandas as pd
 from ..core.panel import ConfigError, PanelError
 from ..features.xsection import rank
 
-# %% ../../nbs/labels/320_meta.ipynb #859c3fdf
+# %% ../../nbs/labels/320_meta.ipynb #a82ee4bc
 def primary_side(
     score: pd.Series,  # (date, symbol), higher is better, known at the close of date
     share: float = 0.2,  # of the names of a date on each side, in (0, 0.5]
@@ -22,7 +22,8 @@ def primary_side(
     if not 0 < share <= 0.5:
         raise ConfigError(f"share is {share!r}; give the share of the names on each side, above 0 and at most 0.5")
     place = rank(score.where(np.isfinite(score)))
-    return pd.Series(np.where(place > 0.5 - share, 1.0, np.where(short & (place < share - 0.5), -1.0, 0.0)), index=score.index, name="side")
+    side = np.sign(place).where(place.abs() > 0.5 - share + 1e-9, 0.0)  # a place on the edge itself is no bet, on either side
+    return (side if short else side.clip(lower=0.0)).rename("side")
 
 # %% ../../nbs/labels/320_meta.ipynb #13c1a835
 def meta_labels(

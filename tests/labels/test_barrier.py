@@ -46,7 +46,7 @@ def bets(bars: pd.DataFrame, seed: int) -> tuple[pd.Series, pd.Series]:
 def ends_of(bars: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Delistings of some names, a few days after their last bar, some with a return."""
     rng = np.random.default_rng([seed, 2])
-    last = bars["close"].dropna().reset_index().groupby("symbol")["date"].max()
+    last = bars.dropna()["close"].reset_index().groupby("symbol")["date"].max()
     table = pd.DataFrame({"date": last + pd.to_timedelta(rng.integers(0, 4, len(last)), unit="D"), "return": rng.choice([-1.0, -0.3, 0.1, np.nan], len(last))})
     return table[rng.random(len(last)) < 0.5]
 
@@ -55,7 +55,7 @@ def plain(bars, width, profit, loss, horizon, side, entry, delisted) -> pd.DataF
     """The definition, one bet and one bar at a time, in plain Python."""
     dates = list(bars.index.get_level_values("date").unique())
     whole = {k: v for k, v in zip(bars.index, bars[["open", "high", "low", "close"]].itertuples(index=False), strict=True) if all(x == x for x in v)}
-    close = {k: v for k, v in bars["close"].items() if v == v}
+    close = {k: v.close for k, v in whole.items()}
     last = {}
     for date, symbol in close:
         last[symbol] = max(date, last.get(symbol, date))
@@ -118,7 +118,7 @@ def plain(bars, width, profit, loss, horizon, side, entry, delisted) -> pd.DataF
     return frame.astype({"t1": "datetime64[us]", "entry": "datetime64[us]", "label": float})
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=SEEDS, profit=MULTIPLES, loss=MULTIPLES, horizon=HORIZONS, entry=ENTRIES)
 def test_equals_the_definition(seed, profit, loss, horizon, entry) -> None:
     if horizon is None and profit in (None, np.inf) and loss in (None, np.inf):
@@ -348,3 +348,12 @@ def test_fast_on_the_size_of_the_sample() -> None:
     start = time.process_time()
     labels = triple_barrier(bars, width)
     assert labels["y"].notna().sum() > 400_000 and time.process_time() - start < 1.5
+
+
+def test_intraday_labels_keep_their_clock() -> None:
+    bars = market(0)
+    ends = pd.date_range("2024-01-02 15:00", periods=20, freq="5min", tz="UTC", unit="us")
+    intraday = bars.set_axis(bars.index.set_levels(ends, level="date"))
+    labels, daily_ = (triple_barrier(b, pd.Series(0.02, b.index), horizon=5) for b in (intraday, bars))
+    assert str(labels["t1"].dtype) == str(labels["entry"].dtype) == "datetime64[us, UTC]"
+    np.testing.assert_array_equal(labels["y"], daily_["y"])

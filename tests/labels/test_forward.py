@@ -71,7 +71,7 @@ def plain(bars: pd.DataFrame, horizon: int, entry: str, delisted: pd.DataFrame) 
     return frame.astype({"y": float, "t1": "datetime64[us]", "entry": "datetime64[us]", "censored": bool, "delisted": bool})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, horizon=HORIZONS, entry=ENTRIES)
 def test_equals_the_definition(seed: int, horizon: int, entry: str) -> None:
     bars = market(seed)
