@@ -16,6 +16,12 @@ def _timed(call: Callable[[], object]) -> tuple[float, object]:
     return time.perf_counter() - began, result
 
 
+def timed(call: Callable[[], object], rounds: int = 3) -> float:
+    "Return the median seconds of a call that has run before."
+    call()
+    return statistics.median(_timed(call)[0] for _ in range(rounds))
+
+
 def peak_mb(call: Callable[[], object]) -> float:
     "Return the most memory that Python and numpy held during a call, in MB. Not timed: tracing is slow."
     gc.collect()

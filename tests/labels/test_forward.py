@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, PanelError
-from quantlab.labels.forward import excess, forward_returns
+from quantlab.core.panel import ConfigError, DataError, PanelError
+from quantlab.labels.forward import excess, forward_returns, label_counts, rank_normalise
 
 LIGHT = settings(max_examples=25, deadline=None)
 SEEDS = st.integers(0, 10**6)
@@ -30,7 +30,15 @@ def market(seed: int, n_dates: int = 20, symbols: str = "ABCDEF", gaps: float = 
     return bars[(row >= first[col]) & (row <= last[col]) & ((rng.random(len(row)) > gaps) | (col == 0))]
 
 
-def plain(bars: pd.DataFrame, horizon: int, entry: str) -> pd.DataFrame:
+def table_of(bars: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Delistings of some names, up to three days after their last close, with and without a return."""
+    rng = np.random.default_rng([seed, 1])
+    last = bars["close"].where(np.isfinite(bars["close"]) & (bars["close"] > 0)).dropna().reset_index().groupby("symbol")["date"].max()
+    table = pd.DataFrame({"date": last + pd.to_timedelta(rng.integers(0, 4, len(last)), unit="D"), "return": rng.choice([-1.0, -0.3, 0.2, np.nan], len(last))})
+    return table[rng.random(len(last)) < 0.5]
+
+
+def plain(bars: pd.DataFrame, horizon: int, entry: str, delisted: pd.DataFrame) -> pd.DataFrame:
     """The definition, one row at a time."""
     dates = bars.index.get_level_values("date").unique()
     good = bars.where(np.isfinite(bars) & (bars > 0))
@@ -42,28 +50,33 @@ def plain(bars: pd.DataFrame, horizon: int, entry: str) -> pd.DataFrame:
     rows = []
     for date, symbol in bars.index:
         i = dates.get_loc(date) + (entry == "open")
-        y, t1, bought, censored = np.nan, pd.NaT, pd.NaT, False
+        y, t1, bought, censored, gone = np.nan, pd.NaT, pd.NaT, False, False
         start = dates[i] if i < len(dates) else None
         if (start, symbol) in price:
             bought = start
             end = last.get(symbol)
-            if i + horizon < len(dates):
-                stop = dates[i + horizon]
-                alive = end is not None and (end >= start if entry == "open" else end > start)
-                if (stop, symbol) in price:
-                    y, t1 = price[stop, symbol] / price[start, symbol] - 1, stop
-                elif alive and end < stop:
+            stop = dates[i + horizon] if i + horizon < len(dates) else None
+            later = dates[i + (entry == "close") :]  # sessions on which the holder can be paid
+            leaves = [d for d in dates if symbol in delisted.index and d >= delisted.loc[symbol, "date"]][:1]
+            if (stop, symbol) in price:
+                y, t1 = price[stop, symbol] / price[start, symbol] - 1, stop
+            elif end is not None and (stop is None or end < stop):
+                if leaves and leaves[0] in later:
+                    gain = delisted.loc[symbol, "return"]
+                    y, t1, gone = close[end, symbol] * (1 + (gain if gain == gain else 0)) / price[start, symbol] - 1, leaves[0], True
+                elif not leaves and stop is not None and end in later:
                     y, t1, censored = close[end, symbol] / price[start, symbol] - 1, end, True
-        rows.append((y, t1, bought, censored))
-    frame = pd.DataFrame(rows, index=bars.index, columns=["y", "t1", "entry", "censored"])
-    return frame.astype({"y": float, "t1": "datetime64[us]", "entry": "datetime64[us]", "censored": bool})
+        rows.append((y, t1, bought, censored, gone))
+    frame = pd.DataFrame(rows, index=bars.index, columns=["y", "t1", "entry", "censored", "delisted"])
+    return frame.astype({"y": float, "t1": "datetime64[us]", "entry": "datetime64[us]", "censored": bool, "delisted": bool})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, horizon=HORIZONS, entry=ENTRIES)
 def test_equals_the_definition(seed: int, horizon: int, entry: str) -> None:
     bars = market(seed)
-    pd.testing.assert_frame_equal(forward_returns(bars, horizon, entry), plain(bars, horizon, entry))
+    table = table_of(bars, seed)
+    pd.testing.assert_frame_equal(forward_returns(bars, horizon, entry, table), plain(bars, horizon, entry, table))
 
 
 @LIGHT
@@ -80,8 +93,14 @@ def test_close_label_is_a_shift(seed: int, horizon: int) -> None:
 @LIGHT
 @given(seed=SEEDS, horizon=HORIZONS, entry=ENTRIES, cut=st.integers(10, 18))
 def test_a_label_reads_no_further_than_its_exit_session(seed: int, horizon: int, entry: str, cut: int) -> None:
-    """Cut the panel: labels whose exit session is inside stay, all others are unknown."""
+    """Cut the panel: labels whose exit session is inside stay, all others are unknown; a delisting after the cut is not known."""
     bars = market(seed, gaps=0)
+    table = table_of(bars, seed)
+    whole_panel = forward_returns(bars, horizon, entry, table)
+    gone = forward_returns(bars.loc[: bars.index.levels[0][cut]], horizon, entry, table)
+    settled = gone["delisted"]
+    pd.testing.assert_frame_equal(gone[settled], whole_panel.loc[gone.index][settled])
+    assert (gone["t1"].dropna() <= bars.index.levels[0][cut]).all()
     dates = bars.index.levels[0]
     past = bars.loc[: dates[cut]]
     before, after = forward_returns(past, horizon, entry), forward_returns(bars, horizon, entry).loc[past.index]
@@ -126,8 +145,8 @@ def test_invariants(seed: int, horizon: int, entry: str) -> None:
 def test_degenerate(entry: str) -> None:
     bars = market(0)
     empty = forward_returns(bars.iloc[:0], 2, entry)
-    assert len(empty) == 0 and list(empty.columns) == ["y", "t1", "entry", "censored"]
-    assert [str(t) for t in empty.dtypes] == ["float64", "datetime64[us]", "datetime64[us]", "bool"]
+    assert len(empty) == 0 and list(empty.columns) == ["y", "t1", "entry", "censored", "delisted"]
+    assert [str(t) for t in empty.dtypes] == ["float64", "datetime64[us]", "datetime64[us]", "bool", "bool"]
     for bad in (np.nan, 0.0, -1.0, np.inf):
         labels = forward_returns(bars.assign(open=bad, close=bad), 2, entry)
         assert labels[["y", "t1", "entry"]].isna().all().all() and not labels["censored"].any()
@@ -154,6 +173,93 @@ def test_refusals() -> None:
 def test_excess_equals_pandas(seed: int) -> None:
     y = forward_returns(market(seed), 2)["y"]
     pd.testing.assert_series_equal(excess(y), y - y.groupby("date").transform("median"))
+
+
+@LIGHT
+@given(seed=SEEDS)
+def test_excess_over_each_yardstick(seed: int) -> None:
+    bars = market(seed)
+    y = forward_returns(bars, 2)["y"]
+    date, symbol = (y.index.get_level_values(k) for k in ("date", "symbol"))
+    pd.testing.assert_series_equal(excess(y, "mean"), y - y.groupby("date").transform("mean"))
+    market_return = pd.Series(np.random.default_rng(seed).normal(size=15), index=bars.index.levels[0][:15])  # unknown on the last dates
+    np.testing.assert_allclose(excess(y, market_return), y - market_return.reindex(date).to_numpy())
+    sector = pd.Series({"A": "x", "B": "x", "C": "x", "D": "y", "E": "y"})  # F has none
+    parts = [excess(y[symbol.isin(list(group))]) for group in ("ABC", "DE")]
+    expected = pd.concat(parts).reindex(y.index)
+    pd.testing.assert_series_equal(excess(y, sector), expected)
+    by_row = pd.Series(sector.reindex(symbol).to_numpy(), index=y.index)
+    pd.testing.assert_series_equal(excess(y, by_row), expected)
+    pd.testing.assert_series_equal(excess(y, by_row.astype("category")), expected)
+
+
+@LIGHT
+@given(seed=SEEDS)
+def test_ranks_keep_the_order_and_nothing_else(seed: int) -> None:
+    y = forward_returns(market(seed), 2)["y"]
+    for to in ("normal", "uniform"):
+        scores = rank_normalise(y, to)
+        pd.testing.assert_series_equal(scores, rank_normalise(y**3 * 5, to))
+        assert scores.isna().equals(y.isna())
+        ranks = pd.DataFrame({"a": y, "b": scores}).groupby("date").rank()
+        assert ranks["a"].equals(ranks["b"])
+        assert np.allclose(scores.groupby("date").mean().dropna(), 0)
+    assert rank_normalise(y, "uniform").abs().max() < 0.5
+    assert rank_normalise(y.iloc[:0]).empty and rank_normalise(y * np.nan).isna().all() and rank_normalise(y * np.inf).isna().all()
+    assert (rank_normalise(y.dropna().groupby("date").head(1)) == 0).all()  # alone on a date
+
+
+@LIGHT
+@given(seed=SEEDS, entry=ENTRIES)
+def test_counts_add_up(seed: int, entry: str) -> None:
+    bars = market(seed)
+    labels = forward_returns(bars, 3, entry, table_of(bars, seed))
+    counts = label_counts(labels)
+    assert counts.loc["rows", "count"] == counts.loc[["labelled", "no entry", "no exit"], "count"].sum() == len(bars)
+    assert counts.loc["delisted", "count"] == labels["delisted"].sum() and not (labels["delisted"] & labels["censored"]).any()
+    assert label_counts(labels.iloc[:0])["count"].eq(0).all()
+
+
+def test_a_delisting_without_a_return_is_the_last_close_and_a_plain_series_of_dates_will_do() -> None:
+    bars = market(1, gaps=0)
+    last = bars.reset_index("date").groupby("symbol")["date"].max()
+    dates = last[last < last.max()]
+    a, b = forward_returns(bars, 3, delisted=dates), forward_returns(bars, 3)
+    both = a["delisted"] & b["censored"]
+    assert both.any() and a.loc[both, "y"].equals(b.loc[both, "y"])
+    assert forward_returns(bars, 3, delisted=pd.Series({"ZZ": pd.Timestamp("2024-01-05")})).equals(b)
+
+
+def test_refused_delistings_and_yardsticks() -> None:
+    bars = market(0, gaps=0)
+    y = forward_returns(bars, 2)["y"]
+    day = pd.Timestamp("2024-03-01")
+    for words, table in {
+        "no date": pd.DataFrame({"when": [day]}, index=["B"]),
+        "delisting of B": pd.DataFrame({"date": [day], "return": [-1.5]}, index=["B"]),
+        "delisting of C": pd.Series([pd.NaT], index=["C"], dtype="datetime64[us]"),
+        "second row": pd.Series([day, day], index=["B", "B"]),
+        "after its delisting": pd.Series({"A": pd.Timestamp("2024-01-02")}),
+    }.items():
+        with pytest.raises(DataError, match=words):
+            forward_returns(bars, 2, delisted=table)
+    with pytest.raises(ConfigError, match="'median'"):
+        excess(y, "sector")
+    with pytest.raises(PanelError, match="drop the symbol level"):
+        excess(y, y)
+    with pytest.raises(ConfigError, match="'uniform'"):
+        rank_normalise(y, "rank")
+    with pytest.raises(PanelError, match="lacks"):
+        label_counts(bars)
+
+
+def test_intraday_labels_keep_their_clock() -> None:
+    bars = market(0, gaps=0)
+    ends = pd.date_range("2024-01-02 15:00", periods=20, freq="5min", tz="UTC", unit="us")
+    intraday = bars.set_axis(bars.index.set_levels(ends, level="date"))
+    labels, plain_ = forward_returns(intraday, 3), forward_returns(bars, 3)
+    assert str(labels["t1"].dtype) == str(labels["entry"].dtype) == "datetime64[us, UTC]"
+    assert labels["y"].to_numpy().tobytes() == plain_["y"].to_numpy().tobytes()
 
 
 def test_fast_on_the_size_of_the_sample() -> None:

@@ -1,0 +1,113 @@
+"""Triple-barrier labels of 500 US stocks over 2,700 sessions, ours against mlfinpy in an environment of its own.
+
+mlfinpy looks at closes only and takes milliseconds a label, so it labels five of the names, and ours the same five beside it, from bars
+whose four prices are the close. `parts` holds ours on the whole panel, with closes only and with highs and lows, and the time per label
+of both sides. Differences in the labels are counted by their cause. mlfinpy's process is started once and times its own passes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import harness
+import numpy as np
+import pandas as pd
+
+from quantlab.core.panel import as_panel, to_wide
+from quantlab.labels.barrier import triple_barrier, volatility_width
+
+HERE = Path(__file__).resolve().parent
+SHARED = Path(os.environ.get("QUANTLAB_SHARED", HERE.parents[1] / "shared"))
+BARS = SHARED / "data" / "us" / "us_sp500_daily_2000_2023.parquet"
+PYTHON = HERE.parent / ".cache" / "peers" / "mlfinpy" / "bin" / "python"
+RESULTS = HERE / "results" / "barrier.json"
+START, SESSIONS, NAMES, PEER_NAMES, HORIZON, WIDTHS = "2013-01-02", 2700, 500, 5, 10, 2.0
+
+
+def read_bars() -> pd.DataFrame:
+    "Return total-return bars of the first names, by alphabet, that trade on every session."
+    columns = ["date", "symbol", "open", "high", "low", "close", "adj"]
+    frame = pd.read_parquet(BARS, columns=columns, filters=[("date", ">=", pd.Timestamp(START))])
+    frame = frame[frame["date"].isin(np.sort(frame["date"].unique())[:SESSIONS])].astype({"symbol": "str"})
+    size = frame.groupby("symbol").size()
+    frame = frame[frame["symbol"].isin(sorted(size.index[size == SESSIONS])[:NAMES])]
+    prices = frame[["open", "high", "low", "close"]].astype("float64").mul(frame["adj"].astype("float64"), axis=0)
+    return as_panel(pd.concat([frame[["date", "symbol"]], prices], axis=1))
+
+
+class Peer:
+    "Keep mlfinpy's process and ask it for passes over some names."
+
+    def __init__(self, folder: Path, close: pd.DataFrame, width: pd.DataFrame):
+        self.folder, self.seconds = folder, []
+        for name, values in {"closes": close.to_numpy(), "widths": width.to_numpy(), "dates": close.index.to_numpy()}.items():
+            np.save(folder / f"{name}.npy", values)
+        command = [str(PYTHON), str(HERE / "peers" / "mlfinpy_barrier.py"), str(folder), str(HORIZON)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""})
+        self.version = self.process.stdout.readline().strip()
+
+    def run(self) -> np.ndarray:
+        "Return label, return and row of t1, dates x names, of one pass."
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.seconds.append(float(self.process.stdout.readline()))
+        return np.load(self.folder / "labels.npy")
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+def differences(ours: pd.DataFrame, theirs: np.ndarray, width: pd.DataFrame) -> dict[str, int]:
+    "Count the labels that differ, by cause."
+    label, t1 = to_wide(ours["label"]).to_numpy(), ours["t1"].unstack().to_numpy()
+    y, dates, size = to_wide(ours["y"]).to_numpy(), to_wide(ours["y"]).index, width.to_numpy()
+    both = ~np.isnan(label) & ~np.isnan(theirs[0])
+    apart = both & (label != theirs[0])
+    vertical = apart & (label == 0) & (theirs[0] == -1) & (y < -size / (1 + size)) & (y > -size)
+    return {
+        "labels": int((~np.isnan(label)).sum()), "labelled_by_one_side_only": int((np.isnan(label) != np.isnan(theirs[0])).sum()),
+        "other_end_date": int((both & (dates.get_indexer(t1.ravel()).reshape(t1.shape) != theirs[2])).sum()), "other_label": int(apart.sum()),
+        "of_these_peer_calls_a_vertical_exit_a_stop": int(vertical.sum()), "not_explained": int((apart & ~vertical).sum()),
+    }  # fmt: skip
+
+
+def main(rounds: int = 3) -> dict:
+    "Time both sides and count what differs."
+    if not BARS.exists():
+        return {"name": "barrier", "skipped": f"no {BARS.name} beside the project; set QUANTLAB_SHARED"}
+    if not PYTHON.exists():
+        return {"name": "barrier", "skipped": "mlfinpy's environment is not there; make bench-peers builds it"}
+    bars = read_bars()
+    flat = pd.DataFrame({c: bars["close"] for c in ("open", "high", "low", "close")})
+    width = WIDTHS * volatility_width(bars)
+    names = bars.index.levels[1][:: NAMES // PEER_NAMES][:PEER_NAMES]
+    few = flat[flat.index.get_level_values("symbol").isin(names)]
+    some = width[few.index]
+    label = lambda b, w: triple_barrier(b, w, 1.0, 1.0, HORIZON, entry="close")
+    with tempfile.TemporaryDirectory() as folder:
+        peer = Peer(Path(folder), to_wide(few["close"]), to_wide(some))
+        values = (lambda ours: to_wide(ours["y"]).to_numpy(), lambda theirs: theirs[1])
+        found = harness.compare("barrier", f"mlfinpy {peer.version}", lambda: label(few, some), peer.run, values, n=len(few), rounds=rounds, memory=False)
+        theirs = peer.run()
+        peer.close()
+    counted = differences(label(few, some), theirs, to_wide(some))
+    whole = {"closes only": harness.timed(lambda: label(flat, width), 5), "highs and lows": harness.timed(lambda: label(bars, width), 5)}
+    peer_us = 1e6 * float(np.median(peer.seconds[1:])) / counted["labels"]
+    labels = int(label(bars, width)["y"].notna().sum())
+    parts = {"names": list(names), "peer_own_clock_s": float(np.median(peer.seconds[1:])), "peer_us_per_label": peer_us, "differences": counted}
+    for kind, seconds in whole.items():
+        own = 1e6 * seconds / labels
+        parts[f"whole panel, {kind}"] = {"ours_s": seconds, "names": NAMES, "sessions": SESSIONS, "labels": labels, "us_per_label": own, "ratio_per_label": peer_us / own}
+    return found | {"parts": parts}
+
+
+if __name__ == "__main__":
+    result = main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    if "skipped" not in result:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
