@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.panel import ConfigError, PanelError
-from quantlab.validation.combinatorial import CombinatorialPurgedCV
+from quantlab.validation.combinatorial import CombinatorialPurgedCV, path_table
 from quantlab.validation.splits import PurgedKFold
 
 
@@ -50,14 +50,14 @@ def test_every_path_covers_each_date_once_and_every_prediction_is_used_once(seed
     used = pd.concat(paths).set_index("fold", append=True).index
     made = pd.concat(predictions).set_index("fold", append=True).index
     assert not used.has_duplicates and set(used) == set(made)
-    group = np.repeat(cv.path_table().index, [len(rows) for _, rows in PurgedKFold(n_groups).split(X, t1=t1)])
+    group = np.repeat(path_table(cv).index, [len(rows) for _, rows in PurgedKFold(n_groups).split(X, t1=t1)])
     for path in paths:  # a path takes each group whole, from one split
         assert path["fold"].groupby(group).nunique().eq(1).all()
 
 
 def test_known_table_of_six_and_two():
     "Lopez de Prado 2018, figure 12.1-12.2: group 1 is tested by splits 1-5, in paths 1-5."
-    table = CombinatorialPurgedCV(6, 2).path_table()
+    table = path_table(CombinatorialPurgedCV(6, 2))
     assert table.loc[0].tolist() == [0, 1, 2, 3, 4] + [-1] * 10
     assert table.loc[1].tolist() == [0, -1, -1, -1, -1, 1, 2, 3, 4] + [-1] * 6
     assert table.loc[5, [4, 8, 11, 13, 14]].tolist() == [0, 1, 2, 3, 4]
