@@ -1,4 +1,4 @@
-"Properties of walk-forward splits over random panels, and the audit against brute force."
+"Properties of all splitters over random panels, and the audit against brute force."
 
 import numpy as np
 import pandas as pd
@@ -6,19 +6,24 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import TimeSeriesSplit, cross_val_score
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score
 
 from quantlab.core.panel import ConfigError, LeakError, PanelError
-from quantlab.validation.splits import WalkForward, audit_splits
+from quantlab.validation.combinatorial import CombinatorialPurgedCV
+from quantlab.validation.splits import PurgedKFold, WalkForward, audit_splits
 
 
-def make_panel(rng, n_dates, n_symbols, max_span, missing=0.2, unknown=0.1, start="1969-12-01", tz=None):
-    "A ragged panel with random label ends; dates straddle the epoch, where integer time changes sign."
-    dates = pd.bdate_range(start, periods=n_dates, unit="us", tz=tz)
+def make_panel(rng, n_dates, n_symbols, max_span, missing=0.2, unknown=0.1, start="1969-12-01", intraday=False, far=0.0):
+    "A ragged panel with random label ends, with gaps in its dates; dates straddle the epoch, where integer time changes sign."
+    if intraday:
+        dates = pd.date_range("1969-12-31 20:00", periods=n_dates, freq="5min", tz="UTC", unit="us")
+    else:
+        dates = pd.bdate_range(start, periods=n_dates, unit="us")
     index = pd.MultiIndex.from_product([dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"])
     index = index[rng.random(len(index)) >= missing] if n_symbols > 1 else index
     X = pd.DataFrame({"x": rng.standard_normal(len(index))}, index=index)
     where = dates.get_indexer(index.get_level_values("date")) + rng.integers(0, max_span + 1, len(index))
+    where = np.where(rng.random(len(index)) < far, n_dates - 1, where)  # a few labels cross whole blocks
     ends = pd.Series(dates[np.minimum(where, n_dates - 1)], index=index)
     return X, ends.mask((where >= n_dates) | (rng.random(len(index)) < unknown))
 
@@ -35,16 +40,16 @@ def touches(train, test):
 
 
 panels = st.tuples(
-    st.integers(0, 2**32 - 1), st.integers(4, 40), st.integers(1, 5), st.integers(0, 8), st.sampled_from([None, "UTC"])
+    st.integers(0, 2**32 - 1), st.integers(4, 40), st.integers(1, 5), st.integers(0, 8), st.booleans(), st.sampled_from([0.0, 0.03])
 )
 
 
 @settings(max_examples=80, deadline=None)
 @given(panels, st.integers(1, 20), st.integers(1, 9), st.integers(0, 5), st.booleans())
 def test_walk_forward_never_overlaps_and_tests_each_date_once(panel, train, test, embargo, expanding):
-    seed, n_dates, n_symbols, max_span, tz = panel
+    seed, n_dates, n_symbols, max_span, intraday, far = panel
     assume(embargo < train)
-    X, t1 = make_panel(np.random.default_rng(seed), n_dates, n_symbols, max_span, tz=tz)
+    X, t1 = make_panel(np.random.default_rng(seed), n_dates, n_symbols, max_span, intraday=intraday, far=far)
     dates = X.index.get_level_values("date").unique()
     assume(len(dates) > train)
     splitter = WalkForward(train, test, embargo, expanding)
@@ -75,12 +80,74 @@ def test_walk_forward_never_overlaps_and_tests_each_date_once(panel, train, test
     assert report["test_first"].tolist() == [row_dates[rows].min() for _, rows in folds]
 
 
+def brute_force_training(X, t1, test_rows, embargo):
+    "The rows that may be trained on, pair by pair; test_rows is one block or several."
+    dates = X.index.get_level_values("date")
+    sessions, row_spans = dates.unique(), spans(X.index, t1)
+    where = sessions.get_indexer(dates)
+    tested = sorted(set(where[test_rows]))
+    blocks = np.split(tested, np.flatnonzero(np.diff(tested) > 1) + 1)
+    allowed = {i for i, (_, end) in enumerate(row_spans) if end is not None} - set(test_rows)
+    for i in list(allowed):
+        if any(touches(row_spans[i], row_spans[j]) for j in test_rows):
+            allowed.discard(i)
+    for block in blocks:  # whole runs of test sessions
+        held = [row_spans[j][1] or row_spans[j][0] for j in test_rows if where[j] in set(block)]
+        last = max((sessions <= max(held)).sum() - 1, block[-1])
+        allowed -= {i for i in allowed if block[-1] < where[i] <= last + embargo}
+    return allowed
+
+
+splitters = st.one_of(
+    st.builds(PurgedKFold, st.integers(2, 6), st.integers(0, 4)),
+    st.builds(CombinatorialPurgedCV, st.integers(3, 6), st.integers(1, 2), st.integers(0, 4)),
+)
+
+
+@settings(max_examples=70, deadline=None)
+@given(panels, splitters)
+def test_blocks_in_the_middle_never_overlap_and_purge_nothing_without_need(panel, splitter):
+    seed, n_dates, n_symbols, max_span, intraday, far = panel
+    X, t1 = make_panel(np.random.default_rng(seed), n_dates, n_symbols, max_span, intraday=intraday, far=far)
+    dates = X.index.get_level_values("date")
+    few = getattr(splitter, "n_splits", 0) or splitter.n_groups
+    if dates.nunique() < few:
+        with pytest.raises(ConfigError, match="too few for"):
+            splitter.split(X, t1=t1)
+        return
+    try:
+        folds = list(splitter.split(X, t1=t1))
+    except ConfigError as error:
+        assert "nothing to learn" in str(error)
+        return
+    assert len(folds) == splitter.get_n_splits()
+    tested = np.zeros(len(X), dtype=int)
+    for train_rows, test_rows in folds:
+        tested[test_rows] += 1
+        assert set(np.flatnonzero(dates.isin(dates[test_rows]))) == set(test_rows)  # whole dates
+        assert set(train_rows) == brute_force_training(X, t1, test_rows, splitter.embargo)
+        assert train_rows.dtype.kind == "i" and (np.diff(train_rows) > 0).all()
+    assert (tested == tested[0]).all()  # each date is tested equally often: once by k-fold
+    assert tested[0] == getattr(splitter, "n_paths", 1)
+    report = audit_splits(folds, X.index, t1)
+    assert (report["gap_after"].dropna() >= splitter.embargo).all()
+
+
+def test_the_embargo_is_exact():
+    dates = pd.bdate_range("2024-01-01", periods=60, unit="us")
+    index = pd.MultiIndex.from_product([dates, ["A", "B"]], names=["date", "symbol"])
+    X, t1 = pd.DataFrame({"x": 0.0}, index=index), pd.Series(dates.repeat(2), index=index).groupby("symbol").shift(-3)
+    for embargo in range(6):
+        report = audit_splits(PurgedKFold(4, embargo).split(X, t1=t1), index, t1)
+        assert report["gap_after"].tolist()[:3] == [embargo] * 3 and report["gap"].tolist()[1:] == [0] * 3
+
+
 @settings(max_examples=80, deadline=None)
 @given(panels, st.integers(1, 30), st.integers(1, 10))
 def test_audit_agrees_with_all_pairs(panel, n_train, n_test):
-    seed, n_dates, n_symbols, max_span, tz = panel
+    seed, n_dates, n_symbols, max_span, intraday, far = panel
     rng = np.random.default_rng(seed)
-    X, t1 = make_panel(rng, n_dates, n_symbols, max_span, tz=tz)
+    X, t1 = make_panel(rng, n_dates, n_symbols, max_span, intraday=intraday, far=far)
     assume(len(X) > 4)
     order = rng.permutation(len(X))
     train, test = order[: min(n_train, len(X) // 2)], order[-min(n_test, len(X) // 2) :]
@@ -118,6 +185,16 @@ def test_scikit_learn_takes_it_as_cv():
     assert len(scores) == 4 and np.isfinite(scores).all()
 
 
+@pytest.mark.parametrize("make", [PurgedKFold, CombinatorialPurgedCV])
+def test_scikit_learn_takes_blocks_in_the_middle(make):
+    X, t1 = make_panel(np.random.default_rng(4), 60, 4, 3)
+    y = pd.Series(np.random.default_rng(5).standard_normal(len(X)), index=X.index)
+    cv = make(embargo=1, t1=t1)
+    scores = cross_val_score(Ridge(), X, y, cv=cv)
+    assert len(scores) == cv.get_n_splits(X, y) and np.isfinite(scores).all()
+    assert GridSearchCV(Ridge(), {"alpha": [1.0, 9.0]}, cv=cv).fit(X, y).n_splits_ == len(scores)
+
+
 def test_audit_catches_a_row_count_splitter():
     X, t1 = make_panel(np.random.default_rng(6), 60, 20, 5, missing=0.0, unknown=0.0)
     known = t1.notna().to_numpy()
@@ -152,3 +229,14 @@ def test_degenerate_panels():
         WalkForward(10, 5).split(X)
     with pytest.raises(PanelError):
         WalkForward(10, 5).split(X.iloc[::-1], t1=t1)
+    for make in (PurgedKFold, CombinatorialPurgedCV):
+        assert len(list(make(t1=t1).split(X))) == make().get_n_splits()  # one symbol
+        for n in (0, 1, 4):
+            with pytest.raises(ConfigError, match=f"{n} sessions.*too few"):
+                make().split(X.iloc[:n], t1=t1)
+        with pytest.raises(ConfigError, match="t1 is missing"):
+            make().split(X)
+        with pytest.raises(PanelError):
+            make().split(X.iloc[::-1], t1=t1)
+        with pytest.raises(ConfigError, match="embargo"):
+            make(embargo=-1)
