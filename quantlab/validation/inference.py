@@ -120,7 +120,7 @@ def newey_west(
     weights = 1 - np.arange(1, lag + 1) / (lag + 1)
     return math.sqrt(max(gamma[0] + 2 * weights @ gamma[1:], 0.0) / len(x))
 
-# %% ../../nbs/validation/365_inference.ipynb #17d6380b
+# %% ../../nbs/validation/365_inference.ipynb #23908b1f
 @dataclass(frozen=True)
 class ICTest:
     "Hold a mean rank IC with its error and how often chance does as well; knowable when the last outcome is."
@@ -133,7 +133,7 @@ class ICTest:
     method: str  # "shift", "forward", "block", "bootstrap" or "hac"
     reason: str = ""  # why se, t and p are NaN
 
-# %% ../../nbs/validation/365_inference.ipynb #68bd6855
+
 def _error(
     rows: ICRows,
     daily: np.ndarray,  # float64[d]: rank IC by date, not constant
