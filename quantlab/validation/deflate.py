@@ -142,7 +142,7 @@ def deflate(
         benchmark=best, psr=psr(*seen), dsr=psr(*seen, benchmark=best),
     )
 
-# %% ../../nbs/validation/370_deflate.ipynb #98cad8bd
+# %% ../../nbs/validation/370_deflate.ipynb #955375a6
 def min_track_record(
     sharpe: float,  # observed, per period
     skew: float = 0.0,  # of the returns
@@ -155,7 +155,7 @@ def min_track_record(
         raise ConfigError(f"confidence is {confidence}; give a probability between 0.5 and 1, such as 0.95")
     if sharpe <= benchmark:
         return math.inf
-    unit = 2 * sharpe_se(sharpe, 5, skew, kurtosis)  # the error of one return: the root of 4 times that of 5
+    unit = 2 * sharpe_se(sharpe, 5, skew, kurtosis)  # the error without its division by the root of n - 1, which is 2 at n = 5
     return 1 + (unit * float(ndtri(confidence)) / (sharpe - benchmark)) ** 2
 
 # %% ../../nbs/validation/370_deflate.ipynb #0ab845e3
