@@ -859,6 +859,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                       'quantlab/validation/combinatorial.py'),
                                                    'quantlab.validation.combinatorial.CombinatorialPurgedCV.split': ( 'validation/combinatorial.html#combinatorialpurgedcv.split',
                                                                                                                       'quantlab/validation/combinatorial.py'),
+                                                   'quantlab.validation.combinatorial._check': ( 'validation/combinatorial.html#_check',
+                                                                                                 'quantlab/validation/combinatorial.py'),
                                                    'quantlab.validation.combinatorial._paths': ( 'validation/combinatorial.html#_paths',
                                                                                                  'quantlab/validation/combinatorial.py'),
                                                    'quantlab.validation.combinatorial._tested': ( 'validation/combinatorial.html#_tested',
