@@ -17,7 +17,7 @@ import pandas as pd
 from ..core.panel import ConfigError, PanelError, check_panel, date_starts
 from .splits import block_edges, check_whole, fold_around, label_spans
 
-# %% ../../nbs/validation/355_combinatorial.ipynb #ef2c7016
+# %% ../../nbs/validation/355_combinatorial.ipynb #2945a96a
 @dataclass(frozen=True)
 class CombinatorialPurgedCV:
     "Test every combination of some groups of sessions, trained on all labels that do not touch them."
@@ -28,10 +28,7 @@ class CombinatorialPurgedCV:
     t1: pd.Series | None = field(default=None, repr=False, compare=False)  # label ends, if split cannot be given them
 
     def __post_init__(self):
-        for name, least in (("n_groups", 2), ("n_test_groups", 1), ("embargo", 0)):
-            check_whole(getattr(self, name), name, least)
-        if self.n_test_groups >= self.n_groups:
-            raise ConfigError(f"n_test_groups={self.n_test_groups} of n_groups={self.n_groups} leaves nothing to train on; test fewer")
+        _check(self)
 
     @property
     def n_paths(self) -> int:
@@ -61,7 +58,15 @@ class CombinatorialPurgedCV:
         "Join the test predictions into complete histories; raise PanelError where a split's rows do not fit."
         return _paths(self, list(predictions), check_panel(X).index)
 
-# %% ../../nbs/validation/355_combinatorial.ipynb #08c41156
+# %% ../../nbs/validation/355_combinatorial.ipynb #237bdd6c
+def _check(splitter: CombinatorialPurgedCV) -> None:
+    "Raise ConfigError for numbers of groups that make no split."
+    for name, least in (("n_groups", 2), ("n_test_groups", 1), ("embargo", 0)):
+        check_whole(getattr(splitter, name), name, least)
+    if splitter.n_test_groups >= splitter.n_groups:
+        raise ConfigError(f"n_test_groups={splitter.n_test_groups} of n_groups={splitter.n_groups} leaves nothing to train on; test fewer")
+
+
 def _tested(splitter: CombinatorialPurgedCV) -> Iterator[tuple[int, ...]]:
     "Return the groups that each split tests."
     return combinations(range(splitter.n_groups), splitter.n_test_groups)
@@ -74,7 +79,7 @@ def path_table(splitter: CombinatorialPurgedCV) -> pd.DataFrame:  # groups x spl
         table[list(tested), split] = (table[list(tested)] >= 0).sum(axis=1)
     return pd.DataFrame(table).rename_axis(index="group", columns="split")
 
-
+# %% ../../nbs/validation/355_combinatorial.ipynb #58408034
 def _paths(
     splitter: CombinatorialPurgedCV,
     predictions: list[pd.DataFrame | pd.Series],  # by split

@@ -59,7 +59,7 @@ def dsr(
     "Return the probability that a Sharpe ratio beats the best of lucky tries (Bailey and López de Prado 2014)."
     return psr(sharpe, n_obs, skew, kurtosis, benchmark=expected_max_sharpe(n_trials, trial_variance))
 
-# %% ../../nbs/validation/370_deflate.ipynb #8f895d5f
+# %% ../../nbs/validation/370_deflate.ipynb #9aa37f80
 class Effective(NamedTuple):
     "Hold how many independent tries a set of related ones amounts to."
 
@@ -76,7 +76,7 @@ def _luck(
     root = np.linalg.qr(z, mode="r")
     return float((np.random.default_rng(seed).standard_normal((draws, len(root))) @ root).max(axis=1).mean())
 
-
+# %% ../../nbs/validation/370_deflate.ipynb #ea0611d6
 def effective_trials(
     returns: pd.DataFrame,  # dates x tries, simple decimal returns; dates on which one is NaN are not used
     draws: int = 2000,  # simulated searches; 2000 give N to within a few percent
@@ -99,7 +99,7 @@ def effective_trials(
     n = brentq(lambda n: expected_max_sharpe(n, 1.0) - best, 1.5, 10 * x.shape[1])
     return Effective(min(n, float(x.shape[1])), float(weight @ (sharpe - weight @ sharpe) ** 2 / own))
 
-# %% ../../nbs/validation/370_deflate.ipynb #89d43066
+# %% ../../nbs/validation/370_deflate.ipynb #49a14f19
 @dataclass(frozen=True)
 class Deflated:
     "Hold a Sharpe ratio with its error and what is left of it after the search."
@@ -116,7 +116,7 @@ class Deflated:
     psr: float  # probability that the true ratio is above 0
     dsr: float  # probability that it is above the benchmark
 
-
+# %% ../../nbs/validation/370_deflate.ipynb #f8fb7bd0
 def deflate(
     returns: pd.Series,  # by date, simple decimal returns in excess of cash; NaN = no return that period
     trials: pd.DataFrame,  # one row per distinct try; column sharpe, per period of returns
@@ -142,7 +142,7 @@ def deflate(
         benchmark=best, psr=psr(*seen), dsr=psr(*seen, benchmark=best),
     )
 
-# %% ../../nbs/validation/370_deflate.ipynb #98cad8bd
+# %% ../../nbs/validation/370_deflate.ipynb #955375a6
 def min_track_record(
     sharpe: float,  # observed, per period
     skew: float = 0.0,  # of the returns
@@ -155,7 +155,7 @@ def min_track_record(
         raise ConfigError(f"confidence is {confidence}; give a probability between 0.5 and 1, such as 0.95")
     if sharpe <= benchmark:
         return math.inf
-    unit = 2 * sharpe_se(sharpe, 5, skew, kurtosis)  # the error of one return: the root of 4 times that of 5
+    unit = 2 * sharpe_se(sharpe, 5, skew, kurtosis)  # the error without its division by the root of n - 1, which is 2 at n = 5
     return 1 + (unit * float(ndtri(confidence)) / (sharpe - benchmark)) ** 2
 
 # %% ../../nbs/validation/370_deflate.ipynb #0ab845e3

@@ -51,7 +51,7 @@ def test_even_bins_equal_scikit_learn(seed, n, bins):
     got = reliability(prob, y, bins, "width")
     frequency, mean = calibration_curve(y, prob, n_bins=bins, strategy="uniform")
     assert np.allclose(got["frequency"], frequency) and np.allclose(got["prob"], mean)
-    assert got["n"].sum() == n and ((got["low"] <= got["frequency"]) & (got["frequency"] <= got["high"])).all()
+    assert got["n"].sum() == n and ((got["low"] <= got["frequency"] + 1e-12) & (got["frequency"] <= got["high"] + 1e-12)).all()
     assert calibration_error(prob, y, bins, "width").value == pytest.approx((got["n"] * (got["prob"] - got["frequency"]).abs()).sum() / n)
 
 
@@ -74,16 +74,16 @@ def test_chance_is_what_honest_probabilities_show():
 
 def clustered_world(rng, dates=120, names=12, run=1):
     "Outcomes of forecasts of 0.3 that share a date's (or a run of dates') news."
-    news = np.repeat(rng.beta(0.3 * 4, 0.7 * 4, -(-dates // run)), run)[:dates]
+    news = np.repeat(rng.beta(0.3 * 2, 0.7 * 2, -(-dates // run)), run)[:dates]
     return (rng.uniform(size=(dates, names)) < news[:, None]).astype(float).ravel()
 
 
 @pytest.mark.parametrize("run", [1, 5])
 def test_intervals_hold_when_names_and_dates_share_news(run):
-    "About 95 % of 200 worlds have the truth inside; with rows taken for independent far fewer do."
+    "About 95 % of 150 worlds have the truth inside; with rows taken for independent far fewer do."
     rng, inside, careless, covered = np.random.default_rng(4), [], [], []
     index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=120, unit="us"), list("ABCDEFGHIJKL")], names=["date", "symbol"])
-    for _ in range(200):
+    for _ in range(150):
         prob, y = pd.Series(0.3, index=index), pd.Series(clustered_world(rng, run=run), index=index)
         for kept, table in ((inside, reliability(prob, y, 1, block=run)), (careless, reliability(prob.to_numpy(), y.to_numpy(), 1))):
             kept.append(table["low"].iloc[0] <= 0.3 <= table["high"].iloc[0])

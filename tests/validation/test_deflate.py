@@ -71,7 +71,7 @@ def test_the_best_of_200_null_strategies():
     assert abs(np.median(truth) - 0.47) < 0.03
 
 
-def search(kind, rng, n_obs=400):
+def search(kind, rng, n_obs=250):
     "Returns of a search without skill."
     normal = lambda n: rng.standard_normal((n_obs, n))
     ideas = normal(30)
@@ -90,7 +90,7 @@ def search(kind, rng, n_obs=400):
 def test_kinship_neither_shrinks_nor_swells_the_penalty(kind):
     "Whatever the relation of the tries, the winner of a worthless search gets about one half, and hardly ever 95 %."
     rng, informed, blind = np.random.default_rng(5), [], []
-    for _ in range(120):
+    for _ in range(70):
         x = search(kind, rng)
         returns, trials = pd.DataFrame(x), pd.DataFrame({"sharpe": x.mean(axis=0) / x.std(axis=0, ddof=1)})
         winner = returns[trials["sharpe"].idxmax()]
