@@ -100,7 +100,7 @@ def _label(open_, high, low, close, width, side, ends, profit: float, loss: floa
         y[t], other[t] = side[t] * (out / paid - 1), side[t] * (better / paid - 1)
         exits[t], touched[t] = row, barrier
 
-# %% ../../nbs/labels/310_barrier.ipynb #25c5d23c
+# %% ../../nbs/labels/310_barrier.ipynb #c21cadaa
 @_kernel
 def _label_all(open_, high, low, close, width, side, ends, profit: float, loss: float, horizon: int, late: int):
     "Label a wide panel; arrays are dates x symbols, ends is 3 x symbols: last row, row and value of the payment at a delisting."
@@ -109,8 +109,9 @@ def _label_all(open_, high, low, close, width, side, ends, profit: float, loss: 
     exits, touched = np.full((symbols, n), -1), np.full((symbols, n), NONE, dtype=np.int8)
     mark = np.zeros((symbols, n), dtype=np.int8)
     for s in range(symbols):
-        o, h, l, c = open_[:, s].copy(), high[:, s].copy(), low[:, s].copy(), close[:, s].copy()
-        _label(o, h, l, c, width[:, s].copy(), side[:, s].copy(), ends[:, s].copy(), profit, loss, horizon, late, y[s], other[s], exits[s], touched[s], mark[s])
+        bars = open_[:, s].copy(), high[:, s].copy(), low[:, s].copy(), close[:, s].copy()
+        bets = width[:, s].copy(), side[:, s].copy()
+        _label(*bars, *bets, ends[:, s].copy(), profit, loss, horizon, late, y[s], other[s], exits[s], touched[s], mark[s])
     return y, other, exits, touched, mark
 
 # %% ../../nbs/labels/310_barrier.ipynb #ed1d5318
