@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help install report test test-slow lab docs refresh bench lock clean
+.PHONY: help install report test test-slow lab docs refresh bench bench-peers calibrate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -46,8 +46,18 @@ refresh: install  ## run every notebook again and store its outputs; render READ
 bench: install  ## run the benchmarks; ONLY=name runs one
 	@$(BIN)/python bench/run.py $(ONLY)
 
+bench-peers:  ## build the environments of peers that cannot share ours
+	@for peer in bench/peers/requirements-*.txt; do \
+		name=$$(basename $$peer .txt); name=$${name#requirements-}; \
+		$(BIN)/uv venv -q --allow-existing --python 3.11 .cache/peers/$$name && \
+		$(BIN)/uv pip install -q --python .cache/peers/$$name/bin/python -r $$peer && echo "peer $$name is ready"; \
+	done
+
+calibrate: install  ## measure the false-alarm rates of the tests by simulation; resumes where it was stopped
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate.py
+
 lock: install  ## resolve the dependencies anew into requirements.lock
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra backtrader --extra mlflow --extra qlib --extra vendors --extra postgres --extra dev \
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra backtrader --extra mlflow --extra qlib --extra vendors --extra postgres --extra dask --extra boost --extra shap --extra dev \
 		--no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
 
 clean:  ## remove what can be made again: .venv, caches, docs (never data/lake or reports/runs)
