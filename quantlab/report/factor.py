@@ -156,17 +156,18 @@ def break_even(
     traded = account["turnover"].mean()
     return float(max(account["gross"].mean(), 0.0) / traded * 1e4) if traded > 0 else np.nan
 
-# %% ../../nbs/report/808_factor.ipynb #505d0c8f
+# %% ../../nbs/report/808_factor.ipynb #02317932
 def decay_figure(
     curve: pd.DataFrame,  # from ic_decay, by lag in sessions: mean, se
     life: HalfLife,
 ) -> Figure:
     "Draw the mean rank IC against the delay of the trade, with two standard errors."
-    found = f"half of the IC is gone after {life.sessions:.0f} sessions of delay" if np.isfinite(life.sessions) else f"No half-life: {life.reason}"
-    fig, ax = figure(found[0].upper() + found[1:], "sessions between the score and the decision", "mean rank IC")
+    known = np.isfinite(life.sessions)
+    title = f"Half of the IC is gone after {life.sessions:.0f} sessions of delay" if known else "Mean rank IC by delay: no half-life can be told"
+    fig, ax = figure(title, "sessions between the score and the decision", "mean rank IC")
     ax.errorbar(curve.index, curve["mean"], yerr=2 * curve["se"], fmt="o-", ms=4, capsize=3, color=COLORS[0])
     ax.axhline(0, color="black", lw=0.8)
-    if np.isfinite(life.sessions):
+    if known:
         ax.axvline(life.sessions, color=COLORS[1], lw=1, ls="--")
     return fig
 
