@@ -55,6 +55,15 @@ def test_quantiles_match_qcut(seed, n, n_symbols):
         assert np.allclose(got.loc[date], expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("n", [10, 23, 49])
+def test_edges_of_shares_that_floats_cannot_hold(n):
+    score, y = make_pair(np.random.default_rng(n), 4, 2 * n + 1, 0.0)
+    got, names = quantile_returns(score.groupby("date").rank(), y, n), score.groupby("date").rank()
+    for date in got.index:
+        groups = pd.qcut(names.xs(date), n, labels=range(1, n + 1))
+        assert np.allclose(got.loc[date], y.xs(date).groupby(groups, observed=False).mean())
+
+
 def test_groups_do_not_look_at_outcomes():
     score, y = make_pair(np.random.default_rng(1), missing=0.0)
     hidden = y.copy()
