@@ -21,7 +21,7 @@ from scipy.stats import beta, norm, ttest_1samp
 
 from quantlab.core.cache import content_hash
 from quantlab.core.config import root
-from quantlab.validation.inference import ICRows, newey_west, ic_test, sharpe_test
+from quantlab.validation.inference import ICRows, ic_test, newey_west, sharpe_test
 from quantlab.validation.scores import unit_rows
 
 SEEDS, BOOTSTRAP_SEEDS, CHUNK = 2000, 500, 20
@@ -136,4 +136,7 @@ def main(seeds: int = SEEDS) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(a) for a in sys.argv[1:2]))
+    try:
+        main(*(int(a) for a in sys.argv[1:2]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the finished seeds are kept, run it again to go on")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Discoveries', 'false_discoveries', 'BestTest', 'best_of', 'superior']
 
-# %% ../../nbs/validation/368_multiple.ipynb #92fd6289
+# %% ../../nbs/validation/368_multiple.ipynb #4c645848
 import math
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from arch.bootstrap import SPA, StepM
 from scipy.stats import false_discovery_control
 
 from ..core.panel import ConfigError, DataError
+from .inference import newey_west
 
 # %% ../../nbs/validation/368_multiple.ipynb #1e379f55
 @dataclass(frozen=True)
@@ -80,11 +81,25 @@ def _obstacle(excess: pd.DataFrame) -> str:
     flat = excess.columns[np.ptp(excess.to_numpy(), axis=0) < 1e-15]
     return f"{flat[0]} never differs from the benchmark by another amount; leave it out" if len(flat) else ""
 
-# %% ../../nbs/validation/368_multiple.ipynb #f103a81c
+# %% ../../nbs/validation/368_multiple.ipynb #4a9f26ef
+def _block(n: int) -> int:
+    "Return the mean length of the blocks for n periods."
+    return max(round(1.3 * n ** (1 / 3)), 1)
+
+
+def _studentized(
+    excess: pd.DataFrame,
+    block: int,  # periods
+) -> np.ndarray:
+    "Divide each strategy by the Newey-West error of its mean, with the block as lag."
+    x = excess.to_numpy()
+    return x / np.array([newey_west(column, block) for column in x.T])
+
+
 def best_of(
     returns: pd.DataFrame,  # date x strategy, simple decimal returns after costs, all that were tried
     benchmark: pd.Series | None = None,  # by date; None: 0, for returns in excess of cash
-    block: int | None = None,  # mean length of the bootstrap's blocks, periods; None: root of their number
+    block: int | None = None,  # mean length of the bootstrap's blocks, periods; None: 1.3 times the cube root of their number
     draws: int = 999,
     seed: int = 7,
 ) -> BestTest:  # p NaN, with a reason, below 20 periods or for a strategy without variation
@@ -94,19 +109,19 @@ def best_of(
     best, top = (str(means.idxmax()), float(means.max())) if len(excess) else ("", math.nan)
     if reason:
         return BestTest(best, top, math.nan, math.nan, excess.shape[1], len(excess), reason)
-    p = {}
-    for which, studentize in (("upper", False), ("consistent", True)):
-        test = SPA(np.zeros(len(excess)), -excess.to_numpy(), block_size=block, reps=draws, studentize=studentize, seed=seed)
+    block, p = block or _block(len(excess)), []
+    for gains, which in ((excess.to_numpy(), "upper"), (_studentized(excess, block), "consistent")):
+        test = SPA(np.zeros(len(gains)), -gains, block_size=block, reps=draws, seed=seed)
         test.compute()
-        p[which] = (1 + draws * float(test.pvalues[which])) / (1 + draws)  # the observed order is one of the draws
-    return BestTest(best, top, p["upper"], p["consistent"], excess.shape[1], len(excess))
+        p.append((1 + draws * float(test.pvalues[which])) / (1 + draws))  # the observed order is one of the draws
+    return BestTest(best, top, *p, excess.shape[1], len(excess))
 
 
 def superior(
     returns: pd.DataFrame,  # date x strategy, as in best_of
     benchmark: pd.Series | None = None,  # by date; None: 0
     level: float = 0.05,  # probability that any worthless one is named
-    block: int | None = None,  # periods
+    block: int | None = None,  # as in best_of
     draws: int = 999,
     seed: int = 7,
 ) -> list[str]:  # strategies that beat the benchmark, in the order of the columns
@@ -114,7 +129,8 @@ def superior(
     excess = _excess(returns, benchmark)
     if reason := _obstacle(excess):
         raise DataError(f"cannot compare the strategies: {reason}")
-    losses = -excess.set_axis([str(c) for c in excess.columns], axis=1)
+    block = block or _block(len(excess))
+    losses = pd.DataFrame(-_studentized(excess, block), excess.index, [str(c) for c in excess.columns])
     test = StepM(np.zeros(len(losses)), losses, size=level, block_size=block, reps=draws, seed=seed)
     test.compute()
     return [name for name in losses.columns if name in set(test.superior_models)]

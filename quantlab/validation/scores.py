@@ -42,26 +42,27 @@ def _finite_wide(
         raise DataError(f"{name} is infinite in {infinite.sum()} rows, first {first}; mend it where it is made, or use NaN")
     return wide
 
-# %% ../../nbs/validation/360_scores.ipynb #1c917615
+# %% ../../nbs/validation/360_scores.ipynb #7ffbb92f
+def _on_grid(
+    wide: pd.DataFrame,  # scores, dates x symbols
+    outcome: pd.DataFrame,  # dates x symbols
+) -> np.ndarray:  # outcomes on the dates and symbols of the scores; NaN = not there
+    "Put outcomes on the grid of the scores; raise PanelError when the two have no date or no symbol in common."
+    if outcome.index.equals(wide.index) and outcome.columns.equals(wide.columns):
+        return outcome.to_numpy()
+    if len(wide) and not (outcome.index.isin(wide.index).any() and outcome.columns.isin(wide.columns).any()):
+        ours, theirs = (f"{w.shape[1]} symbols, {str(w.index.min())[:10]} to {str(w.index.max())[:10]}" for w in (wide, outcome))
+        raise PanelError(f"score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols")
+    return outcome.reindex(index=wide.index, columns=wide.columns).to_numpy()
+
+
 def pair(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series,  # (date, symbol); the outcome, decimal return
 ) -> Pairs:
     "Put score and outcome on the score's grid and keep the pairs; raise PanelError when nothing can be paired."
-    return _pair(_finite_wide(score, "score"), _finite_wide(y, "y"))
-
-
-def _pair(
-    wide: pd.DataFrame,  # scores, dates x symbols
-    outcome: pd.DataFrame,  # dates x symbols
-) -> Pairs:
-    "Put outcomes on the grid of the scores and keep the pairs."
-    if len(wide) and not (outcome.index.isin(wide.index).any() and outcome.columns.isin(wide.columns).any()):
-        ours, theirs = (f"{w.shape[1]} symbols, {str(w.index.min())[:10]} to {str(w.index.max())[:10]}" for w in (wide, outcome))
-        raise PanelError(f"score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols")
-    if not (outcome.index.equals(wide.index) and outcome.columns.equals(wide.columns)):
-        outcome = outcome.reindex(index=wide.index, columns=wide.columns)
-    outcome = outcome.to_numpy()
+    wide = _finite_wide(score, "score")
+    outcome = _on_grid(wide, _finite_wide(y, "y"))
     both = ~(np.isnan(wide.to_numpy()) | np.isnan(outcome))
     return Pairs(wide.index, np.where(both, wide.to_numpy(), np.nan), np.where(both, outcome, np.nan))
 
@@ -108,44 +109,39 @@ def unit_rows(
     length = np.sqrt((centred**2).sum(axis=1, keepdims=True))
     return centred / np.where(length > 0, length, 1.0)
 
-# %% ../../nbs/validation/360_scores.ipynb #e2ce12ce
-def _row_products(
+# %% ../../nbs/validation/360_scores.ipynb #584bafa8
+def _products(
     a: np.ndarray,  # unit rows [d, s]
     b: np.ndarray,  # unit rows [d, s]
-    dates: pd.DatetimeIndex,  # [d]
-    name: str,
-) -> pd.Series:  # by date
+) -> np.ndarray:  # float64[d]
     "Multiply two sets of unit rows; a date without a usable row on either side is NaN."
-    usable = a.any(axis=1) & b.any(axis=1)
-    return pd.Series(np.where(usable, np.einsum("ds,ds->d", a, b), np.nan), index=dates, name=name)
+    dot = lambda x, y: np.einsum("ds,ds->d", x, y)
+    return np.where((dot(a, a) > 0.5) & (dot(b, b) > 0.5), dot(a, b), np.nan)
 
 
 def _correlate(
     score: pd.Series,  # (date, symbol)
-    y: pd.Series | pd.DataFrame,  # (date, symbol); a frame holds one outcome per column
+    y: pd.DataFrame,  # (date, symbol); one outcome per column
     ranked: bool,
-    name: str,
-) -> pd.Series | pd.DataFrame:  # by date; a frame has the columns of y
-    "Correlate score and outcomes within each date."
-    if isinstance(y, pd.DataFrame):
-        wide, at, found = _finite_wide(score, "score"), grid(check_panel(y).index), {}
-        whole, there = unit_rows(wide.to_numpy(), ranked), wide.notna().to_numpy()
-        for column in y:
-            pairs, u = _pair(wide, _finite_wide(y[column], f"y[{column!r}]", at)), whole.copy()
-            fewer = (np.isnan(pairs.score) & there).any(axis=1)  # only these dates lose names and are ranked anew
-            u[fewer] = unit_rows(pairs.score[fewer], ranked)
-            found[column] = _row_products(u, unit_rows(pairs.y, ranked), pairs.dates, column)
-        return pd.DataFrame(found, index=wide.index, columns=y.columns)
-    pairs = pair(score, y)
-    return _row_products(unit_rows(pairs.score, ranked), unit_rows(pairs.y, ranked), pairs.dates, name)
+) -> pd.DataFrame:  # by date, with the columns of y
+    "Correlate score and outcomes within each date; only dates that lose names to a missing outcome are ranked anew."
+    wide, at, found = _finite_wide(score, "score"), grid(check_panel(y).index), {}
+    values = wide.to_numpy()
+    there, whole = ~np.isnan(values), unit_rows(values, ranked)
+    for column in y:
+        outcome = np.where(there, _on_grid(wide, _finite_wide(y[column], str(column), at)), np.nan)
+        v, lost = unit_rows(outcome, ranked), there & np.isnan(outcome)
+        found[column], fewer = _products(whole, v), lost.any(axis=1)
+        found[column][fewer] = _products(unit_rows(np.where(lost[fewer], np.nan, values[fewer]), ranked), v[fewer])
+    return pd.DataFrame(found, index=wide.index, columns=y.columns)
 
-# %% ../../nbs/validation/360_scores.ipynb #8dfb509c
+# %% ../../nbs/validation/360_scores.ipynb #63b4ed88
 def rank_ic(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series | pd.DataFrame,  # (date, symbol); the outcome, decimal return; a frame holds one per column
 ) -> pd.Series | pd.DataFrame:  # by date; dates with fewer than 3 pairs or without any difference are NaN
     "Correlate the ranks of score and outcome within each date (Spearman 1904)."
-    return _correlate(score, y, True, "rank_ic")
+    return _correlate(score, y, True) if isinstance(y, pd.DataFrame) else _correlate(score, y.to_frame("y"), True)["y"].rename("rank_ic")
 
 
 def ic(
@@ -153,7 +149,7 @@ def ic(
     y: pd.Series | pd.DataFrame,  # (date, symbol); the outcome, decimal return; a frame holds one per column
 ) -> pd.Series | pd.DataFrame:  # by date; dates with fewer than 3 pairs or without any difference are NaN
     "Correlate the values of score and outcome within each date (Pearson)."
-    return _correlate(score, y, False, "ic")
+    return _correlate(score, y, False) if isinstance(y, pd.DataFrame) else _correlate(score, y.to_frame("y"), False)["y"].rename("ic")
 
 # %% ../../nbs/validation/360_scores.ipynb #523cff43
 def by_group(
@@ -279,7 +275,7 @@ def quantile_summary(
     "Average quantile returns over dates; the error is fair only where the outcomes of the dates are disjoint."
     return pd.DataFrame({"mean": means.mean(), "se": means.sem(), "dates": means.count()})
 
-# %% ../../nbs/validation/360_scores.ipynb #5bca3a69
+# %% ../../nbs/validation/360_scores.ipynb #c5deb3ca
 def _lagged(
     score: pd.Series,  # (date, symbol)
     lag: int,  # dates of the score, at least 1
@@ -299,7 +295,7 @@ def rank_autocorrelation(
     now, before = ranks.to_numpy(), ranks.shift(lag).to_numpy()
     both = ~np.isnan(now + before)
     ranked = [unit_rows(np.where(both, side, np.nan)) for side in (now, before)]
-    return _row_products(*ranked, ranks.index, "rank_autocorrelation")
+    return pd.Series(_products(*ranked), index=ranks.index, name="rank_autocorrelation")
 
 # %% ../../nbs/validation/360_scores.ipynb #bc1ac3ff
 def quantile_turnover(

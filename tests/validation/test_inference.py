@@ -1,4 +1,8 @@
-"The mean IC's null against brute force and its calibration; the Sharpe error against simulation and statsmodels."
+"The mean IC's nulls against brute force and their calibration; the Sharpe tests against simulation, statsmodels and arch."
+
+import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +13,7 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from quantlab.core.panel import ConfigError, DataError
-from quantlab.validation.inference import mean_ic, return_moments, sharpe_error, sharpe_se
+from quantlab.validation.inference import ICRows, ic_rows, ic_test, mean_ic, newey_west, return_moments, sharpe_error, sharpe_se, sharpe_test
 from quantlab.validation.scores import rank_ic, unit_rows
 
 
@@ -40,7 +44,9 @@ def test_full_panel_equals_brute_force(seed, dates, names):
     score, y = rng.standard_normal((2, dates, names))
     got = mean_ic(as_panel(score), as_panel(y))
     u, v = unit_rows(score, True), unit_rows(y, True)
-    null = np.array([(u * np.roll(v, -k, axis=0)).sum(axis=1).mean() for k in range(dates // 2 + 1)])
+    null = np.array([(u * np.roll(v, -k, axis=0)).sum(axis=1).mean() for k in range(dates)])
+    forward = mean_ic(as_panel(score), as_panel(y), "forward")
+    assert forward.se == pytest.approx(np.sqrt((null[: dates // 2 + 1] ** 2).mean())) and forward.mean == got.mean
     assert got.mean == pytest.approx(rank_ic(as_panel(score), as_panel(y)).mean())
     assert got.mean == pytest.approx(null[0])
     assert got.se == pytest.approx(np.sqrt((null**2).mean()))
@@ -81,8 +87,8 @@ def test_score_made_of_past_returns_is_calibrated_and_found():
         paths = np.cumsum(rng.standard_normal((780, 25)), axis=0)
         t = np.arange(160, 760)
         score, y = paths[t - 21] - paths[t - 150], paths[t + 20] - paths[t]
-        null.append(mean_ic(as_panel(score), as_panel(y)).p)
-        true.append(mean_ic(as_panel(score / score.std() + 0.2 * y / y.std()), as_panel(y)).p)
+        null.append(mean_ic(as_panel(score), as_panel(y), "forward").p)
+        true.append(mean_ic(as_panel(score / score.std() + 0.2 * y / y.std()), as_panel(y), "forward").p)
     assert np.mean(np.array(null) <= 0.05) <= 0.15
     assert np.mean(np.array(true) <= 0.05) >= 0.8
 
@@ -98,7 +104,7 @@ def test_hac_matches_statsmodels():
 
 def test_bad_arguments():
     score, y = (as_panel(x) for x in world(np.random.default_rng(6), 30, 5, 2))
-    for bad in ({"method": "ttest"}, {"method": "hac"}, {"method": "hac", "horizon": 0}, {"method": "hac", "horizon": 2.5}):
+    for bad in ({"method": "ttest"}, {"method": "hac"}, {"method": "hac", "horizon": 0}, {"method": "hac", "horizon": 2.5}, {"method": None}):
         with pytest.raises(ConfigError):
             mean_ic(score, y, **bad)
 
@@ -125,3 +131,141 @@ def test_moments_of_degenerate_returns():
         return_moments(pd.Series([0.1, -np.inf, 0.3]))
     with pytest.raises(ConfigError, match="raw kurtosis"):
         sharpe_se(0.1, 100, 0.0, 0.2)
+
+
+def ragged(seed=11, dates=63, names=9):
+    "Rows of a panel with gaps."
+    rng = np.random.default_rng(seed)
+    score, y = rng.standard_normal((2, dates, names))
+    return ic_rows(as_panel(np.where(rng.random(score.shape) < 0.4, np.nan, score)), as_panel(y))
+
+
+def test_gaps_bring_every_offset_to_the_spread_of_the_first():
+    rows = ragged()
+    share = rows.there / rows.there.sum(axis=1, keepdims=True)
+    means, overlap = (np.array([(a * np.roll(b, -k, axis=0)).sum() for k in range(len(a))]) for a, b in ((rows.u, rows.v), (share, share)))
+    null = (means / len(share) * np.sqrt(overlap[0] / overlap))[overlap >= 0.1 * overlap[0]]
+    assert ic_test(rows).se == pytest.approx(np.sqrt((null**2).mean())) and len(null) > 50
+
+
+def test_blocks_equal_a_loop_over_deals():
+    rows, seed = ragged(), 5
+    got, length = ic_test(rows, "block", seed=seed), len(rows.u) // 10
+    deals = np.random.default_rng(seed).permuted(np.tile(np.arange(10), (999, 1)), axis=1)
+    blocks = lambda x: x[len(x) - 10 * length :].reshape(10, length, -1)
+    share = rows.there / rows.there.sum(axis=1, keepdims=True)
+
+    def dealt(deal):
+        mean, overlap = ((blocks(a) * blocks(b)[deal]).sum() for a, b in ((rows.u, rows.v), (share, share)))
+        return mean / (10 * length), overlap
+
+    observed, most = dealt(np.arange(10))
+    null = np.array([m * np.sqrt(most / o) for m, o in map(dealt, deals)])
+    assert got.p == pytest.approx((1 + (abs(null) >= abs(observed) - 1e-12).sum()) / 1000)
+    assert got.se == pytest.approx(np.sqrt((np.append(null, observed) ** 2).mean()))
+
+
+def test_bootstrap_equals_arch_and_sees_the_dependence():
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length
+
+    score, y = world(np.random.default_rng(12), 500, 20, 10)
+    daily = rank_ic(as_panel(score), as_panel(y)).dropna().to_numpy()
+    got = mean_ic(as_panel(score), as_panel(y), "bootstrap", seed=3)
+    means = StationaryBootstrap(optimal_block_length(daily)["stationary"].iloc[0], daily, seed=3).apply(np.mean, 999)[:, 0]
+    assert got.se == pytest.approx((means - daily.mean()).std())
+    assert got.p == pytest.approx((1 + (abs(means - daily.mean()) >= abs(daily.mean())).sum()) / 1000)
+    assert got.se > 1.5 * daily.std() / np.sqrt(len(daily))
+    assert mean_ic(as_panel(score), as_panel(y), "bootstrap", seed=3) == got
+
+
+def test_every_method_finds_a_strong_signal_and_agrees_on_the_mean():
+    rng = np.random.default_rng(13)
+    y = rng.standard_normal((300, 20))
+    rows = ic_rows(as_panel(y + 3 * rng.standard_normal(y.shape)), as_panel(y))
+    tests = [ic_test(rows, m, horizon=1) for m in ("shift", "forward", "block", "bootstrap", "hac")]
+    assert len({t.mean for t in tests}) == 1 and all(t.p <= 0.002 and not t.reason for t in tests)
+
+
+@pytest.mark.parametrize("method", ["shift", "forward", "block", "bootstrap", "hac"])
+def test_what_is_too_little_gives_nan_and_a_reason(method):
+    rng = np.random.default_rng(14)
+    y = as_panel(rng.standard_normal((30, 5)))
+    for score in (y.iloc[:0], y.iloc[:5], y * np.nan, y * 0 + 1.0, y.xs("S000", level="symbol", drop_level=False)):
+        got = mean_ic(score, y, method, horizon=1)
+        assert np.isnan([got.se, got.t, got.p]).all() and got.reason and got.n_dates <= 1
+    with pytest.raises(DataError, match="infinite"):
+        mean_ic(y * np.inf, y, method, horizon=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["shift", "forward", "block", "bootstrap", "hac"]))
+def test_p_is_a_probability_or_nan_with_a_reason(seed, dates, method):
+    rng = np.random.default_rng(seed)
+    score, y = np.where(rng.random((2, dates, 6)) < 0.3, np.nan, rng.integers(0, 4, (2, dates, 6)))
+    got = ic_test(ICRows(*ic_rows(as_panel(score), as_panel(y))), method, horizon=2)
+    assert (0 < got.p <= 1 and got.se > 0 and not got.reason) or (np.isnan(got.p) and got.reason)
+
+
+def test_influence_is_the_derivative_of_the_sharpe_ratio():
+    x = np.random.default_rng(15).standard_t(5, 300) / 100 + 0.001
+    ratio = lambda v, w: (w @ v) / np.sqrt(w @ v**2 - (w @ v) ** 2)
+    even, step = np.full(300, 1 / 300), 1e-6
+    slopes = [(ratio(x, (1 - step) * even + step * np.eye(300)[i]) - ratio(x, even)) / step for i in range(0, 300, 37)]
+    from quantlab.validation.inference import _influence
+
+    assert np.allclose(_influence(x, ratio(x, even))[::37], slopes, atol=1e-3)
+    assert newey_west(_influence(x, ratio(x, even)), 0) == pytest.approx(sharpe_error(x), rel=0.01)
+
+
+def test_sharpe_tests_are_calibrated_where_independence_fails():
+    rng, rejected = np.random.default_rng(16), {"iid": 0, "hac": 0}
+    for _ in range(150):
+        x = lfilter([1.0], [1.0, -0.5], rng.standard_normal(700))[100:] / 100
+        for method in rejected:
+            rejected[method] += sharpe_test(pd.Series(x), method).p <= 0.05
+    assert rejected["hac"] / 150 <= 0.12 and rejected["iid"] / 150 >= 0.18
+    bootstrap, hac, iid = (sharpe_test(pd.Series(x), m).se for m in ("bootstrap", "hac", "iid"))
+    assert 0.7 < bootstrap / hac < 1.4 and hac > 1.3 * iid
+
+
+@pytest.mark.parametrize("method", ["hac", "iid", "bootstrap"])
+def test_sharpe_of_degenerate_returns(method):
+    for few in ([], [0.1] * 5, [0.1] * 50, [np.nan] * 50):
+        got = sharpe_test(pd.Series(few, dtype=float), method)
+        assert np.isnan([got.se, got.t, got.p, got.low, got.high]).all() and got.reason
+    with pytest.raises(DataError, match="infinite"):
+        sharpe_test(pd.Series([0.1, np.inf] * 20), method)
+    x = pd.Series(np.random.default_rng(17).standard_normal(200) / 100 + 0.01)
+    got = sharpe_test(x.where(x.index % 3 > 0), method)
+    assert got.n_obs == 133 and got.low < got.sharpe < got.high and got.p < 0.01
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_stored_calibration_keeps_the_promise():
+    stored = json.loads((ROOT / "bench" / "results" / "calibration.json").read_text())
+    rates = {(r["world"], r["horizon"], r["method"]): r for r in stored["rates"]}
+    assert stored["about"]["seeds"] == 2000 and stored["about"]["names"] == 50 and stored["about"]["dates"] == 1000
+    for horizon in (1, 5, 20):
+        default = rates["slow noise", horizon, "shift"]
+        assert default["n"] == 2000 and 0.03 <= default["rate"] <= 0.07
+    assert rates["slow noise", 5, "t-test"]["rate"] > 0.3 and rates["slow noise", 20, "t-test"]["rate"] > 0.55
+
+
+def test_calibration_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import calibrate
+
+    monkeypatch.setattr(calibrate, "BOOTSTRAP_SEEDS", 0)
+    first = calibrate.chunk(0, 2, tmp_path)
+    assert {row[3] for row in first} == {0, 1} and all(0 <= row[4] <= 1 for row in first)
+    assert first == json.loads((tmp_path / "00000-00002.json").read_text()) and len(list(tmp_path.iterdir())) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(calibrate, "slow_noise", lambda seed: 1 / 0)
+        assert calibrate.chunk(0, 2, tmp_path) == first  # read, not run again
+        with pytest.raises(ZeroDivisionError):
+            calibrate.chunk(2, 4, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1  # what broke off left nothing behind
+    table = calibrate.rates([["w", 1, "m", seed, p] for seed, p in enumerate([0.01, 0.2, 0.04, 0.9])])
+    assert table.loc[0, ["rejected", "n", "rate"]].tolist() == [2, 4, 0.5] and table.loc[0, "low"] < 0.5 < table.loc[0, "high"]

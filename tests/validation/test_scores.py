@@ -1,6 +1,4 @@
-"Scores against scipy, pandas and alphalens."
-
-import warnings
+"Scores against scipy and pandas; alphalens has its own file."
 
 import numpy as np
 import pandas as pd
@@ -9,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from quantlab.core.panel import DataError, PanelError, to_wide
-from quantlab.validation.scores import ic, quantile_returns, quantile_turnover, rank_autocorrelation, rank_ic
+from quantlab.core.panel import ConfigError, DataError, PanelError, to_wide
+from quantlab.validation.scores import by_group, by_period, ic, quantile_cells, quantile_returns, quantile_turnover, rank_autocorrelation, rank_ic, unit_rows
 
 
 def make_pair(rng, n_dates=12, n_symbols=15, missing=0.2, levels=None):
@@ -41,20 +39,29 @@ def test_correlations_match_scipy_with_ties_and_gaps(seed, levels, n_symbols, mi
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(2, 14))
 def test_quantiles_match_qcut(seed, n, n_symbols):
+    "Edges that fall on a name fall on the same side as pandas', so whole-number scores are part of it."
     rng = np.random.default_rng(seed)
     score, y = make_pair(rng, 6, n_symbols, 0.2)
+    if seed % 2:
+        score = score.groupby("date").rank()
     got = quantile_returns(score, y, n)
     for date in got.index:
         known = score.xs(date).dropna()
         if len(known) < n:
             assert got.loc[date].isna().all()
             continue
-        edges = known.rank().to_numpy()  # ranks are exact, so are qcut's groups up to its rounding of edges
-        groups = pd.Series(np.maximum(np.ceil((edges - 1) * n / max(len(known) - 1, 1)), 1).astype(int), index=known.index)
-        agree = (pd.qcut(edges, n, labels=False) + 1 == groups).mean()
-        assert agree == 1 or len(known) % n  # where edges fall on a name, floating point may move it in qcut
-        expected = y.xs(date).reindex(known.index).groupby(groups).mean().reindex(range(1, n + 1))
+        groups = pd.qcut(known, n, labels=range(1, n + 1))
+        expected = y.xs(date).reindex(known.index).groupby(groups, observed=False).mean()
         assert np.allclose(got.loc[date], expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("n", [10, 23, 49])
+def test_edges_of_shares_that_floats_cannot_hold(n):
+    score, y = make_pair(np.random.default_rng(n), 4, 2 * n + 1, 0.0)
+    got, names = quantile_returns(score.groupby("date").rank(), y, n), score.groupby("date").rank()
+    for date in got.index:
+        groups = pd.qcut(names.xs(date), n, labels=range(1, n + 1))
+        assert np.allclose(got.loc[date], y.xs(date).groupby(groups, observed=False).mean())
 
 
 def test_groups_do_not_look_at_outcomes():
@@ -92,61 +99,16 @@ def test_autocorrelation_and_turnover_match_a_loop():
     score, _ = make_pair(np.random.default_rng(4), 10, 20)
     wide, lag = to_wide(score), 3
     moved, turned = rank_autocorrelation(score, lag), quantile_turnover(score, 4, lag)
-    groups = wide.apply(lambda row: np.ceil((row.rank() - 1) * 4 / (row.count() - 1)).clip(1), axis=1)
+    groups = wide.apply(lambda row: pd.qcut(row, 4, labels=False) + 1, axis=1)
     for i, date in enumerate(wide.index):
         if i < lag:
             assert np.isnan(moved[date]) and turned.loc[date].isna().all()
             continue
-        both = pd.concat([wide.iloc[i], wide.iloc[i - lag]], axis=1).dropna()
-        assert moved[date] == pytest.approx(stats.spearmanr(both).statistic)
+        both = pd.concat([wide.iloc[i].rank(), wide.iloc[i - lag].rank()], axis=1).dropna()
+        assert moved[date] == pytest.approx(both.corr().iloc[0, 1])
         for group in range(1, 5):
             now, before = (set(g.index[g == group]) for g in (groups.iloc[i], groups.iloc[i - lag]))
             assert turned.loc[date, group] == pytest.approx(len(now - before) / len(now))
-
-
-@pytest.fixture(scope="module")
-def peer():
-    "The same small panel as alphalens sees it."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import alphalens as al
-    rng = np.random.default_rng(5)
-    dates, names = pd.bdate_range("2020-01-01", periods=40, unit="us"), [f"S{i:02d}" for i in range(23)]
-    prices = pd.DataFrame(100 * np.exp(np.cumsum(0.02 * rng.standard_normal((40, 23)), axis=0)), index=dates, columns=names)
-    slow = np.cumsum(rng.standard_normal((40, 23)), axis=0)
-    score = pd.DataFrame(slow, index=pd.Index(dates, name="date"), columns=pd.Index(names, name="symbol")).stack().rename("score")
-    factor = score.copy()
-    factor.index = factor.index.set_names(["date", "asset"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        data = al.utils.get_clean_factor_and_forward_returns(factor, prices, quantiles=5, periods=(5,), max_loss=1.0)
-    y = (prices.shift(-5) / prices - 1).rename_axis(index="date", columns="symbol").stack(future_stack=True)
-    return al, data, score, y
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_alphalens_ic(peer):
-    al, data, score, y = peer
-    theirs = al.performance.factor_information_coefficient(data)["5D"]
-    assert np.allclose(rank_ic(score, y).dropna().to_numpy(), theirs.to_numpy(), rtol=0, atol=1e-12)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_alphalens_quantile_returns(peer):
-    al, data, score, y = peer
-    theirs, _ = al.performance.mean_return_by_quantile(data, by_date=True, demeaned=False)
-    theirs = theirs["5D"].unstack("factor_quantile")
-    assert np.allclose(quantile_returns(score, y).dropna().to_numpy(), theirs.to_numpy(), rtol=0, atol=1e-12)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_alphalens_turnover_and_autocorrelation(peer):
-    al, data, score, _ = peer
-    theirs = al.performance.quantile_turnover(data["factor_quantile"], 5, period=5).dropna()
-    ours = quantile_turnover(score, 5, lag=5)[5]
-    assert np.allclose(ours.loc[theirs.index].to_numpy(), theirs.to_numpy())
-    theirs = al.performance.factor_rank_autocorrelation(data, period=5).dropna()
-    assert np.allclose(rank_autocorrelation(score, 5).loc[theirs.index].to_numpy(), theirs.to_numpy())
 
 
 def test_degenerate_inputs():
@@ -161,3 +123,56 @@ def test_degenerate_inputs():
         rank_ic(score.to_frame(), y)
     tenth = pd.Series(0.1, index=score.index)  # a constant whose mean is not exactly itself
     assert ic(tenth, y).isna().all() and rank_ic(tenth, y).isna().all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([None, 1, 2, 5]), st.integers(1, 12), st.sampled_from([0.0, 0.5, 1.0]))
+def test_unit_ranks_match_pandas(seed, levels, n, missing):
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((7, n)) if levels is None else rng.integers(0, levels, (7, n)).astype(float)
+    values[rng.random(values.shape) < missing] = np.nan
+    assert np.allclose(unit_rows(values, True), unit_rows(pd.DataFrame(values).rank(axis=1).to_numpy()), rtol=0, atol=1e-14)
+
+
+def test_a_frame_of_outcomes_equals_its_columns():
+    score, y = make_pair(np.random.default_rng(7), 12, 15, 0.3, levels=4)
+    other = y.mask(np.random.default_rng(8).random(len(y)) < 0.5)
+    for function in (ic, rank_ic):
+        both = function(score, pd.DataFrame({"a": y, 5: other}))
+        assert both.columns.tolist() == ["a", 5]
+        assert np.allclose(both["a"], function(score, y), equal_nan=True) and np.allclose(both[5], function(score, other), equal_nan=True)
+
+
+def test_groups_are_ranked_within_and_missing_labels_left_out():
+    score, y = make_pair(np.random.default_rng(9), 8, 20, 0.1)
+    labels = pd.Series(np.random.default_rng(10).choice(["a", "b", "none"], len(score)), index=score.index).replace("none", np.nan)
+    split = by_group(rank_ic, score, y, labels)
+    assert split.columns.tolist() == ["a", "b"] and split.index.equals(rank_ic(score, y).index)
+    for name in "ab":
+        assert np.allclose(split[name], rank_ic(score[labels == name], y).reindex(split.index), equal_nan=True)
+    within, overall = (by_group(quantile_returns, score, y, labels, within=way, n=2) for way in (True, False))
+    assert np.allclose(within["a"], quantile_returns(score[labels == "a"], y, n=2), equal_nan=True)
+    assert np.allclose(overall["a"], quantile_returns(score, y.where(labels == "a"), n=2), equal_nan=True)
+    with pytest.raises(PanelError, match="no label"):
+        by_group(rank_ic, score, y, labels * np.nan if labels.dtype == float else pd.Series(np.nan, score.index))
+
+
+def test_periods_average_the_dates_that_are_there():
+    dates = pd.to_datetime(["2020-01-02", "2020-01-03", "2020-02-03", "2021-03-01"]).as_unit("us")
+    values = pd.Series([1.0, np.nan, 3.0, 5.0], index=dates)
+    assert by_period(values)["mean"].tolist() == [2.0, 5.0] and by_period(values)["count"].tolist() == [2, 1]
+    assert by_period(values, "ME")["count"].sum() == 3
+    with pytest.raises(ConfigError, match="freq is 'often'"):
+        by_period(values, "often")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([None, 3]))
+def test_cells_add_up(seed, levels):
+    score, y = make_pair(np.random.default_rng(seed), 6, 20, 0.2, levels)
+    cells, plain = quantile_cells(score, y, 4, demeaned=True), quantile_cells(score, y, 4)
+    judged = cells.count.sum(axis=1) > 0
+    assert np.allclose((cells.mean * cells.count).sum(axis=1)[judged], 0)  # what is taken off is the mean of all
+    assert np.allclose(cells.se, plain.se, equal_nan=True)  # and moves no spread
+    assert (cells.count.sum(axis=1)[judged] == (score.notna() & y.notna()).groupby("date").sum()[judged]).all()
+    assert plain.mean.isna().equals(plain.count == 0) and plain.se.isna().equals(plain.count < 2)
