@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..core.panel import ConfigError, DataError
 
-# %% ../../nbs/backtest/722_trips.ipynb #38461208
+# %% ../../nbs/backtest/722_trips.ipynb #609583f4
 _DUST = 1e-9  # share of the largest fill of a name below which a position counts as flat
 
 
@@ -27,7 +27,7 @@ def _split(
     crossing = (fills["before"] * fills["after"] < 0).to_numpy()
     parts = fills.loc[fills.index.repeat(1 + crossing)].copy()
     second = parts.index.duplicated()
-    first = np.append(second[1:], False)
+    first = np.append(second, False)[1:]
     share = np.where(first, (parts["before"] / parts["quantity"]).abs(), np.where(second, (parts["after"] / parts["quantity"]).abs(), 1.0))
     parts["quantity"], parts["commission"] = parts["quantity"] * share, parts["commission"] * share
     parts["after"], parts["before"] = parts["after"].mask(first, 0.0), parts["before"].mask(second, 0.0)

@@ -145,8 +145,12 @@ def to_wide(
 ) -> pd.DataFrame:  # dates x symbols, C-ordered float64; NaN = not there
     "Spread one column of a panel over a dates x symbols frame."
     at = grid(column.index) if at is None else at
-    values = np.full((len(at.dates), len(at.symbols)), np.nan)
-    values[at.row, at.col] = column.to_numpy(dtype=np.float64)
+    shape, flat = (len(at.dates), len(at.symbols)), column.to_numpy(dtype=np.float64)
+    if len(flat) == shape[0] * shape[1]:  # sorted and complete: the rows are the array
+        values = flat.reshape(shape).copy()
+    else:
+        values = np.full(shape, np.nan)
+        values[at.row, at.col] = flat
     return pd.DataFrame(values, index=at.dates, columns=at.symbols, copy=False)
 
 

@@ -158,10 +158,10 @@ def _obstacle(daily: np.ndarray, method: str) -> str:
         return f"{len(daily)} dates have 3 pairs that differ; '{method}' needs {least}"
     return "the rank IC is the same on every date" if method in ("hac", "bootstrap") and np.ptp(daily) < 1e-12 else ""
 
-# %% ../../nbs/validation/365_inference.ipynb #2a23d7a9
+# %% ../../nbs/validation/365_inference.ipynb #6b571e77
 def ic_test(
     rows: ICRows,  # from ic_rows
-    method: str = "shift",  # "shift", "forward", "block", "bootstrap" or "hac"
+    method: str = "forward",  # "forward", "shift", "block", "bootstrap" or "hac"
     horizon: int | None = None,  # sessions an outcome lasts; needed by "hac"
     seed: int = 7,  # of "block" and "bootstrap"
 ) -> ICTest:  # se, t and p NaN, with a reason, where the dates do not suffice
@@ -183,7 +183,7 @@ def ic_test(
 def mean_ic(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series,  # (date, symbol); the outcome, decimal return, known at its end
-    method: str = "shift",  # "shift": circular null, all offsets; "forward": half of them; "block"; "bootstrap"; "hac"
+    method: str = "forward",  # "forward": circular null, outcomes shifted ahead; "shift": all offsets; "block"; "bootstrap"; "hac"
     horizon: int | None = None,  # sessions an outcome lasts; needed by "hac"
     seed: int = 7,  # of "block" and "bootstrap"
 ) -> ICTest:  # se, t and p NaN, with a reason, where the dates do not suffice

@@ -42,10 +42,11 @@ def world(rng, dates, names, horizon, memory=0.98, listed=1.0):
 def test_full_panel_equals_brute_force(seed, dates, names):
     rng = np.random.default_rng(seed)
     score, y = rng.standard_normal((2, dates, names))
-    got = mean_ic(as_panel(score), as_panel(y))
+    got = mean_ic(as_panel(score), as_panel(y), "shift")
     u, v = unit_rows(score, True), unit_rows(y, True)
     null = np.array([(u * np.roll(v, -k, axis=0)).sum(axis=1).mean() for k in range(dates)])
-    forward = mean_ic(as_panel(score), as_panel(y), "forward")
+    forward = mean_ic(as_panel(score), as_panel(y))
+    assert forward.method == "forward"
     assert forward.se == pytest.approx(np.sqrt((null[: dates // 2 + 1] ** 2).mean())) and forward.mean == got.mean
     assert got.mean == pytest.approx(rank_ic(as_panel(score), as_panel(y)).mean())
     assert got.mean == pytest.approx(null[0])
@@ -72,7 +73,7 @@ def test_shift_is_calibrated_where_the_t_test_is_not(horizon, listed):
     for _ in range(80):
         score, y = (as_panel(x) for x in world(rng, 400, 25, horizon, listed=listed))
         daily = rank_ic(score, y).dropna()
-        shift.append(mean_ic(score, y).p)
+        shift.append(mean_ic(score, y, "shift").p)
         naive.append(stats.ttest_1samp(daily, 0).pvalue)
     assert np.mean(np.array(shift) <= 0.05) <= 0.125  # 5 % plus three standard errors
     assert np.mean(np.array(shift) <= 0.5) >= 0.35  # and not by never rejecting
@@ -145,7 +146,7 @@ def test_gaps_bring_every_offset_to_the_spread_of_the_first():
     share = rows.there / rows.there.sum(axis=1, keepdims=True)
     means, overlap = (np.array([(a * np.roll(b, -k, axis=0)).sum() for k in range(len(a))]) for a, b in ((rows.u, rows.v), (share, share)))
     null = (means / len(share) * np.sqrt(overlap[0] / overlap))[overlap >= 0.1 * overlap[0]]
-    assert ic_test(rows).se == pytest.approx(np.sqrt((null**2).mean())) and len(null) > 50
+    assert ic_test(rows, "shift").se == pytest.approx(np.sqrt((null**2).mean())) and len(null) > 50
 
 
 def test_blocks_equal_a_loop_over_deals():
