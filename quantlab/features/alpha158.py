@@ -6,7 +6,7 @@
 __all__ = ['TINY', 'FLAT', 'CANDLE', 'WINDOWS', 'CITATION', 'ROLLING', 'ORDER', 'ALPHA158', 'AlphaBlock', 'candle', 'over_close',
            'past', 'level', 'line', 'reach', 'order', 'when', 'together', 'days', 'strength', 'shares', 'pushes']
 
-# %% ../../nbs/features/206_alpha158.ipynb #6423e315
+# %% ../../nbs/features/206_alpha158.ipynb #4d8f2894
 from collections.abc import Iterator
 from functools import cached_property, partial
 

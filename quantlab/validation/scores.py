@@ -6,8 +6,9 @@
 __all__ = ['Pairs', 'pair', 'unit_rows', 'rank_ic', 'ic', 'by_group', 'by_period', 'Quantiles', 'quantile_cells',
            'quantile_returns', 'quantile_summary', 'rank_autocorrelation', 'quantile_turnover']
 
-# %% ../../nbs/validation/360_scores.ipynb #e5238d6d
+# %% ../../nbs/validation/360_scores.ipynb #1c59204d
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -109,7 +110,7 @@ def unit_rows(
     length = np.sqrt((centred**2).sum(axis=1, keepdims=True))
     return centred / np.where(length > 0, length, 1.0)
 
-# %% ../../nbs/validation/360_scores.ipynb #584bafa8
+# %% ../../nbs/validation/360_scores.ipynb #3f98909e
 def _products(
     a: np.ndarray,  # unit rows [d, s]
     b: np.ndarray,  # unit rows [d, s]
@@ -125,15 +126,19 @@ def _correlate(
     ranked: bool,
 ) -> pd.DataFrame:  # by date, with the columns of y
     "Correlate score and outcomes within each date; only dates that lose names to a missing outcome are ranked anew."
-    wide, at, found = _finite_wide(score, "score"), grid(check_panel(y).index), {}
+    wide, at = _finite_wide(score, "score"), grid(check_panel(y).index)
     values = wide.to_numpy()
     there, whole = ~np.isnan(values), unit_rows(values, ranked)
-    for column in y:
+
+    def one(column: object) -> np.ndarray:
         outcome = np.where(there, _on_grid(wide, _finite_wide(y[column], str(column), at)), np.nan)
         v, lost = unit_rows(outcome, ranked), there & np.isnan(outcome)
-        found[column], fewer = _products(whole, v), lost.any(axis=1)
-        found[column][fewer] = _products(unit_rows(np.where(lost[fewer], np.nan, values[fewer]), ranked), v[fewer])
-    return pd.DataFrame(found, index=wide.index, columns=y.columns)
+        found, fewer = _products(whole, v), lost.any(axis=1)
+        found[fewer] = _products(unit_rows(np.where(lost[fewer], np.nan, values[fewer]), ranked), v[fewer])
+        return found
+
+    with ThreadPoolExecutor() as pool:  # sorting and ranking release the interpreter
+        return pd.DataFrame(dict(zip(y, pool.map(one, y), strict=True)), index=wide.index, columns=y.columns)
 
 # %% ../../nbs/validation/360_scores.ipynb #63b4ed88
 def rank_ic(
