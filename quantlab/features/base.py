@@ -61,7 +61,7 @@ class Feature:
     inputs: tuple[str, ...]  # columns of the bars that it reads
     citation: str  # author (year), where
     normalised: bool = True  # free of the level of prices
-    group: "Group | None" = None  # the columns computed in the same pass, if any
+    group: object = None  # a Group: the columns computed in the same pass, if any
 
 # %% ../../nbs/features/200_base.ipynb #49bc6fd7
 def run_formula(
