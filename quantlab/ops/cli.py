@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'version', 'templates', 'runs', 'report', 'audit', 'main']
 
-# %% ../../nbs/ops/990_cli.ipynb #4e2062d7
+# %% ../../nbs/ops/990_cli.ipynb #d431d9aa
+import os
 import signal
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def runs(
         table.add_row(run.folder.name, run.manifest["started"].replace("T", " ").rstrip("Z"), numbers)
     console().print(table)
 
-# %% ../../nbs/ops/990_cli.ipynb #2d1b27d9
+# %% ../../nbs/ops/990_cli.ipynb #4b530e49
 def _from_here(value: object) -> object:
     "Name a file of the current folder so that the workspace finds it."
     file = Path(value) if isinstance(value, str) and Path(value).suffix else None
@@ -92,6 +93,9 @@ def report(
     track: Annotated[bool, typer.Option(help="Copy the run to MLflow.")] = True,
 ) -> None:
     "Run a report and print the path of its page."
+    here = str(Path.cwd())  # so that a parameter can name a module of the current folder, in this process and in the kernel
+    sys.path.insert(0, here)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     from quantlab.report.template import find_template, parse_parameters, read_parameters
 
     file = find_template(template)

@@ -115,3 +115,11 @@ def test_what_answers_at_once_imports_nothing_heavy(words, heavy):
     )
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=root(), capture_output=True, text=True)
     assert done.stderr.splitlines()[-1].strip() == "LOADED"
+
+
+def test_a_module_of_the_current_folder_can_be_named(tmp_path):
+    (tmp_path / "mine_here.py").write_text("def signal(bars):\n    return bars['close']\n")
+    environment = {**os.environ, "QUANTLAB_ROOT": str(root())}
+    words = ["report", "factor", "-p", "factor=mine_here:signal", "-p", "lags=5,0"]
+    done = subprocess.run([COMMAND, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "lags are [5, 0]" in done.stderr, done.stderr
