@@ -52,7 +52,7 @@ walk_forward(Noted(2.0, {notes!r}, 0.25), X, y, blocks(), workers={workers}, res
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_at_a_random_fold_and_started_again(tmp_path, cache, workers):
     X, y = world()
     undisturbed = walk_forward(Noted(2.0, str(tmp_path / "other")), X, y, blocks())
@@ -120,15 +120,15 @@ def test_a_damaged_fold_is_fitted_again(tmp_path, cache):
         assert fitted_again(notes, model, X, y, splits) == 1
 
 
-@pytest.mark.parametrize("model", [RidgeModel(), GBMModel(n_estimators=10, min_child_samples=5)], ids=["ridge", "gbm"])
-def test_two_processes_predict_the_same_to_the_last_digit(model):
-    X, y = world()
+def test_two_processes_predict_the_same_to_the_last_digit():
+    model, (X, y) = GBMModel(n_estimators=10, min_child_samples=5), world()
     weight = pd.Series(np.linspace(0.5, 1.5, len(X)), index=X.index)
     alone, beside = (walk_forward(model, X, y, blocks(), sample_weight=weight, workers=n) for n in (1, 2))
     pd.testing.assert_frame_equal(alone.predictions, beside.predictions, check_exact=True)
     assert len(beside.models) == 8 and all(type(m) is type(model) for m in beside.models)
 
 
+@pytest.mark.slow
 def test_dask_predicts_the_same_to_the_last_digit():
     distributed = pytest.importorskip("distributed")
     X, y = world()
@@ -192,7 +192,8 @@ class Centres(RidgeModel):
     "Remove the mean of each date: allowed, it is known at the close."
 
     def predict(self, X):
-        return super().predict(X).groupby("date").transform(lambda s: s - s.mean())
+        scores = super().predict(X)
+        return scores - scores.groupby("date").transform("mean")
 
 
 class Peeks(RidgeModel):
