@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['OPERATIONS', 'Fill', 'RobustZ', 'RankNorm', 'ByDate', 'Chain', 'chain']
 
-# %% ../../nbs/models/405_processors.ipynb #a3d1f82f
+# %% ../../nbs/models/405_processors.ipynb #0fe2f3f2
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.pipeline import Pipeline, _name_estimators
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from ..core.panel import ConfigError, DataError
 from ..features.xsection import rank, robust_zscore, zscore
@@ -124,7 +124,7 @@ class ByDate(_Processor):
     def _apply(self, features: pd.DataFrame) -> pd.DataFrame:
         return OPERATIONS[self.operation](features)
 
-# %% ../../nbs/models/405_processors.ipynb #845a704e
+# %% ../../nbs/models/405_processors.ipynb #9207700a
 class Chain(Pipeline):
     "Fit processors and a model as one estimator, on panels."
 
@@ -146,4 +146,4 @@ def chain(
     "Chain processors and a model; each step is named by its class."
     if not steps or not hasattr(steps[-1], "predict"):
         raise ConfigError("a chain ends with a model that predicts; put the model last")
-    return Chain(_name_estimators(steps))
+    return Chain(make_pipeline(*steps).steps)

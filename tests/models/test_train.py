@@ -121,7 +121,7 @@ def test_a_damaged_fold_is_fitted_again(tmp_path, cache):
 
 
 def test_two_processes_predict_the_same_to_the_last_digit():
-    model, (X, y) = GBMModel(n_estimators=10, min_child_samples=5), world()
+    model, (X, y) = GBMModel(n_estimators=10, min_child_samples=5, num_threads=1), world()
     weight = pd.Series(np.linspace(0.5, 1.5, len(X)), index=X.index)
     alone, beside = (walk_forward(model, X, y, blocks(), sample_weight=weight, workers=n) for n in (1, 2))
     pd.testing.assert_frame_equal(alone.predictions, beside.predictions, check_exact=True)
