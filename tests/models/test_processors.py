@@ -22,7 +22,7 @@ each = pytest.mark.parametrize("processor", PROCESSORS, ids=repr)
 @pytest.fixture
 def X() -> pd.DataFrame:
     rng = np.random.default_rng(3)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2021-01-01", periods=40).as_unit("us"), [f"S{i}" for i in range(12)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product([pd.bdate_range("2021-01-01", periods=40).as_unit("us"), [f"S{i:02d}" for i in range(12)]], names=["date", "symbol"])
     frame = pd.DataFrame(rng.standard_t(3, size=(len(index), 3)), index=index, columns=["c", "a", "b"])
     return frame.mask(rng.random(frame.shape) < 0.1)
 
@@ -40,7 +40,8 @@ def test_planted_outliers_of_the_test_span_never_move_the_state(processor, X):
     y = X["a"].fillna(0).rename("y")
     splits = [(np.arange(240), np.arange(240, 360)), (np.arange(360), np.arange(360, 480))]
     late = np.arange(len(X)) >= 360
-    ruined = X.mul(np.where(late, 1e9, 1.0), axis=0).where(~(late & (np.arange(len(X)) % 7 == 0))[:, None], np.nan)
+    ruined = X.mul(np.where(late, 1e9, 1.0), axis=0)
+    ruined[late & (np.arange(len(X)) % 7 == 0)] = np.nan
     model = chain(processor, Fill(0.0), RidgeModel())
     clean, dirty = (walk_forward(model, frame, y, splits) for frame in (X, ruined))
     for a, b in zip(clean.models, dirty.models, strict=True):
@@ -70,7 +71,7 @@ def test_fill_and_z_are_those_of_the_libraries(X):
     assert (filled.to_numpy() == SimpleImputer(strategy="median").fit(train[filled.columns]).transform(later[filled.columns])).all()
     z = RobustZ(None).fit(train).transform(later)
     expected = (later - train.median()) / median_abs_deviation(train, nan_policy="omit", scale="normal")
-    pd.testing.assert_frame_equal(z, expected[z.columns], rtol=1e-6)
+    pd.testing.assert_frame_equal(z, expected[z.columns], rtol=1e-5)
     assert RobustZ(2.0).fit(train).transform(later).abs().max().max() == 2.0
 
 
