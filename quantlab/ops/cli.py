@@ -50,7 +50,7 @@ def templates(
             table.add_row(parameter.name, parameter.kind, str(parameter.default), parameter.comment)
         console().print(table)
 
-# %% ../../nbs/ops/990_cli.ipynb #7cbcf7bd
+# %% ../../nbs/ops/990_cli.ipynb #d416d237
 def _side_by_side(found: list, names: tuple[str, str]) -> None:
     "Print two runs beside each other."
     import pandas as pd
@@ -63,7 +63,8 @@ def _side_by_side(found: list, names: tuple[str, str]) -> None:
         asked = {f"params.{key}": str(value) for key, value in run.manifest["parameters"].items() if key != "ledger_head"}
         made = {"tags.data_hash": str(run.manifest["data_hash"]), "tags.sources": run.manifest["code"]["sources"][:16]}
         rows.append({"run": run.folder.name, **asked, **made, **{f"metrics.{key}": value for key, value in run.metrics.items()}})
-    show_table(compare(pd.DataFrame(rows), *names).reset_index(names="name"))
+    table = compare(pd.DataFrame(rows), *names).reset_index(names="name")
+    show_table(table.map(lambda value: f"{value:.6g}" if isinstance(value, float) and value == value else value))
 
 
 @app.command()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'available', 'client', 'sources_hash', 'made_of', 'log_run', 'runs', 'compare', 'load_model']
 
-# %% ../../nbs/report/800_tracking.ipynb #57031854
+# %% ../../nbs/report/800_tracking.ipynb #059116e2
 import hashlib
 import json
 import os
@@ -15,11 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
-from sklearn.base import BaseEstimator
 
 import quantlab
-from ..core.cache import content_hash
 from ..core.config import display_path, path
 from ..core.panel import ReportError
 
@@ -42,7 +39,7 @@ def client(
     store.parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=f"sqlite:///{store}")
 
-# %% ../../nbs/report/800_tracking.ipynb #b952f9ec
+# %% ../../nbs/report/800_tracking.ipynb #796c269a
 def sources_hash() -> str:  # 64 hex digits
     "Hash the sources of the package."
     package, found = Path(quantlab.__file__).parent, hashlib.sha256()
@@ -55,13 +52,15 @@ def made_of(
     *frames: pd.DataFrame | pd.Series,  # what the run read
 ) -> dict[str, str]:  # tags data_hash and sources
     "Name the data and the code of a run by their hashes."
+    from quantlab.core.cache import content_hash  # brings pyarrow, which a refusal at the prompt need not wait for
+
     return {"data_hash": content_hash(list(frames))[:16], "sources": sources_hash()}
 
-# %% ../../nbs/report/800_tracking.ipynb #fb852e5d
+# %% ../../nbs/report/800_tracking.ipynb #faeed21e
 def _log_model(
     service,  # mlflow.MlflowClient
     run_id: str,
-    model: BaseEstimator,  # fitted
+    model: object,  # a fitted estimator
     example: pd.DataFrame | None,  # some rows of features
 ) -> None:
     "Store a fitted model with its signature under the run's artifacts."
@@ -76,7 +75,7 @@ def _log_model(
         save_model(model, f"{folder}/model", signature=signature, pip_requirements=needs, serialization_format="cloudpickle")
         service.log_artifacts(run_id, f"{folder}/model", "model")
 
-# %% ../../nbs/report/800_tracking.ipynb #5363d4c3
+# %% ../../nbs/report/800_tracking.ipynb #b85fea53
 def _experiment(service, name: str, place: str) -> str:
     "Return the id of an experiment, made when it is new."
     known = service.get_experiment_by_name(name)
@@ -90,8 +89,8 @@ def log_run(
     artifacts: Sequence[Path] = (),  # files copied beside the store
     tags: Mapping[str, str] | None = None,  # run: its name; data_hash, sources: made_of(...); study, key: of its trial in the ledger
     store: Path | None = None,  # SQLite file; the setting [research] tracking
-    figures: Mapping[str, Figure] | None = None,  # name -> figure, stored as PNG
-    model: BaseEstimator | None = None,  # fitted
+    figures: Mapping[str, object] | None = None,  # name -> matplotlib figure, stored as PNG
+    model: object | None = None,  # a fitted estimator
     example: pd.DataFrame | None = None,  # some rows of the model's features, for its signature
 ) -> str:  # MLflow's run id
     "Log one finished run; raise ReportError when MLflow is absent or refuses it."
@@ -165,11 +164,11 @@ def compare(
     numbers = both[both.index.str.startswith("metrics.")].astype("float64").dropna(how="all")
     return pd.concat([asked, numbers.assign(change=numbers["second"] - numbers["first"])]).reindex(columns=["first", "second", "change"])
 
-# %% ../../nbs/report/800_tracking.ipynb #16e56857
+# %% ../../nbs/report/800_tracking.ipynb #5ab1561c
 def load_model(
     run_id: str,  # MLflow's
     store: Path | None = None,  # SQLite file; the setting [research] tracking
-) -> BaseEstimator:
+) -> object:  # a fitted estimator
     "Load the fitted model of a run; raise ReportError when it has none."
     file = Path(store or path("research", "tracking")).resolve()
     service = client(file)
