@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help install report test test-slow lab docs refresh bench bench-peers calibrate lock clean
+.PHONY: help install report mlflow test test-slow lab docs refresh bench bench-peers calibrate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -27,6 +27,10 @@ install: .venv/.installed  ## create .venv with the locked packages (every other
 
 report: install  ## run the tearsheet on the committed sample and print where the page is
 	@$(BIN)/quantlab report tearsheet
+
+mlflow: install  ## browse the logged runs and registered models at http://127.0.0.1:5000
+	@$(BIN)/python -m mlflow ui --host 127.0.0.1 --port 5000 \
+		--backend-store-uri "sqlite:///$$($(BIN)/python -c 'from quantlab.core.config import path; print(path("research", "tracking"))')"
 
 test: install  ## prove the workspace: clean, export, lint, contracts, notebooks, tests, templates
 	@bash scripts/test.sh

@@ -8,7 +8,6 @@ __all__ = ['FIXED', 'Progress', 'STYLE', 'PAGE', 'LIBRARIES', 'question_key', 's
 
 # %% ../../nbs/report/820_run.ipynb #836cb109
 import copy
-import hashlib
 import html
 import json
 import os
@@ -304,11 +303,7 @@ LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn", "lightgbm", "hmmlearn",
 
 def code_version() -> dict[str, object]:  # version, sha256 of the sources, commit and whether it covers the tree
     "Say which code ran."
-    package = Path(quantlab.__file__).parent
-    sources = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        sources.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
-    state = {"version": quantlab.__version__, "sources": sources.hexdigest(), "commit": None, "modified": None}
+    state = {"version": quantlab.__version__, "sources": tracking.sources_hash(), "commit": None, "modified": None}
     if shutil.which("git"):
         head, status = (subprocess.run(["git", "-C", str(root()), *words], capture_output=True, text=True) for words in (["rev-parse", "HEAD"], ["status", "--porcelain"]))
         if head.returncode == 0:

@@ -81,6 +81,14 @@ def test_runs_lists_the_run_with_its_headline(finished, quantlab_line):
     assert f"highest {metrics['highest']:.4g}, ratio {metrics['ratio']:.4g}" in done.stdout
 
 
+def test_two_runs_side_by_side(finished, quantlab_line):
+    name = Path(finished.stdout.strip()).parent.name
+    done = quantlab_line("runs", "--compare", name, name[:-4])
+    assert done.returncode == 0 and "metrics.highest" in done.stdout and "params." not in done.stdout, "a run differs from itself"
+    refused = quantlab_line("runs", "--compare", name, "other")
+    assert refused.returncode == 2 and refused.stderr.startswith("error: 0 runs are called 'other'") and refused.stderr.count("\n") == 1
+
+
 def test_a_failing_cell_exits_one_without_a_traceback(quantlab_line, workspace):
     done = quantlab_line("report", "small", "-p", "accident=raise", "--output", str(workspace / "bad"), "--no-track")
     assert done.returncode == 1 and done.stdout == ""
