@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['Span', 'record_trial', 'Task', 'Search', 'tune', 'coarse_to_fine']
 
-# %% ../../nbs/models/440_tune.ipynb #106f53c5
+# %% ../../nbs/models/440_tune.ipynb #92ca0db7
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -72,7 +73,7 @@ def record_trial(
     )  # fmt: skip
     return name
 
-# %% ../../nbs/models/440_tune.ipynb #1f8d5214
+# %% ../../nbs/models/440_tune.ipynb #ce37ba7d
 @dataclass(frozen=True, eq=False)
 class Task:
     "Hold what every trial of a search shares."
@@ -91,6 +92,7 @@ class Task:
         if not len(self.splits) or not self.y.index.equals(self.X.index) or self.horizon < 1:
             raise ConfigError(f"{len(self.splits)} folds, {len(self.y)} outcomes for {len(self.X)} rows, horizon {self.horizon}; give folds of this X, its y and a horizon of at least 1")
 
+    @cached_property
     def identity(self) -> dict:  # of everything but the settings
         "Name data, folds and model by content."
         edges = [[int(np.sum(rows)) for rows in fold] for fold in self.splits]
@@ -105,7 +107,7 @@ class Task:
             fitted = clone(self.model).set_params(**params).fit(self.X.iloc[use], self.y.iloc[use])
             yield rank_ic(fitted.predict(self.X.iloc[test])["score"], self.y.iloc[test]).dropna()
 
-# %% ../../nbs/models/440_tune.ipynb #2e9eec21
+# %% ../../nbs/models/440_tune.ipynb #243f6354
 @contextmanager
 def _quiet() -> Iterator[None]:
     "Keep optuna from writing to stderr; leave its verbosity as it was."
@@ -124,13 +126,13 @@ def _open(
     "Open or continue the study of a task; raise ConfigError when its storage belongs to another one."
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0)
     study = optuna.create_study(storage=storage, study_name=task.study, direction="maximize", pruner=pruner, load_if_exists=True)
-    mine = content_key(**task.identity())
+    mine = content_key(**task.identity)
     if study.user_attrs.get("task", mine) != mine:
         raise ConfigError(f"the storage holds a study {task.study!r} of other data, folds or model; name another study or another file")
     study.set_user_attr("task", mine)
     return study
 
-# %% ../../nbs/models/440_tune.ipynb #0985ef61
+# %% ../../nbs/models/440_tune.ipynb #83b80238
 _DONE = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
@@ -149,7 +151,7 @@ def _judge(
             state = optuna.trial.TrialState.PRUNED
             break
     looked_at = pd.concat(parts).sort_index()
-    key = record_trial(task.ledger, task.study, task.identity(), trial.params, looked_at, task.horizon, task.periods_per_year)
+    key = record_trial(task.ledger, task.study, task.identity, trial.params, looked_at, task.horizon, task.periods_per_year)
     trial.set_user_attr("key", key)
     trial.set_user_attr("se", float(looked_at.sem() * math.sqrt(task.horizon)))
     study.tell(trial, None if state == optuna.trial.TrialState.PRUNED else float(looked_at.mean()), state=state)
