@@ -95,7 +95,7 @@ class KernelEncoder(BaseEstimator):
         "Answer the three questions for each path."
         return self.ridge_.predict(self._read(paths))
 
-# %% ../../nbs/models/447_cascade.ipynb #945f3176
+# %% ../../nbs/models/447_cascade.ipynb #f24b4b0a
 def load_torch() -> ModuleType:
     "Import torch; raise ConfigError naming the extra that brings it."
     try:
@@ -123,7 +123,7 @@ def _train_net(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build(torch.nn)
-        steps = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4)
+        steps = torch.optim.Adam(net.parameters(), lr=5e-3, weight_decay=1e-4)
         for _ in range(epochs):
             for rows in torch.randperm(len(x)).split(512):
                 steps.zero_grad()
@@ -166,7 +166,7 @@ class ConvEncoder(BaseEstimator):
         "Answer the three questions for each path."
         return _ask_net(self.net_, self._inputs(paths))
 
-# %% ../../nbs/models/447_cascade.ipynb #9af97db0
+# %% ../../nbs/models/447_cascade.ipynb #9a5fbbf4
 def _scaled(last: BaseEstimator) -> Pipeline:
     "Put filling and scaling, learned from training rows, before an estimator."
     return Pipeline([("fill", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler()), ("last", last)])
@@ -178,7 +178,7 @@ def make_validator(
 ) -> Pipeline:  # unfitted; its last step is named last
     "Return the classifier of stage 2; raise ConfigError for an unknown kind or a missing extra."
     if kind == "mlp":
-        return _scaled(MLPClassifier((16,), alpha=1.0, batch_size=256, max_iter=15, n_iter_no_change=15, tol=0.0, random_state=seed))
+        return _scaled(MLPClassifier((16,), alpha=1.0, tol=1e-3, n_iter_no_change=3, random_state=seed))
     if kind != "xgboost":
         raise ConfigError(f"validator is {kind!r}; use 'mlp', 'xgboost' or 'none'")
     try:

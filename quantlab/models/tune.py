@@ -25,7 +25,12 @@ from .base import check_features
 from ..validation.inference import return_moments
 from ..validation.scores import rank_ic
 
-# %% ../../nbs/models/440_tune.ipynb #866bf32c
+# %% ../../nbs/models/440_tune.ipynb #6662ad0f
+def _short(x: float) -> float:
+    "Round to ten digits, so that equal points of two grids are equal."
+    return float(f"{x:.10g}")
+
+
 @dataclass(frozen=True)
 class Span:
     "Hold a range of numbers to search, ends included."
@@ -45,14 +50,14 @@ class Span:
     def points(self, n: int) -> list:  # at most n, rising
         "Spread points evenly over the range."
         spread = np.geomspace(self.low, self.high, n) if self.log else np.linspace(self.low, self.high, n)
-        return sorted({round(x) for x in spread}) if self.whole else [float(f"{x:.10g}") for x in spread]
+        return sorted({round(x) for x in spread}) if self.whole else [_short(x) for x in spread]
 
     def around(self, best: int | float, n: int) -> "Span":
         "Narrow the range to half the way from its best point to the neighbours."
         step = (self.high / self.low) ** (0.5 / (n - 1)) if self.log else (self.high - self.low) * 0.5 / (n - 1)
         low, high = (best / step, best * step) if self.log else (best - step, best + step)
         low, high = max(low, self.low), min(high, self.high)
-        return Span(math.floor(low), math.ceil(high), self.log) if self.whole else Span(float(low), float(high), self.log)
+        return Span(math.floor(low), math.ceil(high), self.log) if self.whole else Span(_short(low), _short(high), self.log)
 
 # %% ../../nbs/models/440_tune.ipynb #e976dc53
 def record_trial(
@@ -214,7 +219,7 @@ def tune(
             _judge(task, study, trial, prune)
         return _search(study)
 
-# %% ../../nbs/models/440_tune.ipynb #4a4cc3dc
+# %% ../../nbs/models/440_tune.ipynb #093ff9ef
 def coarse_to_fine(
     task: Task,
     space: dict[str, Span | list],  # setting -> range or choices; choices are kept in each round
@@ -227,16 +232,17 @@ def coarse_to_fine(
     if points < 3 or rounds < 1 or not space or set(space) - set(task.model.get_params()):
         raise ConfigError(f"points={points}, rounds={rounds} over {list(space)}; give 3 points, a round or more, and settings among {sorted(task.model.get_params())}")
     with _quiet():
-        study = _open(task, storage)
+        study, reached = _open(task, storage), []
         for _ in range(rounds):
             axes = [span.points(points) if isinstance(span, Span) else list(span) for span in space.values()]
             done = [t.params for t in study.get_trials(deepcopy=False, states=_DONE)]
-            todo = [params for p in product(*axes) if (params := dict(zip(space, p, strict=True))) not in done]
+            reached += [dict(zip(space, p, strict=True)) for p in product(*axes)]
+            todo = [params for k, params in enumerate(reached) if params not in done and params not in reached[:k]]
             for params in todo if progress is None else progress(todo):
                 study.enqueue_trial(params)
                 trial = study.ask()
                 _suggest(trial, space)
                 _judge(task, study, trial, prune=False)
-            best = study.best_trial.params
+            best = max((t for t in study.get_trials(deepcopy=False, states=_DONE) if t.params in reached), key=lambda t: t.value).params
             space = {name: span.around(best[name], points) if isinstance(span, Span) else span for name, span in space.items()}
         return _search(study)
