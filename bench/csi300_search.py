@@ -44,7 +44,7 @@ def write(trials: dict[str, dict]) -> None:
 def run(data: study.Data, config: study.Config, binned: dict) -> dict:
     "Fit one configuration on 2008-2014 and judge it on 2015-2016."
     began = time.perf_counter()
-    fit, held = data.span(config.start, study.TRAIN_END, study.GAP), data.span("2015-01-01", study.VALID_END, study.GAP)
+    fit, held = data.span(config.start, study.TRAIN_END, config.gap), data.span("2015-01-01", study.VALID_END, study.GAP)
     booster = study.train(data, config, fit, held, binned=binned)
     scores = pd.Series(booster.predict(data.features(config.features)[held], num_threads=1), data.index[held], name="score")
     found = study.numbers(scores, data.y()[held])

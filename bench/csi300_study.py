@@ -16,7 +16,7 @@ from quantlab.features.xsection import by_date, zscore
 from quantlab.validation.scores import ic, rank_ic
 
 START, TRAIN_END, VALID_END, TEST_END = "2008-01-01", "2014-12-31", "2016-12-31", "2020-08-01"
-GAP = 2  # sessions that a label reaches beyond its row
+GAP = 2  # sessions that the published label reaches beyond its row
 WARM_UP = 300  # sessions before START, for the longest extra feature
 PUBLISHED = {
     "objective": "mse", "learning_rate": 0.2, "feature_fraction": 0.8879, "bagging_fraction": 0.8789, "lambda_l1": 205.6999,
@@ -139,6 +139,11 @@ class Config:
     patience: int = 40  # trees without a better rank IC
     max_bin: int = 63
 
+    @property
+    def gap(self) -> int:  # sessions between the last training row and the first that is judged
+        "Return how far the longest outcome reaches."
+        return 1 + max(horizon for horizon, _ in self.horizons)
+
     def parameters(self, seed: int, threads: int) -> dict:
         return {
             "objective": "mse", "metric": "None", "verbosity": -1, "deterministic": True, "force_col_wise": True, "seed": seed, "num_threads": threads,
@@ -152,8 +157,9 @@ class Config:
 
 
 def target(data: Data, config: Config) -> np.ndarray:
-    "Return what is fitted: the blend of the outcomes, each put on one scale within its date."
-    return sum(share * TARGETS[config.target](data.y(horizon)).to_numpy() for horizon, share in config.horizons)
+    "Return what is fitted: the blend of the outcomes, each put on one scale within its date; NaN where the one-day outcome is."
+    blend = sum(share * np.nan_to_num(TARGETS[config.target](data.y(horizon)).to_numpy()) for horizon, share in config.horizons)
+    return np.where(data.y().notna(), blend, np.nan)
 
 
 def weights(data: Data, config: Config, last: str) -> np.ndarray | None:
@@ -202,4 +208,5 @@ def train(data: Data, config: Config, train_rows: np.ndarray, valid_rows: np.nda
 def numbers(scores: pd.Series, y: pd.Series) -> dict[str, float]:
     "Return Qlib's four correlations of scores and outcomes."
     a, b = ic(scores, y).dropna(), rank_ic(scores, y).dropna()
-    return {"ic": a.mean(), "icir": a.mean() / a.std(), "rank_ic": b.mean(), "rank_icir": b.mean() / b.std()}
+    found = {"ic": a.mean(), "icir": a.mean() / a.std(), "rank_ic": b.mean(), "rank_icir": b.mean() / b.std()}
+    return {name: float(value) for name, value in found.items()}
