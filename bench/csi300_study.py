@@ -9,13 +9,17 @@ import pandas as pd
 import qlib_files as files
 from scipy.stats import norm, rankdata
 
+from quantlab.backtest.engine import Result
+from quantlab.backtest.orders import Exchange, from_orders
 from quantlab.core.panel import date_starts, to_wide
 from quantlab.features.base import compute
 from quantlab.features.sets import SETS
 from quantlab.features.xsection import by_date, zscore
+from quantlab.portfolio.topk_drop import TopKDrop
 from quantlab.validation.scores import ic, rank_ic
 
 START, TRAIN_END, VALID_END, TEST_END = "2008-01-01", "2014-12-31", "2016-12-31", "2020-08-01"
+LAST = "2020-08-31"  # bars are read a little further, for the outcomes of the last rows
 GAP = 2  # sessions that the published label reaches beyond its row
 WARM_UP = 300  # sessions before START, for the longest extra feature
 PUBLISHED = {
@@ -27,8 +31,7 @@ EXTRA = ("factors", "technical", "range_vol", "vol", "price")
 
 def read_bars(warm_up: int = WARM_UP) -> pd.DataFrame:
     "Read the bars of every name, with rows for sessions without a trade."
-    bars = files.read_bars(START, TEST_END, warm_up=warm_up)
-    return bars
+    return files.read_bars(START, LAST, warm_up=warm_up)
 
 
 def label(bars: pd.DataFrame, horizon: int = 1) -> pd.Series:
@@ -63,15 +66,19 @@ def ranked(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Data:
-    "Hold the rows of the index members: features and outcomes; each made when first asked for."
+    "Hold the rows of index members, or of all that have been members by then: features and outcomes; each made when first asked for."
 
     bars: pd.DataFrame
-    rows: np.ndarray
+    rows: np.ndarray  # bool by row of the bars: what is kept
+    member: np.ndarray  # bool by kept row: a member on that day
+    kind: str = "member"  # or "ever"
 
     @classmethod
-    def read(cls) -> "Data":
+    def read(cls, rows: str = "member") -> "Data":
         bars = read_bars()
-        return cls(bars, files.members(bars, "csi300", START))
+        member = files.members(bars, "csi300", START)
+        kept = member if rows == "member" else pd.Series(member).groupby(np.asarray(bars.index.codes[1])).cummax().to_numpy()
+        return cls(bars, kept, member[kept], rows)
 
     @cached_property
     def index(self) -> pd.MultiIndex:
@@ -106,8 +113,11 @@ class Data:
         return self._ranked(self.extra)
 
     def features(self, names: str) -> np.ndarray:
-        "Return float32 columns of the sets in a name such as raw+rank."
-        return np.hstack([getattr(self, name).to_numpy() for name in names.split("+")])
+        "Return float32 columns of the sets in a name such as raw+rank; the last answer is kept."
+        if getattr(self, "_last", ("", None))[0] != names:
+            parts = [getattr(self, name).to_numpy() for name in names.split("+")]
+            self._last = names, parts[0] if len(parts) == 1 else np.hstack(parts)
+        return self._last[1]
 
     def columns(self, names: str) -> list[str]:
         return [c for name in names.split("+") for c in getattr(self, name).columns]
@@ -116,7 +126,11 @@ class Data:
         "Say which rows lie in a span of dates, its last `gap` sessions left out."
         days = self.date.unique()
         days = days[(days >= first) & (days <= last)]
-        return (self.date >= days[0]) & (self.date <= days[len(days) - 1 - gap])
+        return np.asarray((self.date >= days[0]) & (self.date <= days[len(days) - 1 - gap]))
+
+    def judged(self, first: str, last: str, gap: int = 0) -> np.ndarray:
+        "Say which rows of a span are members on their day."
+        return self.span(first, last, gap) & self.member
 
 
 @dataclass(frozen=True)
@@ -138,6 +152,7 @@ class Config:
     trees: int = 200  # at most
     patience: int = 40  # trees without a better rank IC
     max_bin: int = 63
+    rows: str = "member"  # what is trained on: members of the day, or "ever": names that have been members by then
 
     @property
     def gap(self) -> int:  # sessions between the last training row and the first that is judged
@@ -186,7 +201,7 @@ def train(data: Data, config: Config, train_rows: np.ndarray, valid_rows: np.nda
     use = train_rows & np.isfinite(y)
     parameters = config.parameters(seed, threads)
     weight = weights(data, config, str(data.date[train_rows].max()))
-    key = (config.features, config.start, str(data.date[train_rows].max()), config.max_bin)
+    key = (config.rows, config.features, config.start, str(data.date[train_rows].max()), config.max_bin)
     binned = {} if binned is None else binned
     if key not in binned:
         binned.clear()
@@ -203,6 +218,49 @@ def train(data: Data, config: Config, train_rows: np.ndarray, valid_rows: np.nda
     held = lgb.Dataset(X[seen], watched[seen], reference=dataset, params=parameters)
     stop = lgb.early_stopping(config.patience, verbose=False)
     return lgb.train(parameters, dataset, config.trees, [held], feval=mean_rank_ic(data.y()[seen]), callbacks=[stop])
+
+
+def train_published(data: Data, seed: int, gap: int = 0, threads: int = 1, max_bin: int = 255) -> lgb.Booster:
+    "Fit as Qlib's benchmark does: squared error on z-scores, 1,000 trees at most, stopped after 50 without gain; a gap purges both borders."
+    X, y = data.features("raw"), zscore(data.y()).to_numpy()
+    parameters = PUBLISHED | {"seed": seed, "num_threads": threads, "verbosity": -1, "max_bin": max_bin}
+    fit, held = (data.span(*span, gap) & np.isfinite(y) for span in ((START, TRAIN_END), ("2015-01-01", VALID_END)))
+    dataset = lgb.Dataset(X[fit], y[fit])
+    return lgb.train(parameters, dataset, 1000, [lgb.Dataset(X[held], y[held], reference=dataset)], callbacks=[lgb.early_stopping(50, verbose=False)])
+
+
+def ridge(data: Data, config: Config, train_rows: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    "Return scores of a ridge regression of the target on the ranked features, holes at the median."
+    X, y = np.nan_to_num(data.features("rank")), target(data, config)
+    use = train_rows & np.isfinite(y)
+    gram = X[use].T @ X[use]
+    slopes = np.linalg.solve(gram.astype("float64") + 0.001 * len(y) / 12 * np.eye(X.shape[1]), X[use].T @ y[use])
+    return X[rows] @ slopes
+
+
+def predict(data: Data, config: Config, booster: lgb.Booster, rows: np.ndarray, threads: int = 1) -> pd.Series:
+    "Return the booster's scores of some rows."
+    return pd.Series(booster.predict(data.features(config.features)[rows], num_threads=threads), data.index[rows], name="score")
+
+
+def account(scores: pd.Series, start: str, end: str) -> Result:
+    "Trade scores as published: top 50 / drop 5, costs, lots and limits of the Chinese market, filled at the close."
+    bars = files.read_bars(start, end, warm_up=1, fields=("close", "factor", "change"))
+    return from_orders(TopKDrop(50, 5), scores.to_frame("score"), bars, Exchange(), cash=1e8, start=start, end=end)
+
+
+def excess(result: Result) -> pd.Series:
+    "Return the account's return after costs less the CSI 300's, by date, as Qlib's report has it."
+    days = result.equity.index
+    index = files.read_bars(str(days[0].date()), str(days[-1].date()), warm_up=1, symbols=["SH000300"], fields=("close",))["close"].droplevel("symbol").astype("float64")
+    own = result.equity.div(result.equity.shift(1).fillna(1e8)) - 1
+    return (own - index.pct_change().reindex(days)).rename("excess")
+
+
+def risk(returns: pd.Series) -> dict[str, float]:
+    "Return Qlib's annualised return, information ratio and drawdown: sums, 238 sessions a year."
+    mean, sd, total = returns.mean(), returns.std(), returns.cumsum()
+    return {"excess_return": float(mean * 238), "information_ratio": float(mean / sd * np.sqrt(238)), "max_drawdown": float((total - total.cummax()).min())}
 
 
 def numbers(scores: pd.Series, y: pd.Series) -> dict[str, float]:
