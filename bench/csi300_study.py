@@ -29,11 +29,6 @@ PUBLISHED = {
 EXTRA = ("factors", "technical", "range_vol", "vol", "price")
 
 
-def read_bars(warm_up: int = WARM_UP) -> pd.DataFrame:
-    "Read the bars of every name, with rows for sessions without a trade."
-    return files.read_bars(START, LAST, warm_up=warm_up)
-
-
 def label(bars: pd.DataFrame, horizon: int = 1) -> pd.Series:
     "Return Qlib's label, bought at the next close and sold `horizon` closes later, on the rows of the bars."
     close = to_wide(bars["close"])
@@ -74,8 +69,8 @@ class Data:
     kind: str = "member"  # or "ever"
 
     @classmethod
-    def read(cls, rows: str = "member") -> "Data":
-        bars = read_bars()
+    def read(cls, rows: str = "member", warm_up: int = WARM_UP) -> "Data":
+        bars = files.read_bars(START, LAST, warm_up=warm_up)
         member = files.members(bars, "csi300", START)
         kept = member if rows == "member" else pd.Series(member).groupby(np.asarray(bars.index.codes[1])).cummax().to_numpy()
         return cls(bars, kept, member[kept], rows)
@@ -93,7 +88,8 @@ class Data:
 
     @cached_property
     def raw(self) -> pd.DataFrame:
-        return compute(self.bars, SETS["alpha158"], rows=self.rows, dtype="float32").drop(columns="VWAP0")
+        priced = [f for f in SETS["alpha158"] if f.name != "VWAP0"]  # these bars have no vwap
+        return compute(self.bars, priced, rows=self.rows, dtype="float32")
 
     @cached_property
     def extra(self) -> pd.DataFrame:
@@ -164,7 +160,7 @@ class Config:
             "objective": "mse", "metric": "None", "verbosity": -1, "deterministic": True, "force_col_wise": True, "seed": seed, "num_threads": threads,
             "learning_rate": self.learning_rate, "num_leaves": self.num_leaves, "feature_fraction": self.feature_fraction, "lambda_l1": self.lambda_l1,
             "lambda_l2": self.lambda_l2, "min_data_in_leaf": self.min_data, "bagging_fraction": self.bagging, "bagging_freq": int(self.bagging < 1),
-            "max_bin": self.max_bin, "feature_pre_filter": False,
+            "max_bin": self.max_bin, "feature_pre_filter": False, "bin_construct_sample_cnt": 100_000,
         }  # fmt: skip
 
     def plain(self) -> dict:
@@ -195,7 +191,32 @@ def mean_rank_ic(y: pd.Series):
     return metric
 
 
-def train(data: Data, config: Config, train_rows: np.ndarray, valid_rows: np.ndarray | None, seed: int = 0, threads: int = 1, trees: int | None = None, binned: dict | None = None) -> lgb.Booster:
+class Rows(lgb.Sequence):
+    "Hand rows of a matrix to LightGBM piece by piece, so that no second matrix is made."
+
+    batch_size = 16384
+
+    def __init__(self, values: np.ndarray, rows: np.ndarray):
+        self.values, self.rows = values, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at):
+        found = self.values[self.rows[at]]
+        return found.astype("float64") if found.ndim == 1 else np.ascontiguousarray(found)
+
+
+def train(
+    data: Data,
+    config: Config,
+    train_rows: np.ndarray,  # bool by row
+    valid_rows: np.ndarray | None,  # bool by row; None = grow `trees` trees
+    seed: int = 0,
+    threads: int = 1,
+    trees: int | None = None,
+    binned: dict | None = None,  # kept between calls: the binned rows, for the next seed
+) -> lgb.Booster:
     "Fit one booster, stopped early on the rank IC of the validation rows when there are any."
     X, y = data.features(config.features), target(data, config)
     use = train_rows & np.isfinite(y)
@@ -205,7 +226,7 @@ def train(data: Data, config: Config, train_rows: np.ndarray, valid_rows: np.nda
     binned = {} if binned is None else binned
     if key not in binned:
         binned.clear()
-        binned[key] = lgb.Dataset(X[use], y[use], params=parameters, free_raw_data=False).construct(), use
+        binned[key] = lgb.Dataset(Rows(X, np.flatnonzero(use)), y[use], params=parameters).construct(), use
     dataset, same = binned[key]
     if not (same == use).all():
         raise RuntimeError("rows of a stored data set differ")
@@ -215,7 +236,7 @@ def train(data: Data, config: Config, train_rows: np.ndarray, valid_rows: np.nda
         return lgb.train(parameters, dataset, trees)
     watched = data.y().to_numpy()
     seen = valid_rows & np.isfinite(watched)
-    held = lgb.Dataset(X[seen], watched[seen], reference=dataset, params=parameters)
+    held = lgb.Dataset(Rows(X, np.flatnonzero(seen)), watched[seen], reference=dataset, params=parameters)
     stop = lgb.early_stopping(config.patience, verbose=False)
     return lgb.train(parameters, dataset, config.trees, [held], feval=mean_rank_ic(data.y()[seen]), callbacks=[stop])
 
