@@ -19,15 +19,15 @@ from sklearn.base import BaseEstimator
 from ..core.panel import ConfigError, DataError
 from .base import as_scores, check_columns, check_training
 
-# %% ../../nbs/models/415_qlib.ipynb #be93779c
+# %% ../../nbs/models/415_qlib.ipynb #d1a810e8
 def _import(
     name: str,  # of a module of Qlib
 ):
     "Import a module of Qlib; raise ConfigError where the library is missing."
     try:
         return import_module(name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{name} cannot be imported ({error}); install the extra: pip install 'quantlab[qlib]', or mend the path") from error
+    except (ModuleNotFoundError, ValueError) as error:
+        raise ConfigError(f"{name or 'a class without its module'} cannot be imported ({error}); install the extra: pip install 'quantlab[qlib]', or mend the path") from error
 
 
 @contextmanager
