@@ -22,15 +22,15 @@ def spans(market: str, root: Path = CSI300) -> pd.DataFrame:
     return frame.sort_values("symbol", ignore_index=True)
 
 
-def read_bars(start: str, end: str, warm_up: int = 61, symbols: list[str] | None = None, root: Path = CSI300) -> pd.DataFrame:
+def read_bars(start: str, end: str, warm_up: int = 61, symbols: list[str] | None = None, root: Path = CSI300, fields: tuple[str, ...] = FIELDS) -> pd.DataFrame:
     "Read the bars, float32 as they are stored, from `warm_up` sessions before start to end, with a row for each session between a symbol's first and last."
     days = calendar(root)
     first, last = max(days.searchsorted(pd.Timestamp(start)) - warm_up, 0), days.searchsorted(pd.Timestamp(end), "right")
     names = sorted(symbols or (folder.name.upper() for folder in (root / "features").iterdir()))
-    tiles = {field: np.full((last - first, len(names)), np.nan, dtype="float32") for field in FIELDS}
+    tiles = {field: np.full((last - first, len(names)), np.nan, dtype="float32") for field in fields}
     alive = np.zeros((last - first, len(names)), dtype=bool)
     for s, name in enumerate(names):
-        for field in FIELDS:
+        for field in fields:
             raw = np.fromfile(root / "features" / name.lower() / f"{field}.day.bin", "<f4")
             if len(raw) < 2:
                 continue
@@ -41,7 +41,7 @@ def read_bars(start: str, end: str, warm_up: int = 61, symbols: list[str] | None
                 alive[a - first : b - first, s] = True
     row, col = np.nonzero(alive)
     index = pd.MultiIndex([days[first:last], pd.Index(names, dtype="str")], [row, col], names=["date", "symbol"])
-    return pd.DataFrame({field: tiles.pop(field)[row, col] for field in FIELDS}, index=index)
+    return pd.DataFrame({field: tiles.pop(field)[row, col] for field in fields}, index=index)
 
 
 def members(bars: pd.DataFrame, market: str, start: str, root: Path = CSI300) -> np.ndarray:
@@ -74,3 +74,14 @@ def run_qlib(name: str, instruments: str | list[str], start: str, end: str) -> p
 
     config = {"Alpha158": Alpha158DL, "Alpha360": Alpha360DL}[name].get_feature_config()
     return QlibDataLoader(config={"feature": config}).load(instruments, start, end)["feature"]
+
+
+def qlib_account(scores: pd.Series, start: str, end: str, cash: float = 1e8) -> pd.DataFrame:
+    "Let Qlib trade scores by its published strategy and return its own report by date; start_qlib comes first."
+    from qlib.contrib.evaluate import backtest_daily
+    from qlib.contrib.strategy import TopkDropoutStrategy
+
+    signal = scores.rename_axis(index={"date": "datetime", "symbol": "instrument"}).sort_index()
+    exchange = {"limit_threshold": 0.095, "deal_price": "close", "open_cost": 0.0005, "close_cost": 0.0015, "min_cost": 5}
+    report, _ = backtest_daily(start, end, TopkDropoutStrategy(signal=signal, topk=50, n_drop=5), account=cash, benchmark="SH000300", exchange_kwargs=exchange)
+    return report

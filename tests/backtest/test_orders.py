@@ -1,0 +1,188 @@
+"The account of from_orders: against a plain telling of it, against Qlib's own report, and what may never happen."
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantlab.backtest.orders import FREE, Exchange, from_orders
+from quantlab.core.panel import ConfigError, DataError, PanelError, as_panel, to_wide
+from quantlab.portfolio.topk_drop import TopKDrop
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+import qlib_files  # noqa: E402
+
+NEEDS_QLIB = pytest.mark.skipif(
+    not qlib_files.CSI300.exists() or find_spec("qlib") is None, reason="needs pyqlib and ../shared/data/qlib_cn_csi300 (or QUANTLAB_SHARED)"
+)
+DATES = pd.bdate_range("2024-01-01", periods=30).as_unit("us")
+
+
+def market(seed, n=8, missing=0.15, moves=0.05):
+    "Random closes with holes, factors that step, and scores of most names."
+    rng = np.random.default_rng(seed)
+    close = np.exp(np.cumsum(rng.normal(0, moves, (30, n)), axis=0)) * rng.uniform(2, 60, n)
+    factor = rng.uniform(0.3, 3, n) * np.where(np.arange(30)[:, None] > 15, rng.uniform(0.8, 1.2, n), 1.0)
+    close[rng.random(close.shape) < missing] = np.nan
+    t, i = np.indices(close.shape).reshape(2, -1)
+    names = np.array([f"S{k}" for k in range(n)])[i]
+    bars = as_panel(pd.DataFrame({"date": DATES[t], "symbol": names, "close": close.ravel(), "factor": factor.ravel()}))
+    known = rng.random(len(t)) < 0.85
+    scores = as_panel(pd.DataFrame({"date": DATES[t], "symbol": names, "score": rng.normal(size=len(t))})[known])
+    return bars, scores
+
+
+def told(rule, scores, bars, exchange, cash):
+    "Keep the account with dictionaries, one order at a time."
+    close, factor = to_wide(bars["close"]), to_wide(bars["factor"])
+    score = to_wide(scores["score"]).reindex(index=close.index, columns=close.columns)
+    change, mark = close / close.ffill().shift(1) - 1, close.ffill()
+    shares, equity = dict.fromkeys(close.columns, 0.0), []
+    for t, day in enumerate(close.index):
+        if t and score.iloc[t - 1].notna().any():
+            there = close.loc[day].notna()
+            up, down = change.loc[day] >= exchange.limit, change.loc[day] <= -exchange.limit
+            held = np.array([shares[s] > 0 for s in close.columns])
+            names, sizes = rule(held, score.iloc[t - 1].to_numpy(), (there & ~up & ~down).to_numpy())
+            for stage in (-1, 1):
+                money = cash
+                for i, size in zip(names, sizes, strict=True):
+                    if np.sign(size) != stage:
+                        continue
+                    s = close.columns[i]
+                    price, whole = close.loc[day, s], exchange.lot / factor.loc[day, s] if exchange.lot else 0.0
+                    if stage < 0:
+                        value = shares[s] * price
+                        cash, shares[s] = cash + value - max(value * exchange.sell_cost, exchange.min_cost), 0.0
+                    else:
+                        n = size * money / price
+                        n = np.floor(n / whole + 0.001) * whole if whole else n
+                        if n > 0:
+                            cash -= n * price + max(n * price * exchange.buy_cost, exchange.min_cost)
+                            shares[s] += n
+        equity.append(cash + sum(n * mark.loc[day, s] for s, n in shares.items() if n))
+    return np.array(equity)
+
+
+EXCHANGES = [Exchange(), FREE, Exchange(0.01, 0.02, 50.0, 100.0, 0.04), Exchange(lot=1.0, limit=np.inf)]
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_account_is_what_it_is_told_to_be(exchange, seed):
+    bars, scores = market(seed)
+    rule = TopKDrop(3, 1, 0.9)
+    run = from_orders(rule, scores, bars, exchange, cash=200_000.0, start=DATES[0])
+    np.testing.assert_allclose(run.equity, told(rule, scores, bars, exchange, 200_000.0), rtol=1e-12)
+    assert len(run.trades) > 5
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(EXCHANGES), st.integers(1, 5), st.integers(0, 3), st.sampled_from([3_000.0, 1e6]))
+def test_what_may_never_happen(seed, exchange, k, n_drop, cash):
+    bars, scores = market(seed)
+    run = from_orders(TopKDrop(k, n_drop), scores, bars, exchange, cash=cash, start=DATES[0])
+    trades = run.trades
+    price = bars["close"].reindex(pd.MultiIndex.from_frame(trades[["date", "symbol"]])).to_numpy()
+    assert (run.cash >= -1e-6).all() and (run.positions["shares"] > 0).all()
+    assert np.array_equal(trades["price"], price)  # never without a close
+    close = to_wide(bars["close"])
+    change = (close / close.ffill().shift(1) - 1).stack().reindex(pd.MultiIndex.from_frame(trades[["date", "symbol"]])).fillna(0)
+    buys = (trades["quantity"] > 0).to_numpy()
+    assert (change[buys] < exchange.limit).all() and (change[~buys] > -exchange.limit).all()
+    assert (trades["commission"] >= exchange.min_cost).all()
+    flow = (trades["quantity"] * trades["price"] + trades["commission"]).groupby(trades["date"]).sum()
+    np.testing.assert_allclose(cash - flow.reindex(DATES, fill_value=0.0).cumsum(), run.cash, atol=1e-6)
+    value = run.positions["value"].groupby("date").sum().reindex(DATES, fill_value=0.0)
+    np.testing.assert_allclose(run.cash + value, run.equity, rtol=1e-12)
+    np.testing.assert_allclose(run.costs.sum(axis=1).sum(), trades["commission"].sum())
+    if exchange.lot:
+        factor = bars["factor"].reindex(pd.MultiIndex.from_frame(trades[["date", "symbol"]])).to_numpy()
+        lots = (trades["quantity"] * factor / exchange.lot)[buys]
+        assert np.allclose(lots, np.round(lots), atol=1e-6) and (lots >= 1 - 1e-6).all()
+
+
+@pytest.mark.parametrize("cut", [3, 11, 20])
+def test_nothing_after_a_close_matters_to_it(cut):
+    bars, scores = market(5)
+    later = lambda frame: frame.index.get_level_values("date") > DATES[cut]
+    spoiled, other = bars.copy(), scores.copy()
+    spoiled.loc[later(bars), "close"] *= 5.0
+    other.loc[later(scores), "score"] *= -1.0
+    rule = TopKDrop(3, 1)
+    a, b, short = (from_orders(rule, s, p, end=e, start=DATES[0]) for s, p, e in ((scores, bars, None), (other, spoiled, None), (scores, bars, DATES[cut])))
+    assert a.equity.loc[: DATES[cut]].equals(b.equity.loc[: DATES[cut]]) and not a.equity.equals(b.equity)
+    assert a.equity.loc[: DATES[cut]].equals(short.equity)
+    before = scores.copy()
+    before.loc[scores.index.get_level_values("date") == DATES[cut], "score"] *= -1.0  # the scores of a day trade on the next
+    assert from_orders(rule, before, bars, start=DATES[0]).equity.loc[: DATES[cut]].equals(a.equity.loc[: DATES[cut]])
+
+
+def test_a_part_of_a_holding_can_be_sold():
+    bars, scores = market(1, missing=0.0)
+    plan = iter([([0], [0.5]), ([0], [-0.5])])
+    rule = lambda held, score, tradable: tuple(np.array(x) for x in next(plan, ([], [])))
+    run = from_orders(rule, scores.loc[DATES[:2]], bars, FREE)
+    first, second = run.trades["quantity"]
+    assert np.isclose(second, -first / 2) and np.isclose(run.positions["shares"].iloc[-1], first / 2)
+
+
+def test_change_of_the_source_counts_before_ours():
+    bars, scores = market(2, missing=0.0)
+    run = from_orders(TopKDrop(3, 1), scores, bars.assign(change=0.2), Exchange(), start=DATES[0])
+    assert run.trades.empty and (run.equity == 1_000_000).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [({"cash": -1.0}, ConfigError, "cash"), ({"start": "2031-01-01"}, PanelError, "no session"), ({"bars": lambda b: b.assign(adj=0.5)}, DataError, "not applied"),
+     ({"bars": lambda b: b.assign(close=-1.0)}, DataError, "positive"), ({"bars": lambda b: b.assign(factor=np.nan)}, DataError, "factor"),
+     ({"bars": lambda b: b.assign(close=np.inf)}, DataError, "close of"), ({"predictions": lambda p: p.rename(columns={"score": "x"})}, PanelError, "score")],
+)  # fmt: skip
+def test_what_is_refused(change, error, words):
+    bars, scores = market(3)
+    arguments = {"bars": bars, "predictions": scores} | {k: v({"bars": bars, "predictions": scores}[k]) if callable(v) else v for k, v in change.items()}
+    with pytest.raises(error, match=words):
+        from_orders(TopKDrop(), **arguments)
+
+
+@pytest.mark.parametrize("wrong", [{"buy_cost": -1.0}, {"lot": np.inf}, {"limit": np.nan}])
+def test_exchange_out_of_range(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Exchange(**wrong)
+
+
+@NEEDS_QLIB
+@pytest.mark.slow
+def test_equals_qlib_day_by_day(tmp_path):
+    "Value, cash, cost and turnover over four months with limit days, suspensions and members that leave; scores without ties."
+    start, end = "2018-01-02", "2018-04-27"
+    bars = qlib_files.read_bars(start, end, warm_up=1, fields=("close", "factor", "change"))
+    rows = qlib_files.members(bars, "csi300", "2000-01-01")
+    noise = pd.Series(np.random.default_rng(0).normal(size=rows.sum()), bars.index[rows])
+    scores = noise.groupby(level="symbol").transform(lambda s: s.ewm(halflife=10).mean()).rename("score").to_frame()
+    scores.to_parquet(tmp_path / "scores.parquet")
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'bench')!r}); import qlib_files as q, pandas as pd\n"
+        f"if __name__ == '__main__':\n    q.start_qlib()\n    s = pd.read_parquet({str(tmp_path / 'scores.parquet')!r})['score']\n"
+        f"    q.qlib_account(s, {start!r}, {end!r}).to_parquet({str(tmp_path / 'report.parquet')!r})\n"
+    )
+    script = tmp_path / "peer.py"
+    script.write_text(program)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    theirs = pd.read_parquet(tmp_path / "report.parquet")
+    ours = from_orders(TopKDrop(50, 5), scores, bars, Exchange(), cash=1e8, start=start, end=end)
+    assert len(theirs) == len(ours.equity) > 70 and (ours.unfilled.empty or set(ours.unfilled["reason"]) == {"less than a lot"})
+    for mine, other in (
+        (ours.equity, theirs["account"]), (ours.cash, theirs["cash"]), (ours.costs.sum(axis=1).cumsum(), theirs["total_cost"]), (ours.turnover, theirs["turnover"]),
+    ):  # fmt: skip
+        np.testing.assert_allclose(mine, other, rtol=1e-9, atol=1e-12)
