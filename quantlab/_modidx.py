@@ -695,7 +695,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'quantlab.models.base._fold': ('models/base.html#_fold', 'quantlab/models/base.py'),
                                       'quantlab.models.base._folds': ('models/base.html#_folds', 'quantlab/models/base.py'),
                                       'quantlab.models.base._keys': ('models/base.html#_keys', 'quantlab/models/base.py'),
-                                      'quantlab.models.base._recipe': ('models/base.html#_recipe', 'quantlab/models/base.py'),
                                       'quantlab.models.base._refuses': ('models/base.html#_refuses', 'quantlab/models/base.py'),
                                       'quantlab.models.base._rows': ('models/base.html#_rows', 'quantlab/models/base.py'),
                                       'quantlab.models.base._take': ('models/base.html#_take', 'quantlab/models/base.py'),

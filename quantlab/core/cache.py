@@ -79,7 +79,7 @@ def _function(function: FunctionType, seen: dict) -> list[object]:
     given = [_describe(v, seen) for v in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items())]
     return [_code(function.__code__, seen), named, captured, given]
 
-# %% ../../nbs/core/070_cache.ipynb #325dc392
+# %% ../../nbs/core/070_cache.ipynb #9f9a0655
 def _class(kind: type, seen: dict) -> list[object]:
     "Describe a class of ours by its methods and values, and those of its bases."
     skip = ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__dataclass_fields__", "__firstlineno__")
@@ -113,6 +113,8 @@ def _describe(value: object, seen: dict) -> str:
         content = _function(value, seen) if _ours(value) else f"{value.__module__}.{value.__qualname__}"
     elif isinstance(value, type):
         content = _class(value, seen) if _ours(value) else f"{value.__module__}.{value.__qualname__}"
+    elif hasattr(value, "get_params") and not isinstance(value, type):  # an estimator is its class and its parameters
+        content = [_describe(v, seen) for v in (type(value), value.get_params(deep=False))]
     elif dataclasses.is_dataclass(value):
         content = [_describe(type(value), seen), [_describe(getattr(value, f.name), seen) for f in dataclasses.fields(value)]]
     elif callable(value) and hasattr(value, "__name__"):
@@ -124,7 +126,7 @@ def _describe(value: object, seen: dict) -> str:
 
 
 def content_hash(
-    value: object,  # frame, array, number, text, function, dataclass, or lists and dicts of them
+    value: object,  # frame, array, number, text, function, dataclass, unfitted estimator, or lists and dicts of them
 ) -> str:  # 64 hex digits
     "Return a hash of a value's content, or of what a function does."
     return _describe(value, {})

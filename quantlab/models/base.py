@@ -203,15 +203,8 @@ def _fit_fold(
         raise PanelError(f"{type(model).__name__}.predict gives other rows than it was asked for, or no column score; keep the index")
     return fitted, scores.drop(columns="fold", errors="ignore")
 
-# %% ../../nbs/models/400_base.ipynb #75cbbc49
+# %% ../../nbs/models/400_base.ipynb #f6e5987b
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "lightgbm", "xgboost-cpu", "torch")
-
-
-def _recipe(value: object) -> object:
-    "Spell an estimator out as classes and parameters, so that it can be hashed."
-    if isinstance(value, BaseEstimator):
-        return [type(value), {name: _recipe(v) for name, v in value.get_params(deep=False).items()}]
-    return [_recipe(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def _keys(
@@ -223,7 +216,7 @@ def _keys(
 ) -> list[str]:
     "Return the key of each fold: a hash of everything its result depends on."
     versions = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
-    common = [_fit_fold, _recipe(model), list(X.columns), list(map(str, X.dtypes)), [versions.get(name) for name in LIBRARIES]]
+    common = [_fit_fold, model, list(X.columns), list(map(str, X.dtypes)), [versions.get(name) for name in LIBRARIES]]
     common, rows = content_hash(common), pd.util.hash_pandas_object(X).to_numpy()
     target, weights = y.to_numpy(dtype="float64"), None if weight is None else weight.to_numpy(dtype="float64")
     given = [[rows[f.train], target[f.train], None if weights is None else weights[f.train], rows[f.test]] for f in folds]

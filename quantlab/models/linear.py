@@ -75,7 +75,7 @@ def _by_date(
             found[i] = solution
     return found
 
-# %% ../../nbs/models/410_linear.ipynb #4ab85f21
+# %% ../../nbs/models/410_linear.ipynb #83c364c6
 class FamaMacBeth(BaseEstimator):
     "Score rows by the mean of cross-sectional regressions, one for each date (Fama and MacBeth 1973)."
 
@@ -102,9 +102,7 @@ class FamaMacBeth(BaseEstimator):
         self.by_date_ = by_date.dropna()  # coefficients of each date
         self.skipped_ = len(by_date) - len(self.by_date_)
         if len(self.by_date_) == 0:
-            raise DataError(
-                f"no date tells {features.shape[1]} features apart: each needs more names than features, and no column that is constant or a sum of others; use fewer features"
-            )
+            raise DataError(f"no date tells {features.shape[1]} features apart: a date needs more names than features, and no column that is constant or a sum of others; use fewer")
         mean = self.by_date_.mean()
         self.intercept_, self.coef_ = float(mean["intercept"]), mean.drop("intercept").rename("coefficient")
         return self
@@ -114,11 +112,8 @@ class FamaMacBeth(BaseEstimator):
         errors = pd.Series({name: newey_west(self.by_date_[name].to_numpy(), self.lag) for name in self.coef_.index})
         return pd.DataFrame({"coefficient": self.coef_, "se": errors, "t": self.coef_ / errors.where(errors > 0)})
 
-    def predict(
-        self,
-        X: pd.DataFrame,  # panel with the fitted columns
-    ) -> pd.DataFrame:  # score, in units of y
-        "Return one score per row; raise PanelError when columns do not match."
+    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score, in units of y
+        "Return one score per row of a panel with the fitted columns; raise PanelError when they do not match."
         features = check_columns(X, list(self.coef_.index)).to_numpy(dtype="float64")
         values = self.intercept_ + self.fill_.transform(features) @ self.coef_.to_numpy() if len(X) else []
         return as_scores(values, X.index)

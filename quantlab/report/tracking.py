@@ -25,7 +25,7 @@ def available() -> bool:
     "Say whether MLflow is installed."
     return find_spec("mlflow") is not None
 
-# %% ../../nbs/report/800_tracking.ipynb #9d2ae8df
+# %% ../../nbs/report/800_tracking.ipynb #9f53964d
 def client(
     store: Path,  # the SQLite file
 ):  # mlflow.MlflowClient
@@ -33,7 +33,7 @@ def client(
     if not available():
         raise ReportError('mlflow is not installed; pip install "quantlab[mlflow]", or run with --no-track')
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # both are read at import
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     from mlflow import MlflowClient
 
     store.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def made_of(
 
     return {"data_hash": content_hash(list(frames))[:16], "sources": sources_hash()}
 
-# %% ../../nbs/report/800_tracking.ipynb #faeed21e
+# %% ../../nbs/report/800_tracking.ipynb #67a2af5d
 def _log_model(
     service,  # mlflow.MlflowClient
     run_id: str,
@@ -75,13 +75,13 @@ def _log_model(
         save_model(model, f"{folder}/model", signature=signature, pip_requirements=needs, serialization_format="cloudpickle")
         service.log_artifacts(run_id, f"{folder}/model", "model")
 
-# %% ../../nbs/report/800_tracking.ipynb #b85fea53
+
 def _experiment(service, name: str, place: str) -> str:
     "Return the id of an experiment, made when it is new."
     known = service.get_experiment_by_name(name)
     return known.experiment_id if known else service.create_experiment(name, artifact_location=place)
 
-
+# %% ../../nbs/report/800_tracking.ipynb #b61e1633
 def log_run(
     name: str,  # experiment: the template's name
     parameters: Mapping[str, object],  # every parameter of the run

@@ -186,3 +186,36 @@ def test_the_suite_of_features_runs_with_the_cache_off(folder) -> None:
 
     check_feature(Feature("one", function, 0, ("close",), ""), panel() + 1)
     assert len(seen) == len(calls) > 5 and not list(folder.glob("*"))
+
+
+def test_an_estimator_is_its_class_and_its_parameters():
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    one = make_pipeline(StandardScaler(), Ridge(1.0))
+    assert content_hash(one) == content_hash(make_pipeline(StandardScaler(), Ridge(1.0)).fit([[0.0], [1.0]], [0.0, 1.0]))
+    assert content_hash(one) != content_hash(make_pipeline(StandardScaler(), Ridge(2.0))) != content_hash(make_pipeline(StandardScaler(with_mean=False), Ridge(2.0)))
+
+
+def test_parts_of_long_work_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
+
+
+    monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(tmp_path))
+    key = content_hash("part")
+    assert cache.kept(key) is None
+    cache.keep(key, [1, "two"])
+    assert cache.kept(key) == [1, "two"] and [f.suffix for f in tmp_path.iterdir()] == [".pickle"]
+    with cache.off():
+        assert cache.kept(key) is None
+        cache.keep(content_hash("other"), 1)
+    assert len(list(tmp_path.iterdir())) == 1
+    [file] = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert cache.kept(key) is None
+    with pytest.raises(TypeError):
+        cache.keep(key, (n for n in [1]))
+    assert [f.suffix for f in tmp_path.iterdir()] == [".pickle"], "no half file"
+    cache.trim(0.0)
+    assert not list(tmp_path.iterdir())

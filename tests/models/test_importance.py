@@ -67,6 +67,14 @@ def test_a_drop_is_what_shuffling_by_hand_gives(world):
     assert again.loc["planted"].equals(found.loc["planted"]), "what else is shuffled does not matter"
 
 
+def test_a_shuffle_stays_within_its_date(world):
+    X, y, splits = world
+    rng = np.random.default_rng(5)
+    X = X.assign(weather=np.repeat(rng.normal(size=240), 40))
+    models, tests = fitted(TREES, X, y + X["weather"], splits)
+    assert (gain(models).loc["weather"] > 0.1).all() and (permutation(models, X, y, tests, {"weather": ["weather"]}) == 0).all(axis=None)
+
+
 def test_missing_outcomes_do_not_count(world):
     X, y, splits = world
     models, tests = fitted(RidgeModel(), X, y, splits)

@@ -95,6 +95,9 @@ def test_the_key_sees_every_change_and_nothing_else(tmp_path, monkeypatch):
     changed = y.copy()
     changed.iloc[30 * 8] += 1e-12
     assert fitted_again(notes, model, X, changed, splits) == 1, "an outcome that only the last fold trains on"
+    changed = y.copy()
+    changed.iloc[0] += 1e-12
+    assert fitted_again(notes, model, X, changed, splits) == 4, "an outcome that all folds train on"
     assert fitted_again(notes, model, X, y, splits, sample_weight=y.abs()) == 4, "weights"
     assert fitted_again(notes, model, X.rename(columns={"a": "z"}), y, splits) == 4, "a name"
     assert fitted_again(notes, model, *world(45), blocks(45)) >= 1
@@ -153,6 +156,16 @@ def test_weights_reach_the_fit_and_further_columns_the_panel():
     pd.testing.assert_series_equal(run.predictions["score"].iloc[: len(test)], by_hand)
     assert not run.predictions["score"].equals(plain.predictions["score"])
     assert list(walk_forward(Noted(notes=os.devnull), X, y, blocks(40)).predictions) == ["score", "doubt", "fold"]
+
+
+def test_rows_without_an_outcome_are_left_out_and_counted():
+    X, y = world(40)
+    gaps = y.mask(np.arange(len(y)) % 3 == 0)
+    run = walk_forward(RidgeModel(), X, gaps, blocks(40))
+    assert (run.folds["trained"] + run.folds["excluded"] == [160, 200, 240, 280]).all() and run.folds["excluded"].tolist() == [54, 67, 80, 94]
+    train, test = blocks(40)[0]
+    use = train[gaps.iloc[train].notna()]
+    assert run.predictions["score"].iloc[: len(test)].equals(RidgeModel().fit(X.iloc[use], y.iloc[use]).predict(X.iloc[test])["score"])
 
 
 def test_an_estimator_of_scikit_learn_works_as_it_is():
