@@ -112,8 +112,9 @@ def record(trials: dict, ledger: Ledger) -> None:
     for key, trial in trials.items():
         returns = study.excess(study.account(pd.read_parquet(KEPT / f"{key}.parquet")["score"], "2015-01-01", study.VALID_END))
         trial["valid"] |= study.risk(returns)
+        moments = return_moments(returns)
+        trial["moments"] = {"n_obs": int(moments.n_obs), "sharpe": moments.sharpe, "skew": moments.skew, "kurtosis": moments.kurtosis}
         if key not in known:
-            moments = return_moments(returns)
             ledger.record("trial", key, STUDY, trial.get("config", trial.get("blend")), moments.n_obs, 238.0, moments.sharpe, moments.skew, moments.kurtosis)
     write(trials)
 
@@ -178,7 +179,7 @@ def judge(line: str, batches: list[range]) -> dict[str, dict]:
         column = (scores.mean(axis=1) if seed not in scores else scores[seed]).rename("score")
         returns = study.excess(study.account(column, "2017-01-01", study.TEST_END))
         found[seed] = study.numbers(column, y.reindex(column.index)) | study.risk(returns)
-    returns.to_frame().to_parquet(FITTED / f"{line}-excess.parquet")
+    found["mean of the seeds"]["daily_excess"] = [round(value, 7) for value in returns]
     return found
 
 

@@ -125,7 +125,7 @@ def _fill(names, sizes, close, factor, can_buy, can_sell, cash, rules, shares, a
                 filled[i], fees[i] = quantity, fee
     return cash, scale
 
-# %% ../../nbs/backtest/712_orders.ipynb #4fb0a2dc
+# %% ../../nbs/backtest/712_orders.ipynb #32062816
 class _Book(NamedTuple):
     "Hold what the loop writes: [dates, symbols], and by date."
 
@@ -157,6 +157,7 @@ def _run(
         if t > 0 and asks[t - 1]:
             names, sizes = rule(shares > 0, score[t - 1], tradable[t])
             day = (board.close[t], board.factor[t], board.can_buy[t], board.can_sell[t])
+            names, sizes = np.asarray(names, dtype=np.int64), np.asarray(sizes, dtype=np.float64)
             cash, book.scale[t] = _fill(names, sizes, *day, cash, rules, shares, book.asked[t], book.filled[t], book.fees[t])
         book.shares[t] = shares
         own = np.flatnonzero(shares)

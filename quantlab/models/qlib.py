@@ -68,13 +68,15 @@ def to_dataset(
         found.setup_data(init_type=found.IT_LS if fitted else found.IT_FIT_SEQ)
         return dataset.DatasetH(found, spans)
 
-# %% ../../nbs/models/415_qlib.ipynb #40463bee
+# %% ../../nbs/models/415_qlib.ipynb #ede5cbf0
 def _segments(
     dates: pd.DatetimeIndex,  # of the training rows, distinct, sorted
     valid: float,  # share of the dates at the end
     gap: int,  # sessions left out before them
 ) -> dict[str, tuple]:
-    "Split training dates into train and valid; raise DataError when nothing is left to train on."
+    "Split training dates into train and valid; raise ConfigError or DataError when that cannot be."
+    if not (0 <= valid < 1 and gap >= 0):
+        raise ConfigError(f"valid is {valid}, gap {gap}; give a share in [0, 1) and sessions from 0")
     n = round(len(dates) * valid)
     last = len(dates) - n - (gap if n else 0)
     if last < 1:
@@ -98,7 +100,7 @@ def _weigher(
 
     return Weights()
 
-# %% ../../nbs/models/415_qlib.ipynb #6a784383
+# %% ../../nbs/models/415_qlib.ipynb #74d64bc6
 class QlibModel(BaseEstimator):
     "Score rows by any model of Qlib's interface."
 
@@ -116,8 +118,6 @@ class QlibModel(BaseEstimator):
 
     def fit(self, X: pd.DataFrame, y: pd.Series, sample_weight: pd.Series | None = None) -> "QlibModel":
         "Train Qlib's model; raise ConfigError for a class that cannot be made."
-        if not (0 <= self.valid < 1 and self.gap >= 0):
-            raise ConfigError(f"valid is {self.valid}, gap {self.gap}; give a share in [0, 1) and sessions from 0")
         features, outcome, weight = check_training(X, y, sample_weight)
         spans = _segments(features.index.unique("date"), self.valid, self.gap)
         dataset = to_dataset(features, pd.Series(outcome, features.index), spans, self.processors, self.learn)

@@ -135,6 +135,15 @@ def test_a_part_of_a_holding_can_be_sold():
     assert np.isclose(second, -first / 2) and np.isclose(run.positions["shares"].iloc[-1], first / 2)
 
 
+def test_a_lot_that_is_not_covered_is_not_bought():
+    bars, scores = market(1, missing=0.0)
+    bars = bars.assign(close=10.0, factor=1.0)
+    plan = iter([([0], [1.0])])
+    rule = lambda held, score, tradable: tuple(np.array(x) for x in next(plan, ([], [])))
+    run = from_orders(rule, scores.loc[DATES[:2]], bars, Exchange(0.0, 0.0, 0.0, 100.0, np.inf), cash=999.95)
+    assert run.trades.empty and (run.cash == 999.95).all()  # five cents short of the lot that the guard would round up to
+
+
 def test_change_of_the_source_counts_before_ours():
     bars, scores = market(2, missing=0.0)
     run = from_orders(TopKDrop(3, 1), scores, bars.assign(change=0.2), Exchange(), start=DATES[0])
