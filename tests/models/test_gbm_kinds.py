@@ -75,6 +75,8 @@ def test_it_stops_at_the_best_rank_ic_of_whole_purged_dates():
     assert (learn, watch) == (slice(0, 70 * 20), slice(75 * 20, 100 * 20))
     alone = GBMModel(**{**QUICK, "n_estimators": int(model.best_iteration_)}).fit(X.iloc[learn], y.iloc[learn])
     pd.testing.assert_frame_equal(model.predict(X), alone.predict(X), check_exact=True)
+    patient = GBMModel(**{**QUICK, "n_estimators": len(model.ic_)}, early_stopping=500, validation=0.25, purge=5).fit(X, y)
+    pd.testing.assert_frame_equal(model.predict(X), patient.predict(X), check_exact=True)  # the best trees count, stopped or not
     assert model.ic_.max() == pytest.approx(rank_ic(alone.predict(X.iloc[watch])["score"], y.iloc[watch]).mean(), abs=1e-12)
 
 
