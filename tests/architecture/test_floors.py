@@ -21,7 +21,7 @@ FLOORS = {
 }  # fmt: skip
 ENDS = {"data", "vendors", "altdata", "execution", "report", "ops"}  # rooms that may touch disk, network and clock
 DOORS = {"quantlab.core.config", "quantlab.core.ledger", "quantlab.core.compute", "quantlab.core.cache"}
-ONE_IMPORTER = ("alphalens", "backtrader", "qlib", "mlflow", "torch", "dask", "hmmlearn", "lightgbm", "papermill", "nbconvert", "ccxt", "yfinance", "exchange_calendars")
+ONE_IMPORTER = ("alphalens", "backtrader", "qlib", "mlflow", "torch", "dask", "hmmlearn", "lightgbm", "papermill", "nbconvert", "ccxt", "yfinance", "exchange_calendars", "distributed", "shap")
 
 
 def exported(file: Path) -> str:
