@@ -10,6 +10,7 @@ from quantlab.core.panel import QuantlabError
 from quantlab.report.run import run_report
 
 TEMPLATE = root() / "reports" / "csi300.ipynb"
+STORED = [root() / "bench" / "results" / f"csi300{part}.json" for part in ("", "_trials", "_models")]
 SHARED = Path(os.environ.get("QUANTLAB_SHARED", root().parent / "shared"))
 
 
@@ -22,6 +23,7 @@ def test_one_clear_line_without_the_data(workspace, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not all(file.exists() for file in STORED), reason="needs the stored results of bench/csi300_search.py and make bench ONLY=csi300")
 @pytest.mark.skipif(not (SHARED / "data" / "qlib_cn_csi300").exists(), reason="needs ../shared/data/qlib_cn_csi300 (or QUANTLAB_SHARED)")
 def test_the_page(workspace):
     run = run_report(TEMPLATE, {})
