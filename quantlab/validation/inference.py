@@ -158,7 +158,7 @@ def _obstacle(daily: np.ndarray, method: str) -> str:
         return f"{len(daily)} dates have 3 pairs that differ; '{method}' needs {least}"
     return "the rank IC is the same on every date" if method in ("hac", "bootstrap") and np.ptp(daily) < 1e-12 else ""
 
-# %% ../../nbs/validation/365_inference.ipynb #6b571e77
+# %% ../../nbs/validation/365_inference.ipynb #68259af7
 def ic_test(
     rows: ICRows,  # from ic_rows
     method: str = "forward",  # "forward", "shift", "block", "bootstrap" or "hac"
@@ -176,6 +176,8 @@ def ic_test(
     if reason:
         return ICTest(mean, math.nan, math.nan, math.nan, len(daily), method, reason)
     se, p = _error(rows, daily, method, horizon, seed)
+    if not se > 1e-12:
+        return ICTest(mean, math.nan, math.nan, math.nan, len(daily), method, "chance has no spread: every arrangement of these dates has the same mean")
     t = mean / se
     return ICTest(mean, se, t, float(2 * ndtr(-abs(t))) if p is None else p, len(daily), method)
 
