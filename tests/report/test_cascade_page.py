@@ -1,0 +1,18 @@
+"The page of the cascade, on few names and years."
+
+import pytest
+
+from quantlab.core.panel import ConfigError
+from quantlab.report.run import run_report
+
+
+def test_bad_parameters_are_refused_before_a_kernel_starts(workspace):
+    with pytest.raises(ConfigError, match="encoder"):
+        run_report("cascade", {"encoder": "magic"}, track=False)
+    assert not (workspace / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_page(workspace):
+    run = run_report("cascade", {"universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2014-01-02", "train_sessions": 504, "n_kernels": 20}, track=False)
+    assert "Traceback" not in run.html.read_text() and run.metrics
