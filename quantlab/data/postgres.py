@@ -18,7 +18,7 @@ import pyarrow.csv as arrow_csv
 from ..core.config import setting
 from ..core.panel import ConfigError, DataError, as_panel
 from ..core.types import Interval
-from .store import as_interval, entry, periods, prepare, same_columns, summary, updated
+from .store import as_interval, entry, periods, prepare, same_columns, selection, summary, updated
 
 # %% ../../nbs/data/112_postgres.ipynb #a34d59c4
 _MANIFESTS = "CREATE TABLE IF NOT EXISTS manifest (dataset text PRIMARY KEY, content text NOT NULL)"
@@ -162,13 +162,7 @@ def _read(
     columns: Sequence[str] | None,  # None: all
 ) -> pd.DataFrame:  # (date, symbol)
     "Read a range of one dataset and interval."
-    part = manifest["intervals"].get(interval)
-    if part is None:
-        raise DataError(f"'{manifest['dataset']}' has no bars of {interval}; it has {', '.join(manifest['intervals'])}")
-    columns = part["columns"] if columns is None else list(columns)
-    strangers = [c for c in columns if c not in part["columns"]]
-    if strangers:
-        raise DataError(f"'{manifest['dataset']}' has no columns {strangers}; it has {part['columns']}")
+    _, columns = selection(manifest, interval, columns)
     limits = {"symbol = ANY(%s)": None if symbols is None else list(symbols), "date >= %s": start, "date <= %s": end}
     limits = {term: v if term.startswith("symbol") else pd.Timestamp(v).isoformat() for term, v in limits.items() if v is not None}
     names = ", ".join(["date", "symbol", *map(_quote, columns)])

@@ -94,6 +94,13 @@ def runs(
     console().print(table)
 
 # %% ../../nbs/ops/990_cli.ipynb #4b530e49
+def _import_from_here() -> None:
+    "Let this process and its kernels import modules of the current folder."
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+
+
 def _from_here(value: object) -> object:
     "Name a file of the current folder so that the workspace finds it."
     file = Path(value) if isinstance(value, str) and Path(value).suffix else None
@@ -113,9 +120,7 @@ def report(
     track: Annotated[bool, typer.Option(help="Copy the run to MLflow.")] = True,
 ) -> None:
     "Run a report and print the path of its page."
-    here = str(Path.cwd())  # so that a parameter can name a module of the current folder, in this process and in the kernel
-    sys.path.insert(0, here)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    _import_from_here()
     from quantlab.report.template import find_template, parse_parameters, read_parameters
 
     file = find_template(template)
@@ -136,18 +141,11 @@ def _targets(
     text: str,  # module:name
 ) -> list[tuple[str, object]]:  # (name, function of a panel)
     "Import what an audit is asked to judge; raise ConfigError when it is not there."
-    import importlib
-
+    from quantlab.core.config import import_named
     from quantlab.core.panel import ConfigError
 
-    module, colon, name = text.partition(":")
-    if not (module and colon and name):
-        raise ConfigError(f"{text!r} is not module:name; write for example quantlab.features.price:PRICE")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot import {text!r} ({error}); give a module that can be imported from here and a name in it") from error
+    _import_from_here()
+    found, name = import_named(text), text.partition(":")[2]
     targets = [(getattr(t, "name", name), getattr(t, "function", t)) for t in (found if isinstance(found, (list, tuple)) else [found])]
     if not targets or not all(callable(function) for _, function in targets):
         raise ConfigError(f"{text!r} is neither a function of a panel, a Feature, nor a list of them; name one of these")

@@ -7,7 +7,6 @@ __all__ = ['METHODS', 'find_factors', 'factor_table', 'plain_figure', 'methods_t
            'decay_figure', 'group_table', 'group_figure', 'account_figure', 'factor_verdict']
 
 # %% ../../nbs/report/808_factor.ipynb #335d894f
-import importlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
+from ..core.config import import_named
 from ..core.panel import ConfigError, to_wide
 from ..core.plot import COLORS, figure, percent_axis
 from ..features.base import Feature
@@ -35,13 +35,9 @@ def find_factors(
     known = {f.name: f for features in SETS.values() for f in features}
     if text in known:
         return (known[text],)
-    module, colon, name = text.partition(":")
-    if not (module and colon and name):
+    if ":" not in text:
         raise ConfigError(f"{text!r} is no set ({', '.join(SETS)}), no feature of one, and not module:name; name one of these")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot import {text!r} ({error}); give a module that can be imported and a name in it") from error
+    found, name = import_named(text), text.partition(":")[2]
     found = tuple(found) if isinstance(found, (list, tuple)) else (found,)
     if not found or not all(isinstance(f, Feature) or callable(f) for f in found):
         raise ConfigError(f"{text!r} is neither a Feature, a function of bars, nor a list of them; name one of these")

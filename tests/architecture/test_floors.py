@@ -21,7 +21,7 @@ FLOORS = {
 }  # fmt: skip
 ENDS = {"data", "vendors", "altdata", "execution", "report", "ops"}  # rooms that may touch disk, network and clock
 DOORS = {"quantlab.core.config", "quantlab.core.ledger", "quantlab.core.compute", "quantlab.core.cache"}
-ONE_IMPORTER = ("alphalens", "backtrader", "qlib", "mlflow", "torch", "dask", "hmmlearn", "lightgbm", "papermill", "nbconvert", "ccxt", "yfinance", "exchange_calendars", "distributed", "shap")
+ONE_IMPORTER = ("alphalens", "backtrader", "qlib", "mlflow", "torch", "dask", "hmmlearn", "lightgbm", "papermill", "nbconvert", "ccxt", "yfinance", "exchange_calendars", "distributed", "shap", "xgboost", "optuna")
 
 
 def exported(file: Path) -> str:
@@ -117,7 +117,7 @@ def test_heavy_libraries_have_one_importer(library):
 
 def test_base_imports_without_the_extras():
     "Every module but the adapters imports while the optional libraries are blocked."
-    blocked = ("nbdev", "fastcore", "execnb", "backtrader", "qlib", "mlflow", "torch", "ccxt", "yfinance")
+    blocked = ("nbdev", "fastcore", "execnb", "backtrader", "qlib", "mlflow", "torch", "ccxt", "yfinance", "dask", "distributed", "shap", "xgboost", "psycopg")
     program = f"""
 import sys, importlib
 class Block:

@@ -10,6 +10,8 @@ from scipy.stats import rankdata, spearmanr
 from quantlab.core.panel import ConfigError, DataError, check_panel, to_wide
 from quantlab.data.bars import adjust, check_bars, coverage, data_hash
 from quantlab.data.synth import GARCH, STATES, correlation_of, garch_volatility, ic_decay, rank_ic_of, synth_damage, synth_fills, synth_market, synth_minutes
+from quantlab.labels.forward import forward_returns
+from quantlab.validation.scores import rank_ic
 
 
 def mean_ic(market, column="factor", horizon=None):
@@ -57,12 +59,10 @@ def test_measured_ic_is_unbiased_for_the_truth(plan):
 
 
 def test_measured_with_the_house_label_and_score():
-    labels = pytest.importorskip("quantlab.labels.forward")
-    scores = pytest.importorskip("quantlab.validation.scores")
     for horizon in (1, 5):
         market = synth_market(80, 800, ic=0.1, horizon=horizon, seed=5)
-        y = labels.forward_returns(adjust(market.bars), horizon=horizon, entry="open")["y"]
-        house = scores.rank_ic(market.features["factor"], y)
+        y = forward_returns(adjust(market.bars), horizon=horizon, entry="open")["y"]
+        house = rank_ic(market.features["factor"], y)
         assert house.mean() == pytest.approx(mean_ic(market), abs=1e-9)
         assert house.mean() == pytest.approx(0.1, abs=0.025)
         assert house.notna().sum() == 800 - horizon - 1
