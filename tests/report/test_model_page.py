@@ -10,7 +10,7 @@ from quantlab.report.model import MODELS
 from quantlab.report.run import run_report
 
 FEW = {"universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2013-01-02", "end": "2018-06-29"}
-PAGE = FEW | {"train_sessions": 504, "test_sessions": 252, "lengths": [252, 504], "families": 2, "n_estimators": 15, "min_child_samples": 30}
+PAGE = FEW | {"train_sessions": 504, "test_sessions": 252, "lengths": [252, 504], "families": 2, "feature_set": "vol", "n_estimators": 15, "min_child_samples": 30}
 SHEET = FEW | {
     "train_sessions": 504,
     "learn_every": 5,
