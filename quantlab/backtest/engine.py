@@ -469,7 +469,7 @@ def _written(
     money = (paid[column].to_numpy() for column in ("price", "commission", "slippage"))
     return orders, Fills(order, session, who, quantity, *money, np.where(order < 0, _STOPPED, 1))
 
-# %% ../../nbs/backtest/710_engine.ipynb #b5fbc2b7
+# %% ../../nbs/backtest/710_engine.ipynb #8d283a49
 def from_weights(
     weights: pd.DataFrame,  # panel with column weight: share of equity, decided at the close of date
     bars: pd.DataFrame,  # panel with open and close, total-return adjusted
@@ -485,6 +485,8 @@ def from_weights(
         raise ConfigError(
             f"cash is {cash}, stale_after {stale_after}; cash must be positive and stale_after at least 1"
         )
+    if not costs.proportional or any(costs.rates[5:]):
+        raise ConfigError("from_weights charges shares of the value traded only; fees per order, impact and carry need the event loop")
     if size_at not in ("close", "fill"):
         raise ConfigError(f"size_at is {size_at!r}; give 'close' or 'fill'")
     at, open_, close = _prices(bars)
