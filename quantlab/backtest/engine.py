@@ -95,7 +95,18 @@ def _close_out(t, close, mark, seen, held, cash, rules, fills, k):
                 value += held[i] * mark[i]
     return value, cash, k
 
-# %% ../../nbs/backtest/710_engine.ipynb #79c67065
+# %% ../../nbs/backtest/710_engine.ipynb #bb78bd23
+@njit(cache=True)
+def _value_at(open_, mark, held, price):
+    "Write to price each name's open, or its last close, and return what the holdings fetch at them."
+    value = 0.0
+    for i in range(len(held)):
+        price[i] = mark[i] if np.isnan(open_[i]) else open_[i]
+        if held[i] != 0.0:
+            value += held[i] * price[i]
+    return value
+
+
 @njit(cache=True)
 def _loop(open_, close, decision, weight, cash, commission, slippage, stale_after, at_fill):
     "Run the account over all sessions; decision holds the row of weight decided at each close, or -1."
@@ -105,15 +116,15 @@ def _loop(open_, close, decision, weight, cash, commission, slippage, stale_afte
     ints = (np.zeros(2 * most, np.int64), np.zeros(2 * most, np.int64), np.zeros(2 * most, np.int64))
     fills = (*ints, np.zeros(2 * most), np.zeros(2 * most))  # order, session, name, quantity, market price
     held, mark, seen = np.zeros(close.shape[1]), np.full(close.shape[1], np.nan), np.zeros(close.shape[1])
-    worth, wallet, rules = np.zeros(n), np.zeros(n), (commission, slippage, stale_after)
+    worth, wallet, price = np.zeros(n), np.zeros(n), np.zeros(close.shape[1])
+    rules = (commission, slippage, stale_after)
     a = b = k = 0
     pending = -1
     for t in range(n):
         if pending >= 0:
             if at_fill:
-                price = np.where(np.isnan(open_[t]), mark, open_[t])
-                own = held != 0.0
-                a, b = b, _size(weight[pending], cash + (held[own] * price[own]).sum(), price, held, name, asked, b)
+                value = _value_at(open_[t], mark, held, price)
+                a, b = b, _size(weight[pending], cash + value, price, held, name, asked, b)
                 decided[a:b] = t - 1
             cash, scale[pending] = _fill(name[a:b], asked[a:b], open_[t], cash, commission, slippage, filled[a:b], why[a:b])
             k = _book(t, a, b, name, filled, open_[t], held, fills, k)
@@ -123,18 +134,20 @@ def _loop(open_, close, decision, weight, cash, commission, slippage, stale_afte
         if pending >= 0 and (t == n - 1 or not at_fill):
             a, b = b, _size(weight[pending], worth[t], mark, held, name, asked, b)
             decided[a:b] = t
-    why[:b] = np.where(decided[:b] == n - 1, _NO_SESSION, why[:b])
+    for j in range(a, b):
+        if decided[j] == n - 1:
+            why[j] = _NO_SESSION
     return (decided, name, asked, filled, why), b, fills, k, scale, worth, wallet
 
-# %% ../../nbs/backtest/710_engine.ipynb #ecc30870
+# %% ../../nbs/backtest/710_engine.ipynb #c33dd0fa
 @njit(cache=True)
 def _first_bad(values):
-    "Return the position of the first price that is not positive and finite, NaN allowed, or -1."
-    flat = values.ravel()
-    for i in range(len(flat)):
-        if flat[i] <= 0.0 or flat[i] == np.inf:
-            return i
-    return -1
+    "Return where the first price is that is not positive and finite, NaN allowed; row -1 = nowhere."
+    for t in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            if values[t, i] <= 0.0 or values[t, i] == np.inf:
+                return t, i
+    return -1, -1
 
 
 def _prices(
@@ -153,9 +166,8 @@ def _prices(
     wide = []
     for column in ("open", "close"):
         values = to_wide(bars[column], at).to_numpy()
-        bad = _first_bad(values)
-        if bad >= 0:
-            t, i = divmod(bad, len(at.symbols))
+        t, i = _first_bad(values)
+        if t >= 0:
             where = f"{column} of {at.symbols[i]} on {at.dates[t]:%Y-%m-%d}"
             raise DataError(f"{where} is {values[t, i]}; prices are positive and finite, NaN where there is none")
         wide.append(values)
