@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['FREE', 'GUARD', 'WORDS', 'Exchange', 'from_orders']
 
-# %% ../../nbs/backtest/712_orders.ipynb #a733ae0a
+# %% ../../nbs/backtest/712_orders.ipynb #09ca5ae7
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import singledispatch
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 from numba import njit
 
 from .engine import Book, Fills, Orders, Result
+from .events import trade_orders
 from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
 from ..core.types import OrderType
 
@@ -218,9 +220,10 @@ def _scores(
         score[at.dates.get_indexer(wish.dates)[wish.row], at.symbols.get_indexer(wish.symbols)[wish.col]] = predictions["score"]
     return score
 
-# %% ../../nbs/backtest/712_orders.ipynb #10cd3b0a
+# %% ../../nbs/backtest/712_orders.ipynb #7a101536
+@singledispatch
 def from_orders(
-    rule: Callable,  # (held bool[s], score float[s], tradable bool[s]) -> names int[m], sizes float[m]
+    rule: Callable,  # (held bool[s], score float[s], tradable bool[s]) -> names int[m], sizes float[m]; or an order list
     predictions: pd.DataFrame,  # panel with column score, known at the close of date
     bars: pd.DataFrame,  # panel with total-return close; optional factor and change; NaN close = suspended
     exchange: Exchange = Exchange(),  # fees, lots, limits
@@ -248,3 +251,6 @@ def from_orders(
         "start": f"{board.at.dates[first]:%Y-%m-%d}", "end": f"{board.at.dates[-1]:%Y-%m-%d}",
     }  # fmt: skip
     return _result(book, board, first, settings)
+
+# %% ../../nbs/backtest/712_orders.ipynb #dfb53307
+from_orders.register(pd.DataFrame, trade_orders)

@@ -14,7 +14,7 @@ from quantlab.backtest.rules import (
     VOLUME, VWAP, WHOLE,
 )  # fmt: skip
 
-# %% ../../nbs/backtest/708_session.ipynb #26df830d
+# %% ../../nbs/backtest/708_session.ipynb #43143aac
 @njit(cache=True)
 def _reference(order, stage, fill, open_, high, low, close, vwap, through):
     "Return the market's price for an order in a stage, NaN if it may not trade there."
@@ -31,7 +31,7 @@ def _reference(order, stage, fill, open_, high, low, close, vwap, through):
             return open_
         if stage == STOPS and side * near >= side * price:
             return side * np.fmax(side * open_, side * price)
-        if stage == ATTACHED and order.parent >= 0 and side * near >= side * price:
+        if stage == ATTACHED and order.parent > 0 and side * near >= side * price:
             return price
         return np.nan
     when = CLOSE if order.type == AT_CLOSE else fill
@@ -120,12 +120,12 @@ def _book(t, row, i, quantity, reference, limit, unit, impact, rates, account, d
     account.count[1] += 1
     return paid
 
-# %% ../../nbs/backtest/708_session.ipynb #924ae1f1
+# %% ../../nbs/backtest/708_session.ipynb #d5aadfab
 @njit(cache=True)
 def _wake(t, stage, row, quantity, paid, account, orders):
     "Wake the orders that hang on one that has just filled."
     child = row + 1
-    while child < len(orders) and orders[child].parent == row:
+    while child < len(orders) and orders[child].parent == child - row:
         order = orders[child]
         if order.quantity == 0.0:
             order.price = paid * (1.0 + np.sign(quantity) * order.size)
@@ -294,7 +294,7 @@ def _close(t, market, terms, rates, account, day, log):
         value += held * account.mark[t, i] * unit
     day.equity = day.cash + value
 
-# %% ../../nbs/backtest/708_session.ipynb #8e56d965
+# %% ../../nbs/backtest/708_session.ipynb #9de1ac61
 @njit(cache=True)
 def _expire(t, terms, account, orders):
     "Drop the orders that are done, too old, without a position to reduce, or in a name that has stopped."
@@ -308,7 +308,7 @@ def _expire(t, terms, account, orders):
         if order.left != 0.0 and not old and account.age[order.symbol] >= terms.stale_after:
             order.left, order.reason = 0.0, STOPPED
         if order.left == 0.0 or old:
-            order.ended = t
+            order.ended = t if order.ended < 0 else order.ended
         else:
             account.live[keep] = account.live[k]
             keep += 1
