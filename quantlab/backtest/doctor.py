@@ -123,10 +123,10 @@ def _benchmark(returns: pd.Series, benchmark: pd.Series | None, periods_per_year
     higher = (sharpe(drawn[:, :, 1], periods_per_year) > sharpe(drawn[:, :, 0], periods_per_year)).mean()
     return _Measure(float(higher), f"Sharpe ratio {ours:.2f}, benchmark {theirs:.2f}, {len(both)} dates")
 
-# %% ../../nbs/backtest/748_doctor.ipynb #6ac2bb81
+# %% ../../nbs/backtest/748_doctor.ipynb #faa14fd3
 def _cost_share(result: Result) -> _Measure:
     "Measure the share of the gross profit that went into costs; infinite for a gross loss."
-    paid, profit = float(result.costs.to_numpy().sum()), result.equity.iloc[-1] - result.equity.iloc[0]
+    paid, profit = float(result.costs.clip(lower=0.0).to_numpy().sum()), result.equity.iloc[-1] - result.equity.iloc[0]
     if not paid > 0:
         return _Measure(np.nan, "nothing was paid; a run without costs says nothing about them")
     gross = profit + paid
