@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['annual_return', 'volatility', 'hit_rate', 'sharpe', 'sortino', 'drawdown', 'max_drawdown', 'calmar', 'drawdowns',
-           'AlphaBeta', 'alpha_beta', 'annual_turnover', 'bootstrap_rows', 'summary']
+           'tail_ratio', 'AlphaBeta', 'alpha_beta', 'annual_turnover', 'exposure', 'bootstrap_rows', 'summary']
 
 # %% ../../nbs/backtest/720_stats.ipynb #4339389d
 from typing import NamedTuple
@@ -111,22 +111,33 @@ def calmar(
     worst = np.asarray(max_drawdown(returns))
     return (annual_return(returns, periods_per_year) / np.where(worst == 0, np.nan, -worst))[()]
 
-# %% ../../nbs/backtest/720_stats.ipynb #36a99875
+# %% ../../nbs/backtest/720_stats.ipynb #87f9afc7
 def drawdowns(
     returns: pd.Series,  # decimal, by date
     n: int = 5,
-) -> pd.DataFrame:  # deepest first: depth, start, trough, end (NaT = not yet), sessions under water
-    "List the deepest falls: from the first session below a high to the session that reaches it again."
+) -> pd.DataFrame:  # deepest first: depth, peak (NaT = the start), start, trough, end (NaT = not yet), sessions under water
+    "List the deepest falls: the high, the first session below it, the lowest, and the one that reaches the high again."
     below = drawdown(returns)
     under = below < 0
     falls = (under & ~under.shift(fill_value=False)).cumsum()[under]
     rows = []
     for _, fall in below[under].groupby(falls):
-        after = below.index[below.index > fall.index[-1]]
-        end = after[0] if len(after) else pd.NaT
-        rows.append((fall.min(), fall.index[0], fall.idxmin(), end, len(fall)))
-    table = pd.DataFrame(rows, columns=["depth", "start", "trough", "end", "sessions"])
+        first, last = below.index.get_indexer([fall.index[0], fall.index[-1]])
+        peak, end = below.index[first - 1] if first else pd.NaT, below.index[last + 1] if last + 1 < len(below) else pd.NaT
+        rows.append((fall.min(), peak, fall.index[0], fall.idxmin(), end, len(fall)))
+    table = pd.DataFrame(rows, columns=["depth", "peak", "start", "trough", "end", "sessions"])
     return table.sort_values("depth", kind="stable").head(n).reset_index(drop=True)
+
+# %% ../../nbs/backtest/720_stats.ipynb #58885cb9
+def tail_ratio(
+    returns: pd.Series | np.ndarray,  # decimal, per period
+) -> float:  # 1 = symmetric; NaN without observations or when the 5 % quantile is no loss
+    "Return the 95 % quantile over the size of the 5 % quantile."
+    r = _observed(returns)
+    if r.shape[-1] == 0:
+        return np.nan
+    low, high = np.quantile(r, [0.05, 0.95], axis=-1)
+    return (high / np.where(low < 0, -low, np.nan))[()]
 
 # %% ../../nbs/backtest/720_stats.ipynb #4e012d66
 class AlphaBeta(NamedTuple):
@@ -162,6 +173,20 @@ def annual_turnover(
     t = _observed(turnover, periods_per_year)
     return t.mean() * periods_per_year if len(t) else np.nan
 
+# %% ../../nbs/backtest/720_stats.ipynb #ad082778
+def exposure(
+    positions: pd.DataFrame,  # (date, symbol): value, money; Result.positions
+    equity: pd.Series,  # by date, money at the close; Result.equity
+) -> pd.DataFrame:  # by date of equity: gross, net (shares of equity), names (held); 0 in cash
+    "Measure what is held at each close; raise DataError when a position has no equity beside it."
+    values = positions["value"].groupby("date")
+    table = pd.DataFrame({"gross": positions["value"].abs().groupby("date").sum(), "net": values.sum(), "names": values.size()})
+    lost = table.index.difference(equity.index)
+    if len(lost):
+        raise DataError(f"positions of {lost[0]:%Y-%m-%d} have no equity; pass both frames of one Result")
+    table = table.reindex(equity.index, fill_value=0)
+    return table.assign(gross=table["gross"] / equity, net=table["net"] / equity)[["gross", "net", "names"]]
+
 # %% ../../nbs/backtest/720_stats.ipynb #5b7cb059
 def bootstrap_rows(
     n: int,  # observations
@@ -181,7 +206,7 @@ def bootstrap_rows(
     last = np.maximum.accumulate(np.where(fresh, step, 0), axis=1)
     return (np.take_along_axis(begin, last, axis=1) + step - last) % max(n, 1)
 
-# %% ../../nbs/backtest/720_stats.ipynb #3e7f2e58
+# %% ../../nbs/backtest/720_stats.ipynb #1d544187
 def _metrics(
     returns: pd.Series | np.ndarray,
     periods_per_year: float,
@@ -196,6 +221,7 @@ def _metrics(
         "max_drawdown": max_drawdown(r),
         "calmar": calmar(r, p),
         "hit_rate": hit_rate(r),
+        "tail_ratio": tail_ratio(r),
     }
 
 
@@ -208,14 +234,29 @@ def _with_errors(
     spread = pd.DataFrame(draws, columns=list(value), dtype=float).where(table["value"].notna(), axis=1)
     return table.assign(se=spread.std(), low=spread.quantile(0.025), high=spread.quantile(0.975))
 
-# %% ../../nbs/backtest/720_stats.ipynb #48fa5f39
+# %% ../../nbs/backtest/720_stats.ipynb #14e98d12
+def _averages(
+    by_date: dict[str, pd.Series],  # name -> a value per date
+    draws: int,
+    seed: int,
+) -> pd.DataFrame:  # by name: value (the mean), se, low, high; no errors below 10 observations
+    "Average series over time, with the errors of resampled histories."
+    parts = []
+    for name, series in by_date.items():
+        x = _observed(series)
+        rows = bootstrap_rows(len(x), draws if len(x) >= 10 else 0, seed=seed)
+        parts.append(_with_errors({name: x.mean() if len(x) else np.nan}, {name: x[rows].mean(axis=1)} if len(rows) else {}))
+    return pd.concat(parts)
+
+# %% ../../nbs/backtest/720_stats.ipynb #789543ef
 def summary(
     returns: pd.Series,  # decimal, by date, after the costs a reader should assume
     periods_per_year: float,
     benchmark: pd.Series | None = None,  # adds alpha and beta, changes nothing else
-    turnover: pd.Series | None = None,  # by date; adds its yearly figure, a count without error
+    turnover: pd.Series | None = None,  # by date; adds its yearly figure
     draws: int = 500,  # resampled histories
     seed: int = 7,
+    exposed: pd.DataFrame | None = None,  # by date, from exposure; adds gross, net and the share of sessions in the market
 ) -> pd.DataFrame:  # by metric: value, se, low, high (95 %); no errors below 10 observations
     "Return every metric with its standard error and 95 % interval."
     r = _observed(returns, periods_per_year)
@@ -226,7 +267,10 @@ def summary(
     ratio = table.at["sharpe", "value"]
     table.loc["sharpe", ["se", "low", "high"]] = [error, ratio - 1.96 * error, ratio + 1.96 * error]
     if turnover is not None:
-        table.loc["turnover", "value"] = annual_turnover(turnover, periods_per_year)
+        table = pd.concat([table, _averages({"turnover": turnover * periods_per_year}, draws, seed)])
+    if exposed is not None:
+        means = {"gross_exposure": exposed["gross"], "net_exposure": exposed["net"], "in_market": (exposed["gross"] > 0).astype(float)}
+        table = pd.concat([table, _averages(means, draws, seed)])
     if benchmark is None:
         return table
     line = alpha_beta(returns, benchmark, periods_per_year)

@@ -275,6 +275,42 @@ def test_ruin_is_an_error():
         from_weights(weights_of(("2024-01-02", "A", -1.0)), bars)
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, costs=cost_levels, short=st.booleans(), size_at=st.sampled_from(["close", "fill"]))
+def test_every_frame_follows_from_orders_and_fills(seed, costs, short, size_at):
+    """Orders say what each fill was asked for; positions are the sum of the fills; a frame is built once."""
+    result = from_weights(wishes(seed, short), market(seed), costs, cash=1e5, size_at=size_at)
+    orders, trades = result.orders, result.trades
+    assert result.orders is orders and result.trades is trades
+    asked = trades[trades["reason"] == "rebalance"].set_index(["decided", "symbol"])["quantity"].sort_index()
+    got = orders[orders["filled"] != 0].set_index(["decided", "symbol"])["filled"].sort_index()
+    pd.testing.assert_series_equal(asked, got, check_names=False)
+    whole = orders["reason"] == ""
+    assert (orders.loc[whole, "filled"] == orders.loc[whole, "quantity"]).all()
+    assert (orders.loc[~whole, "filled"].abs() < orders.loc[~whole, "quantity"].abs()).all()
+    assert set(orders["reason"]) <= {"", "no cash", "no open", "no next session"} and set(orders["type"]) <= {"market"}
+    assert len(result.unfilled) == (orders["filled"] == 0).sum()
+    shares = trades.pivot_table(index="date", columns="symbol", values="quantity", aggfunc="sum").reindex(result.equity.index).fillna(0).cumsum()
+    held = result.positions["shares"].unstack().reindex(index=shares.index, columns=shares.columns).fillna(0)
+    np.testing.assert_allclose(held, shares, atol=1e-6)
+
+
+def test_sized_at_the_fill():
+    """The holdings fetch 50 x 12 + 25 x 25 = 1225 at the opens; half of it is asked of each name."""
+    weights = weights_of(*[(d, s, 0.5) for d in ("2024-01-02", "2024-01-03") for s in "AB"])
+    result = from_weights(weights, two_names(), Costs(0, 0), cash=1000.0, size_at="fill")
+    np.testing.assert_allclose(result.positions["shares"].loc["2024-01-04"], [1225 / 2 / 12, 1225 / 2 / 25])
+    np.testing.assert_allclose(result.equity, [1000, 1100, 1225])
+    gone = two_names().drop([("2024-01-04", "B")])  # no open: it counts at its last close, and its order lapses
+    lapsed = from_weights(weights, gone, Costs(0, 0), cash=1000.0, size_at="fill")
+    np.testing.assert_allclose(lapsed.orders["quantity"].iloc[-2:], [1100 / 2 / 12 - 50, 1100 / 2 / 20 - 25])
+    assert lapsed.orders["reason"].iloc[-1] == "no open"
+    last = from_weights(weights, two_names(), end="2024-01-03", size_at="fill").orders.iloc[-1]
+    assert last["reason"] == "no next session" and pd.isna(last["date"]) and last["filled"] == 0
+    with pytest.raises(ConfigError, match="size_at"):
+        from_weights(weights, two_names(), size_at="open")
+
+
 def test_missing_rows_and_nan_rows_are_the_same():
     bars = market(3)
     full = bars.reindex(pd.MultiIndex.from_product([DATES, NAMES], names=["date", "symbol"]))

@@ -29,6 +29,8 @@ def test_same_as_empyrical(values):
     assert stats.annual_return(r, 252) == pytest.approx(empyrical.annual_return(r), rel=1e-9, abs=1e-12)
     assert stats.volatility(r, 252) == pytest.approx(empyrical.annual_volatility(r), rel=1e-9, abs=1e-12)
     assert stats.max_drawdown(r) == pytest.approx(empyrical.max_drawdown(r), rel=1e-9, abs=1e-12)
+    if np.quantile(values, 0.05) < -1e-6 and np.quantile(values, 0.95) > 0:
+        assert stats.tail_ratio(r) == pytest.approx(empyrical.tail_ratio(r), rel=1e-9)
     if np.ptp(values) > 1e-6:
         assert stats.sharpe(r, 252) == pytest.approx(empyrical.sharpe_ratio(r), rel=1e-9, abs=1e-9)
     if min(values) < -1e-6:
@@ -60,6 +62,10 @@ def test_stated_differences_from_empyrical():
     hole = series([0.01, np.nan, 0.02])
     assert stats.annual_return(hole, 252) == pytest.approx((1.01 * 1.02) ** (252 / 2) - 1)
     assert empyrical.annual_return(hole) == pytest.approx((1.01 * 1.02) ** (252 / 3) - 1)
+    # Tail ratio: empyrical takes the size of both quantiles, so a history without a loss has one; ours is NaN, and keeps the upper sign.
+    rise = series([0.01, 0.02, 0.03])
+    assert np.isnan(stats.tail_ratio(rise)) and empyrical.tail_ratio(rise) > 1
+    assert stats.tail_ratio(-rise) == pytest.approx(-empyrical.tail_ratio(-rise))
     # After a total loss wealth stays at zero for both.
     assert stats.annual_return(series([0.1, -1.0, 0.5]), 252) == -1 == empyrical.annual_return(series([0.1, -1.0, 0.5]))
 
@@ -83,9 +89,9 @@ def test_degenerate_histories_give_a_table(values):
         table = stats.summary(r, 252, benchmark=r, turnover=r.abs())
         falls = stats.drawdowns(r)
     assert list(table.columns) == ["value", "se", "low", "high"]
-    assert list(table.index) == ["annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "hit_rate", "turnover", "alpha", "beta"]
+    assert list(table.index) == ["annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "hit_rate", "tail_ratio", "turnover", "alpha", "beta"]
     assert not np.isinf(table.to_numpy()).any()
-    assert list(falls.columns) == ["depth", "start", "trough", "end", "sessions"]
+    assert list(falls.columns) == ["depth", "peak", "start", "trough", "end", "sessions"]
     if r.count() < 2:
         assert table.loc[["volatility", "sharpe", "sortino", "beta"]].isna().all(axis=None)
 
@@ -120,3 +126,42 @@ def test_bad_input_is_named():
         stats.volatility(r.iloc[:1], np.nan)
     with pytest.raises(ConfigError, match="block"):
         stats.bootstrap_rows(10, 5, block=0.5)
+
+
+def account(trades):
+    """A book of one name held at 50 on some days of ten, against equity of 100."""
+    days = pd.bdate_range("2024-01-01", periods=10, name="date")
+    held = pd.MultiIndex.from_product([days[trades], ["A"]], names=["date", "symbol"])
+    return pd.DataFrame({"value": 50.0}, index=held), pd.Series(100.0, days)
+
+
+def test_exposure_and_its_average():
+    book, equity = account(slice(5, None))
+    table = stats.summary(equity.pct_change().iloc[1:], 252, exposed=stats.exposure(book, equity))
+    assert table.loc[["gross_exposure", "net_exposure", "in_market"], "value"].tolist() == [0.25, 0.25, 0.5]
+    assert (table.loc["in_market", ["low", "high"]].between(0, 1)).all() and table.at["in_market", "se"] > 0
+    flipped = stats.exposure(-book, equity)
+    assert (flipped["net"] == -flipped["gross"]).all()
+    none = stats.exposure(book.iloc[:0], equity)
+    assert (none == 0).all(axis=None) and list(none.index) == list(equity.index)
+    with pytest.raises(DataError, match="have no equity"):
+        stats.exposure(book, equity.iloc[:7])
+
+
+def test_turnover_has_an_error_that_knows_its_length():
+    """A full change every 20 sessions: 25.2 a year; ten years know it better than one."""
+    errors = []
+    for years in (1, 10):
+        turnover = series((np.arange(252 * years) % 20 == 0) * 2.0)
+        row = stats.summary(0 * turnover, 252, turnover=turnover).loc["turnover"]
+        assert row["low"] < 25.2 < row["high"]
+        errors.append(row["se"])
+    assert errors[1] < errors[0] / 2
+
+
+def test_fall_dates_by_hand():
+    r = pd.Series([0.1, -0.1, -0.1, 0.5, -0.5], index=pd.bdate_range("2024-01-01", periods=5))
+    table = stats.drawdowns(r)
+    assert table["depth"].tolist() == pytest.approx([-0.5, -0.19])
+    assert table["peak"].tolist() == [r.index[3], r.index[0]] and table["trough"].tolist() == [r.index[4], r.index[2]]
+    assert pd.isna(table["end"][0]) and table["end"][1] == r.index[3] and table["sessions"].tolist() == [1, 2]
