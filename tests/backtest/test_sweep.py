@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sweep_strategies import failing, holding, loud, slow
+from sweep_strategies import failing, holding, loud
 from test_engine import DATES, market, wishes
 
 from quantlab.backtest.costs import Costs
