@@ -287,7 +287,7 @@ def desk_result(
     span = {"start": f"{dates[first]:%Y-%m-%d}", "end": f"{dates[-1]:%Y-%m-%d}"}
     return Result(book, settings | span, pd.Series(days["scale"][traded], dates[traded], name="scale"))
 
-# %% ../../nbs/backtest/711_events.ipynb #bdfbb64d
+# %% ../../nbs/backtest/711_events.ipynb #abb42f0c
 def describe(
     rules: Rules,
     costs: Costs,
@@ -301,8 +301,8 @@ def describe(
         "sequence": "open, stops, limits, stops of new positions, vwap, close; in each sells first, then all buys scaled to the cash",
         "prices": "as given, with dividends in cash and splits" if {"dividend", "split_ratio"} & set(bars) else "as given: total-return prices hold the dividends",
         "missing": f"a holding {rules.stale_after} sessions without a bar is closed at its last close, return {rules.delisting_return:g}",
-        **asdict(rules), **asdict(costs), "cash": float(cash),
-    } | {"market_fill": rules.fill}  # fmt: skip
+        **{name: value for name, value in asdict(rules).items() if name != "fill"}, **asdict(costs), "cash": float(cash),
+    }  # fmt: skip
 
 
 def span(

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Strategy', 'Past', 'Holdings', 'load_strategy', 'from_strategy', 'Momentum', 'Pairs', 'Crossover']
 
-# %% ../../nbs/backtest/714_strategy.ipynb #b0f46b61
+# %% ../../nbs/backtest/714_strategy.ipynb #66713d16
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
 
@@ -77,7 +78,7 @@ class Past:
         "Return one column up to now as a frame."
         return pd.DataFrame(self.array(column), index=self.dates, columns=self.symbols, copy=False)
 
-# %% ../../nbs/backtest/714_strategy.ipynb #034f0eeb
+# %% ../../nbs/backtest/714_strategy.ipynb #22a23c4f
 @dataclass(frozen=True)
 class Holdings:
     "Hold the account as its owner sees it at a close."
@@ -85,19 +86,25 @@ class Holdings:
     cash: float
     equity: float
     shares: pd.Series  # by symbol, signed, every name of the bars
-    pending: pd.DataFrame  # decided, symbol, type, price, left: orders that may still fill
+    open_rows: np.ndarray  # ORDER, what may still fill
+    at: Grid  # cut at now
+
+    @cached_property
+    def pending(self) -> pd.DataFrame:  # decided, symbol, type, price, left
+        "Return the orders that may still fill."
+        rows, kind = self.open_rows, pd.Index(TYPES, dtype="str")[self.open_rows["type"]]
+        names = {"decided": self.at.dates[rows["decided"]], "symbol": self.at.symbols[rows["symbol"]], "type": kind}
+        return pd.DataFrame(names | {"price": rows["price"], "left": rows["left"]})
 
 
 def _holdings(
     desk: Desk,
-    at: Grid,
+    past: Past,
 ) -> Holdings:
     "Copy what the account shows at the close of the session just played."
     day, account = desk.days[desk.t], desk.account
-    rows = desk.orders[account.live[: account.count[0]]]
-    kind = pd.Index(TYPES, dtype="str")[rows["type"]]
-    pending = pd.DataFrame({"decided": at.dates[rows["decided"]], "symbol": at.symbols[rows["symbol"]], "type": kind, "price": rows["price"], "left": rows["left"]})
-    return Holdings(float(day["cash"]), float(day["equity"]), pd.Series(account.shares[desk.t].copy(), at.symbols), pending)
+    rows, at = desk.orders[account.live[: account.count[0]]], Grid(past.dates, past.symbols, np.zeros(0, int), np.zeros(0, int))
+    return Holdings(float(day["cash"]), float(day["equity"]), pd.Series(account.shares[desk.t].copy(), past.symbols), rows, at)
 
 
 def _fills(
@@ -126,7 +133,7 @@ def load_strategy(
         raise ConfigError(f"no strategy is called {name!r}; known: {', '.join(sorted(known)) or 'none'}; register it under the entry point group quantlab.strategies")
     return known[name].load()(**parameters)
 
-# %% ../../nbs/backtest/714_strategy.ipynb #64d8caa8
+# %% ../../nbs/backtest/714_strategy.ipynb #34033cc7
 def from_strategy(
     strategy: Strategy | str,  # an object with on_bar and on_fill, or a registered name
     bars: pd.DataFrame,  # panel with open and close; optional what read_market takes
@@ -152,7 +159,7 @@ def from_strategy(
             continue
         for fill in _fills(desk, fills, at):
             strategy.on_fill(fill)
-        orders = strategy.on_bar(at.dates[t], past, _holdings(desk, at))
+        orders = strategy.on_bar(at.dates[t], past, _holdings(desk, past))
         if orders is not None and len(orders):
             if "date" in orders:
                 raise PanelError(f"the strategy dated its orders on {at.dates[t]:%Y-%m-%d}; leave date out, an order is decided now")
@@ -219,7 +226,7 @@ class Pairs:
     def on_fill(self, fill):
         "Need nothing: the book shows the position."
 
-# %% ../../nbs/backtest/714_strategy.ipynb #04fde27a
+# %% ../../nbs/backtest/714_strategy.ipynb #7a6275e5
 @dataclass
 class Crossover:
     "Hold each name while its fast average is above its slow one."
@@ -234,6 +241,8 @@ class Crossover:
         up = close[-self.fast :].mean(axis=0) > close[-self.slow :].mean(axis=0)  # False with a missing bar
         held = book.shares.to_numpy() > 0
         turn = up != held
+        if not turn.any():
+            return None
         return _frame(past.symbols[turn], np.where(up[turn], 1 / len(up), 0.0), kind="target")
 
     def on_fill(self, fill):
