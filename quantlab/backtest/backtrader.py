@@ -26,7 +26,7 @@ def _library():
         ) from error
     return backtrader
 
-# %% ../../nbs/backtest/730_backtrader.ipynb #9ad213d2
+# %% ../../nbs/backtest/730_backtrader.ipynb #4b9b35a0
 def _watcher(
     bt,  # the library
 ) -> type:  # a Strategy class that notes its equity and what became of its orders
@@ -36,7 +36,7 @@ def _watcher(
         def __init__(self):
             self.equity, self.log = {}, []
 
-        def today(self):
+        def session(self):
             return pd.Timestamp(self.data.datetime.date(0))
 
         def send(self, data, size):
@@ -45,11 +45,12 @@ def _watcher(
         def notify_order(self, order):
             if not order.alive():
                 done = order.executed
-                self.log.append((self.today(), order.data._name, order.getstatusname(), order.size, done.size, done.price, done.comm))
+                day = pd.Timestamp(bt.num2date(done.dt).date()) if done.size else self.session()
+                self.log.append((day, order.data._name, order.getstatusname(), order.size, done.size, done.price, done.comm))
 
     return Watch
 
-# %% ../../nbs/backtest/730_backtrader.ipynb #5ac2a41f
+# %% ../../nbs/backtest/730_backtrader.ipynb #68536a75
 def _follower(
     bt,  # the library
     wishes: dict,  # date -> {symbol: weight}
@@ -61,8 +62,8 @@ def _follower(
         pending = {}
 
         def next(self):
-            value = self.equity[self.today()] = self.broker.getvalue()
-            wish = wishes.get(self.today())
+            value = self.equity[self.session()] = self.broker.getvalue()
+            wish = wishes.get(self.session())
             if wish is not None:
                 target = {data: wish.get(data._name, 0.0) * value / data.close[0] for data in self.datas}
                 moves = {data: size - self.getposition(data).size for data, size in target.items()}
@@ -272,7 +273,7 @@ def _sends(
     }
     return pd.DataFrame(rows).assign(symbol=lambda x: result.book.symbols[x["symbol"]])
 
-# %% ../../nbs/backtest/730_backtrader.ipynb #5bd8a921
+# %% ../../nbs/backtest/730_backtrader.ipynb #4dd21591
 def _replayer(
     bt,  # the library
     sends: dict,  # date -> rows of symbol, size, asked
@@ -289,16 +290,16 @@ def _replayer(
                     self.broker.positions[data] = bt.position.Position(*held[data._name])
 
         def next(self):
-            self.equity[self.today()] = self.broker.getvalue()
+            self.equity[self.session()] = self.broker.getvalue()
 
         def next_open(self):
-            rows = [(self.getdatabyname(symbol), size, asked) for symbol, size, asked in sends.get(self.today(), ())]
+            rows = [(self.getdatabyname(symbol), size, asked) for symbol, size, asked in sends.get(self.session(), ())]
             value = {data: data.open[0] * (1 + costs.slippage) * (1 + costs.commission) for data, _, _ in rows}
             money = self.broker.getcash() - sum(
                 size * data.open[0] * (1 - costs.slippage) * (1 - costs.commission) for data, size, asked in rows if size < 0 and asked
             )
             if sum(asked * value[data] for data, _, asked in rows if asked > 0) > money * (1 - 2 * HAIR):
-                self.short.add(self.today())
+                self.short.add(self.session())
             for data, size, _ in rows:
                 if size:
                     self.send(data, size)
@@ -354,20 +355,23 @@ def _explained(
     own["rule"] = np.where(traded, "", "stale closing")
     return pd.concat([cut, own], ignore_index=True).assign(difference=lambda x: x["ours"] - x["theirs"])
 
-# %% ../../nbs/backtest/730_backtrader.ipynb #dfadc697
+# %% ../../nbs/backtest/730_backtrader.ipynb #60a8a97a
 def _terms(
     result: Result,
     costs: Costs | None,
 ) -> Costs:
     "Return the costs to replay with; raise ConfigError on an account that Backtrader cannot follow."
-    stated = [result.settings.get(name) for name in ("commission_bps", "slippage_bps")]
-    if costs is None and None in stated:
+    stated = {name: result.settings[name] for name in Costs.__dataclass_fields__ if name in result.settings}
+    if costs is None and not {"commission_bps", "slippage_bps"} <= set(stated):
         raise ConfigError("the result does not state commission_bps and slippage_bps; give costs")
-    costs = Costs(*stated) if costs is None else costs
+    costs = Costs(**stated) if costs is None else costs
     kinds = sorted(set(result.orders["type"]) - {"market"})
-    if kinds or not costs.proportional or result.book.charges:
-        what = f"orders of type {', '.join(kinds)}" if kinds else "fees beside a share of the value traded"
-        raise ConfigError(f"the account has {what}; Backtrader is sent market orders at proportional costs only")
+    charged = any(np.any(values) for values in (result.book.charges or {}).values())
+    elsewhere = "open" not in result.settings.get("fill", "open")
+    if kinds or elsewhere or charged or not costs.proportional:
+        fees = "fees or interest beside a share of the value traded"
+        what = f"orders of type {', '.join(kinds)}" if kinds else "fills away from the open" if elsewhere else fees
+        raise ConfigError(f"the account has {what}; Backtrader is sent market orders at the open and proportional costs only")
     return costs
 
 # %% ../../nbs/backtest/730_backtrader.ipynb #0bf3685d

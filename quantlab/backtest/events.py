@@ -20,7 +20,7 @@ from quantlab.backtest.rules import (
 from .session import session
 from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
 
-# %% ../../nbs/backtest/711_events.ipynb #e18193ac
+# %% ../../nbs/backtest/711_events.ipynb #09cea4b7
 @njit(cache=True)
 def _size(order, held, price, equity):
     "Turn an order's size into shares at the close of its decision; price is account money per share."
@@ -35,6 +35,8 @@ def _size(order, held, price, equity):
         quantity = money / price - (held if order.kind == TARGET else 0.0)
         if order.kind == TARGET and abs(quantity) * price < DUST * equity:
             quantity = 0.0
+    if order.kind == TARGET:
+        order.goal = held + quantity
     order.quantity = quantity
     order.left = 0.0 if np.isnan(quantity) else quantity
 
@@ -97,7 +99,7 @@ def complete(
         _refuse(orders, ~(np.isnan(share) | ((share > 0) & np.isfinite(share))), f"{column} is a share of the price paid, above 0; 0.1 is 10 %")
     return orders
 
-# %% ../../nbs/backtest/711_events.ipynb #0913c0a6
+# %% ../../nbs/backtest/711_events.ipynb #c0441015
 def order_rows(
     orders: pd.DataFrame,  # see complete
     at: Grid,  # coordinates of the bars
@@ -118,12 +120,13 @@ def order_rows(
     rows["decided"], rows["symbol"], rows["parent"], rows["ended"] = when[source], name[source], back, -1
     for column, names in (("kind", KINDS), ("type", TYPES)):
         rows[column] = pd.Index(names).get_indexer(orders[column])[source]
-    for column in ("size", "price", "valid", "reduce"):
+    for column in ("size", "price", "valid"):
         rows[column] = orders[column].to_numpy()[source]
+    rows["goal"] = np.where(orders["reduce"].astype(bool), 0.0, np.nan)[source]
     stop = (back == 1) & has["stop_loss"][source]
     for mask, column, kind, sign in ((stop, "stop_loss", STOP, -1.0), ((back > 0) & ~stop, "take_profit", LIMIT, 1.0)):
         rows["size"][mask], rows["type"][mask] = sign * shares[column][source[mask]], kind
-        rows["kind"][mask], rows["valid"][mask], rows["reduce"][mask] = SHARES, 0, True
+        rows["kind"][mask], rows["valid"][mask], rows["goal"][mask] = SHARES, 0, 0.0
     return rows
 
 # %% ../../nbs/backtest/711_events.ipynb #59273f34
@@ -284,7 +287,7 @@ def desk_result(
     span = {"start": f"{dates[first]:%Y-%m-%d}", "end": f"{dates[-1]:%Y-%m-%d}"}
     return Result(book, settings | span, pd.Series(days["scale"][traded], dates[traded], name="scale"))
 
-# %% ../../nbs/backtest/711_events.ipynb #bdfbb64d
+# %% ../../nbs/backtest/711_events.ipynb #abb42f0c
 def describe(
     rules: Rules,
     costs: Costs,
@@ -298,8 +301,8 @@ def describe(
         "sequence": "open, stops, limits, stops of new positions, vwap, close; in each sells first, then all buys scaled to the cash",
         "prices": "as given, with dividends in cash and splits" if {"dividend", "split_ratio"} & set(bars) else "as given: total-return prices hold the dividends",
         "missing": f"a holding {rules.stale_after} sessions without a bar is closed at its last close, return {rules.delisting_return:g}",
-        **asdict(rules), **asdict(costs), "cash": float(cash),
-    } | {"market_fill": rules.fill}  # fmt: skip
+        **{name: value for name, value in asdict(rules).items() if name != "fill"}, **asdict(costs), "cash": float(cash),
+    }  # fmt: skip
 
 
 def span(

@@ -71,10 +71,10 @@ class Rules:
         "Return the rules as numbers."
         return Terms(**{name: float(value) for name, value in asdict(self).items() if name != "fill"}, fill=FILLS[self.fill])
 
-# %% ../../nbs/backtest/707_rules.ipynb #76f72991
+# %% ../../nbs/backtest/707_rules.ipynb #1517a3e9
 ORDER = np.dtype([
     ("decided", "i8"), ("symbol", "i8"), ("kind", "i8"), ("size", "f8"), ("type", "i8"), ("price", "f8"), ("valid", "i8"), ("parent", "i8"),
-    ("reduce", "b1"), ("since", "i8"), ("age", "i8"), ("quantity", "f8"), ("left", "f8"), ("filled", "f8"), ("reason", "i8"), ("ended", "i8"),
+    ("goal", "f8"), ("since", "i8"), ("age", "i8"), ("quantity", "f8"), ("left", "f8"), ("filled", "f8"), ("reason", "i8"), ("ended", "i8"),
 ])  # fmt: skip
 FILL = np.dtype([("session", "i8"), ("row", "i8"), ("symbol", "i8"), ("quantity", "f8"), ("price", "f8"), ("commission", "f8"), ("slippage", "f8")])
 _MONEY = ("cash", "equity", "commission", "slippage", "borrow", "funding", "interest", "dividends", "traded", "scale")

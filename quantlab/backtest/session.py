@@ -39,13 +39,22 @@ def _reference(order, stage, fill, open_, high, low, close, vwap, through):
         return np.nan
     return open_ if stage == OPEN else vwap if stage == VWAP else close
 
-# %% ../../nbs/backtest/708_session.ipynb #d68a2abb
+# %% ../../nbs/backtest/708_session.ipynb #f574d3b1
 @njit(cache=True)
 def _closing(held, quantity):
     "Return the part of a quantity that brings a holding towards zero."
     if held * quantity >= 0.0:
         return 0.0
     return quantity if abs(quantity) <= abs(held) else -held
+
+
+@njit(cache=True)
+def _towards(goal, held, quantity):
+    "Return the part of a quantity that does not take a holding past the goal; all of it when the goal is NaN."
+    gap = goal - held
+    if np.isnan(goal) or (gap * quantity > 0.0 and abs(gap) + 1e-9 * (abs(goal) + abs(held)) >= abs(quantity)):
+        return quantity
+    return gap if gap * quantity > 0.0 else 0.0
 
 
 @njit(cache=True)
@@ -68,7 +77,7 @@ def _room(order, stage, volume, high, low, used, terms):
         room = min(room, volume * max(share - terms.queue, 0.0))
     return room
 
-# %% ../../nbs/backtest/708_session.ipynb #1d0d3262
+# %% ../../nbs/backtest/708_session.ipynb #d4aa0cd1
 @njit(cache=True)
 def _wanted(order, t, stage, market, terms, account):
     "Return how many shares an order asks of a stage, and the market's price; reserve their volume."
@@ -83,7 +92,7 @@ def _wanted(order, t, stage, market, terms, account):
         order.reason = ILLIQUID
         return 0.0, np.nan
     held = account.shares[t, i]
-    quantity = _closing(held, order.left) if order.reduce else order.left
+    quantity = _towards(order.goal, held, order.left)
     room = _room(order, stage, market.volume[t, i], high, low, account.used[i], terms)
     if abs(quantity) > room:
         quantity, order.reason = np.sign(quantity) * room, VOLUME
@@ -218,7 +227,7 @@ def _cash_scale(t, unit, cash, want, reference, share, market, terms, rates, acc
             return scale
     return 0.0
 
-# %% ../../nbs/backtest/708_session.ipynb #18b920c7
+# %% ../../nbs/backtest/708_session.ipynb #90cf8932
 @njit(cache=True)
 def _stage(t, stage, market, terms, rates, account, orders, day, log):
     "Fill what may fill in one stage: sells, then buys."
@@ -241,13 +250,14 @@ def _stage(t, stage, market, terms, rates, account, orders, day, log):
             row = account.live[k]
             i = orders[row].symbol
             quantity = _scaled(account.shares[t, i], want[k], share, scale, terms.lot)
+            quantity = _towards(orders[row].goal, account.shares[t, i], quantity)
             account.used[i] -= abs(want[k]) - abs(quantity)
-            if quantity != want[k]:
+            if quantity != want[k] and (scale < 1.0 or share < 1.0):
                 orders[row].reason = CASH if scale < 1.0 else GROSS
             if quantity != 0.0:
                 _trade(t, stage, row, quantity, reference[k], market, rates, account, orders, day, log)
 
-# %% ../../nbs/backtest/708_session.ipynb #6592dd7b
+# %% ../../nbs/backtest/708_session.ipynb #5882eed6
 @njit(cache=True)
 def _night(t, market, rates, account, orders, days):
     "Carry holdings, cash and open orders from the last close to the open."
@@ -269,7 +279,7 @@ def _night(t, market, rates, account, orders, days):
         order = orders[account.live[k]]
         ratio, there = market.split[t, order.symbol], market.open[t, order.symbol] > 0.0 or market.close[t, order.symbol] > 0.0
         order.quantity, order.left, order.filled = order.quantity * ratio, order.left * ratio, order.filled * ratio
-        order.price /= ratio
+        order.price, order.goal = order.price / ratio, order.goal * ratio
         order.reason = NOT_REACHED if there and (order.type == LIMIT or order.type == STOP) else NO_BAR
 
 # %% ../../nbs/backtest/708_session.ipynb #90178b36
@@ -294,15 +304,15 @@ def _close(t, market, terms, rates, account, day, log):
         value += held * account.mark[t, i] * unit
     day.equity = day.cash + value
 
-# %% ../../nbs/backtest/708_session.ipynb #9de1ac61
+# %% ../../nbs/backtest/708_session.ipynb #7927bb81
 @njit(cache=True)
 def _expire(t, terms, account, orders):
-    "Drop the orders that are done, too old, without a position to reduce, or in a name that has stopped."
+    "Drop the orders that are done, too old, past their goal, or in a name that has stopped."
     keep = 0
     for k in range(account.count[0]):
         order = orders[account.live[k]]
         order.age += t >= order.since
-        if order.left != 0.0 and order.reduce and account.shares[t, order.symbol] * order.left >= 0.0:
+        if order.left != 0.0 and _towards(order.goal, account.shares[t, order.symbol], order.left) == 0.0:
             order.left, order.reason = 0.0, GONE
         old = order.valid > 0 and order.age >= order.valid
         if order.left != 0.0 and not old and account.age[order.symbol] >= terms.stale_after:

@@ -10,8 +10,10 @@ from quantlab.backtest import backtrader as adapter
 from quantlab.backtest.backtrader import RULES, reconcile, run_predictions
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
+from quantlab.backtest.events import trade_orders
 from quantlab.backtest.orders import FREE as FREE_EXCHANGE
 from quantlab.backtest.orders import from_orders
+from quantlab.backtest.rules import Rules
 from quantlab.core.panel import ConfigError, DataError, PanelError, as_panel, to_wide
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
@@ -213,6 +215,20 @@ def test_what_cannot_be_sent_is_named(bars):
     at_close = from_orders(TopKDrop(3, 1), scores, market, FREE_EXCHANGE)
     with pytest.raises(ConfigError, match="type close"):
         reconcile(at_close, market, costs=FREE)
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules(lot=1.0), Rules(participation=0.001, lot=10.0), Rules(fill="close")], ids=["plain", "whole shares", "capped", "close"])
+def test_orders_of_the_event_loop(rules):
+    bars = adjust(sample_bars(NAMES, "2018-01-02", "2018-10-31"), "total")
+    rng, days = np.random.default_rng(1), bars.index.unique("date")[5:180:4]
+    rows = [(day, name, 10.0 * round(rng.normal(0, 90))) for day in days for name in rng.choice(NAMES, 3, replace=False) if (day, name) in bars.index]
+    result = trade_orders(pd.DataFrame(rows, columns=["date", "symbol", "size"]), bars, rules)
+    if rules.fill == "close":
+        with pytest.raises(ConfigError, match="away from the open"):
+            reconcile(result, bars, sessions=None)
+        return
+    found = reconcile(result, bars, sessions=None)
+    assert len(result.trades) > 50 and (found["rule"] != "").all()
 
 
 def test_degenerate_accounts(bars):
