@@ -23,8 +23,9 @@ import pandas as pd
 
 from quantlab.backtest.backtrader import run_backtrader
 from quantlab.backtest.costs import Costs
-from quantlab.backtest.engine import Result, equities, from_weights
+from quantlab.backtest.engine import equities, from_weights
 from quantlab.backtest.sweep import sweep
+from quantlab.broker.statement import Result
 from quantlab.core.ledger import Ledger
 from quantlab.core.panel import to_wide
 from quantlab.data.bars import adjust

@@ -9,8 +9,8 @@ import pandas as pd
 import qlib_files as files
 from scipy.stats import norm, rankdata
 
-from quantlab.backtest.engine import Result
 from quantlab.backtest.orders import Exchange, from_orders
+from quantlab.broker.statement import Result
 from quantlab.core.panel import date_starts, to_wide
 from quantlab.features.base import compute
 from quantlab.features.sets import SETS

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from .costs import DEFAULT_COSTS, Costs
-from .engine import DUST, HAIR, Result
+from .engine import DUST, HAIR
+from ..broker.statement import Result
 from ..core.panel import ConfigError, DataError, PanelError, check_panel, to_wide
 
 # %% ../../nbs/backtest/730_backtrader.ipynb #bea14fc7

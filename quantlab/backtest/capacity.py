@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .costs import Costs, charge, square_root_impact
-from .engine import Result
+from ..broker.statement import Result
 from .stats import bootstrap_rows, sharpe
 from ..core.panel import ConfigError, DataError, check_panel, to_wide
 from ..core.plot import COLORS, figure

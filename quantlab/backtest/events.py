@@ -13,11 +13,12 @@ import pandas as pd
 from numba import njit
 
 from .costs import DEFAULT_COSTS, Costs, liquidity
-from .engine import DUST, Book, Fills, Orders, Result
-from quantlab.backtest.rules import (
+from .engine import DUST
+from ..broker.statement import Book, Fills, Orders, Result
+from quantlab.broker.rules import (
     DAY, FILL, KINDS, LATE, LIMIT, NO_PRICE, ORDER, REASONS, REPLACED, SHARES, STOP, STOPPED, TARGET, TYPES, VALUE, Account, Market, Rules,
 )  # fmt: skip
-from .session import session
+from ..broker.session import session
 from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
 
 # %% ../../nbs/backtest/711_events.ipynb #09cea4b7

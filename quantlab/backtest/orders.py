@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from .engine import Book, Fills, Orders, Result
+from ..broker.statement import Book, Fills, Orders, Result
 from .events import trade_orders
 from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
 from ..core.types import OrderType

@@ -80,6 +80,7 @@ class Market(NamedTuple):
     "Hold what a strategy may trade and the index it is compared with."
 
     bars: pd.DataFrame  # (date, symbol): total-return prices, volume, amount
+    raw: pd.DataFrame  # the same rows as they were read, factors not applied
     index: pd.Series  # close by date of the market index, total return
     index_name: str  # "SPY", or "mean of names"
     source: str  # where the bars came from
@@ -132,7 +133,7 @@ def load_market(
         index, name = sample_context("SPY", first, last)["close"].droplevel("symbol"), "SPY"
     else:
         index, name = (1 + close.pct_change(fill_method=None).mean(axis=1).fillna(0)).cumprod(), "mean of names"
-    return Market(bars, index.reindex(close.index).rename(name), name, "committed sample" if data == "sample" else data.rsplit("/", 1)[-1], data_hash(chosen))
+    return Market(bars, chosen, index.reindex(close.index).rename(name), name, "committed sample" if data == "sample" else data.rsplit("/", 1)[-1], data_hash(chosen))
 
 # %% ../../nbs/report/810_tearsheet.ipynb #c09b4791
 def check_market(

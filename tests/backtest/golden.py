@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from quantlab.backtest.costs import Costs
-from quantlab.backtest.engine import Result, from_weights
+from quantlab.backtest.engine import from_weights
 from quantlab.backtest.orders import Exchange, from_orders
+from quantlab.broker.statement import Result
 from quantlab.core.panel import as_panel, to_wide
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars

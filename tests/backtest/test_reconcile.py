@@ -13,7 +13,7 @@ from quantlab.backtest.engine import from_weights
 from quantlab.backtest.events import trade_orders
 from quantlab.backtest.orders import FREE as FREE_EXCHANGE
 from quantlab.backtest.orders import from_orders
-from quantlab.backtest.rules import Rules
+from quantlab.broker.rules import Rules
 from quantlab.core.panel import ConfigError, DataError, PanelError, as_panel, to_wide
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
