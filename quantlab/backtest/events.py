@@ -130,8 +130,12 @@ def order_rows(
         rows["kind"][mask], rows["valid"][mask], rows["goal"][mask] = SHARES, 0, 0.0
     return rows
 
-# %% ../../nbs/backtest/711_events.ipynb #59273f34
-_OPTIONAL = {"dividend": 0.0, "split_ratio": 1.0, "funding": 0.0, "rate": 1.0, "multiplier": 1.0}
+# %% ../../nbs/backtest/711_events.ipynb #d6e4176c
+_TINY = np.finfo(float).tiny
+_OPTIONAL = {  # column -> what an empty cell means, the smallest number allowed
+    "volume": (0.0, 0.0), "dividend": (0.0, -np.inf), "split_ratio": (1.0, _TINY), "borrow": (np.nan, 0.0),
+    "funding": (0.0, -np.inf), "rate": (1.0, _TINY), "multiplier": (1.0, _TINY),
+}  # fmt: skip
 
 
 def _prices(
@@ -160,23 +164,23 @@ def _extra(
     bars: pd.DataFrame,
     at: Grid,
     close: np.ndarray,  # [dates, symbols]
-) -> dict[str, np.ndarray]:  # the optional columns, their default where there is none
+) -> dict[str, np.ndarray]:  # the optional columns, NaN only for borrow
     "Spread what is not a price; raise DataError on numbers that cannot be."
     wide = {}
-    for column, default in _OPTIONAL.items():
-        values = to_wide(bars[column], at).to_numpy() if column in bars else np.full(close.shape, default)
-        positive = column not in ("dividend", "funding")
-        bad = np.argwhere(np.isinf(values) | (positive & (values <= 0)) | (np.isnan(close) & ~np.isin(values, (default, np.nan)) & ~np.isnan(values)))
+    for column, (default, least) in _OPTIONAL.items():
+        values = to_wide(bars[column], at).to_numpy() if column in bars else np.full(close.shape, np.nan)
+        lost = np.isnan(close) & np.isfinite(values) & (values != 1) & (column == "split_ratio")
+        bad = np.argwhere(np.isinf(values) | (values < least) | lost)
         if len(bad):
             t, i = bad[0]
             what = f"{column} of {at.symbols[i]} on {at.dates[t]:%Y-%m-%d} is {values[t, i]}"
-            raise DataError(f"{what}; it must be {'positive and ' if positive else ''}finite, and on a session with a close")
-        wide[column] = values
-    for column in ("rate", "multiplier"):
-        wide[column] = pd.DataFrame(wide[column]).where(np.isfinite(close)).ffill().to_numpy()
-    return {column: np.where(np.isnan(values), _OPTIONAL[column], values) for column, values in wide.items()}
+            raise DataError(f"{what}; it must be finite, {'at least 0' if least == 0 else 'above 0' if least > 0 else 'of either sign'}, and a split needs a close")
+        if column in ("rate", "multiplier"):
+            values = pd.DataFrame(values).where(np.isfinite(close)).ffill().to_numpy()
+        wide[column] = np.where(np.isnan(values), default, values)
+    return wide
 
-# %% ../../nbs/backtest/711_events.ipynb #67a12779
+# %% ../../nbs/backtest/711_events.ipynb #40a5ff8b
 def read_market(
     bars: pd.DataFrame,  # panel with open and close; optional the columns of the table above
     costs: Costs,
@@ -189,7 +193,6 @@ def read_market(
     price = _prices(bars, at)
     extra = _extra(bars, at, price["close"])
     shape, rates = price["close"].shape, costs.rates
-    column = lambda name, default: to_wide(bars[name], at).fillna(default).to_numpy() if name in bars else np.full(shape, default)
     impact = np.zeros(shape)
     if rates.impact > 0:
         known = liquidity(bars)
@@ -197,11 +200,11 @@ def read_market(
         impact = rates.impact * root.ffill().shift(1).to_numpy()
     days = (at.dates - at.dates[0]) / pd.Timedelta(days=365)
     return at, Market(
-        **price, volume=column("volume", 0.0), unit=extra["rate"] * extra["multiplier"], split=extra["split_ratio"], dividend=extra["dividend"],
-        borrow=column("borrow", rates.borrow), funding=extra["funding"], impact=impact, years=np.diff(days, prepend=0.0),
+        **price, volume=extra["volume"], unit=extra["rate"] * extra["multiplier"], split=extra["split_ratio"], dividend=extra["dividend"],
+        borrow=np.where(np.isnan(extra["borrow"]), rates.borrow, extra["borrow"]), funding=extra["funding"], impact=impact, years=np.diff(days, prepend=0.0),
     )  # fmt: skip
 
-# %% ../../nbs/backtest/711_events.ipynb #87fe0de6
+# %% ../../nbs/backtest/711_events.ipynb #fc491e88
 def _grown(
     rows: np.ndarray,
     need: int,  # entries that must fit
@@ -251,6 +254,7 @@ class Desk:
         begin, self.sent = self.sent, self.sent + len(rows)
         self.orders = _grown(self.orders, self.sent)
         self.orders[begin : self.sent] = rows
+        self.orders["decided"][begin : self.sent] = self.t
         self.account = self.account._replace(live=_grown(self.account.live, self.sent))
         _admit(self.t, begin, self.sent, self.market.unit, self.days["equity"][self.t], self.account, self.orders)
 

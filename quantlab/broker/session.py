@@ -39,7 +39,7 @@ def _reference(order, stage, fill, open_, high, low, close, vwap, through):
         return np.nan
     return open_ if stage == OPEN else vwap if stage == VWAP else close
 
-# %% ../../nbs/broker/692_session.ipynb #f574d3b1
+# %% ../../nbs/broker/692_session.ipynb #23673edc
 @njit(cache=True)
 def _closing(held, quantity):
     "Return the part of a quantity that brings a holding towards zero."
@@ -52,6 +52,8 @@ def _closing(held, quantity):
 def _towards(goal, held, quantity):
     "Return the part of a quantity that does not take a holding past the goal; all of it when the goal is NaN."
     gap = goal - held
+    if abs(gap) <= 1e-12 * (abs(goal) + abs(held)):
+        return 0.0
     if np.isnan(goal) or (gap * quantity > 0.0 and abs(gap) + 1e-9 * (abs(goal) + abs(held)) >= abs(quantity)):
         return quantity
     return gap if gap * quantity > 0.0 else 0.0
@@ -102,7 +104,7 @@ def _wanted(order, t, stage, market, terms, account):
     account.used[i] += abs(whole)
     return whole, reference
 
-# %% ../../nbs/broker/692_session.ipynb #bd137df4
+# %% ../../nbs/broker/692_session.ipynb #85218353
 @njit(cache=True)
 def _cost(quantity, reference, limit, unit, impact, rates):
     "Return the price paid and the commission of one fill; limit is NaN where there is none."
@@ -123,13 +125,15 @@ def _book(t, row, i, quantity, reference, limit, unit, impact, rates, account, d
     day.slippage += slippage
     day.traded += abs(quantity) * paid * unit
     account.shares[t, i] += quantity
+    if abs(account.shares[t, i]) <= 1e-12 * abs(quantity):
+        account.shares[t, i] = 0.0
     fill = log[account.count[1]]
     fill.session, fill.row, fill.symbol = t, row, i
     fill.quantity, fill.price, fill.commission, fill.slippage = quantity, paid * unit, fee, slippage
     account.count[1] += 1
     return paid
 
-# %% ../../nbs/broker/692_session.ipynb #d5aadfab
+# %% ../../nbs/broker/692_session.ipynb #aa013433
 @njit(cache=True)
 def _wake(t, stage, row, quantity, paid, account, orders):
     "Wake the orders that hang on one that has just filled."
@@ -138,12 +142,14 @@ def _wake(t, stage, row, quantity, paid, account, orders):
         order = orders[child]
         if order.quantity == 0.0:
             order.price = paid * (1.0 + np.sign(quantity) * order.size)
+        if order.quantity == 0.0 or order.ended >= 0:
             same_bar = stage == OPEN or (order.type == STOP and stage < ATTACHED)
-            order.since, order.reason = t if same_bar else t + 1, NOT_REACHED
+            order.since, order.ended = t if same_bar else t + 1, -1
             account.live[account.count[0]] = child
             account.count[0] += 1
         order.quantity -= quantity
         order.left -= quantity
+        order.reason = NOT_REACHED
         child += 1
 
 
@@ -157,7 +163,8 @@ def _trade(t, stage, row, quantity, reference, market, rates, account, orders, d
     order.filled += quantity
     order.left -= quantity
     if abs(order.left) <= 1e-12 * abs(order.quantity):
-        order.left, order.reason = 0.0, WHOLE
+        order.left = 0.0
+        order.reason = WHOLE if abs(order.quantity - order.filled) <= 1e-9 * abs(order.quantity) else GONE
     _wake(t, stage, row, quantity, paid, account, orders)
 
 # %% ../../nbs/broker/692_session.ipynb #1fe867c1
@@ -257,7 +264,7 @@ def _stage(t, stage, market, terms, rates, account, orders, day, log):
             if quantity != 0.0:
                 _trade(t, stage, row, quantity, reference[k], market, rates, account, orders, day, log)
 
-# %% ../../nbs/broker/692_session.ipynb #5882eed6
+# %% ../../nbs/broker/692_session.ipynb #c1d9ce72
 @njit(cache=True)
 def _night(t, market, rates, account, orders, days):
     "Carry holdings, cash and open orders from the last close to the open."
@@ -280,7 +287,8 @@ def _night(t, market, rates, account, orders, days):
         ratio, there = market.split[t, order.symbol], market.open[t, order.symbol] > 0.0 or market.close[t, order.symbol] > 0.0
         order.quantity, order.left, order.filled = order.quantity * ratio, order.left * ratio, order.filled * ratio
         order.price, order.goal = order.price / ratio, order.goal * ratio
-        order.reason = NOT_REACHED if there and (order.type == LIMIT or order.type == STOP) else NO_BAR
+        if order.left != 0.0:
+            order.reason = NOT_REACHED if there and (order.type == LIMIT or order.type == STOP) else NO_BAR
 
 # %% ../../nbs/broker/692_session.ipynb #90178b36
 @njit(cache=True)
