@@ -16,7 +16,7 @@ from .costs import DEFAULT_COSTS, Costs, liquidity
 from .engine import DUST
 from ..broker.statement import Book, Fills, Orders, Result
 from quantlab.broker.rules import (
-    DAY, FILL, KINDS, LATE, LIMIT, NO_PRICE, ORDER, REASONS, REPLACED, SHARES, STOP, STOPPED, TARGET, TYPES, VALUE, Account, Market, Rules,
+    DEFAULT_RULES, DAY, FILL, KINDS, LATE, LIMIT, NO_PRICE, ORDER, REASONS, REPLACED, SHARES, STOP, STOPPED, TARGET, TYPES, VALUE, Account, Market, Rules,
 )  # fmt: skip
 from ..broker.session import session
 from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
@@ -325,7 +325,7 @@ def span(
 def trade_orders(
     orders: pd.DataFrame,  # date, symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit
     bars: pd.DataFrame,  # panel with open and close; optional what read_market takes
-    rules: Rules = Rules(),  # of filling
+    rules: Rules = DEFAULT_RULES,  # of filling
     costs: Costs = DEFAULT_COSTS,  # charged on every fill and every night
     cash: float = 1_000_000.0,  # account money at the start
     start=None,  # first session of the account; None = the first order's; earlier orders are dropped

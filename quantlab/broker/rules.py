@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OPEN', 'STOPS', 'LIMITS', 'ATTACHED', 'VWAP', 'CLOSE', 'MARKET', 'LIMIT', 'STOP', 'AT_CLOSE', 'SHARES', 'VALUE',
            'PERCENT', 'TARGET', 'FILLS', 'TYPES', 'KINDS', 'REASONS', 'WHOLE', 'NO_BAR', 'NOT_REACHED', 'VOLUME', 'LOT',
-           'CASH', 'GROSS', 'GONE', 'REPLACED', 'STOPPED', 'NO_PRICE', 'ILLIQUID', 'LATE', 'ORDER', 'FILL', 'DAY',
-           'Terms', 'Rules', 'Market', 'Account']
+           'CASH', 'GROSS', 'GONE', 'REPLACED', 'STOPPED', 'NO_PRICE', 'ILLIQUID', 'LATE', 'DEFAULT_RULES', 'ORDER',
+           'FILL', 'DAY', 'Terms', 'Rules', 'Market', 'Account']
 
 # %% ../../nbs/broker/690_rules.ipynb #811e748f
 from dataclasses import asdict, dataclass
@@ -70,6 +70,9 @@ class Rules:
     def terms(self) -> Terms:
         "Return the rules as numbers."
         return Terms(**{name: float(value) for name, value in asdict(self).items() if name != "fill"}, fill=FILLS[self.fill])
+
+
+DEFAULT_RULES = Rules()  # the next open, in fractions, no cap
 
 # %% ../../nbs/broker/690_rules.ipynb #1517a3e9
 ORDER = np.dtype([

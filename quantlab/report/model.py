@@ -8,7 +8,7 @@ __all__ = ['MODELS', 'make_model', 'feature_families', 'ablation_table', 'ablati
 
 # %% ../../nbs/report/809_model.ipynb #2b697414
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, clone
 
 from ..core.config import import_named
 from ..core.panel import ConfigError, PanelError, date_starts
-from ..core.plot import COLORS, figure, percent_axis
+from ..core.plot import COLORS, figure
 from ..models.cascade import Cascade
 from ..models.ensemble import Ensemble
 from ..models.gbm import GBMModel

@@ -17,7 +17,7 @@ import pandas as pd
 from ..backtest.costs import DEFAULT_COSTS, Costs
 from ..broker.statement import Result
 from ..backtest.events import Desk, describe, desk_result, order_rows, read_market, span
-from ..broker.rules import TYPES, Rules
+from ..broker.rules import DEFAULT_RULES, TYPES, Rules
 from ..core.panel import ConfigError, Grid, PanelError, to_wide
 from ..core.types import Fill
 
@@ -137,7 +137,7 @@ def load_strategy(
 def from_strategy(
     strategy: Strategy | str,  # an object with on_bar and on_fill, or a registered name
     bars: pd.DataFrame,  # panel with open and close; optional what read_market takes
-    rules: Rules = Rules(),
+    rules: Rules = DEFAULT_RULES,
     costs: Costs = DEFAULT_COSTS,
     cash: float = 1_000_000.0,  # account money at the start
     start=None,  # first session of the account and first question; None = the first of bars

@@ -12,7 +12,7 @@ import pandas as pd
 from ..backtest.costs import DEFAULT_COSTS, Costs
 from ..broker.statement import Result
 from ..backtest.events import Desk, describe, desk_result, order_rows, read_market, span
-from ..broker.rules import Rules
+from ..broker.rules import DEFAULT_RULES, Rules
 from ..core.panel import ConfigError, Grid, PanelError, check_panel, grid, to_wide
 
 # %% ../../nbs/strategy/745_signals.ipynb #2a01a611
@@ -88,7 +88,7 @@ def from_signals(
     short_exits: pd.Series | None = None,  # bool: cover it
     stop_loss: float | None = None,  # share of the price paid; None = no stop
     take_profit: float | None = None,  # share of the price paid; None = no limit
-    rules: Rules = Rules(),
+    rules: Rules = DEFAULT_RULES,
     costs: Costs = DEFAULT_COSTS,
     cash: float = 1_000_000.0,  # account money at the start
     start=None,  # first session of the account; None = the first of bars

@@ -10,7 +10,7 @@ from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
 from quantlab.backtest.events import trade_orders
 from quantlab.backtest.orders import from_orders
-from quantlab.backtest.rules import KINDS, TYPES, Rules
+from quantlab.broker.rules import KINDS, TYPES, Rules
 from quantlab.core.panel import ConfigError, DataError, PanelError, QuantlabError, as_panel, to_wide
 
 DATES = pd.bdate_range("2024-01-01", periods=30).as_unit("us")

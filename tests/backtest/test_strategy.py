@@ -12,10 +12,10 @@ from test_events import DATES, FREE, NAMES, market, rule_sets, seeds, wishes
 
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.events import trade_orders
-from quantlab.backtest.rules import Rules
-from quantlab.backtest.signals import from_signals
-from quantlab.backtest.strategy import Crossover, Momentum, Pairs, Strategy, from_strategy, load_strategy
+from quantlab.broker.rules import Rules
 from quantlab.core.panel import ConfigError, PanelError, to_wide
+from quantlab.strategy.base import Crossover, Momentum, Pairs, Strategy, from_strategy, load_strategy
+from quantlab.strategy.signals import from_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,7 +97,7 @@ def test_a_strategy_is_found_by_its_name(tmp_path, monkeypatch):
     info = tmp_path / "others-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[quantlab.strategies]\ntheirs = quantlab.backtest.strategy:Crossover\n")
+    (info / "entry_points.txt").write_text("[quantlab.strategies]\ntheirs = quantlab.strategy.base:Crossover\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert load_strategy("theirs", fast=3, slow=8) == Crossover(3, 8)
     assert len(from_strategy("theirs", market(1)).equity) == 30
@@ -109,7 +109,7 @@ def test_the_examples_are_registered():
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("entry-points", {}).get("quantlab.strategies")
     if known is None:
         pytest.skip("pyproject.toml has no entry points quantlab.strategies yet")
-    assert known == {name: f"quantlab.backtest.strategy:{cls}" for name, cls in (("momentum", "Momentum"), ("pairs", "Pairs"), ("crossover", "Crossover"))}
+    assert known == {name: f"quantlab.strategy.base:{cls}" for name, cls in (("momentum", "Momentum"), ("pairs", "Pairs"), ("crossover", "Crossover"))}
 
 
 def flags(seed, bars, share):
