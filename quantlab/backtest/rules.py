@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OPEN', 'STOPS', 'LIMITS', 'ATTACHED', 'VWAP', 'CLOSE', 'MARKET', 'LIMIT', 'STOP', 'AT_CLOSE', 'SHARES', 'VALUE',
            'PERCENT', 'TARGET', 'FILLS', 'TYPES', 'KINDS', 'REASONS', 'WHOLE', 'NO_BAR', 'NOT_REACHED', 'VOLUME', 'LOT',
-           'CASH', 'GROSS', 'GONE', 'REPLACED', 'STOPPED', 'NO_PRICE', 'ILLIQUID', 'LATE', 'ORDER', 'FILL', 'DAY',
-           'Terms', 'Rules', 'Market', 'Account']
+           'CASH', 'GROSS', 'GONE', 'REPLACED', 'STOPPED', 'NO_PRICE', 'ILLIQUID', 'LATE', 'DEFAULT_RULES', 'ORDER',
+           'FILL', 'DAY', 'Terms', 'Rules', 'Market', 'Account']
 
 # %% ../../nbs/backtest/707_rules.ipynb #811e748f
 from dataclasses import asdict, dataclass
@@ -30,7 +30,7 @@ REASONS = (
 )  # fmt: skip
 WHOLE, NO_BAR, NOT_REACHED, VOLUME, LOT, CASH, GROSS, GONE, REPLACED, STOPPED, NO_PRICE, ILLIQUID, LATE = range(13)
 
-# %% ../../nbs/backtest/707_rules.ipynb #de5a75ab
+# %% ../../nbs/backtest/707_rules.ipynb #8394bc0f
 class Terms(NamedTuple):
     "Hold rules as numbers, as the jitted session takes them."
 
@@ -70,6 +70,9 @@ class Rules:
     def terms(self) -> Terms:
         "Return the rules as numbers."
         return Terms(**{name: float(value) for name, value in asdict(self).items() if name != "fill"}, fill=FILLS[self.fill])
+
+
+DEFAULT_RULES = Rules()  # market orders at the next open, fractions, no cap on volume; for a function that is told nothing else
 
 # %% ../../nbs/backtest/707_rules.ipynb #1517a3e9
 ORDER = np.dtype([

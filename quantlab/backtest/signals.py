@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['from_signals']
 
-# %% ../../nbs/backtest/713_signals.ipynb #eb48e063
+# %% ../../nbs/backtest/713_signals.ipynb #7a7cf401
 import numpy as np
 import pandas as pd
 
 from .costs import DEFAULT_COSTS, Costs
 from .engine import Result
 from .events import Desk, describe, desk_result, order_rows, read_market, span
-from .rules import Rules
+from .rules import DEFAULT_RULES, Rules
 from ..core.panel import ConfigError, Grid, PanelError, check_panel, grid, to_wide
 
 # %% ../../nbs/backtest/713_signals.ipynb #2a01a611
@@ -77,7 +77,7 @@ def _sends(
     opened["size"][:, 0], sold["size"][:, 0] = size[long_in], -size[short_in]
     return np.concatenate([blocks["close"][out].ravel(), opened.ravel(), sold.ravel()])
 
-# %% ../../nbs/backtest/713_signals.ipynb #e78c85fe
+# %% ../../nbs/backtest/713_signals.ipynb #46d47eea
 def from_signals(
     entries: pd.Series,  # bool, (date, symbol): open a long; known at the close of date
     exits: pd.Series | None,  # bool: close a long
@@ -88,7 +88,7 @@ def from_signals(
     short_exits: pd.Series | None = None,  # bool: cover it
     stop_loss: float | None = None,  # share of the price paid; None = no stop
     take_profit: float | None = None,  # share of the price paid; None = no limit
-    rules: Rules = Rules(),
+    rules: Rules = DEFAULT_RULES,
     costs: Costs = DEFAULT_COSTS,
     cash: float = 1_000_000.0,  # account money at the start
     start=None,  # first session of the account; None = the first of bars

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Strategy', 'Past', 'Holdings', 'load_strategy', 'from_strategy', 'Momentum', 'Pairs', 'Crossover']
 
-# %% ../../nbs/backtest/714_strategy.ipynb #66713d16
+# %% ../../nbs/backtest/714_strategy.ipynb #72a4fb09
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -17,7 +17,7 @@ import pandas as pd
 from .costs import DEFAULT_COSTS, Costs
 from .engine import Result
 from .events import Desk, describe, desk_result, order_rows, read_market, span
-from .rules import TYPES, Rules
+from .rules import DEFAULT_RULES, TYPES, Rules
 from ..core.panel import ConfigError, Grid, PanelError, to_wide
 from ..core.types import Fill
 
@@ -133,11 +133,11 @@ def load_strategy(
         raise ConfigError(f"no strategy is called {name!r}; known: {', '.join(sorted(known)) or 'none'}; register it under the entry point group quantlab.strategies")
     return known[name].load()(**parameters)
 
-# %% ../../nbs/backtest/714_strategy.ipynb #34033cc7
+# %% ../../nbs/backtest/714_strategy.ipynb #fb1467cb
 def from_strategy(
     strategy: Strategy | str,  # an object with on_bar and on_fill, or a registered name
     bars: pd.DataFrame,  # panel with open and close; optional what read_market takes
-    rules: Rules = Rules(),
+    rules: Rules = DEFAULT_RULES,
     costs: Costs = DEFAULT_COSTS,
     cash: float = 1_000_000.0,  # account money at the start
     start=None,  # first session of the account and first question; None = the first of bars
