@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['complete', 'order_rows', 'read_market', 'Desk', 'desk_result', 'describe', 'span', 'trade_orders']
 
-# %% ../../nbs/backtest/711_events.ipynb #02284570
+# %% ../../nbs/backtest/711_events.ipynb #4d557a8e
 from dataclasses import asdict
 
 import numpy as np
@@ -16,7 +16,8 @@ from .costs import DEFAULT_COSTS, Costs, liquidity
 from .engine import DUST
 from ..broker.statement import Book, Fills, Orders, Result
 from quantlab.broker.rules import (
-    DEFAULT_RULES, DAY, FILL, KINDS, LATE, LIMIT, NO_PRICE, ORDER, REASONS, REPLACED, SHARES, STOP, STOPPED, TARGET, TYPES, VALUE, Account, Market, Rules,
+    DAY, DEFAULT_RULES, FILL, KINDS, LATE, LIMIT, NO_PRICE, ORDER, REASONS, REPLACED, SHARES, STOP, STOPPED, TARGET, TYPES, VALUE,
+    Account, Market, Rules,
 )  # fmt: skip
 from ..broker.session import session
 from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
@@ -321,7 +322,7 @@ def span(
         raise PanelError(f"there is no session between start ({start}) and end ({end}); bars run from {at.dates[0]:%Y-%m-%d} to {at.dates[-1]:%Y-%m-%d}")
     return first, stop
 
-# %% ../../nbs/backtest/711_events.ipynb #fb9c7c0c
+# %% ../../nbs/backtest/711_events.ipynb #1122a567
 def trade_orders(
     orders: pd.DataFrame,  # date, symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit
     bars: pd.DataFrame,  # panel with open and close; optional what read_market takes

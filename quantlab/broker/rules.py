@@ -30,7 +30,7 @@ REASONS = (
 )  # fmt: skip
 WHOLE, NO_BAR, NOT_REACHED, VOLUME, LOT, CASH, GROSS, GONE, REPLACED, STOPPED, NO_PRICE, ILLIQUID, LATE = range(13)
 
-# %% ../../nbs/broker/690_rules.ipynb #de5a75ab
+# %% ../../nbs/broker/690_rules.ipynb #8394bc0f
 class Terms(NamedTuple):
     "Hold rules as numbers, as the jitted session takes them."
 
@@ -72,7 +72,7 @@ class Rules:
         return Terms(**{name: float(value) for name, value in asdict(self).items() if name != "fill"}, fill=FILLS[self.fill])
 
 
-DEFAULT_RULES = Rules()  # the next open, in fractions, no cap
+DEFAULT_RULES = Rules()  # market orders at the next open, fractions, no cap on volume; for a function that is told nothing else
 
 # %% ../../nbs/broker/690_rules.ipynb #1517a3e9
 ORDER = np.dtype([

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Strategy', 'Past', 'Holdings', 'load_strategy', 'from_strategy', 'Momentum', 'Pairs', 'Crossover']
 
-# %% ../../nbs/strategy/746_base.ipynb #66713d16
+# %% ../../nbs/strategy/746_base.ipynb #72a4fb09
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -133,7 +133,7 @@ def load_strategy(
         raise ConfigError(f"no strategy is called {name!r}; known: {', '.join(sorted(known)) or 'none'}; register it under the entry point group quantlab.strategies")
     return known[name].load()(**parameters)
 
-# %% ../../nbs/strategy/746_base.ipynb #34033cc7
+# %% ../../nbs/strategy/746_base.ipynb #fb1467cb
 def from_strategy(
     strategy: Strategy | str,  # an object with on_bar and on_fill, or a registered name
     bars: pd.DataFrame,  # panel with open and close; optional what read_market takes

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['from_signals']
 
-# %% ../../nbs/strategy/745_signals.ipynb #eb48e063
+# %% ../../nbs/strategy/745_signals.ipynb #7a7cf401
 import numpy as np
 import pandas as pd
 
@@ -77,7 +77,7 @@ def _sends(
     opened["size"][:, 0], sold["size"][:, 0] = size[long_in], -size[short_in]
     return np.concatenate([blocks["close"][out].ravel(), opened.ravel(), sold.ravel()])
 
-# %% ../../nbs/strategy/745_signals.ipynb #e78c85fe
+# %% ../../nbs/strategy/745_signals.ipynb #46d47eea
 def from_signals(
     entries: pd.Series,  # bool, (date, symbol): open a long; known at the close of date
     exits: pd.Series | None,  # bool: close a long

@@ -274,6 +274,8 @@ def test_split_dividend_borrow_funding_and_interest():
     assert np.isclose(trade({"size": -10}, bars=flat(borrow=0.365)).costs["borrow"].sum(), 100 * 0.001 * nights)
     assert np.isclose(trade({"size": -10}, costs=Costs(0, 0, borrow_bps=3650)).costs["borrow"].sum(), 100 * 0.001 * nights)
     assert trade({"size": 10}, bars=flat(borrow=0.365)).costs["borrow"].sum() == 0
+    fees = trade({"size": -10}, bars=flat(borrow=[0, 0.365, 0, 0, 0, 0])).costs["borrow"]
+    assert np.isclose(fees[DATES[2]], 0.1) and np.isclose(fees.sum(), 0.1)  # the fee known at the close before the night
     assert np.isclose(trade({"size": 10}, bars=flat(funding=[0.5, 0.001, 0.001, 0, 0, 0])).costs["funding"].sum(), 0.2)  # of the bars it was held at
     assert np.isclose(trade({"size": 10}, costs=Costs(0, 0, funding_bps=3650)).costs["funding"].sum(), 100 * 0.001 * nights)
     cash = trade({"size": 1e-9}, costs=Costs(0, 0, interest_bps=3650)).equity
