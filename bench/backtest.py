@@ -23,8 +23,12 @@ import pandas as pd
 
 from quantlab.backtest.backtrader import run_backtrader
 from quantlab.backtest.costs import Costs
-from quantlab.backtest.engine import Result, from_weights
+from quantlab.backtest.engine import Result, equities, from_weights
+from quantlab.backtest.sweep import sweep
+from quantlab.core.ledger import Ledger
 from quantlab.core.panel import to_wide
+from quantlab.data.bars import adjust
+from quantlab.data.sample import sample_bars
 
 HERE = Path(__file__).resolve().parent
 PYTHON = HERE.parent / ".cache" / "peers" / "vectorbt" / "bin" / "python"
@@ -132,6 +136,36 @@ def against_backtrader(bars: pd.DataFrame, weights: pd.DataFrame, rounds: int) -
     return found | speed | {"largest_difference_in_money": apart, "names": PEER_NAMES, "sessions": PEER_SESSIONS}
 
 
+def winners(close: pd.DataFrame, lookback: int, k: int, every: int) -> pd.DataFrame:
+    "Hold the k names that rose most over a lookback, in equal parts."
+    past = (close / close.shift(lookback) - 1).iloc[lookback::every]
+    t, i = np.nonzero((past.rank(axis=1, ascending=False, method="first") <= k).to_numpy())
+    index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+    return pd.DataFrame({"weight": np.full(len(t), 0.98 / k)}, index=index)
+
+
+def many(members: int = 1000) -> dict:
+    "Sweep a strategy on the committed sample: strategy, engine, ledger and cache, and the engine alone."
+    bars = adjust(sample_bars(), "total")[["open", "close"]]
+    close = to_wide(bars["close"])
+    space = {"lookback": list(range(10, 260, 10)), "k": [5, 10, 20, 30], "every": list(range(5, 55, 5))}
+    weights = [winners(close, 10 * (m + 1), 20, 20) for m in range(25)]
+    alone = harness.timed(lambda: equities(weights, bars), 3) / len(weights)
+    found = {"members": members, "names": close.shape[1], "sessions": len(close), "engine_members_per_s": 1 / alone}
+    for workers in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["QUANTLAB_RESEARCH_CACHE"] = f"{folder}/cache"
+            began = time.perf_counter()
+            swept = sweep(winners, space, bars, Ledger(f"{folder}/ledger.sqlite"), "bench", close, workers=workers)
+            found[f"members_per_s_{workers}_workers"] = members / (time.perf_counter() - began)
+            began = time.perf_counter()
+            sweep(winners, space, bars, Ledger(f"{folder}/ledger.sqlite"), "bench", close, workers=workers)
+            found[f"again_from_cache_s_{workers}_workers"] = time.perf_counter() - began
+            del os.environ["QUANTLAB_RESEARCH_CACHE"]
+        assert len(swept.members) == members
+    return found
+
+
 def main(rounds: int = 5) -> dict:
     "Time the engines side by side and say how far apart they are."
     if not barrier.BARS.exists():
@@ -142,6 +176,7 @@ def main(rounds: int = 5) -> dict:
     weights = wishes(bars)
     found = against_vectorbt(bars, weights, rounds)
     found["parts"]["backtrader"] = against_backtrader(bars, weights, 3)
+    found["parts"]["sweep"] = many()
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     return found
 

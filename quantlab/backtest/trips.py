@@ -52,7 +52,7 @@ def round_trips(
     trip = fills.groupby(((fills["before"] == 0) & fills["opens"]).cumsum(), sort=True)
     out = pd.DataFrame({"symbol": trip["symbol"].first(), "side": np.sign(trip["quantity"].first()), "entry": trip["date"].first()})
     held, price = trip["after"].last(), trip["price"].last()
-    price = price if last is None else out["symbol"].map(last).fillna(price)
+    price = price if last is None else out["symbol"].map(last).astype(float).fillna(price)
     out["exit"] = trip["date"].last().where(held == 0)
     out["fills"] = trip.size()
     out["invested"] = fills["value"].abs().where(fills["opens"], 0.0).groupby(trip.ngroup()).sum().to_numpy()

@@ -1,0 +1,165 @@
+"""Many settings in one call: as one run each, kept when killed, the same on processes and Dask, every one in the ledger."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sweep_strategies import failing, holding, loud
+from test_engine import DATES, market, wishes
+
+from quantlab.backtest.costs import Costs
+from quantlab.backtest.engine import equities, from_weights
+from quantlab.backtest.sweep import Span, Terms, heat_map, sweep
+from quantlab.core.compute import ComputeError
+from quantlab.core.ledger import Ledger
+from quantlab.core.panel import ConfigError, as_panel, to_wide
+
+HERE = Path(__file__).parent
+SPACE = {"days": [1, 5, 7], "share": [0.2, 0.5, 0.9]}
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(tmp_path / "cache"))
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+@pytest.fixture(scope="module")
+def bars():
+    return market(2, missing=0.05)
+
+
+@pytest.mark.parametrize("size_at", ["close", "fill"])
+def test_one_pass_is_as_many_runs(size_at):
+    bars, costs = market(3, missing=0.2), Costs(5, 20)
+    sets = [wishes(seed, seed % 2 == 1) for seed in range(12)]
+    equity, totals = equities(sets, bars, costs, 1e5, stale_after=2, size_at=size_at)
+    for m, weights in enumerate(sets):
+        run = from_weights(weights, bars, costs, 1e5, stale_after=2, size_at=size_at)
+        assert equity[m].dropna().tolist() == run.equity.tolist()
+        assert totals["fills"][m] == len(run.trades) and totals["turnover"][m] == pytest.approx(run.turnover.sum(), rel=1e-12)
+    nothing, none = equities([], bars)
+    assert nothing.shape == (40, 0) and none.empty
+    idle, zero = equities([sets[0].iloc[:0]], bars)
+    assert (idle[0] == 1e6).all() and zero["fills"][0] == 0
+
+
+def test_members_are_runs_and_trials(bars, ledger):
+    close = to_wide(bars["close"]).ffill()
+    found = sweep(holding, SPACE, bars, ledger, "hold", close, workers=1, chunk=2)
+    assert len(found.members) == 9 == len(ledger.trials("hold")) and found.settings == ["days", "share"]
+    for m, row in found.members.iterrows():
+        run = from_weights(holding(close, row["days"], row["share"]), bars)
+        assert found.equity[m].dropna().tolist() == run.equity.tolist()
+        assert row["sharpe"] == pytest.approx(run.returns.mean() / run.returns.std() * np.sqrt(252))
+        assert row["drawdown"] == pytest.approx((run.equity / run.equity.cummax() - 1).min())
+    trials = ledger.trials("hold").set_index("key")["sharpe"] * np.sqrt(252)
+    pd.testing.assert_series_equal(trials.loc[found.members["key"]].reset_index(drop=True), found.members["sharpe"], check_names=False)
+    head = ledger.head()
+    again = sweep(holding, SPACE, bars, ledger, "hold", close, workers=1, chunk=2)
+    pd.testing.assert_frame_equal(found.members, again.members)
+    assert ledger.head() == head and ledger.verify() == 9  # a repeated sweep is not a new trial
+    sweep(holding, SPACE, bars, ledger, "hold", close, Terms(costs=Costs(0, 0)), workers=1)
+    assert len(ledger.trials("hold")) == 18
+
+
+@pytest.mark.slow
+def test_processes_find_the_same(bars, ledger, monkeypatch, tmp_path):
+    close = to_wide(bars["close"]).ffill()
+    here = sweep(holding, SPACE, bars, ledger, "a", close, workers=1, chunk=4)
+    monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(tmp_path / "other"))
+    there = sweep(holding, SPACE, bars, Ledger(tmp_path / "other.sqlite"), "a", close, workers=2, chunk=1)
+    pd.testing.assert_frame_equal(here.members, there.members)
+    pd.testing.assert_frame_equal(here.equity, there.equity)
+
+
+@pytest.mark.slow
+def test_dask_finds_the_same(bars, ledger, monkeypatch, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+    close = to_wide(bars["close"]).ffill()
+    here = sweep(holding, SPACE, bars, ledger, "a", close, workers=1)
+    monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(tmp_path / "other"))
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        there = sweep(holding, SPACE, bars, Ledger(tmp_path / "other.sqlite"), "a", close, chunk=2, scheduler=cluster.scheduler_address)
+    pd.testing.assert_frame_equal(here.members, there.members)
+
+
+PROGRAM = """
+import sys; sys.path.insert(0, {here!r})
+import pandas as pd
+from sweep_strategies import slow
+from test_engine import market
+from quantlab.backtest.sweep import sweep
+from quantlab.core.ledger import Ledger
+from quantlab.core.panel import to_wide
+bars = market(2, missing=0.05)
+found = sweep(slow, {{"share": [k / 40 for k in range(1, 31)]}}, bars, Ledger({ledger!r}), "kill", (to_wide(bars["close"]).ffill(), {marks!r}), chunk=2, workers=1)
+found.members.to_parquet({out!r})
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+    marks, ledger, out = tmp_path / "marks", tmp_path / "ledger.sqlite", tmp_path / "members.parquet"
+    marks.mkdir()
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM.format(here=str(HERE), ledger=str(ledger), marks=str(marks), out=str(out)))
+    environment = os.environ | {"QUANTLAB_RESEARCH_CACHE": str(tmp_path / "cache")}
+    first = subprocess.Popen([sys.executable, script], env=environment)
+    deadline = time.time() + 60
+    while len(list(marks.iterdir())) < 9 and time.time() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    before = len(list(marks.iterdir()))
+    assert 9 <= before < 30 and not out.exists()
+    subprocess.run([sys.executable, script], env=environment, check=True, timeout=60)
+    assert len(list(marks.iterdir())) <= 30 + 2  # at most the part in work is done twice
+    found = pd.read_parquet(out)
+    assert len(found) == 30 == len(Ledger(ledger).trials("kill")) and Ledger(ledger).verify() == 30
+    assert found["share"].is_monotonic_increasing and found["sharpe"].notna().all()
+
+
+def test_a_search_narrows(bars, ledger):
+    close = to_wide(bars["close"]).ffill()
+    found = sweep(holding, {"days": [5], "share": Span(0.1, 0.9)}, bars, ledger, "n", close, rounds=3, workers=1)
+    assert found.members.groupby("round").size().tolist()[0] == 3 and found.members["round"].max() == 3
+    assert not found.members.duplicated(found.settings).any() and found.best["share"] in set(found.members["share"])
+    widths = found.members.groupby("round")["share"].agg(np.ptp)
+    assert widths.iloc[-1] < widths.iloc[0] and found.members["share"].between(0.1, 0.9).all()
+
+
+def test_a_ruined_member_is_a_row(bars, ledger):
+    close = to_wide(bars["close"]).ffill()
+    up = as_panel(pd.DataFrame({"date": DATES[:5], "symbol": close.columns[0], "open": [1, 1, 1, 3, 3.0], "close": [1, 1, 3, 3, 3.0]}))
+    found = sweep(loud, {"share": [0.1, 1.0]}, up, ledger, "r", to_wide(up["close"]), workers=1)
+    assert found.members["ruined"].tolist() == [False, True] and np.isnan(found.members["sharpe"][1])
+    assert found.best == {"share": 0.1} and len(ledger.trials("r")) == 2
+    ruined = sweep(loud, {"share": [0.99, 1.0]}, up, ledger, "all", to_wide(up["close"]), workers=1)
+    with pytest.raises(ConfigError, match="no member"):
+        _ = ruined.best
+
+
+def test_what_cannot_be_swept_is_named(bars, ledger):
+    for space, options in (({}, {}), ({"share": []}, {}), ({"share": [1.0]}, {"rounds": 2}), ({"share": [1.0]}, {"points": 2}), ({"share": [1.0]}, {"chunk": 0})):
+        with pytest.raises(ConfigError):
+            sweep(holding, space, bars, ledger, "x", **options)
+    with pytest.raises(ComputeError, match="members 1 to 2 failed: ZeroDivisionError"):
+        sweep(failing, {"share": [0.1, 0.2]}, bars, ledger, "x", workers=1)
+    assert len(ledger.rows()) == 0
+
+
+def test_heat_map(bars, ledger):
+    found = sweep(holding, SPACE, bars, ledger, "h", to_wide(bars["close"]).ffill(), workers=1)
+    image = heat_map(found, "share", "days").axes[0].images[0].get_array()
+    assert image.shape == (3, 3) and image[0, 2] == pytest.approx(found.members.query("days == 1 and share == 0.9")["sharpe"].iloc[0])
+    for x, y, value in (("share", "share", "sharpe"), ("share", "day", "sharpe"), ("share", "days", "sharp")):
+        with pytest.raises(ConfigError, match="no column"):
+            heat_map(found, x, y, value)
