@@ -171,6 +171,14 @@ def test_thresholds_can_be_argued_with(clean, given):
         diagnose(clean[0], clean[1].drop(columns="close"), 252)
 
 
+def test_cost_share_by_hand(clean):
+    result = clean[0]
+    paid, profit = result.costs.sum().sum(), result.equity.iloc[-1] - result.equity.iloc[0]
+    assert row(*clean, "cost_share")["evidence"] == pytest.approx(paid / (profit + paid))
+    broke = from_weights(book(every=1), market(moves(drift=-0.001)), Costs(20, 20))
+    assert row(broke, clean[1], "cost_share")["evidence"] == np.inf and row(broke, clean[1], "cost_share")["severity"] == "high"
+
+
 def test_with_the_real_tables(clean):
     """The tables of capacity and perturb go in as they come out."""
     result, bars = clean
