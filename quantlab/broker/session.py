@@ -99,7 +99,7 @@ def _wanted(order, t, stage, market, terms, account):
     if abs(quantity) > room:
         quantity, order.reason = np.sign(quantity) * room, VOLUME
     whole = _whole(quantity, held, terms.lot)
-    if whole == 0.0 and quantity != 0.0 and order.reason != VOLUME:
+    if whole != quantity and order.reason != VOLUME:
         order.reason = LOT
     account.used[i] += abs(whole)
     return whole, reference

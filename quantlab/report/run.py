@@ -75,6 +75,7 @@ FIXED = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "GOMP_SPINCOUNT": "1000",  # a thread that waits sleeps soon; on a busy machine one that spins costs minutes
     "PYTHONHASHSEED": "0",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the debugger's warning about frozen modules
 }

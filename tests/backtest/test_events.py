@@ -382,3 +382,11 @@ def test_empty_bars_and_wrong_accounts():
     for wrong in ({"fill": "noon"}, {"lot": -1}, {"queue": 2.0}, {"max_gross": np.nan}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             Rules(**wrong)
+
+
+def test_what_a_lot_leaves_over_says_so():
+    days = pd.bdate_range("2024-01-01", periods=3).as_unit("us")
+    bars = as_panel(pd.DataFrame({"date": days, "symbol": "A", "open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 1e6}))
+    asked = pd.DataFrame({"date": [days[0]] * 2, "symbol": "A", "size": [814.82, 0.5]})
+    orders = trade_orders(asked, bars, Rules(lot=1)).orders
+    assert orders["filled"].tolist() == [814.0, 0.0] and orders["reason"].tolist() == ["less than a lot"] * 2
