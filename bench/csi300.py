@@ -165,6 +165,12 @@ def lightgbm_alone(threads: int) -> list[dict]:
     return found
 
 
+def _longer(reproduction: dict) -> dict:
+    "Return the stored reproduction if it has more seeds than this one: fits with a seed are the same in every run."
+    stored = json.loads(RESULTS.read_text())["reproduction"] if RESULTS.exists() else reproduction
+    return stored if len(stored["qlib"]) > len(reproduction["qlib"]) else reproduction
+
+
 def main(rounds: int = 3, threads: int = 2, seeds: int = 5) -> dict:
     "Return the comparison and store it."
     if not files.CSI300.exists():
@@ -197,11 +203,11 @@ def main(rounds: int = 3, threads: int = 2, seeds: int = 5) -> dict:
             "seconds": seconds, "published": {"ours_s": same_s, "ratio": peer_s / same_s, "ours_mb": same_mb, "ours_ic": last[2]["seeds"][0]["ic"]},
             "accounts": compared, "lightgbm_alone": alone,
         },
-        "reproduction": {"qlib": peer_seeds, "ours": our_seeds},
+        "reproduction": _longer({"qlib": peer_seeds, "ours": our_seeds}),
     }  # fmt: skip
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     return {k: v for k, v in found.items() if k != "reproduction"}
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)))
+    print(json.dumps(main(*map(int, sys.argv[1:]))))  # rounds, threads, seeds
