@@ -246,8 +246,9 @@ def train_published(data: Data, seed: int, gap: int = 0, threads: int = 1, max_b
     X, y = data.features("raw"), zscore(data.y()).to_numpy()
     parameters = PUBLISHED | {"seed": seed, "num_threads": threads, "verbosity": -1, "max_bin": max_bin}
     fit, held = (data.span(*span, gap) & np.isfinite(y) for span in ((START, TRAIN_END), ("2015-01-01", VALID_END)))
-    dataset = lgb.Dataset(X[fit], y[fit])
-    return lgb.train(parameters, dataset, 1000, [lgb.Dataset(X[held], y[held], reference=dataset)], callbacks=[lgb.early_stopping(50, verbose=False)])
+    dataset = lgb.Dataset(Rows(X, np.flatnonzero(fit)), y[fit], params=parameters)
+    watched = lgb.Dataset(Rows(X, np.flatnonzero(held)), y[held], reference=dataset)
+    return lgb.train(parameters, dataset, 1000, [watched], callbacks=[lgb.early_stopping(50, verbose=False)])
 
 
 def ridge(data: Data, config: Config, train_rows: np.ndarray, rows: np.ndarray) -> np.ndarray:
