@@ -37,7 +37,7 @@ class Costs:
     commission_bps: float = 1.0  # paid to the broker, on the value at the fill price
     slippage_bps: float = 5.0  # the fill price is this much worse than the market's
     per_share: float = 0.0  # money to the broker per share, on top
-    minimum: float = 0.0  # money; the smallest commission of an order
+    minimum: float = 0.0  # money; the smallest commission of a fill, so an order that fills in parts pays it each time
     half_spread_bps: float = 0.0  # half of ask less bid, over the price
     impact: float = 0.0  # coefficient of the square-root law; about 1 where it was measured
     borrow_bps: float = 0.0  # a year, on what is held short
@@ -150,7 +150,7 @@ def carry_cost(long, short, cash, rates, years):
 
 # %% ../../nbs/backtest/700_costs.ipynb #b630aeff
 def liquidity(
-    bars: pd.DataFrame,  # panel with close and volume (shares); with adj and split, if there, not yet applied
+    bars: pd.DataFrame,  # panel with close and volume (shares); adj, split and split_ratio, if there, not yet applied
     lookback: int = 20,  # sessions
 ) -> pd.DataFrame:  # (date, symbol): volatility (a session's, decimal), volume (adjusted shares a session); NaN below half the bars
     "Measure what impact needs, from the bars up to each date: known at its close."
@@ -159,7 +159,8 @@ def liquidity(
     check_panel(bars, ["close", "volume"])
     factor = bars[[c for c in ("adj", "split") if c in bars]].prod(axis=1, skipna=False)
     at, least = grid(bars.index), max(lookback // 2, 2)
-    returns = to_wide(bars["close"] * factor, at).pct_change(fill_method=None)
-    volume = to_wide(bars["volume"] / factor, at)
-    wide = {"volatility": returns.rolling(lookback, min_periods=least).std(), "volume": volume.rolling(lookback, min_periods=least).mean()}
+    grown = to_wide(bars["split_ratio"], at).fillna(1.0).cumprod() if "split_ratio" in bars else 1.0  # shares of today for one of the first day
+    returns = (to_wide(bars["close"] * factor, at) * grown).pct_change(fill_method=None)
+    volume = to_wide(bars["volume"] / factor, at) / grown
+    wide = {"volatility": returns.rolling(lookback, min_periods=least).std(), "volume": volume.rolling(lookback, min_periods=least).mean() * grown}
     return pd.DataFrame({name: to_long(table, bars.index, at) for name, table in wide.items()})

@@ -74,7 +74,7 @@ def _refuse(
     "Raise PanelError naming the first bad row of an order list."
     if bad.any():
         row = orders.iloc[int(np.argmax(bad))]
-        raise PanelError(f"order of {row['symbol']} on {pd.Timestamp(row['date']):%Y-%m-%d}: {why}")
+        raise PanelError(f"order of {row['symbol']} on {str(row['date'])[:10]}: {why}")
 
 
 def complete(
@@ -86,6 +86,10 @@ def complete(
     missing = [c for c in ("date", "symbol", "size") if c not in orders]
     if missing:
         raise PanelError(f"orders lack {missing}, have {list(orders.columns)}; an order needs a date, a symbol and a size")
+    unknown = sorted(set(map(str, orders.columns)) - {"date", "symbol", "size", *_DEFAULTS})
+    if unknown:
+        raise PanelError(f"orders have columns {unknown} that mean nothing here; known are date, symbol, size, {', '.join(_DEFAULTS)}")
+    _refuse(orders, orders["date"].isna().to_numpy(), "the date is missing")
     given = {name: orders[name].fillna(value) if name in orders else value for name, value in _DEFAULTS.items()}
     orders = orders.assign(**given).reset_index(drop=True)
     size, price, valid = (orders[c].to_numpy(dtype=float) for c in ("size", "price", "valid"))
@@ -98,7 +102,8 @@ def complete(
     _refuse(orders, ~((valid >= 0) & (valid == np.floor(valid)) & np.isfinite(valid)), "valid counts sessions: 1 is a day order, 0 good till cancelled")
     for column in ("stop_loss", "take_profit"):
         share = orders[column].to_numpy(dtype=float)
-        _refuse(orders, ~(np.isnan(share) | ((share > 0) & np.isfinite(share))), f"{column} is a share of the price paid, above 0; 0.1 is 10 %")
+        most = 1.0 if column == "stop_loss" else np.inf
+        _refuse(orders, ~(np.isnan(share) | ((share > 0) & (share < most))), f"{column} is a share of the price paid, above 0{' and below 1' if most == 1 else ''}; 0.1 is 10 %")
     return orders
 
 # %% ../../nbs/backtest/711_events.ipynb #c0441015
@@ -177,20 +182,37 @@ def _extra(
             what = f"{column} of {at.symbols[i]} on {at.dates[t]:%Y-%m-%d} is {values[t, i]}"
             raise DataError(f"{what}; it must be finite, {'at least 0' if least == 0 else 'above 0' if least > 0 else 'of either sign'}, and a split needs a close")
         if column in ("rate", "multiplier"):
-            values = pd.DataFrame(values).where(np.isfinite(close)).ffill().to_numpy()
+            values = pd.DataFrame(values).where(np.isfinite(close)).ffill().bfill().to_numpy()  # before its first bar a name has its first one
         wide[column] = np.where(np.isnan(values), default, values)
     return wide
 
 # %% ../../nbs/backtest/711_events.ipynb #40a5ff8b
+def _check_terms(
+    rules: Rules,
+    costs: Costs,
+    bars: pd.DataFrame,
+) -> None:
+    "Raise ConfigError on rules or costs of another kind, or rules that need a column which the bars lack."
+    for name, given, kind in (("rules", rules, Rules), ("costs", costs, Costs)):
+        if not isinstance(given, kind):
+            raise ConfigError(f"{name} is a {type(given).__name__}; give {kind.__name__}")
+    if (rules.participation < np.inf or rules.queue > 0) and "volume" not in bars:
+        raise ConfigError("participation and queue count the session's volume, and the bars have no column volume; add it, or drop the rule")
+
+
 def read_market(
     bars: pd.DataFrame,  # panel with open and close; optional the columns of the table above
+    rules: Rules,
     costs: Costs,
 ) -> tuple[Grid, Market]:
     "Spread bars over the arrays that a session reads."
     check_panel(bars, ["open", "close"])
+    _check_terms(rules, costs, bars)
     if bars.empty:
         raise PanelError("bars are empty; read some with quantlab.data")
     at = grid(bars.index)
+    if "factor" in bars and "volume" in bars:  # adjusted over traded price: volume is counted in the shares that are traded here
+        bars = bars.assign(volume=bars["volume"] / bars["factor"])
     price = _prices(bars, at)
     extra = _extra(bars, at, price["close"])
     shape, rates = price["close"].shape, costs.rates
@@ -198,7 +220,7 @@ def read_market(
     if rates.impact > 0:
         known = liquidity(bars)
         root = to_wide(known["volatility"] / np.sqrt(known["volume"].where(known["volume"] > 0)), at)
-        impact = rates.impact * root.ffill().shift(1).to_numpy()
+        impact = rates.impact * root.ffill().shift(1).to_numpy() / np.sqrt(extra["split_ratio"])  # of a share as it is after the night
     days = (at.dates - at.dates[0]) / pd.Timedelta(days=365)
     return at, Market(
         **price, volume=extra["volume"], unit=extra["rate"] * extra["multiplier"], split=extra["split_ratio"], dividend=extra["dividend"],
@@ -333,7 +355,7 @@ def trade_orders(
     end=None,  # last session; None = the last of bars
 ) -> Result:
     "Fill a list of orders session by session and keep the account."
-    at, market = read_market(bars, costs)
+    at, market = read_market(bars, rules, costs)
     rows = order_rows(orders, at)
     first, stop = span(at, at.dates[rows["decided"][0]] if start is None and len(rows) else start, end)
     desk = Desk(market, rules, costs, cash, first)

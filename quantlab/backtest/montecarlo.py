@@ -244,7 +244,7 @@ def perturb(
                 se = blocks.apply(lambda x: sharpe(x[:, 1], periods_per_year) - sharpe(x[:, 0], periods_per_year), draws).std(ddof=1)
             ratio = sharpe(r, periods_per_year)
             rows.append({"parameter": name, "setting": setting, "sharpe": ratio, "change": ratio - rows[0]["sharpe"], "se": se})
-    return pd.DataFrame(rows).astype({"setting": object})
+    return pd.DataFrame(rows).assign(setting=pd.Series([row["setting"] for row in rows], dtype=object))
 
 # %% ../../nbs/backtest/742_montecarlo.ipynb #7357690d
 def fragility(

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from ..broker.statement import Book, Fills, Orders, Result
+from .engine import refuse_factors
 from .events import trade_orders
+from ..broker.statement import Book, Fills, Orders, Result
 from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
 from ..core.types import OrderType
 
@@ -58,9 +59,7 @@ def _board(
     check_panel(bars, ["close"])
     if bars.empty:
         raise PanelError("bars are empty; read some with quantlab.data")
-    for column in ("adj", "split"):
-        if column in bars and not np.allclose(bars[column].dropna(), 1.0):
-            raise DataError(f"the bars' factor {column} is not applied yet; trade adjust(bars, 'total') and keep the factor as column factor")
+    refuse_factors(bars)
     at = grid(bars.index)
     close = to_wide(bars["close"], at)
     values = close.to_numpy()
@@ -129,6 +128,22 @@ def _fill(names, sizes, close, factor, can_buy, can_sell, cash, rules, shares, a
     return cash, scale
 
 # %% ../../nbs/backtest/712_orders.ipynb #32062816
+def _answer(
+    given: tuple,  # what a rule returned
+    n: int,  # names of the bars
+    date: pd.Timestamp,  # session of the fill
+) -> tuple[np.ndarray, np.ndarray]:  # int64[m], float64[m]
+    "Return a rule's names and sizes; raise PanelError on an answer that cannot be traded."
+    try:
+        names, sizes = (np.asarray(part) for part in given)
+    except (TypeError, ValueError):
+        names = sizes = np.zeros((0, 0))
+    whole = names.size == 0 or names.dtype.kind in "iu"
+    if names.ndim != 1 or names.shape != sizes.shape or not whole or len(np.unique(names)) < len(names) or ((names < 0) | (names >= n)).any() or not np.isfinite(sizes).all():
+        raise PanelError(f"the rule's answer for {date:%Y-%m-%d} cannot be traded; return distinct positions from 0 to {n - 1} and as many finite sizes")
+    return names.astype(np.int64), sizes.astype(np.float64)
+
+
 class _Book(NamedTuple):
     "Hold what the loop writes: [dates, symbols], and by date."
 
@@ -158,9 +173,8 @@ def _run(
     asks = ~np.isnan(score).all(axis=1)
     for t in range(first, n):
         if t > 0 and asks[t - 1]:
-            names, sizes = rule(shares > 0, score[t - 1], tradable[t])
+            names, sizes = _answer(rule(shares > 0, score[t - 1], tradable[t]), shape[1], board.at.dates[t])
             day = (board.close[t], board.factor[t], board.can_buy[t], board.can_sell[t])
-            names, sizes = np.asarray(names, dtype=np.int64), np.asarray(sizes, dtype=np.float64)
             cash, book.scale[t] = _fill(names, sizes, *day, cash, rules, shares, book.asked[t], book.filled[t], book.fees[t])
         book.shares[t] = shares
         own = np.flatnonzero(shares)

@@ -145,7 +145,7 @@ class Sweep:
         "Return the settings that did best; raise ConfigError when no member has a Sharpe ratio."
         if self.members["sharpe"].isna().all():
             raise ConfigError("no member has a Sharpe ratio; each is ruined, flat or shorter than three sessions")
-        return self.members.loc[self.members["sharpe"].idxmax(), self.settings].to_dict()
+        return {name: self.members[name].tolist()[self.members["sharpe"].argmax()] for name in self.settings}
 
     @property
     def returns(self) -> pd.DataFrame:  # dates x members
@@ -158,6 +158,9 @@ def _check(space: dict, points: int, rounds: int, chunk: int) -> None:
     empty = [name for name, span in space.items() if not isinstance(span, Span) and not len(span)]
     if not space or empty or points < 3 or rounds < 1 or chunk < 1:
         raise ConfigError(f"points={points}, rounds={rounds}, chunk={chunk} over {list(space)}, no choices in {empty}; give settings with choices, 3 points, a round and a chunk of 1 or more")
+    taken = sorted({"round", "key", "sharpe", "se", "growth", "volatility", "drawdown", "turnover", "fills", "ruined", "moments"} & set(space))
+    if taken:
+        raise ConfigError(f"settings are called {taken}, as figures of the table are; rename them")
     if rounds > 1 and not any(isinstance(span, Span) for span in space.values()):
         raise ConfigError(f"{rounds} rounds over fixed choices find the same again; give a Span for a setting that should narrow")
 

@@ -76,7 +76,7 @@ def _room(order, stage, volume, high, low, used, terms):
     if order.type == LIMIT and stage == LIMITS and terms.queue > 0.0:
         beyond = order.price - low if order.left > 0 else high - order.price
         share = beyond / (high - low) if high > low else 1.0
-        room = min(room, volume * max(share - terms.queue, 0.0))
+        room = min(room, max(volume * max(share - terms.queue, 0.0) - used, 0.0))
     return room
 
 # %% ../../nbs/broker/692_session.ipynb #d4aa0cd1
@@ -238,7 +238,7 @@ def _cash_scale(t, unit, cash, want, reference, share, market, terms, rates, acc
 @njit(cache=True)
 def _stage(t, stage, market, terms, rates, account, orders, day, log):
     "Fill what may fill in one stage: sells, then buys."
-    n = account.count[0]
+    n, before = account.count[0], day.cash
     want, reference, asked = np.zeros(n), np.full(n, np.nan), 0.0
     for k in range(n):
         want[k], reference[k] = _wanted(orders[account.live[k]], t, stage, market, terms, account)
@@ -249,7 +249,8 @@ def _stage(t, stage, market, terms, rates, account, orders, day, log):
     share, scale = _opening_share(t, unit, day.cash, want, reference, account, orders, terms.max_gross), 1.0
     for side in (-1.0, 1.0):
         if side > 0.0:
-            scale = _cash_scale(t, unit, day.cash, want, reference, share, market, terms, rates, account, orders)
+            inside = stage == STOPS or stage == LIMITS or stage == ATTACHED  # nobody knows which came first in the bar
+            scale = _cash_scale(t, unit, min(day.cash, before) if inside else day.cash, want, reference, share, market, terms, rates, account, orders)
             day.scale = min(day.scale, scale)
         for k in range(n):
             if side * want[k] <= 0.0:

@@ -35,7 +35,7 @@ def _split(
 
 # %% ../../nbs/broker/696_trips.ipynb #ab086a5e
 def round_trips(
-    trades: pd.DataFrame,  # date, symbol, quantity (signed), price (paid), commission; Result.trades
+    trades: pd.DataFrame,  # date, symbol, quantity (signed), price (paid), commission; Result.trades on total-return bars
     last: pd.Series | None = None,  # by symbol: price at which open positions are valued; None: their last fill
 ) -> pd.DataFrame:  # symbol, side, entry, exit (NaT = open), fills, invested, pnl (both money), return (decimal); by entry
     "Join fills into positions from flat to flat; raise DataError for fills without a number."
@@ -62,7 +62,7 @@ def round_trips(
 
 # %% ../../nbs/broker/696_trips.ipynb #b47897a9
 def _figures(
-    sums: np.ndarray,  # float64[..., 6]: trips, wins, gains, losses, returns, sessions; losses negative
+    sums: np.ndarray,  # float64[..., 6]: trips, wins, gains, losses, returns, days; losses negative
 ) -> dict[str, np.ndarray]:
     "Turn sums over trips into figures."
     n, wins, gains, losses, returns, length = np.moveaxis(sums, -1, 0)
@@ -78,11 +78,12 @@ def trip_summary(
     trips: pd.DataFrame,  # from round_trips
     draws: int = 999,
     seed: int = 7,
-) -> pd.DataFrame:  # by figure: value, se, low, high (95 %); money where it is money; no errors below 10 entry days
+    until: pd.Timestamp | None = None,  # the account's last session, to which open trips are counted; None: the last entry or exit
+) -> pd.DataFrame:  # by figure: value, se, low, high (95 %); money where it is money; mean_days counts calendar days; no errors below 10 entry days
     "Sum up round trips with errors that know that trips of one day go together."
     if draws < 1:
         raise ConfigError(f"draws is {draws}; resample at least once")
-    pnl, end = trips["pnl"], trips["exit"].fillna(trips[["entry", "exit"]].max().max())
+    pnl, end = trips["pnl"], trips["exit"].fillna(trips[["entry", "exit"]].max().max() if until is None else pd.Timestamp(until))
     parts = {"n": 1.0, "wins": pnl > 0, "gains": pnl.clip(lower=0), "losses": pnl.clip(upper=0), "returns": trips["return"].fillna(0.0), "days": (end - trips["entry"]).dt.days}
     by_day = pd.DataFrame(parts, index=trips.index).astype(float).groupby(trips["entry"]).sum().to_numpy()
     value = {name: float(x) for name, x in _figures(by_day.sum(axis=0)).items()}

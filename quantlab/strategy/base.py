@@ -147,7 +147,7 @@ def from_strategy(
     strategy = load_strategy(strategy) if isinstance(strategy, str) else strategy
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"{type(strategy).__name__} lacks on_bar or on_fill; a strategy has both")
-    at, market = read_market(bars, costs)
+    at, market = read_market(bars, rules, costs)
     first, stop = span(at, start, end)
     desk = Desk(market, rules, costs, cash, first)
     wide = {name: to_wide(bars[name], at).to_numpy() for name in bars}

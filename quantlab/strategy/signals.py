@@ -97,7 +97,9 @@ def from_signals(
     "Trade boolean signals at the next session and keep the account."
     if kind not in ("percent", "value", "shares"):
         raise ConfigError(f"kind is {kind!r}; give 'percent', 'value' or 'shares'")
-    at, market = read_market(bars, costs)
+    if (stop_loss or take_profit) and not {"high", "low"} <= set(bars):
+        raise ConfigError("a stop and a limit act inside the bar, and the bars have no high and low; add them, or leave stop_loss and take_profit out")
+    at, market = read_market(bars, rules, costs)
     given = {"entries": entries, "exits": exits, "short_entries": short_entries, "short_exits": short_exits}
     buy, sell, short, cover = (_flags(signal, at, name) for name, signal in given.items())
     buy, short, sizes = buy & ~sell, short & ~cover, _sized(size, at)

@@ -390,3 +390,66 @@ def test_what_a_lot_leaves_over_says_so():
     asked = pd.DataFrame({"date": [days[0]] * 2, "symbol": "A", "size": [814.82, 0.5]})
     orders = trade_orders(asked, bars, Rules(lot=1)).orders
     assert orders["filled"].tolist() == [814.0, 0.0] and orders["reason"].tolist() == ["less than a lot"] * 2
+
+
+def flat_bars(symbols=("A", "B"), n=8, **columns):
+    at = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=n).as_unit("us"), list(symbols)], names=["date", "symbol"])
+    return pd.DataFrame({"open": 100.0, "high": 100.0, "low": 100.0, "close": 100.0, "volume": 1e6} | columns, index=at)
+
+
+def test_a_sale_inside_the_bar_does_not_pay_for_a_buy_inside_it():
+    bars = flat_bars()
+    d = bars.index.unique("date")
+    bars.loc[(d[2], "A"), "high"], bars.loc[(d[2], "B"), "low"] = 110.0, 90.0
+    plan = pd.DataFrame({"date": [d[0], d[1], d[1]], "symbol": ["A", "A", "B"], "size": [10000.0, -10000.0, 11000.0], "type": ["market", "limit", "limit"], "price": [np.nan, 110.0, 90.0]})
+    trades = trade_orders(plan, bars, costs=Costs(0, 0)).trades
+    assert trades.loc[trades["symbol"] == "B", "quantity"].sum() < 1e-3 and (trades["symbol"] == "A").sum() == 2
+
+
+def test_a_queue_is_one_queue_for_all_our_orders():
+    bars = flat_bars(("A",), volume=100.0, low=90.0, high=110.0)
+    plan = pd.DataFrame({"date": [bars.index[0][0]] * 5, "symbol": "A", "size": 1000.0, "type": "limit", "price": 99.0})
+    assert trade_orders(plan, bars, Rules(queue=0.1), Costs(0, 0)).orders["filled"].sum() == pytest.approx(35.0)
+
+
+def test_impact_is_the_same_economics_before_and_after_a_split():
+    rng = np.random.default_rng(1)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, 80)))
+    days = pd.bdate_range("2020-01-01", periods=80).as_unit("us")
+    whole = as_panel(pd.DataFrame({"date": days, "symbol": "A", "open": close, "high": close, "low": close, "close": close, "volume": 1e6}))
+    after = np.arange(80) >= 50
+    cut = whole.assign(split_ratio=np.where(np.arange(80) == 50, 4.0, 1.0), volume=np.where(after, 4e6, 1e6))
+    for column in ("open", "high", "low", "close"):
+        cut[column] = np.where(after, whole[column] / 4, whole[column])
+    for day, size in ((49, 10_000.0), (55, 40_000.0)):
+        paid = [trade_orders(pd.DataFrame({"date": [days[day]], "symbol": "A", "size": s}), b, costs=Costs(0, 0, impact=1.0), cash=1e8).trades["slippage"].iloc[0] for b, s in ((whole, 10_000.0), (cut, size))]
+        assert paid[0] == pytest.approx(paid[1], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"stoploss": 0.1}, "mean nothing"), ({"stop_loss": 5.0}, "below 1"), ({"date": pd.NaT}, "date is missing")],
+)
+def test_an_order_list_with_a_slip_is_refused(change, says):
+    bars = flat_bars()
+    with pytest.raises(PanelError, match=says):
+        trade_orders(pd.DataFrame({"date": [bars.index[0][0]], "symbol": "A", "size": 1.0}).assign(**change), bars)
+
+
+def test_terms_of_another_kind_are_refused():
+    bars, plan = flat_bars(), pd.DataFrame({"date": [pd.Timestamp("2020-01-01")], "symbol": "A", "size": 1.0})
+    with pytest.raises(ConfigError, match="give Rules"):
+        trade_orders(plan, bars, Costs())
+    with pytest.raises(ConfigError, match="column volume"):
+        trade_orders(plan, bars.drop(columns="volume"), Rules(participation=0.1))
+    weights = pd.DataFrame({"weight": [1.0]}, index=bars.index[:1])
+    for column, value in (("split_ratio", 2.0), ("dividend", 1.0), ("rate", 0.5)):
+        with pytest.raises(DataError, match=column):
+            from_weights(weights, bars.assign(**{column: value}))
+
+
+@pytest.mark.parametrize("answer", [([7], [0.5]), ([0, 1], [0.5]), ([-1], [0.5]), ([0.7], [0.5]), ([0], [np.nan]), ([0, 0], [0.5, 0.5]), None])
+def test_a_rule_that_answers_nonsense_is_refused(answer):
+    bars = flat_bars()
+    with pytest.raises(PanelError, match="cannot be traded"):
+        from_orders(lambda held, score, tradable: answer, bars[["close"]].set_axis(["score"], axis=1), bars)
