@@ -10,6 +10,7 @@ from quantlab.backtest.capacity import capacity
 from quantlab.backtest.costs import Costs, liquidity
 from quantlab.backtest.doctor import RULES, SEVERITY, diagnose, findings_figure
 from quantlab.backtest.engine import from_weights
+from quantlab.backtest.events import trade_orders
 from quantlab.backtest.montecarlo import perturb
 from quantlab.core.panel import ConfigError, PanelError, as_panel
 
@@ -201,3 +202,14 @@ def test_short_and_idle_runs_are_not_assessed_but_do_not_break(clean, sessions):
     assert len(table) == len(RULES) and table["severity"].isin(SEVERITY).all()
     idle = from_weights(book().iloc[:0], bars)
     assert (diagnose(idle, bars, 252, parameters=2)["severity"] == "not assessed").all()
+
+
+def test_trips_that_do_not_add_up_to_the_account_are_not_judged():
+    days = pd.bdate_range("2020-01-01", periods=8).as_unit("us")
+    bars = as_panel(pd.DataFrame({"date": days, "symbol": "A", "volume": 1e6, "split_ratio": 1.0} | dict.fromkeys(["open", "high", "low", "close"], 100.0)))
+    bars.loc[(days[4], "A"), "split_ratio"] = 4.0
+    bars.loc[(slice(days[4], None), "A"), ["open", "high", "low", "close"]] = 30.0
+    orders = pd.DataFrame({"date": [days[0], days[5]], "symbol": "A", "size": [1000.0, 0.0], "kind": ["shares", "target"]})
+    run = trade_orders(orders, bars, costs=Costs(0, 0))
+    row = diagnose(run, bars, 252).set_index("finding").loc["few_trades"]
+    assert run.equity.iloc[-1] == 1_020_000 and row["severity"] == "not assessed" and "total-return bars" in row["detail"]

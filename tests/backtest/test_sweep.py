@@ -163,3 +163,11 @@ def test_heat_map(bars, ledger):
     for x, y, value in (("share", "share", "sharpe"), ("share", "day", "sharpe"), ("share", "days", "sharp")):
         with pytest.raises(ConfigError, match="no column"):
             heat_map(found, x, y, value)
+
+
+def test_the_best_settings_are_the_members_own(bars, ledger):
+    close = to_wide(bars["close"]).ffill()
+    best = sweep(holding, SPACE, bars, ledger, "own", close, workers=1).best
+    assert type(best["days"]) is int and type(best["share"]) is float and best["days"] in SPACE["days"] and best["share"] in SPACE["share"]
+    with pytest.raises(ConfigError, match="volatility"):
+        sweep(holding, {"volatility": [1, 2]}, bars, ledger, "taken", close, workers=1)
