@@ -100,7 +100,7 @@ def test_no_worker_outlives_its_parent(how):
         time.sleep(0.2)
     time.sleep(3)
     job.send_signal(how)
-    assert job.wait(20) != 0
+    assert job.wait(60) != 0  # a busy machine takes its time to stop the workers
     gone, alive = psutil.wait_procs(workers, timeout=15)
     assert len(gone) == 2 and not alive
 
