@@ -92,7 +92,8 @@ compute.map(slow, range(4), workers=2, progress=lambda *step: print("started", f
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
 def test_no_worker_outlives_its_parent(how):
-    job = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=root(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs in the background of a shell is deaf to ctrl-c, and so are its children
+    job = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=root(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=heard)
     job.stdout.readline()
     workers, end = [], time.time() + 40
     while len(workers) < 2 and time.time() < end:
