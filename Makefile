@@ -29,7 +29,7 @@ report: install  ## run the tearsheet on the committed sample and print where th
 	@$(BIN)/quantlab report tearsheet
 
 mlflow: install  ## browse the logged runs and registered models at http://127.0.0.1:5000
-	@$(BIN)/python -m mlflow ui --host 127.0.0.1 --port 5000 \
+	@$(BIN)/python -m mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \
 		--backend-store-uri "sqlite:///$$($(BIN)/python -c 'from quantlab.core.config import path; print(path("research", "tracking"))')"
 
 test: install  ## prove the workspace: clean, export, lint, contracts, notebooks, tests, templates
