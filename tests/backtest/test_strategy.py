@@ -106,9 +106,7 @@ def test_a_strategy_is_found_by_its_name(tmp_path, monkeypatch):
 
 
 def test_the_examples_are_registered():
-    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("entry-points", {}).get("quantlab.strategies")
-    if known is None:
-        pytest.skip("pyproject.toml has no entry points quantlab.strategies yet")
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["quantlab.strategies"]
     assert known == {name: f"quantlab.strategy.base:{cls}" for name, cls in (("momentum", "Momentum"), ("pairs", "Pairs"), ("crossover", "Crossover"))}
 
 
