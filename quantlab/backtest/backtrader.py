@@ -14,7 +14,8 @@ import pandas as pd
 from .costs import DEFAULT_COSTS, Costs
 from .engine import DUST, HAIR
 from ..broker.statement import Result
-from ..core.panel import ConfigError, DataError, PanelError, check_panel, to_wide
+from ..core.errors import ConfigError, DataError, PanelError
+from ..core.panel import check_panel, to_wide
 
 # %% ../../nbs/backtest/730_backtrader.ipynb #bea14fc7
 def _library():

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from .costs import Costs, charge, square_root_impact
 from ..broker.statement import Result
 from .stats import bootstrap_rows, sharpe
-from ..core.panel import ConfigError, DataError, check_panel, to_wide
+from ..core.errors import ConfigError, DataError
+from ..core.panel import check_panel, to_wide
 from ..core.plot import COLORS, figure
 from ..validation.inference import sharpe_error
 

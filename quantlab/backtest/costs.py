@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from ..core.panel import ConfigError, check_panel, grid, to_long, to_wide
+from ..core.errors import ConfigError
+from ..core.panel import check_panel, grid, to_long, to_wide
 
 # %% ../../nbs/backtest/700_costs.ipynb #cebfd98c
 class Rates(NamedTuple):

@@ -18,7 +18,8 @@ from ..broker.statement import Result
 from .montecarlo import fragility
 from .stats import bootstrap_rows, sharpe
 from ..broker.trips import round_trips
-from ..core.panel import ConfigError, check_panel, to_wide
+from ..core.errors import ConfigError
+from ..core.panel import check_panel, to_wide
 from ..core.plot import COLORS, figure
 from ..validation.inference import sharpe_error
 

@@ -12,7 +12,8 @@ from numba import njit
 
 from .costs import DEFAULT_COSTS, Costs, charge
 from ..broker.statement import Book, Fills, Orders, Result
-from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
+from ..core.errors import ConfigError, DataError, PanelError
+from ..core.panel import Grid, check_panel, grid, to_wide
 
 # %% ../../nbs/backtest/710_engine.ipynb #55fbdfb0
 HAIR = 1e-9  # share of cash that buys leave untouched

@@ -20,7 +20,8 @@ from quantlab.broker.rules import (
     Account, Market, Rules,
 )  # fmt: skip
 from ..broker.session import session
-from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
+from ..core.errors import ConfigError, DataError, PanelError
+from ..core.panel import Grid, check_panel, grid, to_wide
 
 # %% ../../nbs/backtest/711_events.ipynb #09cea4b7
 @njit(cache=True)

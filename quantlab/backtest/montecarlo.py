@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from .costs import DEFAULT_COSTS, Costs
 from .engine import from_weights
 from .stats import annual_return, drawdowns, exposure, max_drawdown, sharpe, volatility
-from ..core.panel import ConfigError, DataError, PanelError, check_panel, to_wide
+from ..core.errors import ConfigError, DataError, PanelError
+from ..core.panel import check_panel, to_wide
 from ..core.plot import COLORS, figure
 from ..validation.inference import newey_west, sharpe_error
 

@@ -18,7 +18,8 @@ from numba import njit
 from .engine import refuse_factors
 from .events import trade_orders
 from ..broker.statement import Book, Fills, Orders, Result
-from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
+from ..core.errors import ConfigError, DataError, PanelError
+from ..core.panel import Grid, check_panel, grid, to_wide
 from ..core.types import OrderType
 
 # %% ../../nbs/backtest/712_orders.ipynb #6e375fb6

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from ..validation.inference import sharpe_error
 
 # %% ../../nbs/backtest/720_stats.ipynb #638fab8b

@@ -19,7 +19,7 @@ from .engine import equities
 from ..core import compute
 from ..core.cache import content_hash, keep, kept
 from ..core.ledger import Ledger, content_key
-from ..core.panel import ConfigError
+from ..core.errors import ConfigError
 from ..core.plot import figure
 from ..data.bars import data_hash
 from ..models.tune import Span

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.panel import ConfigError
+from ..core.errors import ConfigError
 from ..core.types import OrderType
 
 # %% ../../nbs/broker/690_rules.ipynb #c7460a46

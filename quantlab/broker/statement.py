@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from ..core.panel import QuantlabError
+from ..core.errors import QuantlabError
 from ..core.types import OrderType
 
 # %% ../../nbs/broker/694_statement.ipynb #b29d17e9

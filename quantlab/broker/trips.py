@@ -9,7 +9,7 @@ __all__ = ['round_trips', 'trip_summary']
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 
 # %% ../../nbs/broker/696_trips.ipynb #609583f4
 _DUST = 1e-9  # share of the largest fill of a name below which a position counts as flat

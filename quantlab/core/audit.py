@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .panel import ConfigError, LeakError, check_panel
+from .errors import ConfigError, LeakError
+from .panel import check_panel
 from .time import sessions
 
 # %% ../../nbs/core/060_audit.ipynb #d70ca5f3

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from .audit import auditing
 from .config import path, setting
-from .panel import ConfigError
+from .errors import ConfigError
 
 # %% ../../nbs/core/070_cache.ipynb #08210d8a
 def _frame(value: pd.DataFrame | pd.Series | pd.Index, seen: dict) -> list[object]:

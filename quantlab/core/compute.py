@@ -19,7 +19,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import threadpool_limits
 
 from .config import setting
-from .panel import ConfigError, QuantlabError
+from .errors import ConfigError, QuantlabError
 
 # %% ../../nbs/core/050_compute.ipynb #62c6dba2
 class ComputeError(QuantlabError):

@@ -12,7 +12,7 @@ from configparser import ConfigParser
 from difflib import get_close_matches
 from pathlib import Path
 
-from .panel import ConfigError
+from .errors import ConfigError
 
 # %% ../../nbs/core/010_config.ipynb #8fc825c0
 def _is_root(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .panel import QuantlabError
+from .errors import QuantlabError
 
 # %% ../../nbs/core/040_ledger.ipynb #2a95cc55
 def content_key(

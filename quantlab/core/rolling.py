@@ -10,7 +10,7 @@ __all__ = ['DUST', 'ref', 'delta', 'count', 'total', 'mean', 'mean_std', 'corr',
 import numpy as np
 from numba import njit
 
-from .panel import ConfigError, PanelError
+from .errors import ConfigError, PanelError
 
 # %% ../../nbs/core/075_rolling.ipynb #0b57fe59
 _kernel = njit(nogil=True, cache=True, error_model="numpy")

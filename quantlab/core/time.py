@@ -9,7 +9,8 @@ __all__ = ['sessions', 'add_sessions', 'as_of', 'end_stamps']
 import numpy as np
 import pandas as pd
 
-from .panel import DataError, PanelError, grid
+from .errors import DataError, PanelError
+from .panel import grid
 from .types import Interval
 
 # %% ../../nbs/core/020_time.ipynb #ae859262

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 
-from .panel import PanelError
+from .errors import PanelError
 
 # %% ../../nbs/core/005_types.ipynb #f581fe2f
 class Side(StrEnum):

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.config import display_path
-from ..core.panel import ConfigError, DataError, as_panel, check_panel, grid
+from ..core.errors import ConfigError, DataError
+from ..core.panel import as_panel, check_panel, grid
 
 # %% ../../nbs/data/100_bars.ipynb #79285140
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")

@@ -14,7 +14,8 @@ import exchange_calendars as xc
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, DataError, as_panel
+from ..core.errors import ConfigError, DataError
+from ..core.panel import as_panel
 from ..core.time import as_of
 from ..core.types import Interval
 from .bars import check_bars

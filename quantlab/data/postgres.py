@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from ..core.config import setting
-from ..core.panel import ConfigError, DataError, as_panel
+from ..core.errors import ConfigError, DataError
+from ..core.panel import as_panel
 from ..core.types import Interval
 from .store import as_interval, entry, periods, prepare, same_columns, selection, summary, updated
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from .bars import BAR_COLUMNS
 from .calendar import bar_ends, schedule
 

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 import pandas as pd
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from ..core.types import Interval
 from .bars import adjust as adjusted
 from .store import Lake, as_interval

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ..core.config import display_path, path
-from ..core.panel import DataError
+from ..core.errors import DataError
 
 # %% ../../nbs/data/105_sample.ipynb #9dddd58d
 def _file(

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from ..core.panel import ConfigError, DataError, as_panel, check_panel, grid
+from ..core.errors import ConfigError, DataError
+from ..core.panel import as_panel, check_panel, grid
 from .bars import BAR_COLUMNS, Rule, bar_rules, check_dates, check_until, first_rows, price_rules
 
 # %% ../../nbs/data/102_schemas.ipynb #3fabd01a

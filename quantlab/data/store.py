@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from ..core.config import display_path, path
-from ..core.panel import ConfigError, DataError, grid
+from ..core.errors import ConfigError, DataError
+from ..core.panel import grid
 from ..core.types import Interval
 from .bars import data_hash
 from .schemas import check

@@ -14,7 +14,8 @@ import pandas as pd
 from arch.univariate import GARCH as ArchGarch
 from scipy.optimize import brentq
 
-from ..core.panel import ConfigError, DataError, grid, to_long
+from ..core.errors import ConfigError, DataError
+from ..core.panel import grid, to_long
 
 # %% ../../nbs/data/128_synth.ipynb #873f00dd
 STATES = pd.DataFrame(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError
+from ..core.errors import ConfigError
 from .base import PRESENT, Feature, feature, window
 
 # %% ../../nbs/features/225_factors.ipynb #e4b6aba5

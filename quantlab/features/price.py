@@ -6,7 +6,7 @@
 __all__ = ['PRICE', 'momentum', 'reversal', 'high_52w', 'overnight', 'intraday', 'distance', 'best_day']
 
 # %% ../../nbs/features/210_price.ipynb #f7fc4a54
-from ..core.panel import ConfigError
+from ..core.errors import ConfigError
 from .base import Feature, feature, window
 
 # %% ../../nbs/features/210_price.ipynb #195938ae

@@ -6,7 +6,7 @@
 __all__ = ['SETS', 'feature_set']
 
 # %% ../../nbs/features/239_sets.ipynb #598da998
-from ..core.panel import ConfigError
+from ..core.errors import ConfigError
 from .alpha158 import ALPHA158
 from .alpha360 import ALPHA360
 from .base import Feature

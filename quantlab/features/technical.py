@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
 
-from ..core.panel import ConfigError, PanelError
+from ..core.errors import ConfigError, PanelError
 from .base import PRESENT, Feature, feature, window
 
 # %% ../../nbs/features/215_technical.ipynb #3c7e25f3

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
 
-from ..core.panel import ConfigError, PanelError, check_panel, grid, to_long, to_wide
+from ..core.errors import ConfigError, PanelError
+from ..core.panel import check_panel, grid, to_long, to_wide
 from .base import Feature, feature, window
 
 # %% ../../nbs/features/232_transform.ipynb #c125035b

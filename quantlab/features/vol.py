@@ -10,7 +10,7 @@ __all__ = ['VOL', 'RANGE_VOL', 'volatility', 'downside', 'parkinson', 'true_rang
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError
+from ..core.errors import ConfigError
 from .base import Feature, feature, window
 
 # %% ../../nbs/features/220_vol.ipynb #6110a1ef

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, PanelError, check_panel, date_starts
+from ..core.errors import ConfigError, PanelError
+from ..core.panel import check_panel, date_starts
 
 # %% ../../nbs/features/230_xsection.ipynb #0d8d2db3
 def _columns(frame: pd.DataFrame | pd.Series) -> pd.DataFrame:

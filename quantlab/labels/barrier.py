@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid
+from ..core.errors import ConfigError, DataError, PanelError
+from ..core.panel import Grid, check_panel, grid
 from ..features.vol import true_range, volatility
 from .forward import check_horizon, endings, session_dates, usable
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_long, to_wide
+from ..core.errors import ConfigError, DataError, PanelError
+from ..core.panel import Grid, check_panel, grid, to_long, to_wide
 from ..features.xsection import rank
 
 # %% ../../nbs/labels/300_forward.ipynb #48e87ca5

@@ -9,7 +9,7 @@ __all__ = ['primary_side', 'meta_labels', 'bet_quality']
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, PanelError
+from ..core.errors import ConfigError, PanelError
 from ..features.xsection import rank
 
 # %% ../../nbs/labels/320_meta.ipynb #a82ee4bc

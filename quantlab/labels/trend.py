@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, check_panel, grid
+from ..core.errors import ConfigError
+from ..core.panel import check_panel, grid
 from .forward import endings, session_dates, usable
 
 # %% ../../nbs/labels/340_trend.ipynb #7d285462

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from ..core.panel import ConfigError, PanelError, grid, to_wide
+from ..core.errors import ConfigError, PanelError
+from ..core.panel import grid, to_wide
 
 # %% ../../nbs/labels/330_weights.ipynb #f8654573
 class Spans(NamedTuple):

@@ -20,7 +20,8 @@ from sklearn.base import BaseEstimator, clone
 from ..core.cache import content_hash, keep, kept
 from ..core.compute import ComputeError
 from ..core.compute import map as map_items
-from ..core.panel import DataError, LeakError, PanelError, QuantlabError, check_panel
+from ..core.errors import DataError, LeakError, PanelError, QuantlabError
+from ..core.panel import check_panel
 
 # %% ../../nbs/models/400_base.ipynb #5a436350
 _CHUNK = 50_000  # rows that are looked at together

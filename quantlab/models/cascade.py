@@ -19,7 +19,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..core.panel import ConfigError, DataError, date_starts, to_long, to_wide
+from ..core.errors import ConfigError, DataError
+from ..core.panel import date_starts, to_long, to_wide
 from .base import as_scores, check_columns, check_training
 from .gbm import GBMModel
 from ..validation.calibration import TemperatureScaling

@@ -12,7 +12,8 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, clone
 
-from ..core.panel import ConfigError, PanelError, grid, to_wide
+from ..core.errors import ConfigError, PanelError
+from ..core.panel import grid, to_wide
 from .base import as_scores, check_columns, check_features, check_training
 from .gbm import hold_out
 from ..validation.scores import unit_rows

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from ..core.panel import ConfigError, date_starts, grid, to_wide
+from ..core.errors import ConfigError
+from ..core.panel import date_starts, grid, to_wide
 from .base import as_scores, check_columns, check_features, check_training
 from ..validation.scores import unit_rows
 

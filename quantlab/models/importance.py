@@ -16,7 +16,8 @@ from scipy.spatial.distance import squareform
 from sklearn.base import BaseEstimator
 
 from ..core.compute import map as map_items
-from ..core.panel import ConfigError, PanelError, date_starts
+from ..core.errors import ConfigError, PanelError
+from ..core.panel import date_starts
 from .base import check_columns, check_features
 from ..validation.scores import rank_ic
 

@@ -14,7 +14,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..core.panel import ConfigError, DataError, date_starts
+from ..core.errors import ConfigError, DataError
+from ..core.panel import date_starts
 from .base import as_scores, check_columns, check_training
 from ..validation.inference import newey_west
 

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from ..features.xsection import rank, robust_zscore, zscore
 from .base import check_columns, check_features, check_training
 

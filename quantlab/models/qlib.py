@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from .base import as_scores, check_columns, check_training
 
 # %% ../../nbs/models/415_qlib.ipynb #d1a810e8

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
 
-from ..core.panel import ConfigError, DataError, PanelError, check_panel, date_starts
+from ..core.errors import ConfigError, DataError, PanelError
+from ..core.panel import check_panel, date_starts
 from .base import as_scores
 from .gbm import GBMModel
 

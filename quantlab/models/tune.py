@@ -19,7 +19,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, clone
 
 from ..core.ledger import Ledger, content_key
-from ..core.panel import ConfigError
+from ..core.errors import ConfigError
 from ..data.bars import data_hash
 from .base import check_features
 from ..validation.inference import return_moments

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 import quantlab
+from ..core.errors import QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app
 
@@ -142,7 +143,7 @@ def _targets(
 ) -> list[tuple[str, object]]:  # (name, function of a panel)
     "Import what an audit is asked to judge; raise ConfigError when it is not there."
     from quantlab.core.config import import_named
-    from quantlab.core.panel import ConfigError
+    from quantlab.core.errors import ConfigError
 
     _import_from_here()
     found, name = import_named(text), text.partition(":")[2]
@@ -200,11 +201,7 @@ def main() -> None:
     try:
         app()
     except ValueError as error:
-        from quantlab.core.panel import QuantlabError  # imports pandas, which help does not need
-
         if not isinstance(error, QuantlabError):
             raise
-        from quantlab.report.run import RunError
-
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise SystemExit(1 if isinstance(error, RunError) else 2) from None

@@ -26,7 +26,7 @@ def _pairs(
     texts: list[str] | None,  # ours=theirs
 ) -> dict[str, str]:
     "Read pairs; raise ConfigError for one that is none."
-    from quantlab.core.panel import ConfigError
+    from quantlab.core.errors import ConfigError
 
     pairs = [text.partition("=") for text in texts or []]
     if not all(ours and equals and theirs for ours, equals, theirs in pairs):
@@ -44,7 +44,7 @@ def _from_files(
     from dataclasses import replace
 
     from quantlab.core.config import display_path
-    from quantlab.core.panel import ConfigError
+    from quantlab.core.errors import ConfigError
     from quantlab.vendors.files import find_files, guess_columns, import_files, questions
 
     files = find_files(place)
@@ -89,7 +89,7 @@ def import_bars(
     yes: Annotated[bool, typer.Option("--yes", help="Store without asking.")] = False,
 ) -> None:
     "Show how files are read and, once confirmed, store their bars."
-    from quantlab.core.panel import DataError
+    from quantlab.core.errors import DataError
     from quantlab.data.schemas import REPAIRS
     from quantlab.data.store import Lake
 
@@ -174,7 +174,7 @@ def export(
     interval: Annotated[str, typer.Option(help="1d, 4h, 1h, 5min or 1min.")] = "1d",
 ) -> None:
     "Write a dataset as CSV, Parquet or a Qlib store."
-    from quantlab.core.panel import ConfigError
+    from quantlab.core.errors import ConfigError
     from quantlab.data.store import Lake
     from quantlab.vendors.qlib import write_qlib
 

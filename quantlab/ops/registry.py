@@ -17,7 +17,7 @@ import pandas as pd
 from ..core.audit import PASS, Verdict
 from ..core.config import display_path, path
 from ..core.ledger import Ledger, content_key
-from ..core.panel import ReportError
+from ..core.errors import ReportError
 from ..report import tracking
 from ..validation.deflate import dsr
 

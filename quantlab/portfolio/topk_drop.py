@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, PanelError
+from ..core.errors import ConfigError, PanelError
 
 # %% ../../nbs/portfolio/560_topk_drop.ipynb #82dc32de
 def topk_drop(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, PanelError, check_panel, to_wide
+from ..core.errors import ConfigError, PanelError
+from ..core.panel import check_panel, to_wide
 
 # %% ../../nbs/portfolio/550_weights.ipynb #c27cd44f
 def select(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, LeakError, PanelError
+from ..core.errors import ConfigError, LeakError, PanelError
 from .hmm import Filtered, Smoothed
 
 # %% ../../nbs/regime/460_gate.ipynb #16169d69

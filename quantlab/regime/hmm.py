@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, clone
 from threadpoolctl import threadpool_limits
 
-from ..core.panel import ConfigError, DataError, LeakError, PanelError
+from ..core.errors import ConfigError, DataError, LeakError, PanelError
 
 # %% ../../nbs/regime/450_hmm.ipynb #b2a7f3ae
 def _by_date(

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..core.panel import DataError, check_panel
+from ..core.errors import DataError
+from ..core.panel import check_panel
 from ..core.plot import style
 
 # %% ../../nbs/report/805_alphalens.ipynb #4d091641

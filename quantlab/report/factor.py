@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from ..core.config import import_named
-from ..core.panel import ConfigError, to_wide
+from ..core.errors import ConfigError
+from ..core.panel import to_wide
 from ..core.plot import COLORS, figure, percent_axis
 from ..features.base import Feature
 from ..features.sets import SETS

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from ..core.panel import DataError
+from ..core.errors import DataError
 from ..core.plot import COLORS, figure, percent_axis
 
 # %% ../../nbs/report/806_figures.ipynb #44ba886b

@@ -15,7 +15,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from ..core.config import display_path, root
-from ..core.panel import DataError
+from ..core.errors import DataError
 from ..core.plot import COLORS, figure, style
 from ..data.quality import RULES, Sheet
 from ..data.sample import sample_bars

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator, clone
 
 from ..core.config import import_named
-from ..core.panel import ConfigError, PanelError, date_starts
+from ..core.errors import ConfigError, PanelError
+from ..core.panel import date_starts
 from ..core.plot import COLORS, figure
 from ..models.cascade import Cascade
 from ..models.ensemble import Ensemble

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..core.audit import PASS, audit
 from ..core.config import root
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from ..data.bars import adjust, coverage, data_hash, read_bars
 from ..data.read import get_bars
 from ..data.sample import sample_bars, sample_context

@@ -22,7 +22,7 @@ from io import StringIO
 from pathlib import Path
 
 from ..core.config import display_path, path
-from ..core.panel import ConfigError, QuantlabError, ReportError
+from ..core.errors import ConfigError, QuantlabError, ReportError
 
 # %% ../../nbs/report/815_template.ipynb #3fd9fc4a
 def nearest(

@@ -18,7 +18,7 @@ import pandas as pd
 
 import quantlab
 from ..core.config import display_path, path
-from ..core.panel import ReportError
+from ..core.errors import ReportError
 
 # %% ../../nbs/report/800_tracking.ipynb #838e7137
 def available() -> bool:

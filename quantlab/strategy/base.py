@@ -18,7 +18,8 @@ from ..backtest.costs import DEFAULT_COSTS, Costs
 from ..broker.statement import Result
 from ..backtest.events import Desk, describe, desk_result, order_rows, read_market, span
 from ..broker.rules import DEFAULT_RULES, TYPES, Rules
-from ..core.panel import ConfigError, Grid, PanelError, to_wide
+from ..core.errors import ConfigError, PanelError
+from ..core.panel import Grid, to_wide
 from ..core.types import Fill
 
 # %% ../../nbs/strategy/746_base.ipynb #9736e7b7

@@ -13,7 +13,8 @@ from ..backtest.costs import DEFAULT_COSTS, Costs
 from ..broker.statement import Result
 from ..backtest.events import Desk, describe, desk_result, order_rows, read_market, span
 from ..broker.rules import DEFAULT_RULES, Rules
-from ..core.panel import ConfigError, Grid, PanelError, check_panel, grid, to_wide
+from ..core.errors import ConfigError, PanelError
+from ..core.panel import Grid, check_panel, grid, to_wide
 
 # %% ../../nbs/strategy/745_signals.ipynb #2a01a611
 def _flags(

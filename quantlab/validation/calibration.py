@@ -16,7 +16,7 @@ from scipy.special import expit, logit, ndtri
 from sklearn.base import BaseEstimator
 from sklearn.isotonic import IsotonicRegression
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 
 # %% ../../nbs/validation/375_calibration.ipynb #1aa53d35
 def _pairs(

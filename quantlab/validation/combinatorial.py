@@ -14,7 +14,8 @@ from math import comb
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, PanelError, check_panel, date_starts
+from ..core.errors import ConfigError, PanelError
+from ..core.panel import check_panel, date_starts
 from .splits import block_edges, check_whole, fold_around, label_spans
 
 # %% ../../nbs/validation/355_combinatorial.ipynb #2945a96a

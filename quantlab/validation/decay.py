@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, grid, to_long, to_wide
+from ..core.errors import ConfigError
+from ..core.panel import grid, to_long, to_wide
 from .inference import mean_ic
 
 # %% ../../nbs/validation/366_decay.ipynb #aad1e65a

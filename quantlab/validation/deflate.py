@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from .inference import return_moments, sharpe_se
 
 # %% ../../nbs/validation/370_deflate.ipynb #5be22c1b

@@ -18,7 +18,7 @@ from arch.bootstrap import StationaryBootstrap, optimal_block_length
 from scipy import fft
 from scipy.special import ndtr
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from .scores import pair, unit_rows
 
 # %% ../../nbs/validation/365_inference.ipynb #243a334a

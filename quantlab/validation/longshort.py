@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from ..core.panel import ConfigError, DataError, check_panel
+from ..core.errors import ConfigError, DataError
+from ..core.panel import check_panel
 from .inference import newey_west
 
 # %% ../../nbs/validation/367_longshort.ipynb #5d45c628

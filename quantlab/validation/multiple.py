@@ -14,7 +14,7 @@ import pandas as pd
 from arch.bootstrap import SPA, StepM
 from scipy.stats import false_discovery_control
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from .inference import newey_west
 
 # %% ../../nbs/validation/368_multiple.ipynb #1e379f55

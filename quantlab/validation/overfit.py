@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 
 # %% ../../nbs/validation/372_overfit.ipynb #756a1206
 def _halves(

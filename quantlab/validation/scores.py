@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from ..core.panel import ConfigError, DataError, Grid, PanelError, check_panel, grid, to_wide
+from ..core.errors import ConfigError, DataError, PanelError
+from ..core.panel import Grid, check_panel, grid, to_wide
 
 # %% ../../nbs/validation/360_scores.ipynb #16979270
 class Pairs(NamedTuple):

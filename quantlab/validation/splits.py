@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, LeakError, PanelError, check_panel, date_starts
+from ..core.errors import ConfigError, LeakError, PanelError
+from ..core.panel import check_panel, date_starts
 
 # %% ../../nbs/validation/350_splits.ipynb #118397d1
 def _label_ends(

@@ -13,7 +13,7 @@ from typing import Protocol
 import pandas as pd
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from ..core.panel import DataError
+from ..core.errors import DataError
 from ..data.bars import check_bars
 
 # %% ../../nbs/vendors/130_base.ipynb #d49f28f8

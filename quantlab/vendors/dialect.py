@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ..core.config import display_path
-from ..core.panel import DataError
+from ..core.errors import DataError
 
 # %% ../../nbs/vendors/131_dialect.ipynb #aa3cf742
 def find_encoding(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.config import display_path
-from ..core.panel import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from ..core.types import Interval
 from ..data.calendar import bar_ends, schedule
 from .base import Pace, Sink, TemporaryError, Vendor, fetch

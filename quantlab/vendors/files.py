@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.config import display_path
-from ..core.panel import DataError, PanelError, as_panel
+from ..core.errors import DataError, PanelError
+from ..core.panel import as_panel
 from ..core.time import end_stamps
 from ..core.types import Interval
 from ..data.bars import BAR_COLUMNS, check_bars

@@ -15,7 +15,8 @@ from urllib.request import urlopen
 
 import pandas as pd
 
-from ..core.panel import DataError, as_panel
+from ..core.errors import DataError
+from ..core.panel import as_panel
 from .base import TemporaryError
 
 # %% ../../nbs/vendors/148_provider.ipynb #df73558b

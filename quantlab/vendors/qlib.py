@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.config import display_path
-from ..core.panel import ConfigError, DataError, check_panel
+from ..core.errors import ConfigError, DataError
+from ..core.panel import check_panel
 from ..data.bars import BAR_COLUMNS, check_bars
 
 # %% ../../nbs/vendors/134_qlib.ipynb #3df66c45

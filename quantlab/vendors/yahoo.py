@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from ..core.panel import ConfigError, DataError, as_panel
+from ..core.errors import ConfigError, DataError
+from ..core.panel import as_panel
 from ..core.types import Interval
 from ..data.bars import BAR_COLUMNS
 from ..data.calendar import schedule

@@ -9,7 +9,8 @@ import pytest
 from quantlab.backtest.backtrader import compare, run_backtrader
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
-from quantlab.core.panel import ConfigError, DataError, PanelError, as_panel, to_wide
+from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.core.panel import as_panel, to_wide
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 

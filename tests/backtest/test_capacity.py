@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from quantlab.backtest import capacity as cap
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
-from quantlab.core.panel import ConfigError, DataError, as_panel
+from quantlab.core.errors import ConfigError, DataError
+from quantlab.core.panel import as_panel
 
 N, PRICE, VOLATILITY, VOLUME, TRADED = 1000, 50.0, 0.02, 1e6, 0.4
 DAYS = pd.bdate_range("2020-01-01", periods=N, name="date").as_unit("us")

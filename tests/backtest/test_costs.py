@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quantlab.backtest.costs import DEFAULT_COSTS, Costs, carry_cost, charge, fill_cost, liquidity, square_root_impact
 from quantlab.core.audit import audit
-from quantlab.core.panel import ConfigError
+from quantlab.core.errors import ConfigError
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 

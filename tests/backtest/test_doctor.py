@@ -12,7 +12,8 @@ from quantlab.backtest.doctor import RULES, SEVERITY, diagnose, findings_figure
 from quantlab.backtest.engine import from_weights
 from quantlab.backtest.events import trade_orders
 from quantlab.backtest.montecarlo import perturb
-from quantlab.core.panel import ConfigError, PanelError, as_panel
+from quantlab.core.errors import ConfigError, PanelError
+from quantlab.core.panel import as_panel
 
 N, S = 500, 24
 DAYS = pd.bdate_range("2020-01-01", periods=N, name="date").as_unit("us")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from quantlab.backtest.costs import Costs, charge
 from quantlab.backtest.engine import from_weights
-from quantlab.core.panel import ConfigError, DataError, PanelError, QuantlabError, as_panel, to_wide
+from quantlab.core.errors import ConfigError, DataError, PanelError, QuantlabError
+from quantlab.core.panel import as_panel, to_wide
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 

@@ -11,7 +11,8 @@ from quantlab.backtest.engine import from_weights
 from quantlab.backtest.events import trade_orders
 from quantlab.backtest.orders import from_orders
 from quantlab.broker.rules import KINDS, TYPES, Rules
-from quantlab.core.panel import ConfigError, DataError, PanelError, QuantlabError, as_panel, to_wide
+from quantlab.core.errors import ConfigError, DataError, PanelError, QuantlabError
+from quantlab.core.panel import as_panel, to_wide
 
 DATES = pd.bdate_range("2024-01-01", periods=30).as_unit("us")
 NAMES = ["AA", "BB", "CC", "DD", "EE"]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from quantlab.backtest import montecarlo as mc
 from quantlab.backtest.costs import Costs
-from quantlab.core.panel import ConfigError, DataError, PanelError, to_wide
+from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.core.panel import to_wide
 from quantlab.data.synth import synth_market
 
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.backtest.orders import FREE, Exchange, from_orders
-from quantlab.core.panel import ConfigError, DataError, PanelError, as_panel, to_wide
+from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.core.panel import as_panel, to_wide
 from quantlab.portfolio.topk_drop import TopKDrop
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,8 @@ from quantlab.backtest.events import trade_orders
 from quantlab.backtest.orders import FREE as FREE_EXCHANGE
 from quantlab.backtest.orders import from_orders
 from quantlab.broker.rules import Rules
-from quantlab.core.panel import ConfigError, DataError, PanelError, as_panel, to_wide
+from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.core.panel import as_panel, to_wide
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.portfolio.topk_drop import TopKDrop

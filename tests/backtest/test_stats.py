@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.backtest import stats
-from quantlab.core.panel import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

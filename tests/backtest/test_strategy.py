@@ -13,7 +13,8 @@ from test_events import DATES, FREE, NAMES, market, rule_sets, seeds, wishes
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.events import trade_orders
 from quantlab.broker.rules import Rules
-from quantlab.core.panel import ConfigError, PanelError, to_wide
+from quantlab.core.errors import ConfigError, PanelError
+from quantlab.core.panel import to_wide
 from quantlab.strategy.base import Crossover, Momentum, Pairs, Strategy, from_strategy, load_strategy
 from quantlab.strategy.signals import from_signals
 

@@ -17,8 +17,9 @@ from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import equities, from_weights
 from quantlab.backtest.sweep import Span, Terms, heat_map, sweep
 from quantlab.core.compute import ComputeError
+from quantlab.core.errors import ConfigError
 from quantlab.core.ledger import Ledger
-from quantlab.core.panel import ConfigError, as_panel, to_wide
+from quantlab.core.panel import as_panel, to_wide
 
 HERE = Path(__file__).parent
 SPACE = {"days": [1, 5, 7], "share": [0.2, 0.5, 0.9]}

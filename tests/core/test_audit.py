@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.audit import LEAK, NOT_ASSESSED, PASS, audit, require_causal
-from quantlab.core.panel import LeakError, to_long, to_wide
+from quantlab.core.errors import LeakError
+from quantlab.core.panel import to_long, to_wide
 
 
 def random_panel(seed, n_dates=90, n_symbols=4, holes=0.05):

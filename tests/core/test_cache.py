@@ -9,7 +9,7 @@ import pytest
 
 from quantlab.core import cache
 from quantlab.core.cache import content_hash, off, remember, trim
-from quantlab.core.panel import ConfigError
+from quantlab.core.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)

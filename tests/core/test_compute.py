@@ -15,7 +15,7 @@ import pytest
 from quantlab.core import compute
 from quantlab.core.compute import ComputeError
 from quantlab.core.config import root
-from quantlab.core.panel import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError
 
 FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(300, 60)))
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantlab.core import config
-from quantlab.core.panel import ConfigError
+from quantlab.core.errors import ConfigError
 from quantlab.core.time import add_sessions, as_of
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantlab.core.panel import PanelError, as_panel, check_panel, date_starts, grid, to_long, to_wide
+from quantlab.core.errors import PanelError
+from quantlab.core.panel import as_panel, check_panel, date_starts, grid, to_long, to_wide
 
 
 @st.composite

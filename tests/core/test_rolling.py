@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core import rolling as r
-from quantlab.core.panel import ConfigError, PanelError
+from quantlab.core.errors import ConfigError, PanelError
 
 LIGHT = settings(max_examples=25, deadline=None)
 WORDS = {

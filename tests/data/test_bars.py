@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, DataError, PanelError, as_panel
+from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.core.panel import as_panel
 from quantlab.data.bars import BAR_COLUMNS, adjust, check_bars, coverage, data_hash, read_bars
 
 PRICES = ["open", "high", "low", "close"]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.config import root
-from quantlab.core.panel import ConfigError, DataError, as_panel
+from quantlab.core.errors import ConfigError, DataError
+from quantlab.core.panel import as_panel
 from quantlab.core.time import end_stamps
 from quantlab.data.calendar import bar_ends, next_session, previous_session, resample, schedule, session_of, sessions, week_as_of, weekly
 from quantlab.data.sample import sample_bars

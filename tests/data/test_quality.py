@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.bars import BAR_COLUMNS, check_bars, coverage
 from quantlab.data.quality import RULES, ends, findings, lay_out, summary
 from quantlab.data.sample import sample_bars

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, DataError, as_panel
+from quantlab.core.errors import ConfigError, DataError
+from quantlab.core.panel import as_panel
 from quantlab.data.bars import adjust
 from quantlab.data.read import get_bars
 from quantlab.data.sample import sample_bars, sample_members

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from quantlab.core.config import root
-from quantlab.core.panel import DataError, check_panel
+from quantlab.core.errors import DataError
+from quantlab.core.panel import check_panel
 from quantlab.data.bars import adjust, check_bars, coverage
 from quantlab.data.sample import sample_bars, sample_context, sample_members, sample_sectors, sample_vix
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, DataError, PanelError, as_panel
+from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.core.panel import as_panel
 from quantlab.data.bars import check_bars, read_bars
 from quantlab.data.schemas import REPAIRS, bars_schema, check, repair_bars
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.postgres import Postgres, from_text, to_text
 from quantlab.data.store import Lake, entry, periods, upsert, verify
 

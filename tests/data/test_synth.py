@@ -7,7 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
-from quantlab.core.panel import ConfigError, DataError, check_panel, to_wide
+from quantlab.core.errors import ConfigError, DataError
+from quantlab.core.panel import check_panel, to_wide
 from quantlab.data.bars import adjust, check_bars, coverage, data_hash
 from quantlab.data.synth import GARCH, STATES, correlation_of, garch_volatility, ic_decay, rank_ic_of, synth_damage, synth_fills, synth_market, synth_minutes
 from quantlab.labels.forward import forward_returns

@@ -14,7 +14,7 @@ import pytest
 
 from quantlab.core.audit import PASS
 from quantlab.core.cache import off
-from quantlab.core.panel import PanelError
+from quantlab.core.errors import PanelError
 from quantlab.features.alpha158 import ALPHA158, WINDOWS
 from quantlab.features.alpha360 import ALPHA360
 from quantlab.features.base import check_feature, compute

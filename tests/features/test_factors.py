@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from test_features import market
 
-from quantlab.core.panel import ConfigError
+from quantlab.core.errors import ConfigError
 from quantlab.features.factors import beta, idiosyncratic_volatility, relative_volume, residual_momentum, seasonality, turnover
 from quantlab.features.vol import garman_klass, realised, rogers_satchell, yang_zhang
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, LeakError, PanelError
+from quantlab.core.errors import ConfigError, LeakError, PanelError
 from quantlab.features.base import Feature, check_feature, compute, feature, window
 from quantlab.features.price import PRICE, best_day, distance, high_52w, intraday, momentum, overnight, reversal
 from quantlab.features.sets import SETS, feature_set

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_features import market
 
-from quantlab.core.panel import ConfigError, PanelError
+from quantlab.core.errors import ConfigError, PanelError
 from quantlab.features.technical import adx, anchored_vwap, average_true_range, bollinger, macd, memory, rsi, smooth, stochastic, vwap
 
 talib = pytest.importorskip("talib", reason="TA-Lib is a development dependency")

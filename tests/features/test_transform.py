@@ -9,7 +9,7 @@ from scipy.special import binom
 from test_features import market
 
 from quantlab.core.audit import audit
-from quantlab.core.panel import ConfigError, PanelError
+from quantlab.core.errors import ConfigError, PanelError
 from quantlab.features.transform import cusum, frac_diff, frac_return, frac_weights, frac_width, rolling_zscore
 
 LIGHT = settings(max_examples=15, deadline=None)

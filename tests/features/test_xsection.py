@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, PanelError
+from quantlab.core.errors import ConfigError, PanelError
 from quantlab.features.xsection import neutralise, rank, robust_zscore, winsorise, zscore
 
 LIGHT = settings(max_examples=25, deadline=None)

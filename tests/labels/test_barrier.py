@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, DataError, PanelError, as_panel
+from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.core.panel import as_panel
 from quantlab.labels.barrier import atr_width, triple_barrier, volatility_width
 from quantlab.labels.forward import forward_returns, label_counts
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, DataError, PanelError
+from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.labels.forward import excess, forward_returns, label_counts, rank_normalise
 
 LIGHT = settings(max_examples=25, deadline=None)

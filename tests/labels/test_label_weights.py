@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, PanelError
+from quantlab.core.errors import ConfigError, PanelError
 from quantlab.labels.weights import _draw, attribution, concurrency, sequential_bootstrap, spans, time_decay, uniqueness
 
 LIGHT = settings(max_examples=30, deadline=None)

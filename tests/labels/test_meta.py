@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support
 
-from quantlab.core.panel import ConfigError, PanelError
+from quantlab.core.errors import ConfigError, PanelError
 from quantlab.labels.meta import bet_quality, meta_labels, primary_side
 
 LIGHT = settings(max_examples=25, deadline=None)

@@ -11,7 +11,8 @@ from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
 from quantlab.backtest.orders import Exchange, from_orders
 from quantlab.core.audit import LEAK, NOT_ASSESSED, PASS, audit_fills
-from quantlab.core.panel import ConfigError, as_panel, to_wide
+from quantlab.core.errors import ConfigError
+from quantlab.core.panel import as_panel, to_wide
 from quantlab.portfolio.topk_drop import TopKDrop
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit, logit
 
-from quantlab.core.panel import ConfigError, DataError, PanelError
+from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.models import cascade

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantlab.core.errors import ConfigError, PanelError
 from quantlab.core.ledger import Ledger
-from quantlab.core.panel import ConfigError, PanelError
 from quantlab.data.synth import synth_market
 from quantlab.labels.forward import forward_returns
 from quantlab.models.base import check_model, walk_forward

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, DataError, PanelError
+from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.data.synth import synth_market
 from quantlab.labels.forward import forward_returns
 from quantlab.models import gbm

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from quantlab.core.panel import ConfigError, PanelError
+from quantlab.core.errors import ConfigError, PanelError
 from quantlab.models.gbm import GBMModel
 from quantlab.models.importance import alike, contributions, gain, permutation, spread
 from quantlab.models.linear import RidgeModel

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from quantlab.core.panel import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.models.base import check_model
 from quantlab.models.linear import FamaMacBeth, RidgeModel
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import Ridge
 
-from quantlab.core.panel import ConfigError, DataError, LeakError, PanelError, QuantlabError
+from quantlab.core.errors import ConfigError, DataError, LeakError, PanelError, QuantlabError
 from quantlab.models.base import as_scores, check_model, walk_forward
 from quantlab.models.gbm import GBMModel
 from quantlab.models.linear import RidgeModel

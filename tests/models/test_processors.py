@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import QuantileTransformer
 
-from quantlab.core.panel import ConfigError, DataError, PanelError
+from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.features.xsection import rank
 from quantlab.models.base import check_model, walk_forward
 from quantlab.models.gbm import GBMModel

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, DataError, PanelError
+from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.features.base import compute

@@ -18,7 +18,7 @@ from trainees import Noted
 
 from quantlab.core.compute import ComputeError
 from quantlab.core.config import root
-from quantlab.core.panel import LeakError, PanelError, QuantlabError
+from quantlab.core.errors import LeakError, PanelError, QuantlabError
 from quantlab.models import base
 from quantlab.models.base import as_scores, check_features, check_model, walk_forward
 from quantlab.models.gbm import GBMModel

@@ -11,8 +11,8 @@ import pytest
 
 from quantlab.core.audit import Verdict
 from quantlab.core.config import root
+from quantlab.core.errors import ReportError
 from quantlab.core.ledger import Ledger
-from quantlab.core.panel import ReportError
 from quantlab.models.linear import RidgeModel
 from quantlab.ops import registry
 from quantlab.report import tracking

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, PanelError
+from quantlab.core.errors import ConfigError, PanelError
 from quantlab.portfolio.topk_drop import TopKDrop, orders, topk_drop
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from quantlab.core.audit import audit
-from quantlab.core.panel import ConfigError, PanelError
+from quantlab.core.errors import ConfigError, PanelError
 from quantlab.portfolio.weights import TopK, cap_weights, select, vol_scale
 
 finite = st.floats(-5, 5, allow_nan=False)

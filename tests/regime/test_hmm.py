@@ -9,7 +9,7 @@ from hmmlearn.hmm import GaussianHMM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, DataError, LeakError, PanelError
+from quantlab.core.errors import ConfigError, DataError, LeakError, PanelError
 from quantlab.regime.gate import gate, hindsight_share
 from quantlab.regime.hmm import HMM, Filtered, Smoothed, forward_filter, match_states, regime_inputs, walk_forward_filter
 

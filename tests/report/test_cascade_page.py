@@ -2,7 +2,7 @@
 
 import pytest
 
-from quantlab.core.panel import ConfigError
+from quantlab.core.errors import ConfigError
 from quantlab.report.run import run_report
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from quantlab.core.config import root
-from quantlab.core.panel import QuantlabError
+from quantlab.core.errors import QuantlabError
 from quantlab.report.run import run_report
 
 TEMPLATE = root() / "reports" / "csi300.ipynb"

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from quantlab.core.panel import ConfigError
+from quantlab.core.errors import ConfigError, RunError
 from quantlab.data.synth import synth_market
 from quantlab.report.factor import break_even, factor_table, find_factors, methods_table, tranche_returns
-from quantlab.report.run import RunError, run_report
+from quantlab.report.run import run_report
 from quantlab.validation.scores import rank_ic
 
 SMALL = {"lags": [0, 5, 10], "horizon": 5, "start": "2000-01-01", "end": "2040-01-01"}

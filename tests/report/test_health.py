@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from quantlab.core.panel import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.bars import adjust
 from quantlab.data.quality import RULES, findings, lay_out, summary
 from quantlab.data.sample import sample_bars

@@ -5,7 +5,7 @@ import os
 import pandas as pd
 import pytest
 
-from quantlab.core.panel import ConfigError
+from quantlab.core.errors import ConfigError
 from quantlab.report.model import MODELS
 from quantlab.report.run import run_report
 

@@ -13,10 +13,10 @@ import nbformat
 import pytest
 
 from quantlab.core.config import root
+from quantlab.core.errors import QuantlabError, RunError
 from quantlab.core.ledger import GENESIS, Ledger
-from quantlab.core.panel import QuantlabError
 from quantlab.report import tracking
-from quantlab.report.run import RunError, list_runs, run_report
+from quantlab.report.run import list_runs, run_report
 from quantlab.report.template import read_emitted
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, ReportError
+from quantlab.core.errors import ConfigError, ReportError
 from quantlab.report.template import Parameter, check_value, emit, fill_parameters, parse_parameters, plain, read_cells, read_parameters
 
 VALUES = {

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from quantlab.core.panel import ReportError
+from quantlab.core.errors import ReportError
 from quantlab.models.linear import RidgeModel
 from quantlab.report import tracking
 

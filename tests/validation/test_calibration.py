@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, log_loss, mean_pinball_loss
 
-from quantlab.core.panel import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.validation.calibration import IsotonicCalibration, TemperatureScaling, brier, calibration_error, coverage, pinball, reliability
 
 forecasts = st.tuples(st.integers(0, 2**32 - 1), st.integers(2, 300), st.sampled_from(["mass", "width"]), st.integers(1, 12), st.booleans())

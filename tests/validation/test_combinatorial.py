@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, PanelError
+from quantlab.core.errors import ConfigError, PanelError
 from quantlab.validation.combinatorial import CombinatorialPurgedCV, path_table
 from quantlab.validation.splits import PurgedKFold
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import ConfigError, to_wide
+from quantlab.core.errors import ConfigError
+from quantlab.core.panel import to_wide
 from quantlab.data.synth import synth_market
 from quantlab.labels.forward import forward_returns
 from quantlab.validation.decay import half_life, ic_decay, lagged

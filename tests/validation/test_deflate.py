@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.core.ledger import Ledger, content_key
-from quantlab.core.panel import ConfigError, DataError
 from quantlab.validation.deflate import deflate, dsr, effective_trials, expected_max_sharpe, min_backtest_length, min_track_record, psr
 from quantlab.validation.inference import return_moments
 

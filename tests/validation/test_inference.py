@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.signal import lfilter
 
-from quantlab.core.panel import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.validation.inference import ICRows, ic_rows, ic_test, mean_ic, newey_west, return_moments, sharpe_error, sharpe_se, sharpe_test
 from quantlab.validation.scores import rank_ic, unit_rows
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from quantlab.core.panel import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.validation.inference import newey_west
 from quantlab.validation.multiple import best_of, false_discoveries, superior
 

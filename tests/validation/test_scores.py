@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from quantlab.core.panel import ConfigError, DataError, PanelError, to_wide
+from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.core.panel import to_wide
 from quantlab.validation.scores import by_group, by_period, ic, quantile_cells, quantile_returns, quantile_turnover, rank_autocorrelation, rank_ic, unit_rows
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score
 
-from quantlab.core.panel import ConfigError, LeakError, PanelError
+from quantlab.core.errors import ConfigError, LeakError, PanelError
 from quantlab.validation.combinatorial import CombinatorialPurgedCV
 from quantlab.validation.splits import PurgedKFold, WalkForward, audit_splits
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sinks import Clock, Memory
 
-from quantlab.core.panel import ConfigError, DataError, as_panel
+from quantlab.core.errors import ConfigError, DataError
+from quantlab.core.panel import as_panel
 from quantlab.data.store import Lake
 from quantlab.vendors.base import Pace, TemporaryError, fetch
 from quantlab.vendors.download import Download, State, find_gaps, last_finished, missing_spans

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.panel import DataError
+from quantlab.core.errors import DataError
 from quantlab.data.sample import sample_bars
 from quantlab.vendors.dialect import date_forms, find_decimal, find_encoding, find_separator, read_dates, read_numbers, read_raw
 from quantlab.vendors.files import guess_columns, import_file, questions

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from sinks import Clock, Memory, Server
 
-from quantlab.core.panel import ConfigError, DataError, as_panel
+from quantlab.core.errors import ConfigError, DataError
+from quantlab.core.panel import as_panel
 from quantlab.core.types import Interval
 from quantlab.data.calendar import bar_ends, schedule
 from quantlab.data.sample import sample_bars

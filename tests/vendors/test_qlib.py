@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.config import root
-from quantlab.core.panel import DataError, as_panel
+from quantlab.core.errors import DataError
+from quantlab.core.panel import as_panel
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.vendors.qlib import read_members, read_qlib, write_qlib
