@@ -19,16 +19,8 @@ from numba import get_num_threads, njit
 
 from ..core.audit import PASS, Verdict, require_causal
 from ..core.cache import off
-from quantlab.core.panel import (
-    ConfigError,
-    Grid,
-    LeakError,
-    PanelError,
-    check_panel,
-    grid,
-    to_long,
-    to_wide,
-)
+from ..core.errors import ConfigError, LeakError, PanelError
+from ..core.panel import Grid, check_panel, grid, to_long, to_wide
 
 # %% ../../nbs/features/200_base.ipynb #39c14453
 PRESENT = 0.8  # share of a window that must be there
