@@ -245,6 +245,28 @@ def test_sharpe_of_degenerate_returns(method):
     assert got.n_obs == 133 and got.low < got.sharpe < got.high and got.p < 0.01
 
 
+def test_known_error_and_interval_of_a_sharpe_ratio():
+    "By hand: 0.5 a month over 25 months, normal returns: sqrt((1 + 0.5**2 / 2) / 24)."
+    assert sharpe_se(0.5, 25) == pytest.approx(0.216506350946, abs=1e-12)  # skew 0 and kurtosis 3 are the defaults
+    assert np.isnan(sharpe_se(0.5, 2)) and sharpe_se(0.5, 3) == pytest.approx((1.125 / 2) ** 0.5)
+    with pytest.raises(ConfigError, match=r"1 \+ skew\^2 = 5,"):
+        sharpe_se(0.1, 100, 2.0, 4.0)
+    x = pd.Series(np.random.default_rng(18).standard_normal(60) / 100 + 0.002)
+    for method in ("iid", "hac"):
+        got = sharpe_test(x, method)
+        assert (got.low, got.high) == pytest.approx((got.sharpe - 1.96 * got.se, got.sharpe + 1.96 * got.se))
+    assert sharpe_test(x[:19], "iid").reason == "19 returns; a test needs 20" and sharpe_test(x[:20] * 0 + 0.1).reason == "the returns do not vary"
+
+
+def test_the_default_seed_is_the_projects():
+    score, y = world(np.random.default_rng(19), 120, 10, 3)
+    x = pd.Series(np.random.default_rng(19).standard_normal(60) / 100)
+    for method in ("block", "bootstrap"):
+        assert mean_ic(as_panel(score), as_panel(y), method) == mean_ic(as_panel(score), as_panel(y), method, seed=7)
+        assert ic_test(ic_rows(as_panel(score), as_panel(y)), method) == mean_ic(as_panel(score), as_panel(y), method, seed=7)
+    assert sharpe_test(x, "bootstrap") == sharpe_test(x, "bootstrap", seed=7) != sharpe_test(x, "bootstrap", seed=6)
+
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
