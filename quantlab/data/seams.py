@@ -234,7 +234,7 @@ def settle(
     name: str = "",  # of the dataset, for messages
 ) -> pd.DataFrame:  # (date, symbol): what to write over the stored rows
     "Bring a delivery and what is stored to one level, with a warning; raise Disagreement where no ratio does."
-    ratios = restatements(old, new, name)
+    ratios = restatements(old, new, name) if len(old) else pd.DataFrame()
     if ratios.empty:
         return new
     stored = history(list(ratios.index))
@@ -243,7 +243,7 @@ def settle(
         if len(some):
             shown = "; ".join(f"{s}: " + ", ".join(f"{c} x {v:.6g}" for c, v in row.items() if v != 1) for s, row in some.head(3).iterrows())
             text = f"{name}: {len(some)} symbol(s) came on another price level, by one ratio each; the {whose} rows were re-based ({shown}{', ...' if len(some) > 3 else ''})"
-            warnings.warn(text, stacklevel=6)
+            warnings.warn(text, stacklevel=4)
     return rebased(stored, new, ratios)
 
 
