@@ -599,6 +599,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'quantlab.data.quality.summary': ('data/quality.html#summary', 'quantlab/data/quality.py')},
             'quantlab.data.read': { 'quantlab.data.read._able': ('data/read.html#_able', 'quantlab/data/read.py'),
                                     'quantlab.data.read._chosen': ('data/read.html#_chosen', 'quantlab/data/read.py'),
+                                    'quantlab.data.read._continuous': ('data/read.html#_continuous', 'quantlab/data/read.py'),
                                     'quantlab.data.read._dataset': ('data/read.html#_dataset', 'quantlab/data/read.py'),
                                     'quantlab.data.read._moment': ('data/read.html#_moment', 'quantlab/data/read.py'),
                                     'quantlab.data.read._wanted': ('data/read.html#_wanted', 'quantlab/data/read.py'),

@@ -483,8 +483,11 @@ def _sql(
             raise
         try:
             with _sandbox(views) as connection:
-                if any(statement.type != duckdb.StatementType.SELECT for statement in connection.extract_statements(query)):
+                statements = connection.extract_statements(query)
+                if any(statement.type != duckdb.StatementType.SELECT for statement in statements):
                     raise DataError("the query does more than SELECT; the store is changed by write alone")
+                if len(statements) != 1:
+                    raise DataError(f"the query has {len(statements)} statements; write one SELECT")
                 return connection.sql(query).to_arrow_table().to_pandas()
         except duckdb.Error as error:
             if left and isinstance(error, duckdb.IOException) and any(lake.manifest(name) != seen for name, seen in manifests.items()):
