@@ -480,6 +480,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'quantlab.core.types.Interval': ('core/types.html#interval', 'quantlab/core/types.py'),
                                      'quantlab.core.types.Interval.intraday': ( 'core/types.html#interval.intraday',
                                                                                 'quantlab/core/types.py'),
+                                     'quantlab.core.types.Interval.minutes': ('core/types.html#interval.minutes', 'quantlab/core/types.py'),
                                      'quantlab.core.types.Order': ('core/types.html#order', 'quantlab/core/types.py'),
                                      'quantlab.core.types.Order.__post_init__': ( 'core/types.html#order.__post_init__',
                                                                                   'quantlab/core/types.py'),
