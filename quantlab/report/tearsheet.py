@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PERCENT', 'check_range', 'check_choice', 'check_text', 'parse_period', 'Market', 'load_market', 'check_market',
-           'judge_features', 'format_table', 'data_table', 'metrics_table', 'verdict']
+           'judge_features', 'format_table', 'stamps', 'data_table', 'metrics_table', 'verdict']
 
 # %% ../../nbs/report/810_tearsheet.ipynb #4a8a99c3
 import difflib
@@ -19,9 +19,11 @@ import pandas as pd
 from ..core.audit import PASS, audit
 from ..core.config import root
 from ..core.errors import ConfigError, DataError
+from ..core.time import periods_per_year, stray_dates
 from ..data.bars import adjust, coverage, data_hash, read_bars
 from ..data.read import get_bars
 from ..data.sample import sample_bars, sample_context
+from ..data.store import Lake, as_interval
 from ..features.base import Feature, compute
 
 # %% ../../nbs/report/810_tearsheet.ipynb #d882a311
@@ -59,10 +61,10 @@ def check_text(
 
 
 def parse_period(
-    start: str,  # ISO date, first session
-    end: str,  # ISO date, last session
-) -> tuple[pd.Timestamp, pd.Timestamp]:
-    "Read two dates; raise ConfigError when one cannot be read or they are in the wrong order."
+    start: str,  # ISO date, or a moment with a zone: 2024-01-31 16:00Z
+    end: str,
+) -> tuple[pd.Timestamp, pd.Timestamp]:  # each with a zone where it was written with one
+    "Read two dates or moments; raise ConfigError when one cannot be read or they are in the wrong order."
     found = []
     for name, text in (("start", start), ("end", end)):
         try:
@@ -71,7 +73,8 @@ def parse_period(
             found.append(pd.NaT)
         if pd.isna(found[-1]):
             raise ConfigError(f"parameter {name} is '{text}', expected a date like 2010-01-04")
-    if found[0] >= found[1]:
+    first, last = (moment if moment.tz is None else moment.tz_convert("UTC").tz_localize(None) for moment in found)
+    if first > last or (first == last and first != first.normalize()):
         raise ConfigError(f"parameter end ({end}) is not after start ({start}); swap them")
     return found[0], found[1]
 
@@ -85,6 +88,8 @@ class Market(NamedTuple):
     index_name: str  # "SPY", or "mean of names"
     source: str  # where the bars came from
     hash: str  # of the raw bars
+    periods_per_year: int  # bars in a year, measured from their dates
+    stray: pd.DatetimeIndex  # dates left out because almost nobody traded
 
 
 def _chosen(universe: str, there: pd.Index) -> list[str]:
@@ -101,31 +106,60 @@ def _chosen(universe: str, there: pd.Index) -> list[str]:
     return names
 
 
-def _raw(data: str) -> pd.DataFrame:  # daily bars panel; split-adjusted where it comes from the lake
-    "Read the bars that a parameter names."
-    if data == "sample":
-        return sample_bars()
+def _raw(data: str, interval: str) -> pd.DataFrame:  # bars panel; split-adjusted where it comes from the lake
+    "Read the bars that the parameters name; raise ConfigError or DataError for an interval that is not theirs."
+    told = as_interval(interval) if interval else None
     if data.startswith("lake:"):
-        return get_bars(dataset=data.removeprefix("lake:"), adjust="split")
-    return read_bars(root() / data)
+        name = data.removeprefix("lake:")
+        there = list(Lake().manifest(name)["intervals"])
+        if told is None and len(there) > 1:
+            raise ConfigError(f"{data} holds bars of {', '.join(there)}; say which with parameter interval")
+        return get_bars(dataset=name, interval=told or there[0], adjust="split")
+    bars = sample_bars() if data == "sample" else read_bars(root() / data)
+    dates = bars.index.unique("date")
+    if told is not None and len(dates) > 1:
+        step = pd.Series(dates).diff().median()
+        if told.intraday != (dates.tz is not None) or (told.intraday and step != pd.Timedelta(told.value)):
+            is_ = f"{step} apart, in {dates.tz}" if dates.tz is not None else "daily"
+            raise ConfigError(f"parameter interval is '{interval}', the bars of {data} are {is_}; leave it empty or name data of that interval")
+    return bars
+
+
+def _limit(
+    moment: pd.Timestamp,  # of parse_period
+    name: str,  # "start" or "end"
+    intraday: bool,  # of the bars that it limits
+) -> pd.Timestamp:  # dated as the bars are; both limits inclusive
+    "Turn a plain date into a limit of daily bars, or of a UTC day of intraday bars; raise ConfigError for what is neither."
+    if not intraday and moment.tz is not None:
+        raise ConfigError(f"parameter {name} is a moment in {moment.tz}, but daily bars are dated by session without a zone; write a plain date such as {moment:%Y-%m-%d}")
+    if not intraday or moment.tz is not None:
+        return moment.tz_convert("UTC") if intraday else moment
+    if moment != moment.normalize():
+        raise ConfigError(f"parameter {name} has a time of day and no zone, but the bars are in UTC; write {moment:%Y-%m-%d %H:%M}Z")
+    return moment.tz_localize("UTC") + (pd.Timedelta("1us") if name == "start" else pd.Timedelta("1D"))
 
 
 def load_market(
     data: str,  # "sample", lake:NAME for a dataset of the lake, or a CSV or Parquet file; a relative path counts from the workspace's root
     universe: str,  # "all", or symbols separated by commas
-    start: str,  # ISO date, first session
-    end: str,  # ISO date, last session
+    start: str,  # ISO date, first session; for intraday bars the first UTC day, or a moment such as 2024-01-31 16:00Z
+    end: str,  # ISO date, last session; for intraday bars the last UTC day, whole, or a moment
+    interval: str = "",  # of the bars, where a dataset has several: 1d, 4h, 5min ...
 ) -> Market:
     "Read and adjust bars; raise ConfigError or DataError when what was asked is not there."
-    first, last = parse_period(start, end)
-    raw = _raw(data)
+    limits = parse_period(start, end)
+    raw = _raw(data, interval)
     if raw.empty:
         raise DataError(f"{data} holds no bars; export it again")
     names = _chosen(universe, raw.index.get_level_values("symbol").unique())
     dates, symbols = raw.index.get_level_values("date"), raw.index.get_level_values("symbol")
+    first, last = (_limit(moment, name, dates.tz is not None) for moment, name in zip(limits, ("start", "end"), strict=True))
     chosen = raw[(dates >= first) & (dates <= last) & symbols.isin(names)]
     if chosen.empty:
         raise DataError(f"no bars between {start} and {end}; the data runs from {dates.min():%Y-%m-%d} to {dates.max():%Y-%m-%d}")
+    stray = stray_dates(chosen.index)
+    chosen = chosen[~chosen.index.get_level_values("date").isin(stray)]
     bars = chosen.assign(amount=chosen["close"] * chosen["volume"])
     bars = adjust(bars, "total" if "adj" in bars else "split")
     close = bars["close"].unstack()
@@ -133,7 +167,9 @@ def load_market(
         index, name = sample_context("SPY", first, last)["close"].droplevel("symbol"), "SPY"
     else:
         index, name = (1 + close.pct_change(fill_method=None).mean(axis=1).fillna(0)).cumprod(), "mean of names"
-    return Market(bars, chosen, index.reindex(close.index).rename(name), name, "committed sample" if data == "sample" else data.rsplit("/", 1)[-1], data_hash(chosen))
+    source = "committed sample" if data == "sample" else data.rsplit("/", 1)[-1]
+    year = periods_per_year(close.index) if len(close) > 1 else 1
+    return Market(bars, chosen, index.reindex(close.index).rename(name), name, source, data_hash(chosen), year, stray)
 
 # %% ../../nbs/report/810_tearsheet.ipynb #c09b4791
 def check_market(
@@ -143,9 +179,10 @@ def check_market(
     end: str,
     sessions: int,  # needed for features, training and at least one test block
     symbols: int = 1,  # needed for there to be a choice
+    interval: str = "",  # as for load_market
 ) -> None:
     "Raise what load_market would raise, or ConfigError when there are too few sessions or symbols."
-    bars = load_market(data, universe, start, end).bars
+    bars = load_market(data, universe, start, end, interval).bars
     there, names = bars.index.unique("date").size, bars.index.unique("symbol").size
     if names < symbols:
         raise ConfigError(f"the universe has {names} symbols, this run needs {symbols} so that there is something to choose; lower top_k or name more symbols")
@@ -176,6 +213,15 @@ def format_table(
     return shown.where(shown.notna(), missing)
 
 
+def stamps(
+    dates: pd.Series | pd.DatetimeIndex,  # sessions, or moments with a zone
+    missing: str = "–",  # shown for NaT
+) -> pd.Series | pd.Index:  # of text
+    "Write dates for display: the day, and the time of day where there is a zone."
+    text = (dates if isinstance(dates, pd.DatetimeIndex) else dates.dt).strftime("%Y-%m-%d" if getattr(dates, "dt", dates).tz is None else "%Y-%m-%d %H:%M")
+    return text.fillna(missing)
+
+
 def data_table(
     market: Market,
 ) -> pd.DataFrame:  # one row per fact
@@ -183,10 +229,12 @@ def data_table(
     cover = coverage(market.bars)
     last = market.bars.index.get_level_values("date").max()
     stopped = cover.index[cover["last"] < last]
+    first, last = stamps(pd.DatetimeIndex([cover["first"].min(), last]))
     facts = {
         "source": market.source,
         "content hash of the raw bars": market.hash,
-        "sessions": f"{cover['first'].min():%Y-%m-%d} to {last:%Y-%m-%d}, {market.bars.index.unique('date').size:,} sessions",
+        "sessions": f"{first} to {last}, {market.bars.index.unique('date').size:,} sessions" + (" (bars, by their end in UTC)" if market.index.index.tz is not None else ""),
+        "sessions in a year, measured": f"{market.periods_per_year:,}",
         "symbols": f"{len(cover):,}",
         "rows": f"{len(market.bars):,}",
         "missing rows between a symbol's first and last date": f"{int(cover['missing'].sum()):,}",
@@ -194,6 +242,8 @@ def data_table(
         "rows with zero volume": f"{int((market.bars['volume'] == 0).sum()):,}",
         "market index": market.index_name,
     }
+    if len(market.stray):
+        facts["sessions left out because almost nobody traded"] = f"{len(market.stray):,}, first {', '.join(stamps(market.stray[:3]))}"
     return pd.DataFrame({"value": facts})
 
 # %% ../../nbs/report/810_tearsheet.ipynb #00714252
