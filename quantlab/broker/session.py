@@ -100,7 +100,7 @@ def _wanted(order, t, stage, held, market, terms, account):
     quantity = _towards(order.goal, held, order.left)
     room = _room(order, stage, market.volume[t, i], high, low, account.used[i], terms)
     if abs(quantity) > room:
-        quantity, order.reason = np.sign(quantity) * room, VOLUME
+        quantity, order.reason = np.sign(quantity) * (room if room > 1e-12 * abs(order.quantity) else 0.0), VOLUME
     whole = _whole(quantity, held, terms.lot)
     if whole != quantity and order.reason != VOLUME:
         order.reason = LOT
@@ -220,7 +220,9 @@ def _opening_share(t, unit, cash, want, reference, account, orders, max_gross):
                 gross -= abs(closing) * account.now[i] * unit[i]
                 opening += abs(want[k] - closing) * reference[k] * unit[i]
                 plan[i] += want[k]
-    room = max(max_gross * equity - gross, 0.0)
+    room = max_gross * equity - gross
+    if room <= HAIR * max_gross * equity:
+        room = 0.0
     return room / opening if opening > room else 1.0
 
 # %% ../../nbs/broker/692_session.ipynb #3882f1e6

@@ -210,6 +210,7 @@ class SlowBroker:
                 wish = self.towards(order.goal, plan[order.name], order.left)
                 room = self.room(stage, order, bar, used[order.name])
                 if abs(wish) > room:
+                    room = room if room > 1e-12 * abs(order.quantity) else 0.0  # dust is no room
                     wish = room if wish > 0 else -room
                 wish = self.lots(wish, plan[order.name])
                 if wish:
@@ -235,7 +236,8 @@ class SlowBroker:
             gross -= abs(part) * (now[n] or 0.0) * rate[n]
             opening += abs(wish - part) * price * rate[n]
             plan[n] += wish
-        room = max(self.rules.max_gross * equity - gross, 0.0)
+        room = self.rules.max_gross * equity - gross
+        room = room if room > HAIR * self.rules.max_gross * equity else 0.0  # dust is no room
         return room / opening if opening > room else 1.0
 
     def scaled(self, order, wish, g, k):
