@@ -9,10 +9,10 @@ __all__ = ['Terms', 'Sweep', 'sweep', 'heat_map']
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from .costs import DEFAULT_COSTS, Costs
 from .engine import equities
@@ -24,6 +24,9 @@ from ..core.plot import figure
 from ..data.bars import data_hash
 from ..models.tune import Span
 from ..validation.inference import return_moments, sharpe_se
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/backtest/744_sweep.ipynb #3201c70d
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ def heat_map(
     y: str,  # another
     value: str = "sharpe",  # a column of members
     title: str = "",  # states the finding
-) -> Figure:
+) -> "Figure":
     "Draw a figure of the members over two settings, the mean over all others."
     unknown = [name for name in (x, y, value) if name not in found.members]
     if unknown or x == y:
