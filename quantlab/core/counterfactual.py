@@ -251,7 +251,7 @@ def _quietly(run: Callable[[], object]) -> None:
     except Exception:  # a function robbed of a table it needs may fail in any way; then the table was no cache
         return
 
-# %% ../../nbs/core/058_counterfactual.ipynb #669b08b5
+# %% ../../nbs/core/058_counterfactual.ipynb #928d1f5f
 ASKS = frozenset({"inspect", "_getframe", "currentframe", "extract_stack", "format_stack", "modules", "environ", "getenv", "auditing", "argv", "current_thread", "main_thread", "gettrace"})
 
 
@@ -284,10 +284,10 @@ def elsewhere(
 _WATCH = {"on": False, "installed": False, "wrote": set(), "read": set()}
 
 
-def _note(event: str, args: tuple) -> None:
+def _note(event: str, args: tuple, watch: dict = _WATCH) -> None:  # bound here: the hook outlives the module's names
     "Note which files Python code opens while a function runs."
-    if _WATCH["on"] and event == "open" and isinstance(args[0], str) and isinstance(args[1], str) and not args[0].startswith(("/dev", "/proc", "/sys")):
-        _WATCH["wrote" if set(args[1]) & set("wax+") else "read"].add(args[0])
+    if event == "open" and watch["on"] and isinstance(args[0], str) and isinstance(args[1], str) and not args[0].startswith(("/dev", "/proc", "/sys")):
+        watch["wrote" if set(args[1]) & set("wax+") else "read"].add(args[0])
 
 
 @contextmanager
