@@ -129,7 +129,7 @@ def cases_figure(
 # %% ../../nbs/report/807_health.ipynb #370094b4
 GRADES = {
     "refused": ("no_key", "duplicate", "impossible"),
-    "suspect": ("off_calendar", "spike", "wick", "split_like"),
+    "suspect": ("off_calendar", "spike", "wick", "split_like", "seam"),
     "mind": ("missing", "ends_together", "zero_volume", "stale"),
 }
 
