@@ -550,6 +550,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'quantlab.data.files.put': ('data/files.html#put', 'quantlab/data/files.py'),
                                      'quantlab.data.files.read_panel': ('data/files.html#read_panel', 'quantlab/data/files.py'),
                                      'quantlab.data.files.read_slice': ('data/files.html#read_slice', 'quantlab/data/files.py'),
+                                     'quantlab.data.files.reason': ('data/files.html#reason', 'quantlab/data/files.py'),
                                      'quantlab.data.files.sha256': ('data/files.html#sha256', 'quantlab/data/files.py'),
                                      'quantlab.data.files.utc': ('data/files.html#utc', 'quantlab/data/files.py'),
                                      'quantlab.data.files.write_csv': ('data/files.html#write_csv', 'quantlab/data/files.py')},
