@@ -44,8 +44,8 @@ class Vendor(Protocol):
 class Sink(Protocol):
     "Describe a store of bars, such as data.store's lake."
 
-    def write(self, dataset: str, interval: str, frame: pd.DataFrame) -> object:
-        "Add rows, replacing those with the same date and symbol."
+    def write(self, dataset: str, interval: str, frame: pd.DataFrame, revise: bool = False) -> object:
+        "Add rows to those that agree; with revise replace those with the same date and symbol, whatever they say."
 
     def read(self, dataset: str, interval: str, symbols: Sequence[str] | None = None, start: object = None, end: object = None) -> pd.DataFrame:
         "Return the rows as a panel."
