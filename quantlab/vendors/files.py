@@ -218,7 +218,7 @@ def guess_columns(
         whose = frame[found["symbol"]].astype("str") if "symbol" in found else None
         real = dates.between(_FIRST, pd.Timestamp.now() + pd.Timedelta(days=1))  # the others are named when the file is read
         spacing = find_interval(dates[real], None if whose is None else whose[real]) if real.any() else None
-    samples = {c: " | ".join(frame[c].head(3).astype("str")) for c in frame}
+    samples = {c: " | ".join(map(str, frame[c].head(3))) for c in frame}
     return Mapping(
         found, known_by, samples, raw.separator, raw.encoding, decimal, thousands, form, tuple(forms), None if "symbol" in found else "{stem}",
         spacing.interval if spacing else None, spacing, zone, spacing.stamps if spacing else None, said=tuple(said),
