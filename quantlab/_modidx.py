@@ -501,6 +501,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'quantlab.data.actions': { 'quantlab.data.actions._best': ('data/actions.html#_best', 'quantlab/data/actions.py'),
                                        'quantlab.data.actions._later': ('data/actions.html#_later', 'quantlab/data/actions.py'),
                                        'quantlab.data.actions._moves': ('data/actions.html#_moves', 'quantlab/data/actions.py'),
+                                       'quantlab.data.actions.apply_actions': ( 'data/actions.html#apply_actions',
+                                                                                'quantlab/data/actions.py'),
                                        'quantlab.data.actions.cash_factor': ('data/actions.html#cash_factor', 'quantlab/data/actions.py'),
                                        'quantlab.data.actions.read_split': ('data/actions.html#read_split', 'quantlab/data/actions.py'),
                                        'quantlab.data.actions.split_readings': ( 'data/actions.html#split_readings',
