@@ -33,7 +33,7 @@ def layout(interval, opens, length, on_the_clock, days, kept):
     st.integers(1, 6),
     st.lists(st.booleans(), min_size=1, max_size=40) | st.just([True]),
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @example(Interval.H1, 570, 390, True, 1, [True, True] + [False] * 5)  # 09:30 and 10:00, hours
 def test_a_bar_is_never_known_before_it_ends(interval, opens, length, on_the_clock, days, kept):
     starts, ends = layout(interval, opens, length, on_the_clock, days, kept)

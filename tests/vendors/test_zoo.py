@@ -13,12 +13,12 @@ from quantlab.core.errors import DataError
 from quantlab.vendors.files import guess_columns, import_file, questions
 
 DAYS = [f"2024-01-{d:02d}" for d in (2, 3, 4, 5, 8)]
-O, H, L, C, V = [10.0, 11.0, 12.0, 13.0, 14.0], [11.5, 12.5, 13.5, 14.5, 15.5], [9.5, 10.5, 11.5, 12.5, 13.5], [11.0, 12.0, 13.0, 14.0, 15.0], [100.0, 200.0, 300.0, 400.0, 500.0]
+OPEN, H, L, C, V = [10.0, 11.0, 12.0, 13.0, 14.0], [11.5, 12.5, 13.5, 14.5, 15.5], [9.5, 10.5, 11.5, 12.5, 13.5], [11.0, 12.0, 13.0, 14.0, 15.0], [100.0, 200.0, 300.0, 400.0, 500.0]
 
 
 def lines(head, row, reverse=False, days=DAYS):
     "Write the five bars; row takes day, open, high, low, close, volume."
-    rows = [row(*values) for values in zip(days, O, H, L, C, V, strict=True)]
+    rows = [row(*values) for values in zip(days, OPEN, H, L, C, V, strict=True)]
     return "\n".join([*([head] if head else []), *(rows[::-1] if reverse else rows)]) + "\n"
 
 
@@ -80,7 +80,7 @@ def test_daily_files_are_stored_right(tmp_path, vendor):
     assert questions(guess) == [] and guess.interval == "1d", (questions(guess), guess.spacing)
     bars = import_file(tmp_path / name, guess)
     assert bars.index.get_level_values("date").strftime("%Y-%m-%d").tolist() == DAYS and bars.index.unique("symbol").size == 1
-    np.testing.assert_allclose(bars[["open", "high", "low", "close", "volume"]].to_numpy().T, [O, H, L, C, V])
+    np.testing.assert_allclose(bars[["open", "high", "low", "close", "volume"]].to_numpy().T, [OPEN, H, L, C, V])
     assert all((bars[c] == 1).all() for c in ("split", "adj") if c in bars)
 
 
@@ -199,7 +199,7 @@ def test_packed_upper_case_and_excel(tmp_path):
     for name in ("AAPL.zip", "AAPL.CSV"):
         assert import_file(tmp_path / name, guess_columns(tmp_path / name)).index.unique("symbol").tolist() == ["AAPL"]
     pytest.importorskip("openpyxl")
-    table = pd.DataFrame({"Date": pd.to_datetime(DAYS), "Open": O, "High": H, "Low": L, "Close": C, "Volume": V})
+    table = pd.DataFrame({"Date": pd.to_datetime(DAYS), "Open": OPEN, "High": H, "Low": L, "Close": C, "Volume": V})
     with pd.ExcelWriter(tmp_path / "AAPL.xlsx") as book:
         table.to_excel(book, sheet_name="bars", index=False, startrow=2)
         table.to_excel(book, sheet_name="old", index=False)
@@ -216,12 +216,12 @@ def test_excel_without_its_library_is_one_line(tmp_path, monkeypatch):
 
 
 def test_parquet_of_every_kind(tmp_path):
-    base = pd.DataFrame({"date": pd.to_datetime(DAYS), "symbol": "A", "open": O, "high": H, "low": L, "close": C, "volume": V})
+    base = pd.DataFrame({"date": pd.to_datetime(DAYS), "symbol": "A", "open": OPEN, "high": H, "low": L, "close": C, "volume": V})
     wide = base.set_index("date")[["open", "high", "low", "close", "volume"]]
     pair = pd.concat({"KO": wide, "PEP": wide * 2}, axis=1).swaplevel(axis=1)
     shapes = {
         "decimal": base.assign(close=[Decimal(str(c)) for c in C]),
-        "objects": base.assign(open=pd.Series([None if False else o for o in O], dtype="object")),
+        "objects": base.assign(open=pd.Series([o for o in OPEN], dtype="object")),
         "no volume in the first rows": base.assign(volume=[np.nan, np.nan, 3, 4, 5]),
         "an empty column": base.assign(sector=[None, "a", "b", "c", "d"]),
         "plain dates": base.assign(date=base["date"].dt.date),
