@@ -45,6 +45,7 @@ READINGS = {
     "divisor": "a divisor of prices",
     "none": "in the prices already",
 }
+_USUAL = np.array(sorted({r for n in (1.5, *range(2, 11), 12, 15, 20, 25, 30, 35, 40, 50, 100) for r in (n, 1 / n)}))  # ratios of splits
 _JUMP = 0.4  # log return, half as much again or a third less: beyond it a day is no ordinary one
 
 
@@ -75,7 +76,7 @@ def read_split(
             raise DataError(f"{name} holds {', '.join(f'{v:g}' for v in values.unique()[:5])}: neither ratios of splits nor a factor; leave it out with --split none")
         return None, readings[told or level[0]]
     left = jumps[days].add(_moves(close.where(close > 0), symbols)[days], axis=0)
-    reading = told or _best(left, jumps[days], name)
+    reading = told or _best(left, jumps[days], name, values)
     worst = left[reading].abs()
     if worst.max() > _JUMP:
         when, symbol = worst.idxmax()
@@ -91,11 +92,16 @@ def _best(
     left: pd.DataFrame,  # what each reading leaves of the price's move, by day of events
     jumps: pd.DataFrame,  # what each reading adds
     name: str,
+    values: pd.Series,  # the column
 ) -> str:
     "Return the reading that smooths the prices; raise DataError where two do."
     scores = left.abs().sum().sort_values(kind="stable")
     best = scores.index[0]
     rivals = [r for r in scores.index[1:] if not np.allclose(jumps[r], jumps[best]) and scores[r] < 2 * scores[best]]
+    if {best, *rivals} == {"event", "premium"}:  # 20 for one, or 21: the ratio that companies use
+        events = values[~values.isin([0.0, 1.0])]
+        usual = {r: bool(np.isclose(events.to_numpy()[:, None] + plus, _USUAL).any(axis=1).all()) for r, plus in (("event", 0), ("premium", 1))}
+        best, rivals = (max(usual, key=usual.get), []) if sum(usual.values()) == 1 else (best, rivals)
     if rivals and left[best].abs().max() <= _JUMP:
         shown = " or ".join(f"{READINGS[r]} (--split {r})" for r in (best, *rivals))
         raise DataError(f"{name}: the prices do not show whether it is {shown}; say which")
@@ -124,10 +130,7 @@ def cash_factor(
         )
     return _later(1 - share, symbols)
 
-# %% ../../nbs/data/103_actions.ipynb #be3bd1e2
-_USUAL = np.array(sorted({r for n in (1.5, *range(2, 11), 12, 15, 20, 25, 30, 35, 40, 50, 100) for r in (n, 1 / n)}))
-
-
+# %% ../../nbs/data/103_actions.ipynb #9177a0ab
 def take_splits(
     close: pd.Series,  # as in the file; index (date, symbol), rows by symbol and date
     total: pd.Series,  # adjusted close / close, or a factor given as such
