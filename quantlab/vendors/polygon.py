@@ -121,8 +121,9 @@ class Polygon:
 
     def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
         "Yield bars panels of one symbol in order of date."
-        kind, step = Interval(interval), pd.Timedelta(Interval(interval).value)
-        span = [f"{d:%Y-%m-%d}" for d in (start, end)] if not kind.intraday else [-((-(d - step).value) // 1_000_000) for d in (start, end)]
+        kind, span = Interval(interval), [f"{d:%Y-%m-%d}" for d in (start, end)]
+        if kind.intraday:  # stamps are starts: milliseconds, rounded up
+            span = [-((-(d - pd.Timedelta(kind.value)).value) // 1_000_000) for d in (start, end)]
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/{_STEPS[interval]}/{span[0]}/{span[1]}"
         asked = self._pages(path, {"adjusted": str(self.adjusted).lower(), "sort": "asc", "limit": 50_000}, symbol)
         splits = self._events("splits", "execution_date", symbol, start)
