@@ -88,7 +88,7 @@ class Market(NamedTuple):
     index_name: str  # "SPY", or "mean of names"
     source: str  # where the bars came from
     hash: str  # of the raw bars
-    periods_per_year: int  # bars in a year, measured from their dates
+    periods_per_year: int  # bars in a year, measured from the dates of the whole data
     stray: pd.DatetimeIndex  # dates left out because almost nobody traded
 
 
@@ -168,7 +168,7 @@ def load_market(
     else:
         index, name = (1 + close.pct_change(fill_method=None).mean(axis=1).fillna(0)).cumprod(), "mean of names"
     source = "committed sample" if data == "sample" else data.rsplit("/", 1)[-1]
-    year = periods_per_year(close.index) if len(close) > 1 else 1
+    year = periods_per_year(raw.index.unique("date")) if raw.index.unique("date").size > 1 else 1  # of all that is there: a short period says little
     return Market(bars, chosen, index.reindex(close.index).rename(name), name, source, data_hash(chosen), year, stray)
 
 # %% ../../nbs/report/810_tearsheet.ipynb #c09b4791
