@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 import quantlab
+from ..core.config import load_env, redact
 from ..core.errors import QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app
@@ -80,9 +81,12 @@ def runs(
 
     from quantlab.report.run import list_runs
 
-    found = list_runs(output)
+    broken: list[str] = []
+    found = list_runs(output, broken.append)
+    for line in broken:
+        typer.echo(f"passed over: {redact(line)}", err=True)
     if not found:
-        typer.echo("no runs yet; try: quantlab report tearsheet")
+        typer.echo("no runs that can be read" if broken else "no runs yet; try: quantlab report tearsheet")
         return
     if compare:
         _side_by_side(found, compare)
@@ -96,10 +100,10 @@ def runs(
 
 # %% ../../nbs/ops/990_cli.ipynb #4b530e49
 def _import_from_here() -> None:
-    "Let this process and its kernels import modules of the current folder."
+    "Let this process import modules of the current folder, after all that is installed; a kernel looks where its caller looks."
     here = str(Path.cwd())
-    sys.path.insert(0, here)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def _from_here(value: object) -> object:
@@ -169,7 +173,7 @@ def audit(
     from quantlab.core.audit import audit as judge
     from quantlab.report.tearsheet import load_market
 
-    targets, bars = _targets(target), load_market(data, universe, start, end).bars
+    targets, bars = _targets(target), load_market(_from_here(data), universe, start, end).bars
     verdicts = [judge(function, bars, cuts, name) for name, function in targets]
     table = Table("verdict", "function", "why", box=None)
     for verdict in verdicts:
@@ -195,13 +199,21 @@ def promote(
 app.add_typer(data_app, name="data")
 
 # %% ../../nbs/ops/990_cli.ipynb #b63d1735
+def _say(message: str) -> None:
+    "Print an error as one line without secrets."
+    typer.echo(f"error: {redact(' '.join(message.split()))}", err=True)
+
+
 def main() -> None:
     "Run the command line; exit 0 when done, 1 when a run failed, 2 when refused."
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
+        load_env()
         app()
-    except ValueError as error:
-        if not isinstance(error, QuantlabError):
-            raise
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+    except QuantlabError as error:
+        _say(str(error))
         raise SystemExit(1 if isinstance(error, RunError) else 2) from None
+    except OSError as error:
+        _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; make room or mend the permissions, then run again")
+        raise SystemExit(1) from None
