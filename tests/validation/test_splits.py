@@ -240,3 +240,14 @@ def test_degenerate_panels():
             make().split(X.iloc[::-1], t1=t1)
         with pytest.raises(ConfigError, match="embargo"):
             make(embargo=-1)
+
+
+def test_label_ends_on_another_clock_are_refused():
+    index = pd.MultiIndex.from_product([pd.bdate_range("2024-01-01", periods=12), list("AB")], names=["date", "symbol"])
+    X = pd.DataFrame({"x": 1.0}, index)
+    t1 = pd.Series(index.get_level_values("date"), index)
+    utc = X.set_axis(index.set_levels(index.levels[0].tz_localize("UTC"), level="date"))
+    for rows, ends in ((X, t1.dt.tz_localize("UTC")), (utc, t1), (utc, t1.set_axis(utc.index)), (X, t1.set_axis(utc.index))):
+        for splitter in (WalkForward(4, 2), PurgedKFold(2)):
+            with pytest.raises(PanelError, match="UTC.*without a time zone"):
+                list(splitter.split(rows, t1=ends))
