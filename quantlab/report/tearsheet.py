@@ -203,10 +203,11 @@ def data_table(
     last = market.bars.index.get_level_values("date").max()
     stopped = cover.index[cover["last"] < last]
     first, last = stamps(pd.DatetimeIndex([cover["first"].min(), last]))
+    intraday, count = market.index.index.tz is not None, f"{market.bars.index.unique('date').size:,} sessions"
     facts = {
         "source": market.source,
         "content hash of the raw bars": market.hash,
-        "sessions": f"{first} to {last}, {market.bars.index.unique('date').size:,} sessions" + (" (bars, by their end in UTC)" if market.index.index.tz is not None else ""),
+        **({"bars, by their end in UTC": f"{first} to {last}", "sessions": count} if intraday else {"sessions": f"{first} to {last}, {count}"}),
         "sessions in a year, measured": f"{market.periods_per_year:,}",
         "symbols": f"{len(cover):,}",
         "rows": f"{len(market.bars):,}",
@@ -216,7 +217,7 @@ def data_table(
         "market index": market.index_name,
     }
     if len(market.stray):
-        facts["sessions left out because almost nobody traded"] = f"{len(market.stray):,}, first {', '.join(stamps(market.stray[:3]))}"
+        facts["sessions left out because almost nobody traded"] = f"{len(market.stray):,}, first {', '.join(stamps(market.stray[: 1 if intraday else 3]))}"
     return pd.DataFrame({"value": facts})
 
 # %% ../../nbs/report/810_tearsheet.ipynb #00714252
