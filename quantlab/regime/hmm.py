@@ -150,9 +150,11 @@ def _fit_once(
     n_states: int,
     n_iter: int,  # steps of Baum-Welch, at most
     seed: int,
-) -> GaussianHMM:  # states ordered by volatility, then mean, of the first column
+) -> GaussianHMM | None:  # states ordered by volatility, then mean, of the first column; None: a state collapsed onto too few rows
     "Fit from one start."
     model = GaussianHMM(n_states, covariance_type="full", n_iter=n_iter, tol=1e-2, random_state=seed).fit(values)
+    if not (np.isfinite(model.covars_).all() and (np.linalg.eigvalsh(model.covars_) > 0).all()):
+        return None
     return _reorder(model, np.lexsort((model.means_[:, 0], model.covars_[:, 0, 0])))
 
 
@@ -216,7 +218,9 @@ class HMM(BaseEstimator):
         self.states_ = NAMES.get(self.n_states, [f"state_{i + 1}" for i in range(self.n_states)])
         scaled, seeds = _scaled(self, X), range(self.seed, self.seed + self.n_starts)
         with threadpool_limits(limits=1):  # the same digits, and no waiting, whatever else runs
-            starts = [_fit_once(scaled, self.n_states, self.n_iter, seed) for seed in seeds]
+            starts = [found for seed in seeds if (found := _fit_once(scaled, self.n_states, self.n_iter, seed)) is not None]
+        if not starts:
+            raise DataError(f"in each of {self.n_starts} starts a state collapsed onto too few of the {len(X)} rows; use fewer states, more rows or other inputs")
         self.hmm_ = max(starts, key=lambda fitted: fitted.score(scaled))
         return self
 

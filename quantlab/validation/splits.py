@@ -35,7 +35,7 @@ def _label_ends(
             raise PanelError(f"t1 lacks {(where < 0).sum()} of {len(index)} rows, first {first}; build it from the same panel")
         t1 = t1.iloc[where]
     ends = pd.DatetimeIndex(t1).as_unit("us")
-    if ends.tz != dates.tz:
+    if str(ends.tz) != str(dates.tz):  # UTC comes as several objects
         raise PanelError(f"t1 is in time zone {ends.tz}, date in {dates.tz}; bring both to one clock")
     early = ends < dates
     if early.any():
