@@ -150,10 +150,13 @@ def _fit_once(
     n_states: int,
     n_iter: int,  # steps of Baum-Welch, at most
     seed: int,
-) -> GaussianHMM | None:  # states ordered by volatility, then mean, of the first column; None: a state collapsed onto too few rows
-    "Fit from one start."
-    model = GaussianHMM(n_states, covariance_type="full", n_iter=n_iter, tol=1e-2, random_state=seed).fit(values)
-    if not (np.isfinite(model.covars_).all() and (np.linalg.eigvalsh(model.covars_) > 0).all()):
+) -> GaussianHMM | None:  # states ordered by volatility, then mean, of the first column; None: a state collapsed
+    "Fit from one start; where a state collapses onto a row or two, such as the jump of a night, again with a round prior."
+    for prior in (1e-2, 1e-2 * np.eye(values.shape[1])):  # the library adds the first to every cell, which is singular alone
+        model = GaussianHMM(n_states, covariance_type="full", n_iter=n_iter, tol=1e-2, random_state=seed, covars_prior=prior).fit(values)
+        if np.isfinite(model.covars_).all() and (np.linalg.eigvalsh(model.covars_) > 0).all():
+            break
+    else:
         return None
     return _reorder(model, np.lexsort((model.means_[:, 0], model.covars_[:, 0, 0])))
 
