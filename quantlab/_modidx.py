@@ -3,6 +3,8 @@
 d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_url': '', 'lib_path': 'quantlab'},
   'syms': { 'quantlab.backtest.backtrader': { 'quantlab.backtest.backtrader.BacktraderRun': ( 'backtest/backtrader.html#backtraderrun',
                                                                                               'quantlab/backtest/backtrader.py'),
+                                              'quantlab.backtest.backtrader._days': ( 'backtest/backtrader.html#_days',
+                                                                                      'quantlab/backtest/backtrader.py'),
                                               'quantlab.backtest.backtrader._explained': ( 'backtest/backtrader.html#_explained',
                                                                                            'quantlab/backtest/backtrader.py'),
                                               'quantlab.backtest.backtrader._feeds': ( 'backtest/backtrader.html#_feeds',

@@ -20,6 +20,7 @@ from ..broker.trips import round_trips
 from ..core.errors import ConfigError
 from ..core.panel import check_panel, to_wide
 from ..core.plot import COLORS, figure
+from ..core.time import check_zones
 from ..validation.inference import sharpe_error
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _benchmark(returns: pd.Series, benchmark: pd.Series | None, periods_per_year
     "Measure how often the benchmark has the higher Sharpe ratio."
     if benchmark is None:
         return _Measure(np.nan, "pass benchmark, returns by date")
+    check_zones(returns=returns, benchmark=benchmark)
     both = pd.concat([returns, benchmark], axis=1, join="inner").dropna().to_numpy(dtype=float)
     if len(both) < 10:
         return _Measure(np.nan, f"there are {len(both)} common dates; 10 are needed")

@@ -20,6 +20,7 @@ from .events import trade_orders
 from ..broker.statement import Book, Fills, Orders, Result
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
+from ..core.time import check_stray, check_zones
 from ..core.types import OrderType
 
 # %% ../../nbs/backtest/712_orders.ipynb #6e375fb6
@@ -226,6 +227,8 @@ def _scores(
     "Spread scores over the bars' names; raise PanelError on a name or date without bars."
     check_panel(predictions, ["score"])
     wish = grid(predictions.index)
+    check_zones(predictions=wish.dates, bars=at.dates)
+    check_stray(predictions.index, "predictions")
     for kind, mine, known in (("date", wish.dates, at.dates), ("symbol", wish.symbols, at.symbols)):
         unknown = [str(u)[:10] for u in mine.difference(known)[:5]]
         if unknown:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ConfigError, DataError
+from ..core.time import check_zones
 from ..validation.inference import sharpe_error
 from ..validation.scores import ROUNDING, flat
 
@@ -160,6 +161,7 @@ def alpha_beta(
 ) -> AlphaBeta:  # NaN with fewer than two common dates or a flat benchmark
     "Return alpha and beta of returns on a benchmark."
     if isinstance(returns, pd.Series):
+        check_zones(returns=returns, benchmark=benchmark)
         both = pd.concat([returns, benchmark], axis=1, join="inner").dropna()
         returns, benchmark = both.iloc[:, 0], both.iloc[:, 1]
     r, b = _observed(returns, periods_per_year), _observed(benchmark)

@@ -18,6 +18,7 @@ from ..core.config import import_named
 from ..core.errors import ConfigError, DataError
 from ..core.panel import to_wide
 from ..core.plot import COLORS, figure, percent_axis
+from ..core.time import check_zones
 from ..features.base import Feature
 from ..features.sets import SETS
 from ..validation.decay import HalfLife
@@ -150,6 +151,7 @@ def tranche_returns(
     "Return what a long-short portfolio of overlapping tranches earns and trades each session, before costs."
     daily = to_wide(factor_weights(score)).fillna(0.0)
     held = daily.rolling(horizon, min_periods=1).sum() / horizon
+    check_zones(score=held, step=step)
     earned = to_wide(step).reindex(index=held.index, columns=held.columns)
     gross = (held * earned).sum(axis=1, min_count=1)
     return pd.DataFrame({"gross": gross, "turnover": held.diff().abs().sum(axis=1)}).iloc[horizon:]

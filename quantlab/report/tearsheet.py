@@ -56,7 +56,7 @@ class Market(NamedTuple):
     index_name: str  # "SPY", or "mean of names"
     source: str  # where the bars came from
     hash: str  # of the raw bars
-    periods_per_year: int  # bars in a year, measured from their dates
+    periods_per_year: int  # bars in a year, measured from the dates of the whole data
     stray: pd.DatetimeIndex  # dates left out because almost nobody traded
 
 
@@ -141,7 +141,7 @@ def load_market(
     else:
         index, name = (1 + close.pct_change(fill_method=None).mean(axis=1).fillna(0)).cumprod(), "mean of names"
     source = "committed sample" if data == "sample" else data.rsplit("/", 1)[-1]
-    year = periods_per_year(close.index) if len(close) > 1 else 1
+    year = periods_per_year(raw.index.unique("date")) if raw.index.unique("date").size > 1 else 1  # of all that is there: a short period says little
     return Market(bars, chosen, index.reindex(close.index).rename(name), name, source, data_hash(chosen), year, stray)
 
 # %% ../../nbs/report/810_tearsheet.ipynb #c09b4791
@@ -203,10 +203,11 @@ def data_table(
     last = market.bars.index.get_level_values("date").max()
     stopped = cover.index[cover["last"] < last]
     first, last = stamps(pd.DatetimeIndex([cover["first"].min(), last]))
+    intraday, count = market.index.index.tz is not None, f"{market.bars.index.unique('date').size:,} sessions"
     facts = {
         "source": market.source,
         "content hash of the raw bars": market.hash,
-        "sessions": f"{first} to {last}, {market.bars.index.unique('date').size:,} sessions" + (" (bars, by their end in UTC)" if market.index.index.tz is not None else ""),
+        **({"bars, by their end in UTC": f"{first} to {last}", "sessions": count} if intraday else {"sessions": f"{first} to {last}, {count}"}),
         "sessions in a year, measured": f"{market.periods_per_year:,}",
         "symbols": f"{len(cover):,}",
         "rows": f"{len(market.bars):,}",
@@ -216,7 +217,7 @@ def data_table(
         "market index": market.index_name,
     }
     if len(market.stray):
-        facts["sessions left out because almost nobody traded"] = f"{len(market.stray):,}, first {', '.join(stamps(market.stray[:3]))}"
+        facts["sessions left out because almost nobody traded"] = f"{len(market.stray):,}, first {', '.join(stamps(market.stray[: 1 if intraday else 3]))}"
     return pd.DataFrame({"value": facts})
 
 # %% ../../nbs/report/810_tearsheet.ipynb #00714252
