@@ -471,6 +471,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'quantlab.core.rolling.since_highest': ( 'core/rolling.html#since_highest',
                                                                                 'quantlab/core/rolling.py'),
                                        'quantlab.core.rolling.since_lowest': ('core/rolling.html#since_lowest', 'quantlab/core/rolling.py'),
+                                       'quantlab.core.rolling.tell_compiling': ( 'core/rolling.html#tell_compiling',
+                                                                                 'quantlab/core/rolling.py'),
                                        'quantlab.core.rolling.total': ('core/rolling.html#total', 'quantlab/core/rolling.py'),
                                        'quantlab.core.rolling.trend': ('core/rolling.html#trend', 'quantlab/core/rolling.py')},
             'quantlab.core.time': { 'quantlab.core.time.add_sessions': ('core/time.html#add_sessions', 'quantlab/core/time.py'),
