@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PERCENT', 'check_range', 'check_choice', 'check_text', 'parse_period', 'Market', 'load_market', 'check_market',
-           'judge_features', 'format_table', 'data_table', 'metrics_table', 'verdict']
+           'judge_features', 'Text', 'format_table', 'data_table', 'metrics_table', 'verdict']
 
 # %% ../../nbs/report/810_tearsheet.ipynb #4a8a99c3
 import difflib
@@ -164,16 +164,32 @@ def judge_features(
     return pd.DataFrame({"verdict": [v.status for v in verdicts], "why": [v.reason for v in verdicts]}, index=[f.name for f in features])
 
 # %% ../../nbs/report/810_tearsheet.ipynb #01ebdfb4
+class Text(pd.DataFrame):
+    "Hold text that is shown whole: pandas cuts it at 50 characters, where the remedy begins."
+
+    @property
+    def _constructor(self) -> type:
+        return Text
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return super()._repr_html_()
+
+    def __repr__(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return super().__repr__()
+
+
 def format_table(
     frame: pd.DataFrame,
     formats: dict[str, str],  # column -> format string, e.g. "{:+.2%}"; other columns stay as they are
     missing: str = "–",  # shown for NaN and NaT
-) -> pd.DataFrame:  # of text
+) -> Text:
     "Turn numbers into text for display."
     shown = frame.astype(object)
     for column, pattern in formats.items():
         shown[column] = [missing if pd.isna(value) else pattern.format(value) for value in frame[column]]
-    return shown.where(shown.notna(), missing)
+    return Text(shown.where(shown.notna(), missing))
 
 
 def data_table(
