@@ -79,6 +79,13 @@ def factor_table(
     return table.rename_axis("factor")
 
 
+def _t_test(values: pd.Series) -> tuple[float, float, float, float]:  # mean, se, t, p
+    "Test a mean as if its values were independent."
+    se = values.sem()
+    t = np.nan if flat(1 + values.to_numpy()) else values.mean() / se
+    return values.mean(), se, t, 2 * norm.sf(abs(t))
+
+
 def _orders(score: pd.Series) -> bool:
     "Say whether a score differs between names on any date, by more than rounding."
     names = score.groupby("date")
@@ -133,13 +140,6 @@ def methods_table(
     found[f"every {horizon}th date, t-test"] = _t_test(daily.iloc[::horizon])
     found["all dates, t-test (ignores overlap: do not use)"] = _t_test(daily)
     return pd.DataFrame.from_dict(found, orient="index", columns=["mean rank IC", "standard error", "t", "p"])
-
-
-def _t_test(values: pd.Series) -> tuple[float, float, float, float]:  # mean, se, t, p
-    "Test a mean as if its values were independent."
-    se = values.sem()
-    t = np.nan if flat(1 + values.to_numpy()) else values.mean() / se
-    return values.mean(), se, t, 2 * norm.sf(abs(t))
 
 # %% ../../nbs/report/808_factor.ipynb #4f2a731a
 def tranche_returns(
