@@ -87,10 +87,10 @@ def _t_test(values: pd.Series) -> tuple[float, float, float, float]:  # mean, se
 
 
 def _orders(score: pd.Series) -> bool:
-    "Say whether a score differs between names on any date, by more than rounding."
+    "Say whether a score differs between names on any date, by more than rounding; of too few names nothing can be said."
     names = score.groupby("date")
-    high, low = names.max(), names.min()
-    return bool((high - low > ROUNDING * np.maximum(high.abs(), low.abs())).any())
+    high, low, enough = names.max(), names.min(), names.count() >= 3
+    return not enough.any() or bool((high - low > ROUNDING * np.maximum(high.abs(), low.abs())).any())
 
 
 def _judge(score: pd.Series, y: pd.Series, horizon: int, n: int, method: str) -> dict[str, float]:
