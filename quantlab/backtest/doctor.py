@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from ..broker.statement import Result
 from .montecarlo import fragility
@@ -114,7 +114,7 @@ def _noise(returns: pd.Series) -> _Measure:
     ratio, error = sharpe(returns, 1), sharpe_error(returns)
     if not error > 0:
         return _Measure(np.nan, "there are too few returns, or they never move")
-    return _Measure(float(norm.sf(ratio / error)), f"Sharpe ratio {ratio / error:.1f} errors above 0, {returns.count()} returns")
+    return _Measure(float(ndtr(-ratio / error)), f"Sharpe ratio {ratio / error:.1f} errors above 0, {returns.count()} returns")
 
 
 def _benchmark(returns: pd.Series, benchmark: pd.Series | None, periods_per_year: float, seed: int) -> _Measure:

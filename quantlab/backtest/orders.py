@@ -115,7 +115,7 @@ def _fill(names, sizes, close, factor, can_buy, can_sell, cash, rules, shares, a
         i = names[j]
         if sizes[j] > 0.0:
             asked[i] = money * sizes[j] / close[i]
-            if not can_buy[i]:
+            if not can_buy[i] or not asked[i] > 0.0:  # a share of no cash is no order
                 continue
             quantity = _lots(asked[i], factor[i], lot, GUARD)
             fee = max(quantity * close[i] * buy_cost, least)
