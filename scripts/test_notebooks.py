@@ -176,7 +176,10 @@ def collect(files: list[Path], flags: set[str], workers: int) -> dict[Path, tupl
             process.join()
             done[file] = result
             state = "FAILED" if result[1] else "STALE" if result[0] else "ok"
-            print(f"[{len(done)}/{len(files)}] {named(file)} {result[2]:.1f} s {state}", flush=True)
+            print(f"[{len(done)}/{len(files)}] {named(file)} {result[2]:.1f} s {state}")
+            for text in [*result[0][:5], *([result[1]] if result[1] else [])]:
+                print(f"  {text}")
+            sys.stdout.flush()
     return done
 
 
@@ -194,13 +197,8 @@ def main() -> int:
         importlib.import_module(library)  # loaded once, shared by all
     done = collect(files, set(get_config().tst_flags.split()) - set(given.flags.split()), given.workers)
     bad = [file for file in files if done[file][0] or done[file][1]]
-    for file in bad:
-        differences, error, _ = done[file]
-        print(f"\n{named(file)}")
-        for text in [*differences[:5], *([error] if error else [])]:
-            print(f"  {text}")
     if bad:
-        print(f"\n{len(bad)} of {len(files)} notebooks fail or hold stale outputs; mend the first, `python scripts/refresh.py NOTEBOOK` the second")
+        print(f"\n{len(bad)} of {len(files)} notebooks fail or hold stale outputs: {', '.join(map(named, bad))}; mend the first, `python scripts/refresh.py NOTEBOOK` the second")
     return bool(bad)
 
 

@@ -6,11 +6,11 @@
 __all__ = ['PASS', 'LEAK', 'NOT_ASSESSED', 'MONTH', 'ROWS', 'TOOTH', 'RUNS', 'Verdict', 'auditing', 'audit_running', 'Comparison',
            'turning_dates', 'verdict_of', 'audit', 'audit_each', 'require_causal', 'settling']
 
-# %% ../../nbs/core/060_audit.ipynb #03a96245
+# %% ../../nbs/core/060_audit.ipynb #5d13a3aa
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd

@@ -32,8 +32,8 @@ def no_file():
 def test_the_leak_is_caught_and_the_twin_passes(pair, panel):
     pair.leak(panel)  # it has seen the whole history before anybody asks
     rare.FILE.unlink(missing_ok=True)
-    assert audit(pair.leak, panel, name=pair.name).status == pair.verdict
-    verdict = audit(pair.twin, panel, name=pair.name)
+    assert audit(pair.leak, panel, 3, pair.name).status == pair.verdict
+    verdict = audit(pair.twin, panel, 3, pair.name)
     assert verdict.status == PASS, verdict
 
 
