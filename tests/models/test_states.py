@@ -28,7 +28,7 @@ from quantlab.models.cascade import Cascade, ConvEncoder, KernelEncoder, NetHead
 from quantlab.models.ensemble import Ensemble
 from quantlab.models.gbm import GBMModel
 from quantlab.models.linear import FamaMacBeth, RidgeModel
-from quantlab.models.processors import ByDate, Chain, Fill, RankNorm, RobustZ, chain
+from quantlab.models.processors import ByDate, Fill, RankNorm, RobustZ, chain
 from quantlab.models.quantile import QuantileModel
 from quantlab.regime.hmm import HMM
 from quantlab.report.model import MODELS, make_model
