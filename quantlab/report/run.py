@@ -160,7 +160,8 @@ def _engine():
 
             manager.cell_start = cell_start
             folder = str(path("research", "templates"))
-            arguments = _kernel_arguments([folder, *(str(Path(entry).resolve()) for entry in sys.path)])
+            home = str(Path(quantlab.__file__).resolve().parents[1])  # an editable install is found after all folders of the path
+            arguments = _kernel_arguments([home, *(str(Path(entry).resolve()) for entry in sys.path), folder])
             client = PapermillNotebookClient(manager, kernel_name=kernel_name, startup_timeout=start_timeout, extra_arguments=arguments)
             client.execute(env={**os.environ, **FIXED}, cwd=folder)
 
