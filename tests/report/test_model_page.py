@@ -26,7 +26,8 @@ SHEET = FEW | {
     ("wrong", "says"),
     [
         ({"model": "gmb"}, "gbm, lambdarank"),
-        ({"model": "nowhere:X"}, "cannot import"),
+        ({"model": "nowhere:X"}, "no module"),
+        ({"model": "math:X"}, "cannot import"),
         ({"lengths": [600]}, "lengths"),
         ({"every": 0}, "every"),
         ({"universe": "AAPL"}, "symbol"),
