@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help install report mlflow test test-slow lab docs refresh bench bench-peers calibrate lock clean
+.PHONY: help install report mlflow test test-slow mutate lab docs refresh bench bench-peers calibrate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -37,6 +37,9 @@ test: install  ## prove the workspace: clean, export, lint, contracts, notebooks
 
 test-slow: install  ## the tests that take minutes or need ../shared
 	@$(BIN)/pytest -q -m slow tests
+
+mutate: install  ## change one operator at a time and see whether the tests notice; ONLY="room.module" runs one; resumes
+	@$(BIN)/python scripts/mutate.py $(ONLY)
 
 lab: install  ## open JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=.

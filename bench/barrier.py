@@ -16,7 +16,7 @@ import harness
 import numpy as np
 import pandas as pd
 
-from quantlab.core.panel import as_panel, to_wide
+from quantlab.core.panel import as_panel, grid, to_wide
 from quantlab.labels.barrier import triple_barrier, volatility_width
 
 HERE = Path(__file__).resolve().parent
@@ -84,7 +84,7 @@ def main(rounds: int = 3) -> dict:
     bars = read_bars()
     flat = pd.DataFrame({c: bars["close"] for c in ("open", "high", "low", "close")})
     width = WIDTHS * volatility_width(bars)
-    names = bars.index.levels[1][:: NAMES // PEER_NAMES][:PEER_NAMES]
+    names = grid(bars.index).symbols[:: NAMES // PEER_NAMES][:PEER_NAMES]
     few = flat[flat.index.get_level_values("symbol").isin(names)]
     some = width[few.index]
     label = lambda b, w: triple_barrier(b, w, 1.0, 1.0, HORIZON, entry="close")

@@ -11,7 +11,7 @@ from scipy.stats import norm, rankdata
 
 from quantlab.backtest.orders import Exchange, from_orders
 from quantlab.broker.statement import Result
-from quantlab.core.panel import date_starts, to_wide
+from quantlab.core.panel import date_starts, grid, to_long, to_wide
 from quantlab.features.base import compute
 from quantlab.features.sets import SETS
 from quantlab.features.xsection import by_date, zscore
@@ -32,9 +32,7 @@ EXTRA = ("factors", "technical", "range_vol", "vol", "price")
 def label(bars: pd.DataFrame, horizon: int = 1) -> pd.Series:
     "Return Qlib's label, bought at the next close and sold `horizon` closes later, on the rows of the bars."
     close = to_wide(bars["close"])
-    held = (close.shift(-1 - horizon) / close.shift(-1) - 1).to_numpy()
-    row, col = (np.asarray(codes) for codes in bars.index.codes)
-    return pd.Series(held[row, col], bars.index, name=f"y{horizon}")
+    return to_long(close.shift(-1 - horizon) / close.shift(-1) - 1, bars.index, name=f"y{horizon}")
 
 
 def normal_score(y: pd.Series) -> pd.Series:
@@ -72,7 +70,7 @@ class Data:
     def read(cls, rows: str = "member", warm_up: int = WARM_UP) -> "Data":
         bars = files.read_bars(START, LAST, warm_up=warm_up)
         member = files.members(bars, "csi300", START)
-        kept = member if rows == "member" else pd.Series(member).groupby(np.asarray(bars.index.codes[1])).cummax().to_numpy()
+        kept = member if rows == "member" else pd.Series(member).groupby(grid(bars.index).col).cummax().to_numpy()
         return cls(bars, kept, member[kept], rows)
 
     @cached_property

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from harness import compare
 
+from quantlab.core.panel import grid
 from quantlab.data.read import get_bars
 from quantlab.data.store import Lake
 
@@ -37,7 +38,7 @@ def market() -> pd.DataFrame:
 
 def dump_qlib(bars: pd.DataFrame, folder: Path) -> None:
     "Write Qlib's .bin layout: a calendar, the instruments, and per field the first position and the values."
-    dates, symbols = bars.index.levels
+    dates, symbols = grid(bars.index)[:2]
     (folder / "calendars").mkdir(parents=True)
     (folder / "instruments").mkdir()
     (folder / "calendars" / "day.txt").write_text("\n".join(f"{d:%Y-%m-%d}" for d in dates) + "\n")

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from quantlab.core.panel import grid
+
 SHARED = Path(os.environ.get("QUANTLAB_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
 CSI300 = SHARED / "data" / "qlib_cn_csi300"
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -46,13 +48,13 @@ def read_bars(start: str, end: str, warm_up: int = 61, symbols: list[str] | None
 
 def members(bars: pd.DataFrame, market: str, start: str, root: Path = CSI300) -> np.ndarray:
     "Say for each row of the bars whether it lies in a spell of the market, from start on."
-    at_date, at_symbol = (np.asarray(codes) for codes in bars.index.codes)
-    days, names = bars.index.levels
+    at = grid(bars.index)
+    days, names = at.dates, at.symbols
     inside = np.zeros((len(days), len(names)), dtype=bool)
     for symbol, first, last in spans(market, root).itertuples(index=False):
         if symbol in names:
             inside[days.searchsorted(max(first, pd.Timestamp(start))) : days.searchsorted(last, "right"), names.get_loc(symbol)] = True
-    return inside[at_date, at_symbol]
+    return inside[at.row, at.col]
 
 
 def start_qlib(processes: int = 1, double: bool = False, root: Path = CSI300) -> None:

@@ -7,19 +7,21 @@ __all__ = ['against_cost', 'break_even', 'cost_figure', 'against_assets', 'asset
            'by_name', 'capacity']
 
 # %% ../../nbs/backtest/740_capacity.ipynb #c09db4a0
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from .costs import Costs, charge, square_root_impact
 from ..broker.statement import Result
 from .stats import bootstrap_rows, sharpe
 from ..core.errors import ConfigError, DataError
 from ..core.panel import check_panel, to_wide
-from ..core.plot import COLORS, figure
+from ..core.plot import COLORS, figure, number_axis
 from ..validation.inference import sharpe_error
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/backtest/740_capacity.ipynb #35c2573a
 class _Book(NamedTuple):
@@ -122,7 +124,7 @@ def break_even(
 def cost_figure(
     curve: pd.DataFrame,  # from against_cost
     level: pd.Series,  # from break_even
-) -> Figure:
+) -> "Figure":
     "Draw the net Sharpe ratio against a flat cost, with one error either side."
     fig, ax = figure(f"Nothing is left at {level['value']:.0f} bps a trade", "cost of a dollar traded, bps", "net Sharpe ratio")
     ax.plot(curve.index, curve["sharpe"], color=COLORS[0])
@@ -198,7 +200,7 @@ def assets_at(
 def assets_figure(
     curve: pd.DataFrame,  # from against_assets
     half: pd.Series,  # from assets_at
-) -> Figure:
+) -> "Figure":
     "Draw the net Sharpe ratio against assets, with one error either side and the half."
     finding = f"Half of the Sharpe ratio is gone at {half['value'] / 1e6:,.0f} million" if np.isfinite(half["value"]) else "Without impact, size costs nothing"
     fig, ax = figure(finding, "assets, million", "net Sharpe ratio")
@@ -210,6 +212,7 @@ def assets_figure(
         ax.axvline(half["value"] / 1e6, color=COLORS[1], ls=":", label="half")
         ax.axvspan(max(half["low"] / 1e6, x[0]), min(half["high"] / 1e6, x[-1]), color=COLORS[1], alpha=0.12, lw=0, label="95 % of resampled histories")
     ax.set_xscale("log")
+    number_axis(ax.xaxis)
     ax.legend(loc="lower left")
     return fig
 

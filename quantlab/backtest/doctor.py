@@ -7,11 +7,10 @@ __all__ = ['RULES', 'SEVERITY', 'Rule', 'diagnose', 'findings_figure']
 
 # %% ../../nbs/backtest/743_doctor.ipynb #22ced6d6
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from ..broker.statement import Result
@@ -22,6 +21,9 @@ from ..core.errors import ConfigError
 from ..core.panel import check_panel, to_wide
 from ..core.plot import COLORS, figure
 from ..validation.inference import sharpe_error
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/backtest/743_doctor.ipynb #5f097a43
 class Rule(NamedTuple):
@@ -204,7 +206,7 @@ def diagnose(
 # %% ../../nbs/backtest/743_doctor.ipynb #4f2a4a84
 def findings_figure(
     table: pd.DataFrame,  # from diagnose
-) -> Figure:
+) -> "Figure":
     "Draw each number over its threshold; right of 1 is a finding."
     known = table[table["severity"] != "not assessed"][::-1]
     bad = known["severity"].isin(["high", "medium"])

@@ -57,7 +57,8 @@ def _admit(t, begin, end, unit, equity, account, orders):
         if order.kind == TARGET:
             for k in range(account.count[0]):
                 other = orders[account.live[k]]
-                if other.symbol == i and other.parent == 0 and other.decided < t:
+                again = other.kind == TARGET and other.type == order.type and (other.price == order.price or np.isnan(order.price))
+                if other.symbol == i and other.parent == 0 and (other.decided < t or again):
                     other.left, other.reason, other.ended = 0.0, REPLACED, t
         if order.left != 0.0:
             account.live[account.count[0]] = row
@@ -139,10 +140,25 @@ def order_rows(
 
 # %% ../../nbs/backtest/711_events.ipynb #d6e4176c
 _TINY = np.finfo(float).tiny
+_ROUNDING = 1e-6  # of a price: what a vendor's rounding or a 32-bit store may put it outside its bar
 _OPTIONAL = {  # column -> what an empty cell means, the smallest number allowed
     "volume": (0.0, 0.0), "dividend": (0.0, -np.inf), "split_ratio": (1.0, _TINY), "borrow": (np.nan, 0.0),
     "funding": (0.0, -np.inf), "rate": (1.0, _TINY), "multiplier": (1.0, _TINY),
 }  # fmt: skip
+
+
+def _check_ranges(
+    wide: dict[str, np.ndarray],  # prices, [dates, symbols]
+    at: Grid,
+) -> None:
+    "Raise DataError on a price outside its bar's low and high, at which nobody could have traded."
+    low, high = wide["low"] * (1 - _ROUNDING), wide["high"] * (1 + _ROUNDING)
+    for column in ("open", "close", "vwap", "low"):
+        bad = np.argwhere((wide[column] < low) | (wide[column] > high))
+        if len(bad):
+            t, i = bad[0]
+            what = f"{column} of {at.symbols[i]} on {at.dates[t]:%Y-%m-%d} is {wide[column][t, i]:g}, outside its bar's low {wide['low'][t, i]:g} and high {wide['high'][t, i]:g}"
+            raise DataError(f"{what}; mend the bar, or drop the row")
 
 
 def _prices(
@@ -162,6 +178,7 @@ def _prices(
             where = f"{column} of {at.symbols[i]} on {at.dates[t]:%Y-%m-%d}"
             raise DataError(f"{where} is {values[t, i]}; prices are positive and finite, NaN where there is none")
         wide[column] = values
+    _check_ranges(wide, at)
     if "vwap" not in bars:
         wide["vwap"] = (wide["high"] + wide["low"] + wide["close"]) / 3
     return wide
@@ -313,6 +330,8 @@ def desk_result(
     dates, close = at.dates[:n], (desk.market.close * desk.market.unit)[:n]
     traded = np.unique(fills.session)
     book = Book(dates, at.symbols, first, close, days["equity"].copy(), days["cash"].copy(), orders, fills, REASONS + TYPES, desk.account.shares[:n], charges)
+    if (desk.market.split[:n] != 1.0).any():
+        book = book._replace(split=np.cumprod(desk.market.split[:n], axis=0))
     span = {"start": f"{dates[first]:%Y-%m-%d}", "end": f"{dates[-1]:%Y-%m-%d}"}
     return Result(book, settings | span, pd.Series(days["scale"][traded], dates[traded], name="scale"))
 

@@ -8,19 +8,21 @@ __all__ = ['block_length', 'resample', 'bootstrap', 'fan', 'fan_figure', 'shuffl
 
 # %% ../../nbs/backtest/742_montecarlo.ipynb #9eb27d07
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import StationaryBootstrap, optimal_block_length
-from matplotlib.figure import Figure
 
 from .costs import DEFAULT_COSTS, Costs
 from .engine import from_weights
 from .stats import annual_return, drawdowns, exposure, max_drawdown, sharpe, volatility
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import check_panel, to_wide
-from ..core.plot import COLORS, figure
+from ..core.plot import COLORS, figure, number_axis
 from ..validation.inference import newey_west, sharpe_error
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/backtest/742_montecarlo.ipynb #5278b2ae
 def block_length(
@@ -29,6 +31,8 @@ def block_length(
     "Return the mean block length that keeps both returns and volatility in their spells."
     if len(returns) < 10 or np.ptp(returns) < 1e-12:
         return 1.0
+    from arch.bootstrap import optimal_block_length  # here: it takes two seconds to import
+
     both = [float(optimal_block_length(x)["stationary"].iloc[0]) for x in (returns, (returns - returns.mean()) ** 2) if np.ptp(x) > 1e-18]
     return float(np.clip(np.nanmax([*both, 1.0]), 1.0, len(returns)))
 
@@ -47,6 +51,8 @@ def resample(
         raise ConfigError(f"draws is {draws}, block {block}; both are at least 1")
     if len(r) == 0:
         return np.zeros((draws, 0))
+    from arch.bootstrap import StationaryBootstrap
+
     sampler = StationaryBootstrap(block_length(r) if block is None else float(block), r, seed=seed)
     return np.stack([data[0] for data, _ in sampler.bootstrap(draws)])
 
@@ -88,7 +94,7 @@ def fan(
 
 def fan_figure(
     table: pd.DataFrame,  # from fan
-) -> Figure:
+) -> "Figure":
     "Draw resampled wealth as a fan, with the run in it."
     low, high = table[["q05", "q95"]].iloc[-1]
     fig, ax = figure(f"Nine in ten reorderings end between {low:.2g} and {high:.2g} times the start", "", "wealth, start = 1 (log)")
@@ -97,6 +103,7 @@ def fan_figure(
     ax.plot(table["q50"], color=COLORS[0], lw=1, label="median")
     ax.plot(table["run"], color=COLORS[1], label="the run")
     ax.set_yscale("log")
+    number_axis(ax.yaxis)
     ax.legend(loc="upper left")
     return fig
 
@@ -233,6 +240,8 @@ def perturb(
     "Run every neighbour of a parameter set; what the function raises is raised."
     if not 0 < step < 1:
         raise ConfigError(f"step is {step}; give a relative move between 0 and 1, 0.2 for 20 %")
+    from arch.bootstrap import StationaryBootstrap
+
     base = function(**parameters).dropna().astype(float)
     rows = [{"parameter": "run", "setting": None, "sharpe": sharpe(base, periods_per_year), "change": 0.0, "se": 0.0}]
     for name, value in parameters.items():

@@ -9,21 +9,25 @@ __all__ = ['Terms', 'Sweep', 'sweep', 'heat_map']
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from .costs import DEFAULT_COSTS, Costs
 from .engine import equities
 from ..core import compute
 from ..core.cache import content_hash, keep, kept
 from ..core.ledger import Ledger, content_key
+from ..core.state import keepable
 from ..core.errors import ConfigError
 from ..core.plot import figure
 from ..data.bars import data_hash
 from ..models.tune import Span
-from ..validation.inference import return_moments, sharpe_se
+from ..validation.inference import Moments, return_moments, sharpe_se
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/backtest/744_sweep.ipynb #3201c70d
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ def _part(
     return [_judge(value, turnover, int(fills), terms) for value, turnover, fills in rows], equity
 
 # %% ../../nbs/backtest/744_sweep.ipynb #a6363dfd
+keepable(Moments)
+
+
 def _grid(
     space: dict,  # setting -> list of choices or Span
     points: int,  # per Span
@@ -83,6 +90,13 @@ def _grid(
     "List every combination of settings."
     axes = [span.points(points) if isinstance(span, Span) else list(span) for span in space.values()]
     return [dict(zip(space, one, strict=True)) for one in product(*axes)]
+
+
+def _fits(found: object, part: list[dict]) -> bool:
+    "Say whether what was kept is the figures and the equity of some members."
+    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], list) or not isinstance(found[1], pd.DataFrame):
+        return False
+    return len(found[0]) == found[1].shape[1] == len(part)
 
 
 def _run_parts(
@@ -98,7 +112,7 @@ def _run_parts(
     "Run members in parts, finding those that an earlier run has kept."
     parts = [settings[k : k + chunk] for k in range(0, len(settings), chunk)]
     keys = [content_hash([identity, part]) for part in parts]
-    done = {key: kept(key) for key in keys}
+    done = {key: found if _fits(found := kept(key), part) else None for key, part in zip(keys, parts, strict=True)}
     todo = [k for k, key in enumerate(keys) if done[key] is None]
 
     def arrived(i: int, result: tuple) -> None:
@@ -206,7 +220,7 @@ def heat_map(
     y: str,  # another
     value: str = "sharpe",  # a column of members
     title: str = "",  # states the finding
-) -> Figure:
+) -> "Figure":
     "Draw a figure of the members over two settings, the mean over all others."
     unknown = [name for name in (x, y, value) if name not in found.members]
     if unknown or x == y:

@@ -77,7 +77,7 @@ DEFAULT_RULES = Rules()  # market orders at the next open, fractions, no cap on 
 # %% ../../nbs/broker/690_rules.ipynb #1517a3e9
 ORDER = np.dtype([
     ("decided", "i8"), ("symbol", "i8"), ("kind", "i8"), ("size", "f8"), ("type", "i8"), ("price", "f8"), ("valid", "i8"), ("parent", "i8"),
-    ("goal", "f8"), ("since", "i8"), ("age", "i8"), ("quantity", "f8"), ("left", "f8"), ("filled", "f8"), ("reason", "i8"), ("ended", "i8"),
+    ("goal", "f8"), ("since", "i8"), ("woken", "i8"), ("age", "i8"), ("quantity", "f8"), ("left", "f8"), ("filled", "f8"), ("reason", "i8"), ("ended", "i8"),
 ])  # fmt: skip
 FILL = np.dtype([("session", "i8"), ("row", "i8"), ("symbol", "i8"), ("quantity", "f8"), ("price", "f8"), ("commission", "f8"), ("slippage", "f8")])
 _MONEY = ("cash", "equity", "commission", "slippage", "borrow", "funding", "interest", "dividends", "traded", "scale")

@@ -58,6 +58,7 @@ class Book(NamedTuple):
     words: tuple  # the reasons
     shares: np.ndarray | None = None  # [n, s], held at the close; None = the sum of the fills
     charges: dict | None = None  # name -> [n] money a session beside trading: borrow, funding ...
+    split: np.ndarray | None = None  # [n, s], shares for one of the first session; None = the prices know no splits
 
 
 @njit(cache=True)
@@ -82,7 +83,10 @@ def _trades(
     decided[f.order >= 0] = book.orders.decided[f.order[f.order >= 0]]
     frame = {"date": book.dates[f.session], "decided": book.dates[decided], "symbol": book.symbols[f.symbol]}
     money = {name: getattr(f, name) for name in ("quantity", "price", "commission", "slippage")}
-    return pd.DataFrame(frame | money | {"reason": pd.Index(book.words, dtype="str")[f.reason]})
+    frame |= money | {"reason": pd.Index(book.words, dtype="str")[f.reason]}
+    if book.split is not None:
+        frame["split_after"] = book.split[-1, f.symbol] / book.split[f.session, f.symbol]
+    return pd.DataFrame(frame)
 
 
 def _orders(
@@ -113,7 +117,9 @@ def _closed(
     last = np.array(last, dtype=int)
     frame = pd.DataFrame({"date": book.dates[t], "symbol": book.symbols[i], "last_bar": book.dates[last]})
     reason = pd.Index(book.words, dtype="str")[book.fills.reason[own]]
-    return frame.assign(quantity=book.fills.quantity[own], price=book.close[last, i], reason=reason)
+    quantity = book.fills.quantity[own]
+    market = book.fills.price[own] - book.fills.slippage[own] / quantity
+    return frame.assign(quantity=quantity, price=market, reason=reason)
 
 
 def _positions(
@@ -170,8 +176,8 @@ class Result:
         return self.equity.pct_change().iloc[1:].rename("returns")
 
     @cached_property
-    def trades(self) -> pd.DataFrame:  # date, decided, symbol, quantity, price, commission, slippage, reason
-        "Return one row a fill."
+    def trades(self) -> pd.DataFrame:  # date, decided, symbol, quantity, price, commission, slippage, reason; with splits split_after
+        "Return one row a fill; split_after says how many shares of the account's end one of the fill has become."
         return _trades(self.book)
 
     @cached_property
@@ -186,7 +192,7 @@ class Result:
         return nothing[["date", "decided", "symbol", "quantity", "reason"]]
 
     @cached_property
-    def closed(self) -> pd.DataFrame:  # date, symbol, last_bar, quantity, price, reason: "stopped"
+    def closed(self) -> pd.DataFrame:  # date, symbol, last_bar, quantity, price (before slippage), reason: "stopped"
         "Return the holdings that the engine closed by its own rule."
         return _closed(self.book)
 

@@ -35,18 +35,19 @@ def _split(
 
 # %% ../../nbs/broker/696_trips.ipynb #ab086a5e
 def round_trips(
-    trades: pd.DataFrame,  # date, symbol, quantity (signed), price (paid), commission; Result.trades on total-return bars
-    last: pd.Series | None = None,  # by symbol: price at which open positions are valued; None: their last fill
+    trades: pd.DataFrame,  # date, symbol, quantity (signed), price (paid), commission, with splits split_after: Result.trades
+    last: pd.Series | None = None,  # by symbol: price, at the account's end, at which open positions are valued; None: their last fill
 ) -> pd.DataFrame:  # symbol, side, entry, exit (NaT = open), fills, invested, pnl (both money), return (decimal); by entry
     "Join fills into positions from flat to flat; raise DataError for fills without a number."
     columns = ["date", "symbol", "quantity", "price", "commission"]
-    missing = [c for c in columns if c not in trades]
+    missing, grown = [c for c in columns if c not in trades], trades.get("split_after", 1.0)
     if missing:
         raise DataError(f"trades lack {missing}, have {list(trades.columns)}; pass Result.trades")
     if not np.isfinite(trades[columns[2:]].to_numpy(dtype=float)).all():
         bad = trades[~np.isfinite(trades[columns[2:]].to_numpy(dtype=float)).all(axis=1)].iloc[0]
         raise DataError(f"the fill of {bad['symbol']} on {bad['date']:%Y-%m-%d} is not a number; drop it, as nothing was traded")
-    fills = _split(trades[columns])
+    trades = trades[columns].assign(quantity=trades["quantity"] * grown, price=trades["price"] / grown)
+    fills = _split(trades)
     fills["opens"] = fills["quantity"] * fills["before"] >= 0
     fills["value"] = fills["quantity"] * fills["price"]
     trip = fills.groupby(((fills["before"] == 0) & fills["opens"]).cumsum(), sort=True)

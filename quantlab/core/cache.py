@@ -9,12 +9,14 @@ __all__ = ['LIBRARIES', 'content_hash', 'off', 'trim', 'remember', 'keep', 'kept
 import dataclasses
 import hashlib
 import os
-import pickle
+import re
+import stat
 import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,12 +24,11 @@ from types import CodeType, FunctionType, ModuleType
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .audit import auditing
-from .config import path, setting
+from .config import display_path, path, setting
 from .errors import ConfigError
+from .state import MIME, StateError, load_state, save_state
 
 # %% ../../nbs/core/070_cache.ipynb #08210d8a
 def _frame(value: pd.DataFrame | pd.Series | pd.Index, seen: dict) -> list[object]:
@@ -133,6 +134,7 @@ def content_hash(
 
 # %% ../../nbs/core/070_cache.ipynb #130a9fb8
 _OFF: ContextVar[bool] = ContextVar("cache_off", default=False)
+_TOLD: set[Path] = set()  # folders that could not be written, each named once
 
 
 @contextmanager
@@ -145,11 +147,18 @@ def off() -> Iterator[None]:
         _OFF.reset(token)
 
 
+def _file(key: str) -> Path:
+    "Return the file of a key; raise ConfigError for a key that is no hash."
+    if not re.fullmatch(r"[0-9a-f]{32,}", key):
+        raise ConfigError(f"a cache key is at least 32 hex digits, got {key!r}; take content_hash of all that the value depends on")
+    return path("research", "cache") / f"{key[:32]}.zip"
+
+
 @contextmanager
 def _renamed(file: Path) -> Iterator[Path]:
     "Give a temporary file to write, which takes its name when the block ends well."
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f"{file.stem}.", suffix=".part")
     os.close(handle)
     try:
         yield Path(name)
@@ -158,42 +167,82 @@ def _renamed(file: Path) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def _write(value: pd.DataFrame | pd.Series, file: Path) -> None:
-    "Write a frame or a Series under a temporary name and rename it."
-    series = isinstance(value, pd.Series)
-    table = pa.Table.from_pandas(value.to_frame("value") if series else value)
-    if series:
-        table = table.replace_schema_metadata({**table.schema.metadata, b"series": str(value.name or "").encode()})
-    with _renamed(file) as part:
-        pq.write_table(table, part, write_page_checksum=True, compression="zstd", compression_level=1)
-
-
-def _read(file: Path) -> pd.DataFrame | pd.Series | None:
-    "Read what was written; None, with a warning, when it is damaged."
+def _write(key: str, value: object, known: Iterable[type]) -> bool:  # whether it is there now
+    "Write an entry, whole or not at all; say why, in a warning, where it cannot be kept."
+    file = _file(key)
     try:
-        table = pq.read_table(file, page_checksum_verification=True)
-        frame, name = table.to_pandas(), (table.schema.metadata or {}).get(b"series")
-        os.utime(file)
-    except (OSError, pa.ArrowException, ValueError) as error:
-        if file.exists():
-            warnings.warn(f"cache entry {file.name} cannot be read ({type(error).__name__}); it is computed again", stacklevel=3)
+        with _renamed(file) as part, part.open("wb") as target:
+            save_state(value, target, key, known)
+    except StateError as error:
+        warnings.warn(f"{error}; it is not kept, and is computed again each time", stacklevel=3)
+        return False
+    except OSError as error:
+        if file.parent not in _TOLD:
+            _TOLD.add(file.parent)
+            reason = error.strerror or type(error).__name__
+            warnings.warn(f"the cache {display_path(file.parent)} cannot be written ({reason}); nothing is kept until [research] cache names a folder with room", stacklevel=3)
+        return False
+    trim()
+    return True
+
+
+def _read(key: str, known: Iterable[type]) -> object | None:
+    "Read an entry; None, with a warning, for a file that is damaged, of another kind, or no file at all."
+    file = _file(key)
+    try:
+        handle = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(handle, "rb") as source:
+            value = load_state(source, key, known)
+            with suppress(OSError):  # a folder that may only be read
+                os.utime(file)
+        return value
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return frame if name is None else frame["value"].rename(name.decode() or None)
+    except (OSError, StateError) as error:
+        reason = error if isinstance(error, StateError) else error.strerror or type(error).__name__
+        warnings.warn(f"cache entry {file.name} is passed over: {reason}; what it should hold is computed again", stacklevel=3)
+        return None
 
 # %% ../../nbs/core/070_cache.ipynb #71026688
+def _wrote(file: Path) -> bool:
+    "Say whether the cache wrote a file: its name is a key's and its content begins as an entry does, in this version or before."
+    with file.open("rb") as source:
+        head = source.read(80)
+        if file.suffix == ".pickle":  # a version before wrote those; they are deleted when their turn comes, never opened
+            return hashlib.sha256(head[32:] + source.read()).digest() == head[:32]
+    return MIME in head if file.suffix == ".zip" else head[:4] == b"PAR1"
+
+
+def _entries(folder: Path) -> list[tuple[int, str, Path, int]]:  # time of use, name, file, bytes; oldest first
+    "List the plain files that are named as entries are, and clear what a killed writer left a day ago."
+    found = []
+    with suppress(OSError), os.scandir(folder) as files:
+        for file in files:
+            with suppress(OSError):
+                info = file.stat(follow_symlinks=False)
+                if not stat.S_ISREG(info.st_mode):
+                    continue
+                if re.fullmatch(r"[0-9a-f]{32}\.(zip|parquet|pickle)", file.name):
+                    found.append((info.st_mtime_ns, file.name, Path(file.path), info.st_size))
+                elif re.fullmatch(r"[0-9a-f]{32}\.\w+\.part", file.name) and time.time() - info.st_mtime > 86_400:
+                    os.unlink(file.path)
+    return sorted(found)
+
+
 def trim(
     most: float | None = None,  # GB; the setting cache_gb when absent
 ) -> float:  # GB left
-    "Delete the entries that were not used for longest until the rest fits."
+    "Delete the entries that were not used for longest until the rest fits; files that the cache did not write stay."
     most = setting("research", "cache_gb", float) if most is None else most
-    files = sorted((f for f in path("research", "cache").glob("*") if f.suffix in (".parquet", ".pickle")), key=lambda f: (f.stat().st_mtime_ns, f.name))
-    sizes = [f.stat().st_size for f in files]
-    left = sum(sizes)
-    for file, size in zip(files, sizes, strict=True):
+    entries = _entries(path("research", "cache"))
+    left = sum(size for *_, size in entries)
+    for _, _, file, size in entries:
         if left <= most * 1e9:
             break
-        file.unlink(missing_ok=True)
-        left -= size
+        with suppress(OSError):
+            if _wrote(file):
+                file.unlink()
+            left -= size
     return left / 1e9
 
 
@@ -207,41 +256,28 @@ def remember(
         return function(*args, **kwargs)
     versions = [f"{name} {sys.modules[name].__version__}" for name in LIBRARIES if name in sys.modules]
     key = content_hash([function, args, kwargs, sys.version, versions])
-    file = path("research", "cache") / f"{key[:32]}.parquet"
-    known = _read(file) if file.exists() else None
-    if known is not None:
+    known = _read(key, ())
+    if isinstance(known, (pd.DataFrame, pd.Series)):
         return known
     value = function(*args, **kwargs)
     if not isinstance(value, (pd.DataFrame, pd.Series)):
         raise ConfigError(f"{getattr(function, '__name__', 'the function')} returns a {type(value).__name__}; only frames and Series are kept")
-    _write(value, file)
-    trim()
+    _write(key, value, ())
     return value
 
 # %% ../../nbs/core/070_cache.ipynb #2d85f80c
 def keep(
     key: str,  # hex digits: content_hash of everything the value depends on
-    value: object,  # anything that can be pickled, but None
-) -> None:
+    value: object,  # what core.state can keep, but None
+    known: Iterable[type] = (),  # classes that may be kept beside those that keepable knows
+) -> bool:  # whether it is kept; where it cannot be, a warning says why
     "Keep a part of long work under its key, whole or not at all."
-    if _OFF.get() or auditing():
-        return
-    blob = pickle.dumps(value)
-    with _renamed(path("research", "cache") / f"{key[:32]}.pickle") as part:
-        part.write_bytes(hashlib.sha256(blob).digest() + blob)
-    trim()
+    return not (_OFF.get() or auditing()) and _write(key, value, known)
 
 
 def kept(
     key: str,  # as given to keep
-) -> object | None:  # None, with a warning when the file is damaged
+    known: Iterable[type] = (),  # as given to keep
+) -> object | None:  # None, with a warning when the file cannot be used
     "Return what was kept under a key."
-    file = path("research", "cache") / f"{key[:32]}.pickle"
-    if _OFF.get() or auditing() or not file.exists():
-        return None
-    content = file.read_bytes()
-    if hashlib.sha256(content[32:]).digest() != content[:32]:
-        warnings.warn(f"cache entry {file.name} is damaged; it is computed again", stacklevel=2)
-        return None
-    os.utime(file)
-    return pickle.loads(content[32:])
+    return None if _OFF.get() or auditing() else _read(key, known)

@@ -82,6 +82,18 @@ class Grid(NamedTuple):
     col: np.ndarray  # int64[n], position of each row's symbol
 
 
+def _tidy(
+    level: pd.Index,  # values of an index level, in any order
+    codes: np.ndarray,  # int64[n], which of them each row has
+) -> tuple[pd.Index, np.ndarray]:  # sorted values without repetition, and the codes into them
+    "Put a level in order and translate its codes."
+    if level.is_monotonic_increasing and level.is_unique:
+        return level, codes
+    values = level.asi8 if isinstance(level, pd.DatetimeIndex) else level.to_numpy(dtype=object)
+    _, first, rank = np.unique(values, return_index=True, return_inverse=True)
+    return level[first], rank[codes]
+
+
 def grid(
     index: pd.MultiIndex,  # (date, symbol), of a panel
 ) -> Grid:
@@ -92,16 +104,7 @@ def grid(
     index = index.remove_unused_levels()
     dates, symbols = (level.rename(name) for level, name in zip(index.levels, index.names, strict=True))
     row, col = (np.asarray(codes, dtype=np.int64) for codes in index.codes)
-    if not symbols.is_monotonic_increasing:  # a level may keep the order in which symbols arrived
-        order = np.argsort(symbols.to_numpy(dtype=object), kind="stable")
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        symbols, col = symbols[order], rank[col]
-    if not dates.is_monotonic_increasing:
-        order = np.argsort(dates.to_numpy(), kind="stable")
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        dates, row = dates[order], rank[row]
+    (dates, row), (symbols, col) = _tidy(dates, row), _tidy(symbols, col)
     return Grid(dates, symbols, row, col)
 
 # %% ../../nbs/core/002_panel.ipynb #852769b0
@@ -112,6 +115,8 @@ def to_wide(
     "Spread one column of a panel over a dates x symbols frame."
     at = grid(column.index) if at is None else at
     shape, flat = (len(at.dates), len(at.symbols)), column.to_numpy(dtype=np.float64)
+    if len(at.row) != len(flat):
+        raise PanelError(f"the column has {len(flat)} rows, the coordinates {len(at.row)}; use the grid of the column's own index")
     if len(flat) == shape[0] * shape[1]:  # sorted and complete: the rows are the array
         values = flat.reshape(shape).copy()
     else:

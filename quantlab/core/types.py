@@ -39,16 +39,34 @@ class OrderType(StrEnum):
 class Interval(StrEnum):
     "Name the length of a bar."
 
+    MONTH = "1mo"
+    WEEK = "1w"
     DAY = "1d"
+    H12 = "12h"
+    H8 = "8h"
+    H6 = "6h"
     H4 = "4h"
+    H3 = "3h"
+    H2 = "2h"
     H1 = "1h"
+    MIN30 = "30min"
+    MIN15 = "15min"
+    MIN10 = "10min"
     MIN5 = "5min"
+    MIN3 = "3min"
+    MIN2 = "2min"
     MIN1 = "1min"
 
     @property
     def intraday(self) -> bool:
-        "Say whether bars are stamped with a time (their end, UTC) instead of a session date."
-        return self is not Interval.DAY
+        "Say whether bars are stamped with a time (their end, UTC) instead of their last session."
+        return self.minutes > 0
+
+    @property
+    def minutes(self) -> int:  # 0 for a day and longer: sessions, weeks and months differ in length
+        "Return the length of an intraday bar."
+        number, unit = int(self.value.rstrip("abcdefghijklmnopqrstuvwxyz")), self.value.lstrip("0123456789")
+        return number * {"min": 1, "h": 60}.get(unit, 0)
 
 
 class AssetClass(StrEnum):

@@ -6,6 +6,7 @@
 __all__ = ['get_bars']
 
 # %% ../../nbs/data/115_read.ipynb #1057d840
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -14,6 +15,7 @@ import pandas as pd
 from ..core.errors import ConfigError, DataError
 from ..core.types import Interval
 from .bars import adjust as adjusted
+from .seams import split_jumps
 from .store import Lake, as_interval
 from .universe import member_mask, members
 
@@ -96,12 +98,27 @@ def _able(
         what = "prices as traded" if adjust == "none" else "total-return prices"
         raise DataError(f"'{dataset}' cannot give {what}: it has no column {needs[adjust]}; use adjust={' or '.join(can)}, or write the factor with the bars")
 
+
+def _continuous(
+    bars: pd.DataFrame,  # (date, symbol), adjusted
+    adjust: str,
+    dataset: str,  # for the message
+) -> None:
+    "Raise DataError where splits are in adj and adj was not asked for; warn of jumps that no factor carries."
+    jumps = split_jumps(bars)
+    for proven, some in jumps.groupby("proven"):
+        names = [f"{s} {d:%Y-%m-%d} {j.before:g} -> {j.open:g}" for (d, s), j in zip(some.index[:3], some.head(3).itertuples(), strict=True)]
+        shown = f"{len(some)} split(s), first: {'; '.join(names)}"
+        if proven:
+            raise DataError(f"'{dataset}' cannot give prices adjusted for splits alone: its column adj carries them together with dividends, {shown}; use adjust='total', or write the column split with the bars")
+        warnings.warn(f"'{dataset}', adjust='{adjust}': overnight moves look like {shown}; no factor carries them: check the source before a backtest does", stacklevel=3)
+
 # %% ../../nbs/data/115_read.ipynb #7db7e34b
 def get_bars(
     symbols: Sequence[str] | str | None = None,  # None: all, or all of the universe
     start: str | pd.Timestamp | None = None,  # first date, inclusive
     end: str | pd.Timestamp | None = None,  # last date, inclusive
-    interval: str = "1d",  # "1d", "4h", "1h", "5min" or "1min"
+    interval: str = "1d",  # of the bars: "1w", "1d", "1h", "5min" ...
     adjust: str = "split",  # "none": as traded; "split"; "total": splits and dividends
     as_of: str | pd.Timestamp | None = None,  # nothing that became known later is used
     universe: pd.DataFrame | None = None,  # spells of membership: symbol, start, end; adds a column member
@@ -121,6 +138,8 @@ def get_bars(
         wanted = _chosen(universe, part, wanted, start, min((m for m in (end, known) if m is not None), default=None))
     bars = source.read(dataset, interval, symbols=wanted, start=start, end=end if known is None else known)
     bars = adjusted(bars, adjust, as_of=known)
+    if adjust != "none":
+        _continuous(bars, adjust, dataset)
     if known is not None and end is not None and end < known:
         bars = bars[bars.index.get_level_values("date") <= end]
     return bars if universe is None else bars.assign(member=member_mask(universe, bars.index))

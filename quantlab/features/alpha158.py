@@ -35,6 +35,8 @@ FLAT = 2e-5  # a deviation up to this counts as none in the reference
 class AlphaBlock(Block):
     "Derive, once, what the formulas of the set share."
 
+    zeros = ("volume",)  # a day without trades counts in the reference's windows
+
     @cached_property
     def before(self) -> np.ndarray:
         return ref(self.close, 1)
@@ -57,7 +59,8 @@ class AlphaBlock(Block):
 
     @cached_property
     def volume_ratio(self) -> np.ndarray:
-        return np.log(self.volume / ref(self.volume, 1) + 1)
+        ratio = self.volume / ref(self.volume, 1)
+        return np.log(np.where(np.isfinite(ratio), ratio, np.nan) + 1)  # no ratio after a day without trades
 
     @cached_property
     def push(self) -> np.ndarray:  # shares times the size of the move

@@ -95,10 +95,12 @@ def feature(
 class Block:
     "Hold the inputs of some symbols as float64[dates, symbols]."
 
+    zeros: tuple[str, ...] = ()  # inputs of which 0 is a value, as in a reference that counts days without trades
+
     def __init__(
         self,
         age: np.ndarray,  # int64[dates, symbols], rows since a symbol's first, which is 1
-        **inputs: np.ndarray,  # open, high, ...; NaN where the bars hold no positive finite number
+        **inputs: np.ndarray,  # open, high, ...; NaN where the bars hold no positive finite number, nor an allowed 0
     ):
         self.age = age
         self.__dict__.update(inputs)
@@ -121,12 +123,12 @@ WIDTH = 32  # symbols in a block: about 1 MB an input for 4,000 sessions
 
 
 @njit(nogil=True, cache=True)
-def _spread(values: np.ndarray, rows: np.ndarray, at: np.ndarray, tile: np.ndarray) -> None:
-    "Write rows of a column into places of a flat tile; anything but a positive finite number is NaN."
+def _spread(values: np.ndarray, rows: np.ndarray, at: np.ndarray, zero: bool, tile: np.ndarray) -> None:
+    "Write rows of a column into places of a flat tile; anything but a positive finite number, or 0 where it counts, is NaN."
     tile[:] = np.nan
     for i in range(len(rows)):
         value = values[rows[i]]
-        tile[at[i]] = value if 0 < value < np.inf else np.nan
+        tile[at[i]] = value if 0 < value < np.inf or (zero and value == 0) else np.nan
 
 
 @njit(nogil=True, cache=True)
@@ -162,7 +164,7 @@ def _run_groups(
     number = (at.col // WIDTH).astype(np.int16)
     order = np.argsort(number, kind="stable")
     bounds = np.searchsorted(number[order], np.arange(number.max(initial=-1) + 2))
-    largest = float(np.finfo(out.dtype).max)
+    largest, kinds = float(np.finfo(out.dtype).max), list(dict.fromkeys(group.block for group in wanted))
 
     def run(first: int, last: int) -> None:
         rows = order[first:last]
@@ -170,11 +172,11 @@ def _run_groups(
         shape = (len(at.dates), col.max() + 1)
         cells, born = row * shape[1] + col, np.full(shape[1], shape[0])
         np.minimum.at(born, col, row)
-        tiles = {name: np.empty(shape) for name in columns}
-        for name, tile in tiles.items():
-            _spread(columns[name], rows, cells, tile.reshape(-1))
+        tiles = {(name, name in kind.zeros): np.empty(shape) for kind in kinds for name in columns}
+        for (name, zero), tile in tiles.items():
+            _spread(columns[name], rows, cells, zero, tile.reshape(-1))
         age = np.arange(1, shape[0] + 1)[:, None] - born
-        blocks = {kind: kind(age, **tiles) for kind in {group.block for group in wanted}}
+        blocks = {kind: kind(age, **{name: tiles[name, name in kind.zeros] for name in columns}) for kind in kinds}
         to = place[rows]
         cells, to = cells[to >= 0], to[to >= 0]
         with np.errstate(all="ignore"):

@@ -66,15 +66,18 @@ def _first_touch(open_, high, low, first: int, last: int, upper: float, lower: f
 
 # %% ../../nbs/labels/310_barrier.ipynb #428f13d6
 @_kernel
-def _no_touch(price, close, start: int, stop: int, late: int, upper: float, lower: float, final: int, paid_row: int, paid: float):
+def _no_touch(price, close, start: int, stop: int, late: int, upper: float, lower: float, over: int, paid: float):
     "Return row, barrier, price and mark of a bet that no bar before its vertical barrier has ended."
     n = len(close)
     if stop < n and price[stop] > 0:
         return stop, _beyond(price[stop], upper, lower, VERTICAL), price[stop], ENTERED
-    if final < stop and paid_row < n and paid_row >= start + late:
-        return paid_row, _beyond(paid, upper, lower, END), paid, DELISTED
-    if final < stop < n <= paid_row and final >= start + late:
-        return final, END, close[final], CENSORED
+    if start + late <= over < n and over <= stop:
+        return over, _beyond(paid, upper, lower, END), paid, DELISTED
+    last = stop if stop < n else -1  # no bar at the vertical barrier: the last close until then, known only there
+    while last >= start + late and not close[last] > 0:
+        last -= 1
+    if last >= start + late:
+        return stop, END, close[last], CENSORED
     return -1, NONE, np.nan, ENTERED
 
 
@@ -93,7 +96,7 @@ def _label(open_, high, low, close, width, side, ends, profit: float, loss: floa
         row, barrier, out = _first_touch(open_, high, low, t + 1, min(stop - 1 + late, len(close) - 1), upper, lower)
         mark[t] = ENTERED
         if barrier == NONE:
-            row, barrier, out, mark[t] = _no_touch(price, close, start, stop, late, upper, lower, int(ends[0]), int(ends[1]), ends[2])
+            row, barrier, out, mark[t] = _no_touch(price, close, start, stop, late, upper, lower, int(ends[0]), ends[1])
         better = out
         if barrier == BOTH:
             mark[t], barrier = AMBIGUOUS, LOWER if side[t] > 0 else UPPER
@@ -104,7 +107,7 @@ def _label(open_, high, low, close, width, side, ends, profit: float, loss: floa
 # %% ../../nbs/labels/310_barrier.ipynb #c21cadaa
 @_kernel
 def _label_all(open_, high, low, close, width, side, ends, profit: float, loss: float, horizon: int, late: int):
-    "Label a wide panel; arrays are dates x symbols, ends is 3 x symbols: last row, row and value of the payment at a delisting."
+    "Label a wide panel; arrays are dates x symbols, ends is 2 x symbols: row and value of the payment at a delisting."
     n, symbols = close.shape
     y, other = np.full((symbols, n), np.nan), np.full((symbols, n), np.nan)
     exits, touched = np.full((symbols, n), -1), np.full((symbols, n), NONE, dtype=np.int8)

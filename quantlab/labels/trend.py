@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..core.errors import ConfigError
 from ..core.panel import check_panel, grid
-from .forward import endings, session_dates, usable
+from .forward import session_dates, usable
 
 # %% ../../nbs/labels/340_trend.ipynb #7d285462
 _DUST = 1e-12  # least share of the variation that a line may leave
@@ -35,7 +35,8 @@ def _scan(level: np.ndarray, horizons: list[int]) -> tuple[np.ndarray, np.ndarra
     s0, s1, s2 = (np.zeros(level.shape) for _ in range(3))
     for x in range(1, horizons[-1] + 1):
         move = np.full(level.shape, np.nan)
-        move[: len(level) - x] = level[x:] - level[: len(level) - x]
+        whole = max(len(level) - x, 0)  # windows that end inside the panel
+        move[:whole] = level[x:] - level[:whole]
         s0 += move
         s1 += x * move
         s2 += move**2
@@ -58,14 +59,13 @@ def trend_scan(
     at = grid(bars.index)
     close = usable(bars["close"], at)
     best, chosen = (x[at.row, at.col] for x in _scan(np.log(close), horizons))
-    final = endings(close, at, None).final[at.col]
     reach = at.row + horizons[-1]
-    cut = np.isfinite(best) & (final < reach) & (reach < len(close))
     known = np.isfinite(best) & (reach < len(close))
+    cut = known & np.isnan(close[np.where(known, reach, 0), at.col]) if len(close) else known
     end = np.where(known, at.row + chosen, 0)
     y = np.where(known, close[end, at.col] / close[at.row, at.col] - 1, np.nan) if len(close) else best
     columns = {
-        "y": y, "t1": session_dates(at, np.where(cut, final, reach), known), "entry": session_dates(at, at.row, np.isfinite(close[at.row, at.col])),
+        "y": y, "t1": session_dates(at, reach, known), "entry": session_dates(at, at.row, np.isfinite(close[at.row, at.col])),
         "censored": cut, "label": np.where(known, np.sign(best), np.nan), "t_value": np.where(known, best, np.nan), "end": session_dates(at, end, known),
     }  # fmt: skip
     return pd.DataFrame(columns, index=bars.index)

@@ -7,7 +7,7 @@ __all__ = ['LIBRARIES', 'check_features', 'check_training', 'check_columns', 'as
            'check_model']
 
 # %% ../../nbs/models/400_base.ipynb #a061113c
-import pickle
+import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,6 +22,7 @@ from ..core.compute import ComputeError
 from ..core.compute import map as map_items
 from ..core.errors import DataError, LeakError, PanelError, QuantlabError
 from ..core.panel import check_panel
+from ..core.state import StateError, keepable, load_state, save_state
 
 # %% ../../nbs/models/400_base.ipynb #5a436350
 _CHUNK = 50_000  # rows that are looked at together
@@ -173,10 +174,16 @@ def _folds(
     return folds
 
 # %% ../../nbs/models/400_base.ipynb #8de1e557
+def _kinds(model: BaseEstimator) -> list[type]:
+    "List the classes of an estimator and of those it is given, by name."
+    parts = [model, *model.get_params().values()]
+    parts += [inner for part in parts if isinstance(part, dict) for inner in part.values()]
+    return sorted({type(part) for part in parts if isinstance(part, BaseEstimator)}, key=lambda k: k.__qualname__)
+
+
 def _code(model: BaseEstimator) -> str:
     "Hash the code of an estimator and of those inside it; what a notebook defines travels with the model."
-    kinds = {type(part) for part in (model, *model.get_params().values()) if isinstance(part, BaseEstimator)}
-    return content_hash([k for k in sorted(kinds, key=lambda k: k.__qualname__) if k.__module__ != "__main__"])
+    return content_hash([k for k in _kinds(model) if k.__module__ != "__main__"])
 
 
 def _take(frame: pd.DataFrame | pd.Series, rows: np.ndarray) -> pd.DataFrame | pd.Series:
@@ -224,6 +231,13 @@ def _keys(
     return [content_hash([common, *parts]) for parts in given]
 
 # %% ../../nbs/models/400_base.ipynb #0f155ebc
+def _fits(found: object, model: BaseEstimator, index: pd.MultiIndex) -> bool:
+    "Say whether what was kept is a fold's model and its predictions."
+    if not isinstance(found, tuple) or len(found) != 2 or type(found[0]) is not type(model):
+        return False
+    return isinstance(found[1], pd.DataFrame) and "score" in found[1] and found[1].index.equals(index)
+
+
 def walk_forward(
     model: BaseEstimator,  # unfitted; cloned for each fold
     X: pd.DataFrame,  # panel of features, known at the close of date
@@ -242,13 +256,14 @@ def walk_forward(
             raise PanelError(f"{name} does not have the rows of X; take {name}.reindex(X.index)")
     folds = _folds(X, y, splits)
     keys = _keys(folds, model, X, y, sample_weight) if resume else []
-    done = {i: found for i, key in enumerate(keys) if (found := kept(key)) is not None}
+    known = _kinds(model)
+    done = {i: found for i, key in enumerate(keys) if _fits(found := kept(key, known), model, X.index[folds[i].test])}
     left, before = [fold for fold in folds if fold.number not in done], len(done)
 
     def finish(i: int, result: tuple) -> None:
         done[left[i].number] = result
         if resume:
-            keep(keys[left[i].number], result)
+            keep(keys[left[i].number], result, known)
 
     names = [f"fold {f.number} ({f.facts['test_first']:%Y-%m-%d} to {f.facts['test_last']:%Y-%m-%d})" for f in left]
     report = progress and (lambda count, _, name: progress(before + count, len(folds), name))
@@ -256,6 +271,23 @@ def walk_forward(
     models, scores = zip(*(done[fold.number] for fold in folds), strict=True)
     predictions = pd.concat([part.assign(fold=fold.number) for part, fold in zip(scores, folds, strict=True)]).sort_index()
     return WalkForwardRun(predictions, list(models), pd.DataFrame([f.facts for f in folds]).rename_axis("fold"))
+
+# %% ../../nbs/models/400_base.ipynb #5e1f07aa
+for _name in (
+    "linear_model._base:LinearRegression", "linear_model._ridge:Ridge", "linear_model._coordinate_descent:Lasso", "linear_model._coordinate_descent:ElasticNet",
+    "linear_model._logistic:LogisticRegression", "linear_model._huber:HuberRegressor", "preprocessing._data:StandardScaler", "preprocessing._data:RobustScaler",
+    "preprocessing._data:QuantileTransformer", "preprocessing._label:LabelBinarizer", "impute._base:SimpleImputer", "decomposition._pca:PCA", "pipeline:Pipeline",
+):  # fmt: skip
+    keepable(f"sklearn.{_name}")
+
+
+def _learned(net: BaseEstimator) -> dict:
+    "Return what a perceptron needs to predict, not what it needs to learn on."
+    return {name: value for name, value in vars(net).items() if name not in ("_random_state", "_optimizer")}
+
+
+for _name in ("MLPClassifier", "MLPRegressor"):
+    keepable(f"sklearn.neural_network._multilayer_perceptron:{_name}", _learned)
 
 # %% ../../nbs/models/400_base.ipynb #a9a80b4e
 def _refuses(call: Callable[[], object]) -> bool:
@@ -307,16 +339,27 @@ def _check_clock(
             )
 
 # %% ../../nbs/models/400_base.ipynb #bdb5ec04
+def _reread(fitted: BaseEstimator) -> BaseEstimator | StateError:  # the error of a model that cannot be kept
+    "Write a fitted model and read it back."
+    file = io.BytesIO()
+    try:
+        save_state(fitted, file, known=_kinds(fitted))
+    except StateError as error:
+        return error
+    return load_state(file, known=_kinds(fitted))
+
+
 def check_model(
     model: BaseEstimator,  # unfitted; it is cloned, never touched
     X: pd.DataFrame,  # panel of features, at least two dates
     y: pd.Series,  # outcome on X's index, no NaN
-) -> pd.Series:  # rule -> "pass"
+) -> pd.Series:  # rule -> "pass"; for a model that cannot be kept, why not
     "Hold a model to the room's contract; raise LeakError or QuantlabError naming the rule it breaks."
     inputs, weight = (X.copy(), y.copy()), pd.Series(1.0, index=X.index)
     fitted = clone(model).fit(X, y)
     scores = fitted.predict(X)
     _check_clock(fitted, X, scores)
+    again = _reread(fitted)
     rules = {
         "keeps the index": scores.index.equals(X.index) and "score" in scores,
         "scores are finite": bool(np.isfinite(scores["score"].to_numpy()).all()),
@@ -325,11 +368,12 @@ def check_model(
         "two fits agree to the last digit": clone(model).fit(X, y).predict(X).equals(scores),
         "column order does not matter": clone(model).fit(X[X.columns[::-1]], y).predict(X).equals(scores),
         "takes weights": clone(model).fit(X, y, sample_weight=weight).predict(X).index.equals(X.index),
-        "survives pickling": pickle.loads(pickle.dumps(fitted)).predict(X).equals(scores),
+        "survives save and load": isinstance(again, StateError) or again.predict(X).equals(scores),
         "empty in, empty out": len(fitted.predict(X.iloc[:0])) == 0,
         **_check_refusals(model, fitted, X, y),
     }
     broken = [rule for rule, ok in rules.items() if not ok]
     if broken:
         raise QuantlabError(f"{type(model).__name__} breaks the model contract: it must hold that a model {'; '.join(broken)}")
-    return pd.Series("pass", index=pd.Index(rules, name="rule"), name=type(model).__name__)
+    told = dict.fromkeys(rules, "pass") | ({"survives save and load": f"not kept: {again}"} if isinstance(again, StateError) else {})
+    return pd.Series(told, name=type(model).__name__).rename_axis("rule")

@@ -8,6 +8,7 @@ __all__ = ['return_paths', 'KernelEncoder', 'load_torch', 'ConvEncoder', 'make_v
 
 # %% ../../nbs/models/447_cascade.ipynb #360eb073
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -21,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ..core.errors import ConfigError, DataError
 from ..core.panel import date_starts, to_long, to_wide
+from ..core.state import keepable
 from .base import as_scores, check_columns, check_training
 from .gbm import GBMModel
 from ..validation.calibration import TemperatureScaling
@@ -54,6 +56,7 @@ def _targets(y: np.ndarray) -> np.ndarray:  # [n, 3]
     return np.column_stack([y / scale, (y > 0) - 0.5, np.abs(y) / scale])
 
 # %% ../../nbs/models/447_cascade.ipynb #0ba6cb5e
+@keepable
 class KernelEncoder(BaseEstimator):
     "Read paths by random convolutions and a ridge regression."
 
@@ -134,6 +137,19 @@ def _train_net(
     return net.eval()
 
 
+def _weights(net: object) -> list[np.ndarray]:
+    "Return what a net has learned, layer by layer."
+    return [value.numpy().copy() for value in net.state_dict().values()]
+
+
+def _net_of(build: Callable, weights: list[np.ndarray]) -> object:  # the trained net
+    "Build a net again and give it what it had learned."
+    torch = load_torch()
+    net = build(torch.nn)
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in zip(net.state_dict(), weights, strict=True)})
+    return net.eval()
+
+
 def _ask_net(net: object, inputs: np.ndarray) -> np.ndarray:  # [n, k]
     "Return a net's output."
     torch = load_torch()
@@ -141,6 +157,7 @@ def _ask_net(net: object, inputs: np.ndarray) -> np.ndarray:  # [n, k]
         return net(torch.from_numpy(np.asarray(inputs, dtype="float32"))).numpy().astype("float64")
 
 # %% ../../nbs/models/447_cascade.ipynb #41878aa3
+@keepable
 class ConvEncoder(BaseEstimator):
     "Read paths by a small convolutional network; needs the extra deep."
 
@@ -151,23 +168,47 @@ class ConvEncoder(BaseEstimator):
         shape, size = _shape(paths)
         return np.stack([shape, np.broadcast_to((size + 4)[:, None], shape.shape)], axis=1)
 
+    def _build(self, nn):
+        "Lay out the untrained net."
+        layers = [nn.Conv1d(2, self.channels, 5, padding="same"), nn.ReLU()]
+        layers += [nn.Conv1d(self.channels, self.channels, 5, padding="same", dilation=2), nn.ReLU(), nn.AdaptiveMaxPool1d(2)]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * self.channels, 3))
+
     def fit(self, paths: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None) -> "ConvEncoder":
         "Learn filters and answers together."
-
-        def build(nn):
-            layers = [nn.Conv1d(2, self.channels, 5, padding="same"), nn.ReLU()]
-            layers += [nn.Conv1d(self.channels, self.channels, 5, padding="same", dilation=2), nn.ReLU(), nn.AdaptiveMaxPool1d(2)]
-            return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * self.channels, 3))
-
         squared = lambda f, out, y: f.mse_loss(out, y, reduction="none").mean(dim=1)
-        self.net_ = _train_net(build, self._inputs(paths), squared, targets, sample_weight, self.epochs, self.seed)
+        self.net_ = _train_net(self._build, self._inputs(paths), squared, targets, sample_weight, self.epochs, self.seed)
         return self
 
     def predict(self, paths: np.ndarray) -> np.ndarray:  # [n, 3]
         "Answer the three questions for each path."
         return _ask_net(self.net_, self._inputs(paths))
 
+    def to_state(self) -> dict:
+        "Return the settings and the weights."
+        return {"settings": self.get_params(), "weights": _weights(self.net_)}
+
+    @classmethod
+    def from_state(cls, held: dict) -> "ConvEncoder":
+        "Build the net again."
+        made = cls(**held["settings"])
+        made.net_ = _net_of(made._build, held["weights"])
+        return made
+
 # %% ../../nbs/models/447_cascade.ipynb #9a5fbbf4
+def _classifier(held: dict) -> object:  # xgboost.XGBClassifier
+    "Read trees from xgboost's own form."
+    from xgboost import XGBClassifier
+
+    made = XGBClassifier(**held["settings"])
+    made.load_model(bytearray(held["trees"]))
+    return made
+
+
+keepable("xgboost.sklearn:XGBClassifier", lambda trees: {"settings": trees.get_params(), "trees": bytes(trees.get_booster().save_raw("ubj"))}, _classifier)
+keepable(TemperatureScaling)
+
+
 def _scaled(last: BaseEstimator) -> Pipeline:
     "Put filling and scaling, learned from training rows, before an estimator."
     return Pipeline([("fill", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler()), ("last", last)])
@@ -189,6 +230,7 @@ def make_validator(
     return _scaled(XGBClassifier(n_estimators=80, max_depth=3, learning_rate=0.05, subsample=0.8, reg_lambda=10.0, n_jobs=1, random_state=seed))
 
 # %% ../../nbs/models/447_cascade.ipynb #db9d75a0
+@keepable
 class TreeHeads(BaseEstimator):
     "Predict a probability and a return by two sets of trees."
 
@@ -207,6 +249,12 @@ class TreeHeads(BaseEstimator):
         return np.column_stack([self.up_.predict(Z)["score"], self.size_.predict(Z)["score"]])
 
 
+def _trunk(width: int, nn) -> object:
+    "Lay out the untrained net of both heads."
+    return nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 2))
+
+
+@keepable
 class NetHeads(BaseEstimator):
     "Predict a probability and a return by one network with two outputs; needs the extra deep."
 
@@ -217,15 +265,26 @@ class NetHeads(BaseEstimator):
         "Fit trunk and heads together."
         self.inputs_, self.scale_ = _scaled("passthrough").fit(Z), float(y.std() or 1.0)
         targets = np.column_stack([y > 0, y / self.scale_])
-        build = lambda nn: nn.Sequential(nn.Linear(Z.shape[1], 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 2))
         both = lambda f, out, t: f.binary_cross_entropy_with_logits(out[:, 0], t[:, 0], reduction="none") + (out[:, 1] - t[:, 1]) ** 2
-        self.net_ = _train_net(build, self.inputs_.transform(Z), both, targets, None if weight is None else weight.to_numpy(), 8, self.seed)
+        self.net_ = _train_net(partial(_trunk, Z.shape[1]), self.inputs_.transform(Z), both, targets, None if weight is None else weight.to_numpy(), 8, self.seed)
         return self
 
     def predict(self, Z: pd.DataFrame) -> np.ndarray:  # [n, 2]: probability of y > 0, return
         "Ask both heads."
         odds, size = _ask_net(self.net_, self.inputs_.transform(Z)).T
         return np.column_stack([1 / (1 + np.exp(-odds)), size * self.scale_])
+
+    def to_state(self) -> dict:
+        "Return the settings, what scales the inputs and the outcome, and the weights."
+        return {"seed": self.seed, "inputs": self.inputs_, "scale": self.scale_, "weights": _weights(self.net_)}
+
+    @classmethod
+    def from_state(cls, held: dict) -> "NetHeads":
+        "Build the net again."
+        made = cls(held["seed"])
+        made.inputs_, made.scale_ = held["inputs"], held["scale"]
+        made.net_ = _net_of(partial(_trunk, held["weights"][0].shape[1]), held["weights"])
+        return made
 
 # %% ../../nbs/models/447_cascade.ipynb #39f3bb87
 def inner_folds(
@@ -348,6 +407,7 @@ def _fit(model: "Cascade", X: pd.DataFrame, path: list[str], y: np.ndarray, w: n
     )
 
 # %% ../../nbs/models/447_cascade.ipynb #b1e3d6f5
+@keepable
 class Cascade(BaseEstimator):
     "Read the path, doubt the call, then predict a probability and a return."
 

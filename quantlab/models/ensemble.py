@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, clone
 
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import grid, to_wide
+from ..core.state import keepable
 from .base import as_scores, check_columns, check_features, check_training
 from .gbm import hold_out
 from ..validation.scores import unit_rows
@@ -67,6 +68,7 @@ def _spread(scores: pd.DataFrame) -> np.ndarray:
     return np.where(spread > 1e-12, spread, 1.0)
 
 # %% ../../nbs/models/435_ensemble.ipynb #46c5d127
+@keepable
 class Ensemble(BaseEstimator):
     "Mix models over seeds and feature subsets, weighed on held-out dates."
 

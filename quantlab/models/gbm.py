@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 
 from ..core.errors import ConfigError
 from ..core.panel import date_starts, grid, to_wide
+from ..core.state import keepable
 from .base import as_scores, check_columns, check_features, check_training
 from ..validation.scores import unit_rows
 
@@ -173,6 +174,17 @@ def _train(
     return booster, history, pd.Series(found, name="rank IC", dtype="float64").rename_axis("tree")
 
 # %% ../../nbs/models/420_gbm.ipynb #2cb0d5f9
+def _booster(held: dict) -> lightgbm.Booster:
+    "Read trees from LightGBM's own text."
+    made = lightgbm.Booster(model_str=held["text"])
+    made.best_iteration = held["best_iteration"]
+    return made
+
+
+keepable(lightgbm.Booster, lambda trees: {"text": trees.model_to_string(num_iteration=-1), "best_iteration": trees.best_iteration}, _booster)
+
+
+@keepable
 class GBMModel(BaseEstimator):
     "Score rows by gradient boosted trees (LightGBM), equal to the last digit on every run."
 

@@ -16,10 +16,12 @@ from sklearn.preprocessing import StandardScaler
 
 from ..core.errors import ConfigError, DataError
 from ..core.panel import date_starts
+from ..core.state import keepable
 from .base import as_scores, check_columns, check_training
 from ..validation.inference import newey_west
 
 # %% ../../nbs/models/410_linear.ipynb #cfe6edc6
+@keepable
 class RidgeModel(BaseEstimator):
     "Score rows by ridge regression on standardised features (Hoerl and Kennard 1970)."
 
@@ -77,6 +79,7 @@ def _by_date(
     return found
 
 # %% ../../nbs/models/410_linear.ipynb #83c364c6
+@keepable
 class FamaMacBeth(BaseEstimator):
     "Score rows by the mean of cross-sectional regressions, one for each date (Fama and MacBeth 1973)."
 

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from ..core.errors import ConfigError, DataError
+from ..core.state import keepable
 from ..features.xsection import rank, robust_zscore, zscore
 from .base import check_columns, check_features, check_training
 
@@ -37,6 +38,7 @@ class _Processor(TransformerMixin, BaseEstimator):
         "Learn nothing."
 
 # %% ../../nbs/models/405_processors.ipynb #b7784c13
+@keepable
 class Fill(_Processor):
     "Fill holes with the median of the training rows, or with a constant."
 
@@ -53,6 +55,7 @@ class Fill(_Processor):
         return features.fillna(self.value_)
 
 # %% ../../nbs/models/405_processors.ipynb #1a79d75f
+@keepable
 class RobustZ(_Processor):
     "Centre by the training median, scale by the median absolute deviation, and clip (Hampel 1974)."
 
@@ -74,6 +77,7 @@ class RobustZ(_Processor):
         return scores if self.clip is None else scores.clip(-self.clip, self.clip)
 
 # %% ../../nbs/models/405_processors.ipynb #f3f474f0
+@keepable
 class RankNorm(_Processor):
     "Replace values by their place among the training values, from -1 to 1."
 
@@ -108,6 +112,7 @@ def _place(
 OPERATIONS = {"rank": rank, "zscore": zscore, "robust_zscore": robust_zscore}
 
 
+@keepable
 class ByDate(_Processor):
     "Rank or standardise among the names of the same date; nothing is learnt."
 
@@ -125,6 +130,7 @@ class ByDate(_Processor):
         return OPERATIONS[self.operation](features)
 
 # %% ../../nbs/models/405_processors.ipynb #9207700a
+@keepable
 class Chain(Pipeline):
     "Fit processors and a model as one estimator, on panels."
 

@@ -17,6 +17,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..core.errors import ConfigError, DataError
+from ..core.state import keepable
 from .base import as_scores, check_columns, check_training
 
 # %% ../../nbs/models/415_qlib.ipynb #d1a810e8
@@ -101,6 +102,7 @@ def _weigher(
     return Weights()
 
 # %% ../../nbs/models/415_qlib.ipynb #74d64bc6
+@keepable
 class QlibModel(BaseEstimator):
     "Score rows by any model of Qlib's interface."
 
@@ -141,3 +143,26 @@ class QlibModel(BaseEstimator):
         with _quiet():
             values = self.model_.predict(dataset, segment="test")
         return as_scores(values.rename_axis(["date", "symbol"]).reindex(X.index).to_numpy(), X.index)
+
+# %% ../../nbs/models/415_qlib.ipynb #0e5ab7a2
+def _trees_state(held: object) -> dict:  # of a qlib.contrib.model.gbdt.LGBModel
+    "Return Qlib's settings and LightGBM's text."
+    trees = held.model
+    return vars(held) | {"model": trees and {"text": trees.model_to_string(num_iteration=-1), "best_iteration": trees.best_iteration}}
+
+
+def _trees_model(state: dict) -> object:  # qlib.contrib.model.gbdt.LGBModel
+    "Build Qlib's model around trees that are read from their text."
+    module, said = _import("qlib.contrib.model.gbdt"), state["model"]
+    made = object.__new__(module.LGBModel)
+    vars(made).update(state)
+    if said:
+        made.model = module.lgb.Booster(model_str=said["text"])
+        made.model.best_iteration = said["best_iteration"]
+    return made
+
+
+keepable("qlib.contrib.model.gbdt:LGBModel", _trees_state, _trees_model)
+keepable("qlib.contrib.model.linear:LinearModel", lambda held: dict(vars(held)))
+for _name in ("DropnaProcessor", "DropnaLabel", "DropCol", "FilterCol", "TanhProcess", "ProcessInf", "Fillna", "MinMaxNorm", "ZScoreNorm", "RobustZScoreNorm", "CSZScoreNorm", "CSRankNorm", "CSZFillna"):
+    keepable(f"qlib.data.dataset.processor:{_name}", lambda held: dict(vars(held)))

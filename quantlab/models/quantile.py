@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, clone
 
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import check_panel, date_starts
+from ..core.state import keepable
 from .base import as_scores
 from .gbm import GBMModel
 
@@ -43,6 +44,7 @@ def rearrange(
     return pd.DataFrame(np.sort(quantiles.to_numpy(), axis=1), quantiles.index, quantiles.columns)
 
 # %% ../../nbs/models/430_quantile.ipynb #5edbc4b0
+@keepable
 class QuantileModel(BaseEstimator):
     "Predict quantiles that do not cross, one set of trees per level; score is their mean."
 

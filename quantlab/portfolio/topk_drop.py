@@ -67,11 +67,13 @@ def orders(
     scores: pd.Series,  # by symbol, known at the last close
     tradable: pd.Series,  # bool by symbol; a symbol that is absent cannot trade
 ) -> pd.DataFrame:  # symbol, side, share: of the holding to sell, of the cash after the sales to spend
-    "Ask a policy for one session's orders, by symbol; raise PanelError for a symbol named twice."
+    "Ask a policy for one session's orders, by symbol; raise PanelError for a symbol named twice, or for scores of almost nobody."
     for name, column in {"holdings": holdings, "scores": scores, "tradable": tradable}.items():
         if not column.index.is_unique:
             raise PanelError(f"{name} names {column.index[column.index.duplicated()][0]} twice; add the rows up first")
     held = holdings[holdings > 0]
+    if len(held) >= 4 and 0 < scores.count() <= max(1, len(held) / 5):
+        raise PanelError(f"{len(held)} names are held and {scores.count()} has a score ({scores.dropna().index[0]}): no session for the others; wait for the next one, or score all names")
     symbols = held.index.union(scores.index)
     can = tradable.reindex(symbols, fill_value=False).to_numpy(dtype=bool)
     names, sizes = policy(symbols.isin(held.index), scores.reindex(symbols).to_numpy(dtype=np.float64), can)

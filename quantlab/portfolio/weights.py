@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import check_panel, to_wide
+from ..core.time import check_stray, check_zones, periods_per_year
 
 # %% ../../nbs/portfolio/550_weights.ipynb #c27cd44f
 def select(
@@ -81,7 +82,8 @@ class TopK:
     every: int = 20  # sessions of the predictions between decisions
     vol_target: float | None = None  # annual volatility that scales the book down
     vol_window: int = 63  # sessions of past returns behind the estimate
-    periods_per_year: float = 252
+    periods_per_year: float | None = None  # for the target; None: measured from past_bars
+    sparse: bool = False  # True: dates on which hardly a name has a row are meant, and decide
 
     def __post_init__(self):
         for name, ok in {
@@ -99,9 +101,13 @@ class TopK:
     ) -> pd.DataFrame:  # (date, symbol): weight, for the dates that decide
         "Return target weights decided at the close of each rebalance date."
         check_panel(predictions, ["score"])
+        check_zones(predictions=predictions, gate=gate, past_bars=past_bars)
+        if not self.sparse:
+            check_stray(predictions.index, "predictions")
         score = to_wide(predictions["score"].replace([np.inf, -np.inf], np.nan))
         exposure = _gate_on(gate, score.index)
         returns = self._returns(past_bars, score.columns)
+        year = periods_per_year(past_bars.index.unique("date")) if self.vol_target is not None and self.periods_per_year is None else self.periods_per_year
         rank = score.rank(axis=1, ascending=False, method="first").to_numpy()
         held, rows = np.zeros(score.shape[1], dtype=bool), []
         for row in range(0, len(score), self.every):
@@ -109,11 +115,11 @@ class TopK:
             weights = self._weigh(rank[row], chosen) * exposure[row]
             if self.vol_target is not None and chosen.any():
                 known = returns.loc[: score.index[row]].iloc[-self.vol_window :]
-                weights = weights * vol_scale(weights, known.to_numpy(), self.vol_target, self.periods_per_year)
+                weights = weights * vol_scale(weights, known.to_numpy(), self.vol_target, year)
             shown = chosen if chosen.any() else held
             rows.append(pd.DataFrame({"date": score.index[row], "symbol": score.columns[shown], "weight": weights[shown]}))
             held = chosen
-        return _weights_panel(rows)
+        return _weights_panel(rows, score.index.dtype)
 
     def _weigh(self, rank: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         "Return weights of the chosen names that sum to at most 1."
@@ -142,12 +148,12 @@ def _gate_on(gate: pd.DataFrame | None, dates: pd.DatetimeIndex) -> np.ndarray:
     wrong = ~values.between(0, 1)
     if wrong.any():
         first = dates[wrong.to_numpy()][0]
-        raise PanelError(f"the gate has no value in [0, 1] on {int(wrong.sum())} dates, first {first:%Y-%m-%d}; start the predictions later or extend the gate")
+        raise PanelError(f"the gate has no value in [0, 1] on {int(wrong.sum())} dates, first {str(first).removesuffix(' 00:00:00')}; start the predictions later or extend the gate")
     return values.to_numpy()
 
 
-def _weights_panel(rows: list[pd.DataFrame]) -> pd.DataFrame:
-    "Join the decisions to one weights panel."
-    columns = {"date": "datetime64[us]", "symbol": "str", "weight": "float64"}
+def _weights_panel(rows: list[pd.DataFrame], dates: np.dtype | pd.DatetimeTZDtype) -> pd.DataFrame:
+    "Join the decisions to one weights panel, dated as the predictions are."
+    columns = {"date": dates, "symbol": "str", "weight": "float64"}
     frame = pd.concat(rows) if rows else pd.DataFrame(columns=list(columns))
     return check_panel(frame.astype(columns).set_index(["date", "symbol"]).sort_index())

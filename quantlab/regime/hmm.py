@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, clone
 from threadpoolctl import threadpool_limits
 
 from ..core.errors import ConfigError, DataError, LeakError, PanelError
+from ..core.state import keepable
 
 # %% ../../nbs/regime/450_hmm.ipynb #b2a7f3ae
 def _by_date(
@@ -70,6 +71,7 @@ def _check_probabilities(
         raise DataError("each row of the probabilities must be >= 0 and sum to 1; divide by its sum")
 
 
+@keepable
 @dataclass(frozen=True, eq=False)
 class Filtered:
     "Hold state probabilities that read the past only; fit for trading."
@@ -95,6 +97,7 @@ class Filtered:
         return Filtered(self.probabilities[keep], None if self.trained_to is None else self.trained_to[keep])
 
 # %% ../../nbs/regime/450_hmm.ipynb #dad3cbe0
+@keepable
 @dataclass(frozen=True, eq=False)
 class Smoothed:
     "Hold state probabilities that read the whole series; for plots, never for trading."
@@ -189,6 +192,10 @@ def _scaled(
     return (_by_date(X, "X") - model.center_) / model.scale_
 
 # %% ../../nbs/regime/450_hmm.ipynb #3fa6d2f4
+keepable(GaussianHMM, lambda model: {name: value for name, value in vars(model).items() if name != "monitor_"})  # the record of its fit goes
+
+
+@keepable
 class HMM(BaseEstimator):
     "Describe a market by a few hidden Gaussian states (Hamilton 1989; Rabiner 1989)."
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from ..core.config import import_named
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, DataError
 from ..core.panel import to_wide
 from ..core.plot import COLORS, figure, percent_axis
 from ..features.base import Feature
@@ -24,7 +24,7 @@ from ..validation.decay import HalfLife
 from ..validation.inference import ic_rows, ic_test
 from ..validation.longshort import factor_weights
 from ..validation.multiple import false_discoveries
-from ..validation.scores import quantile_turnover, rank_autocorrelation, rank_ic
+from ..validation.scores import ROUNDING, flat, quantile_turnover, rank_autocorrelation, rank_ic
 
 # %% ../../nbs/report/808_factor.ipynb #1ab15e8f
 def find_factors(
@@ -64,6 +64,9 @@ def factor_table(
     progress: Callable[[int, int, str], None] | None = None,  # called with factors done, how many, the next
 ) -> pd.DataFrame:  # by factor: ic, se, p, adjusted, found, persistence, turnover, dates, plain_t, plain_p
     "Judge factors one by one, and all together."
+    dull = [name for name in scores if not _orders(scores[name])]
+    if dull and len(dull) == scores.shape[1]:
+        raise DataError(f"{dull[0]} gives all names one value on every date; a factor must differ between names to say which do better")
     rows = {}
     for number, name in enumerate(scores):
         if progress:
@@ -76,12 +79,18 @@ def factor_table(
     return table.rename_axis("factor")
 
 
+def _orders(score: pd.Series) -> bool:
+    "Say whether a score differs between names on any date, by more than rounding."
+    names = score.groupby("date")
+    high, low = names.max(), names.min()
+    return bool((high - low > ROUNDING * np.maximum(high.abs(), low.abs())).any())
+
+
 def _judge(score: pd.Series, y: pd.Series, horizon: int, n: int, method: str) -> dict[str, float]:
     "Return the figures of one factor."
     test = ic_test(ic_rows(score, y), method, horizon)
     daily = rank_ic(score, y).dropna()
-    spread = daily.std()
-    plain = daily.mean() / (spread / np.sqrt(len(daily))) if spread > 0 else np.nan
+    plain = _t_test(daily)[2]
     top = quantile_turnover(score, n, horizon)
     return {
         "ic": test.mean, "se": test.se, "p": test.p, "persistence": rank_autocorrelation(score, horizon).mean(), "turnover": top[n].mean() if n in top else np.nan,
@@ -129,7 +138,7 @@ def methods_table(
 def _t_test(values: pd.Series) -> tuple[float, float, float, float]:  # mean, se, t, p
     "Test a mean as if its values were independent."
     se = values.sem()
-    t = values.mean() / se if se > 0 else np.nan
+    t = np.nan if flat(1 + values.to_numpy()) else values.mean() / se
     return values.mean(), se, t, 2 * norm.sf(abs(t))
 
 # %% ../../nbs/report/808_factor.ipynb #4f2a731a

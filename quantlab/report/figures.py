@@ -12,10 +12,11 @@ import calendar
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
+from ..backtest.stats import drawdown
 from ..core.errors import DataError
-from ..core.plot import COLORS, figure, percent_axis
+from ..core.plot import COLORS, figure, number_axis, percent_axis
+from ..validation.scores import ROUNDING
 
 # %% ../../nbs/report/806_figures.ipynb #44ba886b
 def ic_figure(
@@ -40,11 +41,14 @@ def quantile_figure(
     title: str = "Mean outcome by score quantile",
 ) -> Figure:
     "Draw the mean outcome of each quantile with two standard errors, each date's mean taken off."
-    relative = by_quantile.sub(by_quantile.mean(axis=1), axis=0).dropna()
-    if relative.empty:
-        raise DataError("no date has outcomes in every quantile; use fewer quantiles or a longer period")
-    error = relative.std() / np.sqrt(max(len(relative) / horizon, 1))
-    fig, ax = figure(title, "score quantile (right = highest score)", f"excess over {horizon} sessions")
+    there = by_quantile.loc[by_quantile.notna().sum(axis=1) > 1, by_quantile.notna().any()]
+    if there.empty:
+        raise DataError("no date has outcomes in two quantiles: the score gives its names one value; give one that differs between names, or use fewer quantiles")
+    relative = there.sub(there.mean(axis=1), axis=0)
+    relative = relative.dropna() if there.notna().all(axis=1).any() else relative
+    error = relative.std() / np.sqrt((relative.count() / horizon).clip(lower=1))
+    absent = by_quantile.shape[1] - there.shape[1]
+    fig, ax = figure(title, "score quantile (right = highest score)" + f"; {absent} of {by_quantile.shape[1]} have no names" * (absent > 0), f"excess over {horizon} sessions")
     ax.bar(relative.columns.astype(str), relative.mean(), yerr=2 * error, capsize=4, color=COLORS[0], width=0.6)
     ax.axhline(0, color="black", lw=0.8)
     percent_axis(ax, None)
@@ -63,7 +67,7 @@ def importance_figure(
     fig, ax = figure(title, f"{unit} (bar: mean, line: range over folds)", "", size=(9, 0.6 + 0.24 * len(mean)))
     ax.barh(mean.index, mean, color=COLORS[0], height=0.65)
     ax.hlines(mean.index, low, high, color="black", lw=1)
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    number_axis(ax.xaxis, 100.0, "%")
     return fig
 
 # %% ../../nbs/report/806_figures.ipynb #1a605c6e
@@ -91,8 +95,7 @@ def regime_figure(
     fig, (above, below) = figure(title, "", "price, log scale", size=(9, 4.6), rows=2, heights=(2, 1))
     shown = close.loc[probabilities.index.min() : probabilities.index.max()] if len(probabilities) else close
     above.semilogy(shown.index, shown, color="black", lw=1)
-    above.yaxis.set_major_formatter("{x:,.0f}")
-    above.yaxis.set_minor_formatter("{x:,.0f}")
+    number_axis(above.yaxis)
     colors = (COLORS[2], COLORS[4], COLORS[1], *COLORS)
     below.stackplot(probabilities.index, probabilities.T.to_numpy(), labels=list(probabilities.columns), colors=colors[: probabilities.shape[1]], alpha=0.8)
     below.set_ylim(0, 1)
@@ -110,9 +113,8 @@ def equity_figure(
     fig, (above, below) = figure(title, "", "growth of 1, log scale", size=(9, 5.2), rows=2, heights=(2, 1))
     for i, name in enumerate(growth):
         above.semilogy(growth[name], label=name, color=COLORS[i], lw=1.8 if i == 0 else 1.1)
-        below.plot(growth[name] / growth[name].cummax() - 1, color=COLORS[i], lw=1.4 if i == 0 else 0.9)
-    above.yaxis.set_major_formatter("{x:.3g}")
-    above.yaxis.set_minor_formatter("{x:.3g}")
+        below.plot(drawdown(returns[name].fillna(0)), color=COLORS[i], lw=1.4 if i == 0 else 0.9)
+    number_axis(above.yaxis)
     above.legend(loc="upper left")
     below.set_ylabel("drawdown")
     percent_axis(below)
@@ -127,7 +129,8 @@ def rolling_sharpe_figure(
 ) -> Figure:
     "Draw the Sharpe ratio over a moving window, with one standard error (Lo 2002, independent returns)."
     rolling = returns.rolling(window)
-    sharpe = rolling.mean() / rolling.std().replace(0, np.nan)
+    varies = rolling.max() - rolling.min() > ROUNDING * (1 + rolling.max().abs())
+    sharpe = (rolling.mean() / rolling.std()).where(varies)
     error = np.sqrt((1 + sharpe**2 / 2) / window)
     fig, ax = figure(title, "", f"annual Sharpe over {window} periods")
     year = np.sqrt(periods_per_year)

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from ..core.errors import ConfigError, DataError
 from .inference import return_moments, sharpe_se
+from .scores import flat
 
 # %% ../../nbs/validation/370_deflate.ipynb #5be22c1b
 def psr(
@@ -86,8 +86,8 @@ def effective_trials(
     x = returns.dropna().to_numpy(dtype=np.float64)
     if x.shape[1] == 0 or len(x) < 3 or not np.isfinite(x).all():
         raise DataError(f"returns of {returns.shape[1]} tries share {len(x)} dates of numbers; give finite returns on at least 3 common dates")
-    if (np.ptp(x, axis=0) == 0).any():
-        raise DataError(f"try {returns.columns[np.ptp(x, axis=0).argmin()]!r} never varies; drop it, a flat line was not a try")
+    if flat(1 + x.T).any():
+        raise DataError(f"try {returns.columns[flat(1 + x.T).argmax()]!r} never varies; drop it, a flat line was not a try")
     sharpe, z = x.mean(axis=0) / x.std(axis=0, ddof=1), x - x.mean(axis=0)
     z /= np.linalg.norm(z, axis=0)
     kinship = z.T @ z
@@ -96,6 +96,8 @@ def effective_trials(
     own, best = 1 - weight @ kinship @ weight, _luck(z, draws, seed)
     if own < 1e-9 or best <= expected_max_sharpe(1.5, 1.0):
         return Effective(1.0, 0.0)
+    from scipy.optimize import brentq  # here: half of this module's time to import
+
     n = brentq(lambda n: expected_max_sharpe(n, 1.0) - best, 1.5, 10 * x.shape[1])
     return Effective(min(n, float(x.shape[1])), float(weight @ (sharpe - weight @ sharpe) ** 2 / own))
 

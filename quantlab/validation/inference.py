@@ -14,12 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import StationaryBootstrap, optimal_block_length
 from scipy import fft
 from scipy.special import ndtr
 
 from ..core.errors import ConfigError, DataError
-from .scores import pair, unit_rows
+from .scores import flat, pair, unit_rows
 
 # %% ../../nbs/validation/365_inference.ipynb #243a334a
 class ICRows(NamedTuple):
@@ -98,6 +97,8 @@ def _redraw(
     seed: int,
 ) -> np.ndarray:  # float64[999]
     "Return a statistic of stationary-bootstrap draws, in blocks of the optimal mean length."
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length  # here: it takes two seconds to import
+
     length = float(optimal_block_length(x)["stationary"].iloc[0])
     return StationaryBootstrap(max(length, 1.0), x, seed=seed).apply(statistic, _DRAWS)[:, 0]
 
@@ -211,7 +212,7 @@ def return_moments(
         n = int(np.isinf(x).sum())
         raise DataError(f"returns have shape {x.shape} and {n} infinite values; pass one finite return per period")
     x = x[~np.isnan(x)]
-    if len(x) < 3 or x.max() == x.min():
+    if len(x) < 3 or flat(1 + x):
         return Moments(len(x), math.nan, math.nan, math.nan)
     z = (x - x.mean()) / x.std()
     return Moments(len(x), float(x.mean() / x.std(ddof=1)), float((z**3).mean()), float((z**4).mean()))

@@ -16,6 +16,7 @@ from scipy.special import ndtr
 from ..core.errors import ConfigError, DataError
 from ..core.panel import check_panel
 from .inference import newey_west
+from .scores import ROUNDING, flat
 
 # %% ../../nbs/validation/367_longshort.ipynb #5d45c628
 def _unit_gross(
@@ -40,7 +41,9 @@ def factor_weights(
     keys = [score.index.get_level_values("date")] + ([groups.reindex(score.index)] if groups is not None else [])
     values = score.astype("float64")
     if demeaned:
+        size = values.abs().groupby(keys).transform("max")
         values = values - values.groupby(keys).transform("median" if equal else "mean")
+        values = values.mask(values.abs() <= ROUNDING * size, 0.0)  # names that tie but for rounding are not held
     if equal:
         values = np.sign(values)
         if demeaned:
@@ -85,13 +88,14 @@ def alpha_beta(
     both = pd.concat([returns, universe], axis=1, join="inner").to_numpy(dtype=np.float64)
     both = both[np.isfinite(both).all(axis=1)]
     n = len(both)
-    if n < 10 or np.ptp(both[:, 1]) < 1e-12:
+    if n < 10 or flat(1 + both[:, 1]):
         return AlphaBeta(*[math.nan] * 7, n, f"{n} common dates; it takes 10" if n < 10 else "the universe's return never varies")
     design = np.column_stack([np.ones(n), both[:, 1]])
     gram = np.linalg.inv(design.T @ design / n)
     alpha, beta = gram @ (design.T @ both[:, 0]) / n
-    influence = (design * (both[:, 0] - design @ [alpha, beta])[:, None]) @ gram
+    residual = both[:, 0] - design @ [alpha, beta]
+    influence = (design * residual[:, None]) @ gram
     alpha_se, beta_se = (newey_west(column, 2 * horizon + 10) for column in influence.T)
-    t = alpha / alpha_se if alpha_se > 1e-15 else math.nan
+    t = math.nan if flat(1 + residual) else alpha / alpha_se
     annual = (1 + alpha) ** (periods_per_year / horizon) - 1
     return AlphaBeta(float(alpha), alpha_se, float(annual), float(beta), beta_se, t, float(2 * ndtr(-abs(t))), n)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import SPA, StepM
 from scipy.stats import false_discovery_control
 
 from ..core.errors import ConfigError, DataError
@@ -78,7 +77,7 @@ def _obstacle(excess: pd.DataFrame) -> str:
     "Say why the strategies cannot be compared; an empty string when they can."
     if len(excess) < 20:
         return f"{len(excess)} periods; the bootstrap needs 20"
-    flat = excess.columns[np.ptp(excess.to_numpy(), axis=0) < 1e-15]
+    flat = excess.columns[np.ptp(excess.to_numpy(), axis=0) < 1e-12]
     return f"{flat[0]} never differs from the benchmark by another amount; leave it out" if len(flat) else ""
 
 # %% ../../nbs/validation/368_multiple.ipynb #4a9f26ef
@@ -109,6 +108,8 @@ def best_of(
     best, top = (str(means.idxmax()), float(means.max())) if len(excess) else ("", math.nan)
     if reason:
         return BestTest(best, top, math.nan, math.nan, excess.shape[1], len(excess), reason)
+    from arch.bootstrap import SPA  # here: it takes two seconds to import
+
     block, p = block or _block(len(excess)), []
     for gains, which in ((excess.to_numpy(), "upper"), (_studentized(excess, block), "consistent")):
         test = SPA(np.zeros(len(gains)), -gains, block_size=block, reps=draws, seed=seed)
@@ -129,6 +130,8 @@ def superior(
     excess = _excess(returns, benchmark)
     if reason := _obstacle(excess):
         raise DataError(f"cannot compare the strategies: {reason}")
+    from arch.bootstrap import StepM
+
     block = block or _block(len(excess))
     losses = pd.DataFrame(-_studentized(excess, block), excess.index, [str(c) for c in excess.columns])
     test = StepM(np.zeros(len(losses)), losses, size=level, block_size=block, reps=draws, seed=seed)

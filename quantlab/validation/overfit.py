@@ -54,7 +54,7 @@ def _clean(
         raise DataError(
             f"{x.shape[1]} tries share {len(x)} dates of returns; give at least 2 tries, all finite, on {2 * n_blocks} common dates or fewer blocks"
         )
-    flat = np.ptp(x, axis=0) == 0
+    flat = np.ptp(x, axis=0) <= 1e-12
     if flat.any():
         raise DataError(f"try {returns.columns[flat.argmax()]!r} never varies; drop it, a flat line was not a try")
     return x

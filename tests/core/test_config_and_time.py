@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantlab.core import config
-from quantlab.core.errors import ConfigError
-from quantlab.core.time import add_sessions, as_of
+from quantlab.core.errors import ConfigError, PanelError
+from quantlab.core.time import add_sessions, as_of, check_zones, periods_per_year, stray_dates, zone_of
 
 
 def test_environment_wins_over_the_file(monkeypatch):
@@ -50,3 +50,67 @@ def test_sessions_forward_and_back(n):
     there = moved.notna()
     assert add_sessions(moved[there], calendar, -n).equals(calendar[there])
     assert there.sum() == max(15 - abs(n), 0)
+
+
+DAY = pd.Timestamp("2024-01-02 16:00")
+
+
+@pytest.mark.parametrize("make", [lambda d: pd.DatetimeIndex([d]), lambda d: pd.Series(1.0, [d]), lambda d: pd.Series([d]), lambda d: d, lambda d: pd.DataFrame({"x": 1.0}, pd.MultiIndex.from_tuples([(d, "A")], names=["date", "symbol"]))])
+def test_one_clock_for_all_or_an_error_that_names_both(make):
+    plain, utc = make(DAY), make(DAY.tz_localize("UTC"))
+    assert zone_of(plain) is None and zone_of(utc) == "UTC"
+    check_zones(a=plain, b=plain, c=None)
+    check_zones(a=utc, b=utc)
+    for pair in ({"the_gate": plain, "bars": utc}, {"bars": utc, "the_gate": plain}):
+        with pytest.raises(PanelError, match="bars is dated in UTC, the gate without a time zone"):
+            check_zones(**pair)
+
+
+def test_as_of_reads_intraday_decisions_and_refuses_two_clocks():
+    values = pd.DataFrame({"known_at": pd.to_datetime(["2024-01-02 15:00Z"]), "v": [1.0]})
+    decisions = pd.DataFrame({"date": pd.to_datetime(["2024-01-02 14:59Z", "2024-01-02 15:00Z"])})
+    assert as_of(values, decisions)["v"].fillna(0).tolist() == [0, 1]
+    for a, b in ((values, decisions.assign(date=decisions["date"].dt.tz_localize(None))), (values.assign(known_at=values["known_at"].dt.tz_localize(None)), decisions)):
+        with pytest.raises(PanelError, match="UTC.*without a time zone"):
+            as_of(a, b)
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        (pd.bdate_range("2019-01-01", "2023-12-29"), 261),  # no holidays at all: measured, not assumed
+        (pd.bdate_range("2023-01-02", periods=40), 252),  # too short to be measured
+        (pd.bdate_range("2019-01-01", "2023-12-29")[np.arange(1304) % 14 != 3], 242),  # as many holidays as China has
+        (pd.date_range("2021-01-01", "2021-03-01"), 365),
+        (pd.date_range("2021-01-01 08:00", periods=900, freq="8h", tz="UTC"), 1095),
+        (pd.DatetimeIndex([d + pd.Timedelta(minutes=5 * k) for d in pd.bdate_range("2024-01-02", periods=30, tz="UTC") + pd.Timedelta("14:35:00") for k in range(78)]), 252 * 78),
+        (pd.DatetimeIndex([h for h in pd.date_range("2023-01-01 23:00", "2024-12-31 22:00", freq="h", tz="UTC") if (h - pd.Timedelta("1h")).weekday() * 24 + (h - pd.Timedelta("1h")).hour not in range(4 * 24 + 22, 6 * 24 + 22)]), 261 * 24),  # a currency: Sunday 22:00 to Friday 22:00
+        (pd.date_range("2020-01-03", periods=100, freq="W-FRI"), 52),
+        (pd.date_range("2020-01-31", periods=30, freq="QE"), 4),
+    ],
+)
+def test_a_year_has_as_many_bars_as_the_panel_shows(dates, expected):
+    assert periods_per_year(dates) == expected
+    with pytest.raises(PanelError, match="at least two"):
+        periods_per_year(dates[:1])
+
+
+def panel_index(dates, symbols="ABCDEFGH"):
+    return pd.MultiIndex.from_product([dates, list(symbols)], names=["date", "symbol"])
+
+
+def test_a_stray_date_is_found_wherever_it_lies_and_a_gap_is_not():
+    days = pd.bdate_range("2024-01-01", periods=120)
+    whole = panel_index(days)
+    assert stray_dates(whole).empty and stray_dates(whole[:0]).empty and stray_dates(whole[:1]).empty
+    for stray in (days[0] - pd.Timedelta("1D"), days[30] + pd.Timedelta(hours=12), days[-1] + pd.Timedelta("1D")):
+        with_it = whole.append(pd.MultiIndex.from_tuples([(stray, "C")], names=whole.names)).sort_values()
+        assert stray_dates(with_it).tolist() == [stray]
+    saturday = pd.MultiIndex.from_tuples([(days[4] + pd.Timedelta("1D"), "A")], names=whole.names)
+    three = panel_index(days, "ABC")
+    assert stray_dates(three.append(saturday).sort_values()).tolist() == [days[4] + pd.Timedelta("1D")]
+    growing = whole[whole.get_level_values("symbol").map("ABCDEFGH".index) * 14 <= (whole.get_level_values("date") - days[0]).days]
+    assert stray_dates(growing).empty  # a panel that starts with one name and grows
+    every_day = panel_index(pd.date_range("2024-01-01", periods=120), "AB")
+    assert stray_dates(every_day).empty
+    assert stray_dates(whole[whole.get_level_values("date") != days[50]]).empty

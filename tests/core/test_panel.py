@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.errors import PanelError
@@ -61,3 +61,64 @@ def test_symbols_sort_as_strings_even_when_levels_do_not():
     index = pd.MultiIndex.from_arrays([pd.to_datetime(["2024-01-02"] * 2), pd.Categorical(["A", "B"], categories=["B", "A"])], names=["date", "symbol"])
     frame = pd.DataFrame({"x": [1.0, 2.0]}, index=index)
     assert as_panel(frame.reset_index())["x"].tolist() == [1.0, 2.0]
+
+
+@st.composite
+def untidy(draw):
+    "A panel, and the same rows on an index whose levels are shuffled, hold values that no row has, and may repeat some."
+    panel = draw(panels())
+    levels, codes = [], []
+    for number, level in enumerate(panel.index.levels):
+        more = level.append(pd.DatetimeIndex(["1999-12-31", "2031-01-01"]) if number == 0 else pd.Index(["0 nobody", "~ nobody"], dtype="str"))
+        if draw(st.booleans()):
+            more = more.append(level[:1])  # the same value twice, as set_levels without a check leaves it
+        order = np.array(draw(st.permutations(range(len(more)))))
+        levels.append(more[order])
+        codes.append(np.argsort(order)[panel.index.codes[number]])
+    index = pd.MultiIndex(levels=levels, codes=codes, names=panel.index.names, verify_integrity=False)
+    return panel, panel.set_axis(index)
+
+
+@given(untidy())
+@settings(max_examples=50, deadline=None)
+def test_the_order_of_levels_does_not_show(both):
+    "One symbol's numbers never become another's, whatever the codes say."
+    panel, other = both
+    if not other.index.is_unique or not other.index.is_monotonic_increasing:  # pandas itself is misled by repeated level values
+        return
+    assert list(other.index) == list(panel.index)
+    at, straight = grid(other.index), grid(panel.index)
+    assert all(np.array_equal(a, b) for a, b in zip(at, straight, strict=True)) and at.symbols.equals(straight.symbols)
+    pd.testing.assert_frame_equal(to_wide(other["x"]), to_wide(panel["x"]))
+    assert to_long(to_wide(panel["x"]), other.index, name="x").equals(other["x"])
+    assert np.array_equal(date_starts(other.index)[1], date_starts(panel.index)[1])
+
+
+@given(panels(), panels(), st.data())
+@settings(max_examples=50, deadline=None)
+def test_levels_after_concat_and_selection(first, second, data):
+    "What pandas' own operations leave behind in the levels does not reach the wide form."
+    second = second.rename(index={s: f"{s}2" for s in second.index.levels[1]}, level="symbol")
+    both = pd.concat([second, first]).sort_index()
+    names = data.draw(st.lists(st.sampled_from(sorted({*both.index.get_level_values("symbol")})), min_size=1, unique=True))
+    for part in (both, both.loc[both.index.get_level_values("symbol").isin(names)], both.loc[both.index[0][0] :], both.drop(index=both.index[:1])):
+        wide = to_wide(part["x"])
+        for (date, symbol), x in part["x"].items():
+            found = wide.loc[date, symbol]
+            assert found == x or (np.isnan(found) and np.isnan(x))
+        assert wide.notna().sum().sum() == part["x"].notna().sum()
+
+
+def test_symbols_as_categories_in_any_order():
+    dates = pd.to_datetime(["2024-01-02", "2024-01-02", "2024-01-03"])
+    symbols = pd.Categorical(["B", "A", "A"], categories=["Z", "B", "A"])
+    long = pd.DataFrame({"date": dates, "symbol": symbols, "x": [2.0, 1.0, 3.0]})
+    assert to_wide(as_panel(long)["x"]).to_dict() == {"A": {dates[0]: 1.0, dates[2]: 3.0}, "B": {dates[0]: 2.0, dates[2]: pytest.approx(np.nan, nan_ok=True)}}
+    with pytest.raises(PanelError, match="symbol holds category"):
+        check_panel(long.set_index(["date", "symbol"]).sort_index())
+
+
+def test_a_column_and_the_grid_of_another_index_are_refused():
+    panel = as_panel(pd.DataFrame({"date": ["2024-01-02"] * 2, "symbol": ["A", "B"], "x": [1.0, 2.0]}))
+    with pytest.raises(PanelError, match="1 rows, the coordinates 2"):
+        to_wide(panel["x"].iloc[1:], grid(panel.index))

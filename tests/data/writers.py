@@ -43,7 +43,7 @@ def say(text):
 def write(folder, first):
     lake, k = Lake(folder, timeout=30), int(first)
     while True:
-        lake.write("us", "1d", version(k))
+        lake.write("us", "1d", version(k), revise=True)
         say(f"done {k}")
         k += 1
 
@@ -51,7 +51,7 @@ def write(folder, first):
 def rival(folder, name, count):
     lake = Lake(folder, timeout=60)
     for k in range(int(count)):
-        lake.write("us", "1d", make_bars(SESSIONS[k * 20 : k * 20 + 2], [name, "SHARED"], seed=k))
+        lake.write("us", "1d", make_bars(SESSIONS[k * 20 : k * 20 + 2], [name, "SHARED"], seed=k), revise=True)
 
 
 def hold(folder):

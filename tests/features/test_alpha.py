@@ -134,6 +134,25 @@ class TestFormulas:
             assert np.allclose(ours[name], grouped[field].shift(lag) / bars["close"], equal_nan=True), name
         assert np.allclose(ours["VOLUME3"], grouped["volume"].shift(3) / (bars["volume"] + 1e-12), equal_nan=True)
 
+    def test_a_day_without_trades_counts_in_the_windows(self) -> None:
+        "Volume 0 is a value, as in the reference: in the windows behind it, and below the fraction of its own day."
+        bars = market(4)
+        rng = np.random.default_rng(4)
+        idle = rng.random(len(bars)) < 0.05
+        bars.loc[idle & bars["volume"].notna(), "volume"] = 0.0
+        dates, symbols = (bars.index.get_level_values(i) for i in (0, 1))
+        bars.loc[(symbols == "S03") & (dates >= dates[0] + pd.Timedelta("70D")) & (dates < dates[0] + pd.Timedelta("140D")) & bars["volume"].notna(), "volume"] = 0.0
+        ours = compute(bars, ALPHA158)
+        assert (ours["VMA60"][bars["volume"] == 0] > 1e9).any()  # the reference divides by 1e-12
+        for symbol in bars.index.unique("symbol"):
+            rows = bars.xs(symbol, level="symbol")
+            wrong = apart(ours.xs(symbol, level="symbol"), by_hand(rows))
+            wrong.loc[rows["volume"].rolling(60, min_periods=1).max() == 0, [c for c in wrong if c.startswith("VSTD")]] = False
+            assert not wrong.any().any(), (symbol, wrong.sum()[wrong.any()])
+        lags = compute(bars, ALPHA360)
+        shifted = bars.groupby("symbol")["volume"].shift(7)
+        assert np.allclose(lags["VOLUME7"], shifted / (bars["volume"] + 1e-12), equal_nan=True) and (lags["VOLUME7"] == 0).any()
+
     def test_names_are_the_reference_s(self) -> None:
         assert [f.name for f in ALPHA158][:13] == "KMID KLEN KMID2 KUP KUP2 KLOW KLOW2 KSFT KSFT2 OPEN0 HIGH0 LOW0 VWAP0".split()
         assert len(ALPHA158) == 158 and len({f.name for f in ALPHA158}) == 158
@@ -176,9 +195,10 @@ class TestEngine:
     def test_bad_values_never_become_numbers(self, value: float, features) -> None:
         bars = self.bars.assign(**dict.fromkeys(self.bars.columns, value))
         values = compute(bars, features)
-        counts = [c for c in values if c.startswith("CNT")]
-        assert values.drop(columns=counts).isna().all().all() and not np.isinf(values.to_numpy()).any()
-        assert (values[counts] == 0).all().all()
+        counted = ("CNT", "VMA", "VSUM", "VOLUME") if value == 0 else ("CNT",)  # no shares are a number, as in the reference
+        counts = [c for c in values if c.startswith(counted)]
+        assert values.drop(columns=[*counts, *(c for c in values if c.startswith("VSTD"))]).isna().all().all() and not np.isinf(values.to_numpy()).any()
+        assert (values[counts].fillna(0) == 0).all().all()
 
     @pytest.mark.parametrize("some", [slice(0, 0), slice(0, 1), slice(0, 40)], ids=["empty", "one row", "one day"])
     def test_small_panels(self, some: slice) -> None:

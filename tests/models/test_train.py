@@ -60,12 +60,12 @@ def test_killed_at_a_random_fold_and_started_again(tmp_path, cache, workers):
     script = JOB.format(folder=str(Path(__file__).parent), notes=str(notes), workers=workers)
     job = subprocess.Popen([sys.executable, "-c", script], cwd=root(), start_new_session=True)
     end = time.time() + 60
-    while len(list(cache.glob("*.pickle"))) < stop_at and time.time() < end and job.poll() is None:
+    while len(list(cache.glob("*.zip"))) < stop_at and time.time() < end and job.poll() is None:
         time.sleep(0.02)
     job.send_signal(signal.SIGKILL)
     assert job.wait(10) == -signal.SIGKILL, "the run ended before it was killed"
     time.sleep(1.5)  # workers notice and go
-    finished = {f.name for f in cache.glob("*.pickle")}
+    finished = {f.name for f in cache.glob("*.zip")}
     assert stop_at <= len(finished) < 8
     before, steps = len(notes.read_text().split()), []
     again = walk_forward(Noted(2.0, str(notes), 0.25), X, y, blocks(), resume=True, progress=lambda *step: steps.append(step))
@@ -117,9 +117,9 @@ def test_a_damaged_fold_is_fitted_again(tmp_path, cache):
     X, y, notes = *world(40), tmp_path / "notes"
     model, splits = Noted(1.0, str(notes)), blocks(40)
     walk_forward(model, X, y, splits, resume=True)
-    file = sorted(cache.glob("*.pickle"))[0]
+    file = sorted(cache.glob("*.zip"))[0]
     file.write_bytes(file.read_bytes()[:-7])
-    with pytest.warns(UserWarning, match="damaged"):
+    with pytest.warns(UserWarning, match="passed over"):
         assert fitted_again(notes, model, X, y, splits) == 1
 
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from quantlab.core.config import root
@@ -30,3 +32,31 @@ def test_the_page(workspace):
     metrics = run.metrics
     assert abs(metrics["reproduction.ic_difference"]) <= 0.002 and metrics["account.difference"] < 1e-9
     assert 0.04 < metrics["now.ic"] < 0.05 and metrics["rows"] > 890_000 and metrics["trials"] >= 20
+
+
+def test_the_study_reads_no_raw_codes(monkeypatch):
+    "Label, membership and the growing universe on rows whose levels are out of order are those of the tidy rows."
+    monkeypatch.syspath_prepend(str(root() / "bench"))
+    import csi300_study as study
+    import qlib_files as files
+
+    dates, names = pd.date_range("2024-01-01", periods=9, unit="us"), ["A", "B", "C"]
+    tidy = pd.MultiIndex.from_product([dates, names], names=["date", "symbol"])
+    close = pd.Series(np.arange(27) ** 1.5 + 10.0, tidy)
+    untidy = pd.MultiIndex(
+        levels=[dates[::-1].append(pd.DatetimeIndex(["1999-01-01"])), pd.Index(["nobody", "C", "A", "B"], dtype="str")],
+        codes=[np.repeat(np.arange(8, -1, -1), 3), np.tile([2, 3, 1], 9)], names=["date", "symbol"],
+    )  # fmt: skip
+    assert list(untidy) == list(tidy)
+    bars, other = close.to_frame("close"), close.set_axis(untidy).to_frame("close")
+    told = study.label(bars)
+    assert np.array_equal(told, study.label(other), equal_nan=True)
+    assert told[(dates[0], "B")] == pytest.approx(close[(dates[2], "B")] / close[(dates[1], "B")] - 1)
+    spells = pd.DataFrame({"symbol": ["B", "C"], "start": dates[[2, 0]], "end": dates[[5, 1]]})
+    monkeypatch.setattr(files, "spans", lambda *_: spells)
+    inside = files.members(bars, "few", "2024-01-01")
+    assert np.array_equal(inside, files.members(other, "few", "2024-01-01")) and inside.sum() == 4 + 2
+    assert [untidy[i] for i in np.flatnonzero(inside)][:2] == [(dates[0], "C"), (dates[1], "C")]
+    monkeypatch.setattr(files, "read_bars", lambda *_, **__: other)
+    data = study.Data.read("ever")
+    assert {s for _, s in data.index} == {"B", "C"} and len(data.index) == 7 + 9

@@ -245,6 +245,52 @@ def test_sharpe_of_degenerate_returns(method):
     assert got.n_obs == 133 and got.low < got.sharpe < got.high and got.p < 0.01
 
 
+def test_known_error_and_interval_of_a_sharpe_ratio():
+    "By hand: 0.5 a month over 25 months, normal returns: sqrt((1 + 0.5**2 / 2) / 24)."
+    assert sharpe_se(0.5, 25) == pytest.approx(0.216506350946, abs=1e-12)  # skew 0 and kurtosis 3 are the defaults
+    assert np.isnan(sharpe_se(0.5, 2)) and sharpe_se(0.5, 3) == pytest.approx((1.125 / 2) ** 0.5)
+    with pytest.raises(ConfigError, match=r"1 \+ skew\^2 = 5,"):
+        sharpe_se(0.1, 100, 2.0, 4.0)
+    x = pd.Series(np.random.default_rng(18).standard_normal(60) / 100 + 0.002)
+    for method in ("iid", "hac"):
+        got = sharpe_test(x, method)
+        assert (got.low, got.high) == pytest.approx((got.sharpe - 1.96 * got.se, got.sharpe + 1.96 * got.se))
+    assert sharpe_test(x[:19], "iid").reason == "19 returns; a test needs 20" and sharpe_test(x[:20] * 0 + 0.1).reason == "the returns do not vary"
+
+
+def test_hac_and_bootstrap_of_a_sharpe_ratio_equal_their_definitions():
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length
+
+    x = lfilter([1.0], [1.0, -0.3], np.random.default_rng(20).standard_normal(200)) / 100 + 0.002
+    z = (x - x.mean()) / x.std()
+    ratio = x.mean() / x.std(ddof=1)
+    influence, lag = z - ratio / 2 * (z**2 - 1), round(1.3 * 200 ** (1 / 3))
+    weights = 1 - np.arange(1, lag + 1) / (lag + 1)
+    spread = np.mean(influence**2) + 2 * sum(w * (influence[k:] @ influence[:-k]) / 200 for k, w in enumerate(weights, 1))  # its mean is 0
+    assert lag == 8 and sharpe_test(pd.Series(x)).se == pytest.approx(np.sqrt(spread / 200))
+    draws = StationaryBootstrap(optimal_block_length(x)["stationary"].iloc[0], x, seed=7)
+    strayed = draws.apply(lambda d: d.mean() / d.std(ddof=1), 999)[:, 0] - ratio
+    got = sharpe_test(pd.Series(x), "bootstrap")
+    assert got.se == pytest.approx(strayed.std(), rel=1e-9)
+    assert (got.low, got.high) == pytest.approx(tuple(ratio - np.quantile(strayed, [0.975, 0.025])), rel=1e-9)
+
+
+def test_results_cannot_be_edited():
+    x = pd.Series(np.random.default_rng(21).standard_normal(60))
+    for result in (sharpe_test(x), ic_test(ragged())):
+        with pytest.raises(AttributeError):
+            result.p = 0.01
+
+
+def test_the_default_seed_is_the_projects():
+    score, y = world(np.random.default_rng(19), 120, 10, 3)
+    x = pd.Series(np.random.default_rng(19).standard_normal(60) / 100)
+    for method in ("block", "bootstrap"):
+        assert mean_ic(as_panel(score), as_panel(y), method) == mean_ic(as_panel(score), as_panel(y), method, seed=7)
+        assert ic_test(ic_rows(as_panel(score), as_panel(y)), method) == mean_ic(as_panel(score), as_panel(y), method, seed=7)
+    assert sharpe_test(x, "bootstrap") == sharpe_test(x, "bootstrap", seed=7) != sharpe_test(x, "bootstrap", seed=6)
+
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

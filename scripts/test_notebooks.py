@@ -1,0 +1,202 @@
+"""Run every source notebook once: its cells must pass, and what they show must equal the outputs that are stored.
+
+Usage: python scripts/test_notebooks.py [nbs/room/123_name.ipynb ...] [--workers 2] [--flags "slow net"]
+
+A notebook runs as under `nbdev_test`: the cells flagged `slow` or `net` (settings.ini, tst_flags), those with
+`#| eval: false` and the export call are left out, hidden cells are not; the working folder is the notebook's. Each gets
+a process of its own, forked from one that has loaded the large libraries, so that no notebook sees another's state.
+
+What is compared, and how closely:
+- text and tables: all words and whole numbers exactly; numbers with a decimal point or an exponent to 1 part in a
+  million, since sums round differently on other processors. Addresses of objects are removed first, as nbdev_clean does,
+  and the random names that pandas gives to styled tables;
+- pictures: same size, and at most 1 pixel in 1,000 that is visibly different (a channel off by more than 64 of 255).
+  On the machine that stored them they are equal; a hash would call another processor's antialiasing a change;
+- what a cell writes to stderr is not compared: no stored output may hold any.
+Where they differ, `python scripts/refresh.py NOTEBOOK` stores the fresh outputs; look at the diff before committing.
+"""
+
+import argparse
+import atexit
+import base64
+import io
+import math
+import multiprocessing
+import os
+import re
+import sys
+import time
+import traceback
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+from execnb.shell import CaptureShell
+from nbdev.clean import clean_nb
+from nbdev.config import get_config
+from nbdev.process import NBProcessor
+from PIL import Image
+from refresh import ROOT, notebooks, shrink_picture
+
+RELATIVE = 1e-6  # difference between numbers that rounding on another processor may make
+VISIBLE, SHARE = 64, 0.001  # a channel's difference that the eye sees; the share of pixels that may show it
+LIMIT = 900  # seconds for a notebook
+NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
+STYLED = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-f])")  # pandas names a styled table at random
+NOT_REPRODUCIBLE: dict[str, str] = {}  # notebook -> why what it shows differs from run to run
+
+
+class ZMQInteractiveShell(CaptureShell):
+    "Run cells in this process; named as Jupyter's shell is, by which pandas and rich decide how wide a table may be."
+
+
+def same_text(fresh: str, stored: str) -> bool:
+    "Compare words and whole numbers exactly, other numbers closely."
+    if fresh == stored:
+        return True
+    a, b = (NUMBER.split(STYLED.sub("T_", text)) for text in (fresh, stored))
+    return len(a) == len(b) and all(x == y or (i % 2 == 1 and close(x, y)) for i, (x, y) in enumerate(zip(a, b, strict=True)))
+
+
+def close(x: str, y: str) -> bool:
+    "Compare two numbers as they are written."
+    whole = x.lstrip("-").isdigit() and y.lstrip("-").isdigit()
+    return not whole and math.isclose(float(x), float(y), rel_tol=RELATIVE, abs_tol=1e-12)
+
+
+def same_picture(fresh: str, stored: str) -> bool:
+    "Compare two PNG pictures, both with their palette of 256 colours."
+    if fresh == stored:
+        return True
+    a, b = (np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB"), dtype=np.int16) for p in (fresh, stored))
+    return a.shape == b.shape and (np.abs(a - b).max(axis=2) > VISIBLE).mean() <= SHARE
+
+
+def joined(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else "".join(text)
+
+
+def shown(outputs: list[dict]) -> dict[str, list]:
+    "Sort a cell's outputs by kind: what it printed, what it displayed, what its last line gave."
+    printed = "".join(joined(o["text"]) for o in outputs if o["output_type"] == "stream" and o["name"] == "stdout")
+    data = {kind: [o["data"] for o in outputs if o["output_type"] == kind] for kind in ("display_data", "execute_result")}
+    return {"printed": [{"text/plain": printed}] if printed else [], **data}
+
+
+def first_difference(fresh: list[dict], stored: list[dict]) -> str | None:
+    "Describe the first difference between a cell's fresh and stored outputs."
+    a, b = shown(fresh), shown(stored)
+    for kind in a:
+        if len(a[kind]) != len(b[kind]):
+            return f"{kind}: {len(a[kind])} fresh, {len(b[kind])} stored"
+        for x, y in zip(a[kind], b[kind], strict=True):
+            if x.keys() != y.keys():
+                return f"{kind}: {sorted(x)} fresh, {sorted(y)} stored"
+            for form in x:
+                if form == "image/png":
+                    if not same_picture(shrink_picture(joined(x[form])), joined(y[form])):
+                        return "the picture differs"
+                elif not same_text(joined(x[form]).rstrip("\n"), joined(y[form]).rstrip("\n")):
+                    return f"{form}\n{line_difference(joined(x[form]), joined(y[form]))}"
+    return None
+
+
+def line_difference(fresh: str, stored: str) -> str:
+    "Show the first line that differs."
+    a, b = fresh.splitlines() or [""], stored.splitlines() or [""]
+    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if not same_text(x, y)), min(len(a), len(b)))
+    line = [(lines[at] if at < len(lines) else "(nothing)").strip()[:200] for lines in (b, a)]
+    return f"      stored: {line[0]}\n      fresh:  {line[1]}"
+
+
+def run(file: Path, flags: set[str]) -> tuple[list[str], str]:
+    "Run a notebook; return what differs, and the error that stopped it."
+    import pandas as pd
+
+    os.environ["IN_TEST"] = "1"
+    os.chdir(file.parent)
+    sys.path[:0] = [str(ROOT), str(file.parent)]
+    pd.set_option("display.max_columns", 20)  # pandas was loaded outside a notebook, where it takes the terminal's width
+    source = NBProcessor(file, process=True).nb
+    shell, differences = ZMQInteractiveShell(file, mpl_format="png"), []
+    for number, cell in enumerate(source.cells):
+        directives = getattr(cell, "directives_", None) or {}
+        if cell.cell_type != "code" or "nbdev_export(" in cell.source or flags & directives.keys() or directives.get("eval:", [""])[0].lower() == "false":
+            continue
+        stored = [dict(o) for o in cell.get("outputs", [])]
+        cell["outputs"] = shell.run(cell.source)
+        if shell.exc:
+            return differences, f"cell {number} failed\n{''.join(traceback.format_exception(shell.exc))}"
+        clean_nb({"cells": [cell], "metadata": {}}, clean_ids=get_config().clean_ids)
+        difference = None if str(file.relative_to(ROOT)) in NOT_REPRODUCIBLE else first_difference(cell["outputs"], stored)
+        if difference:
+            differences.append(f"cell {number}: {difference}")
+    return differences, ""
+
+
+def work(file: Path, flags: set[str], pipe: multiprocessing.connection.Connection) -> None:
+    "Run a notebook in a process of its own and send what came of it."
+    sys.stdout.flush()
+    began = time.perf_counter()
+    try:
+        differences, error = run(file, flags)
+        atexit._run_exitfuncs()  # what the notebook's libraries clear up at the end of a process
+    except BaseException:  # whatever ends the run is the notebook's result
+        differences, error = [], traceback.format_exc()
+    pipe.send((differences, error, time.perf_counter() - began))
+    pipe.close()
+    sys.stdout.flush()
+    os._exit(0)  # leave no time to threads and handlers that the notebook started
+
+
+def collect(files: list[Path], flags: set[str], workers: int) -> dict[Path, tuple[list[str], str, float]]:
+    "Run notebooks side by side; say of each how it went."
+    context, waiting, running, done = multiprocessing.get_context("fork"), list(files), {}, {}
+    while waiting or running:
+        while waiting and len(running) < workers:
+            here, there = context.Pipe(duplex=False)
+            process = context.Process(target=work, args=(waiting[0], flags, there))
+            process.start()
+            there.close()
+            running[here] = (waiting.pop(0), process, time.perf_counter())
+        for pipe in wait(list(running), timeout=1.0) or [p for p, (_, _, began) in running.items() if time.perf_counter() - began > LIMIT]:
+            file, process, began = running.pop(pipe)
+            try:
+                result = pipe.recv() if pipe.poll() else ([], f"no end after {LIMIT} s", time.perf_counter() - began)
+            except EOFError:
+                process.join()
+                result = ([], f"its process died with exit code {process.exitcode}", time.perf_counter() - began)
+            process.kill()
+            process.join()
+            done[file] = result
+            state = "FAILED" if result[1] else "STALE" if result[0] else "ok"
+            print(f"[{len(done)}/{len(files)}] {file.relative_to(ROOT)} {result[2]:.1f} s {state}", flush=True)
+    return done
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--flags", default="", help="flags of cells to run that are left out otherwise")
+    given = parser.parse_args()
+    files = [file.resolve() for file in given.notebooks] or notebooks()
+    if not files:
+        print("no notebooks found")
+        return 1
+    import lightgbm, matplotlib.pyplot, numba, pandas, scipy.stats, sklearn.linear_model  # noqa: E401, F401  # loaded once, shared by all
+
+    done = collect(files, set(get_config().tst_flags.split()) - set(given.flags.split()), given.workers)
+    bad = [file for file in files if done[file][0] or done[file][1]]
+    for file in bad:
+        differences, error, _ = done[file]
+        print(f"\n{file.relative_to(ROOT)}")
+        for text in [*differences[:5], *([error] if error else [])]:
+            print(f"  {text}")
+    if bad:
+        print(f"\n{len(bad)} of {len(files)} notebooks fail or hold stale outputs; mend the first, `python scripts/refresh.py NOTEBOOK` the second")
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"The regime model's inputs, density, description and matching against scipy and by hand; its defaults and its limits."
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import multivariate_normal
+
+from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.regime import hmm
+from quantlab.regime.hmm import HMM, describe, match_states, regime_inputs, walk_forward_filter
+
+
+def weather(n: int = 300, seed: int = 5) -> pd.DataFrame:
+    "A calm half and a wild half of two columns."
+    rng = np.random.default_rng(seed)
+    wild = np.arange(n) // 50 % 2
+    x = rng.normal(0, np.where(wild, 0.03, 0.01))
+    dates = pd.bdate_range("2015-01-01", periods=n).as_unit("us")
+    return pd.DataFrame({"ret": x, "vol": rng.normal(np.where(wild, 1.0, -1.0), 0.3)}, index=dates)
+
+
+def test_inputs_by_hand():
+    dates = pd.bdate_range("2020-01-06", periods=4).as_unit("us")
+    close = pd.Series([100.0, 110.0, 99.0, 99.0], index=dates)
+    got = regime_inputs(close, lookback=2)
+    r = np.log([1.1, 0.9, 1.0])
+    assert got["log_return"].tolist() == pytest.approx(r[1:]) and got.index.equals(dates[2:])
+    assert got["log_vol_2"].tolist() == pytest.approx([0.5 * np.log((r[0] ** 2 + r[1] ** 2) / 2), 0.5 * np.log(r[1] ** 2 / 2)])
+    assert list(regime_inputs(pd.Series(np.exp(weather(60)["ret"].cumsum())))) == ["log_return", "log_vol_21"]
+    with pytest.raises(ConfigError, match="at least 2"):
+        regime_inputs(close, lookback=1)
+    with pytest.raises(DataError, match="2 sessions to 2020-01-09"):
+        regime_inputs(pd.Series([100.0, 110.0, 110.0, 110.0], index=dates), lookback=2)
+    with pytest.raises(DataError, match="close is 0.0 on 2020-01-07"):
+        regime_inputs(close.where(close != 110, 0.0), lookback=2)
+    with pytest.raises(DataError, match=r"2020-01-07 \(2 dates in all\)"):
+        regime_inputs(close.mask([False, True, True, False]))
+
+
+def test_density_equals_scipys():
+    rng = np.random.default_rng(1)
+    means, roots = rng.normal(size=(3, 2)), rng.normal(size=(3, 2, 2))
+    covars, x = roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(2), rng.normal(size=(20, 2))
+    want = np.stack([multivariate_normal(m, c).logpdf(x) for m, c in zip(means, covars, strict=True)], axis=1)
+    assert hmm._log_density(x, means, covars) == pytest.approx(want, abs=1e-10)
+
+
+def test_description_is_in_the_units_of_the_inputs():
+    X = weather()
+    table = describe(HMM(2, n_starts=1).fit(X))
+    truth = X.groupby(np.where(np.arange(300) // 50 % 2, "stressed", "calm"))
+    assert table["mean_vol"].to_dict() == pytest.approx(truth["vol"].mean().to_dict(), abs=0.02)
+    assert table["std_ret"].to_dict() == pytest.approx(truth["ret"].std().to_dict(), rel=0.05)
+    model = HMM(2, n_starts=1).fit(X)
+    stay = np.diag(model.hmm_.transmat_)
+    assert table["expected_stay"].tolist() == pytest.approx((1 / (1 - stay)).tolist()) and (table["expected_stay"] > 30).all()
+    model.hmm_.transmat_ = np.array([[1.0, 0.0], [0.5, 0.5]])
+    assert describe(model)["expected_stay"].tolist() == [np.inf, 2.0]
+
+
+def test_matching_takes_the_smallest_bhattacharyya_distance():
+    a, b = HMM(3, n_starts=1, n_iter=20).fit(weather()), HMM(3, n_starts=1, n_iter=20).fit(weather(seed=6))
+
+    def distance(i, j):
+        scale = lambda m, k: (m.center_ + m.scale_ * m.hmm_.means_[k], m.hmm_.covars_[k] * np.outer(m.scale_, m.scale_))
+        (m1, c1), (m2, c2) = scale(a, i), scale(b, j)
+        pooled, gap = (c1 + c2) / 2, m1 - m2
+        return gap @ np.linalg.solve(pooled, gap) / 8 + np.log(np.linalg.det(pooled) / np.sqrt(np.linalg.det(c1) * np.linalg.det(c2))) / 2
+
+    best = min(itertools.permutations(range(3)), key=lambda p: sum(distance(i, j) for i, j in enumerate(p)))
+    assert match_states(a, b).tolist() == list(best)
+    swapped = HMM(3, n_starts=1, n_iter=20).fit(weather())
+    hmm._reorder(swapped.hmm_, np.array([2, 0, 1]))
+    assert match_states(a, swapped).tolist() == [1, 2, 0] and match_states(swapped, a).tolist() == [2, 0, 1]
+    X = weather()
+    assert a.filter(X).probabilities.iloc[:, [2, 0, 1]].to_numpy() == pytest.approx(swapped.filter(X).probabilities.to_numpy())
+
+
+def test_defaults_and_names():
+    assert HMM().get_params() == {"n_states": 3, "seed": 7, "n_iter": 200, "n_starts": 5}
+    X = weather(200)
+    names = lambda n: HMM(n, n_iter=2, n_starts=1).fit(X).states_
+    assert names(1) == ["calm"] and names(2) == ["calm", "stressed"] and names(3) == ["calm", "choppy", "stressed"]
+    assert names(4) == ["state_1", "state_2", "state_3", "state_4"]
+
+
+def test_the_most_likely_start_is_kept():
+    X = weather()
+    one = [HMM(3, seed=s, n_starts=1, n_iter=30).fit(X) for s in (7, 8, 9)]
+    scores = [m.hmm_.score(hmm._scaled(m, X)) for m in one]
+    best = HMM(3, n_starts=3, n_iter=30).fit(X)
+    assert best.hmm_.score(hmm._scaled(best, X)) == pytest.approx(max(scores)) and max(scores) > min(scores)
+
+
+@pytest.mark.parametrize("name", ["n_states", "n_iter", "n_starts"])
+def test_settings_start_at_one(name):
+    with pytest.raises(ConfigError, match="at least 1"):
+        HMM(**{name: 0}).fit(weather(100))
+    HMM(**({"n_states": 1, "n_iter": 1, "n_starts": 1} | {name: 1})).fit(weather(100))
+
+
+def test_limits_of_a_fit():
+    X = weather()
+    HMM(2, n_iter=2, n_starts=1).fit(X.iloc[:40])
+    with pytest.raises(DataError, match="39 rows cannot tell 2 states apart; give at least 40"):
+        HMM(2).fit(X.iloc[:39])
+    with pytest.raises(DataError, match=r"\['vol'\] do not vary"):
+        HMM(2).fit(X.assign(vol=5.0 + 1e-13 * (np.arange(300) % 2)))
+    with pytest.raises(PanelError, match="the model was fitted on"):
+        HMM(1, n_iter=2, n_starts=1).fit(X).filter(X[["vol", "ret"]])
+    empty = HMM(2, n_iter=2, n_starts=1).fit(X)
+    assert empty.filter(X.iloc[:0]).probabilities.empty and empty.smooth(X.iloc[:0]).probabilities.shape == (0, 2)
+    twice = X.iloc[[0, 0, 1]]
+    with pytest.raises(PanelError, match="distinct"):
+        empty.filter(twice)
+
+
+def test_the_walk_starts_and_refits_where_it_says():
+    X = weather()
+    quick = HMM(2, n_iter=5, n_starts=1)
+    got = walk_forward_filter(X, first=100, refit=60, model=quick)
+    assert got.probabilities.index.equals(X.index[100:])
+    borders = [99, 159, 219, 279]
+    assert got.trained_to.unique().tolist() == [X.index[b] for b in borders]
+    assert (got.trained_to == X.index[159]).sum() == 60 and (got.trained_to == X.index[279]).sum() == 20
+    third = quick.fit(X.iloc[:220])
+    order = match_states(HMM(2, n_iter=5, n_starts=1).fit(X.iloc[:160]), third)
+    assert third.filter(X.iloc[:280]).probabilities.iloc[220:, order].to_numpy() == pytest.approx(got.probabilities.iloc[120:180].to_numpy())
+    for bad in ({"first": 0}, {"refit": 0}):
+        with pytest.raises(ConfigError, match="at least 1"):
+            walk_forward_filter(X, **bad)
+    assert len(walk_forward_filter(X, first=299, refit=1, model=quick).probabilities) == 1
+    with pytest.raises(DataError, match="300 rows leave nothing to filter after the first 300"):
+        walk_forward_filter(X, first=300, model=quick)
+    with pytest.raises(DataError, match="after the first 504"):
+        walk_forward_filter(X)

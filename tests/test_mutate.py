@@ -1,0 +1,57 @@
+"""The mutation runner itself, a small part of its work, and what the stored run must show."""
+
+import json
+import multiprocessing
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import mutate  # noqa: E402
+
+
+def test_hints_are_no_code():
+    hints = mutate.annotations("def f(x: int | None = 1 + 1) -> float | None:\n    y: str | int = 3\n    return y\n")
+    assert sorted(hints) == [((1, 9), (1, 19)), ((1, 32), (1, 44)), ((2, 7), (2, 16))]
+
+
+def test_a_change_is_known_by_its_lines_not_by_its_place():
+    one, other = "--- a\n+++ b\n@@ -1 +1 @@\n-x = a + b\n+x = a - b", "--- c\n+++ d\n@@ -9 +9 @@\n-x = a + b\n+x = a - b"
+    assert mutate.key(one) == mutate.key(other) != mutate.key(one.replace("a - b", "a * b"))
+
+
+def test_every_reason_is_a_sentence():
+    reasons = tomllib.loads(mutate.REASONS.read_text(encoding="utf-8"))
+    assert all(set(r) == {"module", "change", "why"} and len(r["why"].split()) >= 4 and r["module"] in mutate.TESTS for r in reasons.values())
+
+
+def test_every_named_test_file_is_there():
+    assert all((ROOT / name).is_file() for names in mutate.TESTS.values() for name in names.split())
+    assert all((ROOT / "quantlab" / (module.replace(".", "/") + ".py")).is_file() for module in mutate.TESTS)
+
+
+@pytest.mark.parametrize("module", mutate.TESTS)
+def test_the_stored_run_kills_nine_of_ten(module):
+    result = json.loads(mutate.RESULTS.read_text())[module]
+    assert result["mutants"] >= 60 or module == "regime.gate"
+    assert result["score"] >= 0.9
+
+
+def test_a_planted_mutant_dies_and_an_untested_one_lives(tmp_path, monkeypatch):
+    "The whole way on a module of four lines, one of which its test does not look at."
+    tree = tmp_path / "tree"
+    (tree / "quantlab" / "toy").mkdir(parents=True)
+    (tree / "tests").mkdir()
+    (tree / "quantlab" / "__init__.py").touch()
+    (tree / "quantlab" / "toy" / "sums.py").write_text("def add(a, b):\n    return a + b\n\n\ndef lost(a, b):\n    return a - b\n")
+    (tree / "tests" / "test_sums.py").write_text("from quantlab.toy.sums import add\n\n\ndef test_add():\n    assert add(2, 3) == 5\n")
+    for name, value in {"ROOT": tree, "HOME": tmp_path / "home", "REASONS": tmp_path / "none.toml", "TESTS": {"toy.sums": "tests/test_sums.py"}}.items():
+        monkeypatch.setattr(mutate, name, value)
+    monkeypatch.setattr(mutate, "committed", lambda: ["quantlab/__init__.py", "quantlab/toy/sums.py", "tests/test_sums.py"])
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # a run changes its process's folder and path
+        result = pool.apply(mutate.run, ("toy.sums", 60, 0))
+    assert (result["mutants"], result["killed"], result["score"]) == (2, 1, 0.5)
+    assert "a + b" in next(iter(result["survivors"].values()))
