@@ -133,7 +133,7 @@ REFUSED = {
     "report tearsheet -p reconcile=al": "did you mean all?",
     "report tearsheet -p feature_set=bas": "did you mean base?",
     "report tearsheet -p model=gmb": "did you mean gbm?",
-    "report tearsheet -p model=nowhere_at_all:X": "there is no module 'nowhere_at_all'",
+    "report tearsheet -p model=nowhere_at_all:X": "cannot import 'nowhere_at_all:X'",
     "report tearsheet -p start=soon": "parameter start is 'soon'",
     "report tearsheet -p end=2001-01-01": "swap them",
     "report tearsheet -p ledger_head=abc": "the hash of a row of the ledger",
@@ -175,7 +175,7 @@ def test_what_needs_no_data_is_refused_where_pandas_cannot_be_imported():
 ASKED = {
     "report tearsheet -p universe=AAPLE": "nearest: AAPL",
     "report cascade -p start=2030-01-01 -p end=2031-01-01": "the data runs from 2010-01-04",
-    "report factor -p factor=mom_252_2": "did you mean mom_252_21?",
+    "report factor -p factor=mom_252_2": "did you mean 'mom_252_21'?",
 }
 
 
