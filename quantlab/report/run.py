@@ -492,7 +492,7 @@ def _track(
     files = [run.html, run.notebook, run.folder / "metrics.json", run.folder / "manifest.json"]
     try:
         return tracking.log_run(run.manifest["template"], run.manifest["parameters"], run.metrics, files, tags)
-    except QuantlabError as error:
+    except (QuantlabError, OSError) as error:
         raise RunError(f"the run is complete in {display_path(run.folder)}, but was not tracked: {error}") from error
 
 # %% ../../nbs/report/820_run.ipynb #8a2ee5c4
