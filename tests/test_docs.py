@@ -37,3 +37,130 @@ def test_every_page_is_there_and_every_link_leads_somewhere(monkeypatch, tmp_pat
             if not link.startswith(("http", "data:")):
                 target = (page.parent / urldefrag(link).url).resolve()
                 assert target.exists() or not target.is_relative_to(tmp_path / "site"), f"{page.name}: {link}"
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def said(pattern: str) -> list[str]:
+    "Return what README writes as code, one entry for each match."
+    code = re.findall(r"`([^`\n]+)`", README) + [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+    return [line.partition("#")[0].strip() for line in code if re.match(pattern, line)]
+
+
+def test_the_readme_is_the_notebook():
+    import readme
+
+    assert readme.render() == README, "nbs/index.ipynb and README.md differ: run scripts/readme.py"
+
+
+def test_every_make_target_of_the_readme_exists():
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
+    asked = {words[1] for line in said("make ") if len(words := line.split()) > 1}
+    assert {"report", "test", "lab", "test-slow"} <= asked <= targets
+    [others] = re.findall(r"other targets, among them ([^.]+)\.", README)
+    assert set(re.findall(r"`([a-z-]+)`", others)) <= targets
+
+
+def test_every_command_of_the_readme_exists():
+    "Templates, parameters, options and subcommands: what the readme types is taken by the command line up to the data."
+    import typer
+
+    from quantlab.ops.cli import app
+    from quantlab.report.template import fill_parameters, find_template, parse_parameters, read_parameters
+
+    commands = typer.main.get_command(app)
+    lines = [line for line in said("quantlab ") if line != "quantlab"]
+    assert len(lines) >= 8
+    for line in lines:
+        words = line.split()[1:]
+        found = commands.commands.get(words[0])
+        assert found is not None, line
+        if words[0] == "data":
+            assert words[1] in found.commands, line
+            assert words[1] == "import" or set(words[1:]) - {"|"} <= set(found.commands), line
+        if words[0] == "report" and len(words) > 1:
+            spec = read_parameters(find_template(words[1]))
+            values = fill_parameters(spec, parse_parameters(spec, [words[k + 1] for k, word in enumerate(words) if word == "-p"]))
+            assert values and all(word in ("-p", "--output", "DIR") or "=" in word for word in words[2:]), line
+        if words[0] == "audit":
+            assert words[1:] == ["module:name"], line
+    for line in said("papermill "):
+        _, template, _, *rest = line.split()
+        assert set(rest[1::3]) <= set(read_parameters(ROOT / template)), line
+
+
+def test_the_example_of_the_readme_gives_the_number_that_is_printed():
+    [code] = re.findall(r"```\n(from quantlab.*?)```", README, re.S)
+    *lines, last = code.strip().splitlines()
+    names: dict = {}
+    exec("\n".join(lines), names)
+    shown = eval(last, names)
+    assert repr(shown) in README
+
+
+def test_the_csv_of_the_readme_is_read_and_a_broken_one_is_refused_with_its_row(tmp_path):
+    from quantlab.core.errors import QuantlabError
+    from quantlab.data.bars import read_bars
+
+    [text] = re.findall(r"```\n(date,symbol.*?)```", README, re.S)
+    file = tmp_path / "my_bars.csv"
+    file.write_text(text)
+    assert read_bars(file).loc[("2020-01-02", "ACME"), "close"].item() == 101.0
+    good = text.strip().splitlines()[-1]
+    for broken in (good, good.replace("2020-01-02", "2020-01-03").replace("101.5", "90.0"), good.replace("2020-01-02", "2020-01-03").replace("99.2", "-99.2")):
+        file.write_text(text + broken + "\n")
+        with pytest.raises(QuantlabError, match="ACME"):
+            read_bars(file)
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", README) if not link.startswith("http")]
+    assert len(links) > 60 and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_floors_of_the_readme_are_those_of_the_notebooks():
+    rows = re.findall(r"^\| ([\dx-]+) \| \[(\w+)\]", README, re.M)
+    span = {room: (int(floor.replace("x", "0")[:3]), int(floor.replace("x", "9")[-3:])) for floor, room in rows}
+    numbered = [(file.parent.name, int(file.name[:3])) for file in (ROOT / "nbs").glob("*/[0-9]*.ipynb")]
+    assert {room for room, _ in numbered} == set(span)
+    assert [(room, number) for room, number in numbered if not span[room][0] <= number <= span[room][1]] == []
+
+
+def test_the_numbers_of_the_readme_are_counted():
+    from quantlab.core import rolling
+    from quantlab.data.sample import sample_bars
+    from quantlab.features.sets import SETS
+    from quantlab.report.checks import FEATURE_SETS, MODELS
+
+    bars = sample_bars()
+    assert f"{bars.index.unique('symbol').size} US stocks, 2010-2023" in README and f"{bars.index.unique('symbol').size} of the largest stocks" in README
+    assert (bars.index.unique("date").year.min(), bars.index.unique("date").year.max()) == (2010, 2023)
+    assert f"{len(SETS['base'])} price, volatility and liquidity features" in README
+    assert len([name for name in rolling.__all__ if name.islower()]) == 13 and "thirteen rolling words" in README
+    assert tuple(SETS) == FEATURE_SETS, "report.checks repeats the names of the sets"
+    assert len(MODELS) == 7 and "of seven models by name" in README
+
+
+def test_the_extras_and_licences_of_the_readme():
+    import tomllib
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    told = README.split("The other extras are")[1]
+    assert set(re.findall(r"`([a-z]+)`", told)) | {"backtrader"} == set(project["optional-dependencies"])
+    assert [str(file.relative_to(ROOT)) for file in (ROOT / "quantlab").rglob("*.py") if re.search(r"^\s*(import|from) backtrader", file.read_text(), re.M)] == ["quantlab/backtest/backtrader.py"]
+    seen, todo = set(), [Requirement(line) for line in project["dependencies"]]
+    while todo:
+        name = re.sub(r"[-_.]+", "-", todo.pop().name).lower()
+        try:
+            needs = metadata.requires(name) or [] if name not in seen else []
+        except metadata.PackageNotFoundError:
+            continue
+        seen.add(name)
+        todo += [r for r in map(Requirement, needs) if r.marker is None or r.marker.evaluate({"extra": ""})]
+    about = {name: metadata.metadata(name) for name in seen}
+    licences = {name: f"{m.get('License-Expression') or ''} {m.get_all('Classifier') or ''}" for name, m in about.items()}
+    assert {name for name, text in licences.items() if re.search(r"GPL|MPL|Mozilla", text)} <= {"certifi", "tqdm"}, "README names these two"

@@ -15,6 +15,7 @@ from ..broker.statement import Book, Fills, Orders, Result
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
 from ..core.rolling import tell_compiling
+from ..core.time import check_zones
 
 # %% ../../nbs/backtest/710_engine.ipynb #55fbdfb0
 HAIR = 1e-9  # share of cash that buys leave untouched
@@ -207,6 +208,7 @@ def _targets(
     "Spread weights over the bars' names; raise PanelError on a wish that cannot be met."
     check_panel(weights, ["weight"])
     wish = grid(weights.index)
+    check_zones(weights=wish.dates, bars=at.dates)
     for kind, mine, known in (("date", wish.dates, at.dates), ("symbol", wish.symbols, at.symbols)):
         unknown = [str(u)[:10] for u in mine.difference(known)[:5]]
         if unknown:

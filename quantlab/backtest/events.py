@@ -23,6 +23,7 @@ from ..broker.session import session
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
 from ..core.rolling import tell_compiling
+from ..core.time import check_zones
 
 # %% ../../nbs/backtest/711_events.ipynb #09cea4b7
 @njit(cache=True)
@@ -116,6 +117,7 @@ def order_rows(
 ) -> np.ndarray:  # ORDER[rows], by session and symbol, brackets behind their order
     "Turn an order list into the rows that a session reads; raise PanelError on unknown dates and names."
     orders = complete(orders)
+    check_zones(orders=pd.DatetimeIndex(orders["date"]), bars=at.dates)
     when = at.dates.get_indexer(pd.DatetimeIndex(orders["date"]))
     name = at.symbols.get_indexer(orders["symbol"])
     _refuse(orders, when < 0, f"the date is no session of the bars, which end {at.dates[-1]:%Y-%m-%d}")

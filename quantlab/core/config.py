@@ -64,8 +64,11 @@ def path(
     section: str,  # of settings.ini
     key: str,  # whose value is a path
 ) -> Path:  # absolute; need not exist
-    "Return a path setting, resolved against the root."
-    return (root() / setting(section, key)).resolve()
+    "Return a path setting, resolved against the root; raise ConfigError for an address."
+    text = setting(section, key)
+    if "://" in text:
+        raise ConfigError(f"setting [{section}] {key} begins with {text.partition(':')[0]}://, and a file or folder is meant; mend settings.ini or $QUANTLAB_{section.upper()}_{key.upper()}")
+    return (root() / text).resolve()
 
 
 def display_path(

@@ -101,9 +101,8 @@ def runs(
 # %% ../../nbs/ops/990_cli.ipynb #4b530e49
 def _import_from_here() -> None:
     "Let this process import modules of the current folder, after all that is installed; a kernel looks where its caller looks."
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    home = str(Path(quantlab.__file__).resolve().parents[1])  # an editable install is found after all folders of the path
+    sys.path.extend(folder for folder in (home, str(Path.cwd())) if folder not in sys.path)
 
 
 def _from_here(value: object) -> object:

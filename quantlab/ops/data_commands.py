@@ -283,8 +283,10 @@ def export(
     dataset: Annotated[str, typer.Argument(help="Name in the lake.")],
     to: Annotated[Path, typer.Argument(help="A .csv or .parquet file, or a new folder for a Qlib store.")],
     interval: Annotated[str, typer.Option(help="1d, 1h, 15min ...")] = "1d",
+    formulas: Annotated[bool, typer.Option("--formulas", help="CSV: leave texts that a spreadsheet would run as they are.")] = False,
 ) -> None:
     "Write a dataset as CSV, Parquet or a Qlib store."
+    from quantlab.data.files import write_csv
     from quantlab.data.store import Lake
     from quantlab.vendors.qlib import write_qlib
 
@@ -292,7 +294,7 @@ def export(
     if to.exists():
         raise ConfigError(f"{to} exists; name another file or remove it yourself")
     if to.suffix == ".csv":
-        bars.reset_index().to_csv(to, index=False)
+        write_csv(bars.reset_index(), to, formulas)
     elif to.suffix == ".parquet":
         bars.reset_index().to_parquet(to, index=False)
     else:

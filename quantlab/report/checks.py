@@ -64,7 +64,7 @@ def check_named(
         if not colon:
             check_choice(["module:name", *options], **{name: value})
         elif not (module and attribute) or find_spec(module.partition(".")[0]) is None:
-            raise ConfigError(f"parameter {name} is '{value}', and there is no module {module!r} to import; give module:name of one that can be imported from here")
+            raise ConfigError(f"cannot import '{value}' for parameter {name}: there is no module {module!r}; give module:name of one that can be imported from here")
 
 # %% ../../nbs/report/801_checks.ipynb #879c7661
 def _moment(text: str) -> datetime | None:  # in UTC, where it has a zone; None: not ISO 8601

@@ -19,7 +19,7 @@ from ..core.panel import check_panel
 from ..validation.deflate import Deflated, deflate, expected_max_sharpe, psr
 from ..validation.inference import return_moments
 
-# %% ../../nbs/report/803_looks.ipynb #02f53a24
+# %% ../../nbs/report/803_looks.ipynb #1a11475f
 def _weights(
     wide: np.ndarray,  # float64[dates, names], a score; NaN = not held
 ) -> np.ndarray:  # share of gross exposure 1, 0 = not held
@@ -43,7 +43,9 @@ def long_short(
     row, dates = pd.factorize(scores.index.get_level_values("date"), sort=True)
     column, names = pd.factorize(scores.index.get_level_values("symbol"))
     earned = np.full((len(dates), len(names)), np.nan)
-    earned[row, column] = step.reindex(scores.index)
+    places = dates.get_indexer(step.index.get_level_values("date")), names.get_indexer(step.index.get_level_values("symbol"))
+    wanted = (places[0] >= 0) & (places[1] >= 0)  # a name without a row today may still be held
+    earned[places[0][wanted], places[1][wanted]] = step.to_numpy(dtype="float64")[wanted]
     known, found = np.isfinite(earned), {}
     for name in scores:
         wide = np.full(earned.shape, np.nan)

@@ -160,7 +160,8 @@ def _engine():
 
             manager.cell_start = cell_start
             folder = str(path("research", "templates"))
-            arguments = _kernel_arguments([folder, *(str(Path(entry).resolve()) for entry in sys.path)])
+            home = str(Path(quantlab.__file__).resolve().parents[1])  # an editable install is found after all folders of the path
+            arguments = _kernel_arguments([home, *(str(Path(entry).resolve()) for entry in sys.path), folder])
             client = PapermillNotebookClient(manager, kernel_name=kernel_name, startup_timeout=start_timeout, extra_arguments=arguments)
             client.execute(env={**os.environ, **FIXED}, cwd=folder)
 
@@ -491,7 +492,7 @@ def _track(
     files = [run.html, run.notebook, run.folder / "metrics.json", run.folder / "manifest.json"]
     try:
         return tracking.log_run(run.manifest["template"], run.manifest["parameters"], run.metrics, files, tags)
-    except QuantlabError as error:
+    except (QuantlabError, OSError) as error:
         raise RunError(f"the run is complete in {display_path(run.folder)}, but was not tracked: {error}") from error
 
 # %% ../../nbs/report/820_run.ipynb #8a2ee5c4

@@ -125,9 +125,172 @@ def test_what_answers_at_once_imports_nothing_heavy(words, heavy):
     assert done.stderr.splitlines()[-1].strip() == "LOADED"
 
 
-def test_a_module_of_the_current_folder_can_be_named(tmp_path):
-    (tmp_path / "mine_here.py").write_text("def signal(bars):\n    return bars['close']\n")
-    environment = {**os.environ, "QUANTLAB_ROOT": str(root())}
-    words = ["report", "factor", "-p", "factor=mine_here:signal", "-p", "lags=5,0"]
-    done = subprocess.run([COMMAND, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and "lags are [5, 0]" in done.stderr, done.stderr
+REFUSED = {
+    "report tearshet": "did you mean 'tearsheet'?",
+    "report tearsheet -p topk=3": "did you mean 'top_k'?",
+    "report tearsheet -p top_k=many": "give a value of type int",
+    "report tearsheet -p top_k=0": "parameter top_k is 0, expected between 1 and 5000",
+    "report tearsheet -p reconcile=al": "did you mean all?",
+    "report tearsheet -p feature_set=bas": "did you mean base?",
+    "report tearsheet -p model=gmb": "did you mean gbm?",
+    "report tearsheet -p model=nowhere_at_all:X": "cannot import 'nowhere_at_all:X'",
+    "report tearsheet -p start=soon": "parameter start is 'soon'",
+    "report tearsheet -p end=2001-01-01": "swap them",
+    "report tearsheet -p ledger_head=abc": "the hash of a row of the ledger",
+    "report tearsheet -p data=no/such.csv": "data file no/such.csv does not exist",
+    "report factor -p entry=opn": "did you mean open?",
+    "report factor -p lags=5,0": "lags are [5, 0]",
+    "report factor -p universe=,": "'all' or symbols separated by commas",
+    "report factor -p study=": "expected a name",
+    "report model -p horizon=0": "parameter horizon is 0",
+    "report model -p every=0": "parameter every is 0",
+    "report model -p lengths=600,500": "lengths are [600, 500]",
+    "report model -p data=smple": "did you mean sample?",
+    "report cascade -p encoder=kernel": "did you mean kernels?",
+    "report cascade -p blocks=2": "parameter blocks is 2",
+    "report csi300 -p seed=9": "parameter seed is 9",
+    "report data_health -p stale=0": "parameter stale is 0",
+    "report data_health -p end=never": "parameter end is 'never'",
+}
+
+
+def test_what_needs_no_data_is_refused_where_pandas_cannot_be_imported():
+    "One process in which pandas and numba do not exist: names, types, ranges and choices of every template are told all the same."
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['pandas', 'numba', 'numpy', 'scipy', 'sklearn', 'matplotlib', 'duckdb'], None))\n"
+        "from quantlab.ops.cli import main\n"
+        "for line in sys.stdin.read().splitlines():\n"
+        "    sys.argv = ['quantlab', *line.split()]\n"
+        "    try:\n        main()\n"
+        "    except SystemExit as stop:\n        print('CODE', stop.code, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input="\n".join(REFUSED), cwd=root(), capture_output=True, text=True)
+    said = done.stderr.replace("\nCODE 2", "").splitlines()
+    assert done.stdout == "" and len(said) == len(REFUSED), done.stderr[-2000:]
+    for (line, words), answer in zip(REFUSED.items(), said, strict=True):
+        assert answer.startswith("error: ") and words in answer, f"{line}: {answer}"
+
+
+ASKED = {
+    "report tearsheet -p universe=AAPLE": "nearest: AAPL",
+    "report cascade -p start=2030-01-01 -p end=2031-01-01": "the data runs from 2010-01-04",
+    "report factor -p factor=mom_252_2": "did you mean 'mom_252_21'?",
+}
+
+
+def test_what_needs_the_data_loads_only_what_reads_it():
+    heavy = {"sklearn", "matplotlib", "duckdb", "pandera", "exchange_calendars", "statsmodels", "arch", "lightgbm", "mlflow", "IPython", "papermill"}
+    code = (
+        "import sys\n"
+        "from quantlab.ops.cli import main\n"
+        "for line in sys.stdin.read().splitlines():\n"
+        "    sys.argv = ['quantlab', *line.split()]\n"
+        "    try:\n        main()\n"
+        "    except SystemExit as stop:\n        assert stop.code == 2\n"
+        f"print('LOADED', *sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input="\n".join(ASKED), cwd=root(), capture_output=True, text=True)
+    *said, loaded = done.stderr.splitlines()
+    assert loaded.strip() == "LOADED" and len(said) == len(ASKED), done.stderr
+    assert all(words in answer for words, answer in zip(ASKED.values(), said, strict=True)), said
+
+
+def evil(folder: Path) -> Path:
+    "Fill a folder with modules that must not be imported, and one that may."
+    trap = "raise SystemExit('the current folder was imported')\n"
+    for name in ("pandas", "typing", "numba", "json", "typer", "papermill", "ipykernel_launcher", "IPython", "sitecustomize", "usercustomize", "joblib"):
+        (folder / f"{name}.py").write_text(trap)
+    for name in ("quantlab", "numpy", "nbformat"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(trap)
+    (folder / "mine_here.py").write_text("import pandas as pd\n\n\ndef signal(bars):\n    return bars['close'] * 1.0\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["templates"], 0),
+        (["audit", "mine_here:signal", "--universe", "AAPL,MSFT", "--cuts", "1"], 0),
+    ],
+)
+def test_the_current_folder_comes_after_what_is_installed(tmp_path, words, code):
+    environment = {**os.environ, "QUANTLAB_ROOT": str(root()), "QUANTLAB_DATA_LAKE": str(tmp_path / "lake")}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run([COMMAND, *words], cwd=evil(tmp_path), env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "the current folder" not in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_kernel_looks_last_into_the_folder_its_caller_stands_in(tmp_path):
+    "A template imports a module of the caller's folder, and the installed ones in spite of their namesakes there and beside it."
+    import nbformat
+
+    cell = nbformat.v4.new_code_cell
+    source = "import typing, json, pandas, numpy, joblib, quantlab, mine_here\nfrom quantlab.report.template import emit\nprint(pandas.__file__)\nemit({'found': float(callable(mine_here.signal))})"
+    (tmp_path / "here").mkdir()
+    place = evil(tmp_path / "here")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell("x: int = 1", metadata={"tags": ["parameters"]}), cell(source)]), place / "mine.ipynb")
+    names = {"RUNS": "runs", "LEDGER": "ledger.sqlite", "TRACKING": "mlflow.sqlite", "TEMPLATES": "here"}
+    environment = {**os.environ, "QUANTLAB_ROOT": str(root()), **{f"QUANTLAB_RESEARCH_{key}": str(tmp_path / name) for key, name in names.items()}}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run([COMMAND, "report", "mine.ipynb", "--no-track"], cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((Path(done.stdout.strip()).parent / "metrics.json").read_text()) == {"found": 1.0}
+
+
+def test_one_broken_run_does_not_hide_the_others(finished, quantlab_line, workspace, tmp_path):
+    whole, runs = Path(finished.stdout.strip()).parent, tmp_path / "runs"
+    shutil.copytree(whole, runs / whole.name)
+    for name, text in {"half": '{"started": "2024', "list": "[]", "empty": "", "foreign": '{"started": "2024-01-01T00:00:00Z"}', "bytes": "\udcff"}.items():
+        shutil.copytree(whole, runs / f"broken-{name}")
+        (runs / f"broken-{name}" / "manifest.json").write_text(text, errors="surrogateescape")
+    shutil.copytree(whole, runs / "broken-numbers")
+    (runs / "broken-numbers" / "metrics.json").write_text('{"highest": "high"}')
+    shutil.copytree(whole, runs / "broken-missing")
+    (runs / "broken-missing" / "metrics.json").unlink()
+    done = quantlab_line("runs", "--output", str(runs))
+    assert done.returncode == 0 and whole.name in done.stdout and done.stdout.count("\n") == 2
+    told = done.stderr.splitlines()
+    assert len(told) == 7 and all(line.startswith("passed over: run broken-") and "is broken" in line for line in told), done.stderr
+    refused = quantlab_line("runs", "--output", str(runs / whole.name / "report.html"))
+    assert refused.returncode == 2 and "is a file, and a folder of runs is meant" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_no_line_shows_a_password(quantlab_line, workspace, monkeypatch):
+    for line in (
+        ["report", "small", "-p", "data=postgresql://quant:open-sesame@db/prices"],
+        ["report", "small", "-p", "window=password=open-sesame"],
+        ["report", "api_key=open-sesame"],
+    ):
+        done = quantlab_line(*line)
+        assert done.returncode == 2 and "***" in done.stderr and "open-sesame" not in done.stdout + done.stderr, done.stderr
+    environment = {**os.environ, "POLYGON_API_KEY": "open-sesame"}
+    done = subprocess.run([COMMAND, "report", "open-sesame"], cwd=root(), env=environment, capture_output=True, text=True)
+    assert "no template '***'" in done.stderr and "open-sesame" not in done.stderr
+
+
+def test_a_file_where_a_folder_is_meant_is_one_line(quantlab_line, workspace):
+    (workspace / "in_the_way").write_text("a file")
+    done = quantlab_line("report", "small", "--output", str(workspace / "in_the_way"), "--no-track")
+    assert done.returncode == 2 and "there is a file where the folder is meant" in done.stderr and done.stderr.count("\n") == 1
+    assert (workspace / "in_the_way").read_text() == "a file"
+    environment = {**os.environ, "QUANTLAB_RESEARCH_LEDGER": str(workspace / "in_the_way" / "ledger.sqlite"), "QUANTLAB_RESEARCH_RUNS": str(workspace / "never")}
+    done = subprocess.run([COMMAND, "report", str(SMALL), "--no-track"], cwd=root(), env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "the ledger" in done.stderr and "cannot be written" in done.stderr and done.stderr.count("\n") == 1
+    assert not (workspace / "never").exists(), "no minutes were spent on what could not be recorded"
+
+
+def test_the_env_file_fills_what_is_not_set(tmp_path):
+    "The command reads .env of its workspace: settings and keys, nothing that changes where programs are found."
+    for name in ("settings.ini",):
+        shutil.copy(root() / name, tmp_path / name)
+    (tmp_path / "mine").mkdir()
+    shutil.copy(SMALL, tmp_path / "mine" / "small_own.ipynb")
+    (tmp_path / ".env").write_text("QUANTLAB_RESEARCH_TEMPLATES=mine\nPYTHONPATH=/elsewhere\nPATH=/nowhere\n")
+    done = subprocess.run([COMMAND, "templates"], cwd=tmp_path, env={k: v for k, v in os.environ.items() if not k.startswith("QUANTLAB_")}, capture_output=True, text=True)
+    assert done.returncode == 0 and "small_own" in done.stdout, done.stderr
+    (tmp_path / ".env").write_text("A_TOKEN open-sesame\n")
+    done = subprocess.run([COMMAND, "templates"], cwd=tmp_path, env={k: v for k, v in os.environ.items() if not k.startswith("QUANTLAB_")}, capture_output=True, text=True)
+    assert done.returncode == 2 and "line 1 of .env is not NAME=value" in done.stderr and "sesame" not in done.stderr

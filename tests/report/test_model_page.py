@@ -1,11 +1,10 @@
 "The model page and the models that the tearsheet knows by name, on few names and years."
 
-import os
-
 import pandas as pd
 import pytest
 
 from quantlab.core.errors import ConfigError
+from quantlab.core.ledger import Ledger
 from quantlab.report.model import MODELS
 from quantlab.report.run import run_report
 
@@ -27,7 +26,8 @@ SHEET = FEW | {
     ("wrong", "says"),
     [
         ({"model": "gmb"}, "gbm, lambdarank"),
-        ({"model": "nowhere:X"}, "cannot import"),
+        ({"model": "nowhere:X"}, "no module"),
+        ({"model": "math:X"}, "cannot import"),
         ({"lengths": [600]}, "lengths"),
         ({"every": 0}, "every"),
         ({"universe": "AAPL"}, "symbol"),
@@ -46,13 +46,15 @@ def test_the_page_of_quantiles(workspace):
     assert abs(metrics["coverage.after_the_adaptive_correction"] - 0.8) <= abs(metrics["coverage.as_fitted"] - 0.8) + 0.01
     assert metrics["ic.sessions_504"] == metrics["ic.mean"] and metrics["folds"] >= 2
     assert sum(key.startswith("change.without_") for key in metrics) == 2
+    looked_at = Ledger(workspace / "ledger.sqlite").trials("model/committed sample")
+    assert metrics["trials"] == len(looked_at) >= 8, "the whole model and each variant that is shown"
+    assert f"{len(looked_at)} distinct trials" in page and metrics["dsr"] <= metrics["psr"]
 
 
 @pytest.mark.slow
 def test_the_tearsheet_takes_a_model_of_ones_own(workspace, tmp_path, monkeypatch):
     (tmp_path / "my_models.py").write_text("from quantlab.models.linear import RidgeModel\nstiff = RidgeModel(alpha=1e4)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     run = run_report("tearsheet", SHEET | {"model": "my_models:stiff"}, track=False)
     assert "Traceback" not in run.html.read_text() and run.metrics["folds"] >= 2
 

@@ -1,7 +1,9 @@
 "The runner: what a run leaves behind, that it repeats to the byte, and what it refuses."
 
+import errno
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -13,10 +15,11 @@ import nbformat
 import pytest
 
 from quantlab.core.config import root
-from quantlab.core.errors import QuantlabError, RunError
+from quantlab.core.errors import ConfigError, QuantlabError, ReportError, RunError
 from quantlab.core.ledger import GENESIS, Ledger
+from quantlab.report import run as runner
 from quantlab.report import tracking
-from quantlab.report.run import list_runs, run_report
+from quantlab.report.run import OWNER, clear_killed, list_runs, run_report, staged
 from quantlab.report.template import read_emitted
 
 
@@ -154,3 +157,122 @@ def test_a_stopped_run_leaves_nothing(workspace, how):
         for _ in range(100):
             os.kill(int(mark.read_text()), 0)
             time.sleep(0.1)
+
+
+@pytest.fixture
+def quick(pair, monkeypatch):
+    "Runs without a kernel: what it would have made is taken from a finished run."
+    monkeypatch.setattr(runner, "execute", lambda *_: nbformat.read(pair[0].notebook, as_version=4))
+
+
+@pytest.mark.parametrize("name", ["report.ipynb", "metrics.json", "report.html", "manifest.json", OWNER])
+def test_a_full_disk_is_one_line_and_leaves_nothing(quick, workspace, template, monkeypatch, name):
+    write_text, write = Path.write_text, nbformat.write
+
+    def full(file, *args, **kwargs):
+        "Write half of it, then find the disk full."
+        file = Path(file)
+        if file.name in (name, f".{name}"):
+            write_text(file, "half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        return write_text(file, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(nbformat, "write", lambda notebook, file: full(file) if name == "report.ipynb" else write(notebook, file))
+    with pytest.raises(RunError, match="No space left on device") as caught:
+        run_report(template, track=False)
+    assert "make room" in str(caught.value) and "\n" not in str(caught.value)
+    assert left_behind(workspace / "runs") == []
+
+
+def test_a_disk_that_fills_after_the_run_leaves_the_run_whole(quick, workspace, template, monkeypatch):
+    write_json, seen = runner._write_json, []
+
+    def full(file, content):
+        seen.append(file.name)
+        if seen.count("manifest.json") == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        write_json(file, content)
+
+    monkeypatch.setattr(runner, "_write_json", full)
+    with pytest.raises(RunError, match="the run is complete in .*No space left"):
+        run_report(template, track=False)
+    [name] = left_behind(workspace / "runs")
+    assert left_behind(workspace / "runs" / name) == ["manifest.json", "metrics.json", "report.html", "report.ipynb"]
+    assert len(list_runs(workspace / "runs")) == 1
+
+
+def test_the_next_run_clears_what_killed_ones_left(workspace):
+    "kill -9 in the middle of a run leaves a hidden folder; only such folders go, and only when their process is gone."
+    runs, stamp = workspace / "runs", "20240102T030405Z"
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom quantlab.report.run import staged\n"
+        "with staged(Path(sys.argv[1])) as folder:\n    (folder / 'report.ipynb').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(runs / f"small-{stamp}-0123abcd.2")], cwd=root())
+    assert killed.returncode == -signal.SIGKILL and left_behind(runs) == [f".small-{stamp}-0123abcd.2"]
+    dead = (runs / f".small-{stamp}-0123abcd.2" / OWNER).read_text().split()[1]
+
+    def hidden(name: str, owner: str | None) -> str:
+        (runs / name).mkdir()
+        (runs / name / "mine.txt").write_text("keep")
+        if owner is not None:
+            (runs / name / OWNER).write_text(owner)
+        return name
+
+    kept = [
+        hidden(f".small-{stamp}-00000001", f"{platform.node()} {os.getpid()}\n"),  # this process writes it
+        hidden(f".small-{stamp}-00000002", f"another-machine {dead}\n"),
+        hidden(f".small-{stamp}-00000003", None),
+        hidden(f".small-{stamp}-00000004", "no number"),
+        hidden(f".small-{stamp}-00000005", f"{platform.node()} -1\n"),
+        hidden(".notes", f"{platform.node()} {dead}\n"),  # not a run's name
+        hidden(f"small-{stamp}-00000006", f"{platform.node()} {dead}\n"),  # not hidden
+    ]
+    (workspace / "elsewhere").mkdir()
+    (workspace / "elsewhere" / OWNER).write_text(f"{platform.node()} {dead}\n")
+    (runs / f".small-{stamp}-00000007").symlink_to(workspace / "elsewhere")
+    with staged(runs / f"small-{stamp}-89abcdef"):
+        pass
+    assert left_behind(runs) == sorted([*kept, f".small-{stamp}-00000007", f"small-{stamp}-89abcdef"])
+    assert (workspace / "elsewhere" / OWNER).exists() and clear_killed(runs) == []
+
+
+def test_places_that_cannot_be_written_are_one_line(workspace, monkeypatch):
+    (workspace / "file").write_text("kept")
+    for place in (workspace / "file", workspace / "file" / "deeper"):
+        with pytest.raises(ReportError, match="there is a file where the folder is meant"), staged(place / "run"):
+            pass
+    assert (workspace / "file").read_text() == "kept"
+
+    def refuse(self, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ReportError, match="Permission denied"), staged(workspace / "runs" / "run"):
+        pass
+
+
+def test_a_ledger_that_cannot_be_written_is_told_before_the_kernel(workspace, template, monkeypatch):
+    (workspace / "file").write_text("kept")
+    monkeypatch.setenv("QUANTLAB_RESEARCH_LEDGER", str(workspace / "file" / "ledger.sqlite"))
+    monkeypatch.setattr(runner, "execute", lambda *_: pytest.fail("a kernel was started"))
+    with pytest.raises(ReportError, match="the ledger .* cannot be written"):
+        run_report(template, track=False)
+    assert left_behind(workspace / "runs") == []
+
+
+def test_no_file_of_a_run_holds_a_secret_of_the_environment(quick, workspace, template, monkeypatch):
+    monkeypatch.setenv("POLYGON_API_KEY", "open-sesame")
+    monkeypatch.setenv("QUANTLAB_DATA_POSTGRES", "postgresql://quant:open-sesame@db/prices")
+    run = run_report(template, track=False)
+    assert len(left_behind(run.folder)) == 4 and not [file for file in run.folder.iterdir() if "sesame" in file.read_text()]
+    assert set(run.manifest["environment"]) == set(runner.FIXED) and run.manifest["environment"]["PYTHONSAFEPATH"] == "1"
+
+
+def test_an_address_is_no_place_for_runs(workspace, monkeypatch):
+    "A setting that names a file would otherwise make a folder that is called by its password."
+    monkeypatch.setenv("QUANTLAB_RESEARCH_TRACKING", "postgresql://quant:open-sesame@db/mlflow")
+    with pytest.raises(ConfigError, match="a file or folder is meant") as caught:
+        tracking.runs()
+    assert "sesame" not in str(caught.value)
