@@ -13,7 +13,7 @@ import pandas as pd
 from numba import njit
 
 from .costs import DEFAULT_COSTS, Costs, liquidity
-from .engine import DUST
+from .engine import DUST, tell_compiling
 from ..broker.statement import Book, Fills, Orders, Result
 from quantlab.broker.rules import (
     DAY, DEFAULT_RULES, FILL, KINDS, LATE, LIMIT, NO_PRICE, ORDER, REASONS, REPLACED, SHARES, STOP, STOPPED, TARGET, TYPES, VALUE,
@@ -22,7 +22,6 @@ from quantlab.broker.rules import (
 from ..broker.session import session
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
-from ..core.rolling import tell_compiling
 from ..core.time import check_zones
 
 # %% ../../nbs/backtest/711_events.ipynb #09cea4b7

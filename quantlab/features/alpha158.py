@@ -13,7 +13,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from .base import Block, Feature, Group, group_features
-from quantlab.core.rolling import (
+from quantlab.features.rolling import (
     corr,
     highest,
     lowest,

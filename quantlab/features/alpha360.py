@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from .base import Block, Feature, Group, group_features
-from ..core.rolling import ref
+from .rolling import ref
 
 # %% ../../nbs/features/207_alpha360.ipynb #3a72590b
 DAYS = 60

@@ -104,7 +104,7 @@ def _believed(
     from dataclasses import replace
 
     from quantlab.core.config import display_path
-    from quantlab.vendors.files import guess_columns, open_questions
+    from quantlab.importer.files import guess_columns, open_questions
 
     mapping = replace(guess_columns(file, columns, told.get("date_form")), **told)
     show_table(mapping.table().rename_axis("ours").reset_index())
@@ -131,7 +131,7 @@ def _from_files(
     ask: bool,  # put open questions
 ):  # (bars panel, interval)
     "Show how files are read, and read them; raise ConfigError with what is to be answered."
-    from quantlab.vendors.folder import find_files, import_files
+    from quantlab.importer.folder import find_files, import_files
 
     files, left = find_files(place)
     for name, why in left.items():

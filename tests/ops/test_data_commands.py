@@ -58,7 +58,7 @@ def test_a_slip_in_the_line_is_refused_before_anything_heavy_is_loaded(words, sa
 
 
 def test_the_choices_are_those_of_the_rooms_they_name():
-    from quantlab.data.actions import READINGS
+    from quantlab.importer.actions import READINGS
 
     assert set(data_commands._CHOICES["repair"]) == set(REPAIRS) and set(data_commands._CHOICES["split"]) == set(READINGS)
 

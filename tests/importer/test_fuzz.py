@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from quantlab.core.errors import QuantlabError
-from quantlab.vendors.files import guess_columns, questions
-from quantlab.vendors.folder import import_files
+from quantlab.importer.files import guess_columns, questions
+from quantlab.importer.folder import import_files
 
 PRICES = ["open", "high", "low", "close"]
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from quantlab.core.errors import DataError
-from quantlab.vendors.files import guess_columns, import_file, questions
+from quantlab.importer.files import guess_columns, import_file, questions
 
 DAYS = [f"2024-01-{d:02d}" for d in (2, 3, 4, 5, 8)]
 OPEN, H, L, C, V = [10.0, 11.0, 12.0, 13.0, 14.0], [11.5, 12.5, 13.5, 14.5, 15.5], [9.5, 10.5, 11.5, 12.5, 13.5], [11.0, 12.0, 13.0, 14.0, 15.0], [100.0, 200.0, 300.0, 400.0, 500.0]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.errors import DataError
-from quantlab.data.actions import apply_actions, cash_factor, read_split, take_splits
+from quantlab.importer.actions import apply_actions, cash_factor, read_split, take_splits
 
 USUAL = [2.0, 3.0, 1.5, 4.0, 7.0, 10.0, 20.0, 0.5, 0.1, 0.05]
 

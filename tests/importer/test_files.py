@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import DataError
 from quantlab.data.sample import sample_bars
-from quantlab.vendors.dialect import date_forms, find_decimal, find_encoding, find_separator, read_dates, read_numbers, read_raw, read_text
-from quantlab.vendors.files import guess_columns, import_file, questions
+from quantlab.importer.dialect import date_forms, find_decimal, find_encoding, find_separator, read_dates, read_numbers, read_raw, read_text
+from quantlab.importer.files import guess_columns, import_file, questions
 
 HEAD = "date,symbol,open,high,low,close,volume\n"
 ROW = "2024-01-02,A,1.5,2.5,1.25,2,5\n"

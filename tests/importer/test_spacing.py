@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import DataError
 from quantlab.core.types import Interval
-from quantlab.data.spacing import check_told, find_interval, sessions_of
+from quantlab.importer.spacing import check_told, find_interval, sessions_of
 
 INTRADAY = [i for i in Interval if i.intraday]
 
