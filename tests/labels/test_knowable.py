@@ -65,14 +65,14 @@ def holds_at_every_cut(make, bars: pd.DataFrame, table: pd.DataFrame | None) -> 
             pd.testing.assert_frame_equal(cut[settled], then[settled])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=SEEDS, horizon=st.integers(1, 6), entry=ENTRIES)
 def test_forward_returns(seed, horizon, entry) -> None:
     bars = market(seed)
     holds_at_every_cut(lambda b, t: forward_returns(b, horizon, entry, t), bars, delistings(bars, seed))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=SEEDS, horizon=PLANS, entry=ENTRIES, ambiguous=st.sampled_from(["both", "worst", "drop"]))
 def test_barriers_and_what_is_made_of_them(seed, horizon, entry, ambiguous) -> None:
     bars = market(seed)
@@ -102,7 +102,7 @@ COMPARED = {
 }
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=SEEDS, horizon=st.integers(1, 6), entry=ENTRIES, how=st.sampled_from(sorted(COMPARED)), touching=st.booleans())
 def test_comparisons_within_a_date(seed, horizon, entry, how, touching) -> None:
     bars = market(seed)
@@ -221,7 +221,7 @@ def test_a_split_trains_on_nothing_that_the_cut_panel_does_not_know(seed, horizo
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_every_label_on_many_panels(part) -> None:
-    for seed in range(part * 60, part * 60 + 60):
+    for seed in range(part * 25, part * 25 + 25):
         bars, rng = market(seed, n_dates=14), np.random.default_rng([seed, 3])
         table, horizon, entry = delistings(bars, seed), int(rng.integers(1, 6)), str(rng.choice(["open", "close"]))
         width = pd.Series(rng.choice([0.01, 0.03, 0.06], len(bars)), bars.index)
