@@ -59,25 +59,28 @@ def thin_sessions(
 _RATIOS = np.array([2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100])
 
 
-def _previous(
-    bars: pd.DataFrame,  # (date, symbol)
-) -> tuple[np.ndarray, np.ndarray]:  # int64: positions of rows that have one before, and of the one before
-    "Pair each row with the row before it of the same symbol."
+def _large_moves(
+    bars: pd.DataFrame,  # (date, symbol); open and close
+    least: float,  # ratio of the last close and the open, or its inverse
+) -> tuple[np.ndarray, np.ndarray]:  # int64: positions of rows, and of the row before each of the same symbol
+    "Find the rows that open far from the last close."
     at = grid(bars.index)
-    order = np.argsort(at.col.astype(np.min_scalar_type(len(at.symbols))), kind="stable")  # short integers sort in linear time
-    same = np.flatnonzero(at.col[order][1:] == at.col[order][:-1])
-    return order[same + 1], order[same]
+    col = at.col.astype(np.min_scalar_type(len(at.symbols)))  # short integers sort in linear time
+    order = np.argsort(col, kind="stable")
+    col, open_, close = col[order], bars["open"].to_numpy()[order], bars["close"].to_numpy()[order]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = close[:-1] / open_[1:]
+    at = np.flatnonzero(((ratio > least) | (ratio < 1 / least)) & (col[1:] == col[:-1]))
+    return order[at + 1], order[at]
 
 
 def split_jumps(
     bars: pd.DataFrame,  # (date, symbol); open, close and optional adj, on the level that is to be examined
 ) -> pd.DataFrame:  # (date, symbol): before (the last close), open, ratio (new shares for one old), proven (bool, by adj)
     "List overnight moves that look like a split which the prices do not carry."
-    row, last = _previous(bars)
+    row, last = _large_moves(bars, 1.7)
     open_, close = bars["open"].to_numpy(), bars["close"].to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
-        jump = np.flatnonzero(np.abs(np.log(close[last] / open_[row])) > np.log(1.7))
-        row, last = row[jump], last[jump]
         move, stays = np.log(close[last] / open_[row]), np.abs(np.log(close[row] / open_[row])) < 0.15
     ratio = _RATIOS[np.abs(np.abs(move)[:, None] - np.log(_RATIOS)).argmin(axis=1)]
     signed, adj = np.sign(move) * np.log(ratio), bars["adj"].to_numpy() if "adj" in bars.columns else np.ones(len(bars))

@@ -254,7 +254,7 @@ def test_a_split_inside_a_session_too(at, size, way):
 def test_a_split_that_no_factor_carries_is_named(recwarn):
     bars = walk(QUARTER)
     clean = weekly(bars, "XNYS")
-    assert not recwarn.list
+    assert not [w for w in recwarn.list if "inside a bar" in str(w.message)]
     tuesday = QUARTER[5]  # 9 January 2024
     old = (bars.index.get_level_values("date") < tuesday) & (bars.index.get_level_values("symbol") == "A")
     traded = bars.assign(**{c: bars[c].where(~old, bars[c] * 5) for c in PRICES})
