@@ -97,7 +97,8 @@ def _best(
     "Return the reading that smooths the prices; raise DataError where two do."
     scores = left.abs().sum().sort_values(kind="stable")
     best = scores.index[0]
-    rivals = [r for r in scores.index[1:] if not np.allclose(jumps[r], jumps[best]) and scores[r] < 2 * scores[best]]
+    apart = {r: ~np.isclose(jumps[r], jumps[best]) for r in scores.index[1:]}  # days on which the two say different things
+    rivals = [r for r, days in apart.items() if days.any() and left[r][days].abs().sum() < 2 * left[best][days].abs().sum()]
     if {best, *rivals} == {"event", "premium"}:  # 20 for one, or 21: the ratio that companies use
         events = values[~values.isin([0.0, 1.0])]
         usual = {r: bool(np.isclose(events.to_numpy()[:, None] + plus, _USUAL).any(axis=1).all()) for r, plus in (("event", 0), ("premium", 1))}

@@ -253,7 +253,9 @@ def _parquet(
     name: str,
 ) -> tuple[pd.DataFrame, list[str]]:
     "Read a Parquet file, its index as columns."
-    frame = pq.ParquetFile(file).read().to_pandas()
+    table = pq.ParquetFile(file).read()
+    table.validate(full=True)  # such as text that is no UTF-8, which fails late and elsewhere
+    frame = table.to_pandas()
     pairs = [re.fullmatch(r"\('(.*)', '(.*)'\)", str(c)) for c in frame.columns]
     if frame.columns.nlevels == 1 and sum(map(bool, pairs)) > 3:  # a writer that spells pairs out
         frame = frame.set_index([c for c, pair in zip(frame.columns, pairs, strict=True) if not pair] or frame.index)

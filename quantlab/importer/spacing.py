@@ -47,7 +47,7 @@ def _anchor(
 ) -> Decision:
     "Say whether a week or a month is dated by its first or its last day."
     if interval == "1w":
-        day = dates.dt.dayofweek
+        day = dates.dt.day_of_week
         name, share = dates.dt.day_name().mode()[0], (day == day.mode()[0]).mean()
         marks = {0: "start", 4: "end", 5: "end"}.get(int(day.mode()[0])) if share >= 0.7 else None
         shown = f"dated by {name}s" if share >= 0.7 else "dated by various weekdays"
@@ -60,7 +60,7 @@ def _anchor(
 # %% ../../nbs/importer/130_spacing.ipynb #f07fbe1b
 def _week(dates: pd.Series) -> tuple[bool, bool, bool, bool]:  # bars on a Monday, Friday, Saturday, Sunday
     "Say on which of the telling weekdays there are bars."
-    return tuple(bool((dates.dt.dayofweek == day).any()) for day in (0, 4, 5, 6))
+    return tuple(bool((dates.dt.day_of_week == day).any()) for day in (0, 4, 5, 6))
 
 
 def _day(
@@ -147,6 +147,9 @@ def find_interval(
         why = "one bar a symbol and no step to judge by"
         return Decision(None, why) if clock else Decision("1d", f"{why}; its date has no time of day")
     decided = _long(dates, steps / 1440) if steps.min() >= 1200 else _short(rows)
+    usual = steps[steps <= 720].mode().max()  # a session over midnight has its short bars in the middle of a date
+    if decided.interval and steps.min() < 1200 and usual >= 60 and usual > Interval(decided.interval).minutes:
+        return Decision(None, f"steps of {usual:g} minutes are the most frequent, and inside a date there are shorter ones")
     by_symbol = rows.dropna(subset="step").groupby("s")["step"].agg(["min", "max", "size", "median"])
     odd = by_symbol[(by_symbol["size"] >= 5) & _differs(by_symbol, decided.interval)]
     if decided.interval and len(odd):
@@ -191,7 +194,7 @@ def sessions_of(
     if stamps != "start":
         return midnight
     if interval == "1w":
-        return midnight + day * (6 - (midnight.dt.dayofweek - midnight.dt.dayofweek.mode()[0]) % 7)
+        return midnight + day * (6 - (midnight.dt.day_of_week - midnight.dt.day_of_week.mode()[0]) % 7)
     if (midnight.dt.day <= 4).mean() >= 0.8:
         return midnight + pd.offsets.MonthEnd(0)
     return midnight + pd.DateOffset(months=1) - day

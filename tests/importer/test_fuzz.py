@@ -167,7 +167,7 @@ def check_parquet(tmp, changes):
         return "not a file"
     data = bytearray(file.read_bytes())
     for change in changes:
-        if change[0] == "byte":
+        if change[0] == "byte" and data:
             data[min(int(change[1] * len(data)), len(data) - 1)] = change[2]
         elif change[0] == "end":
             data = data[: int(change[1] * len(data))]
@@ -178,6 +178,9 @@ def check_parquet(tmp, changes):
         return "refused"
     seen = pq.ParquetFile(file).read().to_pandas(ignore_metadata=True).rename(columns={"__index_level_0__": "date"})  # what the bytes say, however they came about
     seen = seen.rename(columns=str.lower).loc[:, lambda f: ~f.columns.duplicated()]
+    seen = seen.map(lambda v: v.decode() if isinstance(v, bytes) else v)
+    if pd.api.types.is_integer_dtype(seen["date"]):  # as Arrow keeps moments
+        seen["date"] = pd.to_datetime(seen["date"], unit="us")
     for (day, symbol), row in bars.iterrows():
         known = seen[(pd.to_datetime(seen["date"].astype("str"), errors="coerce").dt.tz_localize(None).dt.normalize() == day) & (seen["symbol"].astype("str").str.strip().eq(symbol) if "symbol" in seen else True)]
         assert any(np.allclose(row[PRICES].to_numpy(dtype=float), pd.to_numeric(k[PRICES].astype("str"), errors="coerce"), rtol=1e-6) for _, k in known.iterrows()), (day, symbol, row.tolist())

@@ -75,7 +75,7 @@ def test_days_that_begin_the_evening_before_are_asked_about():
     assert sessions_of(evening, "1d", "start").tolist() == sessions.tolist()
     plain = evening.dt.normalize()  # dates of Tokyo written in UTC, the hour lost
     assert find_interval(plain).asks and sessions_of(plain, "1d", "start").tolist() == sessions.tolist()
-    gulf = pd.Series([d for d in pd.date_range("2024-03-03", "2024-03-21") if d.dayofweek not in (4, 5)])
+    gulf = pd.Series([d for d in pd.date_range("2024-03-03", "2024-03-21") if d.day_of_week not in (4, 5)])
     assert find_interval(gulf).asks and sessions_of(gulf, "1d", "end").tolist() == gulf.tolist()
 
 
