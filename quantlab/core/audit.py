@@ -132,9 +132,9 @@ def _compare(
             result.found += [(*place, label, end)] if place else []
     return result
 
-# %% ../../nbs/core/060_audit.ipynb #9e818a4c
+# %% ../../nbs/core/060_audit.ipynb #4dd21e50
 MONTH = 21  # sessions of false future behind a date; a longer reach is seen from a neighbouring cut
-ROWS = 500_000  # rows that the pass over every date may feed to a function, beyond four times the panel
+ROWS = 250_000  # rows that the pass over every date may feed to a function, beyond four times the panel
 
 
 def _alone(run: Callable, panel: pd.DataFrame, full: pd.DataFrame, rng: np.random.Generator) -> bool:
