@@ -95,7 +95,8 @@ def _on_dask(
     try:
         client = Client(scheduler, set_as_default=False, timeout=5)
     except (OSError, ValueError) as error:
-        said = re.sub(r"//[^@\s]*@", "//...@", f"{scheduler!r} ({error})")  # no password in a message
+        reason = type(error).__name__ if "@" in scheduler else error  # no password in a message
+        said = f"{re.sub(r'//.*@', '//...@', scheduler)!r} ({reason})"
         raise ConfigError(f"no Dask scheduler answers at {said}; start one with dask scheduler, or mend [research] scheduler") from None
     with client:
         left = dict(enumerate(tasks))
