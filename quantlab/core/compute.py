@@ -7,6 +7,7 @@ __all__ = ['ComputeError', 'map']
 
 # %% ../../nbs/core/050_compute.ipynb #e2993879
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -94,7 +95,9 @@ def _on_dask(
     try:
         client = Client(scheduler, set_as_default=False, timeout=5)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no Dask scheduler answers at {scheduler!r} ({error}); start one with dask scheduler, or mend [research] scheduler") from error
+        reason = type(error).__name__ if "@" in scheduler else error  # no password in a message
+        said = f"{re.sub(r'//.*@', '//...@', scheduler)!r} ({reason})"
+        raise ConfigError(f"no Dask scheduler answers at {said}; start one with dask scheduler, or mend [research] scheduler") from None
     with client:
         left = dict(enumerate(tasks))
         for _ in range(_ROUNDS):

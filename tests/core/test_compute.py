@@ -118,6 +118,14 @@ def test_dask_gives_the_same_though_a_worker_is_killed(tmp_path):
     assert [r for i, r in enumerate(found) if i != 5] == expected and found[5] == float(inverse(6, FRAME).sum())
 
 
+def test_no_message_shows_a_password(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setenv("QUANTLAB_RESEARCH_SCHEDULER", "tcp://me:hunter2@127.0.0.1:1")
+    with pytest.raises(ConfigError, match="no Dask scheduler answers at") as refused:
+        compute.map(abs, [1])
+    assert "hunter2" not in str(refused.value) and refused.value.__cause__ is None
+
+
 def test_the_setting_names_the_scheduler(monkeypatch):
     monkeypatch.setenv("QUANTLAB_RESEARCH_SCHEDULER", "tcp://127.0.0.1:1")
     pytest.importorskip("distributed")

@@ -302,3 +302,19 @@ def test_a_full_disk_leaves_the_ledger_whole(tmp_path, monkeypatch):
     assert ledger.verify() >= 3 and not list(tmp_path.glob(".*"))
     ledger.record(*row(5))
     assert ledger.verify() == len(ledger.rows()) == json.loads(ledger.head_file.read_text())["rows"]
+
+
+def test_another_whole_chain_in_its_place_is_found(tmp_path):
+    "Rewritten from the first row with every hash right: the head beside the store remembers the other one."
+    ledger, other = filled(tmp_path / "ledger.sqlite", 4), Ledger(tmp_path / "other.sqlite")
+    other.record_many([row(i) for i in (1, 2, 3, 4, 5)])
+    shutil.copy(other.file, ledger.file)
+    with pytest.raises(LedgerError, match="row 4 .* is not the one that ledger.sqlite.head has seen"):
+        ledger.verify()
+
+
+def test_a_number_of_a_row_is_checked_where_no_seal_holds_it(tmp_path):
+    ledger = earlier(tmp_path / "old.sqlite")
+    assert forge(ledger.file, ("UPDATE ledger SET seq = 99 WHERE seq = 4", ()))
+    with pytest.raises(LedgerError, match="row 99"):
+        ledger.verify()
