@@ -28,6 +28,7 @@ def small_bars(sessions: int = 320, names: int = 4) -> pd.DataFrame:
     close = 50 * np.exp(np.cumsum(rng.normal(0, 0.01, (sessions, names)), axis=0))
     open_ = close * np.exp(rng.normal(0, 0.002, close.shape))
     wide = {"open": open_, "high": np.maximum(open_, close) * 1.01, "low": np.minimum(open_, close) * 0.99, "close": close, "volume": np.full(close.shape, 1e6)}
+    wide["amount"] = close * wide["volume"]
     dates, symbols = pd.bdate_range("2020-01-01", periods=sessions).as_unit("us"), [f"N{k}" for k in range(names)]
     at = {"date": np.repeat(dates, names), "symbol": symbols * sessions}
     return as_panel(pd.DataFrame(at | {name: values.ravel() for name, values in wide.items()}))

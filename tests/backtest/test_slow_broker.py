@@ -133,11 +133,11 @@ def inside(result, bars):
 
 @pytest.fixture(scope="module")
 def played():
-    return [compare(seed) for seed in range(240)]
+    return [compare(seed) for seed in range(200)]
 
 
 def test_random_books_agree_with_the_slow_broker(played):
-    assert sum(result is not None for result in played) > 200
+    assert sum(result is not None for result in played) > 180
 
 
 def test_the_random_books_meet_every_rule(played):
