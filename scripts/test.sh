@@ -22,11 +22,11 @@ say "lint"
 say "import contracts"
 "$bin/lint-imports" --no-cache
 
-say "notebooks"
+say "notebooks run, and show what is stored"
 count=$(find nbs -name '[0-9]*.ipynb' -not -path '*/.*' | wc -l)
 [ "$count" -ge 30 ] || { echo "only $count numbered notebooks found under nbs/"; exit 1; }
 echo "$count numbered notebooks"
-"$bin/nbdev_test" --n_workers 2
+"$bin/python" scripts/test_notebooks.py --workers 2
 
 say "tests"
 "$bin/pytest" -q -n 2 --dist loadfile -m "not slow" tests

@@ -19,6 +19,7 @@ Where they differ, `python scripts/refresh.py NOTEBOOK` stores the fresh outputs
 import argparse
 import atexit
 import base64
+import importlib
 import io
 import math
 import multiprocessing
@@ -109,6 +110,11 @@ def line_difference(fresh: str, stored: str) -> str:
     return f"      stored: {line[0]}\n      fresh:  {line[1]}"
 
 
+def named(file: Path) -> str:
+    "Name a notebook by its place in the project."
+    return os.path.relpath(file, ROOT)
+
+
 def run(file: Path, flags: set[str]) -> tuple[list[str], str]:
     "Run a notebook; return what differs, and the error that stopped it."
     import pandas as pd
@@ -128,7 +134,7 @@ def run(file: Path, flags: set[str]) -> tuple[list[str], str]:
         if shell.exc:
             return differences, f"cell {number} failed\n{''.join(traceback.format_exception(shell.exc))}"
         clean_nb({"cells": [cell], "metadata": {}}, clean_ids=get_config().clean_ids)
-        difference = None if str(file.relative_to(ROOT)) in NOT_REPRODUCIBLE else first_difference(cell["outputs"], stored)
+        difference = None if named(file) in NOT_REPRODUCIBLE else first_difference(cell["outputs"], stored)
         if difference:
             differences.append(f"cell {number}: {difference}")
     return differences, ""
@@ -170,7 +176,10 @@ def collect(files: list[Path], flags: set[str], workers: int) -> dict[Path, tupl
             process.join()
             done[file] = result
             state = "FAILED" if result[1] else "STALE" if result[0] else "ok"
-            print(f"[{len(done)}/{len(files)}] {file.relative_to(ROOT)} {result[2]:.1f} s {state}", flush=True)
+            print(f"[{len(done)}/{len(files)}] {named(file)} {result[2]:.1f} s {state}")
+            for text in [*result[0][:5], *([result[1]] if result[1] else [])]:
+                print(f"  {text}")
+            sys.stdout.flush()
     return done
 
 
@@ -184,17 +193,12 @@ def main() -> int:
     if not files:
         print("no notebooks found")
         return 1
-    import lightgbm, matplotlib.pyplot, numba, pandas, scipy.stats, sklearn.linear_model  # noqa: E401, F401  # loaded once, shared by all
-
+    for library in ("lightgbm", "matplotlib.pyplot", "numba", "pandas", "scipy.stats", "sklearn.linear_model"):
+        importlib.import_module(library)  # loaded once, shared by all
     done = collect(files, set(get_config().tst_flags.split()) - set(given.flags.split()), given.workers)
     bad = [file for file in files if done[file][0] or done[file][1]]
-    for file in bad:
-        differences, error, _ = done[file]
-        print(f"\n{file.relative_to(ROOT)}")
-        for text in [*differences[:5], *([error] if error else [])]:
-            print(f"  {text}")
     if bad:
-        print(f"\n{len(bad)} of {len(files)} notebooks fail or hold stale outputs; mend the first, `python scripts/refresh.py NOTEBOOK` the second")
+        print(f"\n{len(bad)} of {len(files)} notebooks fail or hold stale outputs: {', '.join(map(named, bad))}; mend the first, `python scripts/refresh.py NOTEBOOK` the second")
     return bool(bad)
 
 

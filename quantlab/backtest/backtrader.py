@@ -29,17 +29,27 @@ def _library():
     return backtrader
 
 # %% ../../nbs/backtest/730_backtrader.ipynb #4b9b35a0
+def _days(
+    sessions: pd.DatetimeIndex,  # of the bars
+) -> pd.DatetimeIndex:  # one naive day for each
+    "Return the days under which Backtrader, which knows no time zone, sees sessions or bar ends."
+    return sessions if sessions.tz is None else pd.date_range("1970-01-01", periods=len(sessions), unit="us")
+
+
 def _watcher(
     bt,  # the library
+    sessions: pd.DatetimeIndex,  # of the bars
 ) -> type:  # a Strategy class that notes its equity and what became of its orders
     "Write a Backtrader strategy that only keeps notes."
 
     class Watch(bt.Strategy):
+        calendar, clock = dict(zip(_days(sessions), sessions, strict=True)), sessions.dtype
+
         def __init__(self):
             self.equity, self.log = {}, []
 
         def session(self):
-            return pd.Timestamp(self.data.datetime.date(0))
+            return self.calendar[pd.Timestamp(self.data.datetime.date(0))]
 
         def send(self, data, size):
             (self.buy if size > 0 else self.sell)(data, size=abs(size))
@@ -47,7 +57,7 @@ def _watcher(
         def notify_order(self, order):
             if not order.alive():
                 done = order.executed
-                day = pd.Timestamp(bt.num2date(done.dt).date()) if done.size else self.session()
+                day = self.calendar[pd.Timestamp(bt.num2date(done.dt).date())] if done.size else self.session()
                 self.log.append((day, order.data._name, order.getstatusname(), order.size, done.size, done.price, done.comm))
 
     return Watch
@@ -55,12 +65,13 @@ def _watcher(
 # %% ../../nbs/backtest/730_backtrader.ipynb #68536a75
 def _follower(
     bt,  # the library
+    sessions: pd.DatetimeIndex,  # of the bars
     wishes: dict,  # date -> {symbol: weight}
     costs: Costs,
 ) -> type:  # a Strategy class that follows the wishes
     "Write a Backtrader strategy that follows target weights."
 
-    class Follow(_watcher(bt)):
+    class Follow(_watcher(bt, sessions)):
         pending = {}
 
         def next(self):
@@ -118,6 +129,7 @@ def _feeds(
     feeds = {}
     for symbol in symbols:
         frame = pd.DataFrame({c: wide[c][symbol] for c in ("open", "close")})
+        frame = frame.set_axis(_days(sessions).take(sessions.get_indexer(frame.index)))
         frame = frame.assign(high=frame.max(axis=1), low=frame.min(axis=1), volume=0.0)
         feeds[symbol] = bt.feeds.PandasData(dataname=frame, openinterest=None)
     return feeds
@@ -156,10 +168,10 @@ def _run(
     broker.set_checksubmit(False)
     (done,) = cerebro.run()
     columns = ["date", "symbol", "status", "asked", "quantity", "price", "commission"]
-    orders = pd.DataFrame(done.log, columns=columns).astype({"date": "datetime64[us]", "symbol": "str", "status": "str"})
+    orders = pd.DataFrame(done.log, columns=columns).astype({"date": strategy.clock, "symbol": "str", "status": "str"})
     trades = orders.loc[orders["status"] == "Completed", ["date", "symbol", "quantity", "price", "commission"]]
     equity = pd.Series(done.equity, name="equity", dtype=float).rename_axis("date")
-    found = [(kind, *pair) for kind in _ANALYZERS if analyze for pair in _flat(done.analyzers.getbyname(kind).get_analysis())]
+    found = [(kind, *pair) for kind in _ANALYZERS if analyze for pair in _flat(done.analyzers.getbyname(kind).get_analysis(), strategy.calendar)]
     return BacktraderRun(trades.reset_index(drop=True), equity, orders, pd.DataFrame(found, columns=["analyzer", "name", "value"]))
 
 # %% ../../nbs/backtest/730_backtrader.ipynb #c4a87506
@@ -173,13 +185,15 @@ _ANALYZERS = {  # of the library, with their settings
 
 def _flat(
     tree: dict,  # of dicts and numbers, as an analyzer keeps it
+    calendar: dict,  # day -> session
     above: str = "",
 ) -> list[tuple[str, float]]:  # dotted name, value
     "Flatten what an analyzer found."
     rows = []
     for key, value in tree.items():
-        name = f"{above}{key:%Y-%m-%d}" if hasattr(key, "strftime") else f"{above}{key}"
-        rows += _flat(value, f"{name}.") if isinstance(value, dict) else [(name, np.nan if value is None else float(value))]
+        key = calendar.get(key, key) if hasattr(key, "strftime") else key
+        name = f"{above}{str(key).removesuffix(' 00:00:00')}"
+        rows += _flat(value, calendar, f"{name}.") if isinstance(value, dict) else [(name, np.nan if value is None else float(value))]
     return rows
 
 # %% ../../nbs/backtest/730_backtrader.ipynb #14db3405
@@ -199,9 +213,10 @@ def run_backtrader(
     strange = decided.difference(dates)
     if len(strange):
         raise PanelError(f"weights name a date that is not in bars: {strange[0]:%Y-%m-%d}; use the bars' own")
+    sessions = bars.index.unique("date")
     wishes = {date: part.droplevel("date").to_dict() for date, part in weights["weight"].groupby("date")}
     feeds = _feeds(bt, bars, weights.index.unique("symbol"), decided.min(), dates.max())
-    run = _run(bt, feeds, _follower(bt, wishes, costs), costs, cash, analyze)
+    run = _run(bt, feeds, _follower(bt, sessions, wishes, costs), costs, cash, analyze)
     refused = run.orders[run.orders["status"] != "Completed"]
     if len(refused):
         date, symbol, status = refused.iloc[0][["date", "symbol", "status"]]
@@ -278,13 +293,14 @@ def _sends(
 # %% ../../nbs/backtest/730_backtrader.ipynb #4dd21591
 def _replayer(
     bt,  # the library
+    sessions: pd.DatetimeIndex,  # of the bars
     sends: dict,  # date -> rows of symbol, size, asked
     held: dict,  # symbol -> (shares, price) at the first close
     costs: Costs,
 ) -> type:  # a Strategy class that sends a list of orders
     "Write a Backtrader strategy that sends given orders and notes the mornings on which its cash would not do."
 
-    class Replay(_watcher(bt)):
+    class Replay(_watcher(bt, sessions)):
         def start(self):
             self.short = set()
             for data in self.datas:
@@ -326,7 +342,7 @@ def replay(
         now = result.positions.loc[dates[first]]
         held = {symbol: (shares, price) for symbol, shares, price in zip(now.index, now["shares"], now["price"], strict=True)}
     names = sorted(set(sends["symbol"]) | set(held)) or [result.book.symbols[0]]
-    strategy, notes = _replayer(bt, by_date, held, costs), []
+    strategy, notes = _replayer(bt, bars.index.unique("date"), by_date, held, costs), []
     strategy.stop = lambda self: notes.append(self.short)
     feeds = _feeds(bt, bars, names, dates[first], dates[last], gaps=True)
     run = _run(bt, feeds, strategy, costs, float(result.book.cash[first]))

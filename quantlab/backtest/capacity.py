@@ -18,6 +18,7 @@ from .stats import bootstrap_rows, sharpe
 from ..core.errors import ConfigError, DataError
 from ..core.panel import check_panel, to_wide
 from ..core.plot import COLORS, figure, number_axis
+from ..core.time import check_zones
 from ..validation.inference import sharpe_error
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def _as_known(
 ) -> list[np.ndarray]:  # volatility and volume, [n] each: the last values up to the date
     "Look up liquidity as it was known; raise DataError where it was not."
     check_panel(known, ["volatility", "volume"])
+    check_zones(trades=date, liquidity=known)
     found = []
     for column in ("volatility", "volume"):
         wide = to_wide(known[column]).ffill()

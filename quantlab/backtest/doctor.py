@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from ..broker.statement import Result
 from .montecarlo import fragility
@@ -20,6 +20,7 @@ from ..broker.trips import round_trips
 from ..core.errors import ConfigError
 from ..core.panel import check_panel, to_wide
 from ..core.plot import COLORS, figure
+from ..core.time import check_zones
 from ..validation.inference import sharpe_error
 
 if TYPE_CHECKING:
@@ -113,13 +114,14 @@ def _noise(returns: pd.Series) -> _Measure:
     ratio, error = sharpe(returns, 1), sharpe_error(returns)
     if not error > 0:
         return _Measure(np.nan, "there are too few returns, or they never move")
-    return _Measure(float(norm.sf(ratio / error)), f"Sharpe ratio {ratio / error:.1f} errors above 0, {returns.count()} returns")
+    return _Measure(float(ndtr(-ratio / error)), f"Sharpe ratio {ratio / error:.1f} errors above 0, {returns.count()} returns")
 
 
 def _benchmark(returns: pd.Series, benchmark: pd.Series | None, periods_per_year: float, seed: int) -> _Measure:
     "Measure how often the benchmark has the higher Sharpe ratio."
     if benchmark is None:
         return _Measure(np.nan, "pass benchmark, returns by date")
+    check_zones(returns=returns, benchmark=benchmark)
     both = pd.concat([returns, benchmark], axis=1, join="inner").dropna().to_numpy(dtype=float)
     if len(both) < 10:
         return _Measure(np.nan, f"there are {len(both)} common dates; 10 are needed")

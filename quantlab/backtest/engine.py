@@ -14,6 +14,8 @@ from .costs import DEFAULT_COSTS, Costs, charge
 from ..broker.statement import Book, Fills, Orders, Result
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
+from ..core.rolling import tell_compiling
+from ..core.time import check_zones
 
 # %% ../../nbs/backtest/710_engine.ipynb #55fbdfb0
 HAIR = 1e-9  # share of cash that buys leave untouched
@@ -53,7 +55,7 @@ def _fill(name, asked, price, cash, commission, slippage, filled, why):
     for j in range(len(name)):
         if asked[j] > 0.0 and why[j] != _NO_OPEN:
             filled[j] = asked[j] * scale
-            if scale < 1.0:
+            if scale < 1.0 - 10 * HAIR:  # what the hair leaves out is nobody's lack of cash
                 why[j] = _NO_CASH
     return cash - need * scale, scale
 
@@ -172,7 +174,7 @@ def _prices(
     at = grid(bars.index)
     wide = []
     for column in ("open", "close"):
-        values = to_wide(bars[column], at).to_numpy()
+        values = np.ascontiguousarray(to_wide(bars[column], at).to_numpy(), dtype=np.float64)  # one kind of array, so one compilation
         t, i = _first_bad(values)
         if t >= 0:
             where = f"{column} of {at.symbols[i]} on {at.dates[t]:%Y-%m-%d}"
@@ -206,6 +208,7 @@ def _targets(
     "Spread weights over the bars' names; raise PanelError on a wish that cannot be met."
     check_panel(weights, ["weight"])
     wish = grid(weights.index)
+    check_zones(weights=wish.dates, bars=at.dates)
     for kind, mine, known in (("date", wish.dates, at.dates), ("symbol", wish.symbols, at.symbols)):
         unknown = [str(u)[:10] for u in mine.difference(known)[:5]]
         if unknown:
@@ -315,6 +318,7 @@ def from_weights(
     size_at: str = "close",  # "close" of the decision, or "fill": shares from equity at the fill prices
 ) -> Result:
     "Trade target weights at the next session's open and keep the account."
+    tell_compiling()
     _check_terms(costs, cash, stale_after, size_at)
     at, open_, close = _prices(bars)
     session, target = _targets(weights, at, close)

@@ -22,6 +22,8 @@ from quantlab.broker.rules import (
 from ..broker.session import session
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
+from ..core.rolling import tell_compiling
+from ..core.time import check_zones
 
 # %% ../../nbs/backtest/711_events.ipynb #09cea4b7
 @njit(cache=True)
@@ -115,6 +117,7 @@ def order_rows(
 ) -> np.ndarray:  # ORDER[rows], by session and symbol, brackets behind their order
     "Turn an order list into the rows that a session reads; raise PanelError on unknown dates and names."
     orders = complete(orders)
+    check_zones(orders=pd.DatetimeIndex(orders["date"]), bars=at.dates)
     when = at.dates.get_indexer(pd.DatetimeIndex(orders["date"]))
     name = at.symbols.get_indexer(orders["symbol"])
     _refuse(orders, when < 0, f"the date is no session of the bars, which end {at.dates[-1]:%Y-%m-%d}")
@@ -240,10 +243,9 @@ def read_market(
         root = to_wide(known["volatility"] / np.sqrt(known["volume"].where(known["volume"] > 0)), at)
         impact = rates.impact * root.ffill().shift(1).to_numpy() / np.sqrt(extra["split_ratio"])  # of a share as it is after the night
     days = (at.dates - at.dates[0]) / pd.Timedelta(days=365)
-    return at, Market(
-        **price, volume=extra["volume"], unit=extra["rate"] * extra["multiplier"], split=extra["split_ratio"], dividend=extra["dividend"],
-        borrow=np.where(np.isnan(extra["borrow"]), rates.borrow, extra["borrow"]), funding=extra["funding"], impact=impact, years=np.diff(days, prepend=0.0),
-    )  # fmt: skip
+    tables = {"volume": extra["volume"], "unit": extra["rate"] * extra["multiplier"], "split": extra["split_ratio"], "dividend": extra["dividend"], "funding": extra["funding"]}
+    tables |= price | {"borrow": np.where(np.isnan(extra["borrow"]), rates.borrow, extra["borrow"]), "impact": impact, "years": np.diff(days, prepend=0.0)}
+    return at, Market(**{name: np.ascontiguousarray(table, dtype=np.float64) for name, table in tables.items()})  # one kind of array, so one compilation
 
 # %% ../../nbs/backtest/711_events.ipynb #fc491e88
 def _grown(
@@ -267,6 +269,7 @@ class Desk:
         cash: float,  # account money at the start
         first: int,  # session of the account's first close
     ):
+        tell_compiling()
         if not (np.isfinite(cash) and cash > 0):
             raise ConfigError(f"cash is {cash}; it must be positive and finite")
         shape = market.close.shape

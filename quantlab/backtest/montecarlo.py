@@ -19,6 +19,7 @@ from .stats import annual_return, drawdowns, exposure, max_drawdown, sharpe, vol
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import check_panel, to_wide
 from ..core.plot import COLORS, figure, number_axis
+from ..core.time import check_zones
 from ..validation.inference import newey_west, sharpe_error
 
 if TYPE_CHECKING:
@@ -300,6 +301,7 @@ def stress(
     rows, root = {}, np.sqrt(periods_per_year)
     r = returns.dropna().astype(float)
     for name in regimes:
+        check_zones(returns=r, regimes=regimes)
         flag = regimes[name].reindex(r.index, fill_value=False).astype(bool)
         x, spells = r[flag], int((flag & ~flag.shift(fill_value=False)).sum())
         rows[name] = {"n": len(x), "spells": spells, "total": np.prod(1 + x) - 1 if len(x) else np.nan, "worst_day": x.min()}

@@ -20,6 +20,7 @@ from .events import trade_orders
 from ..broker.statement import Book, Fills, Orders, Result
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
+from ..core.time import check_stray, check_zones
 from ..core.types import OrderType
 
 # %% ../../nbs/backtest/712_orders.ipynb #6e375fb6
@@ -114,7 +115,7 @@ def _fill(names, sizes, close, factor, can_buy, can_sell, cash, rules, shares, a
         i = names[j]
         if sizes[j] > 0.0:
             asked[i] = money * sizes[j] / close[i]
-            if not can_buy[i]:
+            if not can_buy[i] or not asked[i] > 0.0:  # a share of no cash is no order
                 continue
             quantity = _lots(asked[i], factor[i], lot, GUARD)
             fee = max(quantity * close[i] * buy_cost, least)
@@ -226,6 +227,8 @@ def _scores(
     "Spread scores over the bars' names; raise PanelError on a name or date without bars."
     check_panel(predictions, ["score"])
     wish = grid(predictions.index)
+    check_zones(predictions=wish.dates, bars=at.dates)
+    check_stray(predictions.index, "predictions")
     for kind, mine, known in (("date", wish.dates, at.dates), ("symbol", wish.symbols, at.symbols)):
         unknown = [str(u)[:10] for u in mine.difference(known)[:5]]
         if unknown:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ConfigError, DataError
+from ..core.time import check_zones
 from ..validation.inference import sharpe_error
 from ..validation.scores import ROUNDING, flat
 
@@ -127,12 +128,13 @@ def drawdowns(
     falls = (under & ~under.shift(fill_value=False)).cumsum()[under]
     rows = []
     for _, fall in below[under].groupby(falls):
-        first, last = below.index.get_indexer([fall.index[0], fall.index[-1]])
-        peak, end = below.index[first - 1] if first else pd.NaT, below.index[last + 1] if last + 1 < len(below) else pd.NaT
-        rows.append((fall.min(), peak, fall.index[0], fall.idxmin(), end, len(fall)))
-    kinds = {"depth": float, "peak": below.index.dtype, "start": below.index.dtype, "trough": below.index.dtype, "end": below.index.dtype, "sessions": "int64"}
-    table = pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
-    return table.sort_values("depth", kind="stable").head(n).reset_index(drop=True)
+        first, low, last = below.index.get_indexer([fall.index[0], fall.idxmin(), fall.index[-1]])
+        rows.append((first - 1, first, low, last + 1 if last + 1 < len(below) else -1, len(fall)))
+    at = np.array(rows, dtype=np.int64).reshape(-1, 5).T
+    table = pd.DataFrame({"depth": below.to_numpy()[at[2]]})
+    for name, place in zip(("peak", "start", "trough", "end"), at, strict=False):
+        table[name] = below.index[place].where(place >= 0)
+    return table.assign(sessions=at[4]).sort_values("depth", kind="stable").head(n).reset_index(drop=True)
 
 # %% ../../nbs/backtest/720_stats.ipynb #58885cb9
 def tail_ratio(
@@ -160,6 +162,7 @@ def alpha_beta(
 ) -> AlphaBeta:  # NaN with fewer than two common dates or a flat benchmark
     "Return alpha and beta of returns on a benchmark."
     if isinstance(returns, pd.Series):
+        check_zones(returns=returns, benchmark=benchmark)
         both = pd.concat([returns, benchmark], axis=1, join="inner").dropna()
         returns, benchmark = both.iloc[:, 0], both.iloc[:, 1]
     r, b = _observed(returns, periods_per_year), _observed(benchmark)

@@ -273,7 +273,7 @@ def _cash_scale(t, unit, cash, want, reference, share, market, terms, rates, acc
 def _stage(t, stage, purse, market, terms, rates, account, orders, day, log):
     "Fill what may fill in one stage, sells, then buys from the purse; return what the buys cost."
     n = account.count[0]
-    want, reference, plan, asked = np.zeros(n), np.full(n, np.nan), account.shares[t].copy(), 0.0
+    want, reference, plan, asked = np.zeros(n), np.zeros(n), account.shares[t].copy(), 0.0
     for side in (-1.0, 1.0):
         for k in range(n):
             order = orders[account.live[k]]
@@ -379,8 +379,8 @@ def session(t, market, terms, rates, account, orders, days, log):
     _night(t, market, rates, account, orders, days)
     day, purse = days[t], np.inf
     for stage in range(6):
-        if stage == CLOSE:
-            account.now[:] = np.where(market.close[t] > 0.0, market.close[t], account.mark[t])
+        for i in range(len(account.now) if stage == CLOSE else 0):
+            account.now[i] = market.close[t, i] if market.close[t, i] > 0.0 else account.mark[t, i]
         inside = stage == STOPS or stage == LIMITS or stage == ATTACHED  # nobody knows which came first in the bar
         spent = _stage(t, stage, purse if inside else np.inf, market, terms, rates, account, orders, day, log)
         purse = day.cash if stage == OPEN else purse - spent

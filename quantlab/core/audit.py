@@ -6,11 +6,11 @@
 __all__ = ['PASS', 'LEAK', 'NOT_ASSESSED', 'MONTH', 'ROWS', 'TOOTH', 'RUNS', 'Verdict', 'auditing', 'audit_running', 'Comparison',
            'turning_dates', 'verdict_of', 'audit', 'audit_each', 'require_causal', 'settling']
 
-# %% ../../nbs/core/060_audit.ipynb #03a96245
+# %% ../../nbs/core/060_audit.ipynb #5d13a3aa
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -393,21 +393,22 @@ def _first_runs(subject: _Subject, panel: pd.DataFrame) -> tuple[pd.DataFrame | 
         subject.watched, full, problem = False, again, "it gives other numbers when it is not watched"
     return (full, problem) if spoken(full).any() else (None, "the function gave no numbers on this panel; use a longer history")
 
-# %% ../../nbs/core/060_audit.ipynb #f246dd3c
+# %% ../../nbs/core/060_audit.ipynb #0d5b73c7
 def _far_away(subject: _Subject, panel: pd.DataFrame, full: pd.DataFrame, end: pd.Timestamp) -> tuple[Comparison, str]:
     "Run a function that asks about its surroundings in processes of their own; return what moved there, or what else speaks against it."
     word = asks(subject.function)
     if word is None:
         return Comparison(), ""
-    past = panel[panel.index.get_level_values("date") <= end]
+    reason = f"its code asks about its surroundings ({word})"
     try:
-        whole, cut = (as_frame(elsewhere(subject.function, some), subject.name) for some in (panel, past))
+        whole = as_frame(elsewhere(subject.function, panel), subject.name)
+        if not moved(whole, full, {}):
+            return Comparison(), ""
+        cut = as_frame(elsewhere(subject.function, panel[panel.index.get_level_values("date") <= end]), subject.name)
     except Exception as error:  # it cannot be sent there, or fails there
-        return Comparison(), f"its code asks about its surroundings ({word}) and it could not be run in a process of its own: {type(error).__name__}: {error}"
+        return Comparison(), f"{reason} and it could not be run in a process of its own: {type(error).__name__}: {error}"
     place = moved(until(cut, end), until(whole, end), sizes(whole))
-    if place:
-        return Comparison([(*place, "removed", end)], 1), ""
-    return Comparison(), f"it gives other numbers in a process of its own; its code asks about its surroundings ({word})" if moved(whole, full, {}) else ""
+    return Comparison([(*place, "removed", end)] if place else [], 1), f"{reason}, and it gives other numbers in a process of its own"
 
 
 def _judge(subject: _Subject, panel: pd.DataFrame, cuts: int, every_date: bool) -> Verdict:

@@ -251,7 +251,7 @@ def _quietly(run: Callable[[], object]) -> None:
     except Exception:  # a function robbed of a table it needs may fail in any way; then the table was no cache
         return
 
-# %% ../../nbs/core/058_counterfactual.ipynb #928d1f5f
+# %% ../../nbs/core/058_counterfactual.ipynb #1afe4906
 ASKS = frozenset({"inspect", "_getframe", "currentframe", "extract_stack", "format_stack", "modules", "environ", "getenv", "auditing", "argv", "current_thread", "main_thread", "gettrace"})
 
 
@@ -276,9 +276,13 @@ def elsewhere(
     panel: pd.DataFrame,
 ) -> object:
     "Call a function in a process of its own, which has loaded no audit and remembers nothing; raise what it raises there."
-    from quantlab.core.compute import map as spread  # starts processes; most audits need none
+    from joblib.externals.loky import ProcessPoolExecutor  # most audits need no process
 
-    return spread(function, [panel, panel], workers=2)[0]
+    pool = ProcessPoolExecutor(1)
+    try:
+        return pool.submit(function, panel).result()
+    finally:
+        pool.shutdown(kill_workers=True)
 
 
 _WATCH = {"on": False, "installed": False, "wrote": set(), "read": set()}

@@ -9,8 +9,10 @@ __all__ = ['GENESIS', 'KINDS', 'content_key', 'LedgerError', 'Ledger']
 import hashlib
 import json
 import math
+import os
 import sqlite3
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,11 +37,12 @@ class LedgerError(QuantlabError):
 GENESIS = "0" * 64
 KINDS = ("fit", "trial", "run")
 _CONTENT = ("kind", "key", "study", "params", "n_obs", "periods_per_year", "sharpe", "skew", "kurtosis")
+_COLUMNS = ("seq", "prev_hash", "hash", *_CONTENT, "written", "seal")
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS ledger (
     seq INTEGER PRIMARY KEY, prev_hash TEXT NOT NULL UNIQUE, hash TEXT NOT NULL UNIQUE, kind TEXT NOT NULL CHECK (kind IN {KINDS}),
     key TEXT NOT NULL, study TEXT NOT NULL, params TEXT NOT NULL, n_obs INTEGER, periods_per_year REAL,
-    sharpe REAL, skew REAL, kurtosis REAL, written TEXT NOT NULL);
+    sharpe REAL, skew REAL, kurtosis REAL, written TEXT NOT NULL, seal TEXT);
 CREATE INDEX IF NOT EXISTS ledger_study ON ledger (study, kind);
 CREATE TRIGGER IF NOT EXISTS ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
@@ -50,6 +53,65 @@ def _row_hash(prev_hash: str, content: dict[str, object]) -> str:
     "Return the hash of a row that follows prev_hash."
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256((prev_hash + text).encode()).hexdigest()
+
+
+def _seal(before: str, seq: int, row_hash: str, written: str, unsealed: int) -> str:
+    "Return the seal of a row's time that follows the seal before."
+    text = json.dumps([seq, row_hash, written, unsealed], separators=(",", ":"))
+    return hashlib.sha256((before + text).encode()).hexdigest()
+
+
+def _walk(
+    rows: list[tuple],  # _COLUMNS of each, oldest first
+    name: str,  # of the ledger, for messages
+) -> list[str]:  # the seal of each row, stored or not
+    "Follow both chains; raise LedgerError naming the first row that does not fit."
+    prev_hash, seal, seals = GENESIS, GENESIS, []
+    unsealed = next((i for i, row in enumerate(rows) if row[-1] is not None), len(rows))
+    for place, (seq, said_prev, said, *values, written, said_seal) in enumerate(rows, 1):
+        try:
+            row_hash, seal = _row_hash(prev_hash, dict(zip(_CONTENT, values, strict=True))), _seal(seal, seq, said, written, unsealed)
+        except (TypeError, ValueError):  # bytes, or a number that JSON does not have
+            row_hash = None
+        if seq != place or said_prev != prev_hash or said != row_hash:
+            raise LedgerError(f"row {seq} of {name} does not follow the row before it; it was changed or a row is missing")
+        if place > unsealed and said_seal != seal:
+            raise LedgerError(f"the time of row {seq} of {name}, or of one before it, was changed; its seal does not fit")
+        prev_hash = said
+        seals.append(seal)
+    return seals
+
+# %% ../../nbs/core/040_ledger.ipynb #8ead0001
+def _read_head(file: Path) -> dict | None:  # rows, hash, seal
+    "Read the head beside a ledger; None where there is none; raise LedgerError for one that says nothing."
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        return {"rows": int(said["rows"]), "hash": str(said["hash"]), "seal": str(said["seal"])}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LedgerError(f"{file.name} cannot be read ({type(error).__name__}); restore it from a copy, or give up what it proves with accept()") from error
+
+
+def _write_head(file: Path, rows: int, row_hash: str, seal: str) -> None:
+    "Replace the head beside a ledger, whole or not at all."
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as part:
+            part.write(json.dumps({"rows": rows, "hash": row_hash, "seal": seal}) + "\n")
+            part.flush()
+            os.fsync(part.fileno())
+        os.replace(name, file)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _heads(known: str | Mapping) -> list[str]:
+    "List the heads that a manifest names, or the one that is given."
+    if isinstance(known, str):
+        return [known]
+    ledger, parameters = known.get("ledger") or {}, known.get("parameters") or {}
+    return [head for head in (ledger.get("before"), ledger.get("after"), parameters.get("ledger_head")) if head]
 
 # %% ../../nbs/core/040_ledger.ipynb #fa57496d
 def _number(value: float | None) -> float | None:
@@ -65,19 +127,83 @@ class Ledger:
         file: Path | str,  # created with its folder at the first record
     ):
         self.file = Path(file)
+        self.head_file = self.file.with_name(f"{self.file.name}.head")
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        "Open the file for one transaction; commit on success."
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self.file, timeout=60, isolation_level=None)) as connection:
-            try:
-                connection.executescript(_SCHEMA)
-                connection.execute("BEGIN IMMEDIATE")
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        "Open the file; raise LedgerError for one that cannot be used."
+        try:
+            with closing(sqlite3.connect(self.file, timeout=60, isolation_level=None)) as connection:
                 yield connection
-                connection.execute("COMMIT")
-            except sqlite3.DatabaseError as error:
-                raise LedgerError(f"the ledger {self.file.name} cannot be used ({error}); restore it from a copy or name another file") from error
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(f"the ledger {self.file.name} cannot be used ({error}); free space, restore it from a copy or name another file") from error
+
+    def _select(self, connection: sqlite3.Connection) -> list[tuple]:  # _COLUMNS of each row, oldest first
+        "Read all rows; a ledger without seals has None for them."
+        there = [row[1] for row in connection.execute("PRAGMA table_info(ledger)")]
+        names = [name if name in there else "NULL" for name in _COLUMNS]
+        return connection.execute(f"SELECT {', '.join(names)} FROM ledger ORDER BY seq").fetchall() if there else []
+
+    def _all(self) -> list[tuple]:
+        "Read all rows of the file; none where there is no file."
+        if not self.file.exists():
+            return []
+        with self._connect() as connection:
+            return self._select(connection)
+
+    def _check_head(self, rows: list[tuple], seals: list[str]) -> None:
+        "Raise LedgerError where rows that the head beside the store has seen are gone."
+        head, remedy = _read_head(self.head_file), "restore it from a copy, or give up what it proves with accept()"
+        if head is None:
+            if rows and rows[-1][-1] is not None:
+                raise LedgerError(f"{self.head_file.name} is missing, so nobody can say whether rows of {self.file.name} were cut off; {remedy}")
+            return
+        n = head["rows"]
+        if n > len(rows):
+            raise LedgerError(f"{self.file.name} has {len(rows)} rows and had {n}: the last were cut off; {remedy}")
+        if n and (rows[n - 1][2], seals[n - 1]) != (head["hash"], head["seal"]):
+            raise LedgerError(f"row {n} of {self.file.name} is not the one that {self.head_file.name} has seen; {remedy}")
+
+    def _append(self, connection: sqlite3.Connection, values: list[tuple], accepted: bool) -> str:
+        "Append rows to an open ledger; raise LedgerError where its tail is gone, unless that was accepted."
+        if "seal" not in [row[1] for row in connection.execute("PRAGMA table_info(ledger)")]:
+            connection.execute("ALTER TABLE ledger ADD COLUMN seal TEXT")
+        last = connection.execute("SELECT seq, hash, seal FROM ledger ORDER BY seq DESC LIMIT 1").fetchone() or (0, GENESIS, GENESIS)
+        first_sealed = connection.execute("SELECT seq FROM ledger WHERE seal IS NOT NULL ORDER BY seq LIMIT 1").fetchone()
+        seq, head, seal = last
+        unsealed = first_sealed[0] - 1 if first_sealed else seq
+        if seal is None or (known := _read_head(self.head_file) if not accepted else None) is None or known["hash"] != head:
+            rows = self._select(connection)
+            seals = _walk(rows, self.file.name)
+            seal = seals[-1] if seals else GENESIS
+            if not accepted:
+                self._check_head(rows, seals)
+        if seq == 0:
+            _write_head(self.head_file, 0, GENESIS, GENESIS)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        marks = ", ".join("?" * len(_COLUMNS))
+        for row in values:
+            prev_hash, head, seq = head, _row_hash(head, dict(zip(_CONTENT, row, strict=True))), seq + 1
+            seal = _seal(seal, seq, head, now, unsealed)
+            connection.execute(f"INSERT INTO ledger ({', '.join(_COLUMNS)}) VALUES ({marks})", (seq, prev_hash, head, *row, now, seal))
+        return head
+
+    def _record(self, values: list[tuple], accepted: bool = False) -> str:
+        "Append rows in one transaction, then say beside the store where the chains end."
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"the folder of the ledger {self.file.name} cannot be made ({error.strerror}); name another file in [research] ledger") from error
+        with self._connect() as connection:
+            connection.executescript(_SCHEMA)
+            connection.execute("BEGIN IMMEDIATE")
+            head = self._append(connection, values, accepted)
+            connection.execute("COMMIT")
+            connection.execute("BEGIN IMMEDIATE")  # another writer may have come between, and the head never goes back
+            last = connection.execute("SELECT seq, hash, seal FROM ledger ORDER BY seq DESC LIMIT 1").fetchone()
+            _write_head(self.head_file, *last)
+            connection.execute("COMMIT")
+        return head
 
     def record(
         self,
@@ -91,7 +217,7 @@ class Ledger:
         skew: float | None = None,
         kurtosis: float | None = None,  # raw: 3 for a normal
     ) -> str:  # the new head: the hash of the row
-        "Append one row and return its hash; raise LedgerError for an unknown kind."
+        "Append one row and return its hash; raise LedgerError for an unknown kind, or a ledger whose tail is gone."
         return self.record_many([(kind, key, study, params, n_obs, periods_per_year, sharpe, skew, kurtosis)])
 
     def record_many(
@@ -104,26 +230,38 @@ class Ledger:
             if kind not in KINDS:
                 raise LedgerError(f"kind is '{kind}', expected one of {', '.join(KINDS)}")
             values.append((kind, key, study, json.dumps(params, sort_keys=True, default=str), None if n_obs is None else int(n_obs), *map(_number, figures)))
-        marks, now = ", ".join("?" * (len(_CONTENT) + 3)), datetime.now(UTC).isoformat(timespec="seconds")
-        with self._open() as connection:
-            last = connection.execute("SELECT hash FROM ledger ORDER BY seq DESC LIMIT 1").fetchone()
-            head = last[0] if last else GENESIS
-            for row in values:
-                prev_hash, head = head, _row_hash(head, dict(zip(_CONTENT, row, strict=True)))
-                connection.execute(f"INSERT INTO ledger (prev_hash, hash, {', '.join(_CONTENT)}, written) VALUES ({marks})", (prev_hash, head, *row, now))
-        return head
+        return self._record(values)
 
-    def rows(self) -> pd.DataFrame:  # oldest first
+    def accept(
+        self,
+        reason: str,  # for the reader, for ever
+    ) -> str:  # the new head
+        "Go on with a ledger whose tail or whose head beside it is lost; that it was accepted becomes a row."
+        holds = _walk(self._all(), self.file.name)
+        params = json.dumps({"reason": reason, "rows": len(holds)}, sort_keys=True)
+        return self._record([("run", content_key(reason=reason, rows=len(holds)), "ledger: accepted", params, None, None, None, None, None)], accepted=True)
+
+    def rows(self) -> pd.DataFrame:  # oldest first; seal is None for rows of a version without seals
         "Return all rows; an absent file is an empty ledger."
         if not self.file.exists():
-            return pd.DataFrame(columns=["seq", "prev_hash", "hash", *_CONTENT, "written"])
-        with self._open() as connection:
-            return pd.read_sql_query("SELECT * FROM ledger ORDER BY seq", connection)
+            return pd.DataFrame(columns=list(_COLUMNS))
+        with self._connect() as connection:
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
+            rows = pd.read_sql_query("SELECT * FROM ledger ORDER BY seq", connection) if there else pd.DataFrame()
+        return rows.reindex(columns=list(_COLUMNS))
 
     def head(self) -> str:  # 64 hex digits; zeros for an empty ledger
         "Return the hash of the last row."
-        rows = self.rows()
-        return rows["hash"].iloc[-1] if len(rows) else GENESIS
+        if not self.file.exists():
+            return GENESIS
+        with self._connect() as connection:
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
+            last = connection.execute("SELECT hash FROM ledger ORDER BY seq DESC LIMIT 1").fetchone() if there else None
+        return last[0] if last else GENESIS
+
+    def unsealed(self) -> int:
+        "Count the rows whose times were written before times were sealed, and may have been changed until then."
+        return sum(row[-1] is None for row in self._all())
 
     def trials(
         self,
@@ -139,14 +277,15 @@ class Ledger:
         mine = rows[(rows["kind"] == "trial") & (rows["study"] == study)]
         return mine.drop_duplicates("key").reset_index(drop=True)
 
-    def verify(self) -> int:  # number of rows
-        "Walk the chain; raise LedgerError naming the first row that does not fit."
-        prev_hash = GENESIS
-        with self._open() as connection:
-            names = ", ".join(("seq", "prev_hash", "hash", *_CONTENT))
-            rows = connection.execute(f"SELECT {names} FROM ledger ORDER BY seq").fetchall()
-        for seq, said_prev, said, *values in rows:
-            if said_prev != prev_hash or said != _row_hash(prev_hash, dict(zip(_CONTENT, values, strict=True))):
-                raise LedgerError(f"row {seq} of {self.file.name} does not follow the row before it; it was changed or a row is missing")
-            prev_hash = said
+    def verify(
+        self,
+        *known: str | Mapping,  # heads that must be in the chain, or manifests of runs that name some
+    ) -> int:  # number of rows
+        "Follow both chains to the head beside the store; raise LedgerError naming the first row that does not fit."
+        rows = self._all()
+        self._check_head(rows, _walk(rows, self.file.name))
+        there = {GENESIS, *(row[2] for row in rows)}
+        for head in (head for one in known for head in _heads(one)):
+            if head not in there:
+                raise LedgerError(f"head {head[:12]}... is not in {self.file.name}; rows were cut off, or this is another ledger than the one it was written with")
         return len(rows)

@@ -94,8 +94,8 @@ def number_axis(
         wide = axis.get_scale() == "log" and high > 10 * low > 0
         shown = np.concatenate([axis.get_majorticklocs(), axis.get_minorticklocs() if axis.get_scale() == "log" else []])
         shown = shown[(shown >= low - 1e-9 * abs(low)) & (shown <= high + 1e-9 * abs(high))]
-        if minor and wide and len(shown) > 9 and f"{x:e}"[0] not in "25":
-            return ""  # of a decade's ticks 1, 2 and 5 speak
+        if minor and wide and (high > 100 * low or f"{x:e}"[0] not in "25"):
+            return ""  # of a decade's ticks 1, 2 and 5 speak, of many decades' the powers of ten
         places = _decimals((np.array([x]) if wide else shown) * scale, decimals)
         return f"{x * scale:,.{places}f}{unit}".replace("-", "\N{MINUS SIGN}")
 

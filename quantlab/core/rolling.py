@@ -4,11 +4,15 @@
 
 # %% auto #0
 __all__ = ['DUST', 'ref', 'delta', 'count', 'total', 'mean', 'mean_std', 'corr', 'trend', 'highest', 'lowest', 'since_highest',
-           'since_lowest', 'rank']
+           'since_lowest', 'rank', 'tell_compiling']
 
 # %% ../../nbs/core/075_rolling.ipynb #9cf74052
+import sys
+from functools import cache
+
 import numpy as np
 from numba import njit
+from numba.core import event
 
 from .errors import ConfigError, PanelError
 
@@ -342,3 +346,23 @@ def rank(
         raise ConfigError(f"quantiles {quantiles} leave [0, 1]; use shares, 0.8 for the upper fifth")
     ranked, values = _order(_tile(x, n), n, np.array(quantiles, dtype=np.float64))
     return ranked, *values
+
+# %% ../../nbs/core/075_rolling.ipynb #a7c0de02
+@cache
+def tell_compiling() -> None:
+    "Have one line written to stderr when the first kernel of this process has to be compiled; none in a notebook or a test."
+    if {"ipykernel", "pytest"} & set(sys.modules):
+        return
+
+    class Once(event.Listener):
+        told = False
+
+        def on_start(self, event):
+            if not self.told and event.data["dispatcher"].py_func.__module__.startswith("quantlab."):
+                Once.told = True
+                sys.stderr.write("compiling kernels, once: some seconds now, none the next time\n")
+
+        def on_end(self, event):
+            "Need nothing: the line is written when the wait begins."
+
+    event.register("numba:compile", Once())

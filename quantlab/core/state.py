@@ -183,13 +183,13 @@ def _state_of(value: object) -> dict:
 
 def _rebuild(kind: type, state: dict) -> object:
     "Make an object from what it held."
+    hidden = [name for name in state if callable(getattr(kind, name, None))]
+    if hidden:
+        raise StateError(f"a state of {_label(kind)} would hide its {', '.join(hidden)}")
     if hasattr(kind, "from_state"):
         return kind.from_state(state)
     if hasattr(kind, "_fields") or dataclasses.is_dataclass(kind):
         return kind(**state)
-    hidden = [name for name in state if callable(getattr(kind, name, None))]
-    if hidden:
-        raise StateError(f"a state of {_label(kind)} would hide its {', '.join(hidden)}")
     made = object.__new__(kind)
     vars(made).update(state)
     return made

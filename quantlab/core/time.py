@@ -108,7 +108,7 @@ def periods_per_year(
     bars_a_day = pd.Series(days).value_counts().sort_index()
     days = bars_a_day.index[bars_a_day >= bars_a_day.median() / 2]  # the Sunday evening of a currency is no day
     years = (days[-1] - days[0]) / pd.Timedelta("365.25D")
-    rough = 365 if (days.dayofweek >= 5).mean() > 0.1 else 252
+    rough = 365 if (days.day_of_week >= 5).mean() > 0.1 else 252
     measured = round((len(days) - 1) / years) if years >= 1 else rough
     return int(rough if abs(measured - rough) <= 2 else measured) * int(bars_a_day.median())
 
@@ -123,7 +123,7 @@ def stray_dates(
     usual = count.rolling("4D" if intraday else 11, center=True, min_periods=1).median()
     lonely = (usual >= 4) & (count <= np.maximum(1, usual / 5))
     if not intraday and len(at.dates):
-        weekend = at.dates.dayofweek >= 5
+        weekend = at.dates.day_of_week >= 5
         lonely |= weekend & (weekend.mean() < 0.02) & (count < usual)
     return at.dates[lonely.to_numpy()]
 

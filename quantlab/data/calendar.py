@@ -150,7 +150,9 @@ def expected_ends(
     start: str | pd.Timestamp,  # first bar end or session, inclusive
     end: str | pd.Timestamp,  # last bar end or session, inclusive
 ) -> pd.DatetimeIndex:  # as bar_ends
-    "List the bars of an exchange between two moments."
+    "List the bars of an exchange between two moments; raise DataError where these are dated otherwise than bars of the interval."
+    if Interval(interval).intraday != (pd.Timestamp(start).tz is not None):
+        raise DataError(f"bars of {interval} are dated {'in UTC' if Interval(interval).intraday else 'without a time zone'}, but the first date given is {start}; name the interval of the bars")
     margin = pd.Timedelta(days=45 if Interval(interval) in _LONG else 1)
     ends = bar_ends(schedule(name, pd.Timestamp(start) - margin, pd.Timestamp(end) + margin), interval)
     return ends[(ends >= pd.Timestamp(start)) & (ends <= pd.Timestamp(end))]

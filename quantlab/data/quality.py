@@ -13,7 +13,8 @@ import pandas as pd
 
 from ..core.errors import ConfigError, DataError
 from .bars import BAR_COLUMNS
-from .calendar import bar_ends, schedule
+from .calendar import expected_ends
+from .seams import is_thin
 
 # %% ../../nbs/data/125_quality.ipynb #23888083
 RULES = {
@@ -28,6 +29,7 @@ RULES = {
     "spike": "a move undone overnight at once; value = return less the market's",
     "wick": "a low under half of open and close, or a high over twice; value = log distance",
     "split_like": "a lasting overnight move on a day that is otherwise usual; value = return less the market's",
+    "seam": "a factor that steps while the price does not follow: deliveries on two levels, or an event taken for a factor; value = the step",
 }
 
 # %% ../../nbs/data/125_quality.ipynb #5be5332e
@@ -85,7 +87,9 @@ def lay_out(
         wide[c][first["row"].to_numpy(), first["col"].to_numpy()] = values
     seen = rows > 0
     alive = np.maximum.accumulate(seen, axis=0) & np.maximum.accumulate(seen[::-1], axis=0)[::-1]
-    session = seen.sum(axis=1) >= 0.5 * alive.sum(axis=1) if sessions is None else dates.isin(sessions)
+    names = seen.sum(axis=1)
+    learned = (names >= 0.5 * alive.sum(axis=1)) & ~is_thin(names, ahead=True)  # at the ends, only a stray's own name is alive
+    session = learned if sessions is None else dates.isin(sessions)
     return Sheet(dates, pd.Index(symbols), rows, session, alive, wide, raw, len(raw) - len(placed))
 
 # %% ../../nbs/data/125_quality.ipynb #3ad1b122
@@ -229,6 +233,38 @@ def _price_faults(sheet: Sheet, spike: float, sigmas: float) -> list[pd.DataFram
     parts = [("spike", spikes, back), ("split_like", splits, names)]
     return [_found(sheet, rule, x["row"].to_numpy(), x["col"].to_numpy(), np.expm1(x["move"]), note) for rule, x, note in parts]
 
+# %% ../../nbs/data/125_quality.ipynb #b1250002
+def _factor(sheet: Sheet) -> np.ndarray:  # dates x symbols; NaN where there is no row
+    "Lay out the product of the factors."
+    raw = sheet.raw[(sheet.raw["row"] >= 0) & (sheet.raw["col"] >= 0)]
+    values = np.prod([raw[f].to_numpy() for f in ("adj", "split") if f in raw], axis=0) * np.ones(len(raw))
+    wide = np.full(sheet.rows.shape, np.nan)
+    wide[raw["row"].to_numpy(), raw["col"].to_numpy()] = np.where(values > 0, values, np.nan)
+    return wide
+
+
+def _seams(
+    sheet: Sheet,
+    large: float = 0.05,  # smallest step that one name can show, in logs
+    small: float = 0.002,  # smallest step that is looked at
+    least: int = 5,  # names that take a small step on one date
+) -> list[pd.DataFrame]:
+    "Find steps of a factor that the price does not follow."
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.log(_factor(sheet))
+        step = factor - _before(factor)
+        total = np.log(sheet.wide["open"]) - _before(np.log(sheet.wide["close"]))
+    usual = total - _market(total)
+    alone = (np.abs(step) > large) & (np.abs(usual) > 0.75 * np.abs(step)) & (np.abs(usual - step) < 0.25 * np.abs(step))
+    many, raw = np.zeros(len(step), dtype=bool), total - step
+    for row in np.flatnonzero((np.abs(step) > small).sum(axis=1) >= np.maximum(least, 0.5 * sheet.alive.sum(axis=1))):
+        spread = [np.nanmedian(np.abs(x - np.nanmedian(x))) for x in (total[row], raw[row])]
+        many[row] = spread[0] >= 0.5 * spread[1]
+    row, col = np.nonzero(alone | (many[:, None] & (np.abs(step) > small)))
+    together = many[row]
+    note = np.where(together, "with half of the names", "the price stays")
+    return [_found(sheet, "seam", row, col, np.exp(step[row, col]), note)]
+
 # %% ../../nbs/data/125_quality.ipynb #c732adad
 def _bar_faults(
     sheet: Sheet,
@@ -275,7 +311,7 @@ def findings(
     last, together = _ends(sheet)
     col = np.flatnonzero(together >= group)
     censored = _found(sheet, "ends_together", last[col], col, together[col], [f"{n} series end that day" for n in together[col]])
-    parts = [*_keys(sheet), *_calendar(sheet), censored, *_bar_faults(sheet, stale), *_price_faults(sheet, spike, sigmas)]
+    parts = [*_keys(sheet), *_calendar(sheet), censored, *_bar_faults(sheet, stale), *_price_faults(sheet, spike, sigmas), *_seams(sheet)]
     full = [part for part in parts if len(part)] or parts[:1]
     out = pd.concat(full, ignore_index=True).astype({"rule": pd.CategoricalDtype(list(RULES), ordered=True), "symbol": "str", "note": "str"})
     return out.sort_values(["rule", "symbol", "date"], kind="stable", ignore_index=True)
@@ -289,7 +325,7 @@ def expected_sessions(
     "List when an exchange should have made a bar between the first and the last date."
     dates = bars["date"] if "date" in bars.columns else bars.index.get_level_values("date")
     dates = pd.to_datetime(dates, errors="coerce").dropna()
-    return bar_ends(schedule(calendar, dates.min(), dates.max()), interval) if calendar and len(dates) else None
+    return expected_ends(calendar, interval, dates.min(), dates.max()) if calendar and len(dates) else None
 
 
 def summary(

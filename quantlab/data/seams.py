@@ -112,12 +112,13 @@ def _shared(
 
 # %% ../../nbs/data/104_seams.ipynb #a10400017
 def _printed(
-    values: np.ndarray,  # prices
-) -> float:  # 0.01, 0.001 or 0.0001; 0.0: not rounded
-    "Guess the step to which values were rounded."
-    for step in (0.01, 0.001, 0.0001):
+    values: np.ndarray,  # prices or factors
+    steps: tuple[float, ...] = (0.01, 0.001, 0.0001),  # that are tried
+) -> float:  # one of the steps; 0.0: not rounded
+    "Guess the step to which most values were rounded."
+    for step in steps:
         count = values / step
-        if np.all(np.abs(count - np.rint(count)) < 1e-6 + 1e-7 * count):
+        if np.mean(np.abs(count - np.rint(count)) < 1e-6 + 1e-7 * count) > 0.8:
             return step
     return 0.0
 
@@ -126,14 +127,14 @@ def _ratio(
     was: np.ndarray,  # stored values of one symbol and kind, > 0
     now: np.ndarray,  # delivered values
     slack: float | np.ndarray = 0.0,  # difference that other roundings explain
+    steps: tuple[float, ...] = (0.01, 0.001, 0.0001),  # to which the values may have been rounded
 ) -> tuple[float, np.ndarray]:  # the ratio; bool: values that it does not explain
     "Find the one ratio between two deliveries."
-    ratio, before, after = float(np.median(now / was)), _printed(was), _printed(now)
-    if abs(ratio - 1) < _EQUAL:
-        digits, ratio = 0.51 * max(before, after) * (before != after), 1.0
-    else:
-        digits = 0.75 * (after + ratio * before) + slack
-    return ratio, np.abs(now - ratio * was) > _EQUAL * now + digits
+    ratio, before, after = float(np.median(now / was)), _printed(was, steps), _printed(now, steps)
+    apart = np.abs(now - was) > _EQUAL * now + 0.51 * max(before, after) * (before != after)
+    if abs(ratio - 1) < _EQUAL or not apart.any():
+        return 1.0, apart
+    return ratio, np.abs(now - ratio * was) > _EQUAL * now + 0.75 * (after + ratio * before) + slack
 
 # %% ../../nbs/data/104_seams.ipynb #a10400018
 def _explain(
@@ -147,7 +148,7 @@ def _explain(
     for factor in [c for c in ("split", "adj") if c in now.columns]:
         level = [frame["close"].to_numpy() * frame[factor].to_numpy() for frame in (was, now)]
         digits = 0.75 * (_printed(level[1]) + _printed(level[0]) * np.median(level[1] / level[0])) / now["close"].to_numpy()
-        out[factor], wrong[factor] = _ratio(was[factor].to_numpy(), now[factor].to_numpy(), digits)
+        out[factor], wrong[factor] = _ratio(was[factor].to_numpy(), now[factor].to_numpy(), digits, steps=(0.0001,))
     row, column = np.nonzero(wrong.to_numpy())
     if len(row):
         name, values = wrong.columns[column[0]], (frame[wrong.columns[column[0]]].iloc[row[0]] for frame in (now, was))

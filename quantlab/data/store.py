@@ -27,7 +27,7 @@ from ..core.config import display_path, path
 from ..core.errors import ConfigError, DataError
 from ..core.types import Interval
 from .bars import data_hash
-from .files import inside, lay_panel, mark_of, once, parquet_writer, plainly, put, read_panel, read_slice, sha256, utc
+from .files import inside, lay_panel, mark_of, once, parquet_writer, plainly, put, read_panel, read_slice, reason, sha256, utc
 from .schemas import check
 from .seams import over, settle, upsert  # noqa: F401
 
@@ -349,7 +349,7 @@ def _unspoilt(dataset: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"{display_path(error.filename)} is gone, but the manifest of '{dataset}' mentions it; {again}") from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"a file of '{dataset}' cannot be read ({str(error).splitlines()[0]}); {again}") from error
+        raise DataError(f"a file of '{dataset}' cannot be read ({reason(error)}); {again}") from error
 
 
 def _collect(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ConfigError
+from ..core.time import check_zones
 from .base import PRESENT, Feature, feature, window
 
 # %% ../../nbs/features/225_factors.ipynb #e4b6aba5
@@ -36,6 +37,7 @@ def _returns(
     own = close / close.shift() - 1
     if market is None:
         market = own.mean(axis=1).where(own.count(axis=1) > 1)
+    check_zones(market=market, close=close)
     common = market.reindex(close.index).to_numpy(dtype=np.float64)[:, None]
     there = own.notna() & np.isfinite(common)
     return own.where(there), pd.DataFrame(np.where(there, common, np.nan), own.index, own.columns)

@@ -7,9 +7,10 @@ __all__ = ['ROUNDING', 'PERIODS', 'TECHNICAL', 'smooth', 'memory', 'rsi', 'avera
            'stochastic', 'vwap', 'anchored_vwap']
 
 # %% ../../nbs/features/215_technical.ipynb #93b4c622
+from itertools import accumulate
+
 import numpy as np
 import pandas as pd
-from scipy.signal import lfilter
 
 from ..core.errors import ConfigError, PanelError
 from .base import PRESENT, Feature, feature, window
@@ -23,6 +24,8 @@ def smooth(
     if not wide.size:
         return wide
     there = wide.notna().to_numpy()
+    from scipy.signal import lfilter  # here: it takes a second to import
+
     weight, total = (lfilter([alpha], [1, alpha - 1], x, axis=0) for x in (there.astype(float), wide.fillna(0).to_numpy()))
     known = there & (weight >= PRESENT)
     return pd.DataFrame(np.divide(total, weight, out=np.full(wide.shape, np.nan), where=known), wide.index, wide.columns)
@@ -38,7 +41,7 @@ def memory(
     impulse = np.zeros(int(100 / min(alphas)) + 100)
     impulse[0] = 1.0
     for alpha in alphas:
-        impulse = lfilter([alpha], [1, alpha - 1], impulse)
+        impulse = np.array(list(accumulate(alpha * impulse, lambda last, x, keep=1 - alpha: x + keep * last)))
     older = np.cumsum(impulse[::-1])[::-1]  # weight of this session back and all before
     return int((older > weight).sum())
 

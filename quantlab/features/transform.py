@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy.signal import lfilter
 
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import check_panel, grid, to_long, to_wide
@@ -86,6 +85,8 @@ def frac_width(
 # %% ../../nbs/features/232_transform.ipynb #d5879d2b
 def _difference(wide: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
     "Weigh the last values, today's first; NaN until the window is full."
+    from scipy.signal import lfilter  # here: it takes a second to import
+
     values = lfilter(weights, 1.0, wide.fillna(0.0).to_numpy(), axis=0) if wide.size else wide.to_numpy()
     full = wide.notna().rolling(len(weights)).sum() == len(weights)
     return pd.DataFrame(values, wide.index, wide.columns).where(full)

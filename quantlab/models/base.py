@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIBRARIES', 'check_features', 'check_training', 'check_columns', 'as_scores', 'WalkForwardRun', 'walk_forward',
-           'check_model']
+           'without_memory', 'check_model']
 
 # %% ../../nbs/models/400_base.ipynb #a061113c
 import io
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
 
 from ..core.cache import content_hash, keep, kept
 from ..core.compute import ComputeError
@@ -215,6 +216,14 @@ def _fit_fold(
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "lightgbm", "xgboost-cpu", "torch")
 
 
+def _version(name: str) -> str | None:
+    "Return the version of an installed library."
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _keys(
     folds: list[_Fold],
     model: BaseEstimator,
@@ -223,8 +232,7 @@ def _keys(
     weight: pd.Series | None,
 ) -> list[str]:
     "Return the key of each fold: a hash of everything its result depends on."
-    versions = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
-    common = [_fit_fold, model, list(X.columns), list(map(str, X.dtypes)), [versions.get(name) for name in LIBRARIES]]
+    common = [_fit_fold, model, list(X.columns), list(map(str, X.dtypes)), list(map(_version, LIBRARIES))]
     common, rows = content_hash(common), pd.util.hash_pandas_object(X).to_numpy()
     target, weights = y.to_numpy(dtype="float64"), None if weight is None else weight.to_numpy(dtype="float64")
     given = [[rows[f.train], target[f.train], None if weights is None else weights[f.train], rows[f.test]] for f in folds]
@@ -276,7 +284,7 @@ def walk_forward(
 for _name in (
     "linear_model._base:LinearRegression", "linear_model._ridge:Ridge", "linear_model._coordinate_descent:Lasso", "linear_model._coordinate_descent:ElasticNet",
     "linear_model._logistic:LogisticRegression", "linear_model._huber:HuberRegressor", "preprocessing._data:StandardScaler", "preprocessing._data:RobustScaler",
-    "preprocessing._data:QuantileTransformer", "preprocessing._label:LabelBinarizer", "impute._base:SimpleImputer", "decomposition._pca:PCA", "pipeline:Pipeline",
+    "preprocessing._data:QuantileTransformer", "preprocessing._label:LabelBinarizer", "impute._base:SimpleImputer", "decomposition._pca:PCA",
 ):  # fmt: skip
     keepable(f"sklearn.{_name}")
 
@@ -286,6 +294,16 @@ def _learned(net: BaseEstimator) -> dict:
     return {name: value for name, value in vars(net).items() if name not in ("_random_state", "_optimizer")}
 
 
+def without_memory(
+    held: dict,  # the parameters of a pipeline
+) -> dict:  # the same
+    "Raise StateError for a pipeline that remembers its fits in files: scikit-learn would read them as pickles."
+    if held.get("memory") is not None:
+        raise StateError("a pipeline with a memory cannot be kept; leave memory at None")
+    return held
+
+
+keepable("sklearn.pipeline:Pipeline", lambda held: without_memory(held.get_params(deep=False)), lambda held: Pipeline(**without_memory(held)))
 for _name in ("MLPClassifier", "MLPRegressor"):
     keepable(f"sklearn.neural_network._multilayer_perceptron:{_name}", _learned)
 

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from ..core.errors import ConfigError, DataError
 from ..core.state import keepable
 from ..features.xsection import rank, robust_zscore, zscore
-from .base import check_columns, check_features, check_training
+from .base import check_columns, check_features, check_training, without_memory
 
 # %% ../../nbs/models/405_processors.ipynb #faff31ec
 class _Processor(TransformerMixin, BaseEstimator):
@@ -144,6 +144,15 @@ class Chain(Pipeline):
         check_training(X, y, sample_weight)
         given = {} if sample_weight is None else {f"{self.steps[-1][0]}__sample_weight": sample_weight}
         return super().fit(X, y, **given)
+
+    def to_state(self) -> dict:
+        "Return the steps, fitted."
+        return without_memory(self.get_params(deep=False))
+
+    @classmethod
+    def from_state(cls, held: dict) -> "Chain":
+        "Chain the steps again."
+        return cls(**without_memory(held))
 
 
 def chain(

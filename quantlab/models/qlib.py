@@ -17,7 +17,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..core.errors import ConfigError, DataError
-from ..core.state import keepable
+from ..core.state import StateError, keepable
 from .base import as_scores, check_columns, check_training
 
 # %% ../../nbs/models/415_qlib.ipynb #d1a810e8
@@ -144,6 +144,17 @@ class QlibModel(BaseEstimator):
             values = self.model_.predict(dataset, segment="test")
         return as_scores(values.rename_axis(["date", "symbol"]).reindex(X.index).to_numpy(), X.index)
 
+    @classmethod
+    def from_state(cls, held: dict) -> "QlibModel":
+        "Build the model again; raise StateError where it names a class that is not Qlib's."
+        named = [held["path"], *(one.get("module_path", "qlib.") if isinstance(one, dict) else "" for one in (*held["processors"], *held["learn"]))]
+        named += ["" if isinstance(one, (dict, str)) else "qlib." for one in held["processors_"]]  # fitted: objects by now
+        if not all(isinstance(text, str) and text.startswith("qlib.") for text in named):
+            raise StateError("it names a class that is not Qlib's; fit the model again")
+        made = object.__new__(cls)
+        vars(made).update(held)
+        return made
+
 # %% ../../nbs/models/415_qlib.ipynb #0e5ab7a2
 def _trees_state(held: object) -> dict:  # of a qlib.contrib.model.gbdt.LGBModel
     "Return Qlib's settings and LightGBM's text."
@@ -164,5 +175,5 @@ def _trees_model(state: dict) -> object:  # qlib.contrib.model.gbdt.LGBModel
 
 keepable("qlib.contrib.model.gbdt:LGBModel", _trees_state, _trees_model)
 keepable("qlib.contrib.model.linear:LinearModel", lambda held: dict(vars(held)))
-for _name in ("DropnaProcessor", "DropnaLabel", "DropCol", "FilterCol", "TanhProcess", "ProcessInf", "Fillna", "MinMaxNorm", "ZScoreNorm", "RobustZScoreNorm", "CSZScoreNorm", "CSRankNorm", "CSZFillna"):
+for _name in ("DropnaProcessor", "DropnaLabel", "DropCol", "FilterCol", "TanhProcess", "ProcessInf", "Fillna", "MinMaxNorm", "ZScoreNorm", "RobustZScoreNorm", "CSRankNorm", "CSZFillna"):
     keepable(f"qlib.data.dataset.processor:{_name}", lambda held: dict(vars(held)))

@@ -7,6 +7,7 @@ __all__ = ['Span', 'record_trial', 'Task', 'Search', 'tune', 'coarse_to_fine']
 
 # %% ../../nbs/models/440_tune.ipynb #92ca0db7
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -129,8 +130,14 @@ def _open(
     storage: str | None,  # such as "sqlite:///search.db"; None = in memory
 ) -> optuna.Study:
     "Open or continue the study of a task; raise ConfigError when its storage belongs to another one."
+    from sqlalchemy.exc import SQLAlchemyError
+
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0)
-    study = optuna.create_study(storage=storage, study_name=task.study, direction="maximize", pruner=pruner, load_if_exists=True)
+    try:
+        study = optuna.create_study(storage=storage, study_name=task.study, direction="maximize", pruner=pruner, load_if_exists=True)
+    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:  # some of their messages show the password
+        shown = re.sub(r"//[^@]*@", "//...@", str(storage))
+        raise ConfigError(f"the storage {shown} cannot be opened ({type(error).__name__}); name a database that can be reached, such as sqlite:///search.db") from None
     mine = content_key(**task.identity)
     if study.user_attrs.get("task", mine) != mine:
         raise ConfigError(f"the storage holds a study {task.study!r} of other data, folds or model; name another study or another file")

@@ -150,7 +150,9 @@ def _targets(
 
     _import_from_here()
     found, name = import_named(text), text.partition(":")[2]
-    targets = [(getattr(t, "name", name), getattr(t, "function", t)) for t in (found if isinstance(found, (list, tuple)) else [found])]
+    listed = isinstance(found, (list, tuple))  # each of a list by its own name
+    own = [getattr(t, "__name__", f"{name}[{i}]") if listed else name for i, t in enumerate(found if listed else [found])]
+    targets = [(getattr(t, "name", own[i]), getattr(t, "function", t)) for i, t in enumerate(found if listed else [found])]
     if not targets or not all(callable(function) for _, function in targets):
         raise ConfigError(f"{text!r} is neither a function of a panel, a Feature, nor a list of them; name one of these")
     return targets

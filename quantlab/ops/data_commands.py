@@ -6,11 +6,15 @@
 __all__ = ['data_app', 'import_bars', 'list_datasets', 'health', 'refresh', 'export']
 
 # %% ../../nbs/ops/980_data_commands.ipynb #64ab6e6d
+import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..core.errors import ConfigError, DataError
+from ..core.types import Interval
 from .console import progress_bar, show_table
 
 # %% ../../nbs/ops/980_data_commands.ipynb #db75655b
@@ -26,36 +30,119 @@ def _pairs(
     texts: list[str] | None,  # ours=theirs
 ) -> dict[str, str]:
     "Read pairs; raise ConfigError for one that is none."
-    from quantlab.core.errors import ConfigError
-
     pairs = [text.partition("=") for text in texts or []]
     if not all(ours and equals and theirs for ours, equals, theirs in pairs):
         raise ConfigError("--column needs ours=theirs, such as close=Last")
     return {ours: theirs for ours, _, theirs in pairs}
 
+
+_WORDS = {"m": "min", "min": "min", "minute": "min", "t": "min", "h": "h", "hour": "h", "d": "d", "day": "d", "w": "w", "wk": "w", "week": "w", "mo": "mo", "mon": "mo", "month": "mo"}
+
+
+def _interval(
+    text: str,  # 15min, or as others write it: 15m, 60min, 1wk, daily
+) -> str:
+    "Read an interval; raise ConfigError naming the ones there are."
+    plain = {"daily": "1d", "hourly": "1h", "weekly": "1w", "monthly": "1mo"}.get(text.strip().lower(), text.strip())
+    plain = "1mo" if plain == "1M" else plain.lower()
+    number, unit = re.fullmatch(r"(\d*)\s*([a-z]*)", plain).groups() if re.fullmatch(r"(\d*)\s*([a-z]*)", plain) else ("", "")
+    name = f"{number or 1}{_WORDS.get(unit.rstrip('s') or unit, unit)}"
+    name = f"{int(number) // 60}h" if name.endswith("min") and number and int(number) % 60 == 0 and int(number) else name
+    if name not in list(Interval):
+        raise ConfigError(f"there is no interval {text!r}; use one of {', '.join(Interval)}")
+    return name
+
+
+_CHOICES = {
+    "stamps": ("start", "end"),
+    "split": ("event", "premium", "factor", "divisor", "none"),
+    "dividends": ("cash", "none"),
+    "repair": ("sort", "drop_duplicates", "keep_first", "keep_last", "drop_missing", "drop_nonpositive", "drop_high_below_low", "widen_range", "forget_negative_volume"),
+}
+
+
+def _check_line(
+    place: Path,
+    dataset: str,
+    told: dict[str, str],  # option -> value
+    repair: list[str],
+) -> None:
+    "Raise ConfigError or DataError for what can be seen before a file is opened."
+    for option, value in [*told.items(), *(("repair", step) for step in repair)]:
+        if value not in _CHOICES.get(option, (value,)):
+            raise ConfigError(f"--{option} is {value!r}; use {' or '.join(_CHOICES[option])}")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", dataset):
+        raise ConfigError(f"{dataset!r} cannot name a dataset; use small letters, digits and underscores, such as 'us_daily'")
+    if "zone" in told:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(told["zone"])
+        except (ValueError, OSError, KeyError) as error:
+            raise ConfigError(f"--zone is {told['zone']!r}, which is no time zone; write it as America/New_York or UTC") from error
+    if not place.exists():
+        raise DataError(f"{place} does not exist; check the path")
+    if place.is_file() and not place.stat().st_size:
+        raise DataError(f"{place} is empty; check the export it comes from")
+
 # %% ../../nbs/ops/980_data_commands.ipynb #7563943a
+_OPTIONS = {"date_form": "--date-form", "decimal": "--decimal, --thousands", "symbol": "--symbol", "interval": "--interval", "stamps": "--stamps", "zone": "--zone"}
+
+
+def _terminal() -> bool:
+    "Say whether somebody is there to answer."
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _believed(
+    file: Path,  # the first of several
+    columns: dict[str, str],  # our name -> the file's
+    told: dict[str, str],  # fields of Mapping that the user gave
+    ask: bool,  # put open questions
+):  # Mapping
+    "Show how a file is read; ask what is open, or raise ConfigError with it."
+    from dataclasses import replace
+
+    from quantlab.core.config import display_path
+    from quantlab.vendors.files import guess_columns, open_questions
+
+    mapping = replace(guess_columns(file, columns, told.get("date_form")), **told)
+    show_table(mapping.table().rename_axis("ours").reset_index())
+    for line in mapping.lines():
+        typer.echo(line)
+    asked = open_questions(mapping)
+    if asked and not (ask and _terminal()):
+        options = ", ".join(dict.fromkeys(_OPTIONS.get(key, "--column") for key in asked))
+        raise ConfigError(f"{display_path(file)}: {'; '.join(asked.values())}; answer with {options}")
+    for key, question in asked.items():
+        answer = typer.prompt(question).strip()
+        if key.startswith("column "):
+            columns |= {key.removeprefix("column "): answer}
+        else:
+            told |= {key: _interval(answer) if key == "interval" else answer}
+    return _believed(file, columns, told, ask) if asked else mapping
+
+
 def _from_files(
     place: Path,  # a file or a folder
     columns: dict[str, str],  # our name -> the file's
     told: dict[str, str],  # fields of Mapping that the user gave
     repair: list[str],
+    ask: bool,  # put open questions
 ):  # (bars panel, interval)
     "Show how files are read, and read them; raise ConfigError with what is to be answered."
-    from dataclasses import replace
+    from quantlab.vendors.folder import find_files, import_files
 
-    from quantlab.core.config import display_path
-    from quantlab.core.errors import ConfigError
-    from quantlab.vendors.files import find_files, guess_columns, import_files, questions
-
-    files = find_files(place)
-    mapping = replace(guess_columns(files[0], columns), **told)
-    show_table(mapping.table().rename_axis("ours").reset_index())
-    asked = questions(mapping)
-    if asked:
-        options = "--column, --date-form, --symbol, --zone, --stamps, --decimal, --thousands"
-        raise ConfigError(f"{display_path(files[0])}: {'; '.join(asked)}; answer with {options}")
+    files, left = find_files(place)
+    for name, why in left.items():
+        typer.echo(f"left out: {name} ({why})")
+    mapping = _believed(files[0], columns, told, ask)
     with progress_bar() as show:
-        return import_files(files, mapping, repair, show), mapping.interval
+        bars = import_files(files, mapping, repair, show)
+    for line, where in bars.attrs["said"].items():
+        if line not in mapping.said:
+            typer.echo(line if len(files) == 1 else f"{line} ({', '.join(where[:3])}{f' and {len(where) - 3} more' if len(where) > 3 else ''})")
+    return bars, bars.attrs["interval"]
 
 
 def _from_qlib(
@@ -73,59 +160,83 @@ def _from_qlib(
     bars.attrs["repairs"] = steps["rows"].to_dict()
     return bars, "1d"
 
+
+def _check_names(
+    lake,  # data.store.Lake
+    dataset: str,
+    bars,  # about to be stored
+) -> None:
+    "Raise DataError for a symbol that is stored already in other letters."
+    listed = lake.datasets()
+    parts = lake.manifest(dataset)["intervals"].values() if dataset in set(listed["dataset"]) else ()
+    stored = {name.casefold(): name for part in parts for name in part["symbols"]}
+    wrong = [(new, stored[new.casefold()]) for new in bars.index.unique("symbol") if stored.get(new.casefold(), new) != new]
+    if wrong:
+        raise DataError(f"{dataset} holds {wrong[0][1]!r} already, and the new rows name {wrong[0][0]!r}; write both alike, or import into another dataset")
+
 # %% ../../nbs/ops/980_data_commands.ipynb #cd4367c6
 @data_app.command("import")
 def import_bars(
-    place: Annotated[Path, typer.Argument(help="CSV, text or Parquet with a header; a folder of them; or a Qlib folder.")],
+    place: Annotated[Path, typer.Argument(help="CSV, text, Parquet or Excel, plain or .gz or .zip; a folder of them; or a Qlib folder.")],
     dataset: Annotated[str, typer.Option(help="Name in the lake.")],
-    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="Which column is what, where the guess is wrong; repeatable.")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="Which column is what, where the guess is wrong; OURS=none leaves one out; repeatable.")] = None,
+    interval: Annotated[str | None, typer.Option(help="How long the bars are, where their stamps do not show it: 1d, 1w, 1h, 15min.")] = None,
     date_form: Annotated[str | None, typer.Option(help="How dates are written, when that is ambiguous: %d/%m/%Y.")] = None,
     symbol: Annotated[str | None, typer.Option(help="Of a file without a symbol column; its name when absent.")] = None,
     zone: Annotated[str | None, typer.Option(help="Of intraday stamps without one: America/New_York.")] = None,
-    stamps: Annotated[str | None, typer.Option(help="start or end: what intraday stamps mark.")] = None,
+    stamps: Annotated[str | None, typer.Option(help="start or end: what stamps mark.")] = None,
     decimal: Annotated[str | None, typer.Option(help="The decimal sign, when that is ambiguous.")] = None,
     thousands: Annotated[str | None, typer.Option(help="The sign between thousands.")] = None,
+    split: Annotated[str | None, typer.Option(help="How to read a column of splits: event, premium, factor, divisor, none.")] = None,
+    dividends: Annotated[str | None, typer.Option(help="cash: prices do not hold the dividends of the file; none: leave them out.")] = None,
     repair: Annotated[list[str] | None, typer.Option(metavar="STEP", help="Mend and count: drop_duplicates, drop_missing ...; repeatable, in this order.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Store without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Store without asking; what is open refuses.")] = False,
 ) -> None:
     "Show how files are read and, once confirmed, store their bars."
-    from quantlab.core.errors import DataError
-    from quantlab.data.schemas import REPAIRS
+    given = {"date_form": date_form, "symbol": symbol, "zone": zone, "stamps": stamps, "decimal": decimal, "thousands": thousands, "split": split, "dividends": dividends}
+    told, columns, steps = {name: value for name, value in given.items() if value is not None}, _pairs(column), repair or []
+    told |= {"interval": _interval(interval)} if interval else {}
+    _check_line(place, dataset, told, steps)
+
     from quantlab.data.store import Lake
 
-    given = {"date_form": date_form, "symbol": symbol, "zone": zone, "stamps": stamps, "decimal": decimal, "thousands": thousands}
-    told = {name: value for name, value in given.items() if value is not None}
-    is_qlib, steps = (place / "calendars").is_dir(), repair or []
-    try:
-        bars, interval = _from_qlib(place, steps) if is_qlib else _from_files(place, _pairs(column), told, steps)
-    except DataError as error:
-        raise DataError(f"{error}; --repair mends rows and counts them, steps: {', '.join(REPAIRS)}") from error
+    is_qlib = (place / "calendars").is_dir()
+    bars, length = _from_qlib(place, steps) if is_qlib else _from_files(place, columns, told, steps, not yes)
     for step, rows in bars.attrs.get("repairs", {}).items():
         typer.echo(f"repair {step}: {rows:,} rows")
-    if not yes and not typer.confirm(f"store {len(bars):,} bars of {bars.index.unique('symbol').size} symbols as {dataset}/{interval}?"):
+    lake, names = Lake(), bars.index.unique("symbol").size
+    _check_names(lake, dataset, bars)
+    if not yes and not typer.confirm(f"store {len(bars):,} bars of {names} symbol{'s' * (names != 1)} as {dataset}/{length}?"):
         raise typer.Exit(2)
-    commit = Lake().write(dataset, interval, bars)
-    typer.echo(f"{dataset}/{interval}: {len(bars):,} bars stored, {commit[:16]}")
+    bars.attrs = {}
+    commit = lake.write(dataset, length, bars)
+    first, last = (bars.index[i][0].isoformat(sep=" ").removesuffix(" 00:00:00") for i in (0, -1))
+    typer.echo(f"{dataset}/{length}: {len(bars):,} bars of {names} symbol{'s' * (names != 1)} stored, {first} to {last}, {commit[:16]}")
 
 # %% ../../nbs/ops/980_data_commands.ipynb #31b94b9c
 @data_app.command("list")
 def list_datasets() -> None:
     "List what the lake holds."
-    import pandas as pd
-
     from quantlab.data.store import Lake
 
     found = Lake().datasets()
     if found.empty:
         typer.echo("the lake is empty; try: quantlab data import FILE --dataset NAME")
     else:
-        show_table(found.assign(**{edge: pd.to_datetime(found[edge]) for edge in ("first", "last")}))
+        show_table(found.assign(**{edge: found[edge].map(_moment) for edge in ("first", "last")}))
+
+
+def _moment(
+    text: str,  # of a manifest: a session, or the end of a bar in UTC
+) -> str:
+    "Write a session as a date, the end of a bar with its time."
+    return text.removesuffix("T00:00:00").replace("T", " ").replace("+00:00", "Z")
 
 
 @data_app.command()
 def health(
     dataset: Annotated[str, typer.Argument(help="Name in the lake.")],
-    interval: Annotated[str, typer.Option(help="1d, 4h, 1h, 5min or 1min.")] = "1d",
+    interval: Annotated[str, typer.Option(help="1d, 1h, 15min ...")] = "1d",
     calendar: Annotated[str, typer.Option(help="Exchange whose sessions are expected, such as XNYS; absent: dates that half of the names have.")] = "",
 ) -> None:
     "Count the faults of a dataset; the page with pictures: quantlab report data_health."
@@ -144,7 +255,7 @@ def refresh(
     vendor: Annotated[str, typer.Argument(help="yahoo, or an exchange of ccxt such as binance.")],
     symbols: Annotated[str, typer.Argument(help="Separated by commas.")],
     start: Annotated[str, typer.Option(help="First date; what is stored is not fetched again.")] = "2010-01-01",
-    interval: Annotated[str, typer.Option(help="1d, 4h, 1h, 5min or 1min.")] = "1d",
+    interval: Annotated[str, typer.Option(help="1d, 1h, 15min ...")] = "1d",
 ) -> None:
     "Download what is not stored yet, up to the last finished bar."
     import pandas as pd
@@ -171,10 +282,11 @@ def refresh(
 def export(
     dataset: Annotated[str, typer.Argument(help="Name in the lake.")],
     to: Annotated[Path, typer.Argument(help="A .csv or .parquet file, or a new folder for a Qlib store.")],
-    interval: Annotated[str, typer.Option(help="1d, 4h, 1h, 5min or 1min.")] = "1d",
+    interval: Annotated[str, typer.Option(help="1d, 1h, 15min ...")] = "1d",
+    formulas: Annotated[bool, typer.Option("--formulas", help="CSV: leave texts that a spreadsheet would run as they are.")] = False,
 ) -> None:
     "Write a dataset as CSV, Parquet or a Qlib store."
-    from quantlab.core.errors import ConfigError
+    from quantlab.data.files import write_csv
     from quantlab.data.store import Lake
     from quantlab.vendors.qlib import write_qlib
 
@@ -182,7 +294,7 @@ def export(
     if to.exists():
         raise ConfigError(f"{to} exists; name another file or remove it yourself")
     if to.suffix == ".csv":
-        bars.reset_index().to_csv(to, index=False)
+        write_csv(bars.reset_index(), to, formulas)
     elif to.suffix == ".parquet":
         bars.reset_index().to_parquet(to, index=False)
     else:

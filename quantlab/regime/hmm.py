@@ -150,9 +150,14 @@ def _fit_once(
     n_states: int,
     n_iter: int,  # steps of Baum-Welch, at most
     seed: int,
-) -> GaussianHMM:  # states ordered by volatility, then mean, of the first column
-    "Fit from one start."
-    model = GaussianHMM(n_states, covariance_type="full", n_iter=n_iter, tol=1e-2, random_state=seed).fit(values)
+) -> GaussianHMM | None:  # states ordered by volatility, then mean, of the first column; None: a state collapsed
+    "Fit from one start; where a state collapses onto a row or two, such as the jump of a night, again with a round prior."
+    for prior in (1e-2, 1e-2 * np.eye(values.shape[1])):  # the library adds the first to every cell, which is singular alone
+        model = GaussianHMM(n_states, covariance_type="full", n_iter=n_iter, tol=1e-2, random_state=seed, covars_prior=prior).fit(values)
+        if np.isfinite(model.covars_).all() and (np.linalg.eigvalsh(model.covars_) > 0).all():
+            break
+    else:
+        return None
     return _reorder(model, np.lexsort((model.means_[:, 0], model.covars_[:, 0, 0])))
 
 
@@ -216,7 +221,9 @@ class HMM(BaseEstimator):
         self.states_ = NAMES.get(self.n_states, [f"state_{i + 1}" for i in range(self.n_states)])
         scaled, seeds = _scaled(self, X), range(self.seed, self.seed + self.n_starts)
         with threadpool_limits(limits=1):  # the same digits, and no waiting, whatever else runs
-            starts = [_fit_once(scaled, self.n_states, self.n_iter, seed) for seed in seeds]
+            starts = [found for seed in seeds if (found := _fit_once(scaled, self.n_states, self.n_iter, seed)) is not None]
+        if not starts:
+            raise DataError(f"in each of {self.n_starts} starts a state collapsed onto too few of the {len(X)} rows; use fewer states, more rows or other inputs")
         self.hmm_ = max(starts, key=lambda fitted: fitted.score(scaled))
         return self
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from ..core.errors import DataError
 from ..core.panel import check_panel
 from ..core.plot import style
+from ..core.time import check_zones
 
 # %% ../../nbs/report/805_alphalens.ipynb #4d091641
 def alphalens_frame(
@@ -28,6 +29,7 @@ def alphalens_frame(
 ) -> pd.DataFrame:  # (date, asset): <horizon>D, factor, factor_quantile from 1 (lowest score)
     "Return score and outcome in alphalens' layout; raise DataError when no date has a name for each bucket."
     check_panel(score), check_panel(y)
+    check_zones(score=score, y=y)
     pairs = pd.DataFrame({f"{horizon}D": y.reindex(score.index), "factor": score})
     pairs = pairs[np.isfinite(pairs).all(axis=1)]
     names = pairs.groupby("date")["factor"].transform("size")

@@ -8,7 +8,7 @@ __all__ = ['FEATURE_SETS', 'MODELS', 'check_range', 'check_choice', 'check_text'
 # %% ../../nbs/report/801_checks.ipynb #db0e442a
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, time
 from difflib import get_close_matches
 from importlib.util import find_spec
 
@@ -67,11 +67,12 @@ def check_named(
             raise ConfigError(f"cannot import '{value}' for parameter {name}: there is no module {module!r}; give module:name of one that can be imported from here")
 
 # %% ../../nbs/report/801_checks.ipynb #879c7661
-def _moment(text: str) -> datetime | None:  # without its zone; None: not ISO 8601
+def _moment(text: str) -> datetime | None:  # in UTC, where it has a zone; None: not ISO 8601
     "Read a date, a month or a year."
     for rest in ("", "-01", "-01-01"):
         try:
-            return datetime.fromisoformat(text.strip() + rest).replace(tzinfo=None)
+            moment = datetime.fromisoformat(text.strip() + rest)
+            return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
         except ValueError:
             continue
     return None
@@ -88,7 +89,7 @@ def check_source(
         if text and not re.search(r"\d", text):
             raise ConfigError(f"parameter {name} is '{text}', expected a date like 2010-01-04")
     first, last = _moment(start), _moment(end)
-    if first and last and first >= last:
+    if first and last and (first > last or (first == last and first.time() != time.min)):
         raise ConfigError(f"parameter end ({end}) is not after start ({start}); swap them")
     check_text(r"(?s).*[^,\s].*", "'all' or symbols separated by commas", universe=universe)
     if data != "sample" and not data.startswith("lake:") and not (root() / data).exists():

@@ -18,6 +18,7 @@ from ..core.config import import_named
 from ..core.errors import ConfigError, DataError
 from ..core.panel import to_wide
 from ..core.plot import COLORS, figure, percent_axis
+from ..core.time import check_zones
 from ..features.base import Feature
 from ..features.sets import SETS
 from ..validation.decay import HalfLife
@@ -79,11 +80,18 @@ def factor_table(
     return table.rename_axis("factor")
 
 
+def _t_test(values: pd.Series) -> tuple[float, float, float, float]:  # mean, se, t, p
+    "Test a mean as if its values were independent."
+    se = values.sem()
+    t = np.nan if flat(1 + values.to_numpy()) else values.mean() / se
+    return values.mean(), se, t, 2 * norm.sf(abs(t))
+
+
 def _orders(score: pd.Series) -> bool:
-    "Say whether a score differs between names on any date, by more than rounding."
+    "Say whether a score differs between names on any date, by more than rounding; of too few names nothing can be said."
     names = score.groupby("date")
-    high, low = names.max(), names.min()
-    return bool((high - low > ROUNDING * np.maximum(high.abs(), low.abs())).any())
+    high, low, enough = names.max(), names.min(), names.count() >= 3
+    return not enough.any() or bool((high - low > ROUNDING * np.maximum(high.abs(), low.abs())).any())
 
 
 def _judge(score: pd.Series, y: pd.Series, horizon: int, n: int, method: str) -> dict[str, float]:
@@ -134,13 +142,6 @@ def methods_table(
     found["all dates, t-test (ignores overlap: do not use)"] = _t_test(daily)
     return pd.DataFrame.from_dict(found, orient="index", columns=["mean rank IC", "standard error", "t", "p"])
 
-
-def _t_test(values: pd.Series) -> tuple[float, float, float, float]:  # mean, se, t, p
-    "Test a mean as if its values were independent."
-    se = values.sem()
-    t = np.nan if flat(1 + values.to_numpy()) else values.mean() / se
-    return values.mean(), se, t, 2 * norm.sf(abs(t))
-
 # %% ../../nbs/report/808_factor.ipynb #4f2a731a
 def tranche_returns(
     score: pd.Series,  # (date, symbol), known at the close of date; NaN = not held
@@ -150,6 +151,7 @@ def tranche_returns(
     "Return what a long-short portfolio of overlapping tranches earns and trades each session, before costs."
     daily = to_wide(factor_weights(score)).fillna(0.0)
     held = daily.rolling(horizon, min_periods=1).sum() / horizon
+    check_zones(score=held, step=step)
     earned = to_wide(step).reindex(index=held.index, columns=held.columns)
     gross = (held * earned).sum(axis=1, min_count=1)
     return pd.DataFrame({"gross": gross, "turnover": held.diff().abs().sum(axis=1)}).iloc[horizon:]

@@ -26,13 +26,14 @@ def read_raw(
     data: str,  # "sample", lake:NAME, or a .csv or .parquet file; a relative path counts from the workspace's root
     start: str = "",  # ISO date, first session; empty: all
     end: str = "",  # ISO date, last session; empty: all
+    interval: str = "1d",  # of the bars in the lake
 ) -> pd.DataFrame:  # date, symbol and the rest, as stored
     "Read bars as they are, faults included; raise DataError when there is nothing to read."
     file = root() / data
     if data == "sample":
         frame = sample_bars().reset_index()
     elif data.startswith("lake:"):
-        frame = Lake().read(data.removeprefix("lake:"), "1d").reset_index()
+        frame = Lake().read(data.removeprefix("lake:"), interval).reset_index()
     elif not file.is_file() or file.suffix not in (".csv", ".parquet"):
         raise DataError(f"{display_path(file)} is no .csv or .parquet file; check the path")
     else:
@@ -41,8 +42,9 @@ def read_raw(
     if lacking:
         raise DataError(f"{display_path(file)}: columns {lacking} are missing, it has {list(frame.columns)}; rename them first")
     dates = frame["date"] if pd.api.types.is_datetime64_any_dtype(frame["date"]) else pd.to_datetime(frame["date"], format="ISO8601", errors="coerce")
-    early = dates < pd.Timestamp(start).tz_localize(dates.dt.tz) if start else False
-    late = dates > pd.Timestamp(end).tz_localize(dates.dt.tz) if end else False
+    day = pd.Timedelta(days=0 if dates.dt.tz is None else 1)  # an intraday bar belongs to the day in which it ends, its last midnight included
+    early = dates < pd.Timestamp(start).tz_localize(dates.dt.tz) + day / 86400 if start else False
+    late = dates > pd.Timestamp(end).tz_localize(dates.dt.tz) + day if end else False
     inside = frame.assign(date=dates)[~(early | late)] if start or end else frame.assign(date=dates)
     if inside["date"].notna().sum() == 0:
         raise DataError(f"{data} has no rows with a readable date between {start or 'its start'} and {end or 'its end'}")
@@ -129,7 +131,7 @@ def cases_figure(
 # %% ../../nbs/report/807_health.ipynb #370094b4
 GRADES = {
     "refused": ("no_key", "duplicate", "impossible"),
-    "suspect": ("off_calendar", "spike", "wick", "split_like"),
+    "suspect": ("off_calendar", "spike", "wick", "split_like", "seam"),
     "mind": ("missing", "ends_together", "zero_volume", "stale"),
 }
 

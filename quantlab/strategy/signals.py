@@ -15,6 +15,7 @@ from ..backtest.events import Desk, describe, desk_result, order_rows, read_mark
 from ..broker.rules import DEFAULT_RULES, Rules
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
+from ..core.time import check_zones
 
 # %% ../../nbs/strategy/745_signals.ipynb #2a01a611
 def _flags(
@@ -30,6 +31,7 @@ def _flags(
     if not (isinstance(signal, pd.Series) and pd.api.types.is_bool_dtype(signal.dtype)) or signal.isna().any():
         raise PanelError(f"{name} must be a boolean series without gaps; compare first, as in score > 0")
     mine = grid(signal.index)
+    check_zones(**{name.replace(" ", "_"): mine.dates}, bars=at.dates)
     for kind, own, known in (("date", mine.dates, at.dates), ("symbol", mine.symbols, at.symbols)):
         unknown = [str(u)[:10] for u in own.difference(known)[:5]]
         if unknown:

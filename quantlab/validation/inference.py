@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import fft
 from scipy.special import ndtr
 
 from ..core.errors import ConfigError, DataError
@@ -45,6 +44,8 @@ def _circular(
     b: np.ndarray,  # float64[d, s]
 ) -> np.ndarray:  # float64[d]: at k, the mean over t of sum_n a[t, n] * b[(t + k) mod d, n]
     "Return the mean row product of two arrays at every circular offset."
+    from scipy import fft  # here, as it is slow to import and few need it
+
     spectra = (fft.rfft(a, axis=0).conj() * fft.rfft(b, axis=0)).sum(axis=1)
     return fft.irfft(spectra, n=len(a)) / len(a)
 

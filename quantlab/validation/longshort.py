@@ -15,6 +15,7 @@ from scipy.special import ndtr
 
 from ..core.errors import ConfigError, DataError
 from ..core.panel import check_panel
+from ..core.time import check_zones
 from .inference import newey_west
 from .scores import ROUNDING, flat
 
@@ -38,6 +39,7 @@ def factor_weights(
     check_panel(score)
     if np.isinf(score).any():
         raise DataError(f"score is infinite in {np.isinf(score).sum()} rows, first {score.index[np.isinf(score)][0]}; mend it where it is made, or use NaN")
+    check_zones(score=score, groups=groups)
     keys = [score.index.get_level_values("date")] + ([groups.reindex(score.index)] if groups is not None else [])
     values = score.astype("float64")
     if demeaned:
@@ -58,6 +60,7 @@ def factor_returns(
 ) -> pd.Series:  # by date of decision, decimal; NaN where no held name has an outcome
     "Return what the weights earned over the outcomes, before costs."
     check_panel(weights), check_panel(y)
+    check_zones(score=weights, y=y)
     return (weights * y.reindex(weights.index)).groupby("date").sum(min_count=1).rename("factor")
 
 # %% ../../nbs/validation/367_longshort.ipynb #58703bee
@@ -85,6 +88,7 @@ def alpha_beta(
     "Regress factor returns on their universe; raise ConfigError for a horizon that is no number of sessions."
     if not isinstance(horizon, (int, np.integer)) or horizon < 1:
         raise ConfigError(f"horizon is {horizon!r}; give a whole number of sessions, at least 1")
+    check_zones(returns=returns, universe=universe)
     both = pd.concat([returns, universe], axis=1, join="inner").to_numpy(dtype=np.float64)
     both = both[np.isfinite(both).all(axis=1)]
     n = len(both)

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 
 from ..core.errors import ConfigError, DataError
+from ..core.time import check_zones
 from .inference import newey_west
 
 # %% ../../nbs/validation/368_multiple.ipynb #1e379f55
@@ -65,6 +66,7 @@ def _excess(
     "Set returns against a benchmark; raise DataError for gaps and infinities."
     if not isinstance(returns, pd.DataFrame) or not returns.shape[1] or not returns.columns.is_unique:
         raise DataError("returns must be a frame with one uniquely named column per strategy")
+    check_zones(returns=returns, benchmark=benchmark)
     excess = returns.astype("float64") if benchmark is None else returns.sub(benchmark, axis=0).loc[returns.index.intersection(benchmark.index)]
     bad = ~np.isfinite(excess.to_numpy())
     if bad.any():

@@ -18,6 +18,7 @@ from numba import njit
 
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
+from ..core.time import check_zones
 
 # %% ../../nbs/validation/360_scores.ipynb #16979270
 class Pairs(NamedTuple):
@@ -71,6 +72,7 @@ def _on_grid(
     outcome: pd.DataFrame,  # dates x symbols
 ) -> np.ndarray:  # outcomes on the dates and symbols of the scores; NaN = not there
     "Put outcomes on the grid of the scores; raise PanelError when the two have no date or no symbol in common."
+    check_zones(score=wide, y=outcome)
     if outcome.index.equals(wide.index) and outcome.columns.equals(wide.columns):
         return outcome.to_numpy()
     if len(wide) and not (outcome.index.isin(wide.index).any() and outcome.columns.isin(wide.columns).any()):
@@ -189,6 +191,7 @@ def by_group(
 ) -> pd.DataFrame:  # date x group, with the function's columns below each group
     "Compute a score's figures for each group of names; raise PanelError when no row has a group."
     masked = score if within else y
+    check_zones(groups=groups, score=masked)
     labels = groups.reindex(masked.index)
     if len(masked) and labels.isna().all():
         raise PanelError("groups has no label for any row; give a Series on the (date, symbol) index of the score")

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..core.errors import ConfigError, LeakError, PanelError
 from ..core.panel import check_panel, date_starts
+from ..core.time import check_zones
 
 # %% ../../nbs/validation/350_splits.ipynb #118397d1
 def _label_ends(
@@ -26,6 +27,7 @@ def _label_ends(
     if t1 is None:
         raise ConfigError("t1 is missing, so labels cannot be purged; pass the labels' t1 to split or to the constructor")
     dates = pd.DatetimeIndex(index.get_level_values("date")).as_unit("us")
+    check_zones(t1=pd.DatetimeIndex(t1), rows=dates, rows_of_t1=t1.index)
     if t1.index is not index and not t1.index.equals(index):
         where = t1.index.get_indexer(index)
         if (where < 0).any():
@@ -33,7 +35,7 @@ def _label_ends(
             raise PanelError(f"t1 lacks {(where < 0).sum()} of {len(index)} rows, first {first}; build it from the same panel")
         t1 = t1.iloc[where]
     ends = pd.DatetimeIndex(t1).as_unit("us")
-    if ends.tz != dates.tz:
+    if str(ends.tz) != str(dates.tz):  # UTC comes as several objects
         raise PanelError(f"t1 is in time zone {ends.tz}, date in {dates.tz}; bring both to one clock")
     early = ends < dates
     if early.any():

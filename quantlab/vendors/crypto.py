@@ -15,7 +15,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.panel import as_panel
 from ..core.types import Interval
 from ..data.bars import BAR_COLUMNS
-from .base import TemporaryError
+from .base import TemporaryError, redact
 
 # %% ../../nbs/vendors/138_crypto.ipynb #d6056609
 def _holds_rows(
@@ -39,13 +39,13 @@ def _ask(
         rows = client.fetch_ohlcv(symbol, timeframe, since=since, limit=limit)
     except ccxt.NetworkError as error:
         after = (client.last_response_headers or {}).get("Retry-After", "") if isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded) else ""
-        raise TemporaryError(str(error), float(after) if after.isdigit() else None) from error
+        raise TemporaryError(str(error), float(after) if after.isdigit() else None) from None
     except ccxt.BaseError as error:
-        raise DataError(f"{client.id} refuses {symbol} {timeframe} ({error}); markets look like BTC/USDT") from error
+        raise DataError(redact(f"{client.id} refuses {symbol} {timeframe} ({error}); markets look like BTC/USDT")) from None
     try:
         raw = json.loads(client.last_http_response)
     except (TypeError, ValueError) as error:
-        raise TemporaryError(f"{client.id} answered {symbol} with half a page ({error})") from error
+        raise TemporaryError(f"{client.id} answered {symbol} with half a page ({error})") from None
     if not rows and _holds_rows(raw):
         raise TemporaryError(f"{client.id} answered {symbol} with bars of another time")
     return rows

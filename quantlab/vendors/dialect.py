@@ -6,7 +6,7 @@
 __all__ = ['kind_of', 'find_encoding', 'read_text', 'find_separator', 'Head', 'find_head', 'Raw', 'read_raw', 'find_decimal',
            'read_numbers', 'read_dates', 'wall_dates', 'zone_of', 'date_forms']
 
-# %% ../../nbs/vendors/131_dialect.ipynb #f79e4622
+# %% ../../nbs/vendors/131_dialect.ipynb #781773e4
 import codecs
 import csv
 import gzip
@@ -14,11 +14,11 @@ import io
 import re
 import tempfile
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -79,7 +79,13 @@ def read_text(
         raise DataError(f"{name}: line {text[: text.index(chr(0))].count(chr(10)) + 1} holds a NUL character; the file is damaged, or no text")
     return text, encoding
 
-# %% ../../nbs/vendors/131_dialect.ipynb #8d948827
+# %% ../../nbs/vendors/131_dialect.ipynb #fe28d6f9
+@lru_cache(maxsize=1)
+def _database() -> duckdb.DuckDBPyConnection:
+    "Open a database in memory, once: it takes longer than to look at a file."
+    return duckdb.connect(config={"threads": 1})
+
+
 def find_separator(
     text: str,
     name: str,  # of the file, for messages
@@ -87,13 +93,13 @@ def find_separator(
     "Find how lines are cut into fields; raise DataError where nothing cuts them."
     head = text[: 1 << 17]
     head = head[: head.rfind("\n") + 1] if len(head) < len(text) else head
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as database:
+    with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "head.csv"
         file.write_text(head, encoding="utf-8", newline="")
         for lenient in ("false", "true"):
             query = f"SELECT Delimiter, Quote, len(Columns) FROM sniff_csv(?, all_varchar = true, ignore_errors = {lenient})"
             try:
-                separator, quote, fields = database.execute(query, [str(file)]).fetchone()
+                separator, quote, fields = _database().execute(query, [str(file)]).fetchone()
             except duckdb.Error:
                 continue
             if fields > 1 and separator in ",;\t|":
@@ -391,8 +397,16 @@ def read_dates(
         return pd.to_datetime(text.where(text.str.fullmatch(_SPECIAL["offset"])), format="ISO8601", errors="coerce", utc=True)
     if form == "label":
         return pd.to_datetime(text.str[:10], format="%Y-%m-%d", errors="coerce")
-    shape = {"%Y-%m-%d": r"\d{4}-\d\d-\d\d.*", "%Y%m%d": r"\d{8}.*"}.get(form[:8])
-    return pd.to_datetime(text if shape is None else text.where(text.str.fullmatch(shape)), format=form, errors="coerce")
+    return pd.to_datetime(text.where(text.str.fullmatch(_shape(form), flags=re.ASCII)), format=form, errors="coerce")
+
+
+@lru_cache(maxsize=512)
+def _shape(form: str) -> str:
+    "Write a strptime format as a pattern, because parsers take 2024-1 and 202401 for dates as well."
+    loose = "/" in form or "." in form[:9] or "%b" in form or "%B" in form or "%I" in form
+    digits = {"%Y": r"\d{4}", "%f": r"\d+", "%b": "[^\\d\\W]+", "%B": "[^\\d\\W]+", "%p": "[AaPp][Mm]", "%H": r"\d{1,2}" if ":" in form else r"\d\d"}
+    parts = re.split(r"(%[A-Za-z])", form)
+    return "".join(digits.get(p, r"\d{1,2}" if loose else r"\d\d") if p.startswith("%") else re.escape(p) for p in parts)
 
 
 def wall_dates(
@@ -425,7 +439,7 @@ _ZONE = r" (?:UTC|GMT|[A-Z][A-Za-z_]+/[A-Za-z_/]+)$"
 
 def date_forms(
     column: pd.Series,  # text, numbers or timestamps
-) -> list[str]:  # every form that fits all of it; where none does, those that fit nearly all
+) -> list[str]:  # every form that fits all of it; where none does, those that fit half of it
     "List the forms in which a column can be read as dates."
     if pd.api.types.is_datetime64_any_dtype(column):
         return ["timestamps"]
@@ -435,11 +449,13 @@ def date_forms(
     usual = text[text.str.contains(r"\d", regex=True)]
     sample, zone = usual.head(20), re.search(_ZONE, usual.iloc[0]) if len(usual) else None
     for form, pattern in _SPECIAL.items():
-        if len(sample) and sample.str.fullmatch(pattern, flags=re.ASCII).mean() >= 0.8:
-            return [form] if text.str.fullmatch(pattern, flags=re.ASCII).mean() >= 0.8 else []
+        if len(sample) and sample.str.fullmatch(pattern, flags=re.ASCII).mean() >= 0.5:
+            return [form] if text.str.fullmatch(pattern, flags=re.ASCII).mean() >= 0.5 else []
     days = _WORDS if sample.str.contains("[A-Za-z]{3,} ?[-/ ,]|[-/ ][A-Za-z]{3,}", regex=True).any() and not zone else _DAYS + _WORDS
     clocks = _CLOCKS if sample.str.contains(":", regex=False).any() else _BARE
     forms = [day + clock + (zone[0] if zone else "") for day in days for clock in clocks]
-    read = {form: read_dates(text, form) for form in forms if read_dates(sample, form).notna().mean() >= 0.8}
-    whole = {form: dates for form, dates in read.items() if dates.notna().all()} or {form: d for form, d in read.items() if d.notna().mean() >= 0.8}
-    return [form for i, form in enumerate(whole) if not any(whole[form].equals(whole[other]) for other in list(whole)[:i])]
+    likely = [form for form in forms if sum(bool(re.fullmatch(_shape(form), t, re.ASCII)) for t in sample) >= 0.5 * len(sample)]
+    read = {form: read_dates(text, form) for form in likely if len(sample)}
+    whole = {form: dates for form, dates in read.items() if dates.notna().all()} or {form: d for form, d in read.items() if d.notna().mean() >= 0.5}
+    spelled = [form for form in whole if re.search("%[bB]", form)]  # May is a month and its short form
+    return [form for form in whole if form not in spelled or not any(whole[form].equals(whole[other]) for other in spelled[: spelled.index(form)])]

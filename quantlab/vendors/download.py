@@ -18,7 +18,8 @@ import pandas as pd
 from ..core.config import display_path
 from ..core.errors import ConfigError, DataError
 from ..core.types import Interval
-from ..data.calendar import bar_ends, schedule
+from ..data.calendar import bar_ends, expected_ends, schedule
+from ..data.seams import Disagreement
 from .base import Pace, Sink, TemporaryError, Vendor, fetch
 
 # %% ../../nbs/vendors/133_download.ipynb #40a8ebb5
@@ -45,11 +46,6 @@ class State:
             else:
                 merged.append((a, b))
         self.spans.setdefault(f"{dataset}/{interval}", {})[symbol] = [[a.isoformat(), b.isoformat()] for a, b in merged]
-        self._save()
-
-    def forget(self, dataset: str, interval: str, symbol: str) -> None:
-        "Drop what is known of a symbol, so that it is asked for again."
-        self.spans.get(f"{dataset}/{interval}", {}).pop(symbol, None)
         self._save()
 
     def _save(self) -> None:
@@ -94,11 +90,11 @@ def last_finished(
     now: pd.Timestamp,  # UTC
 ) -> pd.Timestamp:  # session label, or bar end in UTC
     "Find the last bar that has ended."
-    hours = schedule(calendar, now - pd.Timedelta(days=15), now + pd.Timedelta(days=1))
-    if Interval(interval).intraday:
-        ends = bar_ends(hours, interval)
-        return ends[ends <= now].max()
-    return hours.index[hours["close"] <= now].max()
+    days = (75, 45) if Interval(interval) in (Interval.WEEK, Interval.MONTH) else (15, 1)
+    hours = schedule(calendar, now - pd.Timedelta(days=days[0]), now + pd.Timedelta(days=days[1]))
+    ends = bar_ends(hours, interval)
+    known = ends if Interval(interval).intraday else pd.DatetimeIndex(hours["close"].reindex(ends))
+    return ends[known <= now].max()
 
 # %% ../../nbs/vendors/133_download.ipynb #bf139a15
 def _bound(
@@ -158,7 +154,7 @@ def _store(
     interval: str,
     pace: Pace,
 ) -> tuple[int, int]:  # rows and pages received
-    "Fetch and store spans of one symbol; start over from its beginning when its history was restated."
+    "Fetch and store spans of one symbol; fetch its whole history when that was restated."
     key = (vendor.name, interval, symbol)
     before, rows, pages = job.state.done(*key), 0, 0
     for first, last in parts:
@@ -167,15 +163,36 @@ def _store(
             if frame.empty:
                 continue
             begin, end = frame.index[0][0], frame.index[-1][0]
-            if before and _restated(job.sink.read(vendor.name, interval, [symbol], begin, end), frame):
-                job.state.forget(*key)
-                whole = (min(first, before[0][0]), max(parts[-1][1], before[-1][1]))
-                again = _store(job, vendor, symbol, [whole], interval, pace)
+            try:
+                if before and _restated(job.sink.read(vendor.name, interval, [symbol], begin, end), frame):
+                    raise Disagreement(f"{symbol} was restated")
+                job.sink.write(vendor.name, interval, frame)
+            except Disagreement:
+                spans = [*before, *parts]
+                again = _store_whole(job, vendor, symbol, min(s for s, _ in spans), max(e for _, e in spans), interval, pace)
                 return rows + again[0], pages + again[1]
-            job.sink.write(vendor.name, interval, frame)
             job.state.add(*key, first, end)
         job.state.add(*key, first, last)
     return rows, pages
+
+
+def _store_whole(
+    job: Download,
+    vendor: Vendor,
+    symbol: str,
+    first: pd.Timestamp,
+    last: pd.Timestamp,
+    interval: str,
+    pace: Pace,
+) -> tuple[int, int]:  # rows and pages received
+    "Fetch the whole history of a symbol and store it by one write, over whatever is there."
+    pages = list(fetch(vendor, symbol, first, last, interval, pace, job.attempts))
+    whole = pd.concat(pages)
+    whole = whole[~whole.index.duplicated(keep="last")].sort_index()
+    if len(whole):
+        job.sink.write(vendor.name, interval, whole, revise=True)
+    job.state.add(vendor.name, interval, symbol, first, last)
+    return len(whole), len(pages)
 
 # %% ../../nbs/vendors/133_download.ipynb #3c5d65d7
 def _run(
@@ -211,8 +228,7 @@ def find_gaps(
 ) -> pd.DataFrame:  # symbol, start, end, bars (how many are missing in a row), where ("before", "inside", "after")
     "List the runs of bars that the calendar has and the panel does not."
     start, end = _bound(start, interval), _bound(end, interval)
-    expected = bar_ends(schedule(calendar, start - pd.Timedelta(days=1), end + pd.Timedelta(days=1)), interval)
-    expected = expected[(expected >= start) & (expected <= end)]
+    expected = expected_ends(calendar, interval, start, end)
     dates = bars.index.get_level_values("date")
     found = []
     for symbol in sorted(bars.index.unique("symbol")) if symbols is None else symbols:

@@ -19,7 +19,7 @@ from ..core.errors import DataError, PanelError
 from ..core.panel import as_panel
 from ..core.time import end_stamps
 from ..core.types import Interval
-from ..data.actions import READINGS, cash_factor, read_split, take_splits
+from ..data.actions import apply_actions
 from ..data.bars import check_bars
 from ..data.schemas import repair_bars
 from ..data.spacing import Decision, check_told, find_interval, sessions_of
@@ -218,7 +218,7 @@ def guess_columns(
         whose = frame[found["symbol"]].astype("str") if "symbol" in found else None
         real = dates.between(_FIRST, pd.Timestamp.now() + pd.Timedelta(days=1))  # the others are named when the file is read
         spacing = find_interval(dates[real], None if whose is None else whose[real]) if real.any() else None
-    samples = {c: " | ".join(frame[c].head(3).astype("str")) for c in frame}
+    samples = {c: " | ".join(map(str, frame[c].head(3))) for c in frame}
     return Mapping(
         found, known_by, samples, raw.separator, raw.encoding, decimal, thousands, form, tuple(forms), None if "symbol" in found else "{stem}",
         spacing.interval if spacing else None, spacing, zone, spacing.stamps if spacing else None, said=tuple(said),
@@ -339,48 +339,25 @@ def _symbols(
     said += [f"symbols: blanks around {blanks} of them are taken off"] if blanks else []
     return plain
 
-# %% ../../nbs/vendors/132_files.ipynb #01536dde
+# %% ../../nbs/vendors/132_files.ipynb #d71d2992
+_ASIDE = {"split": "_split", "dividend": "_cash", "adj_close": "_adjclose", "adj": "_adj"}  # kept out of the check of bars
+
+
 def _actions(
-    bars: pd.DataFrame,  # panel; what the file says of splits and dividends in the columns _split, _cash, _adjclose, _adj
+    bars: pd.DataFrame,  # panel, with the columns of _ASIDE
     mapping: Mapping,
     name: str,  # of the file, for messages
     said: list[str],  # lengthened
 ) -> tuple[pd.DataFrame, str | None]:  # bars with split and adj where they are known; the reading of splits
     "Turn a vendor's columns of splits and dividends into our factors; raise DataError for what contradicts the prices."
-    given = {c: bars[c] for c in ("_split", "_cash", "_adjclose", "_adj") if c in bars}
-    if not given:
-        return bars, None
-    rows = bars.drop(columns=list(given)).sort_index(level=["symbol", "date"])
-    given, close = {c: v.loc[rows.index] for c, v in given.items()}, rows["close"]
-    split, adj, reading = None, None, None
-    theirs = {f"_{ours.replace('dividend', 'cash').replace('adj_close', 'adjclose')}": c for ours, c in mapping.columns.items()}
+    given = {ours: bars[aside] for ours, aside in _ASIDE.items() if aside in bars}
+    bars = bars.drop(columns=[_ASIDE[ours] for ours in given])
     try:
-        if "_split" in given:
-            reading, split = read_split(close, given["_split"], theirs["_split"], mapping.split)
-            said.append(f"splits: {theirs['_split']} is {READINGS[reading]}" if reading else f"splits: {theirs['_split']} has no event in these rows")
-        if "_adj" in given or "_adjclose" in given:
-            column = theirs["_adj" if "_adj" in given else "_adjclose"]
-            total = given["_adj"] if "_adj" in given else given["_adjclose"] / close
-            if split is None or reading == "none":
-                taken, adj = take_splits(close, total, column, mapping.split or reading)
-                if (taken != 1).any():
-                    split, reading = taken, "factor"
-                    said.append(f"splits: {int((taken.groupby(level='symbol').diff().fillna(0) != 0).sum())} taken out of {column}, the prices are as traded")
-            elif "_adj" in given:
-                adj = total  # beside a split factor, adj knows dividends only
-            else:
-                adj = take_splits(close * split, total / split, column, "none")[1]
-            said.append(f"dividends: adj is {column}" if "_adj" in given else f"dividends: adj is {column} over close")
-        elif "_cash" in given and mapping.dividends != "none" and (given["_cash"].fillna(0) != 0).any():
-            if mapping.dividends == "cash" or reading in ("event", "premium", "factor", "divisor"):
-                adj = cash_factor(close, pd.Series(1.0, index=close.index) if split is None else split, given["_cash"], theirs["_cash"])
-                said.append(f"dividends: adj is made of the cash in {theirs['_cash']}")
-            else:
-                said.append(f"dividends: {theirs['_cash']} is left out, for the file does not show whether its prices hold them; say dividends='cash' (--dividends cash) if not")
+        bars, reading, lines = apply_actions(bars, given, mapping.columns, mapping.split, mapping.dividends)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-    new = {c: v for c, v in (("split", None if reading == "none" else split), ("adj", adj)) if v is not None}
-    return rows.assign(**new).loc[bars.index], reading
+    said += lines
+    return bars, reading
 
 # %% ../../nbs/vendors/132_files.ipynb #4da3c59c
 _REMEDIES = {
@@ -429,9 +406,8 @@ def _check_range(
             shown = "; ".join(f"row {i}: {table[column][i]:g}" for i in table.index[wrong][:5])
             raise DataError(f"{name}: {int(wrong.sum())} value(s) of {column} lie outside 1e-6 to 1e9, {shown}; a mark of decimals may be wrong: correct the mapping or the file")
 
-# %% ../../nbs/vendors/132_files.ipynb #7f667c04
+# %% ../../nbs/vendors/132_files.ipynb #6f31a45d
 _SCALED = ("volume", "amount")
-_ASIDE = {"split": "_split", "dividend": "_cash", "adj_close": "_adjclose", "adj": "_adj"}
 
 
 def _table(

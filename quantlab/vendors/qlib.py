@@ -235,10 +235,11 @@ def _values(
     symbol: str,
     fields: Sequence[str],
     span: tuple[int, int],  # positions read: first, beyond the last
-) -> tuple[np.ndarray, np.ndarray]:  # positions in the calendar, float64[rows, fields]; rows without a value left out
+    gaps: bool = False,  # keep rows without a value between the first and the last of the files
+) -> tuple[np.ndarray, np.ndarray]:  # positions in the calendar, float64[rows, fields]
     "Read the values of one symbol; raise DataError for a broken file."
     home, (first, last), n_sessions = store.homes[_folder(symbol)], span, len(store.sessions)
-    out = np.full((last - first, len(fields)), np.nan)
+    out, reach = np.full((last - first, len(fields)), np.nan), np.zeros(last - first, dtype=bool)
     for j, field in enumerate(fields):
         file = home / f"{field.lower()}.{store.freq}.bin"
         try:
@@ -252,7 +253,8 @@ def _values(
         a, b = max(born, first), min(born + len(raw) - 1, last)
         if a < b:
             out[a - first : b - first, j] = raw[1 + a - born : 1 + b - born]
-    there = np.flatnonzero(~np.isnan(out).all(axis=1))
+            reach[a - first : b - first] = True
+    there = np.flatnonzero(reach if gaps else ~np.isnan(out).all(axis=1))
     return there + first, out[there]
 
 # %% ../../nbs/vendors/134_qlib.ipynb #09fc9415
@@ -267,6 +269,8 @@ def _wanted(
         spells = pd.DataFrame({"symbol": pd.Series(list(symbols), dtype="str"), "start": pd.Timestamp.min, "end": pd.Timestamp.max})
     else:
         spells = read_members(store.folder, symbols or "all")
+    if not named and spells.empty:
+        raise DataError(f"{place}: the market '{symbols or 'all'}' lists no symbol; name another, or the symbols")
     there = spells["symbol"].map(_folder).isin(store.homes)
     gone = spells["symbol"][~there].unique()
     near = sorted({n.upper() for s in gone[:5] for n in get_close_matches(_folder(s), store.homes, n=2)}) if named else []
@@ -313,6 +317,7 @@ def _panel(
     fields: Sequence[str],
     span: tuple[int, int],  # positions read: first, beyond the last
     skip_missing: bool,  # leave out symbols without any of the fields
+    gaps: bool,  # rows without a value too
 ) -> pd.DataFrame:  # (date, symbol), float64, and member: inside a spell
     "Assemble a panel from the files, without a dense array of all symbols."
     own, symbols = dict(list(spells.groupby("symbol"))), sorted(spells["symbol"].unique())
@@ -321,7 +326,7 @@ def _panel(
         symbols = [s for s in symbols if any((store.homes[_folder(s)] / file).is_file() for file in files)]
     rows, inside, parts = [], [], []
     for symbol in symbols:
-        position, values = _values(store, symbol, fields, span)
+        position, values = _values(store, symbol, fields, span, gaps)
         member, when = np.zeros(len(position), dtype=bool), store.sessions[position]
         for spell in own[symbol].itertuples():
             whole = store.freq != "day" and spell.end == spell.end.normalize()  # among minutes, a date means its whole day
@@ -410,12 +415,12 @@ def _volume_kind(some: pd.DataFrame) -> str:  # "adjusted", "raw", or "unknown"
     return "adjusted" if found > 0 else "raw" if found < 0 else "unknown"
 
 # %% ../../nbs/vendors/134_qlib.ipynb #b7b5b07d
-def _differences(some: pd.DataFrame) -> dict[str, str]:  # argument of read_qlib -> what it is needed for
+def _differences(some: pd.DataFrame, freq: str) -> dict[str, str]:  # argument of read_qlib -> what it is needed for
     "Say in what a store differs from Qlib's convention."
     found, still = {}, _still(some)
     if _volume_kind(some) == "raw":
         found["volume"] = "volume is raw shares beside adjusted prices; pass volume='raw', which divides where prices are adjusted and leaves it where they are traded"
-    if still.mean() > 0.001:
+    if freq == "day" and still.mean() > 0.001:  # a minute without a trade is nothing unusual
         first = some[still].iloc[0]
         found["suspended"] = (
             f"{still.mean():.1%} of the bars looked at, first ({first['date']:%Y-%m-%d}, {first['symbol']}), stand still without volume, as on suspended days; "
@@ -434,14 +439,14 @@ def qlib_traits(
     interval: str = "1d",  # or "1min", "5min"
     zone: str | None = None,  # as in read_qlib
     stamps: str | None = None,
-) -> pd.Series:  # of text, by trait
+) -> dict[str, str]:  # by trait
     "Say how a store was built, as far as its files and some 50 of its symbols show it."
     store = _open(folder, interval, zone, stamps)
     listed = {f.stem: read_members(folder, f.stem)["symbol"].unique() for f in sorted((store.folder / "instruments").glob("*.txt"))}
     lacking = {m: n for m, names in listed.items() if (n := sum(_folder(s) not in store.homes for s in names))}
     some = _look(store, [name.removeprefix("_qlib_").upper() for name in store.homes])
     capitals = sum(home.name != home.name.lower() for home in store.homes.values())
-    found = _differences(some)
+    found = _differences(some, store.freq)
     said = {
         "calendar": f"{len(store.sessions):,} from {store.sessions[0]} to {store.sessions[-1]}".replace(" 00:00:00", ""),
         "folders": f"{len(store.homes):,}" + (f", {capitals:,} with capitals: read here, but not by Qlib where case matters" if capitals else ""),
@@ -450,7 +455,7 @@ def qlib_traits(
         "change": {"decimal": "the return of the close, as Qlib has it"}.get(_change_kind(some), "not there, or the values do not tell"),
         "suspended": "no flat bars without volume",
     }
-    return pd.Series(said | found, dtype="str").rename_axis("trait").rename("found")
+    return said | found
 
 # %% ../../nbs/vendors/134_qlib.ipynb #804bba1b
 def _told(
@@ -467,10 +472,12 @@ def _as_bars(
     prices: str,
     volume: str | None,
     suspended: str | None,
+    gaps: bool,  # empty the rows of suspended days instead of dropping them
 ) -> pd.DataFrame:
     "Turn a store's values into bars at the prices wanted."
     if suspended == "drop":
-        out = out[~_still(out)]
+        traded_then = ~_still(out)
+        out = out.assign(**{c: out[c].where(traded_then) for c in out.columns.drop("member")}) if gaps else out[traded_then]
     if prices == "adjusted":
         return out.assign(volume=out["volume"] / out["factor"]) if volume == "raw" else out
     traded = out[["open", "high", "low", "close"]].div(out["factor"], axis=0)
@@ -494,6 +501,7 @@ def read_qlib(
     volume: str | None = None,  # "adjusted" or "raw"; None: as Qlib has it, and refused where the values say otherwise
     change: str | None = None,  # "decimal" or "percent"; None: likewise
     suspended: str | None = None,  # flat bars without volume: "drop" or "keep"; None: a store full of them is refused
+    gaps: bool | None = None,  # rows without values for the sessions that a name misses; None: for a market, as Qlib's windows count them
 ) -> pd.DataFrame:  # (date, symbol), float64; intraday bars dated by their end in UTC
     "Read bars, or any fields, of a Qlib store without Qlib."
     _told(prices=(prices, ("adjusted", "traded")), volume=(volume, (None, "adjusted", "raw")))
@@ -504,16 +512,17 @@ def read_qlib(
         raise ConfigError("volume and suspended are about whole bars, and single fields come as they are; leave fields out")
     store = _open(folder, interval, zone, stamps)
     spells, span = _wanted(store, symbols, skip_missing), _span(store, start, end, warm_up)
+    gaps = isinstance(symbols, str) if gaps is None else gaps
     asked = {"volume": fields is None and (check or prices == "traded"), "suspended": fields is None and check, "change": "change" in (fields or ()) and check}
     left = [name for name, told in {"volume": volume, "suspended": suspended, "change": change}.items() if asked[name] and told is None]
-    found = _differences(_look(store, sorted(spells["symbol"].unique()))) if left else {}
+    found = _differences(_look(store, sorted(spells["symbol"].unique())), store.freq) if left else {}
     if any(name in found for name in left):
         raise DataError(f"{display_path(folder)}: {'; '.join(found[name] for name in left if name in found)}")
-    out = _panel(store, spells, fields or [*BAR_COLUMNS, "factor"], span, skip_missing)
-    if out.empty and len(spells):
+    out = _panel(store, spells, fields or [*BAR_COLUMNS, "factor"], span, skip_missing, gaps)
+    if len(spells) and out.drop(columns="member").isna().all(axis=None):
         raise DataError(f"{display_path(folder)} has no value of these {spells['symbol'].nunique()} symbol(s) from start={start} to end={end}; read_members tells when they were there")
     if fields is None:
-        out = _as_bars(out, prices, volume, suspended)
+        out = _as_bars(out, prices, volume, suspended, gaps)
     elif change == "percent" and "change" in fields:
         out["change"] /= 100
     out = out.set_axis(out.index.remove_unused_levels())
@@ -521,6 +530,7 @@ def read_qlib(
     if not check or fields is not None:
         return check_panel(out)
     try:
-        return check_bars(out)
+        check_bars(out.dropna(how="all", subset=list(BAR_COLUMNS)))
+        return out
     except DataError as error:
         raise DataError(f"{display_path(folder)}: {error}; check=False reads them as they are") from error

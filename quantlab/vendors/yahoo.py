@@ -16,7 +16,7 @@ from ..core.panel import as_panel
 from ..core.types import Interval
 from ..data.bars import BAR_COLUMNS
 from ..data.calendar import schedule
-from .base import TemporaryError
+from .base import TemporaryError, redact
 
 # %% ../../nbs/vendors/136_yahoo.ipynb #3f515038
 _STEPS = {"1d": "1d", "1h": "1h", "5min": "5m", "1min": "1m"}
@@ -91,7 +91,7 @@ def _chart(
         response = door.get(f"https://query2.finance.yahoo.com/v8/finance/chart/{symbol}", params=params)
         chart = response.json()["chart"] if response.status_code < 500 else None
     except (YFRateLimitError, OSError, ValueError, KeyError, TypeError) as error:
-        raise TemporaryError(f"Yahoo did not answer {symbol} whole ({type(error).__name__}: {error})") from error
+        raise TemporaryError(f"Yahoo did not answer {symbol} whole ({type(error).__name__}: {error})") from None
     if chart is None:
         raise TemporaryError(f"Yahoo answered {symbol} with {response.status_code}")
     if chart.get("result"):
@@ -99,7 +99,7 @@ def _chart(
     reason = (chart.get("error") or {}).get("description", "")
     if "Data doesn't exist" in reason:
         return None
-    raise DataError(f"Yahoo has no {symbol} ({reason or response.status_code}); check the symbol on finance.yahoo.com")
+    raise DataError(redact(f"Yahoo has no {symbol} ({reason or response.status_code}); check the symbol on finance.yahoo.com"))
 
 # %% ../../nbs/vendors/136_yahoo.ipynb #450fe24f
 class Yahoo:

@@ -208,8 +208,7 @@ def test_short_and_idle_runs_are_not_assessed_but_do_not_break(clean, sessions):
 def test_trips_that_do_not_add_up_to_the_account_are_not_judged():
     days = pd.bdate_range("2020-01-01", periods=8).as_unit("us")
     bars = as_panel(pd.DataFrame({"date": days, "symbol": "A", "volume": 1e6, "split_ratio": 1.0} | dict.fromkeys(["open", "high", "low", "close"], 100.0)))
-    bars.loc[(days[4], "A"), "split_ratio"] = 4.0
-    bars.loc[(slice(days[4], None), "A"), ["open", "high", "low", "close"]] = 30.0
+    bars["dividend"] = np.where(bars.index.get_level_values("date") == days[4], 20.0, 0.0)
     orders = pd.DataFrame({"date": [days[0], days[5]], "symbol": "A", "size": [1000.0, 0.0], "kind": ["shares", "target"]})
     run = trade_orders(orders, bars, costs=Costs(0, 0))
     row = diagnose(run, bars, 252).set_index("finding").loc["few_trades"]

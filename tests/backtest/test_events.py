@@ -11,6 +11,7 @@ from quantlab.backtest.engine import from_weights
 from quantlab.backtest.events import trade_orders
 from quantlab.backtest.orders import from_orders
 from quantlab.broker.rules import KINDS, TYPES, Rules
+from quantlab.broker.trips import round_trips, trip_summary
 from quantlab.core.errors import ConfigError, DataError, PanelError, QuantlabError
 from quantlab.core.panel import as_panel, to_wide
 
@@ -286,7 +287,7 @@ def test_split_dividend_borrow_funding_and_interest():
 def test_a_name_that_stops_is_closed_and_listed():
     bars = pd.concat([flat(12).drop([(d, "A") for d in DATES[3:12]]), as_panel(flat(12).reset_index().assign(symbol="B"))]).sort_index()
     result = trade({"size": 10}, {"date": DATES[4], "size": 5, "valid": 0}, bars=bars, stale_after=3, delisting_return=-0.4)
-    assert result.closed[["date", "last_bar", "quantity", "price"]].to_numpy().tolist() == [[DATES[5], DATES[2], -10.0, 10.0]]
+    assert result.closed[["date", "last_bar", "quantity", "price"]].to_numpy().tolist() == [[DATES[5], DATES[2], -10.0, 6.0]]
     assert np.isclose(result.cash.iloc[-1], 10_000 - 100 + 60) and result.orders["reason"].tolist() == ["", "stopped"]
     assert trade({"date": DATES[4], "size": 5}, bars=bars).orders["reason"].tolist() == ["no bar"]
 
@@ -454,3 +455,111 @@ def test_a_rule_that_answers_nonsense_is_refused(answer):
     bars = flat_bars()
     with pytest.raises(PanelError, match="cannot be traded"):
         from_orders(lambda held, score, tradable: answer, bars[["close"]].set_axis(["score"], axis=1), bars)
+
+
+def priced(*bars):
+    """One name with given open, high, low and close."""
+    return as_panel(pd.DataFrame(bars, columns=["open", "high", "low", "close"], dtype=float).assign(date=DATES[: len(bars)], symbol="A", volume=1000.0))
+
+
+def test_a_leg_that_fills_ends_the_other_leg_of_its_own_bracket():
+    """The first ten are stopped at 9.5; the second ten stay, and the first bracket's limit of 11 must not sell them."""
+    bars = priced([10] * 4, [10] * 4, [10] * 4, [10, 10, 9.4, 9.6], [9.6, 11.2, 9.6, 11.1], [11.1, 11.2, 11, 11.1])
+    rows = {"size": 10.0, "stop_loss": 0.05, "take_profit": 0.1}, {"date": DATES[1], "size": 10.0, "stop_loss": 0.5, "take_profit": 1.0}
+    for side in (1.0, -1.0):
+        mirror = bars if side > 0 else bars.assign(**{c: 20 - bars[d] for c, d in zip(["open", "high", "low", "close"], ["open", "low", "high", "close"], strict=True)})
+        plan = [row | {"size": side * row["size"]} | ({"take_profit": 0.9} if side < 0 and row["take_profit"] == 1.0 else {}) for row in rows]
+        result = trade(*plan, bars=mirror)
+        assert result.orders["filled"].tolist() == [10 * side, -10 * side, 0, 10 * side, 0, 0] and result.orders["reason"].iloc[2] == "position closed"
+        assert result.positions["shares"].iloc[-1] == 10 * side
+
+
+def test_legs_share_what_their_order_bought():
+    """A limit that sells 4 of 10 leaves 6 to the stop, whatever else is held."""
+    bars = priced([10] * 4, [10] * 4, [10, 11.5, 10, 10], [10, 10, 9, 9], [9] * 4)
+    bars["volume"] = [1000.0, 1000.0, 40.0, 1000.0, 1000.0]
+    result = trade({"size": 10.0, "stop_loss": 0.05, "take_profit": 0.1}, {"size": 20.0}, bars=bars, participation=0.1)
+    assert result.orders["filled"].tolist() == [10, -6, -4, 20] and result.orders["reason"].tolist()[1:3] == ["position closed"] * 2
+
+
+def test_a_stop_cut_by_its_goal_is_done():
+    """It may only reduce: it sells the 4 that are there, and not the 10 that are bought at the close of the same day."""
+    bars = priced([10] * 4, [10] * 4, [10, 10, 9, 9], [9, 9, 8, 8], [8] * 4)
+    cut = {"date": DATES[0], "size": -10.0, "type": "stop", "price": 9.5, "valid": 0, "reduce": True}
+    result = trade({"size": 4.0}, cut, {"date": DATES[1], "size": 10.0, "type": "close"}, bars=bars)
+    assert result.trades["quantity"].tolist() == [4, -4, 10] and result.positions["shares"].iloc[-1] == 10
+    sold = trade({"size": 4.0, "stop_loss": 0.15}, {"date": DATES[1], "size": -4.0}, {"date": DATES[1], "size": 10.0, "type": "close"}, bars=bars)
+    assert sold.trades["quantity"].tolist() == [4, -4, 10] and sold.positions["shares"].iloc[-1] == 10  # sold at the open: the stop went with it
+
+
+def test_a_stop_born_behind_the_market_sells_there():
+    """Bought on a stop of 11 at the high, 1 % worse with slippage: a stop of 0.01 % below the price paid would lie above the bar."""
+    bars = priced([10] * 4, [10, 11, 10, 10.5], [10.5] * 4)
+    trades = trade({"size": 10.0, "type": "stop", "price": 11.0, "stop_loss": 1e-4}, bars=bars, costs=Costs(0, 100)).trades
+    market = trades["price"] - trades["slippage"] / trades["quantity"]
+    assert np.allclose(market, [11.0, 11.0])
+
+
+def test_one_target_sent_twice_is_one_order():
+    two = pd.concat([as_panel(flat().reset_index().assign(symbol=s)) for s in "AB"]).sort_index()
+    plan = pd.DataFrame({"date": DATES[0], "symbol": list("AAB"), "size": 0.5, "kind": "target"})
+    result = trade_orders(plan, two, Rules(), FREE, cash=10_000.0)
+    assert np.allclose(result.trades["quantity"], [500, 500]) and result.orders["reason"].tolist() == ["replaced", "", ""]
+    other = trade_orders(plan.assign(size=[0.5, 0.2, 0.5]), two, Rules(), FREE, cash=10_000.0)  # the later one is meant
+    assert np.allclose(other.trades["quantity"], [200, 500])
+    both = trade({"size": 0.0, "kind": "target", "type": "limit", "price": 10.5}, {"size": 0.0, "kind": "target", "type": "stop", "price": 9.5}, {"size": 0.5, "kind": "target", "type": "market"})
+    assert np.isclose(both.trades["quantity"].sum(), 500)  # two ways to a target are two orders, and none leads past it
+
+
+def test_orders_of_one_stage_do_not_ask_twice_for_what_one_of_them_sells():
+    """Two orders that may only reduce ask for ten shares in all: the third, unbound, has the rest of the volume."""
+    sell = {"date": DATES[1], "size": -10.0, "reduce": True}
+    result = trade({"size": 10.0}, sell, sell, {"date": DATES[1], "size": -90.0}, bars=flat(volume=1000.0), participation=0.1)
+    assert result.trades["quantity"].tolist() == [10, -10, -90]
+
+
+def test_what_a_stop_sold_inside_the_bar_does_not_pay_for_a_limit_inside_it():
+    bars = flat_bars()
+    d = bars.index.unique("date")
+    bars.loc[(d[2], slice(None)), "low"] = 90.0
+    plan = pd.DataFrame({"date": [d[0], d[1], d[1]], "symbol": ["A", "A", "B"], "size": [10000.0, -10000.0, 11000.0], "type": ["market", "stop", "limit"], "price": [np.nan, 95.0, 90.0]})
+    assert np.allclose(trade_orders(plan, bars, costs=Costs(0, 0)).orders["filled"], [10000, -10000, 0], atol=1e-3)
+
+
+def test_a_stop_covers_a_short_whatever_the_cash():
+    """The proceeds of the short have bought another name: the stop is filled on credit, at its price and on its day."""
+    bars = flat_bars()
+    d = bars.index.unique("date")
+    bars.loc[(slice(d[3], None), "A"), ["open", "high", "low", "close"]] = [100.0, 115.0, 100.0, 112.0]
+    plan = pd.DataFrame({"date": [d[0], d[1]], "symbol": ["A", "B"], "size": [-50.0, 149.0], "stop_loss": [0.1, np.nan]})
+    result = trade_orders(plan, bars, Rules(max_gross=np.inf), Costs(0, 0), cash=10_000.0)
+    assert result.trades[["date", "quantity", "price"]].to_numpy().tolist()[-1] == [d[3], 50.0, pytest.approx(110.0)] and result.cash.iloc[-1] == pytest.approx(-5_400)
+
+
+def test_a_buy_that_only_the_hair_cut_is_whole():
+    result = trade({"kind": "percent", "size": 1.0})
+    assert result.orders["reason"].tolist() == [""] and result.cash.iloc[-1] < 1e-4
+    weights = pd.DataFrame({"weight": [1.0]}, index=flat().index[:1])
+    assert from_weights(weights, flat(), FREE).orders["reason"].tolist() == [""]
+
+
+@pytest.mark.parametrize(("change", "words"), [({"open": 12.0}, "open of A"), ({"close": 8.0}, "close of A"), ({"vwap": 12.0}, "vwap of A"), ({"high": 8.0}, "outside its bar")])
+def test_bars_at_whose_prices_nobody_traded_are_refused(change, words):
+    with pytest.raises(DataError, match=words):
+        trade({"size": 1.0}, bars=flat(**change))
+    assert len(trade({"size": 1.0}, bars=flat(open=11.0 + 1e-7)).trades) == 1  # a vendor's rounding
+
+
+def test_round_trips_know_splits_and_add_up_to_the_account():
+    rng = np.random.default_rng(3)
+    for seed in range(8):
+        bars = market(seed).drop(columns=["dividend", "borrow", "funding"])
+        result = trade_orders(wishes(seed, bars), bars, Rules(max_gross=np.inf), Costs(1, 5), cash=1e7, start=DATES[0])
+        trips = round_trips(result.trades, result.positions.groupby("symbol")["price"].last())
+        assert trips["pnl"].sum() == pytest.approx(result.equity.iloc[-1] - result.equity.iloc[0], rel=1e-9, abs=1e-4)
+        summary = trip_summary(trips, draws=int(rng.integers(1, 5)))
+        assert summary.at["expectancy", "value"] * len(trips) == pytest.approx(trips["pnl"].sum())
+    one = trade({"size": 10.0}, {"date": DATES[3], "kind": "target", "size": 0.0}, bars=flat(split_ratio=[1, 1, 4, 1, 1, 1.0]))
+    trips = round_trips(one.trades)
+    assert len(trips) == 1 and trips["exit"].notna().all() and trips["pnl"].item() == 300  # ten became forty, at the old price
+    assert "split_after" not in trade({"size": 10.0}).trades

@@ -196,3 +196,13 @@ def test_equals_qlib_day_by_day(tmp_path):
         (ours.equity, theirs["account"]), (ours.cash, theirs["cash"]), (ours.costs.sum(axis=1).cumsum(), theirs["total_cost"]), (ours.turnover, theirs["turnover"]),
     ):  # fmt: skip
         np.testing.assert_allclose(mine, other, rtol=1e-9, atol=1e-12)
+
+
+def test_a_share_of_no_cash_is_no_order():
+    days = pd.bdate_range("2024-01-01", periods=4).as_unit("us")
+    bars = as_panel(pd.DataFrame({"date": np.repeat(days, 2), "symbol": ["A", "B"] * 4, "close": 10.0}))
+    scores = bars[["close"]].set_axis(["score"], axis=1)
+    result = from_orders(lambda held, score, tradable: (np.array([0]), np.array([1.0])), scores, bars, Exchange(lot=0.0, min_cost=0.0, buy_cost=0.0), cash=1000.0)
+    assert result.trades["quantity"].sum() == pytest.approx(100) and np.isfinite(result.equity).all()
+    poor = from_orders(lambda held, score, tradable: (np.array([0]), np.array([1.0])), scores, bars, Exchange(lot=0.0), cash=1000.0)
+    assert (poor.cash >= 0).all() and np.isfinite(poor.equity).all()

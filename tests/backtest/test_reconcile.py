@@ -252,3 +252,17 @@ def test_predictions_and_analyzers(bars):
     assert set(run.analyzers["analyzer"]) == {"TradeAnalyzer", "DrawDown", "SharpeRatio", "TimeReturn"} and (run.orders["status"] == "Completed").all()
     with pytest.raises(PanelError, match="score"):
         run_predictions(scores.rename(columns={"score": "x"}), whole, policy)
+
+
+@pytest.mark.parametrize(("freq", "first"), [("4h", "2021-01-01 04:00"), ("5min", "2021-01-04 14:35")])
+def test_an_account_of_intraday_bars_agrees_to_a_cent_and_in_time(bars, freq, first):
+    """The daily account with other stamps: the same money, and every difference dated by the bar's own end."""
+    whole = bars[~bars.index.get_level_values("symbol").isin(["AET", "DO"])]
+    ends = pd.date_range(first, periods=whole.index.unique("date").size, freq=freq, tz="UTC", unit="us")
+    stamped = whole.set_axis(whole.index.set_levels(ends, level="date"))
+    accounts = [from_weights(best(to_wide(b["close"]).pct_change(40, fill_method=None), 4, 10), b, Costs(1, 5)) for b in (whole, stamped)]
+    assert accounts[0].equity.to_numpy().tobytes() == accounts[1].equity.to_numpy().tobytes()
+    assert reconcile(accounts[1], stamped, sessions=None)["rule"].ne("").all()
+    assert len(reconcile(accounts[1], stamped, sessions=40, seed=2)) == len(reconcile(accounts[0], whole, sessions=40, seed=2))
+    run, _ = adapter.replay(accounts[1], stamped, Costs(1, 5), 45, 100)
+    assert run.equity.index.equals(ends[45:101].rename("date")) and run.trades["date"].isin(ends).all() and len(run.trades)

@@ -165,3 +165,43 @@ def test_fall_dates_by_hand():
     assert table["depth"].tolist() == pytest.approx([-0.5, -0.19])
     assert table["peak"].tolist() == [r.index[3], r.index[0]] and table["trough"].tolist() == [r.index[4], r.index[2]]
     assert pd.isna(table["end"][0]) and table["end"][1] == r.index[3] and table["sessions"].tolist() == [1, 2]
+
+
+DUSTY = [0.1 + 0.2 - 0.3 + 0.01, 0.01, 0.03 - 0.02, 0.01 * (1 - 1e-15)]  # one number, as arithmetic leaves it
+
+
+@pytest.mark.parametrize("size", [1.0, -1.0, 1e-3, 10.0])
+def test_returns_that_differ_by_rounding_have_no_ratio(size):
+    flat, other = series(DUSTY * 30) * size, series(np.random.default_rng(0).normal(0, 0.01, 120))
+    assert np.ptp(flat) > 0  # not equal to the last digit
+    assert np.isnan(stats.sharpe(flat, 252)) and np.isnan(stats.sharpe(flat.to_numpy()[None], 252)).all()
+    assert np.isnan(stats.alpha_beta(other, flat, 252)).all()
+    assert stats.summary(flat, 252, benchmark=flat).loc[["sharpe", "beta"]].isna().all(axis=None)
+    assert np.isfinite(stats.sharpe(series(other * 1e-6), 252))  # small is not flat
+
+
+def test_a_balance_that_grows_evenly_has_no_ratio():
+    balance = 1e6 * 1.00037 ** np.arange(500)
+    assert np.isnan(stats.sharpe(pd.Series(balance).pct_change().dropna(), 252))
+    rise = series(np.where(np.arange(40) % 2, 1e-17, 0.01))
+    assert np.isnan(stats.sortino(rise - 1e-17, 252))
+
+
+@pytest.mark.parametrize("fall", [0.1, 0.3, 0.07, 1 / 3])
+def test_a_fall_that_recovered_has_ended(fall):
+    r = series([0.05, -fall, 1 / (1 - fall) - 1, 0.0, -0.2])
+    table = stats.drawdowns(r)
+    ended = table[np.isclose(table["depth"], -fall)].iloc[0]
+    assert ended["end"] == r.index[2] and ended["sessions"] == 1 and len(table) == 2
+    long = np.random.default_rng(1).normal(0, 0.01, 5000)
+    back = np.append(long, np.prod(1 + long) ** -1 * np.maximum(np.cumprod(1 + long).max(), 1) - 1)  # one day that regains the high
+    assert pd.isna(stats.drawdowns(series(back), 1)["end"]).sum() == 0
+
+
+def test_no_fall_is_an_empty_table_of_the_right_types():
+    for r in (series([0.01, 0.02]), series([])):
+        table, full = stats.drawdowns(r), stats.drawdowns(series([0.1, -0.2]))
+        assert table.empty and table.dtypes.drop(["peak", "start", "trough", "end"]).equals(full.dtypes.drop(["peak", "start", "trough", "end"]))
+        assert all(pd.api.types.is_datetime64_dtype(table[c]) and pd.api.types.is_datetime64_dtype(full[c]) for c in ("peak", "start", "trough", "end"))
+        assert table["peak"].dt.strftime("%Y-%m-%d").empty
+    assert stats.drawdowns(series([0.1, -0.2]).tz_localize("UTC"))["end"].dtype == stats.drawdowns(series([0.1]).tz_localize("UTC"))["end"].dtype

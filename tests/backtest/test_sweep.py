@@ -1,10 +1,12 @@
 """Many settings in one call: as one run each, kept when killed, the same on processes and Dask, every one in the ledger."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from quantlab.core.compute import ComputeError
 from quantlab.core.errors import ConfigError
 from quantlab.core.ledger import Ledger
 from quantlab.core.panel import as_panel, to_wide
+from quantlab.core.state import save_state
 
 HERE = Path(__file__).parent
 SPACE = {"days": [1, 5, 7], "share": [0.2, 0.5, 0.9]}
@@ -172,3 +175,18 @@ def test_the_best_settings_are_the_members_own(bars, ledger):
     assert type(best["days"]) is int and type(best["share"]) is float and best["days"] in SPACE["days"] and best["share"] in SPACE["share"]
     with pytest.raises(ConfigError, match="volatility"):
         sweep(holding, {"volatility": [1, 2]}, bars, ledger, "taken", close, workers=1)
+
+
+@pytest.mark.parametrize("held", [1, ([], pd.DataFrame()), ([{"sharpe": 9.0}] * 2, pd.DataFrame({0: [1.0]})), [1, 2]], ids=["number", "nothing", "other members", "a list"])
+def test_what_is_no_part_is_computed_again(bars, ledger, tmp_path, held):
+    "Whatever lies under a part's key, only its members' figures with their equity are taken."
+    close = to_wide(bars["close"]).ffill()
+    found = sweep(holding, SPACE, bars, ledger, "hold", close, workers=1, chunk=5)
+    files = list((tmp_path / "cache").glob("*.zip"))
+    assert len(files) == 2
+    for file in files:
+        with zipfile.ZipFile(file) as archive:
+            key = json.loads(archive.read("value.json"))["key"]
+        with file.open("wb") as target:
+            save_state(held, target, key)
+    pd.testing.assert_frame_equal(sweep(holding, SPACE, bars, ledger, "hold", close, workers=1, chunk=5).members, found.members)

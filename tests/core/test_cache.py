@@ -1,7 +1,14 @@
 """What changes a key, what a damaged or full cache does, and what is refused."""
 
+import hashlib
+import os
+import pickle
 import threading
+import time
+import warnings
+import zipfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -100,9 +107,9 @@ def test_a_changed_kernel_changes_the_key(monkeypatch) -> None:
 @pytest.mark.parametrize("damage", [lambda b: b[:-50], lambda b: b"", lambda b: b[:200] + bytes([b[200] ^ 255]) + b[201:]])
 def test_damage_is_reported_and_mended(folder, damage) -> None:
     remember(scaled, panel(4000))
-    file = next(folder.glob("*.parquet"))
+    file = next(folder.glob("*.zip"))
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.warns(UserWarning, match="computed again"):
+    with pytest.warns(UserWarning, match="passed over: it.* computed again"):
         again = remember(scaled, panel(4000))
     pd.testing.assert_frame_equal(again, panel(4000) * 2)
     assert len(calls) == 2
@@ -122,24 +129,63 @@ def test_off_neither_reads_nor_writes(folder) -> None:
     assert len(calls) == 3
 
 
-def test_a_failing_write_leaves_nothing(folder, monkeypatch) -> None:
-    def fail(*args, **kwargs):
-        raise OSError("disk full")
+@pytest.fixture
+def untold(monkeypatch):
+    "No folder has been named as unwritable yet."
+    monkeypatch.setattr(cache, "_TOLD", set())
 
-    monkeypatch.setattr(cache.pq, "write_table", fail)
-    with pytest.raises(OSError, match="disk full"):
+
+def fail(reason: str, number: int):
+    def raising(*args, **kwargs):
+        raise OSError(number, reason)
+
+    return raising
+
+
+@pytest.mark.parametrize("step", ["save_state", "replace", "mkstemp"])
+def test_a_cache_that_cannot_be_written_says_so_once_and_stops_nothing(folder, monkeypatch, untold, step):
+    with monkeypatch.context() as full:
+        place = {"save_state": cache, "replace": cache.os, "mkstemp": cache.tempfile}[step]
+        full.setattr(place, step, fail("No space left on device", 28))
+        with pytest.warns(UserWarning) as told:
+            for _ in range(3):
+                pd.testing.assert_frame_equal(remember(scaled, panel(), 2.0), panel() * 4)
+        assert [str(w.message) for w in told] == [m for m in [str(told[0].message)] if "cannot be written (No space left on device)" in m] and "\n" not in str(told[0].message)
+        assert not cache.keep("1" * 64, 1)
+    assert calls == [2.0] * 3 and not list(folder.glob("*")), "nothing half-written"
+    remember(scaled, panel(), 2.0)
+    remember(scaled, panel(), 2.0)
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize("place", ["a_file", "a_file/below"])
+def test_a_file_where_the_folder_is_meant(folder, monkeypatch, untold, place):
+    (folder / "a_file").write_text("mine")
+    monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(folder / place))
+    with pytest.warns(UserWarning, match="cannot be written") as told:
+        assert remember(scaled, panel()).equals(remember(scaled, panel()))
+    assert len(told) == 1 and trim(0.0) == 0.0 and (folder / "a_file").read_text() == "mine"
+
+
+def test_a_folder_that_may_only_be_read_still_serves(folder, monkeypatch, untold):
+    remember(scaled, panel())
+    for name in ("utime", "replace"):
+        monkeypatch.setattr(cache.os, name, fail("Read-only file system", 30))
+    monkeypatch.setattr(cache.tempfile, "mkstemp", fail("Read-only file system", 30))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         remember(scaled, panel())
-    assert not list(folder.glob("*"))
+    assert len(calls) == 1
 
 
 def test_the_bound_holds(folder, monkeypatch) -> None:
     remember(scaled, panel(), by=0.0)
-    size = next(folder.glob("*.parquet")).stat().st_size / 1e9
+    size = next(folder.glob("*.zip")).stat().st_size / 1e9
     monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE_GB", str(3.5 * size))
     for by in range(1, 8):
         remember(scaled, panel(), by=float(by))
-    assert len(list(folder.glob("*.parquet"))) <= 4
-    assert trim(0.0) == 0.0 and not list(folder.glob("*.parquet"))
+    assert len(list(folder.glob("*.zip"))) <= 4
+    assert trim(0.0) == 0.0 and not list(folder.glob("*.zip"))
     assert trim(1.0) == 0.0
 
 
@@ -198,24 +244,130 @@ def test_an_estimator_is_its_class_and_its_parameters():
     assert content_hash(one) != content_hash(make_pipeline(StandardScaler(), Ridge(2.0))) != content_hash(make_pipeline(StandardScaler(with_mean=False), Ridge(2.0)))
 
 
-def test_parts_of_long_work_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
-
-
-    monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(tmp_path))
+def test_parts_of_long_work_are_kept_whole_or_not_at_all(folder):
     key = content_hash("part")
     assert cache.kept(key) is None
-    cache.keep(key, [1, "two"])
-    assert cache.kept(key) == [1, "two"] and [f.suffix for f in tmp_path.iterdir()] == [".pickle"]
+    assert cache.keep(key, [1, "two"])
+    assert cache.kept(key) == [1, "two"] and [f.suffix for f in folder.iterdir()] == [".zip"]
     with cache.off():
         assert cache.kept(key) is None
-        cache.keep(content_hash("other"), 1)
-    assert len(list(tmp_path.iterdir())) == 1
-    [file] = tmp_path.iterdir()
+        assert not cache.keep(content_hash("other"), 1)
+    assert len(list(folder.iterdir())) == 1
+    with pytest.warns(UserWarning, match="a generator cannot be kept"):
+        assert not cache.keep(key, (n for n in [1]))
+    assert [f.suffix for f in folder.iterdir()] == [".zip"] and cache.kept(key) == [1, "two"], "no half file"
+    [file] = folder.iterdir()
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="damaged"):
+    with pytest.warns(UserWarning, match="passed over"):
         assert cache.kept(key) is None
-    with pytest.raises(TypeError):
-        cache.keep(key, (n for n in [1]))
-    assert [f.suffix for f in tmp_path.iterdir()] == [".pickle"], "no half file"
     cache.trim(0.0)
-    assert not list(tmp_path.iterdir())
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("key", ["", "../../etc", "short", "0" * 31, "A" * 64, "0" * 31 + "/" + "0" * 32])
+def test_a_key_is_no_path(key):
+    for call in (lambda: cache.kept(key), lambda: cache.keep(key, 1)):
+        with pytest.raises(ConfigError, match="32 hex digits"):
+            call()
+
+
+class Trap:
+    "Unpickled, it leaves a file."
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
+
+
+def test_no_pickle_in_the_folder_is_opened(folder, tmp_path_factory):
+    mark = tmp_path_factory.mktemp("mark") / "ran"
+    blob, key = pickle.dumps(Trap(mark)), content_hash("a part")
+    remember(scaled, panel())
+    names = [f"{key[:32]}.zip", f"{key[:32]}.pickle", f"{key[:32]}.parquet", *(f.name for f in folder.iterdir())]
+    for name in names:
+        (folder / name).write_bytes(hashlib.sha256(blob).digest() + blob if name.endswith(".pickle") else blob)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert cache.kept(key) is None and remember(scaled, panel()).equals(panel() * 2)
+    trim(0.0)
+    assert not mark.exists() and len(calls) == 2
+    pickle.loads(blob)
+    assert mark.exists(), "the trap is a real one"
+
+
+def test_an_entry_under_another_key_is_not_taken_for_it(folder):
+    one, other = content_hash("one"), content_hash("other")
+    cache.keep(one, [1])
+    (folder / f"{one[:32]}.zip").rename(folder / f"{other[:32]}.zip")
+    with pytest.warns(UserWarning, match="belongs to another key"):
+        assert cache.kept(other) is None
+    (folder / f"{other[:32]}.zip").rename(folder / f"{one[:16]}{other[:16]}.zip")
+    with pytest.warns(UserWarning, match="belongs to another key"):
+        assert cache.kept(one[:16] + other[:16] + one[32:]) is None
+
+
+def test_no_link_is_followed(folder, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    key = content_hash("linked")
+    cache.keep(key, [1])
+    entry = folder / f"{key[:32]}.zip"
+    entry.rename(outside / "moved.zip")
+    entry.symlink_to(outside / "moved.zip")
+    with pytest.warns(UserWarning, match="passed over"):
+        assert cache.kept(key) is None
+    trim(0.0)
+    assert (outside / "moved.zip").exists() and entry.is_symlink(), "a link is neither followed nor counted"
+    cache.keep(key, [2])
+    assert not entry.is_symlink() and cache.kept(key) == [2] and (outside / "moved.zip").exists()
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_is_passed_over(folder, make):
+    key = content_hash("odd")
+    make(folder / f"{key[:32]}.zip")
+    with pytest.warns(UserWarning, match="passed over"):
+        assert cache.kept(key) is None
+    trim(0.0)
+    assert list(folder.iterdir())
+
+
+def test_only_what_the_cache_wrote_is_deleted(folder):
+    cache.keep(content_hash(1), list(range(100)))
+    mine = {"notes.txt": b"x", "prices.parquet": b"PAR1", "model.pickle": b"x", f"{'a' * 32}.zip": b"PK a photo album", f"{'b' * 32}.parquet": b"no parquet", f"{'c' * 32}.pickle": b"y" * 50, f"{'d' * 32}.csv": b"x"}
+    for name, content in mine.items():
+        (folder / name).write_bytes(content)
+    with zipfile.ZipFile(folder / f"{'e' * 32}.zip", "w") as album:
+        album.writestr("photo.jpg", "x")
+    (folder / f"{'f' * 32}").mkdir()
+    blob = pickle.dumps([1])
+    (folder / f"{'1' * 32}.pickle").write_bytes(hashlib.sha256(blob).digest() + blob)  # of the version before
+    panel().to_parquet(folder / f"{'2' * 32}.parquet")
+    left_a_day_ago, left_now = folder / f"{'3' * 32}.abc123.part", folder / f"{'4' * 32}.abc123.part"
+    for part in (left_a_day_ago, left_now):
+        part.write_text("half")
+    os.utime(left_a_day_ago, (time.time() - 90_000,) * 2)
+    assert trim(0.0) == 0.0
+    assert {f.name for f in folder.iterdir()} == {*mine, f"{'e' * 32}.zip", "f" * 32, left_now.name}
+
+
+def test_foreign_files_do_not_drive_out_entries(folder):
+    for i in range(3):
+        cache.keep(content_hash(i), [i])
+    for i in "abc":
+        (folder / f"{i * 32}.zip").write_bytes(b"x" * 1_000_000)
+        os.utime(folder / f"{i * 32}.zip", (1, 1))
+    trim(0.5e-3)
+    assert [cache.kept(content_hash(i)) for i in range(3)] == [[0], [1], [2]]
+
+
+def test_what_cannot_be_kept_is_computed_each_time():
+    def odd(x: float) -> pd.DataFrame:
+        calls.append(x)
+        return pd.DataFrame({"f": [print]})
+
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="is not kept, and is computed again each time"):
+            assert remember(odd, 1.0)["f"].iloc[0] is print
+    assert calls == [1.0, 1.0]

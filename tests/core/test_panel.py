@@ -1,11 +1,14 @@
 """The panel and its wide form, on random panels."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantlab.core.config import root
 from quantlab.core.errors import PanelError
 from quantlab.core.panel import as_panel, check_panel, date_starts, grid, to_long, to_wide
 
@@ -122,3 +125,12 @@ def test_a_column_and_the_grid_of_another_index_are_refused():
     panel = as_panel(pd.DataFrame({"date": ["2024-01-02"] * 2, "symbol": ["A", "B"], "x": [1.0, 2.0]}))
     with pytest.raises(PanelError, match="1 rows, the coordinates 2"):
         to_wide(panel["x"].iloc[1:], grid(panel.index))
+
+
+def test_only_this_module_reads_raw_codes():
+    "A level's codes are coordinates only after grid has put the level in order; the cache hashes them, and locates nothing."
+    allowed = {"quantlab/core/panel.py", "quantlab/core/cache.py"}
+    sources = [f for folder in ("quantlab", "bench", "scripts") for f in sorted((root() / folder).rglob("*.py"))]
+    found = {f.relative_to(root()).as_posix(): re.findall(r".*index\.codes\[?.*|.*\.codes\[\d\].*", f.read_text()) for f in sources}
+    strangers = {name: lines for name, lines in found.items() if lines and name not in allowed and not all("nbytes" in line for line in lines)}
+    assert not strangers and found["quantlab/core/panel.py"]

@@ -13,7 +13,20 @@ from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.core.panel import as_panel
 from quantlab.core.time import end_stamps
-from quantlab.data.calendar import bar_ends, next_session, previous_session, resample, schedule, session_of, sessions, week_as_of, weekly
+from quantlab.data.bars import adjust
+from quantlab.data.calendar import (
+    bar_ends,
+    expected_ends,
+    monthly,
+    next_session,
+    previous_session,
+    resample,
+    schedule,
+    session_of,
+    sessions,
+    week_as_of,
+    weekly,
+)
 from quantlab.data.sample import sample_bars
 
 SHARED = Path(os.environ.get("QUANTLAB_SHARED", root().parent / "shared")) / "data"
@@ -205,3 +218,63 @@ def test_real_crypto_days():
     by_open = raw.groupby(raw["t"].dt.tz_localize(None).dt.normalize()).agg({"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"})
     np.testing.assert_allclose(days.to_numpy(), by_open.to_numpy(), rtol=1e-12)
     assert (days.index.get_level_values("date") == by_open.index).all()
+
+
+# --- one price level ---------------------------------------------------------------------------------------------
+
+PRICES = ["open", "high", "low", "close"]
+QUARTER = sessions("XNYS", "2024-01-02", "2024-03-28")
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.sampled_from([1 / 7, 0.5, 3.0, 10.0]), st.floats(0.9, 0.999), st.sampled_from([weekly, monthly]))
+@settings(max_examples=6, deadline=None)
+def test_combining_equals_combining_the_adjusted_history(split_day, dividend_day, size, payout, combine):
+    "Law: adjust then combine, and combine then adjust, are one; on a random day a split, on another a dividend."
+    total = walk(QUARTER).assign(amount=1e6)
+    day = total.index.get_level_values("date")
+    split, adj = np.where(day < QUARTER[split_day], size, 1.0), np.where(day < QUARTER[dividend_day], payout, 1.0)
+    traded = total.assign(**{c: total[c] / split / adj for c in PRICES}, volume=total["volume"] * split, split=split, adj=adj).assign(vwap=lambda f: (f["open"] + f["close"]) / 2)
+    one, other = adjust(combine(traded, "XNYS"), "total"), combine(adjust(traded, "total"), "XNYS")
+    pd.testing.assert_frame_equal(one, other, rtol=1e-9)
+    pd.testing.assert_frame_equal(one[PRICES], combine(total, "XNYS")[PRICES], rtol=1e-9)
+    splits = traded.drop(columns="adj")
+    pd.testing.assert_frame_equal(adjust(combine(splits, "XNYS"), "split"), combine(adjust(splits, "split"), "XNYS"), rtol=1e-9)
+
+
+@given(st.integers(1, 25), st.sampled_from([0.25, 4.0]), st.sampled_from([("5min", "1h"), ("1h", "1d"), ("5min", "1d")]))
+@settings(max_examples=8, deadline=None)
+def test_a_split_inside_a_session_too(at, size, way):
+    total = walk(bar_ends(HOURS, way[0]))
+    old = total.index.get_level_values("date") < total.index.levels[0][at]
+    traded = total.assign(**{c: np.where(old, total[c] / size, total[c]) for c in PRICES}, volume=np.where(old, total["volume"] * size, total["volume"]), split=np.where(old, size, 1.0))
+    got = adjust(resample(traded, *way, HOURS), "split")
+    pd.testing.assert_frame_equal(got[[*PRICES, "volume"]], resample(total, *way, HOURS), rtol=1e-9)
+
+
+def test_a_split_that_no_factor_carries_is_named(recwarn):
+    bars = walk(QUARTER)
+    clean = weekly(bars, "XNYS")
+    assert not recwarn.list
+    tuesday = QUARTER[5]  # 9 January 2024
+    old = (bars.index.get_level_values("date") < tuesday) & (bars.index.get_level_values("symbol") == "A")
+    traded = bars.assign(**{c: bars[c].where(~old, bars[c] * 5) for c in PRICES})
+    with pytest.warns(UserWarning, match=r"1 move\(s\) inside a bar .*A 2024-01-09"):
+        weekly(traded, "XNYS")
+    monday = QUARTER[4]
+    between = bars.assign(**{c: bars[c].where(~((bars.index.get_level_values("date") < monday) & (bars.index.get_level_values("symbol") == "A")), bars[c] * 5) for c in PRICES})
+    got = weekly(between, "XNYS")  # between two weeks nothing is mixed
+    assert len([w for w in recwarn.list if "inside a bar" in str(w.message)]) == 0 and got.loc["2024-01-12":].equals(clean.loc["2024-01-12":])
+
+
+def test_months_and_long_bars_that_are_expected():
+    bars = sample_bars(["AAPL"], "2023-10-16", "2023-12-29")
+    months = monthly(bars, "XNYS")
+    assert list(months.index.get_level_values("date")) == [pd.Timestamp(d) for d in ("2023-10-31", "2023-11-30", "2023-12-29")]
+    assert months["volume"].iloc[1] == bars.loc["2023-11", "volume"].sum() and monthly(bars.iloc[:-1], "XNYS").index[-1][0] == pd.Timestamp("2023-11-30")
+    weeks = weekly(bars, "XNYS").index.get_level_values("date")
+    assert expected_ends("XNYS", "1w", weeks[0], weeks[-1]).equals(weeks.rename("session"))
+    assert expected_ends("XNYS", "1mo", "2023-10-01", "2023-12-31").equals(months.index.get_level_values("date").rename("session"))
+    with pytest.raises(DataError, match="without a time zone"):
+        expected_ends("XNYS", "1d", "2024-01-02 15:00Z", "2024-01-03 15:00Z")
+    with pytest.raises(ConfigError, match="then call monthly"):
+        resample(walk(bar_ends(HOURS, "1h")), "1h", "1mo", HOURS)

@@ -249,3 +249,41 @@ class TestSharedUS:
         assert censored.index.astype("str").tolist() == ["2010-12-06", "2017-11-10", "2018-07-18", "2021-08-30"]
         assert censored.sum() == 145
         assert ends(us).query("kind == 'alone'")["series"].max() < 3
+
+
+# --- strays at the edges, and factors that step alone ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("day", ["2012-01-07", "2012-06-16", "2011-12-31", "2013-01-05"])
+def test_a_stray_row_is_named_at_the_edges_too(day):
+    bars = sample_bars(["AAPL", "C", "JPM", "MSFT", "PFE", "XOM"], "2012-01-03", "2012-12-31")
+    stray = bars.xs("C", level="symbol").iloc[[0]].assign(symbol="C", date=pd.Timestamp(day)).set_index(["date", "symbol"])
+    found = findings(pd.concat([bars, stray]).sort_index())
+    assert found.loc[found["rule"] == "off_calendar", ["symbol", "date"]].to_numpy().tolist() == [["C", pd.Timestamp(day)]]
+    assert not len(findings(bars).query("rule == 'off_calendar'"))
+
+
+@pytest.mark.parametrize(("day", "level"), [("2012-02-01", 0.98), ("2012-06-15", 1.01), ("2012-12-31", 0.5)])
+def test_two_levels_in_one_history_are_a_seam(day, level):
+    "Deliveries on two levels: all names step on one day, and the prices do not."
+    bars = sample_bars(start="2012-01-03", end="2012-12-31")
+    late = bars.index.get_level_values("date") >= pd.Timestamp(day)
+    found = findings(bars.assign(adj=bars["adj"] * np.where(late, level, 1.0))).query("rule == 'seam'")
+    assert set(found["date"]) == {pd.Timestamp(day)} and len(found) >= 0.95 * bars.loc[day].shape[0]
+    assert np.isclose(found["value"], level, rtol=0.02).all()
+    assert not len(findings(bars).query("rule == 'seam'"))
+
+
+def test_a_factor_of_one_name_that_steps_alone_is_a_seam_and_a_split_is_none():
+    bars = sample_bars(["AAPL", "C", "MSFT"], start="2014-01-02", end="2014-12-31")
+    early = bars.index.get_level_values("date") < pd.Timestamp("2014-06-09")
+    apple = bars.index.get_level_values("symbol") == "AAPL"
+    prices = ["open", "high", "low", "close"]
+    carried = bars.assign(**{c: np.where(early & apple, bars[c] * 7, bars[c]) for c in prices}, split=np.where(early & apple, 1 / 7, 1.0))
+    assert not len(findings(carried).query("rule in ('seam', 'split_like')"))
+    event = carried.assign(split=np.where(apple & (bars.index.get_level_values("date") == pd.Timestamp("2014-06-09")), 7.0, 1.0))
+    found = findings(event).query("rule == 'seam'")
+    assert found["date"].tolist() == [pd.Timestamp("2014-06-10")] and found["value"].iloc[0] == pytest.approx(1 / 7, rel=1e-6)
+    lonely = bars.assign(adj=np.where(early & apple, bars["adj"] * 0.8, bars["adj"]))
+    found = findings(lonely).query("rule == 'seam'")
+    assert found[["symbol", "date"]].to_numpy().tolist() == [["AAPL", pd.Timestamp("2014-06-09")]]

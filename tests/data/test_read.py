@@ -1,6 +1,7 @@
 """data.read and data.universe: what was knowable, and nothing later."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,39 @@ def test_an_adjustment_the_source_cannot_give_is_an_error(lake, dataset, how, sa
     assert len(get_bars(dataset=dataset, source=lake)) == 30
 
 
+def walk(days, seed, **more):
+    "A quiet history of two names."
+    rng, rows = np.random.default_rng(seed), []
+    for symbol in "AB":
+        close = 40 * np.exp(np.cumsum(rng.normal(0, 0.01, len(days))))
+        rows.append(pd.DataFrame({"date": days, "symbol": symbol, "open": close * 0.999, "high": close * 1.01, "low": close * 0.98, "close": close, "volume": 5e5} | more))
+    return as_panel(pd.concat(rows))
+
+
+@given(st.sampled_from([2, 3, 5, 7, 10, 20]), st.integers(1, 14), st.floats(0.9, 1.0), st.booleans())
+@settings(max_examples=5, deadline=None)
+def test_an_unadjusted_jump_is_never_returned_in_silence(tmp_path_factory, ratio, day, payout, reverse):
+    "Traded prices with the split in adj: total is right, split alone is refused; without adj it is named; with split it is right."
+    size, prices = 1 / ratio if reverse else ratio, ["open", "high", "low", "close"]
+    truth, lake = walk(DAYS, day, adj=1.0), Lake(tmp_path_factory.mktemp("jump"))
+    old = (truth.index.get_level_values("date") < DAYS[day]) & (truth.index.get_level_values("symbol") == "A")
+    traded = truth.assign(**{c: truth[c].where(~old, truth[c] * size) for c in prices}, adj=np.where(old, payout / size if payout > 0.999 else 1 / size, 1.0))
+    lake.write("vendor", "1d", traded)
+    lake.write("bare", "1d", traded.drop(columns="adj"))
+    lake.write("good", "1d", traded.assign(adj=1.0, split=np.where(old, 1 / size, 1.0)))
+    np.testing.assert_allclose(get_bars(dataset="vendor", adjust="total", source=lake)["close"], truth["close"], rtol=2e-3)
+    with pytest.raises(DataError, match=rf"carries them together with dividends, 1 split\(s\), first: A {DAYS[day]:%Y-%m-%d} .*adjust='total'"):
+        get_bars(dataset="vendor", source=lake)
+    assert get_bars(dataset="vendor", source=lake, end=DAYS[day] - pd.Timedelta(days=1)).notna().all(axis=None), "before it there is no jump"
+    with pytest.warns(UserWarning, match=rf"look like 1 split\(s\), first: A {DAYS[day]:%Y-%m-%d}"):
+        get_bars(dataset="bare", source=lake)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(get_bars(dataset="good", source=lake)["close"], truth["close"])
+        get_bars(dataset="good", source=lake, adjust="none")
+
+
+@pytest.mark.filterwarnings("ignore:.*overnight moves look like")  # the histories are random
 @given(st.sampled_from(["none", "split", "total"]), st.integers(0, 14), st.integers(0, 14), st.integers(0, 14), st.integers(0, 2**32 - 1))
 @settings(max_examples=12, deadline=None)
 def test_as_of_sees_nothing_later(tmp_path_factory, how, start, end, day, seed):

@@ -196,6 +196,55 @@ def test_an_empty_store_lists_nothing(store):
         store.manifest("us")
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_a_second_delivery_is_rebased_or_refused(store, split):
+    "The same law in both stores: over two files of different vintages the returns stay those of the history."
+    truth = make_bars(days(30), ["A", "B"])
+    truth = truth.assign(adj=1.0) if not split else truth.assign(split=1.0)
+    factor, prices = ("split" if split else "adj"), ["open", "high", "low", "close"]
+    early, late = truth.loc[: days(30)[20]], truth.loc[days(30)[12] :]
+    old = early.assign(**{factor: np.where(early.index.get_level_values("symbol") == "A", 0.5, 1.0)})  # A had an event since
+    store.write("us", "1d", old)
+    with pytest.warns(UserWarning, match=rf"us/1d: 1 symbol\(s\) came on another price level.*stored rows were re-based \(A: {factor} x 2\)"):
+        content = store.write("us", "1d", late)
+    assert store.read("us").equals(truth) and store.write("us", "1d", late) == content
+    with pytest.warns(UserWarning, match="new rows were re-based"):
+        assert store.write("us", "1d", old) == content
+    wrong = late.copy()
+    wrong.loc[(days(30)[15], "B"), "low"] *= 0.9
+    with pytest.raises(Disagreement, match=rf"us/1d: .*B on {days(30)[15]:%Y-%m-%d}: low is .*stored is .*nothing was stored"):
+        store.write("us", "1d", wrong)
+    assert store.manifest("us")["hash"] == content and store.read("us").equals(truth)
+    store.write("us", "1d", wrong, revise=True)
+    assert store.read("us").equals(over(truth, wrong))
+    adjusted = late.assign(**{c: late[c] * 0.25 for c in prices}, volume=late["volume"] * 4)  # a vendor without factors, after a split
+    bare = [frame.drop(columns=factor) for frame in (early, adjusted)]
+    store.write("bare", "1d", bare[0])
+    with pytest.warns(UserWarning, match=r"price x 0.25, volume x 4"):
+        store.write("bare", "1d", bare[1])
+    whole = store.read("bare")
+    np.testing.assert_allclose(whole["close"], truth["close"] * 0.25)
+    np.testing.assert_allclose(whole["volume"], truth["volume"] * 4)
+    verify(store, "bare")
+
+
+def test_weeks_and_months_are_intervals(store):
+    fridays, ends = make_bars(pd.to_datetime(["2023-12-29", "2024-01-05", "2024-01-12"]), ["A"]), make_bars(pd.to_datetime(["2023-11-30", "2024-01-31"]), ["A"])
+    store.write("us", "1w", fridays)
+    store.write("us", "1mo", ends)
+    quarter = make_bars(pd.date_range("2024-01-31 23:45", periods=3, freq="15min", tz="UTC"), ["A"])
+    store.write("us", "15min", quarter)
+    for interval, bars in (("1w", fridays), ("1mo", ends), ("15min", quarter)):
+        pd.testing.assert_frame_equal(store.read("us", interval), bars, check_exact=True)
+    listed = store.datasets().set_index("interval")["first"]
+    assert listed["1w"] == "2023-12-29T00:00:00" and listed["15min"] == "2024-01-31T23:45:00"
+    assert list(store.manifest("us")["intervals"]["15min"]["periods"]) == ["2024-01", "2024-02"]
+    assert list(store.manifest("us")["intervals"]["1mo"]["periods"]) == ["2023", "2024"]
+    assert store.sql("SELECT count(*) AS n FROM us_1w")["n"][0] == 3
+    with pytest.raises(DataError, match="plain dates"):
+        store.write("us", "1w", quarter)
+
+
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(1, 8), st.sampled_from(["A", "AB", "B", "ABC"])), max_size=4))
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_of_upserts_equals_the_frame(writes):
@@ -389,6 +438,39 @@ def test_a_waiting_writer_fails_clearly_and_a_dead_ones_lock_is_free(nursery, tm
     nursery.hear("dead")
     lake.write("us", "1d", bars * 2, revise=True)
     assert lake.read("us").equals(bars * 2)
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://quant:s3cr%65t!@127.0.0.1:9/x", "postgresql//quant:s3cret!@127.0.0.1/x", "host=127.0.0.1 port=9 password='s3cret!' dbname=x", "host=127.0.0.1 passwort=s3cret!", "postgresql://quant:s3/c@ret!@127.0.0.1:9/x", "s3cret!"])
+def test_no_message_shows_a_password(dsn):
+    import traceback
+
+    pytest.importorskip("psycopg")
+    for call in (lambda s: s.read("us"), lambda s: s.datasets(), lambda s: s.sql("SELECT 1"), lambda s: s.write("us", "1d", make_bars(days(2), ["A"])), repr):
+        try:
+            shown = str(call(Postgres(dsn)))
+        except (DataError, ConfigError) as error:
+            shown = "".join(traceback.format_exception(error))
+            assert "\n" not in str(error) and ("no PostgreSQL answers" in str(error) or "cannot be read" in str(error))
+        assert not [secret for secret in ("s3cret", "s3cr%65t", "s3/c@ret") if secret in shown], shown
+
+
+def test_postgres_answers_one_statement_that_reads(server):
+    store, bars = Postgres(server, timeout=5), make_bars(days(4), ["A"])
+    store.write("kept", "1d", bars)
+    for query in ("COMMIT; DROP TABLE kept_1d", "SELECT 1; COMMIT; DROP TABLE kept_1d", "DROP TABLE kept_1d", "DELETE FROM kept_1d", "SET TRANSACTION READ WRITE", "COMMIT", "", "COPY kept_1d TO STDOUT"):
+        with pytest.raises(DataError) as error:
+            store.sql(query)
+        assert "\n" not in str(error.value)
+    assert store.read("kept").equals(bars) and store.sql("SELECT count(*) AS n FROM kept_1d WHERE symbol LIKE 'A%'")["n"][0] == 4
+    import psycopg
+
+    with psycopg.connect(server) as client:
+        client.execute("UPDATE manifest SET content = '{' WHERE dataset = 'kept'")
+    with pytest.raises(DataError, match="the manifest of 'kept' in the database is damaged"):
+        store.read("kept")
+    assert "damaged" in store.datasets().set_index("dataset").loc["kept", "fault"]
+    with psycopg.connect(server) as client:
+        client.execute("DROP TABLE kept_1d; DELETE FROM manifest WHERE dataset = 'kept'")
 
 
 def test_a_dead_postgres_writer_leaves_the_old_state(server):

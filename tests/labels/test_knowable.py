@@ -229,3 +229,15 @@ def test_every_label_on_many_panels(part) -> None:
         forward = lambda b, t: forward_returns(b, horizon, entry, t)  # noqa: B023
         for make in (forward, barrier, lambda b, t: trend_scan(b, (2, 4)), lambda b, t: rank_normalise(forward(b, t)), lambda b, t: excess(barrier(b, t))):  # noqa: B023
             holds_at_every_cut(make, bars, table)
+
+
+def test_a_bar_that_does_not_tell_keeps_no_date_open() -> None:
+    """Labels that were dropped as ambiguous never come; the comparison of the others does not wait for them."""
+    a, b, c = ([100.0, 100.0, 100.0, 100.0, 100.0] for _ in range(3))
+    bars = two({"A": a, "B": b, "C": c}, n=5).assign(high=lambda x: x["open"], low=lambda x: x["open"])
+    bars.loc[("2024-01-02", "A"), ["high", "low"]] = [120.0, 80.0]  # both barriers in one bar
+    bars.loc[("2024-01-02", "B"), "high"] = bars.loc[("2024-01-03", "C"), "high"] = 120.0
+    labels = triple_barrier(bars, pd.Series(0.1, bars.index), 1, 1, 50, ambiguous="drop")
+    first = latest_t1(labels).loc["2024-01-01"]
+    assert first.isna().tolist() == [True, False, False] and (first.dropna() == pd.Timestamp("2024-01-03")).all()
+    assert latest_t1(labels).loc["2024-01-02"].isna().all()  # A and B of the next date are still open

@@ -225,3 +225,13 @@ def test_the_search_is_quiet_and_leaves_optuna_as_it_was(tmp_path, capfd):
     before = optuna.logging.get_verbosity()
     tune(task(tmp_path), SPACE, 1)
     assert optuna.logging.get_verbosity() == before and capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("storage", ["postgresql://me:hunter2@127.0.0.1:1/db", "nothing://me:hunter2@host/db", "sqlite:///{0}/no/such/folder.db", "sqlite:///{0}/junk.db"])
+def test_a_storage_that_cannot_be_opened_is_one_line_without_its_password(tmp_path, storage):
+    (tmp_path / "junk.db").write_bytes(b"no database, but long enough to be taken for one" * 40)
+    X, y = small()
+    work = Task(RidgeModel(), X, y, [(np.arange(200), np.arange(200, 400))], 1, Ledger(tmp_path / "l.sqlite"), "storage")
+    with pytest.raises(ConfigError, match="cannot be opened") as refused:
+        tune(work, {"alpha": [1.0]}, 1, storage.format(tmp_path))
+    assert "hunter2" not in str(refused.value) and "\n" not in str(refused.value) and refused.value.__cause__ is None and refused.value.__suppress_context__

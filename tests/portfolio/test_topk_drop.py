@@ -88,3 +88,11 @@ def test_twice_named():
         given_[position] = twice
         with pytest.raises(PanelError, match="twice"):
             orders(TopKDrop(), *given_)
+
+
+def test_scores_of_almost_nobody_are_no_session_for_the_names_held():
+    held, everyone = pd.Series(1.0, list("ABCDEF")), pd.Series(True, list("ABCDEFGH"))
+    with pytest.raises(PanelError, match="6 names are held and 1 has a score \\(G\\)"):
+        orders(TopKDrop(3, 2), held, pd.Series({"G": 1.0, "H": np.nan}), everyone)
+    assert len(orders(TopKDrop(3, 2), held, pd.Series({"G": 1.0, "H": 0.5}), everyone))
+    assert len(orders(TopKDrop(3, 2), held.iloc[:2], pd.Series({"G": 1.0}), everyone))

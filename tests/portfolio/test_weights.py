@@ -119,3 +119,52 @@ def test_one_date_and_one_symbol():
 def test_a_book_that_loses_every_score_is_sold():
     weights = TopK(2, every=1)(predictions(np.array([[1.0, 2.0], [np.nan, np.nan]])))["weight"]
     assert weights.groupby("date").sum().tolist() == [1.0, 0.0]
+
+
+def at_hours(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same panel with the ends of 4-hour bars as dates."""
+    hours = pd.date_range("2021-01-01 04:00", periods=frame.index.unique("date").size, freq="4h", tz="UTC", unit="us")
+    return frame.set_axis(frame.index.set_levels(hours, level="date"))
+
+
+@pytest.mark.parametrize("vol_target", [None, 0.1])
+def test_intraday_scores_make_the_same_book_on_their_own_clock(vol_target):
+    rng = np.random.default_rng(0)
+    score = predictions(rng.normal(size=(90, 4)))
+    bars = predictions(50 * np.exp(rng.normal(0, 0.01, (90, 4)).cumsum(axis=0))).rename(columns={"score": "close"})
+    gate = pd.DataFrame({"gate": 0.5}, index=score.index.unique("date"))
+    told = {"vol_target": vol_target, "periods_per_year": 252}
+    daily = TopK(2, every=4, **told)(score, bars, gate)
+    hours = at_hours(score).index.unique("date")
+    intraday = TopK(2, every=4, **told)(at_hours(score), at_hours(bars), gate.set_axis(hours))
+    assert intraday.index.unique("date").tolist() == hours[::4].tolist() and str(intraday.index.levels[0].dtype) == "datetime64[us, UTC]"
+    assert intraday["weight"].to_numpy().tobytes() == daily["weight"].to_numpy().tobytes()
+    assert str(TopK(2)(at_hours(score).iloc[:0]).index.levels[0].dtype) == "datetime64[us, UTC]"
+
+
+def test_a_volatility_target_counts_the_bars_of_a_year():
+    """Four-hour bars have 2,190 in a year: the same book is scaled to the root of 252 / 2190 of the daily one."""
+    rng = np.random.default_rng(1)
+    score = predictions(rng.normal(size=(90, 4)))
+    bars = predictions(50 * np.exp(rng.normal(0, 0.05, (90, 4)).cumsum(axis=0))).rename(columns={"score": "close"})
+    daily, hourly = TopK(2, every=30, vol_target=0.1)(score, bars), TopK(2, every=30, vol_target=0.1)(at_hours(score), at_hours(bars))
+    assert np.allclose(hourly["weight"].iloc[2:].to_numpy(), daily["weight"].iloc[2:].to_numpy() * np.sqrt(252 / 2190))
+
+
+@pytest.mark.parametrize("side", ["gate", "past_bars"])
+def test_two_clocks_are_refused_and_named(side):
+    score = predictions(np.ones((3, 2)))
+    other = {"gate": pd.DataFrame({"gate": 1.0}, index=score.index.unique("date")), "past_bars": score.rename(columns={"score": "close"})}
+    with pytest.raises(PanelError, match="predictions is dated in UTC.*without a time zone"):
+        TopK(1)(at_hours(score), **{side: other[side]})
+
+
+def test_a_row_on_a_day_when_nobody_trades_does_not_become_the_book():
+    score = predictions(np.tile(np.arange(6.0), (10, 1)))
+    saturday = score.xs("S01", level="symbol", drop_level=False).iloc[[3]].rename(index={score.index[18][0]: pd.Timestamp("2020-01-11")}, level="date")
+    mixed = pd.concat([score, saturday]).sort_index()
+    with pytest.raises(PanelError, match="2020-01-11 with S01 alone"):
+        TopK(3, every=1)(mixed)
+    meant = TopK(3, every=1, sparse=True)(mixed)
+    assert meant.loc["2020-01-11", "weight"].to_dict() == {"S01": 1.0}
+    pd.testing.assert_frame_equal(TopK(3, every=1)(mixed.drop(pd.Timestamp("2020-01-11"))), TopK(3, every=1)(score))

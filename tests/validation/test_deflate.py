@@ -177,3 +177,13 @@ def test_degenerate_and_refused():
         expected_max_sharpe(10, -0.1)
     with pytest.raises(ConfigError, match="raw"):
         psr(0.1, 100, 0.0, 0.0)
+
+
+def test_returns_that_differ_by_rounding_are_flat():
+    dusty = pd.Series([0.1 + 0.2 - 0.29, 0.01, 0.03 - 0.02] * 40)
+    assert np.ptp(dusty) > 0
+    got = deflate(dusty, pd.DataFrame({"sharpe": [0.1, 0.2]}))
+    assert np.isnan([got.sharpe, got.se, got.psr, got.dsr]).all()
+    x = pd.DataFrame(np.random.default_rng(8).standard_normal((120, 2)) * 0.01)
+    with pytest.raises(DataError, match="'flat' never varies"):
+        effective_trials(x.assign(flat=dusty))

@@ -177,3 +177,16 @@ def test_cells_add_up(seed, levels):
     assert np.allclose(cells.se, plain.se, equal_nan=True)  # and moves no spread
     assert (cells.count.sum(axis=1)[judged] == (score.notna() & y.notna()).groupby("date").sum()[judged]).all()
     assert plain.mean.isna().equals(plain.count == 0) and plain.se.isna().equals(plain.count < 2)
+
+
+@pytest.mark.parametrize("function", [rank_ic, ic, quantile_returns])
+def test_scores_and_outcomes_on_two_clocks_are_refused(function):
+    index = pd.MultiIndex.from_product([pd.bdate_range("2024-01-01", periods=4), list("ABCDE")], names=["date", "symbol"])
+    y = pd.Series(np.arange(20.0), index)
+    utc = y.set_axis(index.set_levels(index.levels[0].tz_localize("UTC"), level="date"))
+    assert len(function(utc, utc)) == 4
+    for a, b in ((utc, y), (y, utc)):
+        with pytest.raises(PanelError, match="UTC.*without a time zone"):
+            function(a, b)
+    with pytest.raises(PanelError, match="groups is dated in UTC, score without"):
+        by_group(function, y, y, utc.astype(int).astype(str))

@@ -1,5 +1,8 @@
 "Properties of all splitters over random panels, and the audit against brute force."
 
+from datetime import UTC
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -240,3 +243,23 @@ def test_degenerate_panels():
             make().split(X.iloc[::-1], t1=t1)
         with pytest.raises(ConfigError, match="embargo"):
             make(embargo=-1)
+
+
+def test_label_ends_on_another_clock_are_refused():
+    index = pd.MultiIndex.from_product([pd.bdate_range("2024-01-01", periods=12), list("AB")], names=["date", "symbol"])
+    X = pd.DataFrame({"x": 1.0}, index)
+    t1 = pd.Series(index.get_level_values("date"), index)
+    utc = X.set_axis(index.set_levels(index.levels[0].tz_localize("UTC"), level="date"))
+    for rows, ends in ((X, t1.dt.tz_localize("UTC")), (utc, t1), (utc, t1.set_axis(utc.index)), (X, t1.set_axis(utc.index))):
+        for splitter in (WalkForward(4, 2), PurgedKFold(2)):
+            with pytest.raises(PanelError, match="UTC.*without a time zone"):
+                list(splitter.split(rows, t1=ends))
+
+
+def test_utc_under_another_name_is_utc():
+    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=12, freq="4h", tz="UTC"), list("AB")], names=["date", "symbol"])
+    X, t1 = pd.DataFrame({"x": 1.0}, index), pd.Series(index.get_level_values("date"), index)
+    for other in (UTC, ZoneInfo("UTC")):
+        renamed = t1.dt.tz_convert(other)
+        for (a, b), (c, d) in zip(WalkForward(4, 2).split(X, t1=t1), WalkForward(4, 2).split(X, t1=renamed), strict=True):
+            assert np.array_equal(a, c) and np.array_equal(b, d)

@@ -10,7 +10,7 @@ class Memory:
     def __init__(self):
         self.frames, self.received = {}, 0
 
-    def write(self, dataset, interval, frame):
+    def write(self, dataset, interval, frame, revise=False):
         old = self.frames.get((dataset, interval), frame.iloc[:0])
         self.frames[dataset, interval] = frame.combine_first(old)[frame.columns]
         self.received += len(frame)

@@ -219,3 +219,36 @@ def test_the_lake_takes_what_comes_and_goes_on_after_a_stop(tmp_path):
     job(tmp_path, lake).refresh(vendor, ["A", "B"], DAYS[45])
     truth = pd.concat([bars_of("A"), bars_of("B")]).sort_index().loc[: DAYS[45]]
     pd.testing.assert_frame_equal(lake.read("fake", "1d")[truth.columns], truth, check_freq=False)
+
+
+def test_stored_rows_that_the_state_does_not_know_are_compared_too(tmp_path):
+    "The state file is gone and the history was corrected since: it is fetched whole, and one level is stored."
+    lake, first = Lake(tmp_path / "lake"), Fake(size=500)
+    job(tmp_path, lake).backfill(first, ["A"], DAYS[0], DAYS[-1])
+    (tmp_path / "state.json").unlink()
+
+    class Corrected(Fake):
+        def pages(self, symbol, start, end, interval):
+            for page in super().pages(symbol, start, end, interval):
+                yield page.assign(low=page["low"] - 0.5 * (page.index.get_level_values("date") == DAYS[20]))
+
+    vendor = Corrected(["ok", "ok", "ok", "ok", "die"])
+    with pytest.raises(KeyboardInterrupt):
+        job(tmp_path, lake).backfill(vendor, ["A"], DAYS[0], DAYS[-1])
+    assert lake.read("fake").equals(bars_of("A").astype("float64")), "half of a correction is none"
+    job(tmp_path, lake).backfill(vendor, ["A"], DAYS[0], DAYS[-1])
+    low = bars_of("A")["low"].astype("float64")
+    assert lake.read("fake")["low"].equals(low.where(low.index.get_level_values("date") != DAYS[20], low - 0.5))
+    asked = len(vendor.asked)
+    job(tmp_path, lake).backfill(vendor, ["A"], DAYS[0], DAYS[-1])
+    assert len(vendor.asked) == asked
+
+
+def test_weeks_and_months_end_and_are_missed():
+    now = pd.Timestamp("2024-03-28 20:30", tz="UTC")  # Thursday before Good Friday, half an hour after the close
+    assert last_finished("XNYS", "1w", now) == pd.Timestamp("2024-03-28") and last_finished("XNYS", "1mo", now) == pd.Timestamp("2024-03-28")
+    early = now - pd.Timedelta(hours=1)
+    assert last_finished("XNYS", "1w", early) == pd.Timestamp("2024-03-22") and last_finished("XNYS", "1mo", early) == pd.Timestamp("2024-02-29")
+    weeks = bars_of("A").loc[["2024-01-12", "2024-01-26"]]
+    gaps = find_gaps(weeks, "XNYS", "1w", "2024-01-01", "2024-01-31")
+    assert gaps[["start", "where"]].to_numpy().tolist() == [[pd.Timestamp("2024-01-05"), "before"], [pd.Timestamp("2024-01-19"), "inside"]]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import DataError
 from quantlab.data.sample import sample_bars
-from quantlab.vendors.dialect import date_forms, find_decimal, find_encoding, find_separator, read_dates, read_numbers, read_raw
+from quantlab.vendors.dialect import date_forms, find_decimal, find_encoding, find_separator, read_dates, read_numbers, read_raw, read_text
 from quantlab.vendors.files import guess_columns, import_file, questions
 
 HEAD = "date,symbol,open,high,low,close,volume\n"
@@ -94,7 +94,8 @@ def test_ambiguous_thousands_ask(tmp_path):
         (HEAD + ROW.replace(",2,5", ",null,5"), "close is missing"),
         (HEAD + ROW.replace("1.25", "1.2.5"), "not numbers"),
         (HEAD + ROW.replace("2024-01-02", "2024-02-30"), "how are dates like 2024-02-30"),
-        (HEAD.replace("volume", "vol") .replace("close", "last,close") + ROW.replace(",2,5", ",2,2,5"), "could be any of"),
+        (HEAD.replace("close", "last,c").replace("volume", "vol") + ROW.replace(",2,5", ",2,2,5"), "could be any of"),
+        (HEAD.replace("close", "close,close") + ROW.replace(",2,5", ",2,2,5"), "more than once"),
         (HEAD.replace("date", "wann").replace("symbol", "wer") + ROW.replace("2024-01-02", "soon"), "which column is date"),
     ],
 )  # fmt: skip
@@ -122,8 +123,11 @@ def test_latin_1_is_refused_and_utf_8_cut_in_the_middle_is_not(tmp_path):
     with pytest.raises(DataError, match="not UTF-8"):
         guess_columns(write(tmp_path, HEAD + ROW.replace("A", "\xc4"), encoding="latin-1"))
     head = "x" * ((1 << 16) - 1) + "\xe4" * 10
-    assert find_encoding(write(tmp_path, head)) == "utf-8"
-    assert find_separator(write(tmp_path, "a;b\n\n1,5;2\n")) == ";"
+    assert find_encoding(head.encode(), "x") == "utf-8"
+    assert find_separator("a;b\n\n1,5;2\n", "x")[0] == ";"
+    late = write(tmp_path, HEAD + ROW * 9000 + ROW.replace("A", "\xc4"), encoding="latin-1")
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_text(late)
 
 
 def test_a_ticker_called_NA_and_an_index_symbol_stay(tmp_path):
@@ -182,4 +186,4 @@ def test_parquet_both_ways_round(tmp_path, bars):
 
 def test_read_raw_changes_nothing(tmp_path):
     file = write(tmp_path, "a,b\n007,NA\n1e3, x\n")
-    assert read_raw(file).to_numpy().tolist() == [["007", "NA"], ["1e3", " x"]]
+    assert read_raw(file).frame.to_numpy().tolist() == [["007", "NA"], ["1e3", " x"]]

@@ -50,7 +50,7 @@ if __name__ == "__main__":
 
 def same(ours, theirs):
     "Assert that the values are equal to the bit, rows without any value aside."
-    theirs = theirs.dropna(how="all")
+    ours, theirs = ours.dropna(how="all"), theirs.dropna(how="all")
     assert theirs.index.get_level_values("symbol").tolist() == ours.index.get_level_values("symbol").tolist()
     assert (theirs.index.get_level_values("date") == ours.index.get_level_values("date")).all()
     assert (theirs.dtypes == "float32").all()
@@ -78,7 +78,8 @@ def test_qlib_reads_back_what_we_write(tmp_path):
     pd.testing.assert_frame_equal(ours, expected.astype("float32").astype("float64"))
     named = read_qlib(store, "few", ["close"])
     same(named[named["member"]][["close"]], few)
-    assert set(named.index.get_level_values("symbol")) == {"XOM", "CON"} and len(named) == len(ours["close"][ours.index.get_level_values("symbol").isin(["XOM", "CON"])])
+    assert named["member"].sum() == len(few)  # the days that a name misses are rows in both
+    assert set(named.index.get_level_values("symbol")) == {"XOM", "CON"} and named["close"].notna().sum() == len(ours["close"][ours.index.get_level_values("symbol").isin(["XOM", "CON"])])
 
 
 def test_traded_prices_come_back_within_two_roundings(tmp_path):
@@ -164,7 +165,10 @@ def spelled():
 def test_a_universe_by_name_has_windows_on_whole_histories_as_qlib_has(tmp_path):
     "Alpha158 by Qlib on the market's name, and ours on the rows of members: every cell agrees, in the first days of a spell too."
     bars = sample_bars(["BAC", "KO", "WFC", "XOM"], "2017-01-03", "2019-12-31")
-    store = write_qlib(bars, tmp_path / "store", {"few": spelled()})
+    dates, symbols = (bars.index.get_level_values(i) for i in (0, 1))
+    closed = (symbols != "WFC") & dates.isin(pd.DatetimeIndex(["2018-01-09", "2018-05-02", "2019-03-01"]))  # sessions that no member has
+    halted = (symbols == "KO") & (dates >= "2017-09-25") & (dates <= "2017-10-20")  # from before the first row that is read
+    store = write_qlib(bars[~closed & ~halted], tmp_path / "store", {"few": spelled()})
     program = f"""
 import sys; sys.path.insert(0, {str(root() / "bench")!r})
 import pathlib, qlib_files
@@ -301,6 +305,9 @@ def test_flat_bars_of_suspended_days(tmp_path):
     gone = bars.index.difference(dropped.index)
     assert len(gone) == 15 and set(gone.get_level_values("symbol")) == {"SH600002"} and (dropped["volume"] > 0).all()
     assert len(read_qlib(store, check=False)) == len(bars)
+    emptied = read_qlib(store, "all", suspended="drop")
+    assert len(emptied) == len(bars) and emptied["close"].isna().sum() == 15 and emptied["member"].all() and emptied["member"].dtype == bool
+    pd.testing.assert_frame_equal(emptied.dropna().drop(columns="member"), read_qlib(store, "all", suspended="drop", gaps=False).drop(columns="member"))
 
 
 def test_folders_in_upper_case_are_read_and_named(tmp_path):
@@ -328,6 +335,9 @@ def test_members_without_folders(tmp_path):
     for skip in (False, True):  # nothing is not an answer
         with pytest.raises(DataError, match=r"none of the 1 symbols wanted.*folders are called \['sh600000'"):
             read_qlib(store, "some", skip_missing=skip)
+    listed.write_text("")
+    with pytest.raises(DataError, match="the market 'some' lists no symbol"):
+        read_qlib(store, "some")
     with pytest.raises(DataError, match=r"close to them: \['SH60000\d'.*skip_missing"):
         read_qlib(store, ["SH600001", "SH600010"])
 
@@ -390,8 +400,8 @@ def test_qlib_reads_the_minutes_that_we_write_and_we_read_them_back(tmp_path, in
     local = (ours.index.get_level_values("date") - pd.Timedelta(interval)).tz_convert("Asia/Shanghai").tz_localize(None)
     same(ours.set_axis(pd.MultiIndex.from_arrays([local, ours.index.get_level_values("symbol")], names=["date", "symbol"])), whole)
     named = read_qlib(store, "one", **told)
-    assert named["member"].sum() == len(one.dropna(how="all")) and len(named) > len(one)  # the whole first day, the last minute of it too
-    np.testing.assert_array_equal(named.loc[named["member"], FIELDS].to_numpy(), one.dropna(how="all").to_numpy(dtype="float64"))
+    assert named["member"].sum() == len(one) and len(named) > len(one)  # the whole first day, the last minute of it too
+    np.testing.assert_array_equal(named.loc[named["member"], FIELDS].to_numpy(), one.to_numpy(dtype="float64"))
     assert (store / "features" / "sh600000" / f"close.{interval}.bin").is_file()
     back = read_qlib(store, prices="traded", **told)
     pd.testing.assert_frame_equal(back.drop(columns="adj"), bars.drop(columns="split"), rtol=3e-7)
@@ -421,6 +431,8 @@ def test_stamps_of_minutes_are_told_never_guessed(tmp_path):
     with pytest.raises(ConfigError, match="leave zone and stamps out"):
         write_qlib(sample_bars(["KO"], "2017-01-03", "2017-01-31"), tmp_path / "other", zone="UTC", stamps="end")
     assert not (tmp_path / "other").exists()
+    flat = bars.assign(high=bars["close"], low=bars["close"], volume=bars["volume"] * (bars["volume"] > 5000))
+    assert len(read_qlib(write_qlib(flat, tmp_path / "flat", **told), **told)) == len(flat)  # minutes without a trade are nothing unusual
     day = read_qlib(store, start="2020-09-25", end="2020-09-25", **told).index.get_level_values("date")
     assert day.min() == pd.Timestamp("2020-09-25 01:35Z") and day.max() == pd.Timestamp("2020-09-25 07:00Z")
     with pytest.raises(DataError, match="no time zone; write it in UTC"):

@@ -1,0 +1,65 @@
+"""Compile the kernels once, so that nobody waits for them later: make each first call with a small input.
+
+Usage: python scripts/compile.py   (`make install` does it; numba keeps the code where NUMBA_CACHE_DIR says, else beside the sources)
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from quantlab.backtest.engine import equities, from_weights
+from quantlab.backtest.orders import Exchange, from_orders
+from quantlab.core.panel import as_panel
+from quantlab.features.base import compute
+from quantlab.features.sets import SETS
+from quantlab.labels.barrier import triple_barrier, volatility_width
+from quantlab.labels.forward import forward_returns
+from quantlab.regime.hmm import HMM
+from quantlab.strategy.base import Momentum, from_strategy
+from quantlab.validation.scores import rank_ic
+
+
+def small_bars(sessions: int = 320, names: int = 4) -> pd.DataFrame:
+    "Make a panel of random bars, long enough for every look-back."
+    rng = np.random.default_rng(7)
+    close = 50 * np.exp(np.cumsum(rng.normal(0, 0.01, (sessions, names)), axis=0))
+    open_ = close * np.exp(rng.normal(0, 0.002, close.shape))
+    wide = {"open": open_, "high": np.maximum(open_, close) * 1.01, "low": np.minimum(open_, close) * 0.99, "close": close, "volume": np.full(close.shape, 1e6)}
+    dates, symbols = pd.bdate_range("2020-01-01", periods=sessions).as_unit("us"), [f"N{k}" for k in range(names)]
+    at = {"date": np.repeat(dates, names), "symbol": symbols * sessions}
+    return as_panel(pd.DataFrame(at | {name: values.ravel() for name, values in wide.items()}))
+
+
+def first_calls(bars: pd.DataFrame) -> dict[str, Callable[[], object]]:
+    "Name the calls that compile what people call first."
+    weights = bars[["close"]].iloc[400:800:40].assign(weight=0.2)[["weight"]]
+    score = bars["close"].groupby("symbol").pct_change(5).rename("score")
+    outcome = forward_returns(bars, 5)["y"]
+    market = bars["close"].groupby("symbol").pct_change().groupby("date").mean().dropna().to_frame("market")
+    calls = {
+        "from_weights": lambda: from_weights(weights, bars).trades,
+        "equities": lambda: equities([weights], bars),
+        "from_strategy": lambda: from_strategy(Momentum(k=2), bars).trades,
+        "from_orders": lambda: from_orders(lambda held, s, ok: (np.array([0]), np.array([0.1])), score.to_frame().dropna(), bars, Exchange(lot=0.0)),
+        "rank_ic": lambda: rank_ic(score, outcome),
+        "triple_barrier": lambda: triple_barrier(bars, volatility_width(bars).dropna()),
+        "hidden Markov filter": lambda: HMM(2, n_starts=1).fit(market).filter(market),
+    }
+    return calls | {f"features {name}": lambda features=features: compute(bars, list(features)) for name, features in SETS.items()}
+
+
+def main() -> int:
+    begin = time.perf_counter()
+    for name, call in first_calls(small_bars()).items():
+        start = time.perf_counter()
+        call()
+        print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
+    print(f"kernels are compiled: {time.perf_counter() - begin:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""data.seams: rows that belong side by side, and rows that do not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantlab.core.panel import as_panel
+from quantlab.data.bars import adjust
+from quantlab.data.seams import Disagreement, is_thin, restatements, split_jumps, thin_sessions, upsert
+
+DAYS = pd.bdate_range("2024-01-01", periods=40)
+PRICES = ["open", "high", "low", "close"]
+
+
+def market(symbols=("A", "B"), seed=0, days=DAYS, **more):
+    "A random walk of prices with many digits."
+    rng, tables = np.random.default_rng(seed), []
+    for symbol in symbols:
+        close = 50 * np.exp(np.cumsum(rng.normal(0, 0.02, len(days))))
+        first = close * np.exp(rng.normal(0, 0.01, len(days)))
+        table = {"date": days, "symbol": symbol, "open": first, "high": np.maximum(first, close) * 1.01, "low": np.minimum(first, close) * 0.99}
+        tables.append(pd.DataFrame(table | {"close": close, "volume": rng.integers(1_000, 9_000, len(days)).astype(float)} | more))
+    return as_panel(pd.concat(tables))
+
+
+def told(truth, last, factor):
+    "What a vendor delivers who adjusts to a last day: events after it are not known."
+    part = truth[truth.index.get_level_values("date") <= last]
+    level = part[factor] / part[factor].groupby(level="symbol").transform("last")
+    return part.assign(**{factor: level})
+
+
+# --- thin sessions -----------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 6), max_size=40), st.integers(0, 40))
+@settings(max_examples=40, deadline=None)
+def test_whether_a_session_is_thin_is_known_at_its_close(names, cut):
+    assert is_thin(names)[:cut].tolist() == is_thin(names[:cut]).tolist()
+    by_hand = [i > 0 and names[i] < 0.5 * np.median(names[max(0, i - 5) : i]) for i in range(len(names))]
+    assert is_thin(names).tolist() == by_hand
+
+
+@pytest.mark.parametrize("day", ["2024-01-06", "2024-02-03", "2024-02-24", "2023-12-30"])
+def test_a_stray_row_is_found_wherever_it_lies(day):
+    bars = market("ABCDEF")
+    stray = bars.iloc[[6]].rename(index={bars.index[6][0]: pd.Timestamp(day)}, level="date")
+    mixed = pd.concat([bars, stray]).sort_index()
+    assert list(thin_sessions(mixed, ahead=True)) == [pd.Timestamp(day)]
+    assert list(thin_sessions(mixed)) == ([pd.Timestamp(day)] if day > "2024-01-01" else [])
+    assert thin_sessions(bars).empty and thin_sessions(bars, ahead=True).empty
+
+
+def test_a_weekend_of_two_days_and_intraday_moments():
+    ends = pd.date_range("2024-01-02 15:00", periods=30, freq="5min", tz="UTC")
+    bars = market("ABCDE", days=ends)
+    odd = bars.index.get_level_values("date").isin(ends[10:12]) & (bars.index.get_level_values("symbol") != "A")
+    assert thin_sessions(bars[~odd]).equals(pd.DatetimeIndex(ends[10:12], name="date").as_unit("us"))
+
+
+def test_few_names_and_no_names_are_no_strays():
+    assert thin_sessions(market("A")).empty and thin_sessions(market("A").iloc[:0]).empty and thin_sessions(market("A").iloc[:1]).empty
+    bars = market("AB").drop(index=(DAYS[7], "A"))
+    assert thin_sessions(bars).empty, "one of two is half"
+
+
+# --- jumps -------------------------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from([2, 3, 4, 5, 7, 10, 20]), st.booleans(), st.integers(1, 39), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_a_split_that_no_factor_carries_is_found_and_a_carried_one_is_not(ratio, reverse, day, with_adj):
+    bars, size = market(), 1 / ratio if reverse else ratio
+    old = (bars.index.get_level_values("date") < DAYS[day]) & (bars.index.get_level_values("symbol") == "B")
+    traded = bars.assign(**{c: bars[c].where(~old, bars[c] * size) for c in PRICES}, **({"adj": np.where(old, 1 / size, 1.0)} if with_adj else {}))
+    found = split_jumps(traded)
+    if with_adj or abs(np.log(bars["open"].unstack().iloc[day]["B"] / bars["close"].unstack().iloc[day - 1]["B"])) < 0.03:
+        assert list(found.index) == [(DAYS[day], "B")] and found["ratio"].iloc[0] == pytest.approx(size) and found["proven"].iloc[0] == with_adj
+    if with_adj:
+        assert split_jumps(adjust(traded, "total")).empty
+    assert split_jumps(bars).empty and split_jumps(bars.iloc[:0]).empty
+
+
+def test_special_dividends_and_crashes_are_no_proven_splits():
+    bars = market("A", adj=1.0)
+    bars.iloc[:20, bars.columns.get_indexer(PRICES)] *= 6.2
+    bars.iloc[:20, bars.columns.get_loc("adj")] /= 6.2  # a payout, not a simple ratio
+    assert not split_jumps(bars)["proven"].any()
+    bars.iloc[:20, bars.columns.get_indexer(PRICES)] *= 1.7 / 6.2
+    assert split_jumps(bars.drop(columns="adj")).empty, "minus 41 % is a bad day"
+
+
+# --- two deliveries ----------------------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 37), st.integers(1, 10), st.floats(0.02, 50).filter(lambda k: abs(k - 1) > 1e-3), st.booleans(), st.booleans())
+@settings(max_examples=12, deadline=None)
+@pytest.mark.filterwarnings("ignore:.*re-based")
+def test_one_ratio_is_rebased_whichever_file_came_first(cut, overlap, ratio, shares, backwards):
+    "Law: cut a history in two that overlap, rescale one: the stored returns are those of the history."
+    truth = market()
+    early, late = truth.loc[: DAYS[cut]], truth.loc[DAYS[max(0, cut - overlap)] :]
+    late = late.assign(**{c: late[c] * ratio for c in PRICES}, volume=late["volume"] / (ratio if shares else 1))
+    whole = upsert(*((late, early) if backwards else (early, late)))
+    pd.testing.assert_frame_equal(whole[PRICES], truth[PRICES] * ratio, rtol=1e-9)
+    money = truth["volume"] / (ratio if shares else 1)
+    np.testing.assert_allclose(whole["volume"], money, rtol=1e-9)
+    for again in (early, late):
+        pd.testing.assert_frame_equal(upsert(whole, again), whole, rtol=1e-9)
+
+
+@given(st.integers(3, 30), st.integers(0, 35), st.floats(0.5, 0.99), st.sampled_from([None, 2, 3, 7]))
+@settings(max_examples=12, deadline=None)
+@pytest.mark.filterwarnings("ignore:.*re-based")
+def test_factors_of_two_vintages_join_to_the_last_one(first, event, payout, split):
+    "Law: deliveries adjusted to different last days, with a dividend or a split on a random day, join to the later vintage."
+    factor = "split" if split else "adj"
+    old = np.arange(len(DAYS)) < event
+    truth = market(**{factor: np.where(old, 1 / split if split else payout, 1.0)})
+    early, late = told(truth, DAYS[first], factor), truth.loc[DAYS[first - 2] :]
+    whole = upsert(early, late)
+    pd.testing.assert_frame_equal(whole, truth, rtol=1e-9)
+    assert np.allclose(adjust(whole, factor.replace("adj", "total"))["close"], adjust(truth, factor.replace("adj", "total"))["close"])
+
+
+@given(st.integers(0, 9), st.sampled_from([*PRICES, "adj"]), st.floats(1.001, 3), st.sampled_from([1.0, 0.93]))
+@settings(max_examples=12, deadline=None)
+def test_a_changed_value_in_the_middle_is_refused_by_name_and_day(day, column, change, ratio):
+    truth = market(adj=1.0)
+    early, late = truth.loc[: DAYS[19]], truth.loc[DAYS[10] :].copy()
+    late[PRICES] *= ratio
+    late.loc[(DAYS[10 + day], "B"), column] *= change
+    with pytest.raises(Disagreement, match=rf"^x: .*B on {DAYS[10 + day]:%Y-%m-%d}: {column} is .*revise=True"):
+        restatements(early, late, "x")
+    pd.testing.assert_frame_equal(upsert(early, late, revise=True).loc[DAYS[10] :], late)
+
+
+def test_a_cent_is_no_rounding():
+    truth = market().round(2)
+    late = truth.loc[DAYS[10] :].copy()
+    late.loc[(DAYS[15], "A"), "close"] += 0.01
+    with pytest.raises(Disagreement, match="A on 2024-01-22: close"):
+        restatements(truth, late)
+    assert restatements(truth, market().loc[DAYS[10] :]).empty, "four digits more are no contradiction"
+
+
+@given(st.floats(0.3, 0.999), st.integers(2, 4), st.integers(0, 10**6))
+@settings(max_examples=12, deadline=None)
+@pytest.mark.filterwarnings("ignore:.*re-based")
+def test_printed_digits_explain_small_differences(ratio, digits, seed):
+    "Prices that a vendor rounds after rescaling still show their one ratio."
+    truth = market(seed=seed)
+    early, late = truth.loc[: DAYS[25]].round(digits), truth.loc[DAYS[15] :]
+    late = late.assign(**{c: (late[c] * ratio).round(digits) for c in PRICES})
+    whole = upsert(early, late)
+    move = np.log(whole["close"]).groupby(level="symbol").diff() - np.log(truth["close"]).groupby(level="symbol").diff()
+    assert move.abs().max() < 4 * 10.0**-digits / (truth["low"].min() * ratio)
+
+
+def test_equal_rows_and_corrected_volumes_are_no_contradiction():
+    truth = market(adj=1.0)
+    assert restatements(truth, truth).empty and restatements(truth.iloc[:0], truth).empty and restatements(truth, truth.iloc[:0]).empty
+    late = truth.loc[DAYS[20] :].assign(volume=lambda f: f["volume"] * 1.1)
+    assert upsert(truth, late).loc[DAYS[20] :].equals(late) and restatements(truth, truth.astype("float32").astype("float64")).empty
+    other = truth.loc[[DAYS[3]]].rename(index={"A": "Z"})
+    assert restatements(truth, other[other.index.get_level_values("symbol") == "Z"]).empty
+
+
+def test_the_message_says_what_was_rebased():
+    truth = market(adj=1.0)
+    late = truth.loc[DAYS[10] :].assign(adj=lambda f: np.where(f.index.get_level_values("symbol") == "A", 0.97, 1.0))
+    with pytest.warns(UserWarning, match=r"1 symbol\(s\) came on another price level.*stored rows were re-based \(A: adj x 0.97\)"):
+        whole = upsert(truth.loc[: DAYS[20]], late)
+    assert set(whole["adj"].xs("A", level="symbol")) == {0.97} and set(whole["adj"].xs("B", level="symbol")) == {1.0}
+    with pytest.warns(UserWarning, match="new rows were re-based"):
+        assert upsert(whole, truth.loc[: DAYS[20]]).equals(whole)
+
+
+def test_many_contradictions_are_counted():
+    truth = market([f"S{i}" for i in range(8)])
+    noise = np.random.default_rng(1).uniform(1.01, 1.1, len(truth))
+    with pytest.raises(Disagreement, match=r"S0 on .*S1 on .*S2 on .*; and 5 more symbol\(s\)"):
+        restatements(truth, truth.assign(**{c: truth[c] * noise for c in PRICES}))
+
+
+def test_intraday_deliveries_too():
+    ends = pd.date_range("2024-01-02 15:00", periods=40, freq="5min", tz="UTC")
+    truth = market(days=ends)
+    late = truth.loc[ends[20] :].assign(**{c: truth.loc[ends[20] :, c] * 0.5 for c in PRICES})
+    with pytest.warns(UserWarning, match="re-based"):
+        whole = upsert(truth.loc[: ends[30]], late)
+    np.testing.assert_allclose(whole["close"], truth["close"] * 0.5)

@@ -1,0 +1,125 @@
+"The import command as a user types it: what it shows, what it asks, what it refuses at once."
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from quantlab.core.config import root
+from quantlab.data.schemas import REPAIRS
+from quantlab.data.store import Lake
+from quantlab.ops import data_commands
+
+HEAD, ROWS = "date,open,high,low,close,volume\n", "2024-01-02,1.5,2.5,1.25,2,5\n2024-01-03,1.5,2.5,1.25,2,5\n"
+
+
+@pytest.fixture
+def line(tmp_path, monkeypatch):
+    "Type a line of the group; get exit code, output and the error."
+    monkeypatch.setenv("QUANTLAB_DATA_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("COLUMNS", "150")
+
+    def run(words, typed=""):
+        done = CliRunner().invoke(data_commands.data_app, words, input=typed)
+        return done.exit_code, done.output, str(done.exception or "")
+
+    return run
+
+
+def put(folder, name, text):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no/such.csv", "--dataset", "x"], "no/such.csv does not exist"),
+        ([__file__, "--dataset", "x", "--stamps", "begin"], "--stamps is 'begin'; use start or end"),
+        ([__file__, "--dataset", "x", "--interval", "7min"], "there is no interval '7min'; use one of 1mo, 1w, 1d"),
+        ([__file__, "--dataset", "x", "--repair", "mend"], "--repair is 'mend'; use sort or drop_duplicates"),
+        ([__file__, "--dataset", "x", "--zone", "Mars/Olympus"], "no time zone"),
+        ([__file__, "--dataset", "x", "--split", "seven"], "use event or premium"),
+        ([__file__, "--dataset", "X y"], "cannot name a dataset"),
+        ([__file__, "--dataset", "x", "--column", "close"], "ours=theirs"),
+    ],
+)
+def test_a_slip_in_the_line_is_refused_before_anything_heavy_is_loaded(words, said):
+    heavy = {"pandas", "numpy", "duckdb", "pyarrow"}
+    code = f"import atexit, sys; from quantlab.ops.cli import main\natexit.register(lambda: print('LOADED', *sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)); main()"
+    done = subprocess.run([sys.executable, "-c", code, "data", "import", *words], cwd=root(), capture_output=True, text=True)
+    refusal, loaded = done.stderr.splitlines()
+    assert done.returncode == 2 and said in refusal and loaded.strip() == "LOADED"
+
+
+def test_the_choices_are_those_of_the_rooms_they_name():
+    from quantlab.data.actions import READINGS
+
+    assert set(data_commands._CHOICES["repair"]) == set(REPAIRS) and set(data_commands._CHOICES["split"]) == set(READINGS)
+
+
+@pytest.mark.parametrize(("typed", "name"), [("15m", "15min"), ("15min", "15min"), ("60min", "1h"), ("1wk", "1w"), ("Weekly", "1w"), ("1M", "1mo"), ("1m", "1min"), ("1mon", "1mo"), ("D", "1d"), ("4H", "4h"), ("2 hours", "2h")])
+def test_intervals_are_read_as_people_write_them(typed, name):
+    assert data_commands._interval(typed) == name
+
+
+def test_a_folder_lists_what_it_leaves_out(line, tmp_path):
+    for name in ("f/AAPL.csv", "f/KO.TXT", "f/notes.md", "f/.hidden.csv"):
+        put(tmp_path, name, HEAD + ROWS)
+    (tmp_path / "f" / "old").mkdir()
+    code, out, error = line(["import", str(tmp_path / "f"), "--dataset", "x", "--yes"])
+    assert code == 0, error
+    assert "left out: notes.md (none of .csv" in out and "left out: .hidden.csv (a hidden file)" in out and "left out: old (a folder" in out
+    assert Lake().read("x").index.unique("symbol").tolist() == ["AAPL", "KO"]
+
+
+def test_the_decision_is_shown_before_the_question(line, tmp_path):
+    file = put(tmp_path, "A.csv", HEAD + ROWS)
+    code, out, _ = line(["import", file, "--dataset", "x"], typed="n\n")
+    assert code == 2 and out.index("interval: 1d (100% of the steps") < out.index("store 2 bars of 1 symbol as x/1d?")
+    assert not (tmp_path / "lake" / "dataset=x").exists()
+
+
+def test_what_is_open_is_asked_on_a_terminal_and_refused_elsewhere(line, tmp_path, monkeypatch):
+    file = put(tmp_path, "A.csv", "time,open,high,low,close,volume\n2024-03-04 09:30,1,2,1,2,5\n2024-03-04 10:00,1,2,1,2,5\n")
+    code, _, error = line(["import", file, "--dataset", "x"])
+    assert code != 0 and "short first bar of 1h" in error and "--interval" in error and not (tmp_path / "lake").exists()
+    monkeypatch.setattr(data_commands, "_terminal", lambda: True)
+    assert line(["import", file, "--dataset", "x", "--yes"])[0] != 0, "--yes never asks"
+    code, out, error = line(["import", file, "--dataset", "x"], typed="60min\nstart\nAmerica/New_York\ny\n")
+    assert code == 0, error
+    assert Lake().read("x", "1h").index[1][0] == pd.Timestamp("2024-03-04 16:00Z")
+
+
+def test_a_column_that_misleads_can_be_left_out(line, tmp_path):
+    file = put(tmp_path, "A.csv", HEAD.replace("\n", ",split\n") + "2024-01-02,70,70,70,70,5,1\n2024-01-03,10,10,10,10,5,3\n2024-01-04,10,10,10,10,5,1\n")
+    refused = line(["import", file, "--dataset", "x", "--yes"])
+    assert refused[0] != 0 and "split" in refused[2] and "--split none" in refused[2]
+    assert line(["import", file, "--dataset", "x", "--yes", "--column", "split=none"])[0] == 0
+    assert list(Lake().read("x")) == ["open", "high", "low", "close", "volume"]
+
+
+def test_a_symbol_that_is_stored_in_other_letters_is_refused(line, tmp_path):
+    assert line(["import", put(tmp_path, "AAPL.csv", HEAD + ROWS), "--dataset", "x", "--yes"])[0] == 0
+    code, _, error = line(["import", put(tmp_path, "aapl.csv", HEAD + ROWS), "--dataset", "x", "--yes"])
+    assert code != 0 and "'AAPL'" in error and "'aapl'" in error
+
+
+def test_list_shows_days_and_minutes_side_by_side(line, tmp_path):
+    line(["import", put(tmp_path, "A.csv", HEAD + ROWS), "--dataset", "days", "--yes"])
+    minutes = "time,open,high,low,close,volume\n2024-03-07T09:30:00-05:00,1,2,1,2,5\n2024-03-07T09:35:00-05:00,1,2,1,2,5\n"
+    assert line(["import", put(tmp_path, "B.csv", minutes), "--dataset", "minutes", "--stamps", "start", "--yes"])[0] == 0
+    code, out, _ = line(["list"])
+    assert code == 0 and "2024-01-03" in out and "2024-03-07 14:35:00Z" in out and "5min" in out
+
+
+def test_the_installed_command_says_it_in_one_line(tmp_path):
+    file = put(tmp_path, "A.csv", HEAD + ROWS + ROWS)
+    environment = {**os.environ, "QUANTLAB_DATA_LAKE": str(tmp_path / "lake")}
+    done = subprocess.run([Path(sys.executable).with_name("quantlab"), "data", "import", file, "--dataset", "x", "--yes"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--repair drop_duplicates" in done.stderr and "Traceback" not in done.stderr
