@@ -560,7 +560,10 @@ def _open_ledger() -> tuple[object, str]:  # core.ledger.Ledger, and its head
 
     file = path("research", "ledger")
     try:
-        return Ledger(file), Ledger(file).record_many([])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise PermissionError(13, "Permission denied", str(file))
+        return Ledger(file), Ledger(file).head()
     except OSError as error:
         raise ReportError(f"the ledger {display_path(file)} cannot be written ({_why(error)}); set [research] ledger to another file") from error
 

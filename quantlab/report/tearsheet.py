@@ -76,9 +76,11 @@ def _chosen(universe: str, there: pd.Index) -> list[str]:
 
 def _raw(data: str, interval: str) -> pd.DataFrame:  # bars panel; split-adjusted where it comes from the lake
     "Read the bars that the parameters name; raise ConfigError or DataError for an interval that is not theirs."
-    from quantlab.data.store import as_interval
+    told = None
+    if interval:
+        from quantlab.data.store import as_interval
 
-    told = as_interval(interval) if interval else None
+        told = as_interval(interval)
     if data.startswith("lake:"):
         from quantlab.data.read import get_bars  # brings DuckDB and pandera, which other data does not need
         from quantlab.data.store import Lake

@@ -11,7 +11,7 @@ HEAVY = (
     "exchange_calendars", "optuna", "IPython", "nbformat", "papermill", "nbconvert", "mlflow", "psycopg", "backtrader", "qlib", "xgboost", "torch", "dask",
 )  # fmt: skip
 # A sweep shares the grammar of its settings with models.tune, which is made of optuna and scikit-learn.
-KNOWN = {"quantlab.backtest.sweep": {"optuna", "sklearn"}}
+KNOWN = {"quantlab.backtest.sweep": {"optuna", "sklearn", "scipy.stats", "scipy.optimize"}}
 PROGRAM = """
 import sys
 import pandas, numba
