@@ -23,7 +23,7 @@ from ..core.state import keepable
 from ..core.errors import ConfigError
 from ..core.plot import figure
 from ..data.bars import data_hash
-from ..models.tune import Span
+from ..core.types import Span
 from ..validation.inference import Moments, return_moments, sharpe_se
 
 if TYPE_CHECKING:

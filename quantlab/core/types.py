@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Side', 'OrderType', 'Interval', 'AssetClass', 'Venue', 'Bar', 'Signal', 'Order', 'Fill', 'PnL', 'Position',
-           'record_names', 'record_row']
+           'record_names', 'record_row', 'Span']
 
 # %% ../../nbs/core/005_types.ipynb #9e070ce5
 import math
@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 
-from .errors import PanelError
+import numpy as np
+
+from .errors import ConfigError, PanelError
 
 # %% ../../nbs/core/005_types.ipynb #f581fe2f
 class Side(StrEnum):
@@ -227,3 +229,37 @@ def record_row(
 ) -> dict[str, object]:
     "Return a record as a row for a frame."
     return asdict(record)
+
+# %% ../../nbs/core/005_types.ipynb #5pan0002
+def _short(x: float) -> float:
+    "Round to ten digits, so that equal points of two grids are equal."
+    return float(f"{x:.10g}")
+
+
+@dataclass(frozen=True)
+class Span:
+    "Hold a range of numbers to search, ends included."
+
+    low: int | float
+    high: int | float
+    log: bool = False  # True: spaced by ratio
+
+    def __post_init__(self):
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ConfigError(f"{self} is no range; give low < high, and low > 0 for log")
+
+    @property
+    def whole(self) -> bool:  # both ends are whole numbers
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def points(self, n: int) -> list:  # at most n, rising
+        "Spread points evenly over the range."
+        spread = np.geomspace(self.low, self.high, n) if self.log else np.linspace(self.low, self.high, n)
+        return sorted({round(x) for x in spread}) if self.whole else [_short(x) for x in spread]
+
+    def around(self, best: int | float, n: int) -> "Span":
+        "Narrow the range to half the way from its best point to the neighbours."
+        step = (self.high / self.low) ** (0.5 / (n - 1)) if self.log else (self.high - self.low) * 0.5 / (n - 1)
+        low, high = (best / step, best * step) if self.log else (best - step, best + step)
+        low, high = max(low, self.low), min(high, self.high)
+        return Span(math.floor(low), math.ceil(high), self.log) if self.whole else Span(_short(low), _short(high), self.log)

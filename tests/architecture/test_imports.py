@@ -10,8 +10,6 @@ HEAVY = (
     "scipy.stats", "scipy.optimize", "scipy.signal", "sklearn", "lightgbm", "arch", "statsmodels", "hmmlearn", "matplotlib.pyplot", "duckdb", "pandera",
     "exchange_calendars", "optuna", "IPython", "nbformat", "papermill", "nbconvert", "mlflow", "psycopg", "backtrader", "qlib", "xgboost", "torch", "dask",
 )  # fmt: skip
-# A sweep shares the grammar of its settings with models.tune, which is made of optuna and scikit-learn.
-KNOWN = {"quantlab.backtest.sweep": {"optuna", "sklearn", "scipy.stats", "scipy.optimize"}}
 PROGRAM = """
 import sys
 import pandas, numba
@@ -32,8 +30,7 @@ def brought(rooms: list[str]) -> dict[str, list[str]]:
 
 def test_core_features_and_backtest_bring_nothing_heavy():
     found = brought(["core", "features", "backtest"])
-    extra = {name: set(heavy) - KNOWN.get(name, set()) for name, heavy in found.items()}
-    assert len(found) > 25 and {name: heavy for name, heavy in extra.items() if heavy} == {}
+    assert len(found) > 25 and {name: heavy for name, heavy in found.items() if heavy} == {}
 
 
 def test_what_a_refusal_reads_brings_nothing_at_all():

@@ -25,7 +25,7 @@ def test_who_waits_for_a_compilation_is_told_once(tmp_path):
     code = """
 import numpy as np
 from quantlab.backtest.engine import _first_bad, _value_at
-from quantlab.core.rolling import tell_compiling
+from quantlab.backtest.engine import tell_compiling
 tell_compiling(), tell_compiling()
 assert _first_bad(np.ones((2, 2))) == (-1, -1)
 assert _value_at(*np.ones((4, 3))) == 3.0

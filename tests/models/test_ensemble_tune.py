@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, PanelError
 from quantlab.core.ledger import Ledger
+from quantlab.core.types import Span
 from quantlab.data.synth import synth_market
 from quantlab.labels.forward import forward_returns
 from quantlab.models.base import check_model, walk_forward
 from quantlab.models.ensemble import Ensemble, blend
 from quantlab.models.gbm import GBMModel, hold_out
 from quantlab.models.linear import RidgeModel
-from quantlab.models.tune import Span, Task, coarse_to_fine, tune
+from quantlab.models.tune import Task, coarse_to_fine, tune
 from quantlab.validation.scores import rank_ic
 from quantlab.validation.splits import PurgedKFold
 
