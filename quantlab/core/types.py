@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 
-import numpy as np
-
 from .errors import ConfigError, PanelError
 
 # %% ../../nbs/core/005_types.ipynb #f581fe2f
@@ -254,6 +252,8 @@ class Span:
 
     def points(self, n: int) -> list:  # at most n, rising
         "Spread points evenly over the range."
+        import numpy as np  # here, because refusals read this module without waiting for it
+
         spread = np.geomspace(self.low, self.high, n) if self.log else np.linspace(self.low, self.high, n)
         return sorted({round(x) for x in spread}) if self.whole else [_short(x) for x in spread]
 
