@@ -6,9 +6,9 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && command -v $$p && break; done)
 BIN := .venv/bin
 
-# numba's cache does not notice an edit in a callee of another cell, so its folder is named by a hash of the sources.
+# Kernels of modules are kept beside them; those of notebook cells here, in a folder named by a hash of the sources,
+# because numba's cache does not notice an edit in a callee of another cell.
 SOURCES := $(shell find quantlab -name '*.py' | LC_ALL=C sort | xargs cat 2>/dev/null | cksum | cut -d' ' -f1)
-export NUMBA_CACHE_DIR := $(CURDIR)/.cache/code-$(SOURCES)/numba
 export XDG_CACHE_HOME := $(CURDIR)/.cache/code-$(SOURCES)/xdg
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 export MLFLOW_DISABLE_TELEMETRY := true

@@ -33,4 +33,6 @@ echo "Installing the locked packages into .venv (about a minute the first time) 
 .venv/bin/python -m pip install -q --disable-pip-version-check "$uv"
 .venv/bin/uv pip install -q --python .venv/bin/python -r requirements.lock
 .venv/bin/uv pip install -q --python .venv/bin/python --no-deps -e .
+echo "Compiling the kernels (half a minute, once) ..."
+.venv/bin/python scripts/compile.py >/dev/null
 touch .venv/.installed

@@ -183,3 +183,24 @@ def test_nothing_committed_names_a_machine():
         if name.endswith((".py", ".md", ".ini", ".toml", ".yml", ".sh", ".lock")) and "test_floors" not in name:
             text = (ROOT / name).read_text(encoding="utf-8")
             assert not re.search(r"/(work|root)/", text), name
+
+
+def jitted(code: str) -> dict[str, set[str]]:
+    "Map each compiled function of a module to the names that it calls."
+    tree = ast.parse(code)
+    compilers = {"njit", "jit", "vectorize", "guvectorize"}
+    compilers |= {t.id for n in tree.body if isinstance(n, ast.Assign) and isinstance(n.value, ast.Call) and "jit" in ast.unparse(n.value.func) for t in n.targets}
+    marked = lambda f: any(compilers & {n.id for n in ast.walk(d) if isinstance(n, ast.Name)} for d in f.decorator_list)
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and marked(n)]
+    return {f.name: {c.func.id for c in ast.walk(f) if isinstance(c, ast.Call) and isinstance(c.func, ast.Name)} for f in functions}
+
+
+def test_a_kernel_calls_only_kernels_of_its_own_module():
+    "numba keeps a compiled function until its own file changes: a callee of another file would go stale in it."
+    kernels = {name: jitted(exported(file)) for name, file in MODULES.items()}
+    assert sum(map(len, kernels.values())) > 30
+    for name, functions in kernels.items():
+        foreign = {alias.asname or alias.name for n in ast.walk(ast.parse(exported(MODULES[name]))) if isinstance(n, ast.ImportFrom) and (n.level or n.module.startswith("quantlab")) for alias in n.names}
+        elsewhere = foreign & {f for other, found in kernels.items() if other != name for f in found}
+        for function, calls in functions.items():
+            assert not calls & elsewhere, f"{name}.{function} calls {calls & elsewhere}"
