@@ -24,7 +24,7 @@ def _library():
         import backtrader
     except ImportError as error:
         raise ConfigError(
-            "backtrader (optional, GPL-3) is not installed; pip install 'quantlab[backtrader]'"
+            "backtrader (optional, GPL-3) is not installed; pip install -e '.[backtrader]'"
         ) from error
     return backtrader
 

@@ -88,7 +88,7 @@ def _on_dask(
 ) -> Iterator[tuple[int, object]]:
     "Run tasks on a Dask cluster; yield results as they come."
     if find_spec("distributed") is None:
-        raise ConfigError('dask is not installed; pip install "quantlab[dask]", or leave the scheduler out')
+        raise ConfigError('dask is not installed; pip install -e ".[dask]", or leave the scheduler out')
     from distributed import Client, as_completed
     from distributed.client import FutureCancelledError
 

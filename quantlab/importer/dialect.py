@@ -234,7 +234,7 @@ def _excel(
     try:
         import openpyxl  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{name} is an Excel file, which needs openpyxl: pip install 'quantlab[excel]', or save it as CSV") from error
+        raise ConfigError(f"{name} is an Excel file, which needs openpyxl: pip install -e '.[excel]', or save it as CSV") from error
     sheets = pd.read_excel(file, sheet_name=None, header=None, dtype="object")
     sheet, cells = next(((n, s) for n, s in sheets.items() if s.size), ("", pd.DataFrame()))
     cells = cells.dropna(how="all").dropna(how="all", axis=1)

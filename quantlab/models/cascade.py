@@ -105,7 +105,7 @@ def load_torch() -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise ConfigError(f"torch is not installed ({error}); pip install 'quantlab[deep]', or use encoder='kernels' and head='trees'") from error
+        raise ConfigError(f"torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and head='trees'") from error
     return torch
 
 
@@ -226,7 +226,7 @@ def make_validator(
     try:
         from xgboost import XGBClassifier
     except ImportError as error:
-        raise ConfigError(f"xgboost is not installed ({error}); pip install 'quantlab[boost]', or use validator='mlp'") from error
+        raise ConfigError(f"xgboost is not installed ({error}); pip install -e '.[boost]', or use validator='mlp'") from error
     return _scaled(XGBClassifier(n_estimators=80, max_depth=3, learning_rate=0.05, subsample=0.8, reg_lambda=10.0, n_jobs=1, random_state=seed))
 
 # %% ../../nbs/models/447_cascade.ipynb #db9d75a0

@@ -128,7 +128,7 @@ def contributions(
         values = np.asarray(booster.predict(features, pred_contrib=True)).reshape(len(features), -1)
         return pd.DataFrame(np.roll(values, 1, axis=1), index=X.index, columns=["base", *features.columns])
     if find_spec("shap") is None:
-        raise ConfigError('shap is not installed; pip install "quantlab[shap]", or explain a model of LightGBM')
+        raise ConfigError('shap is not installed; pip install -e ".[shap]", or explain a model of LightGBM')
     if background is None or len(background) == 0:
         raise ConfigError(f"{type(model).__name__} has no trees of LightGBM, so it needs a background; pass some 100 training rows")
     import shap

@@ -28,7 +28,7 @@ def _import(
     try:
         return import_module(name)
     except (ModuleNotFoundError, ValueError) as error:
-        raise ConfigError(f"{name or 'a class without its module'} cannot be imported ({error}); install the extra: pip install 'quantlab[qlib]', or mend the path") from error
+        raise ConfigError(f"{name or 'a class without its module'} cannot be imported ({error}); install the extra: pip install -e '.[qlib]', or mend the path") from error
 
 
 @contextmanager

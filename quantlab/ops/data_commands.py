@@ -57,6 +57,8 @@ _CHOICES = {
     "stamps": ("start", "end"),
     "split": ("event", "premium", "factor", "divisor", "none"),
     "dividends": ("cash", "none"),
+    "volume": ("adjusted", "raw"),
+    "suspended": ("drop", "keep"),
     "repair": ("sort", "drop_duplicates", "keep_first", "keep_last", "drop_missing", "drop_nonpositive", "drop_high_below_low", "widen_range", "forget_negative_volume"),
 }
 
@@ -147,18 +149,22 @@ def _from_files(
 
 def _from_qlib(
     folder: Path,  # of the store
+    told: dict[str, str],  # keywords of read_qlib that the user gave
     repair: list[str],
 ):  # (bars panel, interval)
-    "Read a Qlib store at traded prices, Qlib's factor as adj."
+    "Read a Qlib store at traded prices, Qlib's factor as adj; raise ConfigError for what only files are asked."
     from quantlab.data.schemas import repair_bars
     from quantlab.vendors.qlib import read_qlib
 
-    raw = read_qlib(folder, prices="traded", check=not repair)
+    strange = sorted(set(told) - {"interval", "zone", "stamps", "volume", "suspended"})
+    if strange:
+        raise ConfigError(f"--{strange[0].replace('_', '-')} is about files, and {folder} is a Qlib store; leave it out")
+    raw, length = read_qlib(folder, prices="traded", check=not repair, **told), told.get("interval", "1d")
     if not repair:
-        return raw, "1d"
+        return raw, length
     bars, steps = repair_bars(raw, repair)
     bars.attrs["repairs"] = steps["rows"].to_dict()
-    return bars, "1d"
+    return bars, length
 
 
 def _check_names(
@@ -189,11 +195,14 @@ def import_bars(
     thousands: Annotated[str | None, typer.Option(help="The sign between thousands.")] = None,
     split: Annotated[str | None, typer.Option(help="How to read a column of splits: event, premium, factor, divisor, none.")] = None,
     dividends: Annotated[str | None, typer.Option(help="cash: prices do not hold the dividends of the file; none: leave them out.")] = None,
+    volume: Annotated[str | None, typer.Option(help="Of a Qlib store: adjusted or raw.")] = None,
+    suspended: Annotated[str | None, typer.Option(help="Of a Qlib store, bars of days without trade: drop or keep.")] = None,
     repair: Annotated[list[str] | None, typer.Option(metavar="STEP", help="Mend and count: drop_duplicates, drop_missing ...; repeatable, in this order.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Store without asking; what is open refuses.")] = False,
 ) -> None:
     "Show how files are read and, once confirmed, store their bars."
     given = {"date_form": date_form, "symbol": symbol, "zone": zone, "stamps": stamps, "decimal": decimal, "thousands": thousands, "split": split, "dividends": dividends}
+    given |= {"volume": volume, "suspended": suspended}
     told, columns, steps = {name: value for name, value in given.items() if value is not None}, _pairs(column), repair or []
     told |= {"interval": _interval(interval)} if interval else {}
     _check_line(place, dataset, told, steps)
@@ -201,7 +210,9 @@ def import_bars(
     from quantlab.data.store import Lake
 
     is_qlib = (place / "calendars").is_dir()
-    bars, length = _from_qlib(place, steps) if is_qlib else _from_files(place, columns, told, steps, not yes)
+    if not is_qlib and (volume or suspended):
+        raise ConfigError("--volume and --suspended are about Qlib stores; leave them out")
+    bars, length = _from_qlib(place, told, steps) if is_qlib else _from_files(place, columns, told, steps, not yes)
     for step, rows in bars.attrs.get("repairs", {}).items():
         typer.echo(f"repair {step}: {rows:,} rows")
     lake, names = Lake(), bars.index.unique("symbol").size
@@ -252,7 +263,7 @@ def health(
 # %% ../../nbs/ops/980_data_commands.ipynb #7de401bd
 @data_app.command()
 def refresh(
-    vendor: Annotated[str, typer.Argument(help="yahoo, or an exchange of ccxt such as binance.")],
+    vendor: Annotated[str, typer.Argument(help="yahoo, polygon, nasdaq, one that an installed package offers, or an exchange of ccxt such as binance.")],
     symbols: Annotated[str, typer.Argument(help="Separated by commas.")],
     start: Annotated[str, typer.Option(help="First date; what is stored is not fetched again.")] = "2010-01-01",
     interval: Annotated[str, typer.Option(help="1d, 1h, 15min ...")] = "1d",
@@ -264,9 +275,9 @@ def refresh(
     from quantlab.data.store import Lake
     from quantlab.vendors.crypto import Crypto
     from quantlab.vendors.download import Download, State
-    from quantlab.vendors.yahoo import Yahoo
+    from quantlab.vendors.provider import find_provider, providers
 
-    source = Yahoo() if vendor == "yahoo" else Crypto(vendor)
+    source = find_provider(vendor) if vendor in providers() else Crypto(vendor)
     wanted = [name.strip() for name in symbols.split(",") if name.strip()]
     with progress_bar() as show:
         job = Download(Lake(), State(path("data", "lake") / "downloads.json"), progress=lambda symbol, number, total: show(number, total, symbol))
@@ -283,6 +294,8 @@ def export(
     dataset: Annotated[str, typer.Argument(help="Name in the lake.")],
     to: Annotated[Path, typer.Argument(help="A .csv or .parquet file, or a new folder for a Qlib store.")],
     interval: Annotated[str, typer.Option(help="1d, 1h, 15min ...")] = "1d",
+    zone: Annotated[str | None, typer.Option(help="Of the stamps of a Qlib store of minutes: Asia/Shanghai.")] = None,
+    stamps: Annotated[str | None, typer.Option(help="What those mark: start or end.")] = None,
     formulas: Annotated[bool, typer.Option("--formulas", help="CSV: leave texts that a spreadsheet would run as they are.")] = False,
 ) -> None:
     "Write a dataset as CSV, Parquet or a Qlib store."
@@ -298,5 +311,5 @@ def export(
     elif to.suffix == ".parquet":
         bars.reset_index().to_parquet(to, index=False)
     else:
-        write_qlib(bars, to)
+        write_qlib(bars, to, interval=interval, zone=zone, stamps=stamps)
     typer.echo(f"{len(bars):,} bars written to {to}")

@@ -32,7 +32,7 @@ def client(
 ):  # mlflow.MlflowClient
     "Open the store, creating it when it is new; raise ReportError without MLflow."
     if not available():
-        raise ReportError('mlflow is not installed; pip install "quantlab[mlflow]", or run with --no-track')
+        raise ReportError('mlflow is not installed; pip install -e ".[mlflow]", or run with --no-track')
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # both are read at import
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     from mlflow import MlflowClient

@@ -88,7 +88,7 @@ class Crypto:
         try:
             import ccxt
         except ModuleNotFoundError as error:
-            raise ConfigError("ccxt is not installed; pip install 'quantlab[vendors]'") from error
+            raise ConfigError("ccxt is not installed; pip install -e '.[vendors]'") from error
         if client is None and exchange not in ccxt.exchanges:
             raise ConfigError(f"ccxt knows no exchange '{exchange}'; see ccxt.exchanges")
         self.name, self.per_second, self.limit = exchange, per_second, limit

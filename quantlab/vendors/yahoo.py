@@ -116,7 +116,7 @@ class Yahoo:
         try:
             from yfinance.data import YfData
         except ModuleNotFoundError as error:
-            raise ConfigError("yfinance is not installed; pip install 'quantlab[vendors]'") from error
+            raise ConfigError("yfinance is not installed; pip install -e '.[vendors]'") from error
         self.calendar, self.per_second, self.door = calendar, per_second, YfData(session=session)
 
     def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:

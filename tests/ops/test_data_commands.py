@@ -123,3 +123,34 @@ def test_the_installed_command_says_it_in_one_line(tmp_path):
     environment = {**os.environ, "QUANTLAB_DATA_LAKE": str(tmp_path / "lake")}
     done = subprocess.run([Path(sys.executable).with_name("quantlab"), "data", "import", file, "--dataset", "x", "--yes"], env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--repair drop_duplicates" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_qlib_store_of_minutes_goes_out_and_comes_in_when_its_clock_is_told(line, tmp_path):
+    stamps = pd.date_range("2024-01-02 01:31", periods=4, freq="1min", tz="UTC").as_unit("us")
+    index = pd.MultiIndex.from_product([stamps, ["SH600000"]], names=["date", "symbol"])
+    bars = pd.DataFrame({"open": 1.5, "high": 2.5, "low": 1.25, "close": 2.0, "volume": 100.0}, index)
+    Lake().write("minutes", "1min", bars)
+    clock = ["--interval", "1min", "--zone", "Asia/Shanghai", "--stamps", "start"]
+    folder = str(tmp_path / "store")
+    code, _, error = line(["export", "minutes", folder, "--interval", "1min"])
+    assert code and "zone" in error and not (tmp_path / "store").exists()
+    assert line(["export", "minutes", folder, *clock])[0] == 0
+    code, _, error = line(["import", folder, "--dataset", "again", "--yes", "--interval", "1min"])
+    assert code and "zone" in error
+    code, out, error = line(["import", folder, "--dataset", "again", "--yes", *clock])
+    assert code == 0, (out, error)
+    back = Lake().read("again", "1min")
+    assert back.index.equals(bars.index) and (back["close"] == 2.0).all()
+
+
+def test_what_is_about_files_is_not_asked_of_a_store_and_the_other_way_round(line, tmp_path):
+    (tmp_path / "store" / "calendars").mkdir(parents=True)
+    code, _, error = line(["import", str(tmp_path / "store"), "--dataset", "x", "--decimal", ","])
+    assert code and "--decimal is about files" in error
+    code, _, error = line(["import", put(tmp_path, "A.csv", HEAD + ROWS), "--dataset", "x", "--volume", "raw"])
+    assert code and "Qlib stores" in error
+
+
+def test_a_provider_nobody_serves_is_named(line):
+    code, _, error = line(["refresh", "no_such_exchange", "AAPL"])
+    assert code and "no_such_exchange" in error
