@@ -8,6 +8,7 @@ __all__ = ['data_app', 'import_bars', 'list_datasets', 'health', 'refresh', 'exp
 # %% ../../nbs/ops/980_data_commands.ipynb #64ab6e6d
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -197,6 +198,7 @@ def import_bars(
     dividends: Annotated[str | None, typer.Option(help="cash: prices do not hold the dividends of the file; none: leave them out.")] = None,
     volume: Annotated[str | None, typer.Option(help="Of a Qlib store: adjusted or raw.")] = None,
     suspended: Annotated[str | None, typer.Option(help="Of a Qlib store, bars of days without trade: drop or keep.")] = None,
+    revise: Annotated[bool, typer.Option("--revise", help="Replace stored bars of the same dates that say something else.")] = False,
     repair: Annotated[list[str] | None, typer.Option(metavar="STEP", help="Mend and count: drop_duplicates, drop_missing ...; repeatable, in this order.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Store without asking; what is open refuses.")] = False,
 ) -> None:
@@ -220,7 +222,11 @@ def import_bars(
     if not yes and not typer.confirm(f"store {len(bars):,} bars of {names} symbol{'s' * (names != 1)} as {dataset}/{length}?"):
         raise typer.Exit(2)
     bars.attrs = {}
-    commit = lake.write(dataset, length, bars)
+    with warnings.catch_warnings(record=True) as told_of:
+        warnings.simplefilter("always", UserWarning)
+        commit = lake.write(dataset, length, bars, revise=revise)
+    for notice in told_of:
+        typer.echo(f"note: {notice.message}")
     first, last = (bars.index[i][0].isoformat(sep=" ").removesuffix(" 00:00:00") for i in (0, -1))
     typer.echo(f"{dataset}/{length}: {len(bars):,} bars of {names} symbol{'s' * (names != 1)} stored, {first} to {last}, {commit[:16]}")
 
@@ -234,14 +240,16 @@ def list_datasets() -> None:
     if found.empty:
         typer.echo("the lake is empty; try: quantlab data import FILE --dataset NAME")
     else:
-        show_table(found.assign(**{edge: found[edge].map(_moment) for edge in ("first", "last")}))
+        show_table(found.assign(**{edge: list(map(_moment, found[edge], found["interval"])) for edge in ("first", "last")}))
 
 
 def _moment(
     text: str,  # of a manifest: a session, or the end of a bar in UTC
+    interval: str,
 ) -> str:
     "Write a session as a date, the end of a bar with its time."
-    return text.removesuffix("T00:00:00").replace("T", " ").replace("+00:00", "Z")
+    plain = text.replace("T", " ").removesuffix("+00:00")
+    return f"{plain}Z" if Interval(interval).intraday else plain.removesuffix(" 00:00:00")
 
 
 @data_app.command()

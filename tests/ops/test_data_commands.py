@@ -154,3 +154,20 @@ def test_what_is_about_files_is_not_asked_of_a_store_and_the_other_way_round(lin
 def test_a_provider_nobody_serves_is_named(line):
     code, _, error = line(["refresh", "no_such_exchange", "AAPL"])
     assert code and "no_such_exchange" in error
+
+
+def test_a_delivery_that_contradicts_is_refused_until_it_is_told_to_replace(line, tmp_path):
+    first, other = put(tmp_path, "A.csv", HEAD + ROWS), put(tmp_path / "later", "A.csv", HEAD + ROWS.replace(",2,5\n2024-01-03", ",2.25,5\n2024-01-03"))
+    assert line(["import", first, "--dataset", "x", "--yes"])[0] == 0
+    code, _, error = line(["import", other, "--dataset", "x", "--yes"])
+    assert code and "2024-01-02" in error and "revise" in error and Lake().read("x")["close"].tolist() == [2.0, 2.0]
+    assert line(["import", other, "--dataset", "x", "--yes", "--revise"])[0] == 0
+    assert Lake().read("x")["close"].tolist() == [2.25, 2.0]
+
+
+def test_rows_brought_to_one_level_are_told_in_a_line(line, tmp_path):
+    half = "".join(f"2024-01-0{d},{o / 2},{h / 2},{lo / 2},{c / 2},5\n" for d, (o, h, lo, c) in zip((2, 3), [(1.5, 2.5, 1.25, 2)] * 2, strict=True))
+    assert line(["import", put(tmp_path, "A.csv", HEAD + ROWS), "--dataset", "x", "--yes"])[0] == 0
+    code, out, error = line(["import", put(tmp_path / "later", "A.csv", HEAD + half + "2024-01-04,1,1.5,0.75,1.25,5\n"), "--dataset", "x", "--yes"])
+    said = [text for text in out.splitlines() if text.startswith("note: ")]
+    assert code == 0 and len(said) == 1 and "1 symbol(s) came on another price level" in said[0] and ".py" not in out, (out, error)
