@@ -265,7 +265,7 @@ def _cash_scale(t, unit, cash, want, reference, share, market, terms, rates, acc
         scale *= (budget - fixed) / (need - fixed)
         need = _bill(t, unit, scale, want, reference, share, market, terms, rates, account, orders)
         if need <= cash:
-            return scale
+            return scale if scale > HAIR else 0.0  # what the hair left buys nothing
     return 0.0
 
 # %% ../../nbs/broker/692_session.ipynb #90cf8932

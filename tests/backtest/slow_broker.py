@@ -270,7 +270,7 @@ class SlowBroker:
             k *= (budget - fixed) / (need - fixed)
             need = bill(k)
             if need <= cash:
-                return k
+                return k if k > HAIR else 0.0  # what the hair left buys nothing
         return 0.0
 
     def play(self, t, stage, asks, g, k, rate, used):
