@@ -1,7 +1,7 @@
 """The mutation runner itself, a small part of its work, and what the stored run must show."""
 
 import json
-import multiprocessing
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -40,18 +40,29 @@ def test_the_stored_run_kills_nine_of_ten(module):
     assert result["score"] >= 0.9
 
 
-def test_a_planted_mutant_dies_and_an_untested_one_lives(tmp_path, monkeypatch):
-    "The whole way on a module of four lines, one of which its test does not look at."
+PROGRAM = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import mutate
+tree, home = Path(sys.argv[2]), Path(sys.argv[3])
+mutate.ROOT, mutate.HOME, mutate.REASONS, mutate.TESTS = tree, home, home / "none.toml", {"toy.sums": "tests/test_sums.py"}
+mutate.committed = lambda: ["quantlab/__init__.py", "quantlab/toy/sums.py", "tests/test_sums.py"]
+print(json.dumps(mutate.run("toy.sums", 60, 0)))
+"""
+
+
+def test_a_planted_mutant_dies_and_an_untested_one_lives(tmp_path):
+    "The whole way on a module of two functions, one of which its test does not look at; a run changes its process, so it has one of its own."
     tree = tmp_path / "tree"
     (tree / "quantlab" / "toy").mkdir(parents=True)
     (tree / "tests").mkdir()
     (tree / "quantlab" / "__init__.py").touch()
     (tree / "quantlab" / "toy" / "sums.py").write_text("def add(a, b):\n    return a + b\n\n\ndef lost(a, b):\n    return a - b\n")
     (tree / "tests" / "test_sums.py").write_text("from quantlab.toy.sums import add\n\n\ndef test_add():\n    assert add(2, 3) == 5\n")
-    for name, value in {"ROOT": tree, "HOME": tmp_path / "home", "REASONS": tmp_path / "none.toml", "TESTS": {"toy.sums": "tests/test_sums.py"}}.items():
-        monkeypatch.setattr(mutate, name, value)
-    monkeypatch.setattr(mutate, "committed", lambda: ["quantlab/__init__.py", "quantlab/toy/sums.py", "tests/test_sums.py"])
-    with multiprocessing.get_context("fork").Pool(1) as pool:  # a run changes its process's folder and path
-        result = pool.apply(mutate.run, ("toy.sums", 60, 0))
+    command = [sys.executable, "-c", PROGRAM, str(ROOT / "scripts"), str(tree), str(tmp_path / "home")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout.splitlines()[-1])
     assert (result["mutants"], result["killed"], result["score"]) == (2, 1, 0.5)
     assert "a + b" in next(iter(result["survivors"].values()))

@@ -259,10 +259,13 @@ def _settings(
     }
 
 # %% ../../nbs/backtest/710_engine.ipynb #a7c0de02
+_QUIET = bool({"ipykernel", "pytest"} & set(sys.modules))  # what these store must not depend on what was compiled before
+
+
 @cache
 def tell_compiling() -> None:
     "Have one line written to stderr when the first kernel of this process has to be compiled; none in a notebook or a test."
-    if {"ipykernel", "pytest"} & set(sys.modules):
+    if _QUIET:
         return
 
     class Once(event.Listener):
