@@ -96,7 +96,7 @@ def test_a_set_of_features_has_a_key() -> None:
 
 
 def test_a_changed_kernel_changes_the_key(monkeypatch) -> None:
-    from quantlab.core import rolling
+    from quantlab.features import rolling
     from quantlab.features.sets import SETS
 
     before = content_hash(SETS["alpha158"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core import rolling as r
+from quantlab.features import rolling as r
 from quantlab.core.errors import ConfigError, PanelError
 
 LIGHT = settings(max_examples=25, deadline=None)

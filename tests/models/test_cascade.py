@@ -150,11 +150,11 @@ def test_paths_are_past_returns_less_the_median():
 def test_a_missing_extra_is_named(missing, monkeypatch):
     for name in ("torch", "xgboost"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigError, match=r"quantlab\[(deep|boost)\]"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[(deep|boost)\]'"):
         Cascade(**SMALL, **missing).fit(*planted(40, 10))
 
 
-@pytest.mark.skipif(not _there("torch"), reason="torch is not installed: install quantlab[deep]")
+@pytest.mark.skipif(not _there("torch"), reason="torch is not installed: pip install -e '.[deep]'")
 def test_the_network_finds_the_shape_and_leaves_torch_as_it_was():
     import torch
 
