@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.features import rolling as r
 from quantlab.core.errors import ConfigError, PanelError
+from quantlab.features import rolling as r
 
 LIGHT = settings(max_examples=25, deadline=None)
 WORDS = {
