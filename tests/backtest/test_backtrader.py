@@ -102,5 +102,5 @@ def test_without_backtrader_the_message_says_what_to_install(weights, bars, monk
     import sys
 
     monkeypatch.setitem(sys.modules, "backtrader", None)
-    with pytest.raises(ConfigError, match=r"quantlab\[backtrader\]"):
+    with pytest.raises(ConfigError, match=r"-e .\.\[backtrader\]"):
         run_backtrader(weights, bars)
