@@ -6,7 +6,7 @@ import sys
 
 HEAVY = ("arch", "statsmodels", "scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib", "sklearn")
 LIGHT = (
-    "core.plot", "core.rolling", "features.sets", "features.technical", "features.transform", "validation.scores", "validation.inference", "validation.deflate",
+    "core.plot", "features.rolling", "features.sets", "features.technical", "features.transform", "validation.scores", "validation.inference", "validation.deflate",
     "validation.longshort", "backtest.engine", "backtest.events", "backtest.orders", "backtest.stats", "backtest.capacity", "backtest.montecarlo", "backtest.doctor", "strategy.base",
 )  # fmt: skip
 
