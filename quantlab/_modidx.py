@@ -1571,6 +1571,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'quantlab.ops.cli._side_by_side': ('ops/cli.html#_side_by_side', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli._targets': ('ops/cli.html#_targets', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli.audit': ('ops/cli.html#audit', 'quantlab/ops/cli.py'),
+                                  'quantlab.ops.cli.ledger': ('ops/cli.html#ledger', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli.main': ('ops/cli.html#main', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli.promote': ('ops/cli.html#promote', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli.report': ('ops/cli.html#report', 'quantlab/ops/cli.py'),

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -294,3 +295,20 @@ def test_the_env_file_fills_what_is_not_set(tmp_path):
     (tmp_path / ".env").write_text("A_TOKEN open-sesame\n")
     done = subprocess.run([COMMAND, "templates"], cwd=tmp_path, env={k: v for k, v in os.environ.items() if not k.startswith("QUANTLAB_")}, capture_output=True, text=True)
     assert done.returncode == 2 and "line 1 of .env is not NAME=value" in done.stderr and "sesame" not in done.stderr
+
+
+def test_the_ledger_is_proved_with_the_heads_that_runs_name(quantlab_line, workspace, finished):
+    whole = quantlab_line("ledger")
+    assert whole.returncode == 0 and "rows in one chain, the heads of " in whole.stdout, whole.stderr
+    file = workspace / "ledger.sqlite"
+    kept = {name: name.read_bytes() for name in workspace.glob("ledger.sqlite*")}
+    for harm in ("UPDATE ledger SET written = '2001-01-01T00:00:00' WHERE seq = (SELECT max(seq) FROM ledger)", "DELETE FROM ledger"):
+        with sqlite3.connect(file) as connection:
+            connection.executescript("DROP TRIGGER ledger_no_update; DROP TRIGGER ledger_no_delete;")
+            connection.execute(harm)
+        (workspace / "ledger.sqlite.head").unlink()  # whoever cuts the tail takes the note of its head as well
+        done = quantlab_line("ledger")
+        for name, content in kept.items():
+            name.write_bytes(content)
+        assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert quantlab_line("ledger").stdout == whole.stdout
