@@ -10,7 +10,8 @@ What is compared, and how closely:
 - text and tables: all words and whole numbers exactly; numbers with a decimal point or an exponent to 1 part in a
   million, since sums round differently on other processors. Addresses of objects are removed first, as nbdev_clean does,
   and the random names that pandas gives to styled tables;
-- pictures: same size, and at most 1 pixel in 1,000 that is visibly different (a channel off by more than 64 of 255).
+- pictures: sizes within 2 pixels, and seen at a third of their size at most 1 pixel in 10,000 that differs (a channel off
+  by more than 96 of 255): where a margin is rounded, all that is drawn moves by a pixel.
   On the machine that stored them they are equal; a hash would call another processor's antialiasing a change;
 - what a cell writes to stderr is not compared: no stored output may hold any.
 Where they differ, `python scripts/refresh.py NOTEBOOK` stores the fresh outputs; look at the diff before committing.
@@ -40,7 +41,7 @@ from PIL import Image
 from refresh import ROOT, notebooks, shrink_picture
 
 RELATIVE = 1e-6  # difference between numbers that rounding on another processor may make
-VISIBLE, SHARE = 64, 0.001  # a channel's difference that the eye sees; the share of pixels that may show it
+COARSER, VISIBLE, SHARE = 3, 96, 0.0001  # pictures are compared smaller; a difference that the eye sees; the share of pixels that may show it
 LIMIT = 900  # seconds for a notebook
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 STYLED = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-f])")  # pandas names a styled table at random
@@ -69,8 +70,12 @@ def same_picture(fresh: str, stored: str) -> bool:
     "Compare two PNG pictures, both with their palette of 256 colours."
     if fresh == stored:
         return True
-    a, b = (np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB"), dtype=np.int16) for p in (fresh, stored))
-    return a.shape == b.shape and (np.abs(a - b).max(axis=2) > VISIBLE).mean() <= SHARE
+    a, b = (Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB") for p in (fresh, stored))
+    if abs(a.width - b.width) > 2 or abs(a.height - b.height) > 2:
+        return False
+    size = (max(a.width, b.width) // COARSER, max(a.height, b.height) // COARSER)
+    x, y = (np.asarray(p.resize(size, Image.Resampling.BOX), dtype=np.int16) for p in (a, b))
+    return (np.abs(x - y).max(axis=2) > VISIBLE).mean() <= SHARE
 
 
 def joined(text: str | list[str]) -> str:
