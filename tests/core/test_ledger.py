@@ -318,3 +318,39 @@ def test_a_number_of_a_row_is_checked_where_no_seal_holds_it(tmp_path):
     assert forge(ledger.file, ("UPDATE ledger SET seq = 99 WHERE seq = 4", ()))
     with pytest.raises(LedgerError, match="row 99"):
         ledger.verify()
+
+
+def test_a_head_that_is_lost_after_rows_were_sealed_is_missed_although_the_first_rows_never_were(tmp_path):
+    ledger = earlier(tmp_path / "old.sqlite")
+    ledger.record(*row(8))
+    ledger.head_file.unlink()
+    with pytest.raises(LedgerError, match="old.sqlite.head is missing"):
+        ledger.verify()
+
+
+def test_keys_and_messages_have_their_length():
+    assert content_key(a=1, b="x") == hashlib.sha256(b'{"a":1,"b":"x"}').hexdigest()[:16]
+
+
+def test_an_unknown_head_is_named_by_its_first_twelve_digits(tmp_path):
+    ledger = filled(tmp_path / "ledger.sqlite", 3)
+    with pytest.raises(LedgerError, match=r"head 0123456789ab\.\.\. is not in"):
+        ledger.trials("s", until="0123456789abcdef" * 4)
+    with pytest.raises(LedgerError, match=r"head 0123456789ab\.\.\. is not in"):
+        ledger.verify("0123456789abcdef" * 4)
+
+
+def test_what_json_cannot_say_has_no_hash():
+    from quantlab.core.ledger import _row_hash
+
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError):
+            _row_hash(GENESIS, {"sharpe": value})
+
+
+def test_a_new_ledger_has_a_head_of_no_rows_before_its_first(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    monkeypatch.setattr("quantlab.core.ledger._row_hash", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ledger.record(*row(1))
+    assert json.loads(ledger.head_file.read_text())["rows"] == 0
