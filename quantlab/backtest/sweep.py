@@ -16,7 +16,6 @@ import pandas as pd
 
 from .costs import DEFAULT_COSTS, Costs
 from .engine import equities
-from ..core import compute
 from ..core.cache import content_hash, keep, kept
 from ..core.ledger import Ledger, content_key
 from ..core.state import keepable
@@ -120,6 +119,8 @@ def _run_parts(
         done[keys[todo[i]]] = result
 
     names = [f"members {k * chunk + 1} to {k * chunk + len(parts[k])}" for k in todo]
+    from quantlab.core import compute  # brings joblib, for which a reader of results need not wait
+
     compute.map(_part, [parts[k] for k in todo], [make, inputs, bars, terms], names=names, each=arrived, **where)
     found = [done[key] for key in keys]
     figures = [one for rows, _ in found for one in rows]
