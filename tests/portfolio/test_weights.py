@@ -168,3 +168,45 @@ def test_a_row_on_a_day_when_nobody_trades_does_not_become_the_book():
     meant = TopK(3, every=1, sparse=True)(mixed)
     assert meant.loc["2020-01-11", "weight"].to_dict() == {"S01": 1.0}
     pd.testing.assert_frame_equal(TopK(3, every=1)(mixed.drop(pd.Timestamp("2020-01-11"))), TopK(3, every=1)(score))
+
+
+def test_the_defaults_are_these():
+    assert TopK() == TopK(30, 0, "equal", 1.0, 20, None, 63, None, False)
+
+
+def test_a_score_of_minus_infinity_is_no_score():
+    row = np.array([[np.inf, -np.inf, 0.2, 0.1, -0.1]])
+    held = TopK(5, every=1)(predictions(row))
+    assert set(held.index.get_level_values("symbol")) == {"S02", "S03", "S04"}
+
+
+@pytest.mark.parametrize("value", [-0.5, -1.0, 1.01, np.nan])
+def test_a_gate_outside_the_unit_interval_is_refused_with_its_date(value):
+    score = predictions(np.arange(20.0).reshape(4, 5))
+    gate = pd.DataFrame({"gate": [1.0, 0.0, value, 0.5]}, index=score.index.unique("date"))
+    with pytest.raises(PanelError, match=r"no value in \[0, 1\] on 1 dates, first 2020-01-03"):
+        TopK(2, every=1)(score, gate=gate)
+
+
+def test_the_volatility_that_scales_is_the_books_own_by_hand():
+    rng = np.random.default_rng(4)
+    past = rng.normal(0, 0.02, (40, 3))
+    weights = np.array([0.5, -1.0, 0.0])
+    book = past[:, 0] * 0.5 - past[:, 1]
+    want = 0.1 / (book.std(ddof=1) * 252**0.5)
+    assert vol_scale(weights, past, 0.1, 252) == pytest.approx(want) and want < 1
+    assert vol_scale(weights, past[:20], 0.1, 252) == pytest.approx(0.1 / (book[:20].std(ddof=1) * 252**0.5))
+    assert vol_scale(weights, past[:19], 0.1, 252) == 1.0 and vol_scale(weights, past * 0, 0.1, 252) == 1.0
+    assert vol_scale(weights, past, 100.0, 252) == 1.0
+
+
+def test_the_window_of_a_volatility_target_is_the_last_sessions():
+    rng = np.random.default_rng(5)
+    quiet, wild = rng.normal(0, 0.001, (80, 3)), rng.normal(0, 0.03, (25, 3))
+    close = pd.DataFrame(100 * np.exp(np.vstack([quiet, wild]).cumsum(axis=0)), index=pd.bdate_range("2019-06-03", periods=105).as_unit("us"), columns=["S00", "S01", "S02"])
+    bars = close.rename_axis(index="date", columns="symbol").stack().rename("close").to_frame()
+    last = predictions(np.array([[3.0, 2.0, 1.0]])).rename(index={pd.Timestamp("2020-01-01"): close.index[-1]}, level="date")
+    book = close.pct_change().mean(axis=1)
+    for window in (20, 63):
+        got = TopK(3, every=1, vol_target=0.1, vol_window=window, periods_per_year=252.0)(last, bars)["weight"].sum()
+        assert got == pytest.approx(min(1.0, 0.1 / (book.iloc[-window:].std() * 252**0.5)))

@@ -187,3 +187,20 @@ def test_returns_that_differ_by_rounding_are_flat():
     x = pd.DataFrame(np.random.default_rng(8).standard_normal((120, 2)) * 0.01)
     with pytest.raises(DataError, match="'flat' never varies"):
         effective_trials(x.assign(flat=dusty))
+
+
+def test_the_defaults_are_those_of_normal_returns():
+    from quantlab.validation.deflate import min_track_record, psr
+
+    assert psr(0.3, 50) == psr(0.3, 50, 0.0, 3.0, 0.0) != psr(0.3, 50, 0.0, 2.0)
+    assert min_track_record(0.3) == min_track_record(0.3, 0.0, 3.0, 0.0, 0.95)
+
+
+def test_the_variance_of_equal_tries_is_that_of_one_error():
+    from quantlab.validation.deflate import deflate
+
+    x = pd.Series(np.random.default_rng(3).standard_normal(41) / 100)
+    got = deflate(x, pd.DataFrame({"sharpe": [0.1, 0.1, 0.1]}))
+    assert got.trial_variance == pytest.approx(1 / 40) and got.n_trials == 3 == got.n_effective
+    assert deflate(x, pd.DataFrame({"sharpe": [0.1]})).trial_variance == 0.0
+    assert deflate(x, pd.DataFrame({"sharpe": [-0.4, 0.0, 0.4]})).trial_variance == pytest.approx(0.16)
