@@ -5,8 +5,10 @@ Usage: python scripts/mutate.py [--sample 60] [--seed 0] [--jobs 2] [--list] [ro
 Each module is mutated in a copy of the committed tree (a kernel is compiled anew, because numba looks at its file's
 time), with the tests named in TESTS; the notebooks' own assertions do not count. cosmic-ray makes the mutants and
 keeps their fate in `.cache/mutate/<module>/session.sqlite`: a run that was stopped goes on where it was, until the
-module or its tests change. Each mutant is tried in a fork of a process that has the libraries loaded: half the time. The result is stored in bench/results/mutation.json. A survivor that cannot be killed,
-because it computes the same, has its reason in tests/equivalent_mutants.toml, under the hash of its change.
+module changes. When only its tests have changed, the survivors are tried again; remove the folder after a test went.
+Each mutant is tried in a fork of a process that has the libraries loaded: half the time. The result is stored in
+bench/results/mutation.json. A survivor that cannot be killed, because it computes the same, has its reason in
+tests/equivalent_mutants.toml, under the hash of its change.
 """
 
 import argparse
@@ -138,11 +140,15 @@ def tests_pass(arguments: list[str], timeout: float | None = None) -> tuple[bool
         return done[1] == 0, out.read()
 
 
+def digest(names: list[str], more: str = "") -> str:
+    "Return the hash of files of the committed tree."
+    return hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in names) + more.encode()).hexdigest()
+
+
 def prepare(module: str, sample: int, seed: int) -> tuple[Path, Path, Path, float]:
     "Copy the tree, check that the tests pass, and draw the sample unless the same one is there already."
     folder, file = HOME / module, Path("quantlab", *module.split(".")).with_suffix(".py")
-    content = b"".join((ROOT / name).read_bytes() for name in [file, *TESTS[module].split()])
-    identity = hashlib.sha256(content + f"{sample} {seed} {OPERATORS.pattern}".encode()).hexdigest()
+    identity = digest([str(file)], f"{sample} {seed} {OPERATORS.pattern}")
     stamp = folder / "identity"
     fresh = not stamp.is_file() or stamp.read_text() != identity
     if fresh:
@@ -189,10 +195,14 @@ def judge(file: Path, mutation: MutationSpec, tests: list[str], timeout: float) 
 def run(module: str, sample: int, seed: int) -> dict:
     "Run what is left of a module's sample and return its score."
     folder, tree, file, timeout = prepare(module, sample, seed)
+    tests, judges = digest(TESTS[module].split()), folder / "tests"
     with use_db(folder / "session.sqlite", WorkDB.Mode.open) as db:
-        for item in db.pending_work_items:
+        again = not judges.is_file() or judges.read_text() != tests
+        survivors = [item for item, result in db.completed_work_items if again and not result.is_killed]
+        for item in [*db.pending_work_items, *survivors]:
             db.set_result(item.job_id, judge(tree / file, item.mutations[0], TESTS[module].split(), timeout))
         fates = [(result.is_killed, result.diff) for _, result in db.completed_work_items]
+    judges.write_text(tests)
     shutil.rmtree(folder / "work")
     known = tomllib.loads(REASONS.read_text(encoding="utf-8")) if REASONS.is_file() else {}
     alive = [diff for killed, diff in fates if not killed]

@@ -1,5 +1,7 @@
 """Weights: what holds for every panel of scores, and what was worked out by hand."""
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -100,7 +102,7 @@ def test_a_gate_scales_the_book_and_must_cover_it():
         TopK(2, every=1)(score, gate=gate * 1.5)
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"buffer": -1}, {"weighting": "best"}, {"max_weight": 0.0}, {"every": 0}, {"vol_target": -0.1}])
+@pytest.mark.parametrize("wrong", [{"k": 0}, {"buffer": -1}, {"weighting": "best"}, {"max_weight": 0.0}, {"every": 0}, {"vol_target": -0.1}, {"vol_target": 0.0}, {"vol_window": 19}])
 def test_a_setting_out_of_range_is_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         TopK(**wrong)
@@ -210,3 +212,13 @@ def test_the_window_of_a_volatility_target_is_the_last_sessions():
     for window in (20, 63):
         got = TopK(3, every=1, vol_target=0.1, vol_window=window, periods_per_year=252.0)(last, bars)["weight"].sum()
         assert got == pytest.approx(min(1.0, 0.1 / (book.iloc[-window:].std() * 252**0.5)))
+
+
+def test_a_flat_book_is_not_divided_by():
+    with np.errstate(all="raise"):
+        assert vol_scale(np.array([0.5, 0.5]), np.zeros((30, 2)), 0.1, 252) == 1.0
+
+
+def test_a_policy_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        TopK().buffer = 3

@@ -204,3 +204,22 @@ def test_the_variance_of_equal_tries_is_that_of_one_error():
     assert got.trial_variance == pytest.approx(1 / 40) and got.n_trials == 3 == got.n_effective
     assert deflate(x, pd.DataFrame({"sharpe": [0.1]})).trial_variance == 0.0
     assert deflate(x, pd.DataFrame({"sharpe": [-0.4, 0.0, 0.4]})).trial_variance == pytest.approx(0.16)
+
+
+def test_three_common_dates_are_enough_to_count():
+    x = pd.DataFrame(np.random.default_rng(9).standard_normal((3, 2)))
+    assert 1 <= effective_trials(x).n_trials <= 2
+
+
+def test_the_flat_try_is_the_one_that_is_named():
+    "What varies by the rounding of 1 + r is flat, though it varies beside its own size."
+    x = pd.DataFrame(np.random.default_rng(8).standard_normal((120, 2)) * 0.01)
+    with pytest.raises(DataError, match="'dust' never varies"):
+        effective_trials(x.assign(dust=1e-3 + 1e-16 * np.arange(120)))
+
+
+def test_two_that_are_nearly_one_count_as_one():
+    "The best of two tries that correlate by 0.99 is luckier than one by 0.06 only: less than 1.5 tries."
+    rng = np.random.default_rng(10)
+    one, other = rng.standard_normal((2, 400))
+    assert effective_trials(pd.DataFrame({"a": one, "b": one + 0.14 * other})) == (1.0, 0.0)
