@@ -223,3 +223,13 @@ def test_two_that_are_nearly_one_count_as_one():
     rng = np.random.default_rng(10)
     one, other = rng.standard_normal((2, 400))
     assert effective_trials(pd.DataFrame({"a": one, "b": one + 0.14 * other})) == (1.0, 0.0)
+
+
+def test_the_variance_of_two_tries_by_hand():
+    "Two tries that correlate by r: half their squared distance over 1 - r, of ratios with n - 1 below."
+    x = pd.DataFrame(np.random.default_rng(12).standard_normal((60, 2)) + [0.3, 0.0])
+    ratio = x.mean() / x.std()
+    want = (ratio[0] - ratio[1]) ** 2 / 2 / (1 - x.corr().iloc[0, 1])
+    got = effective_trials(x)
+    assert got.n_trials > 1 and got.variance == pytest.approx(want, rel=1e-9)
+    assert got == effective_trials(x, draws=2000, seed=7) != effective_trials(x, seed=8)
