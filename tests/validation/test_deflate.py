@@ -232,4 +232,5 @@ def test_the_variance_of_two_tries_by_hand():
     want = (ratio[0] - ratio[1]) ** 2 / 2 / (1 - x.corr().iloc[0, 1])
     got = effective_trials(x)
     assert got.n_trials > 1 and got.variance == pytest.approx(want, rel=1e-9)
-    assert got == effective_trials(x, draws=2000, seed=7) != effective_trials(x, seed=8)
+    kin = x.assign(third=x[0] + x[1])  # less than three: the number hangs on the draws
+    assert effective_trials(kin) == effective_trials(kin, draws=2000, seed=7) != effective_trials(kin, seed=8)
