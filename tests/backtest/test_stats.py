@@ -205,3 +205,82 @@ def test_no_fall_is_an_empty_table_of_the_right_types():
         assert all(pd.api.types.is_datetime64_dtype(table[c]) and pd.api.types.is_datetime64_dtype(full[c]) for c in ("peak", "start", "trough", "end"))
         assert table["peak"].dt.strftime("%Y-%m-%d").empty
     assert stats.drawdowns(series([0.1, -0.2]).tz_localize("UTC"))["end"].dtype == stats.drawdowns(series([0.1]).tz_localize("UTC"))["end"].dtype
+
+
+def test_a_day_without_change_is_no_hit():
+    assert stats.hit_rate(series([0.01, 0.0, -0.01, 0.02])) == 0.5
+    assert stats.hit_rate(series([0.0, 0.0])) == 0.0 and np.isnan(stats.hit_rate(series([])))
+
+
+@pytest.mark.parametrize("one", [0.01, -0.01, -1.0])
+def test_one_return_has_no_ratio_and_two_have(one):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for measure in (stats.sharpe, stats.sortino, stats.volatility):
+            assert np.isnan(measure(series([one]), 252)) and np.isfinite(measure(series([one, -0.02]), 252))
+        assert np.isnan(stats.alpha_beta(series([one]), series([0.02]), 252)).all()
+        assert stats.annual_return(series([0.01]), 12) == pytest.approx(1.01**12 - 1)
+        assert stats.tail_ratio(series([one])) == (one / -one if one < 0 else pytest.approx(np.nan, nan_ok=True))
+
+
+def test_by_hand():
+    r = series([0.02, -0.01, 0.03, -0.02])
+    down = np.sqrt((0.01**2 + 0.02**2) / 4)
+    assert stats.sortino(r, 100) == pytest.approx(10 * 0.005 / down)
+    assert stats.volatility(r, 100) == pytest.approx(10 * np.sqrt((0.015**2 + 0.015**2 + 0.025**2 + 0.025**2) / 3))
+    assert stats.max_drawdown(r) == pytest.approx(-0.02) and stats.calmar(r, 4) == pytest.approx((1.02 * 0.99 * 1.03 * 0.98 - 1) / 0.02)
+    assert stats.annual_turnover(series([0.1, 0.0, 0.3]), 250) == pytest.approx(0.4 / 3 * 250) and np.isnan(stats.annual_turnover(series([]), 250))
+    assert stats.drawdown(series([-0.1, 0.2])).tolist() == pytest.approx([-0.1, 0.0])
+
+
+def test_five_falls_are_listed_unless_told():
+    r = series([x for depth in range(1, 8) for x in (-depth / 100, 0.2)])
+    assert stats.drawdowns(r)["depth"].tolist() == pytest.approx([-0.07, -0.06, -0.05, -0.04, -0.03])
+    assert len(stats.drawdowns(r, 7)) == 7
+    ongoing = stats.drawdowns(series([0.1, -0.1, -0.1, -0.1]))
+    assert ongoing["sessions"].tolist() == [3] and pd.isna(ongoing["end"][0])
+
+
+@pytest.mark.parametrize(("block", "mean"), [(None, 10.0), (4.0, 4.0), (1.0, 1.0)])
+def test_resampled_histories_are_blocks_of_the_mean_length(block, mean):
+    "The stationary bootstrap: each position follows the one before it but for one in `block`, where a new block begins."
+    rows = stats.bootstrap_rows(1000, 200, block)
+    assert rows.shape == (200, 1000) and rows.min() == 0 and rows.max() == 999
+    broken = ((rows[:, 1:] - rows[:, :-1]) % 1000 != 1).mean()
+    assert broken == pytest.approx((1 / mean) * 0.999, rel=0.02)
+    assert abs(np.bincount(rows[:, 0], minlength=1000).mean() - 0.2) < 1e-9  # every start is as likely
+    assert (stats.bootstrap_rows(50, 3) == stats.bootstrap_rows(50, 3, None, 7)).all() and (stats.bootstrap_rows(50, 3) != stats.bootstrap_rows(50, 3, seed=8)).any()
+    assert stats.bootstrap_rows(0, 3).shape == (3, 0) and (stats.bootstrap_rows(1, 3) == 0).all()
+
+
+def test_the_errors_of_a_summary_are_those_of_its_resampled_histories():
+    rng = np.random.default_rng(3)
+    b = series(rng.normal(0, 0.01, 400))
+    r = 0.5 * b + series(rng.normal(0.0002, 0.005, 400))
+    weights, equity = account(slice(7, None))
+    table = stats.summary(r, 252, benchmark=b, turnover=r.abs(), exposed=stats.exposure(weights, equity))
+    rows = stats.bootstrap_rows(400, 500, seed=7)
+    drawn = stats.volatility(r.to_numpy()[rows], 252)
+    assert table.loc["volatility", ["se", "low", "high"]].tolist() == pytest.approx([drawn.std(ddof=1), *np.quantile(drawn, [0.025, 0.975])])
+    lines = stats.alpha_beta(r.to_numpy()[rows], b.to_numpy()[rows], 252)
+    assert table.at["beta", "se"] == pytest.approx(lines.beta.std(ddof=1)) and table.at["alpha", "se"] == pytest.approx(lines.alpha.std(ddof=1))
+    ratio, error = table.loc["sharpe", ["value", "se"]]
+    assert table.loc["sharpe", ["low", "high"]].tolist() == pytest.approx([ratio - 1.96 * error, ratio + 1.96 * error])
+    turned = (252 * r.abs().to_numpy())[rows].mean(axis=1)
+    assert table.loc["turnover", ["value", "se"]].tolist() == pytest.approx([252 * r.abs().mean(), turned.std(ddof=1)])
+    assert table.loc[["in_market", "gross_exposure", "net_exposure"], "value"].tolist() == pytest.approx([0.3, 0.15, 0.15])
+    pd.testing.assert_frame_equal(stats.summary(r, 252), stats.summary(r, 252, None, None, 500, 7, None))
+
+
+@pytest.mark.parametrize(("n", "known"), [(9, False), (10, True)])
+def test_ten_observations_have_an_error(n, known):
+    r = series(np.random.default_rng(0).normal(0, 0.01, n))
+    table = stats.summary(r, 252, benchmark=series(np.random.default_rng(1).normal(0, 0.01, n)), turnover=r.abs())
+    assert table.loc[["volatility", "turnover", "beta"], "se"].notna().tolist() == [known] * 3
+
+
+def test_exposure_counts_and_signs_by_hand():
+    days = pd.bdate_range("2024-01-01", periods=2, name="date")
+    held = pd.MultiIndex.from_product([days[:1], ["A", "B"]], names=["date", "symbol"])
+    got = stats.exposure(pd.DataFrame({"value": [30.0, -10.0]}, index=held), pd.Series([50.0, 50.0], days))
+    assert got.iloc[0].tolist() == [0.8, 0.4, 2] and got.iloc[1].tolist() == [0, 0, 0]
