@@ -354,3 +354,10 @@ def test_a_new_ledger_has_a_head_of_no_rows_before_its_first(tmp_path, monkeypat
     with pytest.raises(ZeroDivisionError):
         ledger.record(*row(1))
     assert json.loads(ledger.head_file.read_text())["rows"] == 0
+
+
+def test_trials_are_the_trials_of_one_study(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for kind, key, study in (("trial", "a", "s"), ("fit", "b", "s"), ("run", "c", "s"), ("trial", "d", "other"), ("trial", "a", "s")):
+        ledger.record(kind, key, study, {})
+    assert ledger.trials("s")["key"].tolist() == ["a"] and ledger.trials("other")["key"].tolist() == ["d"] and ledger.trials("none").empty
