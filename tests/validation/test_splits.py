@@ -1,5 +1,6 @@
 "Properties of all splitters over random panels, and the audit against brute force."
 
+from dataclasses import FrozenInstanceError
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
@@ -263,3 +264,79 @@ def test_utc_under_another_name_is_utc():
         renamed = t1.dt.tz_convert(other)
         for (a, b), (c, d) in zip(WalkForward(4, 2).split(X, t1=t1), WalkForward(4, 2).split(X, t1=renamed), strict=True):
             assert np.array_equal(a, c) and np.array_equal(b, d)
+
+
+def pair_panel(n=8):
+    "Two names on n business days; each label ends a session later, the last is not known."
+    dates = pd.bdate_range("2024-01-01", periods=n, unit="us")
+    index = pd.MultiIndex.from_product([dates, list("AB")], names=["date", "symbol"])
+    return pd.DataFrame({"x": 0.0}, index), pd.Series(dates.repeat(2), index).groupby("symbol").shift(-1), dates
+
+
+def test_settings_are_fixed_and_labels_are_not_shown():
+    X, t1, _ = pair_panel()
+    for splitter in (WalkForward(t1=t1), PurgedKFold(t1=t1)):
+        with pytest.raises(FrozenInstanceError):
+            splitter.embargo = 3
+        assert "t1" not in repr(splitter) and splitter == type(splitter)()
+    assert WalkForward() == WalkForward(756, 63, 0, False) and PurgedKFold() == PurgedKFold(5, 0)
+    for least in (1, 0):
+        with pytest.raises(ConfigError, match="n_splits is .*at least 2"):
+            PurgedKFold(least)
+    assert len(list(PurgedKFold(2).split(X, t1=t1))) == 2 and WalkForward(2, 1, 1).embargo == 1
+
+
+@pytest.mark.parametrize(("train", "test", "message"), [
+    ([0, 1], [14, 16], "test points at rows 14 to 16 of 16"), ([-1, 0], [8], "train points at rows -1 to 0 of 16"),
+    ([], [8], "fold 0, train has no rows"), ([0.0], [8], "train holds float64"), ([True], [8], "train holds bool"),
+])  # fmt: skip
+def test_positions_that_are_none_are_refused(train, test, message):
+    X, t1, _ = pair_panel()
+    with pytest.raises(PanelError, match=message):
+        audit_splits([(np.array(train), np.array(test))], X.index, t1)
+    audit_splits([(np.array([0], dtype=np.uint8), np.array([15]))], X.index, t1)
+
+
+def test_the_report_of_a_fold_by_hand():
+    X, t1, dates = pair_panel()
+    report = audit_splits([(np.arange(0, 4), np.arange(8, 12)), (np.arange(12, 14), np.arange(0, 2))], X.index, t1)
+    first = report.loc[0]
+    assert first[["train_first", "train_last", "train_last_t1"]].tolist() == [dates[0], dates[1], dates[2]]
+    assert first[["test_first", "test_last", "train_rows", "test_rows"]].tolist() == [dates[4], dates[5], 4, 4]
+    assert first["gap"] == 1 and np.isnan(first["gap_after"])  # dates[3] lies between the last label's end and the test
+    assert report.loc[1, "gap_after"] == 4 and np.isnan(report.loc[1, "gap"]) and report.index.name == "fold"
+    with pytest.raises(ConfigError, match="no folds to audit"):
+        audit_splits([], X.index, t1)
+
+
+def test_a_leak_is_named_with_its_dates():
+    X, t1, dates = pair_panel()
+    with pytest.raises(LeakError, match=r"fold 1 trains on 2 rows whose labels touch its test span from 2024-01-04, first \(2024-01-03, A\) with its label open until 2024-01-04"):
+        audit_splits([(np.arange(2), np.arange(10, 12)), (np.arange(6), np.arange(6, 8))], X.index, t1)
+    with pytest.raises(LeakError, match=r"trains on 1 rows whose label has not ended, first \(2024-01-10, B\)"):
+        audit_splits([(np.array([0, 15]), np.array([6]))], X.index, t1)
+
+
+def test_labels_that_do_not_fit_are_named():
+    X, t1, dates = pair_panel()
+    with pytest.raises(PanelError, match=r"t1 lacks 1 of 16 rows, first \(2024-01-02, A\)"):
+        WalkForward(3, 2).split(X, t1=t1.drop(t1.index[2]))
+    early = t1.mask(t1.index == t1.index[5], dates[0])
+    with pytest.raises(PanelError, match=r"label of \(2024-01-03, B\) ends at 2024-01-01 00:00:00, before it starts"):
+        WalkForward(3, 2).split(X, t1=early)
+    with pytest.raises(ConfigError, match="the panel has 8 sessions, 2024-01-01 to 2024-01-10; train=8 leaves none"):
+        WalkForward(8, 2).split(X, t1=t1)
+    assert len(list(WalkForward(7, 2).split(X, t1=t1))) == 1
+    far = t1.mask(t1.index.isin(t1.index[:8]), dates[7])
+    with pytest.raises(ConfigError, match="tested from 2024-01-03 has nothing to learn from: no label decided since 2024-01-01 ends before 2024-01-03"):
+        list(WalkForward(2, 2).split(X, t1=far))
+    with pytest.raises(ConfigError, match="tested 2024-01-01 to 2024-01-04 has nothing to learn from"):
+        list(PurgedKFold(2, 4).split(X, t1=t1))
+
+
+def test_a_label_that_ends_where_the_test_begins_is_purged_and_one_before_is_not():
+    X, t1, dates = pair_panel()
+    train, test = next(iter(WalkForward(4, 2).split(X, t1=t1)))
+    assert train.tolist() == [0, 1, 2, 3, 4, 5] and test.tolist() == [8, 9, 10, 11]  # the rows of dates[3] end on dates[4]
+    train, test = list(PurgedKFold(4).split(X, t1=t1))[1]
+    assert test.tolist() == [4, 5, 6, 7] and train.tolist() == [0, 1, 10, 11, 12, 13]  # dates[1] ends on dates[2]; the test's last label ends on dates[4]
