@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.core.panel import as_panel
+from quantlab.features.vol import volatility
 from quantlab.labels.barrier import atr_width, triple_barrier, volatility_width
 from quantlab.labels.forward import forward_returns, label_counts
 
@@ -334,3 +335,56 @@ def test_intraday_labels_keep_their_clock() -> None:
     labels, daily_ = (triple_barrier(b, pd.Series(0.02, b.index), horizon=5) for b in (intraday, bars))
     assert str(labels["t1"].dtype) == str(labels["entry"].dtype) == "datetime64[us, UTC]"
     np.testing.assert_array_equal(labels["y"], daily_["y"])
+
+
+def test_widths_by_hand() -> None:
+    rng = np.random.default_rng(2)
+    close = pd.Series(50 * np.exp(rng.normal(0, 0.01, 60).cumsum()), pd.bdate_range("2024-01-01", periods=60, unit="us"))
+    index = pd.MultiIndex.from_product([close.index, ["A"]], names=["date", "symbol"])
+    bars = pd.DataFrame({"open": close.to_numpy(), "high": close.to_numpy() * 1.01, "low": close.to_numpy() * 0.99, "close": close.to_numpy()}, index=index)
+    day = volatility_width(bars)
+    np.testing.assert_allclose(day.to_numpy(), volatility(20).function(bars).to_numpy(), rtol=1e-12)
+    np.testing.assert_allclose(volatility_width(bars, 20, 9), 3 * day)  # nine sessions move three times as far
+    pd.testing.assert_series_equal(day, volatility_width(bars, 20, 1))
+    assert day.name == "width" == atr_width(bars).name
+    pd.testing.assert_series_equal(atr_width(bars), atr_width(bars, 14))
+    assert not atr_width(bars).equals(atr_width(bars, 13))
+    for wrong in (0, -1):
+        with pytest.raises(ConfigError, match=f"sessions is {wrong}; a width needs at least 1"):
+            volatility_width(bars, 20, wrong)
+
+
+def test_the_defaults_are_these() -> None:
+    bars = market(3)
+    width = pd.Series(0.01, index=bars.index)
+    pd.testing.assert_frame_equal(triple_barrier(bars, width), triple_barrier(bars, width, 1.0, 1.0, 20, 1.0, "open", "both", None))
+    steady = pd.DataFrame({c: 100.0 for c in ("open", "high", "low", "close")}, index=pd.MultiIndex.from_product([pd.bdate_range("2024-01-01", periods=40, unit="us"), ["A"]], names=["date", "symbol"]))
+    patient = triple_barrier(steady, pd.Series(0.01, steady.index))
+    assert patient["t1"].iloc[0] == steady.index[21][0] and patient["touched"].iloc[0] == "vertical" and patient["y"].iloc[0] == 0
+
+
+def bars_of(*rows: tuple[float, float, float, float]) -> pd.DataFrame:
+    index = pd.MultiIndex.from_product([pd.bdate_range("2024-01-01", periods=len(rows), unit="us"), ["A"]], names=["date", "symbol"])
+    return pd.DataFrame(rows, columns=["open", "high", "low", "close"], index=index, dtype=float)
+
+
+@pytest.mark.parametrize(("bar", "touched", "y"), [
+    ((100, 112.5, 95, 100), "upper", 0.125), ((100, 112.4, 87.5, 100), "lower", -0.125), ((112.5, 113, 100, 105), "upper", 0.125),
+    ((87.5, 100, 85, 95), "lower", -0.125), ((115, 120, 80, 100), "upper", 0.15), ((85, 120, 80, 100), "lower", -0.15),
+    ((100, 112.4, 87.6, 100), "vertical", 0.05),
+])  # fmt: skip
+def test_a_price_on_the_barrier_touches_it_and_a_gap_is_paid_at_the_open(bar, touched, y) -> None:
+    bars = bars_of((100, 101, 99, 100), (100, 105, 95, 100), bar, (105, 106, 104, 105))
+    got = triple_barrier(bars, pd.Series(0.125, bars.index[:1]), horizon=2).iloc[0]
+    assert got["touched"] == touched and got["y"] == pytest.approx(y) and got["label"] == {"upper": 1, "lower": -1, "vertical": 0}[touched]
+
+
+def test_what_is_wrong_is_named_where_it_stands_first() -> None:
+    bars = bars_of(*[(100, 101, 99, 100)] * 4)
+    width = pd.Series(0.1, bars.index)
+    with pytest.raises(DataError, match=r"width of \(Timestamp\('2024-01-02 00:00:00'\), 'A'\) is -0.3;"):
+        triple_barrier(bars, width.where([True, False, False, True], [0, -0.3, -0.4, 0]))
+    with pytest.raises(DataError, match=r"side of \(Timestamp\('2024-01-03 00:00:00'\), 'A'\) is 0.5;"):
+        triple_barrier(bars, width, side=pd.Series([1, -1, 0.5, 3], bars.index))
+    with pytest.raises(PanelError, match="2 widths have a date or symbol that the bars lack, first .*2024-01-03"):
+        triple_barrier(bars.iloc[:2], width)
