@@ -243,3 +243,80 @@ def test_fast_on_the_size_of_the_sample() -> None:
     forward_returns(bars.iloc[:500])
     labels = forward_returns(bars, 20)
     assert len(labels) > 300_000
+
+
+def two_names(n: int = 30) -> pd.DataFrame:
+    index = pd.MultiIndex.from_product([pd.bdate_range("2024-01-01", periods=n, unit="us"), ["A", "B"]], names=["date", "symbol"])
+    price = np.linspace(10, 20, len(index))
+    return pd.DataFrame({"open": price, "close": price + 0.5}, index=index)
+
+
+def test_the_defaults_and_the_first_label_by_hand() -> None:
+    bars = two_names()
+    labels = forward_returns(bars)
+    pd.testing.assert_frame_equal(labels, forward_returns(bars, 20, "open", None))
+    first = labels.iloc[0]
+    open_ = bars["open"].xs("A", level="symbol")
+    assert first["y"] == pytest.approx(open_.iloc[21] / open_.iloc[1] - 1) and first["t1"] == open_.index[21] and first["entry"] == open_.index[1]
+    assert labels["y"].notna().sum() == 2 * 9 and not labels[["censored", "delisted"]].any(axis=None)
+    close = forward_returns(bars, 1, "close").iloc[0]
+    assert close["y"] == pytest.approx(bars["close"].iloc[2] / bars["close"].iloc[0] - 1) and close["t1"] == open_.index[1]
+
+
+def test_a_loss_of_everything_and_of_more() -> None:
+    bars = two_names(10).drop(index=[(d, "B") for d in pd.bdate_range("2024-01-08", periods=5)])
+    day = pd.Timestamp("2024-01-09")
+    table = lambda gain: pd.DataFrame({"date": [day], "return": [gain]}, index=["B"])
+    assert forward_returns(bars, 3, delisted=table(-1.0)).xs("B", level="symbol")["y"].iloc[-2] == -1.0
+    for gain in (-1.0001, np.inf):
+        with pytest.raises(DataError, match="the delisting of B has no date, a return below -1"):
+            forward_returns(bars, 3, delisted=table(gain))
+
+
+def test_a_delisting_is_known_when_it_was_told_and_never_before_it() -> None:
+    bars = two_names(12).drop(index=[(d, "B") for d in pd.bdate_range("2024-01-08", periods=7)])
+    last = pd.Timestamp("2024-01-08")
+    for told, row in ((pd.Timestamp("2024-01-10"), 7), (pd.Timestamp("2024-01-01"), 5), (None, 5)):
+        table = pd.DataFrame({"date": [last], "return": [-0.5], "known_at": pd.Series([told], dtype="datetime64[us]").to_numpy()}, index=["B"])
+        got = forward_returns(bars, 6, delisted=table).xs("B", level="symbol")
+        assert got["delisted"].iloc[3] and got["t1"].iloc[3] == pd.bdate_range("2024-01-01", periods=12)[row]
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.0, True, "5", None])
+def test_a_horizon_is_a_whole_number_of_sessions(wrong) -> None:
+    with pytest.raises(ConfigError, match="horizon is .*at least 1"):
+        forward_returns(two_names(), wrong)
+
+
+def test_comparisons_are_known_with_the_latest_of_their_date() -> None:
+    from quantlab.labels.forward import latest_t1
+
+    day, later = pd.bdate_range("2024-01-01", periods=2, unit="us"), pd.bdate_range("2024-01-10", periods=4, unit="us")
+    index = pd.MultiIndex.from_product([day, list("ABC")], names=["date", "symbol"])
+    labels = pd.DataFrame({"y": [0.1, 0.2, 0.3, 0.1, np.nan, 0.3], "t1": [later[0], later[2], later[1], later[1], pd.NaT, later[1]], "entry": day[1]}, index=index)
+    labels["censored"], labels["delisted"] = False, False
+    assert latest_t1(labels).tolist()[:3] == [later[2]] * 3
+    gone = labels.assign(delisted=[False] * 3 + [True, False, True])  # only the paid ones are known, B is still open
+    assert latest_t1(gone).isna().tolist() == [False] * 3 + [True] * 3
+    assert latest_t1(gone.assign(entry=gone["entry"].mask(gone["y"].isna()))).tolist()[3::2] == [later[1]] * 2  # B was never bought
+    assert latest_t1(gone.assign(ambiguous=[False] * 4 + [True, False])).tolist()[3::2] == [later[1]] * 2
+    touched = labels.assign(touched=["upper", "vertical", "lower", "upper", None, "lower"])
+    assert latest_t1(touched).isna().tolist() == [False] * 3 + [True] * 3
+    assert latest_t1(touched.assign(censored=[False] * 3 + [True, False, False])).tolist()[3::2] == [later[1]] * 2
+    with pytest.raises(PanelError, match=r"lacks \['t1'\]"):
+        latest_t1(labels.drop(columns="t1"))
+    assert rank_normalise(labels)["t1"].tolist()[:3] == [later[2]] * 3
+
+
+def test_counts_by_hand() -> None:
+    labels = pd.DataFrame({"y": [0.1, np.nan, np.nan, np.nan], "entry": pd.to_datetime(["2024-01-02"] * 3 + [None]), "censored": [True, False, False, False], "ambiguous": [False, True, False, False]})
+    counts = label_counts(labels)
+    assert counts["count"].to_dict() == {"rows": 4, "labelled": 1, "censored": 1, "ambiguous": 1, "no entry": 1, "no exit": 1}
+    assert counts["share"].to_dict() == {"rows": 1.0, "labelled": 0.25, "censored": 0.25, "ambiguous": 0.25, "no entry": 0.25, "no exit": 0.25}
+
+
+def test_normal_scores_by_hand() -> None:
+    index = pd.MultiIndex.from_product([pd.DatetimeIndex(["2024-01-01"]), list("ABCD")], names=["date", "symbol"])
+    y = pd.Series([4.0, 1.0, 3.0, 2.0], index)
+    assert rank_normalise(y, "uniform").tolist() == [0.375, -0.375, 0.125, -0.125]
+    assert rank_normalise(y).tolist() == pytest.approx([1.15035, -1.15035, 0.31864, -0.31864], abs=1e-5)

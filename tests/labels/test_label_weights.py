@@ -165,3 +165,56 @@ def test_fast_on_the_size_of_the_sample() -> None:
     unique = uniqueness(labels, dates)
     rows = sequential_bootstrap(labels, sessions=dates)
     assert np.isclose(unique.median(), 1 / 20) and len(rows) == len(labels)
+
+
+def test_the_defaults_are_these() -> None:
+    labels = some_labels(1)
+    inside = labels[labels["t1"].isna() | labels["t1"].isin(labels.index.get_level_values("date"))]
+    dates = inside.index.get_level_values("date").unique()
+    unique = uniqueness(labels, DAYS)
+    pd.testing.assert_series_equal(time_decay(unique), time_decay(unique, 0.5))
+    assert np.array_equal(sequential_bootstrap(labels, sessions=DAYS), sequential_bootstrap(labels, labels["t1"].notna().sum(), 0, DAYS))
+    assert not np.array_equal(sequential_bootstrap(labels, sessions=DAYS), sequential_bootstrap(labels, seed=1, sessions=DAYS))
+    if dates.equals(DAYS[: len(dates)]):
+        assert concurrency(inside).index.equals(dates)
+    for size in (-1, -5):
+        with pytest.raises(ConfigError, match=f"cannot draw {size} labels from"):
+            sequential_bootstrap(labels, size, sessions=DAYS)
+    assert len(sequential_bootstrap(labels, 1, sessions=DAYS)) == 1
+
+
+def test_one_label_by_hand() -> None:
+    "Bought at the open of day 1 and sold on day 3: its returns are those of days 2 and 3."
+    index = pd.MultiIndex.from_product([DAYS[:1], ["A", "B"]], names=["date", "symbol"])
+    labels = pd.DataFrame({"entry": DAYS[[1, 1]], "t1": DAYS[[3, 2]]}, index=index)
+    at = spans(labels, DAYS[:5])
+    assert at.first.tolist() == [2, 2] and at.last.tolist() == [3, 2] and at.shape == (5, 2)
+    assert concurrency(labels, DAYS[:5])["A"].tolist() == [0, 0, 1, 1, 0]
+    assert uniqueness(labels, DAYS[:5]).tolist() == [1.0, 1.0]
+    prices = pd.MultiIndex.from_product([DAYS[:5], ["A", "B"]], names=["date", "symbol"])
+    close = pd.Series([1, 1, 2, 1, 4, 3, 8, 3, 9, 9], prices, dtype=float)
+    size = np.array([np.log(4), np.log(3)])
+    np.testing.assert_allclose(attribution(labels, close), size / size.mean())
+    holed = close.where(close != 4)  # the move into day 2 is seen on day 3
+    np.testing.assert_allclose(attribution(labels, holed), size / size.mean())
+    np.testing.assert_allclose(attribution(labels, close.where(close != 4, 0.0)), size / size.mean())
+
+
+def test_labels_off_the_calendar_are_named() -> None:
+    index = pd.MultiIndex.from_product([DAYS[:2], ["A", "B"]], names=["date", "symbol"])
+    labels = pd.DataFrame({"entry": DAYS[[1, 1, 2, 2]], "t1": DAYS[[3, 3, 1, 3]]}, index=index)  # one ends before it begins
+    with pytest.raises(PanelError, match=r"label of \(Timestamp\('2024-01-02 00:00:00'\), 'A'\) runs from 2024-01-03 00:00:00 to 2024-01-02"):
+        spans(labels, DAYS)
+    late = labels.assign(t1=DAYS[[3, 9, 3, 3]])
+    with pytest.raises(PanelError, match=r"'B'\) runs from 2024-01-02 00:00:00 to 2024-01-10"):
+        spans(late, DAYS[:5])
+    assert spans(labels.assign(t1=DAYS[[3, 3, 2, 3]]), DAYS).first.tolist() == [2, 2, 2, 3]  # sold on the day of the purchase
+    with pytest.raises(PanelError, match=r"no close for \['B'\]"):
+        attribution(labels.assign(t1=DAYS[3]), pd.Series(1.0, pd.MultiIndex.from_product([DAYS, ["A"]], names=["date", "symbol"])))
+
+
+@pytest.mark.parametrize(("oldest", "want"), [(0.5, [0.75, 1.0]), (0.0, [0.5, 1.0]), (1.0, [1.0, 1.0]), (-0.5, [0.0, 1.0]), (-0.25, [1 / 3, 1.0])])
+def test_decay_by_hand(oldest, want) -> None:
+    unique = pd.Series([0.5, 0.5], pd.MultiIndex.from_product([DAYS[:2], ["A"]], names=["date", "symbol"]))
+    assert time_decay(unique, oldest).tolist() == pytest.approx(want)
+    assert time_decay(unique * 0, oldest).tolist() == pytest.approx([max(oldest, 0.0) if oldest >= 0 else 0.0] * 2)
