@@ -313,6 +313,9 @@ def test_a_leak_is_named_with_its_dates():
     X, t1, dates = pair_panel()
     with pytest.raises(LeakError, match=r"fold 1 trains on 2 rows whose labels touch its test span from 2024-01-04, first \(2024-01-03, A\) with its label open until 2024-01-04"):
         audit_splits([(np.arange(2), np.arange(10, 12)), (np.arange(6), np.arange(6, 8))], X.index, t1)
+    longer = t1.mask(t1.index == t1.index[5], dates[5])
+    with pytest.raises(LeakError, match=r"first \(2024-01-03, A\) with its label open until 2024-01-04"):
+        audit_splits([(np.arange(6), np.arange(6, 8))], X.index, longer)
     with pytest.raises(LeakError, match=r"trains on 1 rows whose label has not ended, first \(2024-01-10, B\)"):
         audit_splits([(np.array([0, 15]), np.array([6]))], X.index, t1)
 
