@@ -56,9 +56,11 @@ TESTS = {  # module: the test files that speak of it
     "regime.gate": "tests/regime/test_gate.py",
     "portfolio.weights": "tests/portfolio/test_weights.py",
     "labels.weights": "tests/labels/test_label_weights.py",
-    "data.store": "tests/data/test_store.py tests/data/test_read.py",
+    "data.store": "tests/data/test_files.py tests/data/test_store.py tests/data/test_read.py",
     "core.ledger": "tests/core/test_ledger.py",
 }
+# Tests that start processes, or only show that something large works, take half a minute a mutant.
+QUICK = "not slow and not killed and not two_writers and not may_not_be_written and not real_limit and not fast_on_the_size"
 # Operators whose mutants run: `a >> b` for `a + b` of floats, or a removed @njit, says nothing of a test.
 OPERATORS = re.compile(
     r"core/(ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Div|Div_Mul|FloorDiv_Mul|Mod_Mul|Pow_Mul|BitAnd_BitOr|BitOr_BitAnd)"
@@ -130,7 +132,7 @@ def tests_pass(arguments: list[str], timeout: float | None = None) -> tuple[bool
             os.setsid()
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
-            os._exit(int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", *arguments])))
+            os._exit(int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "-k", QUICK, *arguments])))
         deadline = time.monotonic() + (timeout or 3600)
         while (done := os.waitpid(pid, os.WNOHANG))[0] == 0:
             if time.monotonic() > deadline:
