@@ -60,7 +60,7 @@ TESTS = {  # module: the test files that speak of it
     "core.ledger": "tests/core/test_ledger.py",
 }
 # Tests that start processes, or only show that something large works, take half a minute a mutant.
-QUICK = "not slow and not killed and not two_writers and not may_not_be_written and not real_limit and not fast_on_the_size"
+QUICK = "not killed and not two_writers and not may_not_be_written and not real_limit and not fast_on_the_size"
 # Operators whose mutants run: `a >> b` for `a + b` of floats, or a removed @njit, says nothing of a test.
 OPERATORS = re.compile(
     r"core/(ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Div|Div_Mul|FloorDiv_Mul|Mod_Mul|Pow_Mul|BitAnd_BitOr|BitOr_BitAnd)"
