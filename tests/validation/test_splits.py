@@ -305,6 +305,7 @@ def test_the_report_of_a_fold_by_hand():
     assert first[["test_first", "test_last", "train_rows", "test_rows"]].tolist() == [dates[4], dates[5], 4, 4]
     assert first["gap"] == 1 and np.isnan(first["gap_after"])  # dates[3] lies between the last label's end and the test
     assert report.loc[1, "gap_after"] == 4 and np.isnan(report.loc[1, "gap"]) and report.index.name == "fold"
+    assert audit_splits([(np.arange(12, 14), np.arange(3))], X.index, t1).loc[0, "gap_after"] == 3  # the last test label ends a session later
     with pytest.raises(ConfigError, match="no folds to audit"):
         audit_splits([], X.index, t1)
 
