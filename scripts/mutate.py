@@ -72,6 +72,11 @@ PROFILE = """
 from hypothesis import Phase, settings
 settings.register_profile("mutate", phases=(Phase.explicit, Phase.generate), derandomize=True, deadline=None, database=None)
 settings.load_profile("mutate")
+
+
+def pytest_collection_modifyitems(items):
+    "Tests by hand first: most mutants die there, before the many examples of the others."
+    items.sort(key=lambda item: hasattr(getattr(item, "obj", None), "hypothesis"))
 """
 
 

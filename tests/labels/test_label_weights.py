@@ -218,3 +218,30 @@ def test_decay_by_hand(oldest, want) -> None:
     unique = pd.Series([0.5, 0.5], pd.MultiIndex.from_product([DAYS[:2], ["A"]], names=["date", "symbol"]))
     assert time_decay(unique, oldest).tolist() == pytest.approx(want)
     assert time_decay(unique * 0, oldest).tolist() == pytest.approx([max(oldest, 0.0) if oldest >= 0 else 0.0] * 2)
+
+
+def test_more_limits_by_hand() -> None:
+    labels = some_labels(2)
+    index = pd.MultiIndex.from_product([DAYS[:2], ["A", "B"]], names=["date", "symbol"])
+    strays = pd.DataFrame({"entry": DAYS[[2, 1, 3, 2]], "t1": DAYS[[1, 3, 1, 3]]}, index=index)
+    with pytest.raises(PanelError, match="'A'. runs from 2024-01-03 00:00:00 to 2024-01-02 00:00:00"):
+        spans(strays, DAYS)  # the first of two that end before they begin
+    with pytest.raises(ConfigError, match="cannot draw 1 labels from 0"):
+        sequential_bootstrap(labels.assign(t1=pd.Series(pd.NaT, labels.index, dtype="datetime64[us]")), 1, sessions=DAYS)
+    six = pd.MultiIndex.from_product([DAYS[:1], list("ABCDEFG")], names=["date", "symbol"])
+    many = pd.DataFrame({"entry": DAYS[[1] * 7], "t1": DAYS[[3] * 7]}, index=six)
+    with pytest.raises(PanelError, match=r"no close for \['B', 'C', 'D', 'E', 'F'\];"):
+        attribution(many, pd.Series(1.0, pd.MultiIndex.from_product([DAYS, ["A"]], names=["date", "symbol"])))
+    first = pd.Series([np.nan, 0.5], pd.MultiIndex.from_product([DAYS[:2], ["A"]], names=["date", "symbol"]))
+    assert time_decay(first, 0.2).tolist()[1] == 1.0 and time_decay(first.iloc[1:], 0.2).tolist() == [1.0]
+
+
+def test_no_label_is_more_than_wholly_its_own() -> None:
+    "Sums that are taken apart leave a rounding above 1 here and there; the share never is."
+    for seed in range(40):
+        unique = uniqueness(some_labels(seed, longest=4), DAYS).dropna()
+        assert (unique <= 1).all() and (unique > 0).all()
+    index = pd.MultiIndex.from_product([DAYS[:20], ["A"]], names=["date", "symbol"])
+    row = np.arange(20)
+    labels = pd.DataFrame({"entry": DAYS[row], "t1": DAYS[np.where(row < 12, np.minimum(row + 3, 13), row + 1)]}, index=index)
+    assert uniqueness(labels, DAYS).max() == 1.0
