@@ -340,3 +340,101 @@ GOLDEN = {
     "costs": {"commission": 1914.1812910790638, "slippage": 9570.659326604362},
     "turnover": 16.824198690703735,
 }
+
+
+def test_the_defaults_are_these():
+    bars, weights = market(4), wishes(4)
+    result = from_weights(weights, bars)
+    told = from_weights(weights, bars, Costs(1.0, 5.0), 1_000_000.0, None, None, 5, "close")
+    assert result.equity.equals(told.equity) and result.settings == told.settings
+    assert result.equity.iloc[0] == 1e6 and result.equity.index[0] == weights.index[0][0] and result.equity.index[-1] == DATES[-1]
+    said = result.settings
+    assert (said["commission_bps"], said["slippage_bps"], said["cash"], said["stale_after"], said["size_at"]) == (1.0, 5.0, 1e6, 5, "close")
+    assert said["start"] == f"{weights.index[0][0]:%Y-%m-%d}" and said["end"] == "2024-02-23" and "to 2 in absolute value" in said["limits"] and " 5 sessions" in said["missing"]
+    assert "sized at the fill prices" in from_weights(weights, bars, size_at="fill").settings["fill"] and "sized at" not in said["fill"]
+
+
+def test_many_accounts_at_once_are_each_what_it_is_alone():
+    from quantlab.backtest.engine import equities
+
+    bars, sets = market(6), [wishes(s, s % 2 == 1) for s in (1, 2, 3)]
+    for keywords in ({}, {"costs": Costs(50, 100), "cash": 5e4, "stale_after": 2, "size_at": "fill"}):
+        worth, counts = equities(sets, bars, **keywords)
+        for m, weights in enumerate(sets):
+            one = from_weights(weights, bars, **keywords)
+            assert worth[m].dropna().to_numpy().tobytes() == one.equity.to_numpy().tobytes()
+            assert worth[m].first_valid_index() == one.equity.index[0]
+            assert counts.loc[m, "fills"] == len(one.trades) and counts.loc[m, "turnover"] == pytest.approx(one.turnover.sum(), rel=1e-12)
+    nothing, none = equities([], bars)
+    assert nothing.shape == (40, 0) and none.empty
+    idle, zero = equities([sets[0].iloc[:0]], bars)
+    assert (idle == 1e6).all(axis=None) and zero.to_numpy().tolist() == [[0.0, 0.0]]
+    with pytest.raises(ConfigError, match="stale_after 0"):
+        equities(sets, bars, stale_after=0)
+
+
+def test_buys_are_scaled_to_the_cash_and_leave_a_hair():
+    "100 shares at 10 and 1 % on top: 1010 of money is asked, 1000 is there, a billionth of it stays."
+    result = from_weights(weights_of(("2024-01-02", "A", 1.0)), two_names(), Costs(0, 100), cash=1000.0)
+    assert result.scale.tolist() == [1000 * (1 - 1e-9) / 1010] and result.cash.iloc[-1] == pytest.approx(1e-6, rel=1e-3)
+    assert result.trades["quantity"].tolist() == pytest.approx([100 * 1000 * (1 - 1e-9) / 1010], rel=1e-14)
+    assert result.orders["reason"].tolist() == ["no cash"]  # in part
+    free = from_weights(weights_of(("2024-01-02", "A", 1.0)), two_names(), Costs(0, 0), cash=1000.0)
+    assert free.orders["reason"].tolist() == [""] and free.scale.tolist() == [1 - 1e-9]
+    half = from_weights(weights_of(("2024-01-02", "A", 0.5)), two_names(), Costs(0, 100), cash=1000.0)
+    assert half.scale.tolist() == [1.0] and half.trades["quantity"].tolist() == [50.0]
+
+
+def test_what_is_held_already_is_not_traded():
+    steady = two_names().assign(open=10.0, close=10.0)
+    same = weights_of(*[(d, s, 0.25) for d in ("2024-01-02", "2024-01-03") for s in "AB"])
+    assert len(from_weights(same, steady, Costs(0, 0)).trades) == 2
+    dust = same.copy()
+    dust.loc[("2024-01-03", "A"), "weight"] += 5e-13  # of equity: below what is worth an order
+    assert len(from_weights(dust, steady, Costs(0, 0)).orders) == 2
+    dust.loc[("2024-01-03", "A"), "weight"] += 5e-12
+    assert len(from_weights(dust, steady, Costs(0, 0)).orders) == 3
+    out = weights_of(("2024-01-02", "A", 4e-13), ("2024-01-02", "B", 0.5), ("2024-01-03", "B", 0.5))
+    assert from_weights(out, steady, Costs(0, 0)).orders["symbol"].tolist() == ["B"]
+
+
+@pytest.mark.parametrize(("a", "b", "words"), [(1.5, -0.5, None), (1.5, -0.501, "absolute value to 2.001, above 2: equity covers half"), (1.0, 0.0, None), (0.6, 0.401, "sum to 1.001, above 1: cash pays"), (-2.0, 0.0, None), (-1.0, -1.001, "2.001, above 2")])
+def test_the_limits_of_weights(a, b, words):
+    weights = weights_of(("2024-01-02", "A", 0.1), ("2024-01-03", "A", a), ("2024-01-03", "B", b))
+    steady = two_names().assign(open=10.0, close=10.0)
+    if words is None:
+        assert from_weights(weights, steady, Costs(0, 0)).equity.iloc[-1] == pytest.approx(1e6)
+    else:
+        with pytest.raises(PanelError, match=f"2024-01-03 .*{words}"):
+            from_weights(weights, steady)
+
+
+@pytest.mark.parametrize("costs", [Costs(minimum=1), Costs(per_share=0.01), Costs(impact=1), Costs(borrow_bps=1), Costs(interest_bps=1), Costs(funding_bps=1)])
+def test_costs_that_weights_cannot_carry_are_refused(costs):
+    with pytest.raises(ConfigError, match="shares of the value traded only"):
+        from_weights(weights_of(("2024-01-02", "A", 0.5)), two_names(), costs)
+
+
+def test_terms_and_spans_are_named():
+    weights = weights_of(("2024-01-02", "A", 0.5))
+    with pytest.raises(ConfigError, match="costs is a dict; give Costs"):
+        from_weights(weights, two_names(), {"commission": 1})
+    for keywords in ({"start": "2024-01-05"}, {"end": "2024-01-01"}, {"start": "2024-01-04", "end": "2024-01-03"}):
+        with pytest.raises(PanelError, match="no session between .*bars run from 2024-01-02 to 2024-01-04"):
+            from_weights(weights, two_names(), **keywords)
+    assert len(from_weights(weights, two_names(), start="2024-01-04").equity) == 1
+    assert from_weights(weights, two_names(), Costs(0, 0), stale_after=1).closed.empty
+    many = weights_of(*[("2024-01-02", f"Z{i}", 0.01) for i in range(7)])
+    with pytest.raises(PanelError, match="symbol that is not in bars: Z0, Z1, Z2, Z3, Z4; use"):
+        from_weights(many, two_names())
+    for column, value in (("split_ratio", 2.0), ("dividend", 0.5), ("rate", 1.1), ("multiplier", 50.0), ("funding", 0.01), ("split", 0.5)):
+        with pytest.raises(DataError, match=f"factor {column} is not applied yet"):
+            from_weights(weights, two_names().assign(**{column: value}))
+    from_weights(weights, two_names().assign(split=1.0, dividend=0.0, adj=np.nan))
+
+
+def test_a_name_without_a_close_yet_cannot_be_wished_and_one_with_can():
+    bars = two_names().drop(("2024-01-02", "B"))
+    with pytest.raises(PanelError, match="B has a weight on 2024-01-02 but no close up to then"):
+        from_weights(weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.5)), bars)
+    assert len(from_weights(weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.0), ("2024-01-03", "B", 0.5)), bars).trades) == 3
