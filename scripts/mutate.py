@@ -49,7 +49,7 @@ TESTS = {  # module: the test files that speak of it
     "labels.barrier": "tests/labels/test_barrier.py",
     "labels.forward": "tests/labels/test_forward.py",
     "backtest.engine": "tests/backtest/test_engine.py tests/backtest/test_costs.py",
-    "broker.session": "tests/backtest/test_events.py tests/backtest/test_strategy.py",
+    "broker.session": "tests/backtest/test_slow_broker.py tests/backtest/test_events.py tests/backtest/test_strategy.py",
     "validation.deflate": "tests/validation/test_deflate.py",
     "validation.inference": "tests/validation/test_inference.py",
     "regime.hmm": "tests/regime/test_known_values.py tests/regime/test_hmm.py",
