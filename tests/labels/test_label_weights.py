@@ -1,6 +1,8 @@
 """Concurrency, uniqueness, attribution, decay and the sequential bootstrap against plain loops."""
 
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -245,3 +247,14 @@ def test_no_label_is_more_than_wholly_its_own() -> None:
     row = np.arange(20)
     labels = pd.DataFrame({"entry": DAYS[row], "t1": DAYS[np.where(row < 12, np.minimum(row + 3, 13), row + 1)]}, index=index)
     assert uniqueness(labels, DAYS).max() == 1.0
+
+
+def test_a_label_of_the_first_session_counts_there_and_none_is_no_warning() -> None:
+    index = pd.MultiIndex.from_product([DAYS[:1], ["A"]], names=["date", "symbol"])
+    labels = pd.DataFrame({"entry": DAYS[:1], "t1": DAYS[:1]}, index=index)
+    assert concurrency(labels, DAYS[:3])["A"].tolist() == [1, 0, 0]
+    close = pd.Series(1.0, pd.MultiIndex.from_product([DAYS[:3], ["A"]], names=["date", "symbol"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert attribution(labels.assign(t1=pd.DatetimeIndex([pd.NaT])), close).isna().all()
+        assert attribution(labels.iloc[:0], close).empty and attribution(labels, close).tolist() == [0.0]
