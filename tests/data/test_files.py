@@ -443,3 +443,57 @@ def test_sql_reads_a_lake_of_many_files(tmp_path, months):
     assert len(list(lake.folder.rglob("*.parquet"))) == months
     answer = lake.sql("SELECT count(*) AS n, max(date) AS last FROM long_5min")
     assert answer["n"][0] == months and answer["last"][0] == bars.index[-1][0]
+
+
+def test_sql_starts_over_when_a_writer_took_its_files_away(lake, monkeypatch):
+    import duckdb
+
+    from quantlab.data import store
+
+    sandbox = store._sandbox
+
+    def overtaken(views, twice=[0]):
+        twice[0] += 1
+        if twice[0] == 1:
+            lake.write("us", "1d", BARS * 2, revise=True)
+            raise duckdb.IOException("No files found that match the pattern")
+        return sandbox(views)
+
+    monkeypatch.setattr(store, "_sandbox", overtaken)
+    assert lake.sql("SELECT max(close) AS c FROM us_1d")["c"][0] == 2 * BARS["close"].max()
+
+    def gone(views):
+        raise duckdb.IOException("the disk is gone\nsecond line")
+
+    monkeypatch.setattr(store, "_sandbox", gone)  # and no writer came between
+    with pytest.raises(DataError, match=r"the query failed \(.*the disk is gone\); the tables are us_1d"):
+        lake.sql("SELECT 1 FROM us_1d")
+
+
+@pytest.mark.parametrize("wrong", [{"rows": "5"}, {"rows": True}, {"hash": "0" * 15}, {"hash": "G" * 16}, {"file": "0" * 63}, {"first": "yesterday"}, {"last": 3}])
+def test_a_description_of_a_period_is_whole(lake, wrong):
+    file = lake.folder / "dataset=us" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["intervals"]["1d"]["periods"]["2023"] |= wrong
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="manifest of 'us' is damaged: 1d/'2023' is no description of a period"):
+        lake.read("us")
+
+
+def test_a_lake_waits_a_minute_and_reads_daily_bars_unless_told(lake, tmp_path):
+    assert Lake(tmp_path).timeout == 60.0
+    pd.testing.assert_frame_equal(lake.read("us"), lake.read("us", "1d", None, None, None, None))
+    assert lake.write("us", "1d", MORE) == lake.manifest("us")["hash"] and lake.manifest("us")["version"] == 2
+    assert lake.write("us", "1d", MORE) == lake.manifest("us")["hash"] and lake.manifest("us")["version"] == 2  # nothing new, no new version
+
+
+def test_periods_are_years_of_slow_bars_and_months_of_fast_ones():
+    from quantlab.data.store import entry, periods
+
+    days = make_bars(pd.to_datetime(["2023-12-28", "2023-12-29", "2024-01-02"]), ["A", "B"])
+    assert {k: len(v) for k, v in periods(days, "1d").items()} == {"2023": 4, "2024": 2} and periods(days.iloc[:0], "1d") == {}
+    hours = make_bars(pd.to_datetime(["2023-12-31 23:00", "2024-01-01 00:00", "2024-02-01 00:00"]).tz_localize("UTC"), ["A"])
+    assert list(periods(hours, "1h")) == list(periods(hours, "30min")) == ["2023", "2024"]
+    assert list(periods(hours, "15min")) == list(periods(hours, "1min")) == ["2023-12", "2024-01", "2024-02"]
+    said = entry(periods(days, "1d")["2023"])
+    assert (said["rows"], said["first"], said["last"]) == (4, "2023-12-28T00:00:00", "2023-12-29T00:00:00")
