@@ -497,3 +497,13 @@ def test_periods_are_years_of_slow_bars_and_months_of_fast_ones():
     assert list(periods(hours, "15min")) == list(periods(hours, "1min")) == ["2023-12", "2024-01", "2024-02"]
     said = entry(periods(days, "1d")["2023"])
     assert (said["rows"], said["first"], said["last"]) == (4, "2023-12-28T00:00:00", "2023-12-29T00:00:00")
+
+
+@pytest.mark.parametrize("part", ["x", [], {"periods": ["2023"]}, {"periods": {}}, {"columns": [], "symbols": []}, None])
+def test_an_interval_of_a_manifest_has_its_periods(lake, part):
+    file = lake.folder / "dataset=us" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["intervals"]["1d"] = part
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="manifest of 'us' is damaged: its interval '1d' has no periods or is none"):
+        lake.read("us")
