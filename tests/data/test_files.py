@@ -507,3 +507,10 @@ def test_an_interval_of_a_manifest_has_its_periods(lake, part):
     file.write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="manifest of 'us' is damaged: its interval '1d' has no periods or is none"):
         lake.read("us")
+
+
+def test_the_listing_shows_moments_without_their_zone(lake):
+    lake.write("us", "5min", make_bars(pd.to_datetime(["2024-01-02 15:05", "2024-01-02 15:10"]).tz_localize("UTC"), ["A"]))
+    table = lake.datasets().set_index("interval")
+    assert table.loc["5min", ["first", "last"]].tolist() == ["2024-01-02T15:05:00", "2024-01-02T15:10:00"]
+    assert table.loc["1d", ["symbols", "rows", "first", "last"]].tolist() == [2, 24, "2023-12-20T00:00:00", "2024-01-04T00:00:00"]
