@@ -320,3 +320,26 @@ def test_normal_scores_by_hand() -> None:
     y = pd.Series([4.0, 1.0, 3.0, 2.0], index)
     assert rank_normalise(y, "uniform").tolist() == [0.375, -0.375, 0.125, -0.125]
     assert rank_normalise(y).tolist() == pytest.approx([1.15035, -1.15035, 0.31864, -0.31864], abs=1e-5)
+
+
+def test_the_first_of_two_delistings_that_cannot_be_is_named() -> None:
+    bars = two_names(6)
+    with pytest.raises(DataError, match="A has bars until 2024-01-08 00:00:00, after its delisting"):
+        forward_returns(bars, 2, delisted=pd.Series({"A": pd.Timestamp("2024-01-02"), "B": pd.Timestamp("2024-01-02")}))
+
+
+def test_shares_of_no_rows_and_of_one() -> None:
+    labels = forward_returns(two_names(4), 1)
+    assert label_counts(labels.iloc[:1]).loc["rows", "share"] == 1.0
+    with np.errstate(all="raise"):
+        assert (label_counts(labels.iloc[:0])["share"] == 0).all()
+
+
+def test_sectors_by_symbol_have_no_clock() -> None:
+    bars = two_names(6)
+    hours = bars.set_axis(bars.index.set_levels(pd.date_range("2024-01-02", periods=6, freq="h", tz="UTC", unit="us"), level="date"))
+    sector = pd.Series({"A": "x", "B": "x"})
+    y, daily = (forward_returns(b, 1)["y"] for b in (hours, bars))
+    assert excess(y, sector).to_numpy().tobytes() == excess(daily, sector).to_numpy().tobytes()
+    with pytest.raises(PanelError, match="UTC.*without a time zone"):
+        excess(y, pd.Series("x", daily.index))
