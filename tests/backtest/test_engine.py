@@ -438,3 +438,29 @@ def test_a_name_without_a_close_yet_cannot_be_wished_and_one_with_can():
     with pytest.raises(PanelError, match="B has a weight on 2024-01-02 but no close up to then"):
         from_weights(weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.5)), bars)
     assert len(from_weights(weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.0), ("2024-01-03", "B", 0.5)), bars).trades) == 3
+
+
+@pytest.mark.parametrize("size_at", ["close", "fill"])
+def test_a_name_that_begins_later_is_worth_nothing_before(size_at):
+    bars = two_names().drop([("2024-01-02", "B"), ("2024-01-03", "B")])
+    weights = weights_of(*[(d, "A", 0.5) for d in ("2024-01-02", "2024-01-03")])
+    alone = two_names().xs("A", level="symbol", drop_level=False)
+    assert from_weights(weights, bars, size_at=size_at).equity.equals(from_weights(weights, alone, size_at=size_at).equity)
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_first_compilation_is_told_once_where_somebody_waits(monkeypatch, capsys, quiet):
+    from types import SimpleNamespace
+
+    from quantlab.backtest import engine
+
+    heard = []
+    monkeypatch.setattr(engine, "_QUIET", quiet)
+    monkeypatch.setattr(engine.event, "register", lambda kind, listener: heard.append((kind, listener)))
+    engine.tell_compiling.__wrapped__()
+    assert [kind for kind, _ in heard] == ([] if quiet else ["numba:compile"])
+    for module in ("somebody.elses", "quantlab.backtest.engine", "quantlab.broker.session"):
+        begun = SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=SimpleNamespace(__module__=module))})
+        for _, listener in heard:
+            listener.on_start(begun)
+    assert capsys.readouterr().err.count("compiling kernels") == len(heard)

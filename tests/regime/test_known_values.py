@@ -136,3 +136,54 @@ def test_the_walk_starts_and_refits_where_it_says():
         walk_forward_filter(X, first=300, model=quick)
     with pytest.raises(DataError, match="after the first 504"):
         walk_forward_filter(X)
+
+
+def test_matching_equals_the_smallest_sum_of_distances_on_random_states():
+    "Means and variances of like weight in the distance, so that a wrong share of either pairs some states wrongly."
+    from types import SimpleNamespace
+
+    rng = np.random.default_rng(0)
+
+    def states(n=3):
+        shape = SimpleNamespace(means_=rng.normal(0, 1.2, (n, 1)), covars_=np.exp(rng.normal(0, 1.5, (n, 1, 1))))
+        return SimpleNamespace(hmm_=shape, center_=np.zeros(1), scale_=np.ones(1))
+
+    def distance(a, i, b, j):
+        gap, one, other = (a.hmm_.means_[i] - b.hmm_.means_[j])[0], a.hmm_.covars_[i, 0, 0], b.hmm_.covars_[j, 0, 0]
+        pooled = (one + other) / 2
+        return gap**2 / pooled / 8 + np.log(pooled / np.sqrt(one * other)) / 2
+
+    for _ in range(300):
+        a, b = states(), states()
+        best = min(itertools.permutations(range(3)), key=lambda p: sum(distance(a, i, b, j) for i, j in enumerate(p)))
+        assert match_states(a, b).tolist() == list(best)
+
+
+def test_columns_that_say_the_same_are_fitted_all_the_same():
+    X = weather()
+    twice = pd.DataFrame({"ret": X["ret"], "again": 3 * X["ret"] + 0.01})
+    model = HMM(2, n_iter=20, n_starts=1).fit(twice)
+    assert (np.linalg.eigvalsh(model.hmm_.covars_) > 0).all() and np.isfinite(model.filter(twice).probabilities).all(axis=None)
+
+
+def test_the_date_of_a_price_that_has_no_log_is_its_own():
+    close = pd.Series([0.5, 0.7, -2.0, 0.0], pd.bdate_range("2020-01-06", periods=4).as_unit("us"))
+    with pytest.raises(DataError, match="close is -2.0 on 2020-01-08"):
+        regime_inputs(close, lookback=2)
+
+
+def test_a_walk_refits_every_year_unless_told():
+    got = walk_forward_filter(weather(), first=45, model=HMM(2, n_iter=2, n_starts=1))
+    assert got.trained_to.unique().tolist() == [weather().index[44], weather().index[45 + 252 - 1]]
+
+
+def test_probabilities_are_such():
+    dates = weather().index[:2]
+    for bad in ([[0.5, 0.5], [0.6, 0.41]], [[1.1, -0.1], [0.5, 0.5]]):
+        for kind in (hmm.Filtered, hmm.Smoothed):
+            with pytest.raises(DataError, match="sum to 1"):
+                kind(pd.DataFrame(bad, index=dates))
+    hmm.Filtered(pd.DataFrame([[0.0, 1.0], [0.5, 0.5 + 5e-7]], index=dates))
+    own = hmm.Filtered(pd.DataFrame([[0.0, 1.0], [0.5, 0.5]], index=dates), pd.Series([dates[1], dates[0]], dates))
+    assert own.in_sample().tolist() == [True, False] and own.out_of_sample().probabilities.index.tolist() == [dates[1]]
+    assert own.out_of_sample().trained_to.tolist() == [dates[0]] and not hmm.Filtered(own.probabilities).in_sample().any()
