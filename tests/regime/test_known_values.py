@@ -187,3 +187,14 @@ def test_probabilities_are_such():
     own = hmm.Filtered(pd.DataFrame([[0.0, 1.0], [0.5, 0.5]], index=dates), pd.Series([dates[1], dates[0]], dates))
     assert own.in_sample().tolist() == [True, False] and own.out_of_sample().probabilities.index.tolist() == [dates[1]]
     assert own.out_of_sample().trained_to.tolist() == [dates[0]] and not hmm.Filtered(own.probabilities).in_sample().any()
+
+
+def test_hindsight_cannot_be_relabelled_and_a_day_knows_its_own_evening():
+    from dataclasses import FrozenInstanceError
+
+    dates = weather().index[:2]
+    p = pd.DataFrame([[0.0, 1.0], [0.5, 0.5]], index=dates)
+    for state in (hmm.Filtered(p), hmm.Smoothed(p)):
+        with pytest.raises(FrozenInstanceError):
+            state.probabilities = p
+    assert not hmm.Filtered(p, pd.Series(dates, dates)).in_sample().any()
