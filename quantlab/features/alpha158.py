@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TINY', 'FLAT', 'CANDLE', 'WINDOWS', 'CITATION', 'ROLLING', 'ORDER', 'ALPHA158', 'AlphaBlock', 'candle', 'over_close',
-           'past', 'level', 'line', 'reach', 'order', 'when', 'together', 'days', 'strength', 'shares', 'pushes']
+           'rate_of_change', 'moving_average', 'trend_line', 'price_range', 'price_quantiles', 'aroon',
+           'price_volume_correlation', 'up_down_days', 'gain_loss_share', 'volume_average', 'weighted_volatility']
 
 # %% ../../nbs/features/206_alpha158.ipynb #4d8f2894
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from .base import Block, Feature, Group, group_features
+from .base import Feature
+from .block import Block, Group
 from quantlab.features.rolling import (
     corr,
     highest,
@@ -32,22 +34,28 @@ TINY = 1e-12  # added to denominators by the reference
 FLAT = 2e-5  # a deviation up to this counts as none in the reference
 
 
+def _gain_loss(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Split the change over a row into its rise and its fall, both positive."
+    change = x - ref(x, 1)
+    return np.maximum(change, 0), np.maximum(-change, 0)
+
+
 class AlphaBlock(Block):
     "Derive, once, what the formulas of the set share."
 
     zeros = ("volume",)  # a day without trades counts in the reference's windows
 
     @cached_property
-    def before(self) -> np.ndarray:
+    def previous_close(self) -> np.ndarray:
         return ref(self.close, 1)
 
     @cached_property
     def up(self) -> np.ndarray:
-        return np.where(self.age > 0, self.close > self.before, np.nan)
+        return np.where(self.age > 0, self.close > self.previous_close, np.nan)
 
     @cached_property
     def down(self) -> np.ndarray:
-        return np.where(self.age > 0, self.close < self.before, np.nan)
+        return np.where(self.age > 0, self.close < self.previous_close, np.nan)
 
     @cached_property
     def log_volume(self) -> np.ndarray:
@@ -55,7 +63,7 @@ class AlphaBlock(Block):
 
     @cached_property
     def price_ratio(self) -> np.ndarray:
-        return self.close / self.before
+        return self.close / self.previous_close
 
     @cached_property
     def volume_ratio(self) -> np.ndarray:
@@ -63,7 +71,7 @@ class AlphaBlock(Block):
         return np.log(np.where(np.isfinite(ratio), ratio, np.nan) + 1)  # no ratio after a day without trades
 
     @cached_property
-    def push(self) -> np.ndarray:  # shares times the size of the move
+    def weighted_move(self) -> np.ndarray:  # shares times the size of the move
         return np.abs(self.price_ratio - 1) * self.volume
 
     @cached_property
@@ -75,18 +83,12 @@ class AlphaBlock(Block):
         return _gain_loss(self.volume)
 
     @cached_property
-    def seen_high(self) -> np.ndarray:  # never highest before the symbol exists
+    def listed_high(self) -> np.ndarray:  # never highest before the symbol exists
         return np.where(self.age > 0, self.high, -np.inf)
 
     @cached_property
-    def seen_low(self) -> np.ndarray:  # never lowest before the symbol exists
+    def listed_low(self) -> np.ndarray:  # never lowest before the symbol exists
         return np.where(self.age > 0, self.low, np.inf)
-
-
-def _gain_loss(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Split the change over a row into its rise and its fall, both positive."
-    change = x - ref(x, 1)
-    return np.maximum(change, 0), np.maximum(-change, 0)
 
 # %% ../../nbs/features/206_alpha158.ipynb #14e8ffe7
 CANDLE = ("KMID", "KLEN", "KMID2", "KUP", "KUP2", "KLOW", "KLOW2", "KSFT", "KSFT2")
@@ -94,15 +96,15 @@ CANDLE = ("KMID", "KLEN", "KMID2", "KUP", "KUP2", "KLOW", "KLOW2", "KSFT", "KSFT
 
 def candle(b: Block) -> Iterator[np.ndarray]:
     "Describe the shape of one bar."
-    reach = b.high - b.low + TINY
+    span = b.high - b.low + TINY
     body, upper = b.close - b.open, b.high - np.maximum(b.open, b.close)
     lower, shift = np.minimum(b.open, b.close) - b.low, 2 * b.close - b.high - b.low
     yield body / b.open
     yield (b.high - b.low) / b.open
-    yield body / reach
+    yield body / span
     for part in (upper, lower, shift):
         yield part / b.open
-        yield part / reach
+        yield part / span
 
 
 def over_close(b: Block, field: str) -> tuple[np.ndarray]:
@@ -110,85 +112,85 @@ def over_close(b: Block, field: str) -> tuple[np.ndarray]:
     return (getattr(b, field) / b.close,)
 
 # %% ../../nbs/features/206_alpha158.ipynb #68bb20d7
-def past(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+def rate_of_change(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     "Compare an earlier close with today's."
     return (ref(b.close, n) / b.close,)
 
 
-def level(b: AlphaBlock, n: int) -> Iterator[np.ndarray]:
+def moving_average(b: AlphaBlock, n: int) -> Iterator[np.ndarray]:
     "Compare mean and deviation of the close with the close."
     return (v / b.close for v in mean_std(b.close, n))
 
 
-def line(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+def trend_line(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     "Fit a line through the closes."
     slope, fit, rest = trend(b.close, n, FLAT)
     return slope / b.close, fit, rest / b.close
 
 
-def reach(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+def price_range(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     "Place the close between the extremes."
     top, bottom = highest(b.high, n), lowest(b.low, n)
     return top / b.close, bottom / b.close, (b.close - bottom) / (top - bottom + TINY)
 
 
-def order(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+def price_quantiles(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     "Read quintiles and rank off the order of the closes."
     ranked, upper, lower = rank(b.close, n, (0.8, 0.2))
     return upper / b.close, lower / b.close, ranked
 
 
-def when(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+def aroon(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     "Date the extremes within the window."
     rows = np.minimum(b.age, n)
-    top, bottom = rows - since_highest(b.seen_high, n), rows - since_lowest(b.seen_low, n)
+    top, bottom = rows - since_highest(b.listed_high, n), rows - since_lowest(b.listed_low, n)
     return top / n, bottom / n, (top - bottom) / n
 
 # %% ../../nbs/features/206_alpha158.ipynb #bd11b363
-def together(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+def price_volume_correlation(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     "Correlate price and volume, as levels and as changes."
     return corr(b.close, b.log_volume, n, FLAT), corr(b.price_ratio, b.volume_ratio, n, FLAT)
 
 
-def days(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+def up_down_days(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     "Count the days up and down."
     up, down = mean(b.up, n), mean(b.down, n)
     return up, down, up - down
 
 
-def strength(b: AlphaBlock, n: int, change: str) -> tuple[np.ndarray, ...]:
+def gain_loss_share(b: AlphaBlock, n: int, change: str) -> tuple[np.ndarray, ...]:
     "Split the sum of changes into its rises and falls."
     gain, loss = (total(part, n) for part in getattr(b, change))
     every = gain + loss + TINY
     return gain / every, loss / every, (gain - loss) / every
 
 
-def shares(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+def volume_average(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     "Compare mean and deviation of volume with today's."
     middle, spread = mean_std(b.volume, n)
     return middle / (b.volume + TINY), spread / (b.volume + TINY)
 
 
-def pushes(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
+def weighted_volatility(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
     "Measure how uneven the volume-weighted moves are."
-    return (mean_std(b.push, n)[1] / (mean(b.push, n) + TINY),)
+    return (mean_std(b.weighted_move, n)[1] / (mean(b.weighted_move, n) + TINY),)
 
 # %% ../../nbs/features/206_alpha158.ipynb #05bbbc62
 WINDOWS = (5, 10, 20, 30, 60)
 CITATION = "Yang, Liu, Zhou, Bian and Liu (2020), arXiv:2009.11189; Qlib, Alpha158"
 ROLLING = (
-    ("ROC", past, 1, ("close",)),
-    ("MA STD", level, 0, ("close",)),
-    ("BETA RSQR RESI", line, 0, ("close",)),
-    ("MAX MIN RSV", reach, 0, ("high", "low", "close")),
-    ("QTLU QTLD RANK", order, 0, ("close",)),
-    ("IMAX IMIN IMXD", when, 0, ("high", "low")),
-    ("CORR CORD", together, 1, ("close", "volume")),
-    ("CNTP CNTN CNTD", days, 1, ("close",)),
-    ("SUMP SUMN SUMD", partial(strength, change="close_change"), 1, ("close",)),
-    ("VMA VSTD", shares, 0, ("volume",)),
-    ("WVMA", pushes, 1, ("close", "volume")),
-    ("VSUMP VSUMN VSUMD", partial(strength, change="volume_change"), 1, ("volume",)),
+    ("ROC", rate_of_change, 1, ("close",)),
+    ("MA STD", moving_average, 0, ("close",)),
+    ("BETA RSQR RESI", trend_line, 0, ("close",)),
+    ("MAX MIN RSV", price_range, 0, ("high", "low", "close")),
+    ("QTLU QTLD RANK", price_quantiles, 0, ("close",)),
+    ("IMAX IMIN IMXD", aroon, 0, ("high", "low")),
+    ("CORR CORD", price_volume_correlation, 1, ("close", "volume")),
+    ("CNTP CNTN CNTD", up_down_days, 1, ("close",)),
+    ("SUMP SUMN SUMD", partial(gain_loss_share, change="close_change"), 1, ("close",)),
+    ("VMA VSTD", volume_average, 0, ("volume",)),
+    ("WVMA", weighted_volatility, 1, ("close", "volume")),
+    ("VSUMP VSUMN VSUMD", partial(gain_loss_share, change="volume_change"), 1, ("volume",)),
 )
 ORDER = (
     "ROC MA STD BETA RSQR RESI MAX MIN QTLU QTLD RANK RSV IMAX IMIN IMXD CORR CORD CNTP CNTN CNTD "
@@ -198,19 +200,16 @@ ORDER = (
 # %% ../../nbs/features/206_alpha158.ipynb #a1850814
 def _alpha158() -> tuple[Feature, ...]:
     "Spell out the set, in the reference's order."
-    prices = ("open", "high", "low", "close")
-    single = [Group(CANDLE, candle, 0, prices, CITATION)]
-    single += [
-        Group((f"{p.upper()}0",), partial(over_close, field=p), 0, (p, "close"), CITATION, optional=("vwap",))
-        for p in ("open", "high", "low", "vwap")
-    ]
-    rolling = group_features(
-        Group(tuple(f"{name}{n}" for name in names.split()), partial(formula, n=n), n - 1 + more, inputs, CITATION, AlphaBlock)
-        for n in WINDOWS
-        for names, formula, more, inputs in ROLLING
-    )
-    by_name = {f.name: f for f in rolling}
-    return group_features(single) + tuple(by_name[f"{name}{n}"] for name in ORDER for n in WINDOWS)
+    groups = [Group(CANDLE, candle, 0, ("open", "high", "low", "close"), CITATION)]
+    for field in ("open", "high", "low", "vwap"):
+        formula = partial(over_close, field=field)
+        groups.append(Group((f"{field.upper()}0",), formula, 0, (field, "close"), CITATION, optional=("vwap",)))
+    for n in WINDOWS:
+        for names, formula, more, inputs in ROLLING:
+            columns = tuple(f"{name}{n}" for name in names.split())
+            groups.append(Group(columns, partial(formula, n=n), n - 1 + more, inputs, CITATION, AlphaBlock))
+    by_name = {f.name: f for group in groups for f in group.features()}
+    return tuple(by_name[name] for name in (*list(by_name)[:13], *(f"{name}{n}" for name in ORDER for n in WINDOWS)))
 
 
 ALPHA158 = _alpha158()

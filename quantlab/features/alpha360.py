@@ -10,7 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from .base import Block, Feature, Group, group_features
+from .base import Feature
+from .block import Block, Group
 from .rolling import ref
 
 # %% ../../nbs/features/207_alpha360.ipynb #3a72590b
@@ -37,19 +38,13 @@ def lagged(
 
 def _alpha360() -> tuple[Feature, ...]:
     "Spell out the set: field by field, oldest first."
-    return group_features(
-        Group(
-            (f"{field.upper()}{lag}",),
-            partial(lagged, field=field, lag=lag),
-            lag,
-            (field,) if field in ("close", "volume") else (field, "close"),
-            CITATION,
-            BarBlock,
-            optional=("vwap",),
-        )
-        for field in FIELDS
-        for lag in range(DAYS - 1, -1, -1)
-    )
+    found: list[Feature] = []
+    for field in FIELDS:
+        inputs = (field,) if field in ("close", "volume") else (field, "close")
+        for lag in range(DAYS - 1, -1, -1):
+            formula = partial(lagged, field=field, lag=lag)
+            found += Group((f"{field.upper()}{lag}",), formula, lag, inputs, CITATION, BarBlock, ("vwap",)).features()
+    return tuple(found)
 
 
 ALPHA360 = _alpha360()
