@@ -35,7 +35,7 @@ class OrderType(StrEnum):
     STOP = "stop"  # becomes a market order beyond the stop price
     CLOSE = "close"  # next close
 
-
+# %% ../../nbs/core/005_types.ipynb #653d2768
 class Interval(StrEnum):
     "Name the length of a bar."
 
@@ -68,7 +68,7 @@ class Interval(StrEnum):
         number, unit = int(self.value.rstrip("abcdefghijklmnopqrstuvwxyz")), self.value.lstrip("0123456789")
         return number * {"min": 1, "h": 60}.get(unit, 0)
 
-
+# %% ../../nbs/core/005_types.ipynb #a6621005
 class AssetClass(StrEnum):
     "Name what kind of thing a symbol is."
 
@@ -112,7 +112,10 @@ class Bar:
     def __post_init__(self) -> None:
         _require_finite(self, "open", "high", "low", "close", "volume")
         if not self.low <= min(self.open, self.close) <= max(self.open, self.close) <= self.high:
-            raise PanelError(f"bar {self.symbol} {self.date:%Y-%m-%d}: open and close must lie within [low, high]; check the source")
+            raise PanelError(
+                f"bar {self.symbol} {self.date:%Y-%m-%d}: open and close must lie within [low, high]; "
+                "check the source"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,10 @@ class Order:
         _require_finite(self, "quantity")
         needs_price = self.type in (OrderType.LIMIT, OrderType.STOP)
         if needs_price != (self.price is not None):
-            raise PanelError(f"order {self.symbol}: a {self.type} order {'needs a' if needs_price else 'takes no'} price")
+            raise PanelError(
+                f"order {self.symbol}: a {self.type} order "
+                f"{'needs a' if needs_price else 'takes no'} price"
+            )
 
     @property
     def side(self) -> Side:
@@ -195,7 +201,10 @@ class Position:
     ) -> "Position":
         "Return the position after a fill; raise PanelError for a fill in another symbol."
         if fill.symbol != self.symbol:
-            raise PanelError(f"position {self.symbol} cannot take a fill in {fill.symbol}; keep one position per symbol")
+            raise PanelError(
+                f"position {self.symbol} cannot take a fill in {fill.symbol}; "
+                "keep one position per symbol"
+            )
         old, new = self.quantity, self.quantity + fill.quantity
         closed = min(abs(old), abs(fill.quantity)) if old * fill.quantity < 0 else 0.0
         gain = math.copysign(closed, old) * (fill.price - self.average_price)
@@ -262,4 +271,6 @@ class Span:
         step = (self.high / self.low) ** (0.5 / (n - 1)) if self.log else (self.high - self.low) * 0.5 / (n - 1)
         low, high = (best / step, best * step) if self.log else (best - step, best + step)
         low, high = max(low, self.low), min(high, self.high)
-        return Span(math.floor(low), math.ceil(high), self.log) if self.whole else Span(_short(low), _short(high), self.log)
+        if self.whole:
+            return Span(math.floor(low), math.ceil(high), self.log)
+        return Span(_short(low), _short(high), self.log)
