@@ -43,7 +43,7 @@ class Verdict:
     "Hold the outcome of an audit."
 
     status: str  # PASS, LEAK or NOT_ASSESSED
-    function: str
+    function: str  # its name
     reason: str  # why, in words
     column: str | None = None  # where it leaks first
     date: pd.Timestamp | None = None  # the earliest date that moved
@@ -340,7 +340,10 @@ def _sweep_comb(
     return sweep
 
 # %% ../../nbs/core/060_audit.ipynb #ffc8eb8e
-def turning_dates(panel: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:  # int64[dates - 1]
+def turning_dates(
+    panel: pd.DataFrame,  # (date, symbol)
+    rng: np.random.Generator,  # deals out what has no rank
+) -> np.ndarray:  # int64[dates - 1]
     "Order the positions of all dates but the last: first where calendars and markets turn, then at random."
     at = grid(panel.index)
     dates, n = at.dates, len(at.dates)
@@ -399,7 +402,14 @@ def _every_date(run: Callable, panel: pd.DataFrame, full: pd.DataFrame) -> tuple
     return None, _Sweep("none")
 
 # %% ../../nbs/core/060_audit.ipynb #a89f1166
-def verdict_of(name: str, seen: Comparison, cuts: int, share: float = 0.0, how: str = "", problem: str = "") -> Verdict:
+def verdict_of(
+    name: str,  # of the function
+    seen: Comparison,  # what the runs said
+    cuts: int,  # how many were compared
+    share: float = 0.0,  # of the dates behind which the future was changed
+    how: str = "",  # the pass over them, in words
+    problem: str = "",  # what else speaks against a verdict
+) -> Verdict:
     "Turn what moved into words."
     if seen.found:
         date, column, size, change, end = min(seen.found, key=lambda move: (move[0], np.isnan(move[2]), move[4]))
@@ -502,8 +512,8 @@ def audit(
 
 # %% ../../nbs/core/060_audit.ipynb #2d36efbe
 def audit_each(
-    functions: Iterable[Callable[[pd.DataFrame], pd.DataFrame | pd.Series]],
-    panel: pd.DataFrame,
+    functions: Iterable[Callable[[pd.DataFrame], pd.DataFrame | pd.Series]],  # features, or functions of a panel
+    panel: pd.DataFrame,  # (date, symbol); enough history for each
     cuts: int = 6,  # as for audit
 ) -> list[Verdict]:  # in the order of the functions; a name that comes twice is numbered
     "Audit functions one by one."
@@ -516,8 +526,8 @@ def audit_each(
 
 def require_causal(
     function: Callable[[pd.DataFrame], pd.DataFrame | pd.Series],  # panel -> panel or frame indexed by date
-    panel: pd.DataFrame,
-    name: str | None = None,
+    panel: pd.DataFrame,  # (date, symbol); enough history for the function to give numbers
+    name: str | None = None,  # how the verdict calls the function
 ) -> Verdict:  # PASS
     "Audit a function and raise LeakError unless it passes."
     verdict = audit(function, panel, name=name)

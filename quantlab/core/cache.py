@@ -266,8 +266,8 @@ def _read(key: str, known: Iterable[type]) -> object | None:
 # %% ../../nbs/core/070_cache.ipynb #33d861e8
 def remember(
     function: Callable[..., pd.DataFrame | pd.Series],  # deterministic, without effects
-    *args: object,
-    **kwargs: object,
+    *args: object,  # what it is called with; frames, numbers, text, functions
+    **kwargs: object,  # the same, by name
 ) -> pd.DataFrame | pd.Series:  # what the call returns
     "Return the result of a call, from the cache if the same call was made before."
     if _OFF.get() or auditing():  # an audit must see the function, not its memory

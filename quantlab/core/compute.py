@@ -154,7 +154,7 @@ def _results(
 # %% ../../nbs/core/050_compute.ipynb #d1b3e004
 def map(
     function: Callable,  # called as function(item, *shared); must not depend on the order
-    items: Iterable,
+    items: Iterable,  # what is worked on, one by one
     shared: Sequence = (),  # further arguments, equal for all items, such as a large frame
     workers: int | None = None,  # processes; None: one per core, or the scheduler of the settings; 1: in this process
     scheduler: str | None = None,  # address of a Dask scheduler; when workers is None, of the setting

@@ -77,7 +77,9 @@ def as_frame(
     return frame.set_axis([f"{c} ({i})" for i, c in enumerate(frame.columns)], axis=1)
 
 # %% ../../nbs/core/058_counterfactual.ipynb #e188341f
-def comparable(column: pd.Series) -> np.ndarray:
+def comparable(
+    column: pd.Series,  # of any type
+) -> np.ndarray:
     "Return a column as float64 if it holds numbers, truth values or times, else as objects."
     kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else ""
     if column.dtype.kind in "mM" or isinstance(column.dtype, pd.DatetimeTZDtype):
@@ -88,7 +90,9 @@ def comparable(column: pd.Series) -> np.ndarray:
     return column.astype(object).to_numpy()
 
 
-def sizes(frame: pd.DataFrame) -> dict[object, float]:
+def sizes(
+    frame: pd.DataFrame,  # what a function said
+) -> dict[object, float]:
     "Return the median size of each column, 0 for one without finite numbers that are not 0."
     found = {}
     for name in frame.columns:
@@ -98,7 +102,9 @@ def sizes(frame: pd.DataFrame) -> dict[object, float]:
     return found
 
 
-def spoken(frame: pd.DataFrame) -> np.ndarray:
+def spoken(
+    frame: pd.DataFrame,  # what a function said
+) -> np.ndarray:  # bool[rows]
     "Say of each row whether it holds anything: a finite number, or text."
     held = np.zeros(len(frame), dtype=bool)
     for name in frame.columns:
@@ -147,7 +153,10 @@ def moved(
     return true.index.get_level_values("date")[row], name, gap
 
 
-def until(frame: pd.DataFrame, end: pd.Timestamp) -> pd.DataFrame:
+def until(
+    frame: pd.DataFrame,  # with an index level date
+    end: pd.Timestamp,  # last date that is kept
+) -> pd.DataFrame:
     "Keep what is dated up to a cut."
     inside = frame.index.get_level_values("date") <= end
     count = int(inside.sum())
@@ -169,7 +178,9 @@ def _library(module: str | None) -> bool:
     return top in sys.stdlib_module_names - {"__main__"} or top == "quantlab" or "site-packages" in file
 
 
-def reached(function: Callable) -> tuple[list[FunctionType], list, list[tuple[dict, str]], list[Callable]]:
+def reached(
+    function: Callable,  # or an object that can be called
+) -> tuple[list[FunctionType], list, list[tuple[dict, str]], list[Callable]]:
     "Return the functions, the containers, the names declared global and the caches that a function's code can reach."
     functions, containers, names, caches = [], [], [], []
     queue, seen = [function], {}
@@ -216,7 +227,10 @@ _GONE = object()
 class Memory:
     "Hold what a function's code can remember, and put it back."
 
-    def __init__(self, function: Callable):
+    def __init__(
+        self,
+        function: Callable,  # or an object that can be called
+    ):
         self.functions, self.containers, self.names, self.caches = reached(function)
         self.kept = [c.copy() for c in self.containers]
         self.values = [world.get(name, _GONE) for world, name in self.names]
@@ -236,7 +250,10 @@ class Memory:
             container.clear()
             container.extend(kept) if isinstance(container, list) else container.update(kept)
 
-    def forget(self, run: Callable[[], object]) -> None:
+    def forget(
+        self,
+        run: Callable[[], object],  # runs the function once
+    ) -> None:
         "Empty each memory in turn; where a run fills it again, it is a cache and starts empty from now on."
         for i, container in enumerate(self.containers):
             if len(container):
@@ -274,8 +291,8 @@ ASKS = frozenset(
 
 
 def unwatched(
-    function: Callable,
-    *args: object,
+    function: Callable,  # what is called
+    *args: object,  # with these
     context: contextvars.Context | None = None,  # the context variables it sees; a copy of the present ones when absent
 ) -> object:
     "Call a function on a thread of its own, where nothing of ours is on the stack."
@@ -283,15 +300,17 @@ def unwatched(
         return pool.submit((context or contextvars.copy_context()).run, function, *args).result()
 
 
-def asks(function: Callable) -> str | None:
+def asks(
+    function: Callable,  # or an object that can be called
+) -> str | None:
     "Return the first word by which a function's code asks about its surroundings, or None."
     words = {word for f in reached(function)[0] for code in _codes(f.__code__) for word in code.co_names}
     return min(words & ASKS, default=None)
 
 
 def elsewhere(
-    function: Callable,
-    panel: pd.DataFrame,
+    function: Callable,  # panel -> anything
+    panel: pd.DataFrame,  # what it is given
 ) -> object:
     "Call a function in a process of its own, which remembers nothing and knows no audit; raise what it raises there."
     from joblib.externals.loky import ProcessPoolExecutor  # most audits need no process

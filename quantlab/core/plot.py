@@ -107,7 +107,7 @@ def number_axis(
 
 
 def percent_axis(
-    ax: "Axes",
+    ax: "Axes",  # as figure returns them
     decimals: int | None = 0,  # at least; None = as few as tell the ticks apart
 ) -> "Axes":
     "Show the y axis of decimal returns in percent."
@@ -116,9 +116,9 @@ def percent_axis(
 
 # %% ../../nbs/core/030_plot.ipynb #0311b0f5
 def shade(
-    ax: "Axes",
+    ax: "Axes",  # as figure returns them
     flags: pd.Series,  # bool by date
-    color: str = COLORS[6],
+    color: str = COLORS[6],  # one of COLORS
     label: str | None = None,  # for the legend, once
 ) -> "Axes":
     "Shade the spans of dates on which a flag is true."

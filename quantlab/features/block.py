@@ -15,7 +15,7 @@ import numpy as np
 from numba import get_num_threads
 
 from ..core.panel import Grid
-from .base import Feature, WideBars, gather, spread
+from .base import Feature, WideBars, gather, scatter
 
 # %% ../../nbs/features/201_block.ipynb #1751d457
 class Block:
@@ -36,12 +36,12 @@ class Block:
 class Group:
     "Describe columns that one formula computes together."
 
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of the columns
     formula: Callable[[Block], Iterable[np.ndarray]]  # one array for each name, in order
     lookback: int  # sessions before the date that it reads
-    inputs: tuple[str, ...]
-    citation: str = ""
-    block: type[Block] = Block
+    inputs: tuple[str, ...]  # columns of the bars
+    citation: str = ""  # author (year), where; empty for one's own
+    block: type[Block] = Block  # what the formula works on
     optional: tuple[str, ...] = ()  # of the inputs: NaN where the bars lack the column
 
     def features(self) -> tuple[Feature, ...]:  # in the order of the names
@@ -51,7 +51,7 @@ class Group:
 
     @staticmethod
     def run(
-        wide: WideBars,
+        wide: WideBars,  # the bars, with the columns that are in arrays already
         wanted: dict["Group", dict[str, np.ndarray]],  # for each group: which of its names go to which column
         place: np.ndarray,  # int64[rows], where in the columns each row of the bars goes; -1 = nowhere
     ) -> None:
@@ -105,7 +105,7 @@ def _tiles(
             tiles[name] = np.ascontiguousarray(wide.arrays[name][:, first : first + shape[1]])
         else:
             tiles[name] = np.empty(shape)
-            spread(column, rows, cells, tiles[name].reshape(-1))
+            scatter(column, rows, cells, tiles[name].reshape(-1))
     return tiles
 
 # %% ../../nbs/features/201_block.ipynb #bad84551

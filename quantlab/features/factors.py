@@ -183,7 +183,7 @@ def relative_volume(
 
 # %% ../../nbs/features/225_factors.ipynb #2926cba2
 def seasonality(
-    years: int = 5,
+    years: int = 5,  # past years that are averaged
     year: int = 254,  # most sessions a year has: 254 on an exchange, 366 in a market that never closes
 ) -> Feature:
     "Average the returns that followed this date in past years, over one month (Heston and Sadka 2008)."

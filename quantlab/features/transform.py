@@ -58,7 +58,7 @@ def rolling_zscore(
 
 # %% ../../nbs/features/232_transform.ipynb #06d1c8e8
 def rolling_scored(
-    of: Feature,
+    of: Feature,  # whose values are standardised
     lookback: int = 252,  # sessions, the current one included
 ) -> Feature:
     "Build the feature that is the rolling z-score of another; raise ConfigError for a window below 2."

@@ -33,7 +33,7 @@ def moved(monkeypatch) -> dict[str, int]:
     "Count the numbers that are spread into arrays and gathered back, and the calls over the whole panel."
     seen = {"spread": 0, "gathered": 0, "whole": 0}
 
-    def spread(values, rows, at, array, original=base.spread):
+    def scatter(values, rows, at, array, original=base.scatter):
         seen["spread"] += len(rows)
         seen["whole"] += len(rows) == len(values)
         original(values, rows, at, array)
@@ -43,7 +43,7 @@ def moved(monkeypatch) -> dict[str, int]:
         original(array, at, place, largest, out)
 
     for module in (base, block):
-        monkeypatch.setattr(module, "spread", spread)
+        monkeypatch.setattr(module, "scatter", scatter)
         monkeypatch.setattr(module, "gather", gather)
     return seen
 
