@@ -193,8 +193,6 @@ def reached(
             queue += [item.func, *item.args, *item.keywords.values()]
         elif isinstance(item, MethodType):
             queue += [item.__func__, item.__self__]
-        elif dataclasses.is_dataclass(item) and callable(item):  # a formula in a record, as a feature is
-            queue += [value for value in (getattr(item, f.name) for f in dataclasses.fields(item)) if callable(value)]
         elif hasattr(item, "cache_clear") and hasattr(item, "__wrapped__"):
             caches.append(item)
             queue.append(item.__wrapped__)
@@ -218,6 +216,8 @@ def reached(
             containers.append(vars(item))
             queue += [v for v in vars(item).values() if isinstance(v, (dict, list, set))]
             queue += [f for f in vars(type(item)).values() if isinstance(f, FunctionType) and callable(item)]
+        elif dataclasses.is_dataclass(item) and callable(item):  # a record of ours that holds a formula: a feature
+            queue += [value for value in (getattr(item, f.name) for f in dataclasses.fields(item)) if callable(value)]
     return functions, containers, names, caches
 
 # %% ../../nbs/core/058_counterfactual.ipynb #6db04c7d
