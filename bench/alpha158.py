@@ -90,7 +90,7 @@ def profile(name: str) -> dict[str, float]:
     rows, features = files.members(bars, MARKET, START), feature_set(name.lower())
     by_formula: dict[str, list] = {}
     for f in features:
-        formula = getattr(f.group.formula, "func", f.group.formula).__name__
+        formula = getattr(f.formula, "func", f.formula).__name__
         by_formula.setdefault(formula, []).append(f)
     found = {"reading the files": spent(lambda: files.read_bars(START, END)), "whole set": spent(lambda: compute(bars, features, rows, "float32"))}
     found["coordinates and output, one column"] = spent(lambda: compute(bars, features[:1], rows, "float32"))

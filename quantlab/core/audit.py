@@ -15,7 +15,21 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .counterfactual import CHANGES, Memory, as_frame, asks, comparable, differs, elsewhere, files_seen, moved, sizes, spoken, until, unwatched
+from quantlab.core.counterfactual import (
+    CHANGES,
+    Memory,
+    as_frame,
+    asks,
+    comparable,
+    differs,
+    elsewhere,
+    files_seen,
+    moved,
+    sizes,
+    spoken,
+    until,
+    unwatched,
+)
 from .errors import ConfigError, LeakError
 from .panel import check_panel, grid
 from .time import sessions
@@ -29,7 +43,7 @@ class Verdict:
     "Hold the outcome of an audit."
 
     status: str  # PASS, LEAK or NOT_ASSESSED
-    function: str
+    function: str  # its name
     reason: str  # why, in words
     column: str | None = None  # where it leaks first
     date: pd.Timestamp | None = None  # the earliest date that moved
@@ -96,7 +110,18 @@ class _Subject:
         context.run(_AUDITING.set, False)
         return as_frame(unwatched(self.function, panel, context=context), self.name)
 
+    def again(self, panel: pd.DataFrame) -> pd.DataFrame:
+        "Run it unwatched; watched when it is bound to its thread, such as by an open database."
+        watched, self.watched = self.watched, False
+        try:
+            return self(panel)
+        except Exception:
+            self.watched = True
+            return self(panel)
+        finally:
+            self.watched = watched
 
+# %% ../../nbs/core/060_audit.ipynb #37575b1c
 @dataclass
 class Comparison:
     "Collect what the runs on changed panels say."
@@ -138,13 +163,15 @@ ROWS = 250_000  # rows that the pass over every date may feed to a function, bey
 
 
 def _alone(run: Callable, panel: pd.DataFrame, full: pd.DataFrame, rng: np.random.Generator) -> bool:
-    "Say whether a function treats each name by itself: the absence of others and the presence of strangers move nothing."
+    "Say whether a function treats each name by itself: others that leave and strangers that come move nothing."
     if list(full.index.names) != ["date", "symbol"]:
         return False
     at = grid(panel.index)
     own = panel[np.isin(at.col, np.unique(np.linspace(0, len(at.symbols) - 1, 8).astype(int)))]
     names = own.index.get_level_values("symbol")
-    strangers = own.iloc[rng.permutation(len(own))].set_axis(pd.MultiIndex.from_arrays([own.index.get_level_values("date"), names.astype("str") + "~"], names=["date", "symbol"]))
+    arrays = [own.index.get_level_values("date"), names.astype("str") + "~"]
+    renamed = pd.MultiIndex.from_arrays(arrays, names=["date", "symbol"])
+    strangers = own.iloc[rng.permutation(len(own))].set_axis(renamed)
     try:
         said = run(pd.concat([own, strangers]).sort_index())
     except Exception:  # it wants its own names; then it cannot be copied
@@ -169,7 +196,7 @@ def _copies(
     jobs: np.ndarray,  # int64[n, 2]: symbol and date of each pair of copies
     history: int,  # rows up to the date
     rng: np.random.Generator,
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:  # panel of copies; rows of the pasts without and with a future; their jobs
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:  # copies; rows of pasts without and with a future; jobs
     "Copy names up to given dates, once without a future and once with a false one."
     at = grid(panel.index)
     by_name = np.lexsort((at.row, at.col))
@@ -190,13 +217,14 @@ def _copies(
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     labels = pd.Index([f"{i:06d}" for i in range(2 * len(jobs))], dtype="str")
-    index = pd.MultiIndex(levels=[at.dates, labels], codes=[when[order], who[order]], names=["date", "symbol"]).remove_unused_levels()
-    copies = panel.iloc[source[order]].set_axis(index)
+    index = pd.MultiIndex(levels=[at.dates, labels], codes=[when[order], who[order]], names=["date", "symbol"])
+    copies = panel.iloc[source[order]].set_axis(index.remove_unused_levels())
     factor = np.where(place.argsort() >= 2 * len(past), np.exp(rng.normal(0.0, 0.7, len(source))), 1.0)
     floats = copies.select_dtypes("floating").columns
-    return copies.assign(**{c: copies[c] * factor for c in floats}), place[: len(past)], place[len(past) : 2 * len(past)], job
+    copies = copies.assign(**{c: copies[c] * factor for c in floats})
+    return copies, place[: len(past)], place[len(past) : 2 * len(past)], job
 
-
+# %% ../../nbs/core/060_audit.ipynb #c543ba29
 def _jobs(panel: pd.DataFrame, order: np.ndarray, each: int, rng: np.random.Generator) -> np.ndarray:
     "Draw for each date some names that have a bar on it and a later one."
     at = grid(panel.index)
@@ -220,7 +248,13 @@ class _Sweep:
     suspects: list = field(default_factory=list)  # positions of the dates behind which a change moved something
 
 
-def _sweep_copies(run: Callable, panel: pd.DataFrame, full: pd.DataFrame, order: np.ndarray, rng: np.random.Generator) -> _Sweep | None:
+def _sweep_copies(
+    run: Callable,
+    panel: pd.DataFrame,
+    full: pd.DataFrame,  # what the function said of the panel
+    order: np.ndarray,  # positions of the dates, the most telling first
+    rng: np.random.Generator,
+) -> _Sweep | None:
     "Examine dates by copies of names; None when the function does not treat the copies as it treats names."
     history = _warm_up(panel, full) + MONTH
     cost, budget = 2 * history + MONTH, 4 * len(panel) + ROWS
@@ -272,8 +306,14 @@ def _touched(run: Callable, panel: pd.DataFrame, full: pd.DataFrame, size: dict)
         apart |= differs(comparable(said[name]), comparable(full[name]), size[name])
     return np.unique(sessions(panel.index).searchsorted(full.index.get_level_values("date")[apart]))
 
-
-def _sweep_comb(run: Callable, panel: pd.DataFrame, full: pd.DataFrame, rng: np.random.Generator, stretch: int) -> _Sweep | None:
+# %% ../../nbs/core/060_audit.ipynb #c57e3a71
+def _sweep_comb(
+    run: Callable,
+    panel: pd.DataFrame,
+    full: pd.DataFrame,  # what the function said of the panel
+    rng: np.random.Generator,
+    stretch: int,  # how many times its memory the teeth stand apart
+) -> _Sweep | None:
     "Examine the day before each tooth of a comb of false days; None when the function's memory is too long."
     n, row, size = len(sessions(panel.index)), grid(panel.index).row, sizes(full)
     memory = 0
@@ -300,15 +340,21 @@ def _sweep_comb(run: Callable, panel: pd.DataFrame, full: pd.DataFrame, rng: np.
     return sweep
 
 # %% ../../nbs/core/060_audit.ipynb #ffc8eb8e
-def turning_dates(panel: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:  # int64[dates - 1]
+def turning_dates(
+    panel: pd.DataFrame,  # (date, symbol)
+    rng: np.random.Generator,  # deals out what has no rank
+) -> np.ndarray:  # int64[dates - 1]
     "Order the positions of all dates but the last: first where calendars and markets turn, then at random."
     at = grid(panel.index)
     dates, n = at.dates, len(at.dates)
     later = dates[1:]
-    kinds = [np.flatnonzero(dates[:-1].month != later.month), np.flatnonzero(dates[:-1].year != later.year), np.flatnonzero(dates[:-1].isocalendar().week.to_numpy() != later.isocalendar().week.to_numpy())]
-    price = panel["close"] if "close" in panel else panel.select_dtypes("number").iloc[:, 0] if len(panel.select_dtypes("number").columns) else None
+    weeks, numbers = dates.isocalendar().week.to_numpy(), panel.select_dtypes("number")
+    turned = (dates[:-1].month != later.month, dates[:-1].year != later.year, weeks[:-1] != weeks[1:])
+    kinds = [np.flatnonzero(turn) for turn in turned]
+    price = panel["close"] if "close" in panel else numbers.iloc[:, 0] if len(numbers.columns) else None
     if price is not None:
-        size = price.astype("float64").groupby(level="symbol").pct_change(fill_method=None).abs().groupby(level="date").mean()
+        moves = price.astype("float64").groupby(level="symbol").pct_change(fill_method=None).abs()
+        size = moves.groupby(level="date").mean()
         kinds.insert(0, np.flatnonzero((size >= size.quantile(0.97)).to_numpy()))
     first, last = np.full(len(at.symbols), n), np.zeros(len(at.symbols), dtype=np.int64)
     np.minimum.at(first, at.col, at.row)
@@ -318,7 +364,7 @@ def turning_dates(panel: pd.DataFrame, rng: np.random.Generator) -> np.ndarray: 
     turns = [kind[i] for i in range(max(map(len, kinds), default=0)) for kind in kinds if i < len(kind)]
     return pd.unique(np.concatenate([np.array(turns, dtype=np.int64), rng.permutation(n - 1)]))
 
-
+# %% ../../nbs/core/060_audit.ipynb #46e0d1b7
 def _sweep_cuts(run: Callable, panel: pd.DataFrame, full: pd.DataFrame, order: np.ndarray) -> _Sweep:
     "Examine dates one by one by removing what comes after them."
     sweep, dates = _Sweep("cut one by one"), sessions(panel.index)
@@ -355,23 +401,34 @@ def _every_date(run: Callable, panel: pd.DataFrame, full: pd.DataFrame) -> tuple
             return None, sweep
     return None, _Sweep("none")
 
+# %% ../../nbs/core/060_audit.ipynb #a89f1166
+def verdict_of(
+    name: str,  # of the function
+    seen: Comparison,  # what the runs said
+    cuts: int,  # how many were compared
+    share: float = 0.0,  # of the dates behind which the future was changed
+    how: str = "",  # the pass over them, in words
+    problem: str = "",  # what else speaks against a verdict
+) -> Verdict:
+    "Turn what moved into words."
+    if seen.found:
+        date, column, size, change, end = min(seen.found, key=lambda move: (move[0], np.isnan(move[2]), move[4]))
+        what = "appears or vanishes" if np.isnan(size) else f"moves by {size:.3g}"
+        reason = f"column {column} on {date:%Y-%m-%d} {what} when rows after {end:%Y-%m-%d} are {change}"
+        return Verdict(LEAK, name, reason, column, date, size, change, cuts, share)
+    refused = f" (refused in part: {seen.refused})" if seen.refused else ""
+    if problem or not seen.compared:
+        reason = problem or f"no number lies before any cut; use a longer history{refused}"
+        return Verdict(NOT_ASSESSED, name, reason, cuts=cuts, examined=share)
+    looked = f"; {share:.0%} of the dates examined{', ' * bool(how)}{how}" if share else ""
+    reason = f"nothing moved at {cuts} cuts in {seen.compared} runs{looked}{refused}"
+    return Verdict(PASS, name, reason, cuts=cuts, examined=share)
+
 # %% ../../nbs/core/060_audit.ipynb #85bb33ab
 def _small(panel: pd.DataFrame) -> pd.DataFrame:
     "Return a year of four names, for runs that only look at what a function remembers."
     some = panel[panel.index.get_level_values("symbol").isin(panel.index.get_level_values("symbol").unique()[:4])]
     return some[some.index.get_level_values("date") >= sessions(some.index)[-252:][0]]
-
-
-def _again(subject: _Subject, panel: pd.DataFrame) -> pd.DataFrame:
-    "Run a function unwatched; watched when it is bound to its thread, such as by an open database."
-    watched, subject.watched = subject.watched, False
-    try:
-        return subject(panel)
-    except Exception:
-        subject.watched = True
-        return subject(panel)
-    finally:
-        subject.watched = watched
 
 
 def _first_runs(subject: _Subject, panel: pd.DataFrame) -> tuple[pd.DataFrame | None, str]:
@@ -381,21 +438,24 @@ def _first_runs(subject: _Subject, panel: pd.DataFrame) -> tuple[pd.DataFrame | 
         with files_seen() as (wrote, _):
             full = subject(panel)
         with files_seen() as (_, read):
-            again = _again(subject, panel)
+            again = subject.again(panel)
     except Exception as error:  # becomes part of the verdict
         return None, f"it failed on the whole panel: {type(error).__name__}: {error}"
     if wrote & read:
-        return None, f"it reads {min(wrote & read).rpartition('/')[2]}, which an earlier run of it wrote; audit it without that memory"
+        file = min(wrote & read).rpartition("/")[2]
+        return None, f"it reads {file}, which an earlier run of it wrote; audit it without that memory"
     problem = ""
     if moved(again, full, {}):
         if moved(subject(panel), full, {}):
             return None, "two runs on the same panel differ; fix the seed first"
         subject.watched, full, problem = False, again, "it gives other numbers when it is not watched"
-    return (full, problem) if spoken(full).any() else (None, "the function gave no numbers on this panel; use a longer history")
+    if not spoken(full).any():
+        return None, "the function gave no numbers on this panel; use a longer history"
+    return full, problem
 
 # %% ../../nbs/core/060_audit.ipynb #0d5b73c7
 def _far_away(subject: _Subject, panel: pd.DataFrame, full: pd.DataFrame, end: pd.Timestamp) -> tuple[Comparison, str]:
-    "Run a function that asks about its surroundings in processes of their own; return what moved there, or what else speaks against it."
+    "Run a function that asks about its surroundings in other processes; return what moved, or else speaks against it."
     word = asks(subject.function)
     if word is None:
         return Comparison(), ""
@@ -406,11 +466,13 @@ def _far_away(subject: _Subject, panel: pd.DataFrame, full: pd.DataFrame, end: p
             return Comparison(), ""
         cut = as_frame(elsewhere(subject.function, panel[panel.index.get_level_values("date") <= end]), subject.name)
     except Exception as error:  # it cannot be sent there, or fails there
-        return Comparison(), f"{reason} and it could not be run in a process of its own: {type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {error}"
+        return Comparison(), f"{reason} and it could not be run in a process of its own: {why}"
     place = moved(until(cut, end), until(whole, end), sizes(whole))
-    return Comparison([(*place, "removed", end)] if place else [], 1), f"{reason}, and it gives other numbers in a process of its own"
+    found = [(*place, "removed", end)] if place else []
+    return Comparison(found, 1), f"{reason}, and it gives other numbers in a process of its own"
 
-
+# %% ../../nbs/core/060_audit.ipynb #e829f4aa
 def _judge(subject: _Subject, panel: pd.DataFrame, cuts: int, every_date: bool) -> Verdict:
     "Bring a function to its verdict."
     name, dates = subject.name, sessions(panel.index)
@@ -428,26 +490,11 @@ def _judge(subject: _Subject, panel: pd.DataFrame, cuts: int, every_date: bool) 
     share = len(sweep.done | set(dates.get_indexer(list(seen.ends)))) / (len(dates) - 1)
     return verdict_of(name, seen, len(ends), share, sweep.how, problem)
 
-
-def verdict_of(name: str, seen: Comparison, cuts: int, share: float = 0.0, how: str = "", problem: str = "") -> Verdict:
-    "Turn what moved into words."
-    if seen.found:
-        date, column, size, change, end = min(seen.found, key=lambda move: (move[0], np.isnan(move[2]), move[4]))
-        what = "appears or vanishes" if np.isnan(size) else f"moves by {size:.3g}"
-        reason = f"column {column} on {date:%Y-%m-%d} {what} when rows after {end:%Y-%m-%d} are {change}"
-        return Verdict(LEAK, name, reason, column, date, size, change, cuts, share)
-    refused = f" (refused in part: {seen.refused})" if seen.refused else ""
-    if problem or not seen.compared:
-        reason = problem or f"no number lies before any cut; use a longer history{refused}"
-        return Verdict(NOT_ASSESSED, name, reason, cuts=cuts, examined=share)
-    looked = f"; {share:.0%} of the dates examined{', ' * bool(how)}{how}" if share else ""
-    return Verdict(PASS, name, f"nothing moved at {cuts} cuts in {seen.compared} runs{looked}{refused}", cuts=cuts, examined=share)
-
 # %% ../../nbs/core/060_audit.ipynb #99dcd900
 def audit(
     function: Callable[[pd.DataFrame], pd.DataFrame | pd.Series],  # panel -> panel or frame indexed by date
     panel: pd.DataFrame,  # (date, symbol); enough history for the function to give numbers
-    cuts: int = 6,  # dates T at which the whole panel is cut: half of them early, where filled-in starts hide, half spread evenly
+    cuts: int = 6,  # dates T at which the whole panel is cut: half of them early, half spread evenly
     name: str | None = None,  # how the verdict calls the function
     every_date: bool = True,  # change the future behind every date too, as far as the function allows it
 ) -> Verdict:
@@ -465,21 +512,22 @@ def audit(
 
 # %% ../../nbs/core/060_audit.ipynb #2d36efbe
 def audit_each(
-    functions: Iterable[Callable[[pd.DataFrame], pd.DataFrame | pd.Series]],
-    panel: pd.DataFrame,
+    functions: Iterable[Callable[[pd.DataFrame], pd.DataFrame | pd.Series]],  # features, or functions of a panel
+    panel: pd.DataFrame,  # (date, symbol); enough history for each
     cuts: int = 6,  # as for audit
 ) -> list[Verdict]:  # in the order of the functions; a name that comes twice is numbered
     "Audit functions one by one."
     functions = list(functions)
     names = [getattr(f, "name", None) or getattr(f, "__name__", type(f).__name__) for f in functions]
-    names = [f"{name} ({names[: i + 1].count(name)})" if names.count(name) > 1 else name for i, name in enumerate(names)]
-    return [audit(getattr(f, "function", f), panel, cuts, name) for f, name in zip(functions, names, strict=True)]
+    number = lambda i, name: f"{name} ({names[: i + 1].count(name)})" if names.count(name) > 1 else name
+    names = [number(i, name) for i, name in enumerate(names)]
+    return [audit(f, panel, cuts, name) for f, name in zip(functions, names, strict=True)]
 
 
 def require_causal(
     function: Callable[[pd.DataFrame], pd.DataFrame | pd.Series],  # panel -> panel or frame indexed by date
-    panel: pd.DataFrame,
-    name: str | None = None,
+    panel: pd.DataFrame,  # (date, symbol); enough history for the function to give numbers
+    name: str | None = None,  # how the verdict calls the function
 ) -> Verdict:  # PASS
     "Audit a function and raise LeakError unless it passes."
     verdict = audit(function, panel, name=name)
@@ -496,7 +544,10 @@ def settling(
     "Count the sessions after a late start until a function's values settle."
     dates = sessions(check_panel(panel).index)
     if len(dates) < 4 or not 0 < tolerance < 1:
-        raise ConfigError(f"settling needs 4 dates and a tolerance in (0, 1), got {len(dates)} and {tolerance}; give a longer panel")
+        raise ConfigError(
+            f"settling needs 4 dates and a tolerance in (0, 1), got {len(dates)} and {tolerance}; "
+            "give a longer panel"
+        )
     start = dates[len(dates) // 2]
     subject = _Subject(function, getattr(function, "__name__", type(function).__name__))
     with audit_running():

@@ -30,68 +30,7 @@ from .config import display_path, path, setting
 from .errors import ConfigError
 from .state import MIME, StateError, load_state, save_state
 
-# %% ../../nbs/core/070_cache.ipynb #08210d8a
-def _frame(value: pd.DataFrame | pd.Series | pd.Index, seen: dict) -> list[object]:
-    "Describe a frame by its values, index and names."
-    if isinstance(value, pd.MultiIndex):
-        parts = [part for i in range(value.nlevels) for part in (value.codes[i], value.levels[i])]
-        return [list(map(str, value.names)), *(_describe(np.asarray(p) if not isinstance(p, pd.Index) else p, seen) for p in parts)]
-    if isinstance(value, pd.Index):
-        numbers = value.asi8 if isinstance(value, pd.DatetimeIndex) else np.asarray(value)
-        return [str(value.dtype), str(value.name), _describe(numbers if numbers.dtype.kind in "biuf" else list(map(str, value)), seen)]
-    columns = value.to_frame() if isinstance(value, pd.Series) else value
-    cells = [_describe(pd.Index(column), seen) for _, column in columns.items()]
-    return [_frame(columns.index, seen), _frame(columns.columns, seen), cells]
-
-# %% ../../nbs/core/070_cache.ipynb #8657bd33
-LIBRARIES = ("numpy", "pandas", "numba", "scipy", "pyarrow")
-
-
-def _code(code: CodeType, seen: dict) -> list[object]:
-    "Describe instructions, constants and names."
-    constants = [_code(c, seen) if isinstance(c, CodeType) else repr(sorted(c, key=repr) if isinstance(c, frozenset) else c) for c in code.co_consts]
-    return [code.co_code.hex(), constants, list(code.co_names), list(code.co_varnames), list(code.co_freevars)]
-
-
-def _names(code: CodeType) -> set[str]:
-    "Return the names that instructions use, those of nested functions included."
-    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
-    return set(code.co_names).union(*map(_names, inner))
-
-
-def _ours(thing: object) -> bool:
-    "Say whether a function or class belongs to this package or to no installed one."
-    module = sys.modules.get(getattr(thing, "__module__", None) or "")
-    file = getattr(module, "__file__", None) or ""
-    return module is not None and module.__name__ not in sys.builtin_module_names and "site-packages" not in file and os.path.dirname(os.__file__) not in file
-
-
-def _function(function: FunctionType, seen: dict) -> list[object]:
-    "Describe a function and what it names."
-    named = []
-    words = _names(function.__code__)
-    for word in sorted(words & set(function.__globals__)):
-        value = function.__globals__[word]
-        if isinstance(value, ModuleType):
-            named += [(f"{word}.{w}", _describe(vars(value)[w], seen)) for w in sorted(words & set(vars(value))) if _ours(vars(value)[w])]
-        elif (callable(value) and _ours(value)) or isinstance(value, (int, float, str, tuple)) or (word.isupper() and isinstance(value, (list, dict))):
-            named.append((word, _describe(value, seen)))
-    captured = [_describe(cell.cell_contents, seen) for cell in function.__closure__ or ()]
-    given = [_describe(v, seen) for v in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items())]
-    return [_code(function.__code__, seen), named, captured, given]
-
-# %% ../../nbs/core/070_cache.ipynb #9f9a0655
-def _class(kind: type, seen: dict) -> list[object]:
-    "Describe a class of ours by its methods and values, and those of its bases."
-    skip = ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__dataclass_fields__", "__firstlineno__")
-    parts = []
-    for name, value in sorted(vars(kind).items()):
-        value = value.func if isinstance(value, cached_property) else getattr(value, "__func__", value)
-        if name not in skip and isinstance(value, (FunctionType, int, float, str, tuple)):
-            parts.append((name, _describe(value, seen)))
-    return [kind.__qualname__, parts, [_describe(base, seen) for base in kind.__bases__ if _ours(base)]]
-
-
+# %% ../../nbs/core/070_cache.ipynb #1cebea87
 def _describe(value: object, seen: dict) -> str:
     "Return a hash of a value's content; raise ConfigError for what has none."
     value = getattr(value, "py_func", value)  # what numba compiles
@@ -117,11 +56,15 @@ def _describe(value: object, seen: dict) -> str:
     elif hasattr(value, "get_params") and not isinstance(value, type):  # an estimator is its class and its parameters
         content = [_describe(v, seen) for v in (type(value), value.get_params(deep=False))]
     elif dataclasses.is_dataclass(value):
-        content = [_describe(type(value), seen), [_describe(getattr(value, f.name), seen) for f in dataclasses.fields(value)]]
+        held = [_describe(getattr(value, f.name), seen) for f in dataclasses.fields(value)]
+        content = [_describe(type(value), seen), held]
     elif callable(value) and hasattr(value, "__name__"):
         content = f"{getattr(value, '__module__', '')}.{value.__name__}"
     else:
-        raise ConfigError(f"a {type(value).__name__} has no content to key a cache by; pass numbers, texts, frames or functions")
+        raise ConfigError(
+            f"a {type(value).__name__} has no content to key a cache by; "
+            "pass numbers, texts, frames or functions"
+        )
     seen[id(value)] = (hashlib.sha256(f"{type(value).__name__} {content}".encode()).hexdigest(), value)
     return seen[id(value)][0]
 
@@ -131,6 +74,76 @@ def content_hash(
 ) -> str:  # 64 hex digits
     "Return a hash of a value's content, or of what a function does."
     return _describe(value, {})
+
+# %% ../../nbs/core/070_cache.ipynb #08210d8a
+def _frame(value: pd.DataFrame | pd.Series | pd.Index, seen: dict) -> list[object]:
+    "Describe a frame by its values, index and names."
+    if isinstance(value, pd.MultiIndex):
+        parts = [part for i in range(value.nlevels) for part in (value.codes[i], value.levels[i])]
+        parts = [part if isinstance(part, pd.Index) else np.asarray(part) for part in parts]
+        return [list(map(str, value.names)), *(_describe(part, seen) for part in parts)]
+    if isinstance(value, pd.Index):
+        numbers = value.asi8 if isinstance(value, pd.DatetimeIndex) else np.asarray(value)
+        labels = numbers if numbers.dtype.kind in "biuf" else list(map(str, value))
+        return [str(value.dtype), str(value.name), _describe(labels, seen)]
+    columns = value.to_frame() if isinstance(value, pd.Series) else value
+    cells = [_describe(pd.Index(column), seen) for _, column in columns.items()]
+    return [_frame(columns.index, seen), _frame(columns.columns, seen), cells]
+
+# %% ../../nbs/core/070_cache.ipynb #8657bd33
+LIBRARIES = ("numpy", "pandas", "numba", "scipy", "pyarrow")
+
+
+def _code(code: CodeType, seen: dict) -> list[object]:
+    "Describe instructions, constants and names."
+    plain = lambda c: repr(sorted(c, key=repr) if isinstance(c, frozenset) else c)
+    constants = [_code(c, seen) if isinstance(c, CodeType) else plain(c) for c in code.co_consts]
+    return [code.co_code.hex(), constants, list(code.co_names), list(code.co_varnames), list(code.co_freevars)]
+
+
+def _names(code: CodeType) -> set[str]:
+    "Return the names that instructions use, those of nested functions included."
+    inner = [c for c in code.co_consts if isinstance(c, CodeType)]
+    return set(code.co_names).union(*map(_names, inner))
+
+
+def _ours(thing: object) -> bool:
+    "Say whether a function or class belongs to this package or to no installed one."
+    module = sys.modules.get(getattr(thing, "__module__", None) or "")
+    file = getattr(module, "__file__", None) or ""
+    if module is None or module.__name__ in sys.builtin_module_names:
+        return False
+    return "site-packages" not in file and os.path.dirname(os.__file__) not in file
+
+# %% ../../nbs/core/070_cache.ipynb #17ba5b67
+def _function(function: FunctionType, seen: dict) -> list[object]:
+    "Describe a function and what it names."
+    named = []
+    words = _names(function.__code__)
+    for word in sorted(words & set(function.__globals__)):
+        value = function.__globals__[word]
+        if isinstance(value, ModuleType):
+            inside = {w: vars(value)[w] for w in sorted(words & set(vars(value)))}
+            named += [(f"{word}.{w}", _describe(thing, seen)) for w, thing in inside.items() if _ours(thing)]
+            continue
+        fixed = isinstance(value, (int, float, str, tuple)) or (word.isupper() and isinstance(value, (list, dict)))
+        if fixed or (callable(value) and _ours(value)):
+            named.append((word, _describe(value, seen)))
+    captured = [_describe(cell.cell_contents, seen) for cell in function.__closure__ or ()]
+    given = [_describe(v, seen) for v in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items())]
+    return [_code(function.__code__, seen), named, captured, given]
+
+# %% ../../nbs/core/070_cache.ipynb #9f9a0655
+def _class(kind: type, seen: dict) -> list[object]:
+    "Describe a class of ours by its methods and values, and those of its bases."
+    skip = ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__")
+    skip += ("__dataclass_fields__", "__firstlineno__")
+    parts = []
+    for name, value in sorted(vars(kind).items()):
+        value = value.func if isinstance(value, cached_property) else getattr(value, "__func__", value)
+        if name not in skip and isinstance(value, (FunctionType, int, float, str, tuple)):
+            parts.append((name, _describe(value, seen)))
+    return [kind.__qualname__, parts, [_describe(base, seen) for base in kind.__bases__ if _ours(base)]]
 
 # %% ../../nbs/core/070_cache.ipynb #130a9fb8
 _OFF: ContextVar[bool] = ContextVar("cache_off", default=False)
@@ -150,7 +163,10 @@ def off() -> Iterator[None]:
 def _file(key: str) -> Path:
     "Return the file of a key; raise ConfigError for a key that is no hash."
     if not re.fullmatch(r"[0-9a-f]{32,}", key):
-        raise ConfigError(f"a cache key is at least 32 hex digits, got {key!r}; take content_hash of all that the value depends on")
+        raise ConfigError(
+            f"a cache key is at least 32 hex digits, got {key!r}; "
+            "take content_hash of all that the value depends on"
+        )
     return path("research", "cache") / f"{key[:32]}.zip"
 
 
@@ -166,49 +182,12 @@ def _renamed(file: Path) -> Iterator[Path]:
     finally:
         Path(name).unlink(missing_ok=True)
 
-
-def _write(key: str, value: object, known: Iterable[type]) -> bool:  # whether it is there now
-    "Write an entry, whole or not at all; say why, in a warning, where it cannot be kept."
-    file = _file(key)
-    try:
-        with _renamed(file) as part, part.open("wb") as target:
-            save_state(value, target, key, known)
-    except StateError as error:
-        warnings.warn(f"{error}; it is not kept, and is computed again each time", stacklevel=3)
-        return False
-    except OSError as error:
-        if file.parent not in _TOLD:
-            _TOLD.add(file.parent)
-            reason = error.strerror or type(error).__name__
-            warnings.warn(f"the cache {display_path(file.parent)} cannot be written ({reason}); nothing is kept until [research] cache names a folder with room", stacklevel=3)
-        return False
-    trim()
-    return True
-
-
-def _read(key: str, known: Iterable[type]) -> object | None:
-    "Read an entry; None, with a warning, for a file that is damaged, of another kind, or no file at all."
-    file = _file(key)
-    try:
-        handle = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(handle, "rb") as source:
-            value = load_state(source, key, known)
-            with suppress(OSError):  # a folder that may only be read
-                os.utime(file)
-        return value
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, StateError) as error:
-        reason = error if isinstance(error, StateError) else error.strerror or type(error).__name__
-        warnings.warn(f"cache entry {file.name} is passed over: {reason}; what it should hold is computed again", stacklevel=3)
-        return None
-
 # %% ../../nbs/core/070_cache.ipynb #71026688
 def _wrote(file: Path) -> bool:
-    "Say whether the cache wrote a file: its name is a key's and its content begins as an entry does, in this version or before."
+    "Say whether the cache wrote a file that is named as its entries are: its content begins as theirs does."
     with file.open("rb") as source:
         head = source.read(80)
-        if file.suffix == ".pickle":  # a version before wrote those; they are deleted when their turn comes, never opened
+        if file.suffix == ".pickle":  # of a version before; they are deleted when their turn comes, never opened
             return hashlib.sha256(head[32:] + source.read()).digest() == head[:32]
     return MIME in head if file.suffix == ".zip" else head[:4] == b"PAR1"
 
@@ -228,7 +207,7 @@ def _entries(folder: Path) -> list[tuple[int, str, Path, int]]:  # time of use, 
                     os.unlink(file.path)
     return sorted(found)
 
-
+# %% ../../nbs/core/070_cache.ipynb #57964e80
 def trim(
     most: float | None = None,  # GB; the setting cache_gb when absent
 ) -> float:  # GB left
@@ -245,11 +224,50 @@ def trim(
             left -= size
     return left / 1e9
 
+# %% ../../nbs/core/070_cache.ipynb #a0972a00
+def _write(key: str, value: object, known: Iterable[type]) -> bool:  # whether it is there now
+    "Write an entry, whole or not at all; say why, in a warning, where it cannot be kept."
+    file = _file(key)
+    try:
+        with _renamed(file) as part, part.open("wb") as target:
+            save_state(value, target, key, known)
+    except StateError as error:
+        warnings.warn(f"{error}; it is not kept, and is computed again each time", stacklevel=3)
+        return False
+    except OSError as error:
+        if file.parent not in _TOLD:
+            _TOLD.add(file.parent)
+            reason = error.strerror or type(error).__name__
+            where = f"the cache {display_path(file.parent)} cannot be written ({reason})"
+            warnings.warn(f"{where}; nothing is kept until [research] cache names a folder with room", stacklevel=3)
+        return False
+    trim()
+    return True
 
+
+def _read(key: str, known: Iterable[type]) -> object | None:
+    "Read an entry; None, with a warning, for a file that is damaged, of another kind, or no file at all."
+    file = _file(key)
+    try:
+        handle = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(handle, "rb") as source:
+            value = load_state(source, key, known)
+            with suppress(OSError):  # a folder that may only be read
+                os.utime(file)
+        return value
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, StateError) as error:
+        reason = error if isinstance(error, StateError) else error.strerror or type(error).__name__
+        passed = f"cache entry {file.name} is passed over: {reason}"
+        warnings.warn(f"{passed}; what it should hold is computed again", stacklevel=3)
+        return None
+
+# %% ../../nbs/core/070_cache.ipynb #33d861e8
 def remember(
     function: Callable[..., pd.DataFrame | pd.Series],  # deterministic, without effects
-    *args: object,
-    **kwargs: object,
+    *args: object,  # what it is called with; frames, numbers, text, functions
+    **kwargs: object,  # the same, by name
 ) -> pd.DataFrame | pd.Series:  # what the call returns
     "Return the result of a call, from the cache if the same call was made before."
     if _OFF.get() or auditing():  # an audit must see the function, not its memory
@@ -261,7 +279,8 @@ def remember(
         return known
     value = function(*args, **kwargs)
     if not isinstance(value, (pd.DataFrame, pd.Series)):
-        raise ConfigError(f"{getattr(function, '__name__', 'the function')} returns a {type(value).__name__}; only frames and Series are kept")
+        name = getattr(function, "__name__", "the function")
+        raise ConfigError(f"{name} returns a {type(value).__name__}; only frames and Series are kept")
     _write(key, value, ())
     return value
 

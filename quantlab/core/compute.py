@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from importlib.util import find_spec
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
@@ -40,7 +41,8 @@ def _call(
     except QuantlabError as error:
         raise type(error)(f"{name}: {error}") from error
     except Exception as error:
-        raise ComputeError(f"{name} failed: {type(error).__name__}: {error}; run it alone with workers=1 to see where") from error
+        said = f"{name} failed: {type(error).__name__}: {error}"
+        raise ComputeError(f"{said}; run it alone with workers=1 to see where") from error
 
 # %% ../../nbs/core/050_compute.ipynb #e0653347
 def _enlist(parent: int, threads: int) -> None:
@@ -59,7 +61,7 @@ def _numbered(function: Callable, number: int, *task: object) -> tuple[int, obje
     "Run a task and say which one it was."
     return number, _call(function, *task)
 
-
+# %% ../../nbs/core/050_compute.ipynb #a1a101ec
 def _local(
     function: Callable,
     tasks: list[tuple],  # (item, name) of each
@@ -75,11 +77,25 @@ def _local(
             with closing(pool(jobs)) as results:
                 yield from results
     except BrokenProcessPool as error:
-        raise ComputeError("a worker process died, often for want of memory; use fewer workers, or workers=1 to see which item") from error
+        raise ComputeError(
+            "a worker process died, often for want of memory; use fewer workers, or workers=1 to see which item"
+        ) from error
     finally:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
+# %% ../../nbs/core/050_compute.ipynb #29e54c6e
+def _on_worker(function: Callable, item: object, name: str, *shared: object) -> object:
+    "Run one task on a Dask worker, on copies of what it was sent."
+    import cloudpickle  # Dask depends on it
+
+    # Dask's own arrays lie at odd addresses, where sums round otherwise
+    item, shared = cloudpickle.loads(cloudpickle.dumps((item, shared)))
+    return _call(function, item, name, shared)
+
 # %% ../../nbs/core/050_compute.ipynb #56093518
+_ROUNDS = 3  # a cluster may lose its workers so often
+
+
 def _on_dask(
     function: Callable,
     tasks: list[tuple],  # (item, name) of each
@@ -97,12 +113,14 @@ def _on_dask(
     except (OSError, ValueError) as error:
         reason = type(error).__name__ if "@" in scheduler else error  # no password in a message
         said = f"{re.sub(r'//.*@', '//...@', scheduler)!r} ({reason})"
-        raise ConfigError(f"no Dask scheduler answers at {said}; start one with dask scheduler, or mend [research] scheduler") from None
+        remedy = "start one with dask scheduler, or mend [research] scheduler"
+        raise ConfigError(f"no Dask scheduler answers at {said}; {remedy}") from None
     with client:
         left = dict(enumerate(tasks))
         for _ in range(_ROUNDS):
             data = client.scatter(list(shared), broadcast=True, hash=False) if shared else []
-            sent = {client.submit(_on_worker, function, *task, *data, pure=False): i for i, task in left.items()}
+            send = partial(client.submit, _on_worker, function, pure=False)
+            sent = {send(*task, *data): i for i, task in left.items()}
             for future in as_completed(sent, loop=client.loop):
                 i = sent.pop(future)
                 try:
@@ -113,21 +131,17 @@ def _on_dask(
                 yield i, result
             if not left:
                 return
-    raise ComputeError(f"the cluster lost its workers {_ROUNDS} times, {next(iter(left.values()))[1]} is not done; see the workers' logs")
-
-
-_ROUNDS = 3
-
-
-def _on_worker(function: Callable, item: object, name: str, *shared: object) -> object:
-    "Run one task on a Dask worker, on copies of what it was sent: Dask's own lie at odd addresses, where sums round otherwise."
-    import cloudpickle  # Dask depends on it
-
-    item, shared = cloudpickle.loads(cloudpickle.dumps((item, shared)))
-    return _call(function, item, name, shared)
+    undone = next(iter(left.values()))[1]
+    raise ComputeError(f"the cluster lost its workers {_ROUNDS} times, {undone} is not done; see the workers' logs")
 
 # %% ../../nbs/core/050_compute.ipynb #79b04fdb
-def _results(function: Callable, tasks: list[tuple], shared: tuple, workers: int | None, scheduler: str | None) -> Iterator[tuple[int, object]]:
+def _results(
+    function: Callable,
+    tasks: list[tuple],  # (item, name) of each
+    shared: tuple,
+    workers: int | None,
+    scheduler: str | None,
+) -> Iterator[tuple[int, object]]:
     "Choose where tasks run; yield (number, result) as they come."
     scheduler = setting("research", "scheduler") if scheduler is None and workers is None else scheduler
     if scheduler:
@@ -140,10 +154,10 @@ def _results(function: Callable, tasks: list[tuple], shared: tuple, workers: int
 # %% ../../nbs/core/050_compute.ipynb #d1b3e004
 def map(
     function: Callable,  # called as function(item, *shared); must not depend on the order
-    items: Iterable,
+    items: Iterable,  # what is worked on, one by one
     shared: Sequence = (),  # further arguments, equal for all items, such as a large frame
     workers: int | None = None,  # processes; None: one per core, or the scheduler of the settings; 1: in this process
-    scheduler: str | None = None,  # address of a Dask scheduler; the setting [research] scheduler when workers is None
+    scheduler: str | None = None,  # address of a Dask scheduler; when workers is None, of the setting
     names: Sequence[str] | None = None,  # of the items, for errors and progress; their text when absent
     progress: Callable[[int, int, str], None] | None = None,  # called with items done, how many, the last one's name
     each: Callable[[int, object], None] | None = None,  # called here with number and result, as they come

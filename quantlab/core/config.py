@@ -27,14 +27,20 @@ def root() -> Path:
     chosen = os.environ.get("QUANTLAB_ROOT")
     if chosen:
         if not _is_root(Path(chosen)):
-            raise ConfigError(f"QUANTLAB_ROOT={chosen} holds no settings.ini with a [research] section; point it at a quantlab checkout")
+            raise ConfigError(
+                f"QUANTLAB_ROOT={chosen} holds no settings.ini with a [research] section; "
+                "point it at a quantlab checkout"
+            )
         return Path(chosen).resolve()
     here = Path.cwd()
     package_home = Path(__file__).resolve().parents[2] if "__file__" in globals() else here
     for folder in (here, *here.parents, package_home):
         if _is_root(folder):
             return folder
-    raise ConfigError("no settings.ini found from the working directory upward; change into a quantlab checkout or set QUANTLAB_ROOT")
+    raise ConfigError(
+        "no settings.ini found from the working directory upward; "
+        "change into a quantlab checkout or set QUANTLAB_ROOT"
+    )
 
 # %% ../../nbs/core/010_config.ipynb #807d54dc
 def setting(
@@ -57,7 +63,10 @@ def setting(
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
         return kind(text)
     except (ValueError, KeyError) as error:
-        raise ConfigError(f"setting [{section}] {key} is '{text}', expected {kind.__name__}; mend settings.ini or ${name}") from error
+        raise ConfigError(
+            f"setting [{section}] {key} is '{text}', expected {kind.__name__}; "
+            f"mend settings.ini or ${name}"
+        ) from error
 
 # %% ../../nbs/core/010_config.ipynb #9cd413d5
 def path(
@@ -67,7 +76,10 @@ def path(
     "Return a path setting, resolved against the root; raise ConfigError for an address."
     text = setting(section, key)
     if "://" in text:
-        raise ConfigError(f"setting [{section}] {key} begins with {text.partition(':')[0]}://, and a file or folder is meant; mend settings.ini or $QUANTLAB_{section.upper()}_{key.upper()}")
+        raise ConfigError(
+            f"setting [{section}] {key} begins with {text.partition(':')[0]}://, and a file or folder is meant; "
+            f"mend settings.ini or $QUANTLAB_{section.upper()}_{key.upper()}"
+        )
     return (root() / text).resolve()
 
 
@@ -89,16 +101,22 @@ def import_named(
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot import {text!r} ({error}); give a module that can be imported from here and a name in it") from error
+        raise ConfigError(
+            f"cannot import {text!r} ({error}); "
+            "give a module that can be imported from here and a name in it"
+        ) from error
     except Exception as error:
-        raise ConfigError(f"cannot import {text!r}: the module itself fails ({type(error).__name__}: {error}); import it in Python to see where") from error
+        raise ConfigError(
+            f"cannot import {text!r}: the module itself fails ({type(error).__name__}: {error}); "
+            "import it in Python to see where"
+        ) from error
 
 # %% ../../nbs/core/010_config.ipynb #5df3ed7e
 _OURS = re.compile(r"(QUANTLAB|MLFLOW|PG)_?\w+|\w+_(API_KEY|TOKEN|SECRET|PASSWORD)")
 
 
 def load_env() -> list[str]:  # names that were set
-    "Fill the environment from the root's .env, where it is not set yet; raise ConfigError for a line that is no NAME=value."
+    "Fill the environment from the root's .env, where it is not set yet; raise ConfigError for a line that is none."
     try:
         file = root() / ".env"
     except ConfigError:
@@ -121,7 +139,10 @@ def load_env() -> list[str]:  # names that were set
 
 # %% ../../nbs/core/010_config.ipynb #a9bb1e7b
 _SECRET_NAME = re.compile(r"\w*(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY)", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"""\b(\w*(?:password|passwd|pwd|secret|token|api_?key)["']?\s*[=:]\s*)('[^']*'|"[^"]*"|[^\s'"&,;)]+)""", re.IGNORECASE)
+_SECRET_VALUE = re.compile(
+    r"""\b(\w*(?:password|passwd|pwd|secret|token|api_?key)["']?\s*[=:]\s*)('[^']*'|"[^"]*"|[^\s'"&,;)]+)""",
+    re.IGNORECASE,
+)
 _IN_ADDRESS = re.compile(r"(\w[\w+.-]*://[^\s:/@'\"]*):[^\s/'\"]*@")
 
 

@@ -8,6 +8,7 @@ __all__ = ['CHANGES', 'NOISE', 'ASKS', 'as_frame', 'comparable', 'sizes', 'spoke
 
 # %% ../../nbs/core/058_counterfactual.ipynb #d72e76c9
 import contextvars
+import dataclasses
 import dis
 import sys
 from collections.abc import Callable, Iterator
@@ -60,25 +61,38 @@ def as_frame(
     "Return a function's output as a frame with an index level date; raise ConfigError when it is no such thing."
     frame = result.to_frame() if isinstance(result, pd.Series) else result
     if not isinstance(frame, pd.DataFrame):
-        raise ConfigError(f"{name} returned {type(result).__name__}; return a Series or DataFrame indexed by (date, symbol) or by date")
+        raise ConfigError(
+            f"{name} returned {type(result).__name__}; "
+            "return a Series or DataFrame indexed by (date, symbol) or by date"
+        )
     if isinstance(frame.index, pd.DatetimeIndex) and frame.index.name != "date":
         frame = frame.rename_axis("date")
     if "date" not in frame.index.names:
-        raise ConfigError(f"{name} returned an index of {list(frame.index.names)}; index it by (date, symbol) or by date")
-    return frame if frame.columns.is_unique else frame.set_axis([f"{c} ({i})" for i, c in enumerate(frame.columns)], axis=1)
+        raise ConfigError(
+            f"{name} returned an index of {list(frame.index.names)}; "
+            "index it by (date, symbol) or by date"
+        )
+    if frame.columns.is_unique:
+        return frame
+    return frame.set_axis([f"{c} ({i})" for i, c in enumerate(frame.columns)], axis=1)
 
-
-def comparable(column: pd.Series) -> np.ndarray:
+# %% ../../nbs/core/058_counterfactual.ipynb #e188341f
+def comparable(
+    column: pd.Series,  # of any type
+) -> np.ndarray:
     "Return a column as float64 if it holds numbers, truth values or times, else as objects."
-    kind = "category" if isinstance(column.dtype, pd.CategoricalDtype) else pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else ""
+    kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else ""
     if column.dtype.kind in "mM" or isinstance(column.dtype, pd.DatetimeTZDtype):
         return np.where(column.isna(), np.nan, column.astype("int64"))
-    if pd.api.types.is_numeric_dtype(column.dtype) or kind in ("floating", "integer", "boolean", "mixed-integer-float", "empty"):
+    numbers = ("floating", "integer", "boolean", "mixed-integer-float", "empty")
+    if pd.api.types.is_numeric_dtype(column.dtype) or kind in numbers:
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return column.astype(object).to_numpy()
 
 
-def sizes(frame: pd.DataFrame) -> dict[object, float]:
+def sizes(
+    frame: pd.DataFrame,  # what a function said
+) -> dict[object, float]:
     "Return the median size of each column, 0 for one without finite numbers that are not 0."
     found = {}
     for name in frame.columns:
@@ -88,7 +102,9 @@ def sizes(frame: pd.DataFrame) -> dict[object, float]:
     return found
 
 
-def spoken(frame: pd.DataFrame) -> np.ndarray:
+def spoken(
+    frame: pd.DataFrame,  # what a function said
+) -> np.ndarray:  # bool[rows]
     "Say of each row whether it holds anything: a finite number, or text."
     held = np.zeros(len(frame), dtype=bool)
     for name in frame.columns:
@@ -111,7 +127,7 @@ def differs(
     with np.errstate(invalid="ignore"):
         return ~((a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= NOISE * (np.abs(b) + size)))
 
-
+# %% ../../nbs/core/058_counterfactual.ipynb #de552bf1
 def moved(
     other: pd.DataFrame,  # what the function said with another future, up to the cut
     true: pd.DataFrame,  # what it said with the true one, up to the cut
@@ -137,7 +153,10 @@ def moved(
     return true.index.get_level_values("date")[row], name, gap
 
 
-def until(frame: pd.DataFrame, end: pd.Timestamp) -> pd.DataFrame:
+def until(
+    frame: pd.DataFrame,  # with an index level date
+    end: pd.Timestamp,  # last date that is kept
+) -> pd.DataFrame:
     "Keep what is dated up to a cut."
     inside = frame.index.get_level_values("date") <= end
     count = int(inside.sum())
@@ -155,10 +174,13 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 def _library(module: str | None) -> bool:
     "Say whether a module belongs to an installed library or to this package, whose memory is not the function's own."
     top = (module or "").split(".")[0]
-    return top in sys.stdlib_module_names - {"__main__"} or top == "quantlab" or "site-packages" in (getattr(sys.modules.get(top), "__file__", None) or "")
+    file = getattr(sys.modules.get(top), "__file__", None) or ""
+    return top in sys.stdlib_module_names - {"__main__"} or top == "quantlab" or "site-packages" in file
 
 
-def reached(function: Callable) -> tuple[list[FunctionType], list, list[tuple[dict, str]], list[Callable]]:
+def reached(
+    function: Callable,  # or an object that can be called
+) -> tuple[list[FunctionType], list, list[tuple[dict, str]], list[Callable]]:
     "Return the functions, the containers, the names declared global and the caches that a function's code can reach."
     functions, containers, names, caches = [], [], [], []
     queue, seen = [function], {}
@@ -181,17 +203,21 @@ def reached(function: Callable) -> tuple[list[FunctionType], list, list[tuple[di
             codes, world = list(_codes(item.__code__)), item.__globals__
             queue += [world[name] for code in codes for name in code.co_names if name in world]
             queue += [cell.cell_contents for cell in item.__closure__ or () if cell != type(cell)()]
-            queue += [*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values(), getattr(item, "__wrapped__", None)]
+            queue += [*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values()]
+            queue.append(getattr(item, "__wrapped__", None))
             written = {i.argval for code in codes for i in dis.get_instructions(code) if i.opname == "STORE_GLOBAL"}
             names += [(world, name) for name in written]
             containers.append(vars(item))
         elif isinstance(item, (dict, list, set)):
             containers.append(item)
-            queue += [v for v in (item.values() if isinstance(item, dict) else item) if isinstance(v, (dict, list, set))][:100]
+            inside = item.values() if isinstance(item, dict) else item
+            queue += [v for v in inside if isinstance(v, (dict, list, set))][:100]
         elif not _library(type(item).__module__) and isinstance(getattr(item, "__dict__", None), dict):
             containers.append(vars(item))
             queue += [v for v in vars(item).values() if isinstance(v, (dict, list, set))]
             queue += [f for f in vars(type(item)).values() if isinstance(f, FunctionType) and callable(item)]
+        elif dataclasses.is_dataclass(item) and callable(item):  # a record of ours that holds a formula: a feature
+            queue += [value for value in (getattr(item, f.name) for f in dataclasses.fields(item)) if callable(value)]
     return functions, containers, names, caches
 
 # %% ../../nbs/core/058_counterfactual.ipynb #6db04c7d
@@ -201,7 +227,10 @@ _GONE = object()
 class Memory:
     "Hold what a function's code can remember, and put it back."
 
-    def __init__(self, function: Callable):
+    def __init__(
+        self,
+        function: Callable,  # or an object that can be called
+    ):
         self.functions, self.containers, self.names, self.caches = reached(function)
         self.kept = [c.copy() for c in self.containers]
         self.values = [world.get(name, _GONE) for world, name in self.names]
@@ -221,7 +250,10 @@ class Memory:
             container.clear()
             container.extend(kept) if isinstance(container, list) else container.update(kept)
 
-    def forget(self, run: Callable[[], object]) -> None:
+    def forget(
+        self,
+        run: Callable[[], object],  # runs the function once
+    ) -> None:
         "Empty each memory in turn; where a run fills it again, it is a cache and starts empty from now on."
         for i, container in enumerate(self.containers):
             if len(container):
@@ -252,12 +284,15 @@ def _quietly(run: Callable[[], object]) -> None:
         return
 
 # %% ../../nbs/core/058_counterfactual.ipynb #1afe4906
-ASKS = frozenset({"inspect", "_getframe", "currentframe", "extract_stack", "format_stack", "modules", "environ", "getenv", "auditing", "argv", "current_thread", "main_thread", "gettrace"})
+ASKS = frozenset(
+    "inspect _getframe currentframe extract_stack format_stack modules environ getenv auditing argv "
+    "current_thread main_thread gettrace".split()
+)
 
 
 def unwatched(
-    function: Callable,
-    *args: object,
+    function: Callable,  # what is called
+    *args: object,  # with these
     context: contextvars.Context | None = None,  # the context variables it sees; a copy of the present ones when absent
 ) -> object:
     "Call a function on a thread of its own, where nothing of ours is on the stack."
@@ -265,17 +300,19 @@ def unwatched(
         return pool.submit((context or contextvars.copy_context()).run, function, *args).result()
 
 
-def asks(function: Callable) -> str | None:
+def asks(
+    function: Callable,  # or an object that can be called
+) -> str | None:
     "Return the first word by which a function's code asks about its surroundings, or None."
     words = {word for f in reached(function)[0] for code in _codes(f.__code__) for word in code.co_names}
     return min(words & ASKS, default=None)
 
 
 def elsewhere(
-    function: Callable,
-    panel: pd.DataFrame,
+    function: Callable,  # panel -> anything
+    panel: pd.DataFrame,  # what it is given
 ) -> object:
-    "Call a function in a process of its own, which has loaded no audit and remembers nothing; raise what it raises there."
+    "Call a function in a process of its own, which remembers nothing and knows no audit; raise what it raises there."
     from joblib.externals.loky import ProcessPoolExecutor  # most audits need no process
 
     pool = ProcessPoolExecutor(1)
@@ -284,13 +321,15 @@ def elsewhere(
     finally:
         pool.shutdown(kill_workers=True)
 
-
+# %% ../../nbs/core/058_counterfactual.ipynb #1a9a1f14
 _WATCH = {"on": False, "installed": False, "wrote": set(), "read": set()}
 
 
 def _note(event: str, args: tuple, watch: dict = _WATCH) -> None:  # bound here: the hook outlives the module's names
     "Note which files Python code opens while a function runs."
-    if event == "open" and watch["on"] and isinstance(args[0], str) and isinstance(args[1], str) and not args[0].startswith(("/dev", "/proc", "/sys")):
+    if event != "open" or not watch["on"] or not isinstance(args[0], str) or not isinstance(args[1], str):
+        return
+    if not args[0].startswith(("/dev", "/proc", "/sys")):
         watch["wrote" if set(args[1]) & set("wax+") else "read"].add(args[0])
 
 

@@ -60,7 +60,7 @@ def _seal(before: str, seq: int, row_hash: str, written: str, unsealed: int) -> 
     text = json.dumps([seq, row_hash, written, unsealed], separators=(",", ":"))
     return hashlib.sha256((before + text).encode()).hexdigest()
 
-
+# %% ../../nbs/core/040_ledger.ipynb #87c8a014
 def _walk(
     rows: list[tuple],  # _COLUMNS of each, oldest first
     name: str,  # of the ledger, for messages
@@ -105,7 +105,7 @@ def _write_head(file: Path, rows: int, row_hash: str, seal: str) -> None:
     finally:
         Path(name).unlink(missing_ok=True)
 
-
+# %% ../../nbs/core/040_ledger.ipynb #b9602b0c
 def _heads(known: str | Mapping) -> list[str]:
     "List the heads that a manifest names, or the one that is given."
     if isinstance(known, str):
@@ -114,13 +114,8 @@ def _heads(known: str | Mapping) -> list[str]:
     return [head for head in (ledger.get("before"), ledger.get("after"), parameters.get("ledger_head")) if head]
 
 # %% ../../nbs/core/040_ledger.ipynb #fa57496d
-def _number(value: float | None) -> float | None:
-    "Store a missing or infinite number as NULL."
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-class Ledger:
-    "Record trials, fits and runs in an append-only, hash-chained SQLite file."
+class _Rows:
+    "Read a ledger's file; nothing here changes it."
 
     def __init__(
         self,
@@ -150,6 +145,32 @@ class Ledger:
             return []
         with self._connect() as connection:
             return self._select(connection)
+
+    def rows(self) -> pd.DataFrame:  # oldest first; seal is None for rows of a version without seals
+        "Return all rows; an absent file is an empty ledger."
+        if not self.file.exists():
+            return pd.DataFrame(columns=list(_COLUMNS))
+        with self._connect() as connection:
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
+            rows = pd.read_sql_query("SELECT * FROM ledger ORDER BY seq", connection) if there else pd.DataFrame()
+        return rows.reindex(columns=list(_COLUMNS))
+
+    def head(self) -> str:  # 64 hex digits; zeros for an empty ledger
+        "Return the hash of the last row."
+        if not self.file.exists():
+            return GENESIS
+        with self._connect() as connection:
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
+            last = connection.execute("SELECT hash FROM ledger ORDER BY seq DESC LIMIT 1").fetchone() if there else None
+        return last[0] if last else GENESIS
+
+    def unsealed(self) -> int:
+        "Count the rows whose times were written before times were sealed, and may have been changed until then."
+        return sum(row[-1] is None for row in self._all())
+
+# %% ../../nbs/core/040_ledger.ipynb #4077b0de
+class _Appended(_Rows):
+    "Append rows to a ledger's file, and say beside it where the chains end."
 
     def _check_head(self, rows: list[tuple], seals: list[str]) -> None:
         "Raise LedgerError where rows that the head beside the store has seen are gone."
@@ -205,6 +226,15 @@ class Ledger:
             connection.execute("COMMIT")
         return head
 
+# %% ../../nbs/core/040_ledger.ipynb #7450f256
+def _number(value: float | None) -> float | None:
+    "Store a missing or infinite number as NULL."
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+class Ledger(_Appended):
+    "Record trials, fits and runs in an append-only, hash-chained SQLite file."
+
     def record(
         self,
         kind: str,  # fit, trial or run
@@ -240,28 +270,6 @@ class Ledger:
         holds = _walk(self._all(), self.file.name)
         params = json.dumps({"reason": reason, "rows": len(holds)}, sort_keys=True)
         return self._record([("run", content_key(reason=reason, rows=len(holds)), "ledger: accepted", params, None, None, None, None, None)], accepted=True)
-
-    def rows(self) -> pd.DataFrame:  # oldest first; seal is None for rows of a version without seals
-        "Return all rows; an absent file is an empty ledger."
-        if not self.file.exists():
-            return pd.DataFrame(columns=list(_COLUMNS))
-        with self._connect() as connection:
-            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
-            rows = pd.read_sql_query("SELECT * FROM ledger ORDER BY seq", connection) if there else pd.DataFrame()
-        return rows.reindex(columns=list(_COLUMNS))
-
-    def head(self) -> str:  # 64 hex digits; zeros for an empty ledger
-        "Return the hash of the last row."
-        if not self.file.exists():
-            return GENESIS
-        with self._connect() as connection:
-            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
-            last = connection.execute("SELECT hash FROM ledger ORDER BY seq DESC LIMIT 1").fetchone() if there else None
-        return last[0] if last else GENESIS
-
-    def unsealed(self) -> int:
-        "Count the rows whose times were written before times were sealed, and may have been changed until then."
-        return sum(row[-1] is None for row in self._all())
 
     def trials(
         self,

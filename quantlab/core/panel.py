@@ -116,7 +116,9 @@ def to_wide(
     at = grid(column.index) if at is None else at
     shape, flat = (len(at.dates), len(at.symbols)), column.to_numpy(dtype=np.float64)
     if len(at.row) != len(flat):
-        raise PanelError(f"the column has {len(flat)} rows, the coordinates {len(at.row)}; use the grid of the column's own index")
+        raise PanelError(
+            f"the column has {len(flat)} rows, the coordinates {len(at.row)}; use the grid of the column's own index"
+        )
     if len(flat) == shape[0] * shape[1]:  # sorted and complete: the rows are the array
         values = flat.reshape(shape).copy()
     else:
@@ -135,7 +137,10 @@ def to_long(
     at = grid(index) if at is None else at
     shape = (len(at.dates), len(at.symbols))
     if wide.shape != shape:
-        raise PanelError(f"the array is {wide.shape[0]} x {wide.shape[1]}, the index spans {shape[0]} dates x {shape[1]} symbols; use the index it was made from")
+        raise PanelError(
+            f"the array is {wide.shape[0]} x {wide.shape[1]}, the index spans {shape[0]} dates x {shape[1]} symbols; "
+            "use the index it was made from"
+        )
     return pd.Series(np.asarray(wide)[at.row, at.col], index=index, name=name)
 
 # %% ../../nbs/core/002_panel.ipynb #8f33579f

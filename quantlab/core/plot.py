@@ -61,14 +61,14 @@ def figure(
     import matplotlib.pyplot as plt
 
     with style():
-        fig, axes = plt.subplots(rows, 1, figsize=size, sharex=True, gridspec_kw={"height_ratios": heights} if heights else None)
+        grid = {"height_ratios": heights} if heights else None
+        fig, axes = plt.subplots(rows, 1, figsize=size, sharex=True, gridspec_kw=grid)
         first, last = (axes, axes) if rows == 1 else (axes[0], axes[-1])
         first.set_title(title)
         last.set_xlabel(xlabel)
         first.set_ylabel(ylabel)
     plt.close(fig)  # keeps the inline backend from showing it a second time
     return fig, axes
-
 
 # %% ../../nbs/core/030_plot.ipynb #9b1c2d3e
 def _decimals(
@@ -77,7 +77,8 @@ def _decimals(
 ) -> int:
     "Return how many decimals tell each tick as it is."
     span = max(np.ptp(ticks), np.abs(ticks).max() * 1e-3) if len(ticks) else 1.0
-    return next((d for d in range(least, 12) if np.allclose(np.round(ticks, d), ticks, rtol=0, atol=1e-3 * span / max(len(ticks), 1))), 12)
+    near = 1e-3 * span / max(len(ticks), 1)
+    return next((d for d in range(least, 12) if np.allclose(np.round(ticks, d), ticks, rtol=0, atol=near)), 12)
 
 
 def number_axis(
@@ -92,7 +93,8 @@ def number_axis(
     def label(x: float, minor: bool) -> str:
         low, high = sorted(axis.get_view_interval())
         wide = axis.get_scale() == "log" and high > 10 * low > 0
-        shown = np.concatenate([axis.get_majorticklocs(), axis.get_minorticklocs() if axis.get_scale() == "log" else []])
+        minors = axis.get_minorticklocs() if axis.get_scale() == "log" else []
+        shown = np.concatenate([axis.get_majorticklocs(), minors])
         shown = shown[(shown >= low - 1e-9 * abs(low)) & (shown <= high + 1e-9 * abs(high))]
         if minor and wide and (high > 100 * low or f"{x:e}"[0] not in "25"):
             return ""  # of a decade's ticks 1, 2 and 5 speak, of many decades' the powers of ten
@@ -100,11 +102,12 @@ def number_axis(
         return f"{x * scale:,.{places}f}{unit}".replace("-", "\N{MINUS SIGN}")
 
     axis.set_major_formatter(FuncFormatter(lambda x, _: label(x, False)))
-    axis.set_minor_formatter(FuncFormatter(lambda x, _: label(x, True)) if axis.get_scale() == "log" else NullFormatter())
+    logarithmic = axis.get_scale() == "log"
+    axis.set_minor_formatter(FuncFormatter(lambda x, _: label(x, True)) if logarithmic else NullFormatter())
 
 
 def percent_axis(
-    ax: "Axes",
+    ax: "Axes",  # as figure returns them
     decimals: int | None = 0,  # at least; None = as few as tell the ticks apart
 ) -> "Axes":
     "Show the y axis of decimal returns in percent."
@@ -113,9 +116,9 @@ def percent_axis(
 
 # %% ../../nbs/core/030_plot.ipynb #0311b0f5
 def shade(
-    ax: "Axes",
+    ax: "Axes",  # as figure returns them
     flags: pd.Series,  # bool by date
-    color: str = COLORS[6],
+    color: str = COLORS[6],  # one of COLORS
     label: str | None = None,  # for the legend, once
 ) -> "Axes":
     "Shade the spans of dates on which a flag is true."

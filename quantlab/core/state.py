@@ -33,11 +33,14 @@ def _column(array: object, encode: Callable) -> tuple[object, pa.Array]:  # its 
     "Lay a column out as Arrow; raise StateError for a type that would not come back as it was."
     if isinstance(array, np.ndarray) and array.dtype.kind == "O":
         return {"objects": [encode(v) for v in array]}, pa.nulls(len(array))
-    if isinstance(array, np.ndarray) and array.dtype.kind in "biufmMcSU" and array.dtype.itemsize and array.dtype.char not in "gG":
+    plain = isinstance(array, np.ndarray) and array.dtype.kind in "biufmMcSU" and array.dtype.char not in "gG"
+    if plain and array.dtype.itemsize:
         native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
         if native.dtype.kind in "cSU":
-            return array.dtype.str, pa.Array.from_buffers(pa.binary(native.itemsize), len(native), [None, pa.py_buffer(native.view("u1"))])
-        return array.dtype.str, pa.array(native.view({"b": "u1", "m": "i8", "M": "i8"}.get(native.dtype.kind, native.dtype)))
+            buffers = [None, pa.py_buffer(native.view("u1"))]
+            return array.dtype.str, pa.Array.from_buffers(pa.binary(native.itemsize), len(native), buffers)
+        stored = {"b": "u1", "m": "i8", "M": "i8"}.get(native.dtype.kind, native.dtype)
+        return array.dtype.str, pa.array(native.view(stored))
     kind = array.dtype
     if isinstance(kind, pd.CategoricalDtype):
         return {"categories": encode(kind.categories), "ordered": bool(kind.ordered)}, pa.array(array.codes)
@@ -46,12 +49,17 @@ def _column(array: object, encode: Callable) -> tuple[object, pa.Array]:  # its 
         return {"text": kind.storage, "missing": "NA" if kind.na_value is pd.NA else "nan"}, cells
     if isinstance(kind, pd.DatetimeTZDtype) and pd.api.types.pandas_dtype(str(kind)) == kind:
         return {"dtype": str(kind)}, pa.array(array.asi8)
-    if hasattr(kind, "__from_arrow__") and not isinstance(kind, pd.ArrowDtype) and pd.api.types.pandas_dtype(str(kind)) == kind:
+    arrow = hasattr(kind, "__from_arrow__") and not isinstance(kind, pd.ArrowDtype)
+    if arrow and pd.api.types.pandas_dtype(str(kind)) == kind:
         return {"dtype": str(kind)}, pa.array(array)
     raise StateError(f"a column of type {kind} cannot be kept; use numbers, times, text or categories")
 
-
-def _cells(note: object, found: pa.ChunkedArray, decode: Callable) -> object:  # array of numpy or pandas; numpy's share Arrow's memory
+# %% ../../nbs/core/065_state.ipynb #3b79fb5c
+def _cells(
+    note: object,  # of _column
+    found: pa.ChunkedArray,
+    decode: Callable,
+) -> object:  # array of numpy or pandas; numpy's share Arrow's memory
     "Read a column back."
     cells = found.combine_chunks() if found.num_chunks != 1 else found.chunk(0)
     if isinstance(note, str):
@@ -65,7 +73,8 @@ def _cells(note: object, found: pa.ChunkedArray, decode: Callable) -> object:  #
             values[i] = decode(value)
         return values
     if "categories" in note:
-        return pd.Categorical.from_codes(cells.to_numpy(zero_copy_only=False), decode(note["categories"]), ordered=note["ordered"])
+        codes = cells.to_numpy(zero_copy_only=False)
+        return pd.Categorical.from_codes(codes, decode(note["categories"]), ordered=note["ordered"])
     if "text" in note:
         own = cells.take(pa.array(np.arange(len(cells))))  # text is not copied again, and a file may vanish
         return pd.StringDtype(note["text"], pd.NA if note["missing"] == "NA" else np.nan).__from_arrow__(own)
@@ -76,15 +85,19 @@ def _cells(note: object, found: pa.ChunkedArray, decode: Callable) -> object:  #
     return kind.__from_arrow__(cells)
 
 # %% ../../nbs/core/065_state.ipynb #446a6401
+_INDEXES = (pd.Index, pd.DatetimeIndex, pd.TimedeltaIndex, pd.CategoricalIndex, pd.PeriodIndex, pd.IntervalIndex)
+
+
 def _index(index: pd.Index, out: "_Out") -> dict:
     "Describe an index: labels, names, levels, zone and frequency."
     if isinstance(index, pd.MultiIndex):
         levels = [out(pd.Index(level, name=None)) for level in index.levels]
         codes = [out(np.asarray(code)) for code in index.codes]
-        return {"is": "levels", "levels": levels, "codes": codes, "names": out(list(index.names)), "sorted": index.sortorder}
+        names = out(list(index.names))
+        return {"is": "levels", "levels": levels, "codes": codes, "names": names, "sorted": index.sortorder}
     if type(index) is pd.RangeIndex:
         return {"is": "range", "range": [index.start, index.stop, index.step], "name": out(index.name)}
-    if type(index) not in (pd.Index, pd.DatetimeIndex, pd.TimedeltaIndex, pd.CategoricalIndex, pd.PeriodIndex, pd.IntervalIndex):
+    if type(index) not in _INDEXES:
         raise StateError(f"a {type(index).__name__} cannot be kept as an index; use dates, numbers or text")
     note, cells = _column(index.to_numpy() if isinstance(index.dtype, np.dtype) else index.array, out)
     steps = getattr(index, "freqstr", None) if type(index) in (pd.DatetimeIndex, pd.TimedeltaIndex) else None
@@ -105,7 +118,10 @@ def _frame(frame: pd.DataFrame, out: "_Out") -> dict:
 def _series(series: pd.Series, out: "_Out") -> dict:
     "Describe a Series."
     note, cells = _column(series.to_numpy() if isinstance(series.dtype, np.dtype) else series.array, out)
-    return {"is": "series", "type": note, "cells": out.put([cells]), "index": out(series.index), "name": out(series.name), "attrs": out(dict(series.attrs))}
+    return {
+        "is": "series", "type": note, "cells": out.put([cells]), "index": out(series.index), "name": out(series.name),
+        "attrs": out(dict(series.attrs)),
+    }  # fmt: skip
 
 
 def _array(array: np.ndarray, out: "_Out") -> dict:
@@ -175,7 +191,8 @@ def _state_of(value: object) -> dict:
         return value._asdict()
     if dataclasses.is_dataclass(kind):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(kind)}
-    own = {name for base in kind.__mro__ if base is not object for name in vars(base)} & {"__reduce__", "__reduce_ex__", "__setstate__", "__slots__"}
+    names = {name for base in kind.__mro__ if base is not object for name in vars(base)}
+    own = names & {"__reduce__", "__reduce_ex__", "__setstate__", "__slots__"}
     if not hasattr(value, "__dict__") or (own and not hasattr(kind, "get_params")):
         raise StateError(f"a {_label(kind)} holds its state in its own way; say how with keepable")
     return dict(vars(value))
@@ -198,7 +215,7 @@ def _rebuild(kind: type, state: dict) -> object:
 def keepable(
     kind: type | str,  # a class, or module:name of one whose library is only imported when it is needed
     state: Callable[[object], dict] = _state_of,  # object -> what it holds, of values that can be kept
-    build: Callable[[dict], object] | None = None,  # what it held -> object; None: attributes are set, or to_state and from_state used
+    build: Callable[[dict], object] | None = None,  # what it held -> object; None: from_state, or attributes are set
 ) -> type | str:  # the same
     "Let a class be kept; used as a decorator, or called for a class of another library."
     label = kind if isinstance(kind, str) else _label(kind)
@@ -209,6 +226,55 @@ def keepable(
 
     _KNOWN[label] = (state, build or default)
     return kind
+
+# %% ../../nbs/core/065_state.ipynb #66018390
+FORMAT = 1
+MIME = b"application/x-quantlab-state"
+
+
+def _store(archive: zipfile.ZipFile, name: str, content: object) -> None:
+    "Add an entry; the same content makes the same bytes."
+    archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _load(archive: zipfile.ZipFile, name: str) -> bytes | memoryview:
+    "Read an entry, checked against its CRC; raise StateError for one that would have to be unpacked."
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+        raise StateError(f"its entry {name} is packed or locked")
+    if info.file_size < 1 << 20 or not isinstance(archive.fp, io.BufferedReader):
+        return archive.read(info)
+    # a large one is not copied to be read
+    whole = memoryview(mmap.mmap(archive.fp.fileno(), 0, access=mmap.ACCESS_READ))
+    at = info.header_offset
+    names, extra = (int.from_bytes(whole[at + k : at + k + 2], "little") for k in (26, 28))
+    start = at + 30 + names + extra
+    content = whole[start : start + info.file_size]
+    if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
+        raise StateError(f"its entry {name} is damaged")
+    return content
+
+# %% ../../nbs/core/065_state.ipynb #7f535300
+def _number(value: np.generic, out: "_Out") -> dict:
+    "Describe a scalar of numpy."
+    if value.dtype.kind in "biuf" and value.dtype.char not in "gG":
+        return {"is": "number", "type": value.dtype.str, "value": out(value.item())}
+    return {"is": "scalar", "array": _array(np.asarray(value), out)}
+
+
+_DESCRIBE: dict[type, Callable] = {
+    pd.DataFrame: _frame,
+    pd.Series: _series,
+    pd.Index: _index,
+    np.ndarray: _array,
+    np.generic: _number,
+    np.dtype: lambda kind, out: {"is": "dtype", "text": kind.str},
+    bytes: lambda text, out: {"is": "bytes", "array": out(np.frombuffer(text, "u1"))},
+    pd.Timestamp: lambda time, out: {"is": "time", "index": out(pd.DatetimeIndex([time]))},
+    pd.Timedelta: lambda time, out: {"is": "time", "index": out(pd.TimedeltaIndex([time]))},
+    type(pd.NaT): lambda value, out: {"is": "NaT"},
+    type(pd.NA): lambda value, out: {"is": "NA"},
+}
 
 # %% ../../nbs/core/065_state.ipynb #a2025d7f
 def _ipc(table: pa.Table, sink: object) -> None:
@@ -252,31 +318,10 @@ class _Out:
                 return describe(value, self)
         label = _label(kind)
         if label not in _KNOWN and label not in self.known:
-            raise StateError(f"a {label.removeprefix('builtins:')} cannot be kept; it is not among the classes that keepable knows")
+            name = label.removeprefix("builtins:")
+            raise StateError(f"a {name} cannot be kept; it is not among the classes that keepable knows")
         state = _KNOWN[label][0](value) if label in _KNOWN else _state_of(value)
         return {"is": "object", "of": label, "state": self(state)}
-
-# %% ../../nbs/core/065_state.ipynb #7f535300
-def _number(value: np.generic, out: _Out) -> dict:
-    "Describe a scalar of numpy."
-    if value.dtype.kind in "biuf" and value.dtype.char not in "gG":
-        return {"is": "number", "type": value.dtype.str, "value": out(value.item())}
-    return {"is": "scalar", "array": _array(np.asarray(value), out)}
-
-
-_DESCRIBE: dict[type, Callable] = {
-    pd.DataFrame: _frame,
-    pd.Series: _series,
-    pd.Index: _index,
-    np.ndarray: _array,
-    np.generic: _number,
-    np.dtype: lambda kind, out: {"is": "dtype", "text": kind.str},
-    bytes: lambda text, out: {"is": "bytes", "array": out(np.frombuffer(text, "u1"))},
-    pd.Timestamp: lambda time, out: {"is": "time", "index": out(pd.DatetimeIndex([time]))},
-    pd.Timedelta: lambda time, out: {"is": "time", "index": out(pd.TimedeltaIndex([time]))},
-    type(pd.NaT): lambda value, out: {"is": "NaT"},
-    type(pd.NA): lambda value, out: {"is": "NA"},
-}
 
 # %% ../../nbs/core/065_state.ipynb #87926ab5
 def _made_array(node: dict, read: "_In") -> np.ndarray:
@@ -289,15 +334,19 @@ def _made_object(node: dict, read: "_In") -> object:
     "Build an object of a known class; raise StateError for any other: nothing is imported because a file says so."
     label = node["of"]
     module = label.partition(":")[0]
-    if label not in _KNOWN and label not in read.known and re.fullmatch(r"quantlab(\.[a-z][a-z0-9_]*){2}", module):
-        import_module(module)  # our own, where keepable names its classes
+    ours = re.fullmatch(r"quantlab(\.[a-z][a-z0-9_]*){2}", module)
+    if ours and label not in _KNOWN and label not in read.known:
+        import_module(module)  # where keepable names its classes
     if label in read.known:
         return _rebuild(read.known[label], read(node["state"]))
     if label not in _KNOWN:
-        raise StateError(f"it holds a {label}, which is not among the classes that keepable knows; import the module that names it first")
+        raise StateError(
+            f"it holds a {label}, which is not among the classes that keepable knows; "
+            "import the module that names it first"
+        )
     return _KNOWN[label][1](read(node["state"]))
 
-
+# %% ../../nbs/core/065_state.ipynb #ef1f79ff
 _MAKE: dict[str, Callable] = {
     "float": lambda node, read: float(node["text"]),
     "tuple": lambda node, read: tuple(map(read, node["items"])),
@@ -338,45 +387,23 @@ class _In:
         return _MAKE[node["is"]](node, self) if isinstance(node, dict) else node
 
 # %% ../../nbs/core/065_state.ipynb #c86528ba
-FORMAT = 1
-MIME = b"application/x-quantlab-state"
-
-
-def _store(archive: zipfile.ZipFile, name: str, content: object) -> None:
-    "Add an entry; the same content makes the same bytes."
-    archive.writestr(zipfile.ZipInfo(name), content)
-
-
-def _load(archive: zipfile.ZipFile, name: str) -> bytes | memoryview:
-    "Read an entry, checked against its CRC; raise StateError for one that would have to be unpacked."
-    info = archive.getinfo(name)
-    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-        raise StateError(f"its entry {name} is packed or locked")
-    if info.file_size < 1 << 20 or not isinstance(archive.fp, io.BufferedReader):
-        return archive.read(info)
-    whole = memoryview(mmap.mmap(archive.fp.fileno(), 0, access=mmap.ACCESS_READ))  # a large one is not copied to be read
-    at = info.header_offset
-    start = at + 30 + int.from_bytes(whole[at + 26 : at + 28], "little") + int.from_bytes(whole[at + 28 : at + 30], "little")
-    content = whole[start : start + info.file_size]
-    if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
-        raise StateError(f"its entry {name} is damaged")
-    return content
-
-
 def save_state(
     value: object,  # numbers, text, lists, tuples, dicts, sets, arrays, frames, and objects of known classes
     file: BinaryIO,  # open for writing
     key: str = "",  # what load_state must be asked for
     known: Iterable[type] = (),  # further classes that may be kept: those the caller holds
 ) -> None:
-    "Write a value as an archive of JSON and Arrow; raise StateError, naming the class, for what would not come back as it was."
+    "Write a value as an archive of JSON and Arrow; raise StateError for what would not come back as it was."
     try:
         with zipfile.ZipFile(file, "w") as archive:
             _store(archive, "mimetype", MIME)
             tree = _Out(archive, {_label(kind): kind for kind in known})(value)
-            _store(archive, "value.json", json.dumps({"format": FORMAT, "key": key, "value": tree}, allow_nan=False).encode())
+            said = json.dumps({"format": FORMAT, "key": key, "value": tree}, allow_nan=False)
+            _store(archive, "value.json", said.encode())
     except (pa.ArrowException, ValueError, TypeError, RecursionError, AttributeError) as error:
-        raise error if isinstance(error, StateError) else StateError(f"a {type(value).__name__} cannot be kept ({type(error).__name__}: {error})") from error
+        if isinstance(error, StateError):
+            raise
+        raise StateError(f"a {type(value).__name__} cannot be kept ({type(error).__name__}: {error})") from error
 
 
 def load_state(

@@ -31,7 +31,10 @@ def add_sessions(
     position = calendar.get_indexer(dates)
     if (position < 0).any():
         wrong = dates[position < 0][:5]
-        raise PanelError(f"{', '.join(f'{d:%Y-%m-%d}' for d in wrong)} are not sessions of the calendar; align them first with as_of")
+        raise PanelError(
+            f"{', '.join(f'{d:%Y-%m-%d}' for d in wrong)} are not sessions of the calendar; "
+            "align them first with as_of"
+        )
     target = position + n
     inside = (target >= 0) & (target < len(calendar))
     moved = calendar.take(np.where(inside, target, 0)) if len(calendar) else dates
@@ -39,11 +42,12 @@ def add_sessions(
 
 # %% ../../nbs/core/020_time.ipynb #a7c01e12
 def zone_of(
-    dated: pd.DataFrame | pd.Series | pd.Index | pd.Timestamp,  # by date or (date, symbol); or itself dates, or one moment
+    dated: pd.DataFrame | pd.Series | pd.Index | pd.Timestamp,  # by date or (date, symbol); or dates, or one moment
 ) -> str | None:  # for example "UTC"; None: no time zone
     "Return the time zone that something is dated in."
     if isinstance(dated, (pd.DataFrame, pd.Series)):
-        own = isinstance(dated, pd.Series) and isinstance(dated.dtype, (np.dtype, pd.DatetimeTZDtype)) and dated.dtype.kind == "M"
+        plain = isinstance(dated, pd.Series) and isinstance(dated.dtype, (np.dtype, pd.DatetimeTZDtype))
+        own = plain and dated.dtype.kind == "M"
         dated = pd.DatetimeIndex(dated) if own else dated.index
     if isinstance(dated, pd.MultiIndex):
         dated = dated.levels[dated.names.index("date")] if "date" in dated.names else dated.levels[0]
@@ -52,7 +56,7 @@ def zone_of(
 
 
 def check_zones(
-    **dated: pd.DataFrame | pd.Series | pd.Index | pd.Timestamp | None,  # by the name that the message uses; None is passed over
+    **dated: pd.DataFrame | pd.Series | pd.Index | pd.Timestamp | None,  # by name, for the message; None is passed over
 ) -> None:
     "Raise PanelError naming both sides where one has a time zone and another has none."
     zones = {name.replace("_", " "): zone_of(value) for name, value in dated.items() if value is not None}
@@ -60,7 +64,8 @@ def check_zones(
     if aware and naive:
         raise PanelError(
             f"{aware[0]} is dated in {zones[aware[0]]}, {naive[0]} without a time zone: nothing would match; "
-            "intraday rows carry their end in UTC (tz_localize), daily rows their session without a zone (tz_localize(None)): bring both to one"
+            "intraday rows carry their end in UTC (tz_localize), daily rows their session without a zone "
+            "(tz_localize(None)): bring both to one"
         )
 
 # %% ../../nbs/core/020_time.ipynb #5f27af05
@@ -71,12 +76,19 @@ def as_of(
 ) -> pd.DataFrame:  # dates' rows in their order, with the values known at each (NaN = nothing known yet)
     "Join to each decision the last values published at or before it; raise DataError without known_at."
     if "known_at" not in values.columns:
-        raise DataError(f"the values have no column known_at (they have {list(values.columns)}); say when each was published")
+        raise DataError(
+            f"the values have no column known_at (they have {list(values.columns)}); "
+            "say when each was published"
+        )
     if values["known_at"].isna().any():
-        raise DataError(f"known_at is missing in {int(values['known_at'].isna().sum())} rows; a value of unknown publication cannot be used")
+        raise DataError(
+            f"known_at is missing in {int(values['known_at'].isna().sum())} rows; "
+            "a value of unknown publication cannot be used"
+        )
     check_zones(decisions=dates["date"], known_at=values["known_at"])
     by = ["symbol"] if "symbol" in values.columns else None
-    left = dates.assign(date=dates["date"].dt.as_unit("us"), _order=np.arange(len(dates))).sort_values("date", kind="stable")
+    left = dates.assign(date=dates["date"].dt.as_unit("us"), _order=np.arange(len(dates)))
+    left = left.sort_values("date", kind="stable")
     right = values.assign(known_at=values["known_at"].dt.as_unit("us")).sort_values("known_at", kind="stable")
     joined = pd.merge_asof(left, right, left_on="date", right_on="known_at", by=by, tolerance=max_age)
     return joined.sort_values("_order").drop(columns="_order").set_axis(dates.index)
@@ -91,7 +103,10 @@ def end_stamps(
     if not interval.intraday:
         raise DataError("daily bars carry a session label, not an end stamp; use them as they are")
     if starts.tz is None:
-        raise DataError("intraday stamps have no time zone; localise them to the exchange's zone first, e.g. tz_localize('America/New_York')")
+        raise DataError(
+            "intraday stamps have no time zone; "
+            "localise them to the exchange's zone first, e.g. tz_localize('America/New_York')"
+        )
     return (starts + pd.Timedelta(interval.value)).tz_convert("UTC").as_unit("us")
 
 # %% ../../nbs/core/020_time.ipynb #a7c01e22
@@ -104,7 +119,8 @@ def periods_per_year(
     step = pd.Series(dates).diff().median() / pd.Timedelta("1D")
     if step > 5:  # weeks, months, quarters
         return max(round(365.25 / step), 1)
-    days = pd.DatetimeIndex(dates if dates.tz is None else dates - pd.Timedelta("1us")).normalize()  # a bar that ends at midnight is of the day before
+    # a bar that ends at midnight is of the day before
+    days = pd.DatetimeIndex(dates if dates.tz is None else dates - pd.Timedelta("1us")).normalize()
     bars_a_day = pd.Series(days).value_counts().sort_index()
     days = bars_a_day.index[bars_a_day >= bars_a_day.median() / 2]  # the Sunday evening of a currency is no day
     years = (days[-1] - days[0]) / pd.Timedelta("365.25D")
@@ -137,6 +153,8 @@ def check_stray(
     if len(found):
         names = index.get_level_values("symbol")[index.get_level_values("date") == found[0]]
         raise PanelError(
-            f"{name} have {len(found)} stray date(s), first {str(found[0]).removesuffix(' 00:00:00')} with {', '.join(names[:3])} alone: a session for nobody else. "
-            "Drop them, frame[~frame.index.get_level_values('date').isin(stray_dates(frame.index))] from quantlab.core.time, or correct the source"
+            f"{name} have {len(found)} stray date(s), first {str(found[0]).removesuffix(' 00:00:00')} "
+            f"with {', '.join(names[:3])} alone: a session for nobody else. "
+            "Drop them, frame[~frame.index.get_level_values('date').isin(stray_dates(frame.index))] "
+            "from quantlab.core.time, or correct the source"
         )

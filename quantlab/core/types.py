@@ -35,7 +35,7 @@ class OrderType(StrEnum):
     STOP = "stop"  # becomes a market order beyond the stop price
     CLOSE = "close"  # next close
 
-
+# %% ../../nbs/core/005_types.ipynb #653d2768
 class Interval(StrEnum):
     "Name the length of a bar."
 
@@ -68,7 +68,7 @@ class Interval(StrEnum):
         number, unit = int(self.value.rstrip("abcdefghijklmnopqrstuvwxyz")), self.value.lstrip("0123456789")
         return number * {"min": 1, "h": 60}.get(unit, 0)
 
-
+# %% ../../nbs/core/005_types.ipynb #a6621005
 class AssetClass(StrEnum):
     "Name what kind of thing a symbol is."
 
@@ -102,25 +102,28 @@ class Bar:
     "Hold one bar of one symbol, known at its close."
 
     date: datetime  # session (midnight, no zone) or bar end (UTC)
-    symbol: str
-    open: float
-    high: float
-    low: float
-    close: float
+    symbol: str  # what is traded
+    open: float  # first price, in the currency of the listing
+    high: float  # highest price
+    low: float  # lowest price
+    close: float  # last price
     volume: float  # shares
 
     def __post_init__(self) -> None:
         _require_finite(self, "open", "high", "low", "close", "volume")
         if not self.low <= min(self.open, self.close) <= max(self.open, self.close) <= self.high:
-            raise PanelError(f"bar {self.symbol} {self.date:%Y-%m-%d}: open and close must lie within [low, high]; check the source")
+            raise PanelError(
+                f"bar {self.symbol} {self.date:%Y-%m-%d}: open and close must lie within [low, high]; "
+                "check the source"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
     "Hold one belief about one symbol, known at the close of its date."
 
-    date: datetime
-    symbol: str
+    date: datetime  # session, or bar end in UTC
+    symbol: str  # what it is about
     score: float  # higher is better
 
 # %% ../../nbs/core/005_types.ipynb #4218fd21
@@ -128,17 +131,20 @@ class Signal:
 class Order:
     "Hold one intention to trade, decided with what was known at `decided`."
 
-    decided: datetime
-    symbol: str
+    decided: datetime  # bar after which it was decided
+    symbol: str  # what is traded
     quantity: float  # signed shares
-    type: OrderType = OrderType.MARKET
+    type: OrderType = OrderType.MARKET  # when and at which price it may fill
     price: float | None = None  # limit or stop price; None for market and close orders
 
     def __post_init__(self) -> None:
         _require_finite(self, "quantity")
         needs_price = self.type in (OrderType.LIMIT, OrderType.STOP)
         if needs_price != (self.price is not None):
-            raise PanelError(f"order {self.symbol}: a {self.type} order {'needs a' if needs_price else 'takes no'} price")
+            raise PanelError(
+                f"order {self.symbol}: a {self.type} order "
+                f"{'needs a' if needs_price else 'takes no'} price"
+            )
 
     @property
     def side(self) -> Side:
@@ -152,12 +158,12 @@ class Fill:
 
     date: datetime  # of the fill
     decided: datetime  # of the order
-    symbol: str
+    symbol: str  # what was traded
     quantity: float  # signed shares
     price: float  # paid or received, slippage included
     commission: float = 0.0  # money, >= 0
     slippage: float = 0.0  # money lost against the reference price; already inside `price`
-    reason: str = ""
+    reason: str = ""  # why, in words
 
     @property
     def cash_flow(self) -> float:  # money; negative for a purchase
@@ -183,11 +189,11 @@ class PnL:
 class Position:
     "Hold a signed quantity of one symbol, what it cost, and what has been earned on it."
 
-    symbol: str
-    quantity: float = 0.0
-    average_price: float = 0.0
-    realised: float = 0.0
-    commission: float = 0.0
+    symbol: str  # what is held
+    quantity: float = 0.0  # signed shares
+    average_price: float = 0.0  # paid for what is open
+    realised: float = 0.0  # money, on what was closed
+    commission: float = 0.0  # money, so far
 
     def after(
         self,
@@ -195,7 +201,10 @@ class Position:
     ) -> "Position":
         "Return the position after a fill; raise PanelError for a fill in another symbol."
         if fill.symbol != self.symbol:
-            raise PanelError(f"position {self.symbol} cannot take a fill in {fill.symbol}; keep one position per symbol")
+            raise PanelError(
+                f"position {self.symbol} cannot take a fill in {fill.symbol}; "
+                "keep one position per symbol"
+            )
         old, new = self.quantity, self.quantity + fill.quantity
         closed = min(abs(old), abs(fill.quantity)) if old * fill.quantity < 0 else 0.0
         gain = math.copysign(closed, old) * (fill.price - self.average_price)
@@ -238,8 +247,8 @@ def _short(x: float) -> float:
 class Span:
     "Hold a range of numbers to search, ends included."
 
-    low: int | float
-    high: int | float
+    low: int | float  # smallest value
+    high: int | float  # largest value
     log: bool = False  # True: spaced by ratio
 
     def __post_init__(self):
@@ -250,16 +259,25 @@ class Span:
     def whole(self) -> bool:  # both ends are whole numbers
         return isinstance(self.low, int) and isinstance(self.high, int)
 
-    def points(self, n: int) -> list:  # at most n, rising
+    def points(
+        self,
+        n: int,  # how many
+    ) -> list:  # at most n, rising
         "Spread points evenly over the range."
         import numpy as np  # here, because refusals read this module without waiting for it
 
         spread = np.geomspace(self.low, self.high, n) if self.log else np.linspace(self.low, self.high, n)
         return sorted({round(x) for x in spread}) if self.whole else [_short(x) for x in spread]
 
-    def around(self, best: int | float, n: int) -> "Span":
+    def around(
+        self,
+        best: int | float,  # one of the points
+        n: int,  # how many points there were
+    ) -> "Span":
         "Narrow the range to half the way from its best point to the neighbours."
         step = (self.high / self.low) ** (0.5 / (n - 1)) if self.log else (self.high - self.low) * 0.5 / (n - 1)
         low, high = (best / step, best * step) if self.log else (best - step, best + step)
         low, high = max(low, self.low), min(high, self.high)
-        return Span(math.floor(low), math.ceil(high), self.log) if self.whole else Span(_short(low), _short(high), self.log)
+        if self.whole:
+            return Span(math.floor(low), math.ceil(high), self.log)
+        return Span(_short(low), _short(high), self.log)

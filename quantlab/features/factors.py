@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..core.errors import ConfigError
 from ..core.time import check_zones
-from .base import PRESENT, Feature, feature, window
+from .base import PRESENT, Feature, window
 
 # %% ../../nbs/features/225_factors.ipynb #e4b6aba5
 def _suffix(market: pd.Series | None) -> str:
@@ -55,25 +55,25 @@ class _Moments(NamedTuple):
     var_m: pd.DataFrame
     cov: pd.DataFrame
 
+    @classmethod
+    def of(
+        cls,
+        own: pd.DataFrame,  # daily returns, dates x symbols
+        market: pd.DataFrame,  # of the same shape, NaN in the same places
+        n: int,  # sessions, the current one included
+    ) -> "_Moments":
+        "Compute the moments of a window; NaN where the stock or the market does not move."
+        still = ~np.logical_and(*(window(x, n).max() - window(x, n).min() > STILL for x in (own, market)))
+        r, m, rr, mm, rm = (window(x, n).mean().mask(still) for x in (own, market, own**2, market**2, own * market))
+        return cls(r, m, rr - r**2, mm - m**2, rm - r * m)
 
-def _moments(
-    own: pd.DataFrame,  # daily returns, dates x symbols
-    market: pd.DataFrame,  # of the same shape, NaN in the same places
-    n: int,  # sessions, the current one included
-) -> _Moments:
-    "Compute the moments of a window; NaN where the stock or the market does not move."
-    still = ~np.logical_and(*(window(x, n).max() - window(x, n).min() > STILL for x in (own, market)))
-    r, m, rr, mm, rm = (window(x, n).mean().mask(still) for x in (own, market, own**2, market**2, own * market))
-    return _Moments(r, m, rr - r**2, mm - m**2, rm - r * m)
-
-
-def _residual_variance(
-    of: _Moments,
-    beta: pd.DataFrame,  # slope on the market, from this window or another
-) -> pd.DataFrame:  # NaN where nothing is left but rounding
-    "Return the variance that the market leaves."
-    left = of.var_r - 2 * beta * of.cov + beta**2 * of.var_m
-    return left.where(left > 1e-10 * of.var_r)
+    def residual_variance(
+        self,
+        beta: pd.DataFrame,  # slope on the market, from this window or another
+    ) -> pd.DataFrame:  # NaN where nothing is left but rounding
+        "Return the variance that the market leaves."
+        left = self.var_r - 2 * beta * self.cov + beta**2 * self.var_m
+        return left.where(left > 1e-10 * self.var_r)
 
 # %% ../../nbs/features/225_factors.ipynb #56e87de8
 def beta(
@@ -83,13 +83,16 @@ def beta(
 ) -> Feature:
     "Fit the slope on the market's return (Frazzini and Pedersen 2014)."
     if not 0 < weight <= 1 or lookback < 2:
-        raise ConfigError(f"beta over {lookback} sessions with weight {weight} is not defined; use 2 or more and a share above 0, up to 1")
+        raise ConfigError(
+            f"beta over {lookback} sessions with weight {weight} is not defined; "
+            "use 2 or more and a share above 0, up to 1"
+        )
 
     def formula(close: pd.DataFrame) -> pd.DataFrame:
-        of = _moments(*_returns(close, market), lookback)
+        of = _Moments.of(*_returns(close, market), lookback)
         return weight * of.cov / of.var_m + (1 - weight)
 
-    return feature(
+    return Feature(
         f"beta_{lookback}" + (f"_w{weight:g}" if weight < 1 else "") + _suffix(market),
         formula,
         lookback,
@@ -108,10 +111,10 @@ def idiosyncratic_volatility(
 
     def formula(close: pd.DataFrame) -> pd.DataFrame:
         own, common = _returns(close, market)
-        of, count = _moments(own, common, lookback), window(own, lookback).count()
-        return np.sqrt(_residual_variance(of, of.cov / of.var_m) * count / (count - 2))
+        of, count = _Moments.of(own, common, lookback), window(own, lookback).count()
+        return np.sqrt(of.residual_variance(of.cov / of.var_m) * count / (count - 2))
 
-    return feature(
+    return Feature(
         f"ivol_{lookback}" + _suffix(market),
         formula,
         lookback,
@@ -135,13 +138,13 @@ def residual_momentum(
 
     def formula(close: pd.DataFrame) -> pd.DataFrame:
         own, common = _returns(close, market)
-        line = _moments(own, common, estimation)
-        span = _Moments(*(x.shift(skip) for x in _moments(own, common, lookback - skip)))
+        line = _Moments.of(own, common, estimation)
+        span = _Moments(*(x.shift(skip) for x in _Moments.of(own, common, lookback - skip)))
         slope = line.cov / line.var_m
         mean = (span.mean_r - line.mean_r) - slope * (span.mean_m - line.mean_m)
-        return mean / np.sqrt(_residual_variance(span, slope))
+        return mean / np.sqrt(span.residual_variance(slope))
 
-    return feature(
+    return Feature(
         f"resmom_{lookback}_{skip}_{estimation}" + _suffix(market),
         formula,
         estimation,
@@ -154,7 +157,7 @@ def turnover(
     lookback: int = 21,  # sessions, the current one included
 ) -> Feature:
     "Average shares traded over shares outstanding, a share per session (Datar, Naik and Radcliffe 1998)."
-    return feature(
+    return Feature(
         f"turnover_{lookback}",
         lambda volume, shares: window(volume / shares, lookback).mean(),
         lookback - 1,
@@ -170,7 +173,7 @@ def relative_volume(
     "Divide recent volume by the stock's own usual volume (Gervais, Kaniel and Mingelgrin 2001)."
     if not 0 < short < long:
         raise ConfigError(f"windows {short} and {long} are out of order; use for example 21 and 252")
-    return feature(
+    return Feature(
         f"volume_{short}_{long}",
         lambda volume: window(volume, short).mean() / window(volume, long).mean(),
         long - 1,
@@ -180,7 +183,7 @@ def relative_volume(
 
 # %% ../../nbs/features/225_factors.ipynb #2926cba2
 def seasonality(
-    years: int = 5,
+    years: int = 5,  # past years that are averaged
     year: int = 254,  # most sessions a year has: 254 on an exchange, 366 in a market that never closes
 ) -> Feature:
     "Average the returns that followed this date in past years, over one month (Heston and Sadka 2008)."
@@ -192,14 +195,15 @@ def seasonality(
         total, count = np.zeros(close.shape), np.zeros(close.shape)
         for k in range(1, years + 1):
             start = close.index - pd.DateOffset(years=k)
-            first, last = (close.index.searchsorted(d, side="right") - 1 for d in (start, start + pd.DateOffset(months=1)))
+            ends = start, start + pd.DateOffset(months=1)
+            first, last = (close.index.searchsorted(d, side="right") - 1 for d in ends)
             past = prices[last] / prices[first] - 1
             total, count = total + np.nan_to_num(past), count + np.isfinite(past)
         there = count >= math.ceil(PRESENT * years)
         mean = np.divide(total, count, out=np.full(close.shape, np.nan), where=there)
         return pd.DataFrame(mean, close.index, close.columns).where(close.notna())
 
-    return feature(
+    return Feature(
         f"season_{years}",
         formula,
         years * year + 5,  # the session on or before a holiday

@@ -7,7 +7,7 @@ __all__ = ['PRICE', 'momentum', 'reversal', 'high_52w', 'overnight', 'intraday',
 
 # %% ../../nbs/features/210_price.ipynb #f7fc4a54
 from ..core.errors import ConfigError
-from .base import Feature, feature, window
+from .base import Feature, window
 
 # %% ../../nbs/features/210_price.ipynb #195938ae
 def momentum(
@@ -19,7 +19,7 @@ def momentum(
         raise ConfigError(
             f"momentum from {lookback} to {skip} sessions ago is no span; skip must be 0 or more and below lookback"
         )
-    return feature(
+    return Feature(
         f"mom_{lookback}_{skip}",
         lambda close: close.shift(skip) / close.shift(lookback) - 1,
         lookback,
@@ -32,7 +32,7 @@ def reversal(
     lookback: int = 21,  # sessions
 ) -> Feature:
     "Measure the last return with its sign turned (Jegadeesh 1990; Lehmann 1990)."
-    return feature(
+    return Feature(
         f"rev_{lookback}",
         lambda close: 1 - close / close.shift(lookback),
         lookback,
@@ -45,7 +45,7 @@ def high_52w(
     lookback: int = 252,  # sessions, the current one included
 ) -> Feature:
     "Divide the close by the highest price of the last year (George and Hwang 2004)."
-    return feature(
+    return Feature(
         f"high_{lookback}",
         lambda close, high: close / window(high, lookback).max(),
         lookback - 1,
@@ -58,7 +58,7 @@ def overnight(
     lookback: int = 21,  # sessions
 ) -> Feature:
     "Average the return from the close to the next open (Lou, Polk and Skouras 2019)."
-    return feature(
+    return Feature(
         f"overnight_{lookback}",
         lambda open_, close: window(open_ / close.shift() - 1, lookback).mean(),
         lookback,
@@ -71,7 +71,7 @@ def intraday(
     lookback: int = 21,  # sessions
 ) -> Feature:
     "Average the return from the open to the close (Lou, Polk and Skouras 2019)."
-    return feature(
+    return Feature(
         f"intraday_{lookback}",
         lambda open_, close: window(close / open_ - 1, lookback).mean(),
         lookback - 1,
@@ -84,7 +84,7 @@ def distance(
     lookback: int = 200,  # sessions, the current one included
 ) -> Feature:
     "Compare the close with its moving average (Brock, Lakonishok and LeBaron 1992)."
-    return feature(
+    return Feature(
         f"ma_{lookback}",
         lambda close: close / window(close, lookback).mean() - 1,
         lookback - 1,
@@ -97,7 +97,7 @@ def best_day(
     lookback: int = 21,  # sessions
 ) -> Feature:
     "Take the highest daily return of the last month (Bali, Cakici and Whitelaw 2011)."
-    return feature(
+    return Feature(
         f"max_{lookback}",
         lambda close: window(close / close.shift() - 1, lookback).max(),
         lookback,

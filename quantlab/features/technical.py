@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ConfigError, PanelError
-from .base import PRESENT, Feature, feature, window
+from .base import PRESENT, Feature, window
 
 # %% ../../nbs/features/215_technical.ipynb #3c7e25f3
 def smooth(
@@ -26,9 +26,11 @@ def smooth(
     there = wide.notna().to_numpy()
     from scipy.signal import lfilter  # here: it takes a second to import
 
-    weight, total = (lfilter([alpha], [1, alpha - 1], x, axis=0) for x in (there.astype(float), wide.fillna(0).to_numpy()))
+    both = there.astype(float), wide.fillna(0).to_numpy()
+    weight, total = (lfilter([alpha], [1, alpha - 1], x, axis=0) for x in both)
     known = there & (weight >= PRESENT)
-    return pd.DataFrame(np.divide(total, weight, out=np.full(wide.shape, np.nan), where=known), wide.index, wide.columns)
+    mean = np.divide(total, weight, out=np.full(wide.shape, np.nan), where=known)
+    return pd.DataFrame(mean, wide.index, wide.columns)
 
 # %% ../../nbs/features/215_technical.ipynb #c48558e7
 def memory(
@@ -63,7 +65,7 @@ def rsi(
         change = close.diff()
         return 100 * smooth(change.clip(lower=0), alpha) / smooth(change.abs(), alpha)
 
-    return feature(
+    return Feature(
         f"rsi_{lookback}",
         formula,
         memory(alpha) + 1,
@@ -88,7 +90,7 @@ def average_true_range(
         mean = smooth(_true_range(high, low, close), alpha) / close
         return mean.where(mean > 0)
 
-    return feature(
+    return Feature(
         f"natr_{lookback}",
         formula,
         memory(alpha) + 1,
@@ -125,7 +127,7 @@ def adx(
             return plus if part == "plus_di" else minus
         return 100 * smooth((plus - minus).abs() / (plus + minus), alpha)
 
-    return feature(
+    return Feature(
         f"{part}_{lookback}",
         formula,
         memory(alpha, alpha) + 1 if part == "adx" else memory(alpha) + 1,
@@ -150,7 +152,7 @@ def macd(
         mean = smooth(line, 2 / (signal + 1))
         return {"line": line, "signal": mean, "hist": line - mean}[part] / close
 
-    return feature(
+    return Feature(
         f"macd_{part}_{fast}_{slow}_{signal}",
         formula,
         memory(2 / (slow + 1)) if part == "line" else memory(2 / (slow + 1), 2 / (signal + 1)),
@@ -172,9 +174,8 @@ def bollinger(
         spread = past.std(ddof=0).where(past.max() > past.min())
         return 0.5 + (close - past.mean()) / (2 * width * spread)
 
-    return feature(
-        f"bollinger_{lookback}_{width:g}", formula, lookback - 1, ["close"], "Bollinger (2001), Bollinger on Bollinger Bands"
-    )
+    citation = "Bollinger (2001), Bollinger on Bollinger Bands"
+    return Feature(f"bollinger_{lookback}_{width:g}", formula, lookback - 1, ["close"], citation)
 
 # %% ../../nbs/features/215_technical.ipynb #ce0d1aed
 def stochastic(
@@ -194,7 +195,7 @@ def stochastic(
             place = window(place, smoothing).mean()
         return place
 
-    return feature(
+    return Feature(
         f"stoch_{part}_{lookback}_{smoothing}",
         formula,
         lookback - 1 + (smoothing - 1) * (1 if part == "k" else 2),
@@ -206,7 +207,9 @@ def stochastic(
 PERIODS = {"week": ("W", 7), "month": ("M", 31), "quarter": ("Q", 92), "year": ("Y", 366)}  # most sessions of each
 
 
-def _paid(high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame, volume: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _paid(
+    high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame, volume: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Return typical price times shares, and shares; both or neither are there."
     paid = (high + low + close) / 3 * volume
     return paid, volume.where(paid.notna())
@@ -222,7 +225,7 @@ def vwap(
         return close / (window(paid, lookback).mean() / window(shares, lookback).mean()) - 1
 
     citation = "Berkowitz, Logue and Noser (1988), Journal of Finance 43, 97-112"
-    return feature(f"vwap_{lookback}", formula, lookback - 1, ["high", "low", "close", "volume"], citation)
+    return Feature(f"vwap_{lookback}", formula, lookback - 1, ["high", "low", "close", "volume"], citation)
 
 # %% ../../nbs/features/215_technical.ipynb #a5feb8ce
 def anchored_vwap(
@@ -234,14 +237,17 @@ def anchored_vwap(
 
     def formula(high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame, volume: pd.DataFrame) -> pd.DataFrame:
         if close.index.tz is not None:
-            raise PanelError("the anchored VWAP is defined on daily sessions, the dates carry a time zone; resample to days first")
+            raise PanelError(
+                "the anchored VWAP is defined on daily sessions, the dates carry a time zone; "
+                "resample to days first"
+            )
         period = close.index.to_period(code)
         paid, shares = (x.groupby(period).cumsum() for x in _paid(high, low, close, volume))
         whole = period != period.min()
         return (close / (paid / shares) - 1).where(whole[:, None] & paid.notna())
 
     citation = "Berkowitz, Logue and Noser (1988), Journal of Finance 43, 97-112"
-    return feature(f"vwap_{anchor}", formula, most, ["high", "low", "close", "volume"], citation)
+    return Feature(f"vwap_{anchor}", formula, most, ["high", "low", "close", "volume"], citation)
 
 # %% ../../nbs/features/215_technical.ipynb #02ac65d0
 TECHNICAL = (

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import check_panel, grid, to_long, to_wide
-from .base import Feature, feature, window
+from .base import Feature, window
 
 # %% ../../nbs/features/232_transform.ipynb #c125035b
 def _by_symbol(
@@ -32,7 +32,8 @@ def _by_symbol(
 
     if isinstance(frame, pd.Series):
         return column(frame)
-    return pd.DataFrame({c: column(frame[c]) for c in frame.columns}, index=frame.index, columns=frame.columns, dtype="float64")
+    found = {c: column(frame[c]) for c in frame.columns}
+    return pd.DataFrame(found, index=frame.index, columns=frame.columns, dtype="float64")
 
 # %% ../../nbs/features/232_transform.ipynb #2ad8ccec
 def _score(wide: pd.DataFrame, lookback: int) -> pd.DataFrame:
@@ -41,23 +42,28 @@ def _score(wide: pd.DataFrame, lookback: int) -> pd.DataFrame:
     return (wide - past.mean()) / past.std().where(past.max() > past.min())
 
 
+def _at_least_two(lookback: int) -> int:
+    "Return a window that has a deviation; raise ConfigError for a shorter one."
+    if lookback < 2:
+        raise ConfigError(f"a window of {lookback} sessions has no deviation; use 2 or more")
+    return lookback
+
+
 def rolling_zscore(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
     lookback: int = 252,  # sessions, the current one included
 ) -> pd.DataFrame | pd.Series:
     "Standardise each symbol by its own recent past; raise ConfigError for a window below 2."
-    if lookback < 2:
-        raise ConfigError(f"a window of {lookback} sessions has no deviation; use 2 or more")
-    return _by_symbol(frame, partial(_score, lookback=lookback))
+    return _by_symbol(frame, partial(_score, lookback=_at_least_two(lookback)))
 
 # %% ../../nbs/features/232_transform.ipynb #06d1c8e8
 def rolling_scored(
-    of: Feature,
+    of: Feature,  # whose values are standardised
     lookback: int = 252,  # sessions, the current one included
 ) -> Feature:
-    "Build the feature that is the rolling z-score of another."
-    function = lambda bars: rolling_zscore(of.function(bars), lookback).rename(f"{of.name}_z{lookback}")
-    return Feature(f"{of.name}_z{lookback}", function, of.lookback + lookback - 1, of.inputs, of.citation)
+    "Build the feature that is the rolling z-score of another; raise ConfigError for a window below 2."
+    name, score = f"{of.name}_z{lookback}", partial(_score, lookback=_at_least_two(lookback))
+    return Feature(name, score, of.lookback + lookback - 1, of, of.citation)
 
 # %% ../../nbs/features/232_transform.ipynb #9b24f91d
 def frac_weights(
@@ -66,7 +72,10 @@ def frac_weights(
 ) -> np.ndarray:  # float64[width]; the weight of today first
     "Return the weights of a fractional difference (Hosking 1981); raise ConfigError for a bad order."
     if not (0 <= d < math.inf and width >= 1):
-        raise ConfigError(f"order {d} with {width} weights is no difference; use an order of 0 or more and a width of 1 or more")
+        raise ConfigError(
+            f"order {d} with {width} weights is no difference; "
+            "use an order of 0 or more and a width of 1 or more"
+        )
     k = np.arange(1, width)
     return np.concatenate([[1.0], np.cumprod((k - 1 - d) / k)])
 
@@ -108,7 +117,7 @@ def frac_return(
     "Difference the log price to a fractional order, free of its level (Lopez de Prado 2018)."
     weights = frac_weights(d, lookback)
     level = np.append(np.zeros(lookback - 1), weights.sum())
-    return feature(
+    return Feature(
         f"frac_{d:g}_{lookback}",
         lambda close: _difference(np.log(close), weights - level),
         lookback - 1,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ConfigError
-from .base import Feature, feature, window
+from .base import Feature, window
 
 # %% ../../nbs/features/220_vol.ipynb #6110a1ef
 def _moving(
@@ -33,7 +33,7 @@ def volatility(
     lookback: int = 20,  # sessions
 ) -> Feature:
     "Measure the standard deviation of daily returns, per session (Blitz and van Vliet 2007)."
-    return feature(
+    return Feature(
         f"std_{lookback}",
         lambda close: _moving(window(close / close.shift() - 1, lookback).std()),
         lookback,
@@ -50,12 +50,13 @@ def downside(
     def formula(close: pd.DataFrame) -> pd.DataFrame:
         return _root_mean((close / close.shift() - 1).clip(upper=0) ** 2, lookback)
 
-    return feature(
+    return Feature(
         f"down_{lookback}",
         formula,
         lookback,
         ["close"],
-        "Sortino and Price (1994), Journal of Investing 3, 59-64; Ang, Chen and Xing (2006), Review of Financial Studies 19, 1191-1239",
+        "Sortino and Price (1994), Journal of Investing 3, 59-64; "
+        "Ang, Chen and Xing (2006), Review of Financial Studies 19, 1191-1239",
     )
 
 # %% ../../nbs/features/220_vol.ipynb #22ddbb8a
@@ -68,7 +69,7 @@ def parkinson(
         square = window(np.log(high / low) ** 2, lookback).mean().clip(lower=0)
         return _moving(np.sqrt(square / (4 * np.log(2))))
 
-    return feature(
+    return Feature(
         f"parkinson_{lookback}",
         formula,
         lookback - 1,
@@ -88,7 +89,7 @@ def true_range(
         known = high.notna() & low.notna()
         return _moving(window((top - bottom).where(known), lookback).mean() / close)
 
-    return feature(
+    return Feature(
         f"atr_{lookback}",
         formula,
         lookback,
@@ -107,7 +108,7 @@ def garman_klass(
         return _root_mean(variance, lookback)
 
     citation = "Garman and Klass (1980), Journal of Business 53, 67-78"
-    return feature(f"garman_klass_{lookback}", formula, lookback - 1, ["open", "high", "low", "close"], citation)
+    return Feature(f"garman_klass_{lookback}", formula, lookback - 1, ["open", "high", "low", "close"], citation)
 
 
 def _rogers_satchell(open_: pd.DataFrame, high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +120,7 @@ def rogers_satchell(
     lookback: int = 20,  # sessions, the current one included
 ) -> Feature:
     "Estimate the volatility of a session from its four prices, with any drift (Rogers and Satchell 1991)."
-    return feature(
+    return Feature(
         f"rogers_satchell_{lookback}",
         lambda *prices: _root_mean(_rogers_satchell(*prices), lookback),
         lookback - 1,
@@ -142,14 +143,14 @@ def yang_zhang(
         return _moving(np.sqrt((night + k * day + (1 - k) * inside).clip(lower=0)))
 
     citation = "Yang and Zhang (2000), Journal of Business 73, 477-491"
-    return feature(f"yang_zhang_{lookback}", formula, lookback, ["open", "high", "low", "close"], citation)
+    return Feature(f"yang_zhang_{lookback}", formula, lookback, ["open", "high", "low", "close"], citation)
 
 
 def realised(
     lookback: int = 20,  # sessions
 ) -> Feature:
     "Take the root mean square of log returns, per session (Andersen and Bollerslev 1998)."
-    return feature(
+    return Feature(
         f"rv_{lookback}",
         lambda close: _root_mean(np.log(close / close.shift()) ** 2, lookback),
         lookback,
@@ -162,7 +163,7 @@ def dollar_volume(
     lookback: int = 21,  # sessions, the current one included
 ) -> Feature:
     "Take the log of mean money traded a session (Brennan, Chordia and Subrahmanyam 1998)."
-    return feature(
+    return Feature(
         f"amount_{lookback}",
         lambda amount: np.log(_moving(window(amount, lookback).mean())),
         lookback - 1,
@@ -183,7 +184,7 @@ def volume_trend(
         recent, usual = (_moving(window(amount, n).mean()) for n in (short, long))
         return np.log(recent / usual)
 
-    return feature(
+    return Feature(
         f"amount_{short}_{long}",
         formula,
         long - 1,
@@ -201,7 +202,7 @@ def amihud(
         impact = (close / close.shift() - 1).abs() / (amount / 1e9)
         return _moving(window(impact, lookback).mean())
 
-    return feature(
+    return Feature(
         f"amihud_{lookback}",
         formula,
         lookback,

@@ -25,7 +25,7 @@ def volatility_width(
     "Measure a typical move over some sessions from the deviation of daily returns."
     if sessions < 1:
         raise ConfigError(f"sessions is {sessions!r}; a width needs at least 1")
-    return (volatility(lookback).function(bars) * np.sqrt(sessions)).rename("width")
+    return (volatility(lookback)(bars) * np.sqrt(sessions)).rename("width")
 
 
 def atr_width(
@@ -33,7 +33,7 @@ def atr_width(
     lookback: int = 14,  # sessions
 ) -> pd.Series:  # share of the price, known at the close of date
     "Measure a typical session from the average true range."
-    return true_range(lookback).function(bars).rename("width")
+    return true_range(lookback)(bars).rename("width")
 
 # %% ../../nbs/labels/310_barrier.ipynb #110e77a9
 _kernel = njit(nogil=True, cache=True, error_model="numpy")

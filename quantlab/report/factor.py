@@ -19,7 +19,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.panel import to_wide
 from ..core.plot import COLORS, figure, percent_axis
 from ..core.time import check_zones
-from ..features.base import Feature
+from ..features.base import Feature, as_features
 from ..features.sets import SETS
 from ..validation.decay import HalfLife
 from ..validation.inference import ic_rows, ic_test
@@ -29,7 +29,7 @@ from ..validation.scores import ROUNDING, flat, quantile_turnover, rank_autocorr
 
 # %% ../../nbs/report/808_factor.ipynb #1ab15e8f
 def find_factors(
-    text: str,  # a set ("base"), a feature ("mom_252_21"), or module:name of a Feature, several, or a function of bars
+    text: str,  # a set ("base"), a feature ("mom_252_21"), or module:name of a Feature, several, or a plain function
 ) -> tuple[Feature, ...]:
     "Return the factors that a word names; raise ConfigError for a word that names none."
     if text in SETS:
@@ -39,20 +39,11 @@ def find_factors(
         return (known[text],)
     if ":" not in text:
         raise ConfigError(f"{text!r} is no set ({', '.join(SETS)}), no feature of one, and not module:name; name one of these")
-    found, name = import_named(text), text.partition(":")[2]
+    found = import_named(text)
     found = tuple(found) if isinstance(found, (list, tuple)) else (found,)
-    if not found or not all(isinstance(f, Feature) or callable(f) for f in found):
-        raise ConfigError(f"{text!r} is neither a Feature, a function of bars, nor a list of them; name one of these")
-    return tuple(f if isinstance(f, Feature) else _own(f, name) for f in found)
-
-
-def _own(
-    function: Callable[[pd.DataFrame], pd.Series],  # bars -> score
-    name: str,
-) -> Feature:
-    "Wrap a function that declares nothing."
-    label = getattr(function, "__name__", name)
-    return Feature(label, lambda bars: function(bars).astype(float).rename(label), 0, (), "its author")
+    if not found or not all(callable(f) for f in found):
+        raise ConfigError(f"{text!r} is neither a Feature, a function, nor a list of them; name one of these")
+    return tuple(as_features(found))
 
 # %% ../../nbs/report/808_factor.ipynb #e4826e01
 def factor_table(

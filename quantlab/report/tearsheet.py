@@ -188,7 +188,7 @@ def judge_features(
     "Audit features, together when nothing moves, else each alone."
     together = audit(partial(compute, features=features), bars, name="all features")
     numbers = compute(bars, features).notna().any() if together.status == PASS else pd.Series(False, [f.name for f in features])
-    verdicts = [together if numbers[f.name] else audit(f.function, bars, name=f.name) for f in features]
+    verdicts = [together if numbers[f.name] else audit(f, bars, name=f.name) for f in features]
     return Text({"verdict": [v.status for v in verdicts], "why": [v.reason for v in verdicts]}, index=[f.name for f in features])
 
 # %% ../../nbs/report/810_tearsheet.ipynb #01ebdfb4

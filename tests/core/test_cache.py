@@ -230,7 +230,7 @@ def test_the_suite_of_features_runs_with_the_cache_off(folder) -> None:
         seen.append(remember(scaled, bars))
         return (bars["close"] / bars["close"]).rename("one")
 
-    check_feature(Feature("one", function, 0, ("close",), ""), panel() + 1)
+    check_feature(Feature("one", function, 0, "bars"), panel() + 1)
     assert len(seen) == len(calls) > 5 and not list(folder.glob("*"))
 
 
@@ -371,3 +371,23 @@ def test_what_cannot_be_kept_is_computed_each_time():
         with pytest.warns(UserWarning, match="is not kept, and is computed again each time"):
             assert remember(odd, 1.0)["f"].iloc[0] is print
     assert calls == [1.0, 1.0]
+
+
+def test_frames_without_rows_or_numbers_come_back():
+    frame = panel()
+    for some in (frame.iloc[:0], frame.iloc[:1], frame * np.nan, frame["close"].rename("name")):
+        one, two = remember(lambda x: x, some), remember(lambda x: x, some)
+        assert one.equals(two) and type(one) is type(two) and getattr(two, "name", None) == getattr(some, "name", None)
+
+
+def test_what_cannot_be_kept_is_said(folder):
+    key = content_hash(["the third fold"])
+    with pytest.warns(UserWarning, match="function cannot be kept"):
+        assert not cache.keep(key, lambda: 0)
+    assert cache.keep(key, 3)
+    file = folder / f"{key[:32]}.zip"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="is passed over"):
+        assert cache.kept(key) is None
+    with pytest.raises(ConfigError, match="at least 32 hex digits"):
+        cache.kept("../elsewhere")

@@ -132,3 +132,14 @@ def test_the_setting_names_the_scheduler(monkeypatch):
     with pytest.raises(ConfigError, match="no Dask scheduler answers at 'tcp://127.0.0.1:1'"):
         compute.map(len, ["a"])
     assert compute.map(len, ["a"], workers=1) == [1]
+
+
+@pytest.mark.parametrize("given", [{"workers": 1.5}, {"workers": True}, {"workers": 0}, {"names": ["x"]}])
+def test_bad_arguments_of_the_call(given):
+    with pytest.raises(ConfigError):
+        compute.map(len, ["a", "b"], **given)
+
+
+def test_an_error_of_ours_keeps_its_class_and_gains_the_name():
+    with pytest.raises(DataError, match="^bad: no rows$"):
+        compute.map(fails, ["good", "bad"], workers=1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quantlab.core import config
 from quantlab.core.errors import ConfigError, PanelError
-from quantlab.core.time import add_sessions, as_of, check_zones, periods_per_year, stray_dates, zone_of
+from quantlab.core.time import add_sessions, as_of, check_zones, end_stamps, periods_per_year, stray_dates, zone_of
 
 
 def test_environment_wins_over_the_file(monkeypatch):
@@ -114,3 +114,27 @@ def test_a_stray_date_is_found_wherever_it_lies_and_a_gap_is_not():
     every_day = panel_index(pd.date_range("2024-01-01", periods=120), "AB")
     assert stray_dates(every_day).empty
     assert stray_dates(whole[whole.get_level_values("date") != days[50]]).empty
+
+
+def test_settings_of_other_kinds(monkeypatch, tmp_path):
+    monkeypatch.setenv("QUANTLAB_X_FLAG", "yes")
+    assert config.setting("x", "flag", bool) is True
+    assert config.display_path("/elsewhere/file") == "/elsewhere/file"
+    with pytest.raises(ConfigError, match="nothing"):
+        config.setting("nowhere", "key")
+    monkeypatch.setenv("QUANTLAB_ROOT", str(tmp_path))
+    with pytest.raises(ConfigError, match="holds no settings.ini"):
+        config.root()
+
+
+def test_nothing_in_nothing_out_of_time():
+    none = pd.DatetimeIndex([])
+    assert len(add_sessions(none, none, 1)) == 0
+    known = pd.DataFrame({"known_at": pd.to_datetime(["2024-01-01"] * 2), "symbol": ["A", "B"], "v": [1.0, 2.0]})
+    asked = pd.DataFrame({"date": pd.to_datetime(["2024-01-02"] * 2), "symbol": ["B", "A"]})
+    assert as_of(known, asked)["v"].tolist() == [2.0, 1.0]
+    assert len(as_of(known, asked.iloc[:0])) == 0 and as_of(known.iloc[:0], asked)["v"].isna().all()
+    with pytest.raises(PanelError, match="cannot be used"):
+        as_of(known.assign(known_at=pd.NaT), asked)
+    with pytest.raises((PanelError, ConfigError), match="session label"):
+        end_stamps(pd.date_range("2024-01-02", periods=3, tz="America/New_York"), "1d")

@@ -134,3 +134,26 @@ def test_only_this_module_reads_raw_codes():
     found = {f.relative_to(root()).as_posix(): re.findall(r".*index\.codes\[?.*|.*\.codes\[\d\].*", f.read_text()) for f in sources}
     strangers = {name: lines for name, lines in found.items() if lines and name not in allowed and not all("nbytes" in line for line in lines)}
     assert not strangers and found["quantlab/core/panel.py"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [([[None, "A", 1.0]], "missing in rows"), ([["2024-01-02", None, 1.0]], "missing in rows"), ([["yesterday", "A", 1.0]], "use ISO dates")],
+)
+def test_a_door_names_what_keeps_rows_out(rows, says):
+    with pytest.raises(PanelError, match=says):
+        as_panel(pd.DataFrame(rows, columns=["date", "symbol", "x"]))
+
+
+def test_an_index_of_other_types_is_none():
+    empty = as_panel(pd.DataFrame([], columns=["date", "symbol", "x"]))
+    assert len(empty) == 0 and check_panel(empty) is empty
+    plain = pd.DataFrame({"x": [1.0]})
+    with pytest.raises(PanelError, match="are missing"):
+        as_panel(plain)
+    for rows, says in ((pd.RangeIndex(1), "use as_panel"), ([(pd.Timestamp("2024-01-02"), 7)], "symbol"), ([("2024-01-02", "A")], "timestamps")):
+        index = rows if isinstance(rows, pd.Index) else pd.MultiIndex.from_tuples(rows, names=["date", "symbol"])
+        with pytest.raises(PanelError, match=says):
+            check_panel(plain.set_axis(index))
+    with pytest.raises(PanelError, match=r"columns \['open'\] are missing"):
+        check_panel(as_panel(pd.DataFrame([["2024-01-02", "A", 1.0]], columns=["date", "symbol", "close"])), ["open"])

@@ -299,3 +299,26 @@ def test_no_exported_code_opens_a_pickle(file):
 
 def test_text_is_not_taken_for_a_number():
     assert same(there_and_back([string.printable, "1", 1, True, "true", "NaN"]), [string.printable, "1", 1, True, "true", "NaN"])
+
+
+def test_a_file_of_another_kind_is_refused():
+    def forged(**changes) -> io.BytesIO:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("mimetype", state.MIME)
+            archive.writestr("value.json", json.dumps({"format": state.FORMAT, "key": "", "value": 1} | changes))
+        return file
+
+    for file, says in ((forged(key="1" * 32), "another key"), (forged(value={"is": "nothing"}), "cannot be read"), (io.BytesIO(b""), "not a zip file")):
+        with pytest.raises(StateError, match=says):
+            load_state(file)
+    with pytest.raises(StateError, match="function cannot be kept"):
+        there_and_back(lambda: 0)
+
+
+def test_little_and_nothing_come_back():
+    dates = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=3, unit="us"), ["A", "B"]], names=["date", "symbol"])
+    bars = pd.DataFrame({"close": np.arange(6.0), "volume": 1.0}, index=dates)
+    for value in (bars.iloc[:0], bars.iloc[:1], bars * np.nan, bars["close"].rename(None), bars.reset_index(), pd.NaT, -0.0, np.array(3.0)):
+        back = there_and_back(value)
+        assert type(back) is type(value) and (back.equals(value) if isinstance(value, (pd.DataFrame, pd.Series)) else repr(back) == repr(value))

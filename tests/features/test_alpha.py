@@ -179,7 +179,7 @@ class TestEngine:
     def test_one_column_alone(self) -> None:
         full = compute(self.bars, ALPHA158)
         for f in ALPHA158[::9]:
-            pd.testing.assert_series_equal(f.function(self.bars), full[f.name])
+            pd.testing.assert_series_equal(f(self.bars), full[f.name])
 
     def test_order_and_subset_do_not_matter(self) -> None:
         full = compute(self.bars, ALPHA158)
@@ -207,6 +207,15 @@ class TestEngine:
     def test_missing_column_is_named(self) -> None:
         with pytest.raises(PanelError, match="needs column high"):
             compute(self.bars.drop(columns="high"), ALPHA158)
+
+    def test_bars_without_a_number(self) -> None:
+        for some in (self.bars.assign(**dict.fromkeys(self.bars.columns, np.nan)), self.bars.assign(close=np.inf)):
+            values = compute(some, ALPHA158)
+            assert values.shape == (len(some), 158) and not np.isinf(values.to_numpy()).any()
+        dead = compute(self.bars.assign(volume=0.0, close=np.inf), ALPHA360)
+        assert dead.drop(columns=[c for c in dead if c.startswith("VOLUME")]).isna().all().all() and (dead["VOLUME0"] == 0).all()
+        assert compute(self.bars.iloc[:1], ALPHA360)["CLOSE0"].tolist() == [1.0]
+        assert compute(self.bars.drop(columns="vwap"), ALPHA360)["VWAP3"].isna().all()
 
     def test_vwap_may_be_absent(self) -> None:
         values = compute(self.bars.drop(columns="vwap"), ALPHA158)

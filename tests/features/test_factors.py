@@ -25,7 +25,7 @@ def pairs(symbol: str, t: int, n: int, common: pd.Series) -> tuple[np.ndarray, n
 @pytest.mark.parametrize("common", [None, GIVEN], ids=["mean", "given"])
 def test_lines_equal_polyfit(common: pd.Series | None) -> None:
     line = MARKET if common is None else common
-    found = {f: f.function(BARS).unstack() for f in (beta(20, market=common), idiosyncratic_volatility(20, common), residual_momentum(20, 4, 60, common))}
+    found = {f: f(BARS).unstack() for f in (beta(20, market=common), idiosyncratic_volatility(20, common), residual_momentum(20, 4, 60, common))}
     compared = 0
     for symbol in CLOSE:
         for t in range(62, 150, 9):
@@ -48,19 +48,19 @@ def test_market_known_at_the_close_counts_the_same_day() -> None:
     for day, moved in ((149, True), (150, False)):
         shocked = pd.concat([GIVEN, pd.Series([0.01], [GIVEN.index[-1] + pd.Timedelta(days=1)])]).rename("given")
         shocked.iloc[day] += 0.5
-        now, then = (beta(20, market=m).function(BARS).unstack().iloc[149] for m in (GIVEN, shocked))
+        now, then = (beta(20, market=m)(BARS).unstack().iloc[149] for m in (GIVEN, shocked))
         assert np.allclose(now, then, equal_nan=True) != moved
 
 
 def test_shrinking_is_a_mean_with_one() -> None:
-    np.testing.assert_allclose(beta(20, 0.6).function(BARS), 0.6 * beta(20).function(BARS) + 0.4, rtol=1e-12)
+    np.testing.assert_allclose(beta(20, 0.6)(BARS), 0.6 * beta(20)(BARS) + 0.4, rtol=1e-12)
 
 
 def test_turnover_and_volume() -> None:
     bars = market(5, n_dates=40, missing=0).assign(shares=2e5)
     volume = bars["volume"].unstack()
-    np.testing.assert_allclose(turnover(5).function(bars).unstack().iloc[-1], volume.iloc[-5:].mean() / 2e5)
-    np.testing.assert_allclose(relative_volume(5, 20).function(bars).unstack().iloc[-1], volume.iloc[-5:].mean() / volume.iloc[-20:].mean())
+    np.testing.assert_allclose(turnover(5)(bars).unstack().iloc[-1], volume.iloc[-5:].mean() / 2e5)
+    np.testing.assert_allclose(relative_volume(5, 20)(bars).unstack().iloc[-1], volume.iloc[-5:].mean() / volume.iloc[-20:].mean())
 
 
 def test_seasonality_is_the_month_that_followed() -> None:
@@ -69,7 +69,7 @@ def test_seasonality_is_the_month_that_followed() -> None:
     close = bars["close"].unstack()
     ends = close.resample("ME").last()
     months = ends / ends.shift() - 1
-    found = seasonality(3, 366).function(bars).unstack()
+    found = seasonality(3, 366)(bars).unstack()
     for day in ("2027-04-30", "2027-12-31", "2028-10-31"):
         coming = [months.asof(pd.Timestamp(day) - pd.DateOffset(years=k) + pd.offsets.MonthEnd(1)) for k in (1, 2, 3)]
         if pd.Timestamp(day).day == 31:  # from the 31st to the last of the next month: whole calendar months
@@ -88,7 +88,7 @@ def test_range_estimators_equal_their_formulas() -> None:
     expected = {realised(10): np.mean(np.diff(c)[-10:] ** 2), garman_klass(10): gk[-10:].mean(), rogers_satchell(10): rs[-10:].mean()}
     expected[yang_zhang(10)] = night.var(ddof=1) + k * day.var(ddof=1) + (1 - k) * rs[-10:].mean()
     for f, variance in expected.items():
-        assert f.function(bars).iloc[-1] == pytest.approx(np.sqrt(variance), rel=1e-9), f.name
+        assert f(bars).iloc[-1] == pytest.approx(np.sqrt(variance), rel=1e-9), f.name
 
 
 @pytest.mark.parametrize(

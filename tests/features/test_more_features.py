@@ -64,34 +64,34 @@ class TestEveryFeature:
         end = bars.index.levels[0][cut]
         later = corrupt.index.get_level_values("date") > end
         corrupt.loc[later] = corrupt.loc[later] * 1e3
-        assert same(f.function(corrupt).loc[:end], f.function(bars).loc[:end])
+        assert same(f(corrupt).loc[:end], f(bars).loc[:end])
 
     @LIGHT
     @given(seed=SEEDS, scale=st.floats(1e-3, 1e3))
     def test_price_scale_does_not_matter(self, f: Feature, seed: int, scale: float) -> None:
         bars = bars_of(seed)
-        assert same(f.function(bars), f.function(prices_times(bars, scale)))
+        assert same(f(bars), f(prices_times(bars, scale)))
 
     @LIGHT
     @given(seed=SEEDS, order=st.permutations(list("ABCD")))
     def test_names_do_not_matter(self, f: Feature, seed: int, order: list[str]) -> None:
         bars, names = bars_of(seed), dict(zip("ABCD", order, strict=True))
         renamed = bars.rename(index=names, level="symbol").sort_index()
-        assert same(f.function(bars).rename(index=names, level="symbol").sort_index(), f.function(renamed))
+        assert same(f(bars).rename(index=names, level="symbol").sort_index(), f(renamed))
 
     def test_degenerate_bars(self, f: Feature) -> None:
         bars = bars_of(1)
-        assert f.function(bars.iloc[:0]).empty
-        assert f.function(bars.iloc[:1]).isna().all()
+        assert f(bars.iloc[:0]).empty
+        assert f(bars.iloc[:1]).isna().all()
         for value in (np.nan, np.inf, -np.inf, 0.0, -1.0):
-            assert f.function(bars.assign(**dict.fromkeys(bars.columns, value))).isna().all()
-        assert not np.isinf(f.function(bars.assign(open=5.0, high=5.0, low=5.0, close=5.0))).any()
-        assert f.function(bars.assign(volume=0.0)).isna().all() == ("volume" in f.inputs)
+            assert f(bars.assign(**dict.fromkeys(bars.columns, value))).isna().all()
+        assert not np.isinf(f(bars.assign(open=5.0, high=5.0, low=5.0, close=5.0))).any()
+        assert f(bars.assign(volume=0.0)).isna().all() == ("volume" in f.inputs)
 
     def test_one_symbol_alone(self, f: Feature) -> None:
         bars = bars_of(3, missing=0)
-        alone = f.function(bars.loc[bars.index.get_level_values("symbol") == "B"])
-        assert alone.isna().all() if f in COMMON else same(f.function(bars).xs("B", level="symbol"), alone.droplevel("symbol"))
+        alone = f(bars.loc[bars.index.get_level_values("symbol") == "B"])
+        assert alone.isna().all() if f in COMMON else same(f(bars).xs("B", level="symbol"), alone.droplevel("symbol"))
 
 
 @pytest.mark.parametrize("f", RECURSIVE + WINDOWED + STRICT, ids=lambda f: f.name)
@@ -102,7 +102,7 @@ def test_a_lost_bar_stays_with_its_symbol_and_heals(f: Feature, how: str) -> Non
     holed = bars.drop(index=[row]) if how == "row dropped" else bars.copy()
     if how == "row of NaN":
         holed.loc[row] = np.nan
-    before, after = (f.function(b).unstack() for b in (bars, holed))
+    before, after = (f(b).unstack() for b in (bars, holed))
     assert same(before[["A", "B", "D"]], after[["A", "B", "D"]])
     assert same(before["C"].iloc[:50], after["C"].iloc[:50])
     assert after["C"].iloc[-30:].notna().all()
@@ -112,14 +112,14 @@ def test_a_lost_bar_stays_with_its_symbol_and_heals(f: Feature, how: str) -> Non
 def test_a_growing_price_has_no_line(f: Feature) -> None:
     bars = bars_of(4, missing=0)
     day = bars.groupby("symbol").cumcount()
-    assert f.function(bars.assign(close=1.01**day)).isna().all()
+    assert f(bars.assign(close=1.01**day)).isna().all()
 
 
 def test_a_given_market_is_not_changed_by_the_panel() -> None:
     bars = bars_of(5, missing=0)
     few = bars[bars.index.get_level_values("symbol") != "D"]
     for f, moved in ((beta(10, market=INDEX), False), (beta(10), True)):
-        assert same(f.function(few), f.function(bars).loc[few.index]) != moved
+        assert same(f(few), f(bars).loc[few.index]) != moved
 
 
 def test_names_say_their_arguments() -> None:
@@ -150,5 +150,5 @@ def test_the_look_back_is_not_wasteful(sample: pd.DataFrame) -> None:
     dates = sample.index.levels[0]
     full = compute(sample, REGISTERED).loc[dates[-1] :]
     for f in REGISTERED:
-        short = f.function(sample.loc[dates[-f.lookback // 2] :]).loc[dates[-1] :]
+        short = f(sample.loc[dates[-f.lookback // 2] :]).loc[dates[-1] :]
         assert not np.allclose(short, full[f.name], rtol=1e-12, atol=0) or f.name == "vwap_month", f.name

@@ -38,7 +38,7 @@ PEERS = {
 @pytest.mark.parametrize("f", PEERS, ids=lambda f: f.name)
 @pytest.mark.parametrize("symbol", list("ABC"))
 def test_equals_talib_after_its_memory(f, symbol: str) -> None:
-    ours, theirs = f.function(BARS).xs(symbol, level="symbol").to_numpy(), PEERS[f](one(symbol))
+    ours, theirs = f(BARS).xs(symbol, level="symbol").to_numpy(), PEERS[f](one(symbol))
     settled = slice(max(f.lookback, 20), None)  # TA-Lib starts %K together with %D
     assert np.isfinite(ours[settled]).all() and len(ours[settled]) > 400
     np.testing.assert_allclose(ours[settled], theirs[settled], rtol=1e-9, atol=1e-12)
@@ -48,7 +48,7 @@ def test_equals_talib_after_its_memory(f, symbol: str) -> None:
 def test_bands_equal_talib(symbol: str) -> None:
     b = one(symbol)
     upper, _, lower = talib.BBANDS(b["close"], 20, 2, 2, 0)
-    ours = bollinger(20, 2).function(BARS).xs(symbol, level="symbol").to_numpy()[19:]
+    ours = bollinger(20, 2)(BARS).xs(symbol, level="symbol").to_numpy()[19:]
     np.testing.assert_allclose(ours, ((b["close"] - lower) / (upper - lower))[19:], rtol=1e-7, atol=1e-9)
 
 
@@ -56,8 +56,8 @@ def test_the_start_of_ours_is_not_worse_than_talibs() -> None:
     "Both start unsettled; with weights that sum to one the first months are nearer to the settled value."
     late = BARS.loc[BARS.index.levels[0][400] :]
     for f in (rsi(14), average_true_range(14), adx(14)):
-        settled = f.function(BARS).xs("A", level="symbol").to_numpy()[400:]
-        ours = f.function(late).xs("A", level="symbol").to_numpy()
+        settled = f(BARS).xs("A", level="symbol").to_numpy()[400:]
+        ours = f(late).xs("A", level="symbol").to_numpy()
         assert np.nanmax(np.abs(ours / settled - 1)[60:70]) < 0.05
         assert np.nanmax(np.abs(ours / settled - 1)[200:]) < 1e-3
 
@@ -88,14 +88,14 @@ def test_vwap_equals_its_definition() -> None:
     part = BARS.xs("B", level="symbol")
     typical = part[["high", "low", "close"]].mean(axis=1)
     last = (typical * part["volume"]).iloc[-10:].sum() / part["volume"].iloc[-10:].sum()
-    assert vwap(10).function(BARS).xs("B", level="symbol").iloc[-1] == pytest.approx(part["close"].iloc[-1] / last - 1)
+    assert vwap(10)(BARS).xs("B", level="symbol").iloc[-1] == pytest.approx(part["close"].iloc[-1] / last - 1)
     month = part.loc["2025-03-01":"2025-03-17"]
     last = (typical * part["volume"]).loc[month.index].sum() / month["volume"].sum()
-    assert anchored_vwap("month").function(BARS)[pd.Timestamp("2025-03-17"), "B"] == pytest.approx(month["close"].iloc[-1] / last - 1)
+    assert anchored_vwap("month")(BARS)[pd.Timestamp("2025-03-17"), "B"] == pytest.approx(month["close"].iloc[-1] / last - 1)
 
 
 def test_the_anchor_waits_for_a_whole_period() -> None:
-    values = anchored_vwap("month").function(BARS)
+    values = anchored_vwap("month")(BARS)
     assert values.loc[:"2024-01-31"].isna().all() and values.loc["2024-02-01":].notna().all()
 
 
@@ -113,13 +113,13 @@ def test_direction_counts_the_same_sessions_above_and_below_the_line(lost: str) 
     rise = np.where((up > down) & (up > 0), up, 0.0)
     assert there[-1] and there.mean() < 0.98
     expected = 100 * np.nansum(weights * rise) / np.nansum(weights * reach)
-    assert adx(14, "plus_di").function(bars).iloc[-1] == pytest.approx(expected, rel=1e-9)
+    assert adx(14, "plus_di")(bars).iloc[-1] == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_price_that_rises_or_falls_only() -> None:
     up = BARS.xs("A", level="symbol", drop_level=False).assign(close=np.arange(1.0, 901), high=np.arange(1.5, 901.5), low=np.arange(0.5, 900.5))
-    assert rsi(14).function(up).dropna().eq(100).all()
-    assert adx(14).function(up).dropna().eq(100).all() and adx(14, "minus_di").function(up).dropna().eq(0).all()
+    assert rsi(14)(up).dropna().eq(100).all()
+    assert adx(14)(up).dropna().eq(100).all() and adx(14, "minus_di")(up).dropna().eq(0).all()
 
 
 def test_equal_moves_up_and_down_count_for_neither_after_adjusting() -> None:
@@ -130,7 +130,7 @@ def test_equal_moves_up_and_down_count_for_neither_after_adjusting() -> None:
     bars = market(0, n_dates=200, symbols="A", missing=0).assign(high=middle + reach, low=middle - reach, close=middle)
     for factor in (1 / 3, 0.7, 0.123456):
         scaled = bars.assign(**{c: bars[c] * factor for c in ("high", "low", "close")})
-        np.testing.assert_allclose(adx(14).function(scaled), adx(14).function(bars), rtol=1e-9)
+        np.testing.assert_allclose(adx(14)(scaled), adx(14)(bars), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -147,4 +147,4 @@ def test_bad_arguments(call) -> None:
 
 def test_intraday_has_no_anchor() -> None:
     with pytest.raises(PanelError, match="time zone"):
-        anchored_vwap().function(BARS.tz_localize("UTC", level="date"))
+        anchored_vwap()(BARS.tz_localize("UTC", level="date"))

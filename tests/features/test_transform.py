@@ -82,8 +82,8 @@ def test_frac_diff_equals_a_loop(seed: int, d: float, width: int) -> None:
 def test_frac_return_is_free_of_the_level_and_goes_from_trend_to_return() -> None:
     bars = market(3, n_dates=80, missing=0)
     logs = np.log(bars["close"]).unstack()
-    np.testing.assert_allclose(frac_return(1, 10).function(bars).unstack().iloc[9:], logs.diff().iloc[9:], atol=1e-12)
-    np.testing.assert_allclose(frac_return(0, 10).function(bars).unstack().iloc[9:], (logs - logs.shift(9)).iloc[9:], atol=1e-12)
+    np.testing.assert_allclose(frac_return(1, 10)(bars).unstack().iloc[9:], logs.diff().iloc[9:], atol=1e-12)
+    np.testing.assert_allclose(frac_return(0, 10)(bars).unstack().iloc[9:], (logs - logs.shift(9)).iloc[9:], atol=1e-12)
 
 
 @LIGHT
