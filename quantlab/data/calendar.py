@@ -95,7 +95,7 @@ def session_of(
     ends: pd.DatetimeIndex,  # bar ends, UTC
     hours: pd.DataFrame,  # from schedule
 ) -> pd.DatetimeIndex:  # session of each bar; NaT = it ends outside trading hours
-    "Find the session that each bar belongs to."
+    "Find the session that each bar belongs to; raise DataError for ends without a time zone."
     if ends.tz is None:
         raise DataError("bar ends have no time zone; intraday bars carry their end in UTC: core.time.end_stamps makes it")
     if hours.empty:
@@ -146,7 +146,7 @@ def bar_ends(
 
 def expected_ends(
     name: str,  # of an exchange
-    interval: Interval | str,
+    interval: Interval | str,  # of the bars
     start: str | pd.Timestamp,  # first bar end or session, inclusive
     end: str | pd.Timestamp,  # last bar end or session, inclusive
 ) -> pd.DatetimeIndex:  # as bar_ends
@@ -172,7 +172,7 @@ def _on_one_level(
     scaled = {c: rows[c] * ratio.prod(axis=1) for c in ("open", "high", "low", "close", "vwap") if c in rows.columns}
     return rows.assign(**scaled | ({"volume": rows["volume"] / ratio["split"]} if "split" in factors else {}))
 
-
+# %% ../../nbs/data/120_calendar.ipynb #52b09ed1
 def _name_jumps(
     bars: pd.DataFrame,  # (date, symbol)
     label: pd.DatetimeIndex,  # bar to which each row belongs
@@ -188,7 +188,7 @@ def _name_jumps(
         shown = "; ".join(f"{s} {d:%Y-%m-%d} {j.before:g} -> {j.open:g}" for (d, s), j in zip(found.index[:3], found.head(3).itertuples(), strict=True))
         warnings.warn(f"{len(found)} move(s) inside a bar look like splits that no factor carries, first: {shown}; bring a factor, or the bar mixes two price levels", stacklevel=4)
 
-
+# %% ../../nbs/data/120_calendar.ipynb #77d869c2
 def _combine(
     bars: pd.DataFrame,  # (date, symbol)
     label: pd.DatetimeIndex,  # bar to which each row belongs
@@ -241,7 +241,7 @@ def resample(
     outside: str = "error",  # bars outside trading hours: "error" or "drop"
     until: pd.Timestamp | None = None,  # the source is complete up to here, UTC; None: its last bar end
 ) -> pd.DataFrame:  # (date, symbol); dates are bar ends in UTC, or sessions for "1d"
-    "Combine intraday bars into longer ones inside each session, unfinished ones dropped."
+    "Combine intraday bars into longer ones inside each session, unfinished ones dropped; raise DataError for bars off the grid."
     interval, to = Interval(interval), Interval(to)
     if outside not in ("error", "drop"):
         raise ConfigError(f"outside='{outside}' is unknown; use 'error' or 'drop'")
@@ -259,22 +259,6 @@ def resample(
     return check_bars(_combine(bars[known <= until], label[known <= until]))
 
 # %% ../../nbs/data/120_calendar.ipynb #0ed30d25
-def weekly(
-    bars: pd.DataFrame,  # daily, (date, symbol)
-    name: str,  # of their exchange
-) -> pd.DataFrame:  # (date, symbol); date = the week's last session, at whose close the row is known
-    "Combine daily bars into weeks, dated by each week's last session; a running week is dropped."
-    return _longer(bars, name, Interval.WEEK)
-
-
-def monthly(
-    bars: pd.DataFrame,  # daily, (date, symbol)
-    name: str,  # of their exchange
-) -> pd.DataFrame:  # (date, symbol); date = the month's last session, at whose close the row is known
-    "Combine daily bars into months, dated by each month's last session; a running month is dropped."
-    return _longer(bars, name, Interval.MONTH)
-
-
 def _longer(
     bars: pd.DataFrame,  # daily, (date, symbol)
     name: str,  # of their exchange
@@ -296,6 +280,22 @@ def _longer(
     label = pd.DatetimeIndex(last.reindex(dates))
     whole = label <= dates.max()
     return check_bars(_combine(bars[whole], label[whole]))
+
+
+def weekly(
+    bars: pd.DataFrame,  # daily, (date, symbol)
+    name: str,  # of their exchange
+) -> pd.DataFrame:  # (date, symbol); date = the week's last session, at whose close the row is known
+    "Combine daily bars into weeks, dated by each week's last session; a running week is dropped."
+    return _longer(bars, name, Interval.WEEK)
+
+
+def monthly(
+    bars: pd.DataFrame,  # daily, (date, symbol)
+    name: str,  # of their exchange
+) -> pd.DataFrame:  # (date, symbol); date = the month's last session, at whose close the row is known
+    "Combine daily bars into months, dated by each month's last session; a running month is dropped."
+    return _longer(bars, name, Interval.MONTH)
 
 # %% ../../nbs/data/120_calendar.ipynb #1f7b623b
 def week_as_of(

@@ -14,7 +14,7 @@ import pandas as pd
 from ..core.errors import ConfigError, DataError
 from .bars import BAR_COLUMNS
 from .calendar import expected_ends
-from .seams import is_thin
+from ..core.time import is_stray
 
 # %% ../../nbs/data/125_quality.ipynb #23888083
 RULES = {
@@ -64,8 +64,8 @@ def _numbers(bars: pd.DataFrame) -> pd.DataFrame:  # date, symbol and float64 co
 def lay_out(
     bars: pd.DataFrame,  # any frame with date, symbol and bar columns
     sessions: pd.DatetimeIndex | None = None,  # the days, or bar ends, on which there should be a row
-) -> Sheet:
-    "Lay rows out as dates x symbols."
+) -> Sheet:  # arrays of dates x symbols
+    "Lay rows out as dates x symbols; raise DataError where sessions have another zone than the dates."
     raw = _numbers(bars)
     dates = pd.DatetimeIndex(raw["date"].dropna().unique()).sort_values()
     if sessions is not None and len(dates):
@@ -88,7 +88,7 @@ def lay_out(
     seen = rows > 0
     alive = np.maximum.accumulate(seen, axis=0) & np.maximum.accumulate(seen[::-1], axis=0)[::-1]
     names = seen.sum(axis=1)
-    learned = (names >= 0.5 * alive.sum(axis=1)) & ~is_thin(names, ahead=True)  # at the ends, only a stray's own name is alive
+    learned = (names >= 0.5 * alive.sum(axis=1)) & ~is_stray(names, dates)  # at the ends, only a stray's own name is alive
     session = learned if sessions is None else dates.isin(sessions)
     return Sheet(dates, pd.Index(symbols), rows, session, alive, wide, raw, len(raw) - len(placed))
 
@@ -129,7 +129,7 @@ def _keys(sheet: Sheet) -> list[pd.DataFrame]:
     notes = ["closes differ" if spread[key] > 1 else "closes agree" for key in zip(row, col, strict=True)]
     return [pd.DataFrame(lost, index=[0])[: int(sheet.unplaced > 0)], _found(sheet, "duplicate", row, col, sheet.rows[row, col], notes)]
 
-
+# %% ../../nbs/data/125_quality.ipynb #e3fce952
 def _calendar(sheet: Sheet) -> list[pd.DataFrame]:
     "Find sessions without a row, and rows without a session."
     seen = sheet.rows > 0
@@ -138,7 +138,7 @@ def _calendar(sheet: Sheet) -> list[pd.DataFrame]:
     share = seen.sum(axis=1) / np.maximum(sheet.alive.sum(axis=1), 1)
     return [gaps, _found(sheet, "off_calendar", row, col, share[row], [f"a {d:%A}" for d in sheet.dates[row]])]
 
-
+# %% ../../nbs/data/125_quality.ipynb #13dc7662
 def _ends(sheet: Sheet) -> tuple[np.ndarray, np.ndarray]:  # by symbol: position of the last date, series that end there
     "Count the series that end with each series; 0 where a series reaches the end of the data."
     last = len(sheet.dates) - 1 - np.argmax(sheet.rows[::-1] > 0, axis=0) if sheet.rows.size else np.zeros(0, dtype=np.int64)

@@ -68,7 +68,7 @@ def _side(
     "State that a side of a quote is positive and finite where it is there."
     return Rule(f"{column} is not a positive number", (column,), lambda f: (f[column] <= 0) | (f[column].abs() == np.inf))
 
-
+# %% ../../nbs/data/102_schemas.ipynb #aba6e7d2
 _QUOTE = ("bid", "ask", "bid_size", "ask_size")
 _MOMENT = {"trades": "time", "quotes": "time", "events": "known_at", "reference": "known_at", "universe": "start"}
 SCHEMAS = {
@@ -177,7 +177,7 @@ class Repaired(NamedTuple):
 def repair_bars(
     frame: pd.DataFrame,  # bars with columns date and symbol or that index; may be unsorted, repeated, impossible
     steps: Sequence[str],  # names of REPAIRS, applied in this order
-) -> Repaired:
+) -> Repaired:  # the bars, and rows touched by step
     "Apply the named repairs and no other, count them, and check the result; raise DataError for what is left."
     unknown = [step for step in steps if step not in REPAIRS]
     if unknown:

@@ -95,7 +95,7 @@ def _persist(shocks: np.ndarray, persistence: float) -> np.ndarray:  # [dates, .
             out[t] = persistence * out[t - 1] + np.sqrt(1 - persistence**2) * shocks[t]
     return out
 
-
+# %% ../../nbs/data/128_synth.ipynb #61c87e6b
 def _bars(
     step: float,  # correlation of the factor with the next session's return
     factor: np.ndarray,  # [dates + 1, symbols]; row t drives the session after it
@@ -140,7 +140,7 @@ def synth_market(
     horizon: int = 1,  # sessions of that return, at least 1
     persistence: float = 0.0,  # of all features from one session to the next, 0 <= phi < 1
     n_noise: int = 4,  # features that mean nothing
-    seed: int = 0,
+    seed: int = 0,  # of every random stream; the same seed gives the same market
     regimes: bool | str = True,  # three volatility states of the market, or one; "garch": one, clustered
     calendar: str = "weekdays",  # or "24/7"
 ) -> SynthMarket:
@@ -212,9 +212,9 @@ def synth_minutes(
     bars: pd.DataFrame,  # (date, symbol); daily bars, valid
     minutes: int = 390,  # of a session, 1 to 1440
     opens: str = "14:30",  # time of the open, UTC
-    seed: int = 0,
+    seed: int = 0,  # of the path; the same seed gives the same minutes
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # 1-minute bars by (end UTC, symbol); truth by (date, symbol): high_at, low_at, volatility
-    "Lay 1-minute bars through daily ones, whose open, high, low, close and volume they add up to."
+    "Lay 1-minute bars through daily ones, whose open, high, low, close and volume they add up to; raise ConfigError for more minutes than a day has."
     if not 1 <= minutes <= 1440:
         raise ConfigError(f"minutes={minutes}, expected 1 to 1440")
     rng = np.random.default_rng([seed, 5])
@@ -240,9 +240,9 @@ def synth_fills(
     spread_bps: float = 10.0,  # of the price
     impact: float = 0.7,  # Y, in daily volatilities
     noise_bps: float = 20.0,  # standard deviation of what is neither
-    seed: int = 0,
+    seed: int = 0,  # of the draw; the same seed gives the same fills
 ) -> tuple[pd.DataFrame, dict[str, float]]:  # row number: date, symbol, quantity (signed), mid, price, volatility, participation; truth
-    "Draw fills whose spread and impact are known."
+    "Draw fills whose spread and impact are known; raise DataError for bars too short to have a volatility."
     volatility = np.log(bars["close"]).groupby(level="symbol").diff().groupby(bars.index.get_level_values("symbol")).transform("std")
     usable = np.flatnonzero(((bars["volume"] > 0) & volatility.notna()).to_numpy())
     if len(usable) == 0:
@@ -264,9 +264,9 @@ def synth_damage(
     delisted: float = 0.0,  # share of symbols that stop, each on a date of its own
     censored: float = 0.0,  # share of symbols that stop together, on one date
     spikes: int = 0,  # bars at half their price, at most one a symbol
-    seed: int = 0,
+    seed: int = 0,  # of the damage; the same seed gives the same faults
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # bars; truth: rule, symbol, date (the last one of what stops), value
-    "Spoil bars and say how."
+    "Spoil bars and say how; raise ConfigError for damage that the panel cannot take."
     at, rng = grid(bars.index), np.random.default_rng([seed, 7])
     n, width = len(at.dates), len(at.symbols)
     dead, ended = round(delisted * width), round(censored * width)

@@ -56,7 +56,28 @@ def _moves(
     "Return changes."
     return np.log(values).groupby(symbols).diff().fillna(0.0)
 
+# %% ../../nbs/importer/129_actions.ipynb #f1e33421
+def _best(
+    left: pd.DataFrame,  # what each reading leaves of the price's move, by day of events
+    jumps: pd.DataFrame,  # what each reading adds
+    name: str,
+    values: pd.Series,  # the column
+) -> str:
+    "Return the reading that smooths the prices; raise DataError where two do."
+    scores = left.abs().sum().sort_values(kind="stable")
+    best = scores.index[0]
+    apart = {r: ~np.isclose(jumps[r], jumps[best]) for r in scores.index[1:]}  # days on which the two say different things
+    rivals = [r for r, days in apart.items() if days.any() and left[r][days].abs().sum() < 2 * left[best][days].abs().sum()]
+    if {best, *rivals} == {"event", "premium"}:  # 20 for one, or 21: the ratio that companies use
+        events = values[~values.isin([0.0, 1.0])]
+        usual = {r: bool(np.isclose(events.to_numpy()[:, None] + plus, _USUAL).any(axis=1).all()) for r, plus in (("event", 0), ("premium", 1))}
+        best, rivals = (max(usual, key=usual.get), []) if sum(usual.values()) == 1 else (best, rivals)
+    if rivals and left[best].abs().max() <= _JUMP:
+        shown = " or ".join(f"{READINGS[r]} (--split {r})" for r in (best, *rivals))
+        raise DataError(f"{name}: the prices do not show whether it is {shown}; say which")
+    return best
 
+# %% ../../nbs/importer/129_actions.ipynb #a30d31b1
 def read_split(
     close: pd.Series,  # as in the file; index (date, symbol), rows by symbol and date
     values: pd.Series,  # the column, same index
@@ -86,27 +107,6 @@ def read_split(
             f"which no reading of the column explains; correct the file, or leave the column out with --split none"
         )
     return reading, readings[reading]
-
-
-def _best(
-    left: pd.DataFrame,  # what each reading leaves of the price's move, by day of events
-    jumps: pd.DataFrame,  # what each reading adds
-    name: str,
-    values: pd.Series,  # the column
-) -> str:
-    "Return the reading that smooths the prices; raise DataError where two do."
-    scores = left.abs().sum().sort_values(kind="stable")
-    best = scores.index[0]
-    apart = {r: ~np.isclose(jumps[r], jumps[best]) for r in scores.index[1:]}  # days on which the two say different things
-    rivals = [r for r, days in apart.items() if days.any() and left[r][days].abs().sum() < 2 * left[best][days].abs().sum()]
-    if {best, *rivals} == {"event", "premium"}:  # 20 for one, or 21: the ratio that companies use
-        events = values[~values.isin([0.0, 1.0])]
-        usual = {r: bool(np.isclose(events.to_numpy()[:, None] + plus, _USUAL).any(axis=1).all()) for r, plus in (("event", 0), ("premium", 1))}
-        best, rivals = (max(usual, key=usual.get), []) if sum(usual.values()) == 1 else (best, rivals)
-    if rivals and left[best].abs().max() <= _JUMP:
-        shown = " or ".join(f"{READINGS[r]} (--split {r})" for r in (best, *rivals))
-        raise DataError(f"{name}: the prices do not show whether it is {shown}; say which")
-    return best
 
 # %% ../../nbs/importer/129_actions.ipynb #1ba7d0c0
 def cash_factor(

@@ -30,7 +30,7 @@ _KINDS = {".csv": "text", ".tsv": "text", ".txt": "text", ".parquet": "parquet",
 
 
 def kind_of(
-    file: Path,
+    file: Path,  # its name is looked at, not its contents
 ) -> tuple[str, str]:  # "text", "parquet", "excel" or "" (unknown); the name without its endings
     "Say what a file is by its name."
     name, packed = file.name, False
@@ -39,7 +39,7 @@ def kind_of(
     kind = _KINDS.get(Path(name).suffix.lower(), "text" if packed and not Path(name).suffix else "")
     return ("" if packed and kind != "text" else kind), (Path(name).stem if kind else name)
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #c36478c8
 def find_encoding(
     data: bytes,  # of a text
     name: str,  # of the file, for messages
@@ -87,7 +87,7 @@ def _database() -> duckdb.DuckDBPyConnection:
 
 
 def find_separator(
-    text: str,
+    text: str,  # of a file, decoded
     name: str,  # of the file, for messages
 ) -> tuple[str, str]:  # one of , ; tab |, and the quote
     "Find how lines are cut into fields; raise DataError where nothing cuts them."
@@ -169,7 +169,7 @@ def _tall(
     tall = tall.rename_axis(index=[tall.index.names[0], "Ticker"]).reset_index().rename_axis(columns=None)
     return tall[~(tall.iloc[:, 2:].isna() | (tall.iloc[:, 2:] == "")).all(axis=1)].reset_index(drop=True)
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #4378662c
 def _named(
     frame: pd.DataFrame,  # rows by number, columns by number
     head: Head,
@@ -202,7 +202,7 @@ def _check_widths(
         shown = separator.join(row)[:80]
         raise DataError(f"{name}: row {number} has {len(row)} fields and the header {width}: {shown}; the file is cut there, or the row is broken")
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #f13eea3c
 def _rows(
     text: str,
     separator: str,
@@ -267,7 +267,7 @@ def _parquet(
     frame = frame.reset_index(drop=frame.index.names == [None])
     return frame.set_axis([str(c).strip() for c in frame.columns], axis=1), []
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #7b7ab2af
 def read_raw(
     file: Path,  # text, plain or packed; .parquet; .xlsx
 ) -> Raw:
@@ -332,7 +332,7 @@ def find_decimal(
         return None, None
     return decimal, ("," if has_comma else None) if decimal == "." else ("." if has_point else None)
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #76f3588b
 _BLANK = ["", "nan", "na", "n/a", "#n/a", "null", "none", "<na>", "nat", "-", "--"]
 
 
@@ -384,6 +384,15 @@ _SPECIAL = {
 _EPOCHS = ("s", "ms", "us", "ns")
 
 
+@lru_cache(maxsize=512)
+def _shape(form: str) -> str:
+    "Write a strptime format as a pattern, because parsers take 2024-1 and 202401 for dates as well."
+    loose = "/" in form or "." in form[:9] or "%b" in form or "%B" in form or "%I" in form
+    digits = {"%Y": r"\d{4}", "%f": r"\d+", "%b": "[^\\d\\W]+", "%B": "[^\\d\\W]+", "%p": "[AaPp][Mm]", "%H": r"\d{1,2}" if ":" in form else r"\d\d"}
+    parts = re.split(r"(%[A-Za-z])", form)
+    return "".join(digits.get(p, r"\d{1,2}" if loose else r"\d\d") if p.startswith("%") else re.escape(p) for p in parts)
+
+# %% ../../nbs/importer/131_dialect.ipynb #6b954400
 def read_dates(
     column: pd.Series,  # text, numbers or timestamps
     form: str,  # a strptime format, "timestamps", or a name of special forms
@@ -401,19 +410,13 @@ def read_dates(
         return pd.to_datetime(text.str[:10], format="%Y-%m-%d", errors="coerce")
     return pd.to_datetime(text.where(text.str.fullmatch(_shape(form), flags=re.ASCII)), format=form, errors="coerce")
 
-
-@lru_cache(maxsize=512)
-def _shape(form: str) -> str:
-    "Write a strptime format as a pattern, because parsers take 2024-1 and 202401 for dates as well."
-    loose = "/" in form or "." in form[:9] or "%b" in form or "%B" in form or "%I" in form
-    digits = {"%Y": r"\d{4}", "%f": r"\d+", "%b": "[^\\d\\W]+", "%B": "[^\\d\\W]+", "%p": "[AaPp][Mm]", "%H": r"\d{1,2}" if ":" in form else r"\d\d"}
-    parts = re.split(r"(%[A-Za-z])", form)
-    return "".join(digits.get(p, r"\d{1,2}" if loose else r"\d\d") if p.startswith("%") else re.escape(p) for p in parts)
+# %% ../../nbs/importer/131_dialect.ipynb #d1f58e59
+_ZONE = r" (?:UTC|GMT|[A-Z][A-Za-z_]+/[A-Za-z_/]+)$"
 
 
 def wall_dates(
-    column: pd.Series,
-    form: str,
+    column: pd.Series,  # text, numbers or timestamps
+    form: str,  # of read_dates
 ) -> pd.Series:  # naive: the clock as it is written; epochs in UTC
     "Read dates as the clock on the wall that wrote them."
     if form == "offset":
@@ -424,7 +427,7 @@ def wall_dates(
 
 
 def zone_of(
-    form: str | None,
+    form: str | None,  # of read_dates; None: unknown
     column: pd.Series | None = None,  # of timestamps
 ) -> str | None:  # "UTC" where stamps are absolute; None: they carry no zone
     "Say in which zone a form writes its stamps."
@@ -435,10 +438,7 @@ def zone_of(
     named = re.search(_ZONE, form or "")
     return named[0].strip().replace("GMT", "UTC") if named else None
 
-
-_ZONE = r" (?:UTC|GMT|[A-Z][A-Za-z_]+/[A-Za-z_/]+)$"
-
-
+# %% ../../nbs/importer/131_dialect.ipynb #11bf279a
 def date_forms(
     column: pd.Series,  # text, numbers or timestamps
 ) -> list[str]:  # every form that fits all of it; where none does, those that fit half of it

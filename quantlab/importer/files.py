@@ -66,7 +66,7 @@ class Mapping:
 
 # %% ../../nbs/importer/132_files.ipynb #cde218d9
 def open_questions(
-    mapping: Mapping,
+    mapping: Mapping,  # guessed, or corrected
 ) -> dict[str, str]:  # what is to be told (a field, or "column close") -> the question; empty: ready to import
     "List what must be answered before a file can be imported."
     has, asked = mapping.columns, {}
@@ -92,7 +92,7 @@ def open_questions(
 
 
 def questions(
-    mapping: Mapping,
+    mapping: Mapping,  # guessed, or corrected
 ) -> list[str]:  # empty: ready to import
     "List the open questions."
     return list(open_questions(mapping).values())
@@ -157,7 +157,7 @@ def _unnamed(
     found = {"date": "1"} | ({"time": "2"} if first == 2 else {}) | dict(zip(("open", "high", "low", "close"), names[first : first + 4], strict=True))
     return found | ({"volume": names[first + 4]} if len(names) > first + 4 and numbers[names[first + 4]].notna().all() else {})
 
-
+# %% ../../nbs/importer/132_files.ipynb #91948ce7
 def _date_cells(
     frame: pd.DataFrame,
     columns: dict[str, str],  # our name -> the file's
@@ -192,7 +192,21 @@ def _columns(
             found.pop("time")
     return found, known_by
 
+# %% ../../nbs/importer/132_files.ipynb #e1ad375b
+def _volume_said(
+    frame: pd.DataFrame,
+    found: dict[str, str],  # changed where ticks stand in for a volume of nothing
+    told: dict[str, str],
+) -> list[str]:
+    "Say where there is no volume, or where it counts something else."
+    if "volume" not in found:
+        return ["volume: the file has none, it is stored as missing"]
+    ticks = [c for c in frame if _plain(c) in ("tickvol", "tickvolume")]
+    if "volume" not in told and ticks and (pd.to_numeric(frame[found["volume"]], errors="coerce") == 0).all():
+        found["volume"] = ticks[0]
+    return [f"volume: {found['volume']} counts changes of the price, not units"] if found["volume"] in ticks else []
 
+# %% ../../nbs/importer/132_files.ipynb #32690f2d
 _FIRST = pd.Timestamp("1900-01-01")
 
 
@@ -224,20 +238,6 @@ def guess_columns(
         spacing.interval if spacing else None, spacing, zone, spacing.stamps if spacing else None, said=tuple(said),
     )  # fmt: skip
 
-
-def _volume_said(
-    frame: pd.DataFrame,
-    found: dict[str, str],  # changed where ticks stand in for a volume of nothing
-    told: dict[str, str],
-) -> list[str]:
-    "Say where there is no volume, or where it counts something else."
-    if "volume" not in found:
-        return ["volume: the file has none, it is stored as missing"]
-    ticks = [c for c in frame if _plain(c) in ("tickvol", "tickvolume")]
-    if "volume" not in told and ticks and (pd.to_numeric(frame[found["volume"]], errors="coerce") == 0).all():
-        found["volume"] = ticks[0]
-    return [f"volume: {found['volume']} counts changes of the price, not units"] if found["volume"] in ticks else []
-
 # %% ../../nbs/importer/132_files.ipynb #b24b51f1
 def _wall(
     cells: pd.Series,
@@ -256,7 +256,7 @@ def _wall(
             raise DataError(f"{name}: {int(wrong.sum())} date(s) are {what}, {shown}; day and month may be swapped, or the form {form} is wrong: correct the mapping or the file")
     return dates
 
-
+# %% ../../nbs/importer/132_files.ipynb #3f70ac30
 def _decided(
     wall: pd.Series,
     symbols: pd.Series,
@@ -276,7 +276,7 @@ def _decided(
         raise DataError(f"{name}: {'; '.join(questions(mapping))}; answer with dataclasses.replace(mapping, ...)")
     return mapping
 
-
+# %% ../../nbs/importer/132_files.ipynb #d9612ad6
 def _stamps(
     cells: pd.Series,  # the date cells
     wall: pd.Series,
@@ -320,7 +320,7 @@ def check_symbols(
         raise DataError(f"{name}: the symbol of row {row}, {plain[row]!r}, differs from {other!r} only in case or blanks; write both alike, or name them apart")
     return plain
 
-
+# %% ../../nbs/importer/132_files.ipynb #73617ec8
 def _symbols(
     frame: pd.DataFrame,
     mapping: Mapping,
@@ -394,7 +394,7 @@ def _check_twice(
         remedy = "keep_first or keep_last" if differ else "drop_duplicates"
         raise DataError(f"{name}: {what}, and {differ or 'none'} of them differ; keep one of each: --repair {remedy}")
 
-
+# %% ../../nbs/importer/132_files.ipynb #ba3c81e0
 def _check_range(
     table: pd.DataFrame,
     name: str,
@@ -433,7 +433,7 @@ def _table(
     table = pd.DataFrame(table, index=frame.index)
     return table[order + [c for c in table if c not in order]], frame, mapping
 
-
+# %% ../../nbs/importer/132_files.ipynb #8580f839
 def _finished(
     table: pd.DataFrame,
     name: str,

@@ -64,14 +64,14 @@ def _same_splits(
         return [p if "split" in p else p.assign(split=1.0) for p in panels]
     return [p.drop(columns="split", errors="ignore") for p in panels] if "none" in readings else panels
 
-
+# %% ../../nbs/importer/135_folder.ipynb #7ebbcd92
 def import_files(
     files: Sequence[str | Path],  # written alike
     mapping: Mapping,  # from guess_columns of one of them, looked at
     repair: Sequence[str] = (),  # of import_file
     progress: Callable[[int, int, str], None] | None = None,  # called with files done, how many, the next name
 ) -> pd.DataFrame:  # bars panel; attrs: interval, said (line -> files), repairs (rows touched by step, all files together)
-    "Read files that are written alike into one panel."
+    "Read files that are written alike into one panel; raise DataError naming the file that is not."
     panels, said, counts = [], {}, pd.Series(dtype="int64")
     for number, file in enumerate(files):
         if progress:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.postgres import Postgres, from_text, to_text
 from quantlab.data.seams import Disagreement, over
-from quantlab.data.store import Lake, entry, periods, verify
+from quantlab.data.store import Lake, _place, entry, periods, verify
 
 sys.path.insert(0, str(Path(__file__).parent))
 from writers import make_bars, version  # noqa: E402
@@ -288,7 +288,7 @@ def test_files_are_collected_but_never_a_readers(tmp_path):
     slow = lake.manifest("us")
     lake.write("us", "1d", bars * 9, revise=True)
     e = slow["intervals"]["1d"]["periods"]["2024"]
-    assert lake.file("us", "1d", "2024", e["hash"]).is_file() and not list(tmp_path.rglob(".manifest*"))
+    assert _place(lake.folder, "us", "1d", "2024", e["hash"]).is_file() and not list(tmp_path.rglob(".manifest*"))
 
 
 def test_reader_starts_over_when_two_commits_overtake_it(tmp_path, monkeypatch):
