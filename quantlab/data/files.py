@@ -140,8 +140,12 @@ def _arrow(
 ) -> pa.Table:  # date, symbol as a dictionary, and the columns
     "Turn a panel into the table that is stored."
     at = grid(bars.index)
-    symbol = pa.DictionaryArray.from_arrays(pa.array(at.col.astype("int32")), pa.array(at.symbols.to_list(), pa.string()))
-    return pa.table({"date": pa.array(at.dates.take(at.row)), "symbol": symbol} | {c: bars[c].to_numpy() for c in bars.columns})
+    symbol = pa.DictionaryArray.from_arrays(
+        pa.array(at.col.astype("int32")), pa.array(at.symbols.to_list(), pa.string())
+    )
+    return pa.table(
+        {"date": pa.array(at.dates.take(at.row)), "symbol": symbol} | {c: bars[c].to_numpy() for c in bars.columns}
+    )
 
 
 def parquet_writer(
@@ -150,7 +154,12 @@ def parquet_writer(
 ) -> Callable:  # writes the file, for put
     "Return the writer of a Parquet file."
     encoding = {"date": "DELTA_BINARY_PACKED"} | {c: "BYTE_STREAM_SPLIT" for c in bars.columns}
-    options = {"compression": "lz4", "use_dictionary": ["symbol"], "column_encoding": encoding, "row_group_size": 1 << 15}
+    options = {
+        "compression": "lz4",
+        "use_dictionary": ["symbol"],
+        "column_encoding": encoding,
+        "row_group_size": 1 << 15,
+    }
     return lambda out: pq.write_table(_arrow(bars).replace_schema_metadata({_MARK: mark}), out, **options)
 
 
@@ -206,7 +215,9 @@ def lay_panel(
         codes[start:end], stamps[start:end] = code[keep], table["date"].to_numpy()[keep]
         for row, column in enumerate(columns):
             values[row, start:end] = table[column].to_numpy()[keep]
-    values, codes, stamps = (values, codes, stamps) if end == size else (values[:, :end].copy(), codes[:end], stamps[:end])
+    values, codes, stamps = (
+        (values, codes, stamps) if end == size else (values[:, :end].copy(), codes[:end], stamps[:end])
+    )
     fresh = np.r_[True, stamps[1:] != stamps[:-1]][:end]
     used = np.bincount(codes, minlength=len(names)) > 0
     levels = [pd.DatetimeIndex(stamps[fresh]).tz_localize(zone), names[used]]

@@ -85,7 +85,9 @@ def from_text(
         table = pa.table({c: pa.array([], t) for c, t in types.items()})
     else:
         options = arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False, null_values=[""])
-        table = arrow_csv.read_csv(io.BytesIO(text), arrow_csv.ReadOptions(column_names=list(types)), convert_options=options)
+        table = arrow_csv.read_csv(
+            io.BytesIO(text), arrow_csv.ReadOptions(column_names=list(types)), convert_options=options
+        )
     return as_panel(table.to_pandas())
 
 # %% ../../nbs/data/112_postgres.ipynb #b1120002
@@ -94,7 +96,9 @@ def masked(
     dsn: str,  # the address that it may quote
 ) -> str:
     "Put *** for the password of an address in a text."
-    found = re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)", dsn, re.IGNORECASE) + re.findall(r"//[^:/@\s]*:(.*)@", dsn)
+    found = re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)", dsn, re.IGNORECASE) + re.findall(
+        r"//[^:/@\s]*:(.*)@", dsn
+    )
     secrets = {form for word in found for form in (word, word.strip("'"), unquote(word)) if form}
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
@@ -122,7 +126,8 @@ def _connect(
         reason = masked(str(error).splitlines()[0], dsn)
     except psycopg.Error:  # the library shows the string that it cannot read
         raise ConfigError(
-            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or postgresql://user@host/quant"
+            "the address of PostgreSQL cannot be read; "
+            "write 'host=localhost dbname=quant' or postgresql://user@host/quant"
         ) from None
     raise DataError(f"no PostgreSQL answers ({reason}); start the server, or mend [data] postgres in settings.ini")
 
@@ -137,7 +142,9 @@ def _session(
         try:
             yield connection
         except _library().Error as error:
-            raise DataError(f"PostgreSQL refused ({masked(str(error).splitlines()[0], dsn)}); what was stored is as it was") from error
+            raise DataError(
+                f"PostgreSQL refused ({masked(str(error).splitlines()[0], dsn)}); what was stored is as it was"
+            ) from error
 
 # %% ../../nbs/data/112_postgres.ipynb #eb3f53d5
 def _parsed(
@@ -180,7 +187,11 @@ def _read(
     "Read a range of one dataset and interval."
     _, columns = selection(manifest, interval, columns)
     limits = {"symbol = ANY(%s)": None if symbols is None else list(symbols), "date >= %s": start, "date <= %s": end}
-    limits = {term: v if term.startswith("symbol") else pd.Timestamp(v).isoformat() for term, v in limits.items() if v is not None}
+    limits = {
+        term: v if term.startswith("symbol") else pd.Timestamp(v).isoformat()
+        for term, v in limits.items()
+        if v is not None
+    }
     names = ", ".join(["date", "symbol", *map(_quote, columns)])
     query = f"SELECT {names} FROM {_table(manifest['dataset'], interval)} WHERE {' AND '.join(['true', *limits])}"
     with connection.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT csv)", list(limits.values())) as copy:
@@ -222,7 +233,8 @@ def _lock(
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('quantlab'))")
     except _library().errors.LockNotAvailable as error:
         raise DataError(
-            f"another process has been writing to '{dataset}' for {timeout:g} s; try again later, or give Postgres a longer timeout"
+            f"another process has been writing to '{dataset}' for {timeout:g} s; "
+            "try again later, or give Postgres a longer timeout"
         ) from error
 
 
@@ -258,7 +270,9 @@ def _sql(
     query: str,
 ) -> pd.DataFrame:
     "Run a query that may not write; raise DataError when it fails."
-    tables = [f"{name}_{interval}" for name, text in _manifests(connection) for interval in json.loads(text)["intervals"]]
+    tables = [
+        f"{name}_{interval}" for name, text in _manifests(connection) for interval in json.loads(text)["intervals"]
+    ]
     try:
         connection.execute("SET TRANSACTION READ ONLY")
         cursor = connection.execute(query, prepare=True)  # one statement, so none can end the transaction and go on
@@ -266,21 +280,24 @@ def _sql(
             raise DataError("the query returns no rows; write a SELECT: the store is changed by write alone")
         return pd.DataFrame(cursor.fetchall(), columns=[c.name for c in cursor.description])
     except _library().Error as error:
-        raise DataError(f"the query failed ({str(error).splitlines()[0]}); the tables are {', '.join(tables) or 'none'}") from error
+        raise DataError(
+            f"the query failed ({str(error).splitlines()[0]}); the tables are {', '.join(tables) or 'none'}"
+        ) from error
 
-
+# %% ../../nbs/data/112_postgres.ipynb #c555491e
 class Postgres:
-    "Keep bars in a PostgreSQL database."
+    "Keep bars in a PostgreSQL database; raise ConfigError where none is set."
 
     def __init__(
         self,
-        dsn: str | None = None,  # such as "host=localhost dbname=quant"; None: the setting [data] postgres, refused when empty
+        dsn: str | None = None,  # "host=localhost dbname=quant"; None: the setting [data] postgres, refused when empty
         timeout: float = 60.0,  # seconds that a writer waits for another
     ):
         self.dsn = setting("data", "postgres") if dsn is None else dsn
         if not self.dsn:
             raise ConfigError(
-                "no PostgreSQL is set; fill [data] postgres in settings.ini or $QUANTLAB_DATA_POSTGRES, such as 'host=localhost dbname=quant'"
+                "no PostgreSQL is set; fill [data] postgres in settings.ini or $QUANTLAB_DATA_POSTGRES, "
+                "such as 'host=localhost dbname=quant'"
             )
         self.timeout = timeout
 
@@ -308,7 +325,9 @@ class Postgres:
     ) -> pd.DataFrame:  # (date, symbol), float64
         "Return the panel of some symbols between two moments; raise DataError for what is not there."
         with _session(self.dsn, self.timeout) as connection:
-            return _read(connection, _manifest(connection, dataset), as_interval(interval), symbols, start, end, columns)
+            return _read(
+                connection, _manifest(connection, dataset), as_interval(interval), symbols, start, end, columns
+            )
 
     def manifest(
         self,

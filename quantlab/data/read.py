@@ -32,7 +32,8 @@ def _dataset(
         if len(able) != 1:
             shown = ", ".join(f"{d}/{i}" for d, i in zip(listed["dataset"], listed["interval"], strict=True))
             raise DataError(
-                f"{len(able)} datasets hold bars of {interval}; name one with dataset=. The store has: {shown or 'nothing; import bars first'}"
+                f"{len(able)} datasets hold bars of {interval}; "
+                f"name one with dataset=. The store has: {shown or 'nothing; import bars first'}"
             )
         dataset = able[0]
     manifest = source.manifest(dataset)
@@ -59,7 +60,8 @@ def _wanted(
         shown = "; ".join(f"{s} (near: {', '.join(names)})" if names else s for s, names in near.items())
         more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
         raise DataError(
-            f"'{dataset}' does not have {len(absent)} of {len(asked)} symbols: {shown}{more}; correct them, or pass missing='skip'"
+            f"'{dataset}' does not have {len(absent)} of {len(asked)} symbols: {shown}{more}; "
+            "correct them, or pass missing='skip'"
         )
     return [s for s in asked if s not in {*absent}]
 
@@ -117,7 +119,8 @@ def _continuous(
         shown = f"{len(some)} split(s), first: {'; '.join(names)}"
         if proven:
             raise DataError(
-                f"'{dataset}' cannot give prices adjusted for splits alone: its column adj carries them together with dividends, {shown}; "
+                f"'{dataset}' cannot give prices adjusted for splits alone: "
+                f"its column adj carries them together with dividends, {shown}; "
                 "use adjust='total', or write the column split with the bars"
             )
         doubt = f"overnight moves look like {shown}; no factor carries them: check the source before a backtest does"
@@ -132,7 +135,9 @@ def _chosen(
     end: pd.Timestamp | None,
 ) -> list[str]:
     "List the symbols of a universe that the dataset has; a member without prices is a gap, not an error."
-    first, last = (pd.Timestamp(f([p[key] for p in part["periods"].values()])) for f, key in ((min, "first"), (max, "last")))
+    first, last = (
+        pd.Timestamp(f([p[key] for p in part["periods"].values()])) for f, key in ((min, "first"), (max, "last"))
+    )
     first, last = (m.tz_localize(None) for m in (first if start is None else start, last if end is None else end))
     inside = {*members(universe, first, last)} & {*part["symbols"]}
     return sorted(inside if wanted is None else inside & {*wanted})

@@ -36,7 +36,9 @@ def _large_moves(
 
 def split_jumps(
     bars: pd.DataFrame,  # (date, symbol); open, close and optional adj, on the level that is to be examined
-) -> pd.DataFrame:  # (date, symbol): before (the last close), open, ratio (new shares for one old), proven (bool, by adj)
+) -> (
+    pd.DataFrame
+):  # (date, symbol): before (the last close), open, ratio (new shares for one old), proven (bool, by adj)
     "List overnight moves that look like a split which the prices do not carry."
     row, last = _large_moves(bars, 1.7)
     open_, close = bars["open"].to_numpy(), bars["close"].to_numpy()
@@ -48,7 +50,9 @@ def split_jumps(
     likely = (np.abs(move - signed) < 0.03) & stays
     keep = proven | likely
     columns = {"before": close[last], "open": open_[row], "ratio": np.exp(signed), "proven": proven}
-    return pd.DataFrame({name: values[keep] for name, values in columns.items()}, index=bars.index[row[keep]]).sort_index()
+    return pd.DataFrame(
+        {name: values[keep] for name, values in columns.items()}, index=bars.index[row[keep]]
+    ).sort_index()
 
 # %% ../../nbs/data/104_seams.ipynb #a10400016
 class Disagreement(DataError):
@@ -66,7 +70,9 @@ def _shared(
     "Find the rows of new that old has."
     a, b = grid(old.index), grid(new.index)
     dates, symbols = a.dates.union(b.dates), a.symbols.union(b.symbols)
-    key, wanted = (dates.get_indexer(g.dates)[g.row] * len(symbols) + symbols.get_indexer(g.symbols)[g.col] for g in (a, b))
+    key, wanted = (
+        dates.get_indexer(g.dates)[g.row] * len(symbols) + symbols.get_indexer(g.symbols)[g.col] for g in (a, b)
+    )
     if not len(key):
         return np.zeros(len(wanted), dtype=bool), np.zeros(0, dtype=np.int64)
     place = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
@@ -110,7 +116,9 @@ def _explain(
     out, wrong = {"price": ratio, "volume": 1.0}, pd.DataFrame(wrong.reshape(-1, len(prices)), columns=prices)
     for factor in [c for c in ("split", "adj") if c in now.columns]:
         level = [frame["close"].to_numpy() * frame[factor].to_numpy() for frame in (was, now)]
-        digits = 0.75 * (_printed(level[1]) + _printed(level[0]) * np.median(level[1] / level[0])) / now["close"].to_numpy()
+        digits = (
+            0.75 * (_printed(level[1]) + _printed(level[0]) * np.median(level[1] / level[0])) / now["close"].to_numpy()
+        )
         out[factor], wrong[factor] = _ratio(was[factor].to_numpy(), now[factor].to_numpy(), digits, steps=(0.0001,))
     row, column = np.nonzero(wrong.to_numpy())
     if len(row):
@@ -134,21 +142,29 @@ def restatements(
     columns = [c for c in (*_PRICES, "split", "adj") if c in new.columns]
     was, now, col = old.iloc[place], new[hit], grid(new.index).col
     with np.errstate(invalid="ignore"):
-        apart = (np.abs(now[columns].to_numpy() - was[columns].to_numpy()) > _EQUAL * now[columns].to_numpy()).any(axis=1)
+        apart = (np.abs(now[columns].to_numpy() - was[columns].to_numpy()) > _EQUAL * now[columns].to_numpy()).any(
+            axis=1
+        )
     found, faults = {}, []
     for at in np.unique(col[hit][apart]):
         rows = col[hit] == at
         ratios, fault = _explain(was[rows], now[rows])
         if not fault and rows.sum() == 1 and hit[col == at].all() and set(ratios.values()) != {1.0}:
-            fault = f"{now[rows].index[0][1]} on {now[rows].index[0][0]:%Y-%m-%d}: one row cannot tell a correction from a new price level"
+            day, name_of = now[rows].index[0]
+            fault = f"{name_of} on {day:%Y-%m-%d}: one row cannot tell a correction from a new price level"
         if fault:
             faults.append(fault)
         elif set(ratios.values()) != {1.0}:
             found[now[rows].index[0][1]] = ratios
     if faults:
         more = f"; and {len(faults) - 3} more symbol(s)" if len(faults) > 3 else ""
-        raise Disagreement(f"{name}{': ' if name else ''}the new rows contradict the stored ones: {'; '.join(faults[:3])}{more}; nothing was stored: correct the source, or write with revise=True to replace the stored rows by these")
-    return pd.DataFrame.from_dict(found, orient="index", columns=["price", "volume", *(c for c in ("split", "adj") if c in columns)])
+        raise Disagreement(
+            f"{name}{': ' if name else ''}the new rows contradict the stored ones: {'; '.join(faults[:3])}{more}; "
+            "nothing was stored: correct the source, or write with revise=True to replace the stored rows by these"
+        )
+    return pd.DataFrame.from_dict(
+        found, orient="index", columns=["price", "volume", *(c for c in ("split", "adj") if c in columns)]
+    )
 
 # %% ../../nbs/data/104_seams.ipynb #a1040001c
 def rebased(
@@ -179,7 +195,9 @@ def _scaled(
     "Multiply each kind of number by its ratio."
     kinds = dict.fromkeys([*_PRICES, "vwap"], "price") | {c: c for c in ("volume", "split", "adj")}
     factors = ratios.reindex(bars.index.get_level_values("symbol")) ** power
-    return bars.assign(**{c: bars[c] * factors[kinds[c]].to_numpy() for c in bars.columns if kinds.get(c) in ratios.columns})
+    return bars.assign(
+        **{c: bars[c] * factors[kinds[c]].to_numpy() for c in bars.columns if kinds.get(c) in ratios.columns}
+    )
 
 
 def over(
@@ -205,9 +223,13 @@ def settle(
     behind = _last(stored).reindex(ratios.index) > _last(new).reindex(ratios.index)
     for whose, some in (("stored", ratios[~behind]), ("new", ratios[behind])):
         if len(some):
-            shown = "; ".join(f"{s}: " + ", ".join(f"{c} x {v:.6g}" for c, v in row.items() if v != 1) for s, row in some.head(3).iterrows())
-            text = f"{name}: {len(some)} symbol(s) came on another price level, by one ratio each; the {whose} rows were re-based ({shown}{', ...' if len(some) > 3 else ''})"
-            warnings.warn(text, stacklevel=4)
+            shown = "; ".join(
+                f"{s}: " + ", ".join(f"{c} x {v:.6g}" for c, v in row.items() if v != 1)
+                for s, row in some.head(3).iterrows()
+            )
+            text = f"{name}: {len(some)} symbol(s) came on another price level, by one ratio each"
+            more = ", ..." if len(some) > 3 else ""
+            warnings.warn(f"{text}; the {whose} rows were re-based ({shown}{more})", stacklevel=4)
     return rebased(stored, new, ratios)
 
 

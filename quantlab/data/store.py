@@ -26,7 +26,20 @@ from ..core.config import display_path, path
 from ..core.errors import ConfigError, DataError
 from ..core.types import Interval, as_interval
 from .bars import data_hash
-from .files import inside, lay_panel, mark_of, once, parquet_writer, plainly, put, read_panel, read_slice, reason, sha256, utc
+from quantlab.data.files import (
+    inside,
+    lay_panel,
+    mark_of,
+    once,
+    parquet_writer,
+    plainly,
+    put,
+    read_panel,
+    read_slice,
+    reason,
+    sha256,
+    utc,
+)
 from .schemas import check
 from .seams import over, settle, upsert  # noqa: F401
 
@@ -41,14 +54,19 @@ def prepare(
 ) -> pd.DataFrame:  # the same rows, float64
     "Check names, shape and bars before they are stored; raise ConfigError or DataError."
     if not _DATASET.fullmatch(dataset):
-        raise ConfigError(f"'{dataset}' cannot name a dataset; use small letters, digits and underscores, such as 'us_daily'")
+        raise ConfigError(
+            f"'{dataset}' cannot name a dataset; use small letters, digits and underscores, such as 'us_daily'"
+        )
     intraday = as_interval(interval).intraday
     check(bars, "bars")
     text = [c for c in bars.columns if not pd.api.types.is_numeric_dtype(bars[c])]
     if text:
         raise DataError(f"columns {text} hold no numbers; the store keeps numbers by date and symbol: drop them")
     if len(bars) and intraday != (bars.index.levels[0].tz is not None):
-        raise DataError(f"{dataset}/{interval}: the first row is dated {bars.index[0][0]}; daily bars carry plain dates, intraday bars their end in UTC")
+        raise DataError(
+            f"{dataset}/{interval}: the first row is dated {bars.index[0][0]}; "
+            "daily bars carry plain dates, intraday bars their end in UTC"
+        )
     return bars.astype("float64")
 
 # %% ../../nbs/data/110_store.ipynb #75a02275
@@ -92,24 +110,54 @@ def updated(
     before = intervals.get(interval, {"columns": list(bars.columns), "symbols": [], "periods": {}})
     symbols = sorted({*before["symbols"], *bars.index.unique("symbol")})
     intervals[interval] = before | {"symbols": symbols, "periods": dict(sorted((before["periods"] | entries).items()))}
-    return {"dataset": dataset, "version": manifest.get("version", 0) + 1, "hash": _digest(intervals), "intervals": intervals}
+    return {
+        "dataset": dataset,
+        "version": manifest.get("version", 0) + 1,
+        "hash": _digest(intervals),
+        "intervals": intervals,
+    }
 
 # %% ../../nbs/data/110_store.ipynb #b1100002
+def _is_entry(
+    e: object,  # of a period
+) -> bool:
+    "Say whether a description has its rows, moments and hashes."
+    if (
+        not isinstance(e, dict)
+        or not all(isinstance(e.get(k), str) for k in ("first", "last", "hash"))
+        or type(e.get("rows")) is not int
+    ):
+        return False
+    plain = re.fullmatch(r"[0-9a-f]{16}", e["hash"]) and re.fullmatch(r"[0-9a-f]{64}", str(e.get("file", "0" * 64)))
+    return bool(plain) and all(re.fullmatch(r"\d{4}-\d{2}-\d{2}T[0-9:.+]+", e[k]) for k in ("first", "last"))
+
+
 def _faults(
     manifest: object,  # as JSON gave it
     dataset: str,
 ) -> Iterator[str]:  # what is wrong, first things first
     "Look for what a manifest cannot say."
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("intervals"), dict) or not isinstance(manifest.get("version"), int):
+    if (
+        not isinstance(manifest, dict)
+        or not isinstance(manifest.get("intervals"), dict)
+        or not isinstance(manifest.get("version"), int)
+    ):
         yield "it lacks its version or its intervals"
         return
     if manifest.get("dataset") != dataset:
         yield f"it speaks of the dataset {manifest.get('dataset')!r}"
     for interval, part in manifest["intervals"].items():
-        if interval not in list(Interval) or not isinstance(part, dict) or not isinstance(part.get("periods"), dict) or not part["periods"]:
+        if (
+            interval not in list(Interval)
+            or not isinstance(part, dict)
+            or not isinstance(part.get("periods"), dict)
+            or not part["periods"]
+        ):
             yield f"its interval {interval!r} has no periods or is none"
             return
-        if not all(isinstance(part.get(k), list) and all(isinstance(x, str) for x in part[k]) for k in ("columns", "symbols")):
+        if not all(
+            isinstance(part.get(k), list) and all(isinstance(x, str) for x in part[k]) for k in ("columns", "symbols")
+        ):
             yield f"{interval} does not list its columns and symbols"
         for period, e in part["periods"].items():
             if not re.fullmatch(r"\d{4}(-\d{2})?", period) or not _is_entry(e):
@@ -118,17 +166,7 @@ def _faults(
     if _digest(manifest["intervals"]) != manifest.get("hash"):
         yield "its hash is not that of its periods"
 
-
-def _is_entry(
-    e: object,  # of a period
-) -> bool:
-    "Say whether a description has its rows, moments and hashes."
-    if not isinstance(e, dict) or not all(isinstance(e.get(k), str) for k in ("first", "last", "hash")) or type(e.get("rows")) is not int:
-        return False
-    plain = re.fullmatch(r"[0-9a-f]{16}", e["hash"]) and re.fullmatch(r"[0-9a-f]{64}", str(e.get("file", "0" * 64)))
-    return bool(plain) and all(re.fullmatch(r"\d{4}-\d{2}-\d{2}T[0-9:.+]+", e[k]) for k in ("first", "last"))
-
-
+# %% ../../nbs/data/110_store.ipynb #72c95a58
 def parsed(
     text: str | bytes,  # JSON
     dataset: str,  # that it must speak of
@@ -141,9 +179,10 @@ def parsed(
     except ValueError as error:
         fault = f"it is no JSON ({error})"
     if fault:
-        raise DataError(f"{where} is damaged: {fault}; restore it from a copy, or move the dataset away and import it again")
+        raise DataError(
+            f"{where} is damaged: {fault}; restore it from a copy, or move the dataset away and import it again"
+        )
     return manifest
-
 
 # %% ../../nbs/data/110_store.ipynb #6d6d9b07
 def same_columns(
@@ -154,7 +193,10 @@ def same_columns(
     "Return bars with the columns of the stored ones; raise DataError when they have others."
     stored = manifest.get("intervals", {}).get(interval, {"columns": list(bars.columns)})["columns"]
     if set(stored) != set(bars.columns):
-        raise DataError(f"{manifest['dataset']}/{interval} has the columns {stored}, the new rows {list(bars.columns)}; complete them, or write to another dataset")
+        raise DataError(
+            f"{manifest['dataset']}/{interval} has the columns {stored}, the new rows {list(bars.columns)}; "
+            "complete them, or write to another dataset"
+        )
     return bars[stored]
 
 
@@ -168,14 +210,34 @@ def listing(
         try:
             parts = manifest(name)
         except DataError as error:
-            rows.append({"dataset": name, "interval": "", "symbols": 0, "rows": 0, "first": "", "last": "", "hash": "", "fault": str(error)})
+            rows.append(
+                {
+                    "dataset": name,
+                    "interval": "",
+                    "symbols": 0,
+                    "rows": 0,
+                    "first": "",
+                    "last": "",
+                    "hash": "",
+                    "fault": str(error),
+                }
+            )
             continue
         for interval, part in parts["intervals"].items():
             held = list(part["periods"].values())
             span = {"first": min(p["first"] for p in held)[:19], "last": max(p["last"] for p in held)[:19]}
             counts = {"symbols": len(part["symbols"]), "rows": sum(p["rows"] for p in held)}
             rows.append({"dataset": name, "interval": interval, **counts, **span, "hash": parts["hash"]})
-    columns = ["dataset", "interval", "symbols", "rows", "first", "last", "hash", *["fault"] * any("fault" in r for r in rows)]
+    columns = [
+        "dataset",
+        "interval",
+        "symbols",
+        "rows",
+        "first",
+        "last",
+        "hash",
+        *["fault"] * any("fault" in r for r in rows),
+    ]
     return pd.DataFrame(rows, columns=columns).fillna({"fault": ""})
 
 # %% ../../nbs/data/110_store.ipynb #bcb3a325
@@ -195,7 +257,9 @@ def _names(
 ) -> list[str]:
     "List the datasets that have been committed; raise DataError when the lake is no folder."
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"{display_path(folder)} is a file, where the folder of the lake is meant; set [data] lake to a folder")
+        raise DataError(
+            f"{display_path(folder)} is a file, where the folder of the lake is meant; set [data] lake to a folder"
+        )
     found = (file.parent.name.removeprefix("dataset=") for file in folder.glob("dataset=*/manifest.json"))
     return sorted(name for name in found if _DATASET.fullmatch(name))
 
@@ -207,7 +271,9 @@ def _manifest(
     "Read the manifest of a dataset; raise DataError for one that is not there, or damaged."
     names = _names(folder)
     if dataset not in names:
-        raise DataError(f"there is no dataset '{dataset}' in {display_path(folder)}; it has: {', '.join(names) or 'nothing'}")
+        raise DataError(
+            f"there is no dataset '{dataset}' in {display_path(folder)}; it has: {', '.join(names) or 'nothing'}"
+        )
     with plainly(f"'{dataset}' cannot be read"):
         file = inside(folder, f"dataset={dataset}", "manifest.json")
         return parsed(file.read_bytes(), dataset, f"the manifest of '{dataset}'")
@@ -219,7 +285,11 @@ def _files(
 ) -> dict[tuple[str, str], Path]:  # (interval, period) to its file
     "Locate the files that a manifest mentions."
     parts = manifest.get("intervals", {}).items()
-    return {(i, p): _place(folder, manifest["dataset"], i, p, e["hash"]) for i, part in parts for p, e in part["periods"].items()}
+    return {
+        (i, p): _place(folder, manifest["dataset"], i, p, e["hash"])
+        for i, part in parts
+        for p, e in part["periods"].items()
+    }
 
 # %% ../../nbs/data/110_store.ipynb #a92bdb48
 def _trusted(
@@ -251,7 +321,9 @@ def _unspoilt(dataset: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError(f"{display_path(error.filename)} is gone, but the manifest of '{dataset}' mentions it; {again}") from error
+        raise DataError(
+            f"{display_path(error.filename)} is gone, but the manifest of '{dataset}' mentions it; {again}"
+        ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"a file of '{dataset}' cannot be read ({reason(error)}); {again}") from error
 
@@ -325,7 +397,8 @@ def _locked(
                 yield home
         except Timeout as error:
             raise DataError(
-                f"another process has been writing to '{dataset}' for {timeout:g} s; try again later, or give Lake a longer timeout"
+                f"another process has been writing to '{dataset}' for {timeout:g} s; "
+                "try again later, or give Lake a longer timeout"
             ) from error
 
 
@@ -395,7 +468,9 @@ def _write(
                 stored = read(bars.index.unique("symbol"), bars.index[0][0], bars.index[-1][0])
                 bars = settle(stored, bars, read, f"{dataset}/{interval}")
         for period, piece in periods(bars, interval).items():
-            merged = over(_stored(folder, old, interval, period, revise), piece) if (interval, period) in files else piece
+            merged = (
+                over(_stored(folder, old, interval, period, revise), piece) if (interval, period) in files else piece
+            )
             entries[period] = entry(merged)
             file = _place(folder, dataset, interval, period, entries[period]["hash"])
             if file != files.get((interval, period)) or revise:
@@ -412,7 +487,9 @@ def _write(
 def _views(
     folder: Path,  # of the lake
     query: str,
-) -> tuple[dict[str, list[str]], dict]:  # files of each view that the query mentions, and of the others none; manifests by dataset
+) -> tuple[
+    dict[str, list[str]], dict
+]:  # files of each view that the query mentions, and of the others none; manifests by dataset
     "Find the files that a query may read, and compare them with their hashes."
     views, manifests = {}, {}
     for dataset in _names(folder):
@@ -434,7 +511,13 @@ def _sandbox(
     views: Mapping[str, list[str]],  # name to Parquet files
 ) -> duckdb.DuckDBPyConnection:
     "Open a database that can read some files and do nothing else."
-    connection = duckdb.connect(config={"python_enable_replacements": False, "autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    connection = duckdb.connect(
+        config={
+            "python_enable_replacements": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+    )
     connection.execute("SET TimeZone = 'UTC'")
     for view, files in views.items():
         if files:
@@ -467,9 +550,15 @@ def _sql(
                     raise DataError(f"the query has {len(statements)} statements; write one SELECT")
                 return connection.sql(query).to_arrow_table().to_pandas()
         except duckdb.Error as error:
-            if left and isinstance(error, duckdb.IOException) and any(_manifest(folder, name) != seen for name, seen in manifests.items()):
+            if (
+                left
+                and isinstance(error, duckdb.IOException)
+                and any(_manifest(folder, name) != seen for name, seen in manifests.items())
+            ):
                 continue
-            raise DataError(f"the query failed ({str(error).splitlines()[0]}); the tables are {', '.join(views) or 'none'}") from error
+            raise DataError(
+                f"the query failed ({str(error).splitlines()[0]}); the tables are {', '.join(views) or 'none'}"
+            ) from error
 
 # %% ../../nbs/data/110_store.ipynb #f85c43b7
 class Lake:
@@ -538,7 +627,8 @@ def verify(
             found = entry(bars) if len(bars) else {"rows": 0}
             if found != {key: claimed[key] for key in ("rows", "first", "last", "hash")}:
                 raise DataError(
-                    f"{dataset}/{interval}/{period}: the {len(bars)} rows found are not the {claimed['rows']} that the manifest lists; "
+                    f"{dataset}/{interval}/{period}: "
+                    f"the {len(bars)} rows found are not the {claimed['rows']} that the manifest lists; "
                     "restore the period from a copy, or write it again with revise=True"
                 )
             rows.append({"interval": interval, "period": period, "rows": len(bars)})

@@ -443,3 +443,11 @@ def test_sql_reads_a_lake_of_many_files(tmp_path, months):
     assert len(list(lake.folder.rglob("*.parquet"))) == months
     answer = lake.sql("SELECT count(*) AS n, max(date) AS last FROM long_5min")
     assert answer["n"][0] == months and answer["last"][0] == bars.index[-1][0]
+
+
+def test_formulas_are_written_as_they_are_where_that_is_asked(tmp_path):
+    risky = pd.DataFrame({"symbol": ["=cmd|' /C calc'!A0", "BRK-B"], "return": [-0.1, 0.4]})
+    write_csv(risky, tmp_path / "raw.csv", formulas=True)
+    assert pd.read_csv(tmp_path / "raw.csv")["symbol"].tolist() == risky["symbol"].tolist()
+    texts = ("+1", "-1.5e3", "-", "\t=1", "＝1", 3, None, "")
+    assert [plain_text(t) for t in texts] == ["+1", "-1.5e3", "'-", "'\t=1", "'＝1", 3, None, ""]

@@ -158,3 +158,13 @@ def test_intraday_deliveries_too():
     with pytest.warns(UserWarning, match="re-based"):
         whole = upsert(truth.loc[: ends[30]], late)
     np.testing.assert_allclose(whole["close"], truth["close"] * 0.5)
+
+
+def test_a_revised_row_replaces_and_nothing_changes_nothing():
+    truth = market("A")
+    changed = truth.iloc[[4]] * 2
+    with pytest.raises(Disagreement, match="one row cannot tell a correction from a new price level"):
+        upsert(truth, changed)
+    revised = upsert(truth, changed, revise=True)
+    assert revised.iloc[4].equals(changed.iloc[0]) and revised.drop(index=revised.index[4]).equals(truth.drop(index=truth.index[4]))
+    assert upsert(truth.iloc[:0], truth).equals(truth) and upsert(truth, truth.iloc[:0]).equals(truth)
