@@ -48,7 +48,7 @@ def record_audit(
     verdicts: Iterable[Verdict],  # of core.audit, one for each feature or function
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record an audit of the present code; a verdict that is not PASS counts against the study. Raise ReportError for none."
+    "Record an audit of the present code; what is not PASS counts against the study. Raise ReportError for none."
     verdicts = list(verdicts)
     found = {v.function: str(v) for v in verdicts if v.status != PASS}
     if not verdicts:
