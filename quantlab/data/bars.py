@@ -35,8 +35,15 @@ def first_rows(
     keys = [c for c in ("date", "time", "known_at", "start", "symbol") if c in some.columns]
     shown = []
     for _, row in some.iterrows():
-        when = [row[k].isoformat(sep=" ").removesuffix(" 00:00:00") if isinstance(row[k], pd.Timestamp) else str(row[k]) for k in keys]
-        values = [f"{c}={row[c]:.10g}" if isinstance(row[c], (int, float, np.number)) else f"{c}={row[c]}" for c in columns if c not in keys]
+        when = [
+            row[k].isoformat(sep=" ").removesuffix(" 00:00:00") if isinstance(row[k], pd.Timestamp) else str(row[k])
+            for k in keys
+        ]
+        values = [
+            f"{c}={row[c]:.10g}" if isinstance(row[c], (int, float, np.number)) else f"{c}={row[c]}"
+            for c in columns
+            if c not in keys
+        ]
         shown.append(f"({', '.join(when)}) {' '.join(values)}".strip())
     return f"{len(rows)} row(s), first: " + "; ".join(shown)
 
@@ -49,7 +56,10 @@ def check_dates(
         raise DataError(f"date is in {dates.tz}; intraday bars carry their end in UTC: tz_convert('UTC')")
     late = dates[dates != dates.normalize()] if dates.tz is None else dates[:0]
     if len(late):
-        raise DataError(f"date has a time of day but no time zone, first: {late[0]}; use plain dates for daily bars, UTC ends for intraday bars")
+        raise DataError(
+            f"date has a time of day but no time zone, first: {late[0]}; "
+            "use plain dates for daily bars, UTC ends for intraday bars"
+        )
 
 # %% ../../nbs/data/100_bars.ipynb #30e4fa9b
 class Rule(NamedTuple):
@@ -76,12 +86,24 @@ def bar_rules(
 ) -> list[Rule]:
     "List what no bar may do; factors are asked about only where they are."
     factors = [c for c in ("split", "adj") if c in columns]
-    rules = [rule for c in _PRICES for rule in price_rules(c, ("volume",))] + [rule for c in factors for rule in price_rules(c)]
+    rules = [rule for c in _PRICES for rule in price_rules(c, ("volume",))] + [
+        rule for c in factors for rule in price_rules(c)
+    ]
     return rules + [
         Rule("high < low", ("high", "low"), lambda f: f["high"] < f["low"]),
-        Rule("open is outside low..high", ("open", "low", "high"), lambda f: (f["open"] < f["low"]) | (f["open"] > f["high"])),
-        Rule("close is outside low..high", ("close", "low", "high"), lambda f: (f["close"] < f["low"]) | (f["close"] > f["high"])),
-        Rule("volume is negative or infinite", ("volume",), lambda f: (f["volume"] < 0) | (f["volume"].abs() == np.inf)),
+        Rule(
+            "open is outside low..high",
+            ("open", "low", "high"),
+            lambda f: (f["open"] < f["low"]) | (f["open"] > f["high"]),
+        ),
+        Rule(
+            "close is outside low..high",
+            ("close", "low", "high"),
+            lambda f: (f["close"] < f["low"]) | (f["close"] > f["high"]),
+        ),
+        Rule(
+            "volume is negative or infinite", ("volume",), lambda f: (f["volume"] < 0) | (f["volume"].abs() == np.inf)
+        ),
     ]
 
 # %% ../../nbs/data/100_bars.ipynb #5689eb78
@@ -93,12 +115,17 @@ def check_until(
     "Raise DataError for rows dated later than a moment."
     until = pd.Timestamp(until)
     if until.tz is None and dates.tz is not None:
-        raise DataError(f"until={until} has no time zone but the rows have; write it in UTC, such as '2024-01-31 16:00Z'")
+        raise DataError(
+            f"until={until} has no time zone but the rows have; write it in UTC, such as '2024-01-31 16:00Z'"
+        )
     if until.tz is not None and dates.tz is None:
         until = until.tz_convert("UTC").tz_localize(None)
     late = np.asarray(dates > until)
     if late.any():
-        raise DataError(f"dated after {until:%Y-%m-%d %H:%M}: {first_rows(frame, late, [])}; day and month may be swapped: correct the dates")
+        raise DataError(
+            f"dated after {until:%Y-%m-%d %H:%M}: {first_rows(frame, late, [])}; "
+            "day and month may be swapped: correct the dates"
+        )
 
 # %% ../../nbs/data/100_bars.ipynb #f345d3e6
 def check_bars(
@@ -108,13 +135,19 @@ def check_bars(
     "Return bars unchanged; raise PanelError for a frame that is no panel, DataError for impossible bars."
     check_panel(bars, BAR_COLUMNS)
     check_dates(grid(bars.index).dates)
-    text = [c for c in (*BAR_COLUMNS, "split", "adj") if c in bars.columns and not pd.api.types.is_numeric_dtype(bars[c])]
+    text = [
+        c for c in (*BAR_COLUMNS, "split", "adj") if c in bars.columns and not pd.api.types.is_numeric_dtype(bars[c])
+    ]
     if text:
-        raise DataError(f"columns {text} do not hold numbers but {[str(bars[c].dtype) for c in text]}; convert them first")
+        raise DataError(
+            f"columns {text} do not hold numbers but {[str(bars[c].dtype) for c in text]}; convert them first"
+        )
     for rule in bar_rules(bars.columns):
         wrong = rule.broken(bars).to_numpy()
         if wrong.any():
-            raise DataError(f"{rule.name}: {first_rows(bars, wrong, rule.columns)}; correct the source, or drop the rows and say so")
+            raise DataError(
+                f"{rule.name}: {first_rows(bars, wrong, rule.columns)}; correct the source, or drop the rows and say so"
+            )
     if until is not None:
         check_until(bars, bars.index.get_level_values("date"), until)
     return bars
@@ -128,7 +161,9 @@ def _factor(
     values = bars[factor].astype("float64")
     wrong = ~(np.isfinite(values) & (values > 0)).to_numpy()
     if wrong.any():
-        raise DataError(f"{factor} is not a positive number: {first_rows(bars, wrong, [factor])}; complete the factor at the source")
+        raise DataError(
+            f"{factor} is not a positive number: {first_rows(bars, wrong, [factor])}; complete the factor at the source"
+        )
     return values
 
 
@@ -157,7 +192,10 @@ def adjust(
         raise ConfigError(f"how='{how}' is unknown; use 'total', 'split' or 'none'")
     check_panel(bars, ["close"])
     if how == "total" and "adj" not in bars.columns:
-        raise DataError(f"how='total' needs a column adj, the bars have {list(bars.columns)}; use how='none' if the prices are total-return already")
+        raise DataError(
+            f"how='total' needs a column adj, the bars have {list(bars.columns)}; "
+            "use how='none' if the prices are total-return already"
+        )
     bars = bars if as_of is None else _as_of(bars, as_of)
     out = bars.copy(deep=False)  # columns are replaced, never written into
     prices = [c for c in (*_PRICES, "vwap") if c in bars.columns]
@@ -182,11 +220,17 @@ def _csv(
     head = pd.read_csv(file, nrows=0, **form).columns
     other = [s for s in (";", "\t", ",") if len(head) == 1 and s in head[0]]
     if other:
-        raise DataError(f"its header is separated by '{other[0]}', not by '{separator}'; pass separator='{other[0]}', and decimal=',' if it writes 1,5")
+        raise DataError(
+            f"its header is separated by '{other[0]}', not by '{separator}'; "
+            f"pass separator='{other[0]}', and decimal=',' if it writes 1,5"
+        )
     blanks = {c: ["", "NaN", "nan", "NA", "null"] for c in head if c not in ("date", "symbol")}
     table = pd.read_csv(file, dtype={"date": "str", "symbol": "str"}, keep_default_na=False, na_values=blanks, **form)
     if not isinstance(table.index, pd.RangeIndex):
-        raise DataError("its rows have more fields than its header; write decimals with a point, or separate fields by ';' and pass separator=';', decimal=','")
+        raise DataError(
+            "its rows have more fields than its header; "
+            "write decimals with a point, or separate fields by ';' and pass separator=';', decimal=','"
+        )
     return table
 
 # %% ../../nbs/data/100_bars.ipynb #8398193d
@@ -207,7 +251,9 @@ def _table(
     except DataError as error:
         raise DataError(f"{display_path(file)}: {error}") from error
     except (ValueError, OSError) as error:
-        raise DataError(f"{display_path(file)} cannot be read as {file.suffix[1:]} ({error}); is it whole, and a CSV in UTF-8?") from error
+        raise DataError(
+            f"{display_path(file)} cannot be read as {file.suffix[1:]} ({error}); is it whole, and a CSV in UTF-8?"
+        ) from error
     return frame.reset_index(drop=frame.index.names == [None])
 
 # %% ../../nbs/data/100_bars.ipynb #d144c39a
@@ -226,12 +272,18 @@ def _keys(
     unread = dates.isna() | symbols.isna() | (symbols.str.strip() == "")
     if unread.any():
         shown = [f"row {i}: date='{table['date'][i]}' symbol='{table['symbol'][i]}'" for i in table.index[unread][:5]]
-        raise DataError(f"{name}: {int(unread.sum())} row(s) without a readable date or symbol, {'; '.join(shown)}; write ISO dates such as 2024-01-31")
+        raise DataError(
+            f"{name}: {int(unread.sum())} row(s) without a readable date or symbol, {'; '.join(shown)}; "
+            "write ISO dates such as 2024-01-31"
+        )
     table = table.assign(date=dates, symbol=symbols)
     twice = table.duplicated(["date", "symbol"])
     if twice.any():
         shown = [f"({d}, {s})" for d, s in zip(dates[twice][:5].astype("str"), symbols[twice][:5], strict=True)]
-        raise DataError(f"{name}: {int(twice.sum())} row(s) repeat an earlier date and symbol, first: {', '.join(shown)}; keep the right one")
+        raise DataError(
+            f"{name}: {int(twice.sum())} row(s) repeat an earlier date and symbol, first: {', '.join(shown)}; "
+            "keep the right one"
+        )
     return table
 
 # %% ../../nbs/data/100_bars.ipynb #04eb6ceb
@@ -264,7 +316,9 @@ def read_bars(
     needed = ["date", "symbol", *BAR_COLUMNS]
     missing = [c for c in needed if c not in table.columns]
     if missing:
-        raise DataError(f"{name}: columns {missing} are missing; expected {needed}, found {list(table.columns)}; rename them")
+        raise DataError(
+            f"{name}: columns {missing} are missing; expected {needed}, found {list(table.columns)}; rename them"
+        )
     table = _keys(table, name)
     for column in table.columns.drop(["date", "symbol"]):
         table[column] = _numbers(table[column], name)

@@ -33,7 +33,10 @@ def _calendar(
     names = xc.get_calendar_names()
     if name not in names:
         near = get_close_matches(name, names, n=3, cutoff=0.4)
-        raise ConfigError(f"there is no calendar '{name}'; {'close to it: ' + ', '.join(near) if near else 'use an ISO code such as XNYS, or 24/7'}")
+        raise ConfigError(
+            f"there is no calendar '{name}'; "
+            f"{'close to it: ' + ', '.join(near) if near else 'use an ISO code such as XNYS, or 24/7'}"
+        )
     try:
         return xc.get_calendar(name, start=f"{first}-01-01", end=f"{last}-12-31")
     except ValueError as error:
@@ -95,9 +98,11 @@ def session_of(
     ends: pd.DatetimeIndex,  # bar ends, UTC
     hours: pd.DataFrame,  # from schedule
 ) -> pd.DatetimeIndex:  # session of each bar; NaT = it ends outside trading hours
-    "Find the session that each bar belongs to."
+    "Find the session that each bar belongs to; raise DataError for ends without a time zone."
     if ends.tz is None:
-        raise DataError("bar ends have no time zone; intraday bars carry their end in UTC: core.time.end_stamps makes it")
+        raise DataError(
+            "bar ends have no time zone; intraday bars carry their end in UTC: core.time.end_stamps makes it"
+        )
     if hours.empty:
         return pd.DatetimeIndex([pd.NaT] * len(ends), name="session")
     row = np.minimum(hours["close"].searchsorted(ends, side="left"), len(hours) - 1)
@@ -126,7 +131,9 @@ _LONG = {Interval.WEEK: "W", Interval.MONTH: "M"}  # periods of pandas; weeks ru
 def bar_ends(
     hours: pd.DataFrame,  # from schedule
     interval: Interval | str,  # of the grid
-) -> pd.DatetimeIndex:  # sorted; bar ends in UTC, or sessions for daily bars; last sessions of weeks or months that hours reach past
+) -> (
+    pd.DatetimeIndex
+):  # sorted; bar ends in UTC, or sessions for daily bars; last sessions of weeks or months that hours reach past
     "List every bar that a complete history has."
     interval = Interval(interval)
     if interval in _LONG:
@@ -146,19 +153,31 @@ def bar_ends(
 
 def expected_ends(
     name: str,  # of an exchange
-    interval: Interval | str,
+    interval: Interval | str,  # of the bars
     start: str | pd.Timestamp,  # first bar end or session, inclusive
     end: str | pd.Timestamp,  # last bar end or session, inclusive
 ) -> pd.DatetimeIndex:  # as bar_ends
-    "List the bars of an exchange between two moments; raise DataError where these are dated otherwise than bars of the interval."
+    "List the bars of an exchange between two moments; raise DataError where bars of the interval are dated otherwise."
     if Interval(interval).intraday != (pd.Timestamp(start).tz is not None):
-        raise DataError(f"bars of {interval} are dated {'in UTC' if Interval(interval).intraday else 'without a time zone'}, but the first date given is {start}; name the interval of the bars")
+        raise DataError(
+            f"bars of {interval} are dated {'in UTC' if Interval(interval).intraday else 'without a time zone'}, "
+            f"but the first date given is {start}; name the interval of the bars"
+        )
     margin = pd.Timedelta(days=45 if Interval(interval) in _LONG else 1)
     ends = bar_ends(schedule(name, pd.Timestamp(start) - margin, pd.Timestamp(end) + margin), interval)
     return ends[(ends >= pd.Timestamp(start)) & (ends <= pd.Timestamp(end))]
 
 # %% ../../nbs/data/120_calendar.ipynb #911ed25e
-_COMBINE = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "amount": "sum", "split": "last", "adj": "last"}
+_COMBINE = {
+    "open": "first",
+    "high": "max",
+    "low": "min",
+    "close": "last",
+    "volume": "sum",
+    "amount": "sum",
+    "split": "last",
+    "adj": "last",
+}
 
 
 def _on_one_level(
@@ -172,7 +191,7 @@ def _on_one_level(
     scaled = {c: rows[c] * ratio.prod(axis=1) for c in ("open", "high", "low", "close", "vwap") if c in rows.columns}
     return rows.assign(**scaled | ({"volume": rows["volume"] / ratio["split"]} if "split" in factors else {}))
 
-
+# %% ../../nbs/data/120_calendar.ipynb #52b09ed1
 def _name_jumps(
     bars: pd.DataFrame,  # (date, symbol)
     label: pd.DatetimeIndex,  # bar to which each row belongs
@@ -185,10 +204,17 @@ def _name_jumps(
         before = bar.groupby(level="symbol").shift().reindex(found.index)
         found = found[(before == bar.reindex(found.index)).to_numpy()]
     if len(found):
-        shown = "; ".join(f"{s} {d:%Y-%m-%d} {j.before:g} -> {j.open:g}" for (d, s), j in zip(found.index[:3], found.head(3).itertuples(), strict=True))
-        warnings.warn(f"{len(found)} move(s) inside a bar look like splits that no factor carries, first: {shown}; bring a factor, or the bar mixes two price levels", stacklevel=4)
+        shown = "; ".join(
+            f"{s} {d:%Y-%m-%d} {j.before:g} -> {j.open:g}"
+            for (d, s), j in zip(found.index[:3], found.head(3).itertuples(), strict=True)
+        )
+        warnings.warn(
+            f"{len(found)} move(s) inside a bar look like splits that no factor carries, first: {shown}; "
+            "bring a factor, or the bar mixes two price levels",
+            stacklevel=4,
+        )
 
-
+# %% ../../nbs/data/120_calendar.ipynb #77d869c2
 def _combine(
     bars: pd.DataFrame,  # (date, symbol)
     label: pd.DatetimeIndex,  # bar to which each row belongs
@@ -196,7 +222,9 @@ def _combine(
     "Combine the rows of a bar; raise DataError for a column that has no rule."
     strange = [c for c in bars.columns if c not in (*_COMBINE, "vwap")]
     if strange:
-        raise DataError(f"columns {strange} have no rule to combine them; drop them and join them again as of the new dates")
+        raise DataError(
+            f"columns {strange} have no rule to combine them; drop them and join them again as of the new dates"
+        )
     _name_jumps(bars, label)
     rows = _on_one_level(bars.reset_index("date", drop=True).assign(date=label).reset_index())
     if "vwap" in rows:
@@ -220,16 +248,24 @@ def _inside(
     ends = bars.index.get_level_values("date")
     day = pd.Timedelta(days=1)
     if len(ends) and (hours.empty or ends.min() < hours["open"].min() - day or ends.max() > hours["close"].max() + day):
-        raise DataError(f"bars run from {ends.min():%Y-%m-%d} to {ends.max():%Y-%m-%d}, beyond the hours given; ask schedule for these dates")
+        raise DataError(
+            f"bars run from {ends.min():%Y-%m-%d} to {ends.max():%Y-%m-%d}, beyond the hours given; "
+            "ask schedule for these dates"
+        )
     out = session_of(ends, hours).isna()
     if out.any() and outside != "drop":
         shown = ", ".join(f"({d:%Y-%m-%d %H:%M}, {s})" for d, s in bars.index[out][:5])
-        raise DataError(f"{out.sum()} bar(s) end outside trading hours, first: {shown}; are they stamped with their start? If not, outside='drop'")
+        raise DataError(
+            f"{out.sum()} bar(s) end outside trading hours, first: {shown}; "
+            "are they stamped with their start? If not, outside='drop'"
+        )
     bars, ends = bars[~out], ends[~out]
     off = ends != _labels(ends, hours, interval)
     if off.any():
         shown = ", ".join(f"({d:%Y-%m-%d %H:%M}, {s})" for d, s in bars.index[off][:5])
-        raise DataError(f"{off.sum()} bar(s) are off the {interval} grid that starts at the open, first: {shown}; use finer bars")
+        raise DataError(
+            f"{off.sum()} bar(s) are off the {interval} grid that starts at the open, first: {shown}; use finer bars"
+        )
     return bars
 
 # %% ../../nbs/data/120_calendar.ipynb #9a0ec63e
@@ -241,17 +277,30 @@ def resample(
     outside: str = "error",  # bars outside trading hours: "error" or "drop"
     until: pd.Timestamp | None = None,  # the source is complete up to here, UTC; None: its last bar end
 ) -> pd.DataFrame:  # (date, symbol); dates are bar ends in UTC, or sessions for "1d"
-    "Combine intraday bars into longer ones inside each session, unfinished ones dropped."
+    "Combine intraday bars inside each session, unfinished ones dropped; raise DataError for bars off the grid."
     interval, to = Interval(interval), Interval(to)
     if outside not in ("error", "drop"):
         raise ConfigError(f"outside='{outside}' is unknown; use 'error' or 'drop'")
     if to in _LONG:
-        raise ConfigError(f"resample combines bars inside a session; for {to} combine to '1d' first, then call {'weekly' if to is Interval.WEEK else 'monthly'}")
-    if not interval.intraday or to == interval or (to.intraday and pd.Timedelta(to.value) % pd.Timedelta(interval.value)):
-        raise ConfigError(f"bars of {interval} cannot be combined into {to}; take an intraday interval and a multiple of it")
+        raise ConfigError(
+            "resample combines bars inside a session; "
+            f"for {to} combine to '1d' first, then call {'weekly' if to is Interval.WEEK else 'monthly'}"
+        )
+    if (
+        not interval.intraday
+        or to == interval
+        or (to.intraday and pd.Timedelta(to.value) % pd.Timedelta(interval.value))
+    ):
+        raise ConfigError(
+            f"bars of {interval} cannot be combined into {to}; take an intraday interval and a multiple of it"
+        )
     check_bars(bars)
     if bars.empty:
-        return bars if to.intraday else bars.set_axis(bars.index.set_levels(bars.index.levels[0].tz_localize(None), level="date"))
+        return (
+            bars
+            if to.intraday
+            else bars.set_axis(bars.index.set_levels(bars.index.levels[0].tz_localize(None), level="date"))
+        )
     until = bars.index.get_level_values("date").max() if until is None else pd.Timestamp(until)
     bars = _inside(bars, interval, hours, outside)
     label = _labels(bars.index.get_level_values("date"), hours, to)
@@ -259,22 +308,6 @@ def resample(
     return check_bars(_combine(bars[known <= until], label[known <= until]))
 
 # %% ../../nbs/data/120_calendar.ipynb #0ed30d25
-def weekly(
-    bars: pd.DataFrame,  # daily, (date, symbol)
-    name: str,  # of their exchange
-) -> pd.DataFrame:  # (date, symbol); date = the week's last session, at whose close the row is known
-    "Combine daily bars into weeks, dated by each week's last session; a running week is dropped."
-    return _longer(bars, name, Interval.WEEK)
-
-
-def monthly(
-    bars: pd.DataFrame,  # daily, (date, symbol)
-    name: str,  # of their exchange
-) -> pd.DataFrame:  # (date, symbol); date = the month's last session, at whose close the row is known
-    "Combine daily bars into months, dated by each month's last session; a running month is dropped."
-    return _longer(bars, name, Interval.MONTH)
-
-
 def _longer(
     bars: pd.DataFrame,  # daily, (date, symbol)
     name: str,  # of their exchange
@@ -291,11 +324,30 @@ def _longer(
     days = sessions(name, dates.min() - margin, dates.max() + margin)
     strangers = dates.unique().difference(days)
     if len(strangers):
-        raise DataError(f"{len(strangers)} date(s) are no sessions of {name}, first: {', '.join(f'{d:%Y-%m-%d}' for d in strangers[:5])}; name the right calendar")
+        raise DataError(
+            f"{len(strangers)} date(s) are no sessions of {name}, first: "
+            f"{', '.join(f'{d:%Y-%m-%d}' for d in strangers[:5])}; name the right calendar"
+        )
     last = pd.Series(days, index=days).groupby(days.to_period(_LONG[interval])).transform("max")
     label = pd.DatetimeIndex(last.reindex(dates))
     whole = label <= dates.max()
     return check_bars(_combine(bars[whole], label[whole]))
+
+
+def weekly(
+    bars: pd.DataFrame,  # daily, (date, symbol)
+    name: str,  # of their exchange
+) -> pd.DataFrame:  # (date, symbol); date = the week's last session, at whose close the row is known
+    "Combine daily bars into weeks, dated by each week's last session; a running week is dropped."
+    return _longer(bars, name, Interval.WEEK)
+
+
+def monthly(
+    bars: pd.DataFrame,  # daily, (date, symbol)
+    name: str,  # of their exchange
+) -> pd.DataFrame:  # (date, symbol); date = the month's last session, at whose close the row is known
+    "Combine daily bars into months, dated by each month's last session; a running month is dropped."
+    return _longer(bars, name, Interval.MONTH)
 
 # %% ../../nbs/data/120_calendar.ipynb #1f7b623b
 def week_as_of(

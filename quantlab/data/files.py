@@ -48,12 +48,12 @@ def reason(
     where = f"{display_path(error.filename)}: " if isinstance(error.filename, str) else ""
     return where + _REASONS.get(error.errno, str(error.strerror or error).splitlines()[0])
 
-
+# %% ../../nbs/data/109_files.ipynb #ae2130bd
 @contextmanager
 def plainly(
     doing: str,  # begins the message: "us/1d cannot be written"
 ) -> Iterator[None]:
-    "Turn an error of the file system into a DataError of one line."
+    "Raise an error of the file system again as a DataError of one line."
     try:
         yield
     except OSError as error:
@@ -96,7 +96,7 @@ def put(
 def inside(
     folder: Path,  # resolved
     *names: str,  # of folders and of the file, plain names
-) -> Path:
+) -> Path:  # below the folder
     "Return a path below a folder; raise DataError when a name is none or a part of the path is a link."
     for name in names:
         if not name or name in (".", "..") or re.search(r"[/\\\x00-\x1f]", name):
@@ -112,7 +112,7 @@ _TRUSTED: dict[str, tuple] = {}  # path to what it was when it was compared: dev
 
 
 def once(
-    file: Path,
+    file: Path,  # that is read
     compare: Callable[[Path], object],  # raises DataError when the content is not what it should be
 ) -> Path:  # the same
     "Compare a file once per process, and again when it was touched; raise FileNotFoundError when it is gone."
@@ -125,7 +125,7 @@ def once(
 
 
 def sha256(
-    file: Path,
+    file: Path,  # that is read
 ) -> str:  # 64 hex digits
     "Hash the bytes of a file."
     with open(file, "rb") as stream:
@@ -140,8 +140,12 @@ def _arrow(
 ) -> pa.Table:  # date, symbol as a dictionary, and the columns
     "Turn a panel into the table that is stored."
     at = grid(bars.index)
-    symbol = pa.DictionaryArray.from_arrays(pa.array(at.col.astype("int32")), pa.array(at.symbols.to_list(), pa.string()))
-    return pa.table({"date": pa.array(at.dates.take(at.row)), "symbol": symbol} | {c: bars[c].to_numpy() for c in bars.columns})
+    symbol = pa.DictionaryArray.from_arrays(
+        pa.array(at.col.astype("int32")), pa.array(at.symbols.to_list(), pa.string())
+    )
+    return pa.table(
+        {"date": pa.array(at.dates.take(at.row)), "symbol": symbol} | {c: bars[c].to_numpy() for c in bars.columns}
+    )
 
 
 def parquet_writer(
@@ -150,12 +154,17 @@ def parquet_writer(
 ) -> Callable:  # writes the file, for put
     "Return the writer of a Parquet file."
     encoding = {"date": "DELTA_BINARY_PACKED"} | {c: "BYTE_STREAM_SPLIT" for c in bars.columns}
-    options = {"compression": "lz4", "use_dictionary": ["symbol"], "column_encoding": encoding, "row_group_size": 1 << 15}
+    options = {
+        "compression": "lz4",
+        "use_dictionary": ["symbol"],
+        "column_encoding": encoding,
+        "row_group_size": 1 << 15,
+    }
     return lambda out: pq.write_table(_arrow(bars).replace_schema_metadata({_MARK: mark}), out, **options)
 
 
 def mark_of(
-    file: Path,
+    file: Path,  # that is read
 ) -> str | None:  # None: it has none, or it is no Parquet file
     "Read the mark that parquet_writer left."
     try:
@@ -164,15 +173,17 @@ def mark_of(
         return None
 
 # %% ../../nbs/data/109_files.ipynb #a10900013
-def utc(moment: str | pd.Timestamp) -> np.datetime64:
+def utc(
+    moment: str | pd.Timestamp,  # without a zone: taken as UTC
+) -> np.datetime64:  # in microseconds, without a zone
     "Return a moment as a plain UTC stamp in microseconds."
     moment = pd.Timestamp(moment)
     return np.datetime64((moment if moment.tz is None else moment.tz_convert(None)).as_unit("us"), "us")
 
 
 def read_slice(
-    file: Path,
-    columns: list[str],
+    file: Path,  # Parquet, rows in order of time
+    columns: list[str],  # to read, besides date and symbol
     low: np.datetime64,  # first moment, inclusive, UTC
     high: np.datetime64,  # last moment, inclusive
 ) -> pa.Table:  # the rows between the two
@@ -190,7 +201,7 @@ def lay_panel(
     tables: Iterable[pa.Table],  # in the order of time; read one after the other
     size: int,  # rows of all tables, or more
     names: pd.Index,  # the symbols wanted, sorted
-    columns: list[str],
+    columns: list[str],  # of the tables
     zone: str | None,  # "UTC" for intraday bars
 ) -> pd.DataFrame:  # (date, symbol), float64
     "Lay tables into one matrix and index it by codes."
@@ -204,7 +215,9 @@ def lay_panel(
         codes[start:end], stamps[start:end] = code[keep], table["date"].to_numpy()[keep]
         for row, column in enumerate(columns):
             values[row, start:end] = table[column].to_numpy()[keep]
-    values, codes, stamps = (values, codes, stamps) if end == size else (values[:, :end].copy(), codes[:end], stamps[:end])
+    values, codes, stamps = (
+        (values, codes, stamps) if end == size else (values[:, :end].copy(), codes[:end], stamps[:end])
+    )
     fresh = np.r_[True, stamps[1:] != stamps[:-1]][:end]
     used = np.bincount(codes, minlength=len(names)) > 0
     levels = [pd.DatetimeIndex(stamps[fresh]).tz_localize(zone), names[used]]
@@ -212,10 +225,10 @@ def lay_panel(
     index = pd.MultiIndex(levels=levels, codes=rows, names=["date", "symbol"], verify_integrity=False)
     return pd.DataFrame(values.T, index=index, columns=columns, copy=False)
 
-
+# %% ../../nbs/data/109_files.ipynb #b4ee53ac
 def read_panel(
-    file: Path,
-    columns: list[str],
+    file: Path,  # Parquet
+    columns: list[str],  # to read, besides date and symbol
     zone: str | None,  # "UTC" for intraday bars
 ) -> pd.DataFrame:  # (date, symbol), float64
     "Read all rows of one file."

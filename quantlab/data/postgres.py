@@ -22,9 +22,9 @@ import pyarrow.csv as arrow_csv
 from ..core.config import setting
 from ..core.errors import ConfigError, DataError
 from ..core.panel import as_panel
-from ..core.types import Interval
+from ..core.types import Interval, as_interval
 from .seams import settle
-from .store import as_interval, entry, listing, parsed, periods, prepare, same_columns, selection, updated
+from .store import entry, listing, parsed, periods, prepare, same_columns, selection, updated
 
 # %% ../../nbs/data/112_postgres.ipynb #a34d59c4
 _MANIFESTS = "CREATE TABLE IF NOT EXISTS manifest (dataset text PRIMARY KEY, content text NOT NULL)"
@@ -41,25 +41,27 @@ def _table(dataset: str, interval: Interval) -> str:
 
 
 def table_sql(
-    dataset: str,
-    interval: Interval,
+    dataset: str,  # a name such as "us"
+    interval: Interval,  # of the bars
     columns: Sequence[str],  # of the bars
 ) -> str:  # one statement
     "Write the statement that creates the table of a dataset and interval."
     stamp = "timestamptz" if interval.intraday else "timestamp"
     numbers = ", ".join(f"{_quote(c)} double precision" for c in columns)
-    return f'CREATE TABLE IF NOT EXISTS {_table(dataset, interval)} (date {stamp}, symbol text COLLATE "C", {numbers}, PRIMARY KEY (date, symbol))'
+    keys = f'date {stamp}, symbol text COLLATE "C"'
+    return f"CREATE TABLE IF NOT EXISTS {_table(dataset, interval)} ({keys}, {numbers}, PRIMARY KEY (date, symbol))"
 
 
 def upsert_sql(
-    dataset: str,
-    interval: Interval,
-    columns: Sequence[str],
+    dataset: str,  # a name such as "us"
+    interval: Interval,  # of the bars
+    columns: Sequence[str],  # of the bars
 ) -> str:  # one statement
     "Write the statement that puts the rows of the table incoming over the stored ones."
     names = ", ".join(map(_quote, columns))
     news = ", ".join(f"{_quote(c)} = excluded.{_quote(c)}" for c in columns)
-    return f"INSERT INTO {_table(dataset, interval)} (date, symbol, {names}) SELECT date, symbol, {names} FROM incoming ON CONFLICT (date, symbol) DO UPDATE SET {news}"
+    into = f"INSERT INTO {_table(dataset, interval)} (date, symbol, {names}) SELECT date, symbol, {names} FROM incoming"
+    return f"{into} ON CONFLICT (date, symbol) DO UPDATE SET {news}"
 
 # %% ../../nbs/data/112_postgres.ipynb #068a58f6
 def to_text(
@@ -74,7 +76,7 @@ def to_text(
 
 def from_text(
     text: bytes,  # CSV without header: date, symbol, columns
-    columns: Sequence[str],
+    columns: Sequence[str],  # in the order of the text
     zone: str | None,  # "UTC" for intraday bars
 ) -> pd.DataFrame:  # (date, symbol), float64
     "Read bars as PostgreSQL's COPY writes them."
@@ -83,7 +85,9 @@ def from_text(
         table = pa.table({c: pa.array([], t) for c, t in types.items()})
     else:
         options = arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False, null_values=[""])
-        table = arrow_csv.read_csv(io.BytesIO(text), arrow_csv.ReadOptions(column_names=list(types)), convert_options=options)
+        table = arrow_csv.read_csv(
+            io.BytesIO(text), arrow_csv.ReadOptions(column_names=list(types)), convert_options=options
+        )
     return as_panel(table.to_pandas())
 
 # %% ../../nbs/data/112_postgres.ipynb #b1120002
@@ -92,13 +96,15 @@ def masked(
     dsn: str,  # the address that it may quote
 ) -> str:
     "Put *** for the password of an address in a text."
-    found = re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)", dsn, re.IGNORECASE) + re.findall(r"//[^:/@\s]*:(.*)@", dsn)
+    found = re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)", dsn, re.IGNORECASE) + re.findall(
+        r"//[^:/@\s]*:(.*)@", dsn
+    )
     secrets = {form for word in found for form in (word, word.strip("'"), unquote(word)) if form}
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 
-# %% ../../nbs/data/112_postgres.ipynb #2a65d9fb
+# %% ../../nbs/data/112_postgres.ipynb #ce32bfe7
 def _library():
     "Import psycopg; raise ConfigError where the extra is not installed."
     try:
@@ -107,76 +113,61 @@ def _library():
         raise ConfigError("PostgreSQL needs psycopg; install quantlab with the extra [postgres]") from error
 
 
-class Postgres:
-    "Keep bars in a PostgreSQL database."
-
-    def __init__(
-        self,
-        dsn: str | None = None,  # such as "host=localhost dbname=quant"; None: the setting [data] postgres
-        timeout: float = 60.0,  # seconds that a writer waits for another
-    ):
-        self.dsn = setting("data", "postgres") if dsn is None else dsn
-        if not self.dsn:
-            raise ConfigError("no PostgreSQL is set; fill [data] postgres in settings.ini or $QUANTLAB_DATA_POSTGRES, such as 'host=localhost dbname=quant'")
-        self.timeout = timeout
-
-    def write(self, dataset: str, interval: str, bars: pd.DataFrame, revise: bool = False) -> str:
-        "Upsert bars by (date, symbol), with revise whatever they contradict; when this returns the dataset's hash, the rows are committed."
-        return _write(self, dataset, as_interval(interval), prepare(dataset, interval, bars), revise)
-
-    def read(self, dataset: str, interval: str = "1d", symbols=None, start=None, end=None, columns=None) -> pd.DataFrame:
-        "Return the panel of some symbols (None: all) between two moments, both inclusive; unknown symbols have no rows."
-        with _session(self) as connection:
-            return _read(connection, _manifest(connection, dataset), as_interval(interval), symbols, start, end, columns)
-
-    def manifest(self, dataset: str) -> dict:
-        "Return what is committed; raise DataError for a dataset that is not there."
-        with _session(self) as connection:
-            return _manifest(connection, dataset)
-
-    def datasets(self) -> pd.DataFrame:
-        "List what is there, one row per dataset and interval."
-        with _session(self) as connection:
-            texts = dict(_manifests(connection))
-            return listing(list(texts), lambda name: _parsed(texts[name], name))
-
-    def sql(self, query: str) -> pd.DataFrame:
-        "Answer a query in a transaction that cannot write; tables are named as in the lake, such as us_1d."
-        with _session(self) as connection:
-            return _sql(connection, query)
-
-# %% ../../nbs/data/112_postgres.ipynb #9b635d00
-def _connect(store: Postgres):
+def _connect(
+    dsn: str,  # the address
+    timeout: float,  # seconds that a writer waits for another
+):
     "Open a transaction that is committed when its block ends well; raise DataError when there is no server."
     psycopg = _library()
     try:
-        options = f"-c timezone=UTC -c lock_timeout={int(store.timeout * 1000)} -c datestyle=ISO"
-        return psycopg.connect(store.dsn, options=options, connect_timeout=10)
+        options = f"-c timezone=UTC -c lock_timeout={int(timeout * 1000)} -c datestyle=ISO"
+        return psycopg.connect(dsn, options=options, connect_timeout=10)
     except psycopg.OperationalError as error:
-        reason = masked(str(error).splitlines()[0], store.dsn)
+        reason = masked(str(error).splitlines()[0], dsn)
     except psycopg.Error:  # the library shows the string that it cannot read
-        raise ConfigError("the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or postgresql://user@host/quant") from None
+        raise ConfigError(
+            "the address of PostgreSQL cannot be read; "
+            "write 'host=localhost dbname=quant' or postgresql://user@host/quant"
+        ) from None
     raise DataError(f"no PostgreSQL answers ({reason}); start the server, or mend [data] postgres in settings.ini")
 
 
 @contextmanager
-def _session(store: Postgres) -> Iterator:
+def _session(
+    dsn: str,  # the address
+    timeout: float,  # seconds that a writer waits for another
+) -> Iterator:
     "Hold a transaction; raise DataError of one line for what the server refuses."
-    with _connect(store) as connection:
+    with _connect(dsn, timeout) as connection:
         try:
             yield connection
         except _library().Error as error:
-            raise DataError(f"PostgreSQL refused ({masked(str(error).splitlines()[0], store.dsn)}); what was stored is as it was") from error
+            raise DataError(
+                f"PostgreSQL refused ({masked(str(error).splitlines()[0], dsn)}); what was stored is as it was"
+            ) from error
+
+# %% ../../nbs/data/112_postgres.ipynb #eb3f53d5
+def _parsed(
+    text: str,  # JSON
+    dataset: str,
+) -> dict:
+    "Read the text of a manifest; raise DataError when it is damaged."
+    return parsed(text, dataset, f"the manifest of '{dataset}' in the database")
 
 
-def _manifests(connection) -> list[tuple[str, str]]:  # (dataset, JSON), sorted
+def _manifests(
+    connection,  # of psycopg
+) -> list[tuple[str, str]]:  # (dataset, JSON), sorted
     "Read all manifests; none where nothing was ever written."
     if connection.execute("SELECT to_regclass('manifest')").fetchone()[0] is None:
         return []
     return connection.execute('SELECT dataset, content FROM manifest ORDER BY dataset COLLATE "C"').fetchall()
 
 
-def _manifest(connection, dataset: str) -> dict:
+def _manifest(
+    connection,  # of psycopg
+    dataset: str,
+) -> dict:
     "Read the manifest of a dataset; raise DataError for one that is not there."
     known = dict(_manifests(connection))
     if dataset not in known:
@@ -184,13 +175,8 @@ def _manifest(connection, dataset: str) -> dict:
     return _parsed(known[dataset], dataset)
 
 
-def _parsed(text: str, dataset: str) -> dict:
-    "Read the text of a manifest; raise DataError when it is damaged."
-    return parsed(text, dataset, f"the manifest of '{dataset}' in the database")
-
-# %% ../../nbs/data/112_postgres.ipynb #69c4211c
 def _read(
-    connection,
+    connection,  # of psycopg
     manifest: dict,
     interval: Interval,
     symbols: Sequence[str] | None,  # None: all
@@ -201,50 +187,19 @@ def _read(
     "Read a range of one dataset and interval."
     _, columns = selection(manifest, interval, columns)
     limits = {"symbol = ANY(%s)": None if symbols is None else list(symbols), "date >= %s": start, "date <= %s": end}
-    limits = {term: v if term.startswith("symbol") else pd.Timestamp(v).isoformat() for term, v in limits.items() if v is not None}
+    limits = {
+        term: v if term.startswith("symbol") else pd.Timestamp(v).isoformat()
+        for term, v in limits.items()
+        if v is not None
+    }
     names = ", ".join(["date", "symbol", *map(_quote, columns)])
     query = f"SELECT {names} FROM {_table(manifest['dataset'], interval)} WHERE {' AND '.join(['true', *limits])}"
     with connection.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT csv)", list(limits.values())) as copy:
         return from_text(b"".join(map(bytes, copy)), columns, "UTC" if interval.intraday else None)
 
-# %% ../../nbs/data/112_postgres.ipynb #eeb632e5
-def _write(
-    store: Postgres,
-    dataset: str,
-    interval: Interval,
-    bars: pd.DataFrame,  # prepared
-    revise: bool,  # True: new rows replace stored ones whatever they say
-) -> str:  # the dataset's hash
-    "Upsert, hash the touched periods and replace the manifest in one transaction."
-    with _session(store) as connection:
-        try:
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext('quantlab'))")
-        except _library().errors.LockNotAvailable as error:
-            raise DataError(f"another process has been writing to '{dataset}' for {store.timeout:g} s; try again later, or give Postgres a longer timeout") from error
-        text = dict(_manifests(connection)).get(dataset)
-        old = {} if text is None else _parsed(text, dataset)
-        bars = same_columns(old, interval, bars)
-        if not revise and len(bars) and interval in old.get("intervals", {}):
-            read = partial(_read, connection, old, interval)
-            stored = read(list(bars.index.unique("symbol")), bars.index[0][0], bars.index[-1][0], None)
-            bars = settle(stored, bars, lambda symbols: read(symbols, None, None, None), f"{dataset}/{interval}")
-        pieces, columns = periods(bars, interval), list(bars.columns)
-        _bring(connection, dataset, interval, bars)
-        draft = updated(old, dataset, interval, bars, {})
-        spans = {period: pd.Timestamp(period, tz="UTC" if interval.intraday else None) for period in pieces}
-        lengths = {4: pd.DateOffset(years=1), 7: pd.DateOffset(months=1)}
-        ends = {p: start + lengths[len(p)] - pd.Timedelta("1us") for p, start in spans.items()}
-        entries = {p: entry(_read(connection, draft, interval, None, spans[p], ends[p], columns)) for p in pieces}
-        new = updated(old, dataset, interval, bars, entries)
-        if new["hash"] == old.get("hash") or not entries:
-            return old.get("hash", new["hash"])
-        replace = "INSERT INTO manifest VALUES (%s, %s) ON CONFLICT (dataset) DO UPDATE SET content = excluded.content"
-        connection.execute(replace, [dataset, json.dumps(new)])
-    return new["hash"]
-
-
+# %% ../../nbs/data/112_postgres.ipynb #0b9b9b4d
 def _bring(
-    connection,
+    connection,  # of psycopg
     dataset: str,
     interval: Interval,
     bars: pd.DataFrame,
@@ -257,10 +212,67 @@ def _bring(
         copy.write(to_text(bars))
     connection.execute(upsert_sql(dataset, interval, bars.columns))
 
-# %% ../../nbs/data/112_postgres.ipynb #a9e7a0f6
-def _sql(connection, query: str) -> pd.DataFrame:
+
+def _ends(
+    pieces: Sequence[str],  # names of periods: "2024" or "2024-03"
+    zone: str | None,  # "UTC" for intraday bars
+) -> dict[str, tuple[pd.Timestamp, pd.Timestamp]]:  # first and last moment of each
+    "Say from when to when each period runs."
+    lengths = {4: pd.DateOffset(years=1), 7: pd.DateOffset(months=1)}
+    starts = {period: pd.Timestamp(period, tz=zone) for period in pieces}
+    return {period: (start, start + lengths[len(period)] - pd.Timedelta("1us")) for period, start in starts.items()}
+
+# %% ../../nbs/data/112_postgres.ipynb #45e8c747
+def _lock(
+    connection,  # of psycopg
+    dataset: str,
+    timeout: float,  # seconds that it was to wait, for the message
+) -> None:
+    "Take the writers' lock until the transaction ends; raise DataError when another holds it."
+    try:
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('quantlab'))")
+    except _library().errors.LockNotAvailable as error:
+        raise DataError(
+            f"another process has been writing to '{dataset}' for {timeout:g} s; "
+            "try again later, or give Postgres a longer timeout"
+        ) from error
+
+
+def _write(
+    connection,  # of psycopg, with the writers' lock
+    dataset: str,
+    interval: Interval,
+    bars: pd.DataFrame,  # prepared
+    revise: bool,  # True: new rows replace stored ones whatever they say
+) -> str:  # the dataset's hash
+    "Upsert, hash the touched periods and replace the manifest."
+    text = dict(_manifests(connection)).get(dataset)
+    old = {} if text is None else _parsed(text, dataset)
+    bars = same_columns(old, interval, bars)
+    if not revise and len(bars) and interval in old.get("intervals", {}):
+        read = partial(_read, connection, old, interval)
+        stored = read(list(bars.index.unique("symbol")), bars.index[0][0], bars.index[-1][0], None)
+        bars = settle(stored, bars, lambda symbols: read(symbols, None, None, None), f"{dataset}/{interval}")
+    pieces, columns = periods(bars, interval), list(bars.columns)
+    _bring(connection, dataset, interval, bars)
+    draft, spans = updated(old, dataset, interval, bars, {}), _ends(list(pieces), "UTC" if interval.intraday else None)
+    entries = {p: entry(_read(connection, draft, interval, None, *span, columns)) for p, span in spans.items()}
+    new = updated(old, dataset, interval, bars, entries)
+    if new["hash"] == old.get("hash") or not entries:
+        return old.get("hash", new["hash"])
+    replace = "INSERT INTO manifest VALUES (%s, %s) ON CONFLICT (dataset) DO UPDATE SET content = excluded.content"
+    connection.execute(replace, [dataset, json.dumps(new)])
+    return new["hash"]
+
+# %% ../../nbs/data/112_postgres.ipynb #6b418f1c
+def _sql(
+    connection,  # of psycopg
+    query: str,
+) -> pd.DataFrame:
     "Run a query that may not write; raise DataError when it fails."
-    tables = [f"{name}_{interval}" for name, text in _manifests(connection) for interval in json.loads(text)["intervals"]]
+    tables = [
+        f"{name}_{interval}" for name, text in _manifests(connection) for interval in json.loads(text)["intervals"]
+    ]
     try:
         connection.execute("SET TRANSACTION READ ONLY")
         cursor = connection.execute(query, prepare=True)  # one statement, so none can end the transaction and go on
@@ -268,4 +280,73 @@ def _sql(connection, query: str) -> pd.DataFrame:
             raise DataError("the query returns no rows; write a SELECT: the store is changed by write alone")
         return pd.DataFrame(cursor.fetchall(), columns=[c.name for c in cursor.description])
     except _library().Error as error:
-        raise DataError(f"the query failed ({str(error).splitlines()[0]}); the tables are {', '.join(tables) or 'none'}") from error
+        raise DataError(
+            f"the query failed ({str(error).splitlines()[0]}); the tables are {', '.join(tables) or 'none'}"
+        ) from error
+
+# %% ../../nbs/data/112_postgres.ipynb #c555491e
+class Postgres:
+    "Keep bars in a PostgreSQL database; raise ConfigError where none is set."
+
+    def __init__(
+        self,
+        dsn: str | None = None,  # "host=localhost dbname=quant"; None: the setting [data] postgres, refused when empty
+        timeout: float = 60.0,  # seconds that a writer waits for another
+    ):
+        self.dsn = setting("data", "postgres") if dsn is None else dsn
+        if not self.dsn:
+            raise ConfigError(
+                "no PostgreSQL is set; fill [data] postgres in settings.ini or $QUANTLAB_DATA_POSTGRES, "
+                "such as 'host=localhost dbname=quant'"
+            )
+        self.timeout = timeout
+
+    def write(
+        self,
+        dataset: str,  # a name such as "us"
+        interval: str,  # "1d", "1h", "5min" ...
+        bars: pd.DataFrame,  # (date, symbol), sessions or bar ends in UTC
+        revise: bool = False,  # True: new rows replace stored ones whatever they say
+    ) -> str:  # the dataset's hash: when it is returned, the rows are committed
+        "Upsert bars by (date, symbol); raise DataError for bars that cannot be, or that contradict the stored ones."
+        bars = prepare(dataset, interval, bars)
+        with _session(self.dsn, self.timeout) as connection:
+            _lock(connection, dataset, self.timeout)
+            return _write(connection, dataset, as_interval(interval), bars, revise)
+
+    def read(
+        self,
+        dataset: str,  # a name such as "us"
+        interval: str = "1d",  # "1d", "1h", "5min" ...
+        symbols: Sequence[str] | None = None,  # None: all; unknown ones have no rows
+        start: str | pd.Timestamp | None = None,  # first moment, inclusive
+        end: str | pd.Timestamp | None = None,  # last moment, inclusive
+        columns: Sequence[str] | None = None,  # None: all
+    ) -> pd.DataFrame:  # (date, symbol), float64
+        "Return the panel of some symbols between two moments; raise DataError for what is not there."
+        with _session(self.dsn, self.timeout) as connection:
+            return _read(
+                connection, _manifest(connection, dataset), as_interval(interval), symbols, start, end, columns
+            )
+
+    def manifest(
+        self,
+        dataset: str,  # a name such as "us"
+    ) -> dict:  # version, hash, and by interval: columns, symbols, periods
+        "Return what is committed; raise DataError for a dataset that is not there."
+        with _session(self.dsn, self.timeout) as connection:
+            return _manifest(connection, dataset)
+
+    def datasets(self) -> pd.DataFrame:  # dataset, interval, symbols, rows, first, last, hash
+        "List what is there, one row per dataset and interval."
+        with _session(self.dsn, self.timeout) as connection:
+            texts = dict(_manifests(connection))
+            return listing(list(texts), lambda name: _parsed(texts[name], name))
+
+    def sql(
+        self,
+        query: str,  # one statement that reads; tables are named as in the lake, such as us_1d
+    ) -> pd.DataFrame:  # the answer
+        "Answer a query in a transaction that cannot write; raise DataError when it fails."
+        with _session(self.dsn, self.timeout) as connection:
+            return _sql(connection, query)

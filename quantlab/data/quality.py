@@ -14,7 +14,7 @@ import pandas as pd
 from ..core.errors import ConfigError, DataError
 from .bars import BAR_COLUMNS
 from .calendar import expected_ends
-from .seams import is_thin
+from ..core.time import is_stray
 
 # %% ../../nbs/data/125_quality.ipynb #23888083
 RULES = {
@@ -29,7 +29,8 @@ RULES = {
     "spike": "a move undone overnight at once; value = return less the market's",
     "wick": "a low under half of open and close, or a high over twice; value = log distance",
     "split_like": "a lasting overnight move on a day that is otherwise usual; value = return less the market's",
-    "seam": "a factor that steps while the price does not follow: deliveries on two levels, or an event taken for a factor; value = the step",
+    "seam": "a factor that steps while the price does not follow: deliveries on two levels, or an event taken for "
+    "a factor; value = the step",
 }
 
 # %% ../../nbs/data/125_quality.ipynb #5be5332e
@@ -55,7 +56,9 @@ def _numbers(bars: pd.DataFrame) -> pd.DataFrame:  # date, symbol and float64 co
         raise DataError(f"columns {lacking} are missing; the frame has {there}; rename them first")
     out = {k: bars.index.get_level_values(k) if k in keys else pd.Index(bars[k]) for k in ("date", "symbol")}
     if not isinstance(out["date"], pd.DatetimeIndex):
-        out["date"] = pd.DatetimeIndex(pd.to_datetime(pd.Series(out["date"]).astype("str"), format="ISO8601", errors="coerce"))
+        out["date"] = pd.DatetimeIndex(
+            pd.to_datetime(pd.Series(out["date"]).astype("str"), format="ISO8601", errors="coerce")
+        )
     for c in [*BAR_COLUMNS, *(f for f in ("adj", "split") if f in bars.columns)]:
         out[c] = pd.to_numeric(bars[c], errors="coerce").to_numpy(dtype="float64")
     return pd.DataFrame(out)
@@ -64,8 +67,8 @@ def _numbers(bars: pd.DataFrame) -> pd.DataFrame:  # date, symbol and float64 co
 def lay_out(
     bars: pd.DataFrame,  # any frame with date, symbol and bar columns
     sessions: pd.DatetimeIndex | None = None,  # the days, or bar ends, on which there should be a row
-) -> Sheet:
-    "Lay rows out as dates x symbols."
+) -> Sheet:  # arrays of dates x symbols
+    "Lay rows out as dates x symbols; raise DataError where sessions have another zone than the dates."
     raw = _numbers(bars)
     dates = pd.DatetimeIndex(raw["date"].dropna().unique()).sort_values()
     if sessions is not None and len(dates):
@@ -88,7 +91,9 @@ def lay_out(
     seen = rows > 0
     alive = np.maximum.accumulate(seen, axis=0) & np.maximum.accumulate(seen[::-1], axis=0)[::-1]
     names = seen.sum(axis=1)
-    learned = (names >= 0.5 * alive.sum(axis=1)) & ~is_thin(names, ahead=True)  # at the ends, only a stray's own name is alive
+    learned = (names >= 0.5 * alive.sum(axis=1)) & ~is_stray(
+        names, dates
+    )  # at the ends, only a stray's own name is alive
     session = learned if sessions is None else dates.isin(sessions)
     return Sheet(dates, pd.Index(symbols), rows, session, alive, wide, raw, len(raw) - len(placed))
 
@@ -122,14 +127,23 @@ def _runs(
 # %% ../../nbs/data/125_quality.ipynb #1751db49
 def _keys(sheet: Sheet) -> list[pd.DataFrame]:
     "Find rows without a key and keys with several rows."
-    lost = {"rule": "no_key", "symbol": "", "date": pd.DatetimeIndex([pd.NaT]).tz_localize(sheet.dates.tz), "value": float(sheet.unplaced), "note": "date or symbol cannot be read"}
+    lost = {
+        "rule": "no_key",
+        "symbol": "",
+        "date": pd.DatetimeIndex([pd.NaT]).tz_localize(sheet.dates.tz),
+        "value": float(sheet.unplaced),
+        "note": "date or symbol cannot be read",
+    }
     row, col = np.nonzero(sheet.rows > 1)
     raw = sheet.raw if len(row) else sheet.raw[:0]
     spread = raw[raw.duplicated(["row", "col"], keep=False)].groupby(["row", "col"])["close"].nunique(dropna=False)
     notes = ["closes differ" if spread[key] > 1 else "closes agree" for key in zip(row, col, strict=True)]
-    return [pd.DataFrame(lost, index=[0])[: int(sheet.unplaced > 0)], _found(sheet, "duplicate", row, col, sheet.rows[row, col], notes)]
+    return [
+        pd.DataFrame(lost, index=[0])[: int(sheet.unplaced > 0)],
+        _found(sheet, "duplicate", row, col, sheet.rows[row, col], notes),
+    ]
 
-
+# %% ../../nbs/data/125_quality.ipynb #e3fce952
 def _calendar(sheet: Sheet) -> list[pd.DataFrame]:
     "Find sessions without a row, and rows without a session."
     seen = sheet.rows > 0
@@ -138,10 +152,14 @@ def _calendar(sheet: Sheet) -> list[pd.DataFrame]:
     share = seen.sum(axis=1) / np.maximum(sheet.alive.sum(axis=1), 1)
     return [gaps, _found(sheet, "off_calendar", row, col, share[row], [f"a {d:%A}" for d in sheet.dates[row]])]
 
-
+# %% ../../nbs/data/125_quality.ipynb #13dc7662
 def _ends(sheet: Sheet) -> tuple[np.ndarray, np.ndarray]:  # by symbol: position of the last date, series that end there
     "Count the series that end with each series; 0 where a series reaches the end of the data."
-    last = len(sheet.dates) - 1 - np.argmax(sheet.rows[::-1] > 0, axis=0) if sheet.rows.size else np.zeros(0, dtype=np.int64)
+    last = (
+        len(sheet.dates) - 1 - np.argmax(sheet.rows[::-1] > 0, axis=0)
+        if sheet.rows.size
+        else np.zeros(0, dtype=np.int64)
+    )
     return last, np.where(last == len(sheet.dates) - 1, 0, np.bincount(last, minlength=1)[last])
 
 # %% ../../nbs/data/125_quality.ipynb #11b5684c
@@ -167,7 +185,9 @@ def _usual(
 ) -> np.ndarray:  # [n]; NaN with fewer than 10 values
     "Return the median over the quarter that each cell lies in."
     around = (row // _QUARTER * _QUARTER)[:, None] + np.arange(_QUARTER)
-    cells = pd.DataFrame(np.where(around < len(values), values[np.minimum(around, len(values) - 1), col[:, None]], np.nan))
+    cells = pd.DataFrame(
+        np.where(around < len(values), values[np.minimum(around, len(values) - 1), col[:, None]], np.nan)
+    )
     return cells.median(axis=1).where(cells.count(axis=1) >= 10).to_numpy()
 
 
@@ -203,7 +223,14 @@ def _jumps(
     row, col = row[large], col[large]
     money = sheet.wide["close"] * sheet.wide["volume"]
     busy = (reach[row, col] > 2.5 * _usual(reach, row, col)) | (money[row, col] > 3 * _usual(money, row, col))
-    out = {"row": row, "col": col, "move": move[row, col], "gap": gap[row, col], "before": _before(move)[row, col], "busy": busy}
+    out = {
+        "row": row,
+        "col": col,
+        "move": move[row, col],
+        "gap": gap[row, col],
+        "before": _before(move)[row, col],
+        "busy": busy,
+    }
     for name, values in (("after", move), ("gap_after", gap)):
         out[name] = _before(values[::-1])[::-1][row, col]
     return pd.DataFrame(out)
@@ -231,7 +258,10 @@ def _price_faults(sheet: Sheet, spike: float, sigmas: float) -> list[pd.DataFram
     names = np.where(np.abs(size[:, 0] - np.log(ratio)) < 0.05, names, "no simple ratio")
     back = [f"then {m:+.0%}" for m in np.expm1(spikes["after"])]
     parts = [("spike", spikes, back), ("split_like", splits, names)]
-    return [_found(sheet, rule, x["row"].to_numpy(), x["col"].to_numpy(), np.expm1(x["move"]), note) for rule, x, note in parts]
+    return [
+        _found(sheet, rule, x["row"].to_numpy(), x["col"].to_numpy(), np.expm1(x["move"]), note)
+        for rule, x, note in parts
+    ]
 
 # %% ../../nbs/data/125_quality.ipynb #b1250002
 def _factor(sheet: Sheet) -> np.ndarray:  # dates x symbols; NaN where there is no row
@@ -255,7 +285,9 @@ def _seams(
         step = factor - _before(factor)
         total = np.log(sheet.wide["open"]) - _before(np.log(sheet.wide["close"]))
     usual = total - _market(total)
-    alone = (np.abs(step) > large) & (np.abs(usual) > 0.75 * np.abs(step)) & (np.abs(usual - step) < 0.25 * np.abs(step))
+    alone = (
+        (np.abs(step) > large) & (np.abs(usual) > 0.75 * np.abs(step)) & (np.abs(usual - step) < 0.25 * np.abs(step))
+    )
     many, raw = np.zeros(len(step), dtype=bool), total - step
     for row in np.flatnonzero((np.abs(step) > small).sum(axis=1) >= np.maximum(least, 0.5 * sheet.alive.sum(axis=1))):
         spread = [np.nanmedian(np.abs(x - np.nanmedian(x))) for x in (total[row], raw[row])]
@@ -291,7 +323,12 @@ def _bar_faults(
     wick = np.where(up > -down, up, down)
     row, col = np.nonzero(np.abs(wick) > np.log(2))
     torn = _found(sheet, "wick", row, col, wick[row, col], np.where(wick[row, col] > 0, "high", "low"))
-    return [impossible, _runs(sheet, "zero_volume", sheet.wide["volume"] == 0), _runs(sheet, "stale", copied, stale), torn]
+    return [
+        impossible,
+        _runs(sheet, "zero_volume", sheet.wide["volume"] == 0),
+        _runs(sheet, "stale", copied, stale),
+        torn,
+    ]
 
 # %% ../../nbs/data/125_quality.ipynb #ae8ff1c8
 def findings(
@@ -304,16 +341,29 @@ def findings(
 ) -> pd.DataFrame:  # rule, symbol, date, value, note; sorted by rule, symbol, date
     "List what is wrong with bars, in hindsight; raise DataError for a frame that lacks a column."
     limits = {"spike": (spike, 0.01), "sigmas": (sigmas, 1), "stale": (stale, 1), "group": (group, 2)}
-    wrong = [f"{name}={value}, expected at least {least}" for name, (value, least) in limits.items() if not value >= least]
+    wrong = [
+        f"{name}={value}, expected at least {least}" for name, (value, least) in limits.items() if not value >= least
+    ]
     if wrong:
         raise ConfigError("; ".join(wrong))
     sheet = lay_out(bars, sessions)
     last, together = _ends(sheet)
     col = np.flatnonzero(together >= group)
-    censored = _found(sheet, "ends_together", last[col], col, together[col], [f"{n} series end that day" for n in together[col]])
-    parts = [*_keys(sheet), *_calendar(sheet), censored, *_bar_faults(sheet, stale), *_price_faults(sheet, spike, sigmas), *_seams(sheet)]
+    censored = _found(
+        sheet, "ends_together", last[col], col, together[col], [f"{n} series end that day" for n in together[col]]
+    )
+    parts = [
+        *_keys(sheet),
+        *_calendar(sheet),
+        censored,
+        *_bar_faults(sheet, stale),
+        *_price_faults(sheet, spike, sigmas),
+        *_seams(sheet),
+    ]
     full = [part for part in parts if len(part)] or parts[:1]
-    out = pd.concat(full, ignore_index=True).astype({"rule": pd.CategoricalDtype(list(RULES), ordered=True), "symbol": "str", "note": "str"})
+    out = pd.concat(full, ignore_index=True).astype(
+        {"rule": pd.CategoricalDtype(list(RULES), ordered=True), "symbol": "str", "note": "str"}
+    )
     return out.sort_values(["rule", "symbol", "date"], kind="stable", ignore_index=True)
 
 # %% ../../nbs/data/125_quality.ipynb #d2c92b74
@@ -333,7 +383,21 @@ def summary(
 ) -> pd.DataFrame:  # by rule: findings, symbols, first, last, most (the symbol with most of them), meaning
     "Count findings by rule; every rule has a row."
     by = found.groupby("rule", observed=False)
-    most = found.groupby(["rule", "symbol"], observed=True).size().sort_values(ascending=False, kind="stable").reset_index("symbol")
+    most = (
+        found.groupby(["rule", "symbol"], observed=True)
+        .size()
+        .sort_values(ascending=False, kind="stable")
+        .reset_index("symbol")
+    )
     most = most[~most.index.duplicated()]["symbol"].reindex(list(RULES))
-    counts = {"findings": by.size(), "symbols": by["symbol"].nunique(), "first": by["date"].min(), "last": by["date"].max()}
-    return pd.DataFrame(counts | {"most": most.where(most != ""), "meaning": pd.Series(RULES)}).reindex(list(RULES)).rename_axis("rule")
+    counts = {
+        "findings": by.size(),
+        "symbols": by["symbol"].nunique(),
+        "first": by["date"].min(),
+        "last": by["date"].max(),
+    }
+    return (
+        pd.DataFrame(counts | {"most": most.where(most != ""), "meaning": pd.Series(RULES)})
+        .reindex(list(RULES))
+        .rename_axis("rule")
+    )

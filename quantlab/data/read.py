@@ -13,10 +13,10 @@ from difflib import get_close_matches
 import pandas as pd
 
 from ..core.errors import ConfigError, DataError
-from ..core.types import Interval
+from ..core.types import Interval, as_interval
 from .bars import adjust as adjusted
 from .seams import split_jumps
-from .store import Lake, as_interval
+from .store import Lake
 from .universe import member_mask, members
 
 # %% ../../nbs/data/115_read.ipynb #58313882
@@ -31,14 +31,17 @@ def _dataset(
         able = listed.loc[listed["interval"] == interval, "dataset"].tolist()
         if len(able) != 1:
             shown = ", ".join(f"{d}/{i}" for d, i in zip(listed["dataset"], listed["interval"], strict=True))
-            raise DataError(f"{len(able)} datasets hold bars of {interval}; name one with dataset=. The store has: {shown or 'nothing; import bars first'}")
+            raise DataError(
+                f"{len(able)} datasets hold bars of {interval}; "
+                f"name one with dataset=. The store has: {shown or 'nothing; import bars first'}"
+            )
         dataset = able[0]
     manifest = source.manifest(dataset)
     if interval not in manifest["intervals"]:
         raise DataError(f"'{dataset}' has no bars of {interval}; it has {', '.join(manifest['intervals'])}")
     return manifest
 
-
+# %% ../../nbs/data/115_read.ipynb #ec3eebe7
 def _wanted(
     symbols: Sequence[str] | str | None,  # None: all
     known: Sequence[str],  # all symbols of the dataset
@@ -56,7 +59,10 @@ def _wanted(
         near = {s: get_close_matches(s.upper(), known, n=3) for s in absent[:10]}
         shown = "; ".join(f"{s} (near: {', '.join(names)})" if names else s for s, names in near.items())
         more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
-        raise DataError(f"'{dataset}' does not have {len(absent)} of {len(asked)} symbols: {shown}{more}; correct them, or pass missing='skip'")
+        raise DataError(
+            f"'{dataset}' does not have {len(absent)} of {len(asked)} symbols: {shown}{more}; "
+            "correct them, or pass missing='skip'"
+        )
     return [s for s in asked if s not in {*absent}]
 
 # %% ../../nbs/data/115_read.ipynb #ce4c2a19
@@ -96,9 +102,10 @@ def _able(
     if needs[adjust] and needs[adjust] not in columns:
         can = [f"'{how}'" for how, need in needs.items() if need is None or need in columns]
         what = "prices as traded" if adjust == "none" else "total-return prices"
-        raise DataError(f"'{dataset}' cannot give {what}: it has no column {needs[adjust]}; use adjust={' or '.join(can)}, or write the factor with the bars")
+        remedy = f"use adjust={' or '.join(can)}, or write the factor with the bars"
+        raise DataError(f"'{dataset}' cannot give {what}: it has no column {needs[adjust]}; {remedy}")
 
-
+# %% ../../nbs/data/115_read.ipynb #1569fc09
 def _continuous(
     bars: pd.DataFrame,  # (date, symbol), adjusted
     adjust: str,
@@ -107,13 +114,35 @@ def _continuous(
     "Raise DataError where splits are in adj and adj was not asked for; warn of jumps that no factor carries."
     jumps = split_jumps(bars)
     for proven, some in jumps.groupby("proven"):
-        names = [f"{s} {d:%Y-%m-%d} {j.before:g} -> {j.open:g}" for (d, s), j in zip(some.index[:3], some.head(3).itertuples(), strict=True)]
+        first = zip(some.index[:3], some.head(3).itertuples(), strict=True)
+        names = [f"{s} {d:%Y-%m-%d} {j.before:g} -> {j.open:g}" for (d, s), j in first]
         shown = f"{len(some)} split(s), first: {'; '.join(names)}"
         if proven:
-            raise DataError(f"'{dataset}' cannot give prices adjusted for splits alone: its column adj carries them together with dividends, {shown}; use adjust='total', or write the column split with the bars")
-        warnings.warn(f"'{dataset}', adjust='{adjust}': overnight moves look like {shown}; no factor carries them: check the source before a backtest does", stacklevel=3)
+            raise DataError(
+                f"'{dataset}' cannot give prices adjusted for splits alone: "
+                f"its column adj carries them together with dividends, {shown}; "
+                "use adjust='total', or write the column split with the bars"
+            )
+        doubt = f"overnight moves look like {shown}; no factor carries them: check the source before a backtest does"
+        warnings.warn(f"'{dataset}', adjust='{adjust}': {doubt}", stacklevel=3)
 
 # %% ../../nbs/data/115_read.ipynb #7db7e34b
+def _chosen(
+    universe: pd.DataFrame,  # spells
+    part: dict,  # of the manifest
+    wanted: list[str] | None,  # None: all
+    start: pd.Timestamp | None,
+    end: pd.Timestamp | None,
+) -> list[str]:
+    "List the symbols of a universe that the dataset has; a member without prices is a gap, not an error."
+    first, last = (
+        pd.Timestamp(f([p[key] for p in part["periods"].values()])) for f, key in ((min, "first"), (max, "last"))
+    )
+    first, last = (m.tz_localize(None) for m in (first if start is None else start, last if end is None else end))
+    inside = {*members(universe, first, last)} & {*part["symbols"]}
+    return sorted(inside if wanted is None else inside & {*wanted})
+
+# %% ../../nbs/data/115_read.ipynb #1d285ea0
 def get_bars(
     symbols: Sequence[str] | str | None = None,  # None: all, or all of the universe
     start: str | pd.Timestamp | None = None,  # first date, inclusive
@@ -143,17 +172,3 @@ def get_bars(
     if known is not None and end is not None and end < known:
         bars = bars[bars.index.get_level_values("date") <= end]
     return bars if universe is None else bars.assign(member=member_mask(universe, bars.index))
-
-
-def _chosen(
-    universe: pd.DataFrame,  # spells
-    part: dict,  # of the manifest
-    wanted: list[str] | None,  # None: all
-    start: pd.Timestamp | None,
-    end: pd.Timestamp | None,
-) -> list[str]:
-    "List the symbols of a universe that the dataset has; a member without prices is a gap, not an error."
-    first, last = (pd.Timestamp(f([p[key] for p in part["periods"].values()])) for f, key in ((min, "first"), (max, "last")))
-    first, last = (m.tz_localize(None) for m in (first if start is None else start, last if end is None else end))
-    inside = {*members(universe, first, last)} & {*part["symbols"]}
-    return sorted(inside if wanted is None else inside & {*wanted})

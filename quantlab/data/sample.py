@@ -24,8 +24,25 @@ def _file(
     "Locate a file of the sample; raise DataError when it is not there."
     file = path("data", "sample") / name
     if not file.is_file():
-        raise DataError(f"{display_path(file)} does not exist; set [data] sample to a folder that holds it, or rebuild it with data/sample/build.py")
+        raise DataError(
+            f"{display_path(file)} does not exist; "
+            "set [data] sample to a folder that holds it, or rebuild it with data/sample/build.py"
+        )
     return file
+
+# %% ../../nbs/data/105_sample.ipynb #99820dc0
+def _known(
+    names: pd.Index,  # all symbols of a file
+    symbols: Sequence[str] | str | None,  # the ones asked for; None: all
+) -> np.ndarray:  # bool per name
+    "Mark the symbols asked for; raise DataError for one that the file does not have."
+    wanted = list(names) if symbols is None else [symbols] if isinstance(symbols, str) else list(symbols)
+    strangers = [s for s in wanted if s not in names]
+    if strangers:
+        near = sorted({n for s in strangers for n in get_close_matches(str(s), names, n=2)})
+        known = f"close to them: {', '.join(near)}" if near else f"it has {', '.join(names[:8])} ..."
+        raise DataError(f"the sample has no {strangers[:5]}; {known}")
+    return names.isin(wanted)
 
 # %% ../../nbs/data/105_sample.ipynb #ad07beef
 def _panel(
@@ -51,20 +68,6 @@ def _panel(
     columns = [c for c in table.column_names if c not in ("date", "symbol")]
     return pd.DataFrame({c: table[c].to_numpy()[keep].astype("float64") for c in columns}, index=index, copy=False)
 
-# %% ../../nbs/data/105_sample.ipynb #f8214952
-def _known(
-    names: pd.Index,  # all symbols of a file
-    symbols: Sequence[str] | str | None,  # the ones asked for; None: all
-) -> np.ndarray:  # bool per name
-    "Mark the symbols asked for; raise DataError for one that the file does not have."
-    wanted = list(names) if symbols is None else [symbols] if isinstance(symbols, str) else list(symbols)
-    strangers = [s for s in wanted if s not in names]
-    if strangers:
-        near = sorted({n for s in strangers for n in get_close_matches(str(s), names, n=2)})
-        known = f"close to them: {', '.join(near)}" if near else f"it has {', '.join(names[:8])} ..."
-        raise DataError(f"the sample has no {strangers[:5]}; {known}")
-    return names.isin(wanted)
-
 # %% ../../nbs/data/105_sample.ipynb #0af6e709
 def sample_bars(
     symbols: Sequence[str] | str | None = None,  # None: all 120
@@ -76,7 +79,7 @@ def sample_bars(
 
 # %% ../../nbs/data/105_sample.ipynb #dc8d456e
 def sample_context(
-    symbols: Sequence[str] | str | None = None,  # SPY QQQ IWM TLT GLD HYG GSPC VIX and eight sector funds XL*; None: all
+    symbols: Sequence[str] | str | None = None,  # SPY QQQ IWM TLT GLD HYG GSPC VIX, sector funds XL*; None: all
     start: str | pd.Timestamp | None = None,  # first date, inclusive
     end: str | pd.Timestamp | None = None,  # last date, inclusive
 ) -> pd.DataFrame:  # (date, symbol); open high low close volume, float64; funds are adjusted for dividends
@@ -96,7 +99,9 @@ def sample_members() -> pd.DataFrame:  # symbol, start, end (inclusive; NaT = st
     spells = pd.read_csv(_file("sp500_members.csv"), parse_dates=["start_date", "end_date"], **blank)
     ends = spells["end_date"] - pd.Timedelta(days=1)
     out = pd.DataFrame({"symbol": spells["ticker"], "start": spells["start_date"], "end": ends})
-    return out.astype({"start": "datetime64[us]", "end": "datetime64[us]"}).sort_values(["symbol", "start"], ignore_index=True)
+    return out.astype({"start": "datetime64[us]", "end": "datetime64[us]"}).sort_values(
+        ["symbol", "start"], ignore_index=True
+    )
 
 # %% ../../nbs/data/105_sample.ipynb #3c0e8a04
 _GICS = ("Communication Services", "Consumer Discretionary", "Consumer Staples", "Energy", "Financials", "Health Care")

@@ -22,7 +22,9 @@ def _check(
     rule: Rule,
 ) -> pa.Check:  # True where a row keeps the rule
     "Turn a rule into a pandera check."
-    return pa.Check(lambda frame: ~rule.broken(frame), error=rule.name, statistics={"columns": rule.columns}, ignore_na=False)
+    return pa.Check(
+        lambda frame: ~rule.broken(frame), error=rule.name, statistics={"columns": rule.columns}, ignore_na=False
+    )
 
 
 def _schema(
@@ -33,7 +35,11 @@ def _schema(
     rules: Sequence[Rule] = (),
 ) -> pa.DataFrameSchema:
     "Build the schema of a kind of frame."
-    types = {"numbers": pd.api.types.is_numeric_dtype, "timestamps": pd.api.types.is_datetime64_any_dtype, "text": pd.api.types.is_string_dtype}
+    types = {
+        "numbers": pd.api.types.is_numeric_dtype,
+        "timestamps": pd.api.types.is_datetime64_any_dtype,
+        "text": pd.api.types.is_string_dtype,
+    }
     columns = {}
     for (what, holds), names in zip(types.items(), (numbers, moments, texts), strict=True):
         check = pa.Check(lambda column, holds=holds: holds(column.dtype), error=f"must hold {what}")
@@ -45,7 +51,9 @@ def _absent(
     column: str,  # that may not be empty
 ) -> Rule:
     "State that a column has a value in every row."
-    return Rule(f"{column} is missing", (column,), lambda f: f[column].isna() | (f[column].astype("str").str.strip() == ""))
+    return Rule(
+        f"{column} is missing", (column,), lambda f: f[column].isna() | (f[column].astype("str").str.strip() == "")
+    )
 
 
 def _repeats(
@@ -66,9 +74,11 @@ def _side(
     column: str,  # price or size of one side of a quote; NaN = no one quotes it
 ) -> Rule:
     "State that a side of a quote is positive and finite where it is there."
-    return Rule(f"{column} is not a positive number", (column,), lambda f: (f[column] <= 0) | (f[column].abs() == np.inf))
+    return Rule(
+        f"{column} is not a positive number", (column,), lambda f: (f[column] <= 0) | (f[column].abs() == np.inf)
+    )
 
-
+# %% ../../nbs/data/102_schemas.ipynb #aba6e7d2
 _QUOTE = ("bid", "ask", "bid_size", "ask_size")
 _MOMENT = {"trades": "time", "quotes": "time", "events": "known_at", "reference": "known_at", "universe": "start"}
 SCHEMAS = {
@@ -79,13 +89,26 @@ SCHEMAS = {
     "quotes": _schema(
         "quotes", _QUOTE, ["time"], ["symbol"],
         [_absent("time"), _absent("symbol"), _backwards("time"), *map(_side, _QUOTE)]
-        + [Rule("bid > ask", ("bid", "ask"), lambda f: f["bid"] > f["ask"]), Rule("neither bid nor ask", ("bid", "ask"), lambda f: f["bid"].isna() & f["ask"].isna())],
+        + [
+            Rule("bid > ask", ("bid", "ask"), lambda f: f["bid"] > f["ask"]),
+            Rule("neither bid nor ask", ("bid", "ask"), lambda f: f["bid"].isna() & f["ask"].isna()),
+        ],
     ),
-    "events": _schema("events", moments=["event_time", "known_at"], texts=["symbol", "kind"], rules=list(map(_absent, ("event_time", "known_at", "symbol", "kind")))),
-    "reference": _schema("reference", moments=["known_at"], texts=["symbol"], rules=[_absent("known_at"), _absent("symbol"), _repeats("known_at", "symbol")]),
+    "events": _schema(
+        "events", moments=["event_time", "known_at"], texts=["symbol", "kind"],
+        rules=list(map(_absent, ("event_time", "known_at", "symbol", "kind"))),
+    ),
+    "reference": _schema(
+        "reference", moments=["known_at"], texts=["symbol"],
+        rules=[_absent("known_at"), _absent("symbol"), _repeats("known_at", "symbol")],
+    ),
     "universe": _schema(
         "universe", moments=["start", "end"], texts=["symbol"],
-        rules=[_absent("start"), _absent("symbol"), Rule("end < start", ("start", "end"), lambda f: f["end"] < f["start"]), _repeats("symbol", "start")],
+        rules=[
+            _absent("start"), _absent("symbol"),
+            Rule("end < start", ("start", "end"), lambda f: f["end"] < f["start"]),
+            _repeats("symbol", "start"),
+        ],
     ),
 }  # fmt: skip
 
@@ -129,7 +152,10 @@ def check(
         raise DataError(f"{kind}: {_refusal(frame, error)}") from error
     dates = frame.index.get_level_values("date") if kind == "bars" else pd.DatetimeIndex(frame[_MOMENT[kind]])
     if kind in ("trades", "quotes") and str(dates.tz) != "UTC":
-        raise DataError(f"{kind}: time is in {dates.tz or 'no zone'}; give it in UTC: tz_localize the exchange's zone, then tz_convert('UTC')")
+        raise DataError(
+            f"{kind}: time is in {dates.tz or 'no zone'}; "
+            "give it in UTC: tz_localize the exchange's zone, then tz_convert('UTC')"
+        )
     if until is not None:
         check_until(frame, dates, until)
     return frame
@@ -142,7 +168,9 @@ def _inside(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 _PRICES = ["open", "high", "low", "close"]
-REPAIRS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {  # each: a frame with columns date and symbol, to the repaired one
+REPAIRS: dict[
+    str, Callable[[pd.DataFrame], pd.DataFrame]
+] = {  # each: a frame with columns date and symbol, to the repaired one
     "sort": lambda f: f.sort_values(["date", "symbol"], kind="stable"),
     "drop_duplicates": lambda f: f.drop_duplicates(),  # rows that are equal in every column
     "keep_first": lambda f: f.drop_duplicates(["date", "symbol"], keep="first"),
@@ -177,7 +205,7 @@ class Repaired(NamedTuple):
 def repair_bars(
     frame: pd.DataFrame,  # bars with columns date and symbol or that index; may be unsorted, repeated, impossible
     steps: Sequence[str],  # names of REPAIRS, applied in this order
-) -> Repaired:
+) -> Repaired:  # the bars, and rows touched by step
     "Apply the named repairs and no other, count them, and check the result; raise DataError for what is left."
     unknown = [step for step in steps if step not in REPAIRS]
     if unknown:

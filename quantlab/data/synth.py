@@ -49,7 +49,9 @@ def garch_volatility(
     "Run a GARCH(1,1) recursion from its long-run variance (Bollerslev 1986)."
     if len(shocks) < 2:
         return np.full(len(shocks), np.sqrt(omega / (1 - alpha - beta)))
-    _, variance = ArchGarch().simulate([omega, alpha, beta], len(shocks), lambda n: shocks, burn=0, initial_value=omega / (1 - alpha - beta))
+    _, variance = ArchGarch().simulate(
+        [omega, alpha, beta], len(shocks), lambda n: shocks, burn=0, initial_value=omega / (1 - alpha - beta)
+    )
     return np.sqrt(variance)
 
 # %% ../../nbs/data/128_synth.ipynb #f9514115
@@ -79,7 +81,10 @@ def _step(rho: float, horizon: int, persistence: float) -> float:  # correlation
     "Return the one-session correlation that adds up to rho over the horizon; raise ConfigError if none does."
     a, b = _sums(horizon, persistence)
     if rho**2 > a**2 / b:
-        raise ConfigError(f"a correlation of {rho:.3f} over {horizon} sessions is out of reach for persistence {persistence}: at most {a / np.sqrt(b):.3f}; raise persistence or lower ic")
+        raise ConfigError(
+            f"a correlation of {rho:.3f} over {horizon} sessions is out of reach for persistence {persistence}: "
+            f"at most {a / np.sqrt(b):.3f}; raise persistence or lower ic"
+        )
     return float(np.sign(rho) * np.sqrt(rho**2 * horizon / (a**2 - rho**2 * (b - horizon))))
 
 # %% ../../nbs/data/128_synth.ipynb #c14a56fd
@@ -95,7 +100,7 @@ def _persist(shocks: np.ndarray, persistence: float) -> np.ndarray:  # [dates, .
             out[t] = persistence * out[t - 1] + np.sqrt(1 - persistence**2) * shocks[t]
     return out
 
-
+# %% ../../nbs/data/128_synth.ipynb #61c87e6b
 def _bars(
     step: float,  # correlation of the factor with the next session's return
     factor: np.ndarray,  # [dates + 1, symbols]; row t drives the session after it
@@ -140,14 +145,18 @@ def synth_market(
     horizon: int = 1,  # sessions of that return, at least 1
     persistence: float = 0.0,  # of all features from one session to the next, 0 <= phi < 1
     n_noise: int = 4,  # features that mean nothing
-    seed: int = 0,
+    seed: int = 0,  # of every random stream; the same seed gives the same market
     regimes: bool | str = True,  # three volatility states of the market, or one; "garch": one, clustered
     calendar: str = "weekdays",  # or "24/7"
 ) -> SynthMarket:
     "Make a market with a planted factor; raise ConfigError for what cannot be planted."
     asked = {"n_symbols": n_symbols, "n_dates": n_dates, "n_noise": n_noise, "seed": seed}
     whole = {k: (v, int(k.endswith(("symbols", "dates")))) for k, v in asked.items()} | {"horizon": (horizon, 1)}
-    wrong = [f"{k}={v}, expected a whole number of at least {low}" for k, (v, low) in whole.items() if not (isinstance(v, (int, np.integer)) and v >= low)]
+    wrong = [
+        f"{k}={v}, expected a whole number of at least {low}"
+        for k, (v, low) in whole.items()
+        if not (isinstance(v, (int, np.integer)) and v >= low)
+    ]
     wrong += [f"ic={ic}, expected a number between -1 and 1"] * (not abs(ic) < 1)
     wrong += [f"persistence={persistence}, expected 0 <= persistence < 1"] * (not 0 <= persistence < 1)
     wrong += [f"regimes={regimes!r}, expected True, False or 'garch'"] * (regimes not in (True, False, "garch"))
@@ -162,7 +171,9 @@ def synth_market(
     factor = _persist(streams[1].standard_normal((n_dates + 1, n_symbols)), persistence)
     columns, market = _bars(step, factor, state, regimes == "garch", streams[2])
     noise = [_persist(streams[3].standard_normal((n_dates, n_symbols)), persistence) for _ in range(n_noise)]
-    dates = pd.date_range("2015-01-02", periods=n_dates, freq="D" if calendar == "24/7" else "B", name="date", unit="us")
+    dates = pd.date_range(
+        "2015-01-02", periods=n_dates, freq="D" if calendar == "24/7" else "B", name="date", unit="us"
+    )
     names = [f"S{i:0{len(str(n_symbols - 1))}d}" for i in range(n_symbols)]
     index = pd.MultiIndex.from_product([dates, pd.Index(names, dtype="str")], names=["date", "symbol"])
     features = {"factor": factor[1:]} | {f"noise_{i + 1}": x for i, x in enumerate(noise)}
@@ -182,7 +193,9 @@ def ic_decay(
     "Return the expected rank IC of the planted factor over any horizon."
     sums, step = {h: _sums(h, truth["persistence"]) for h in horizons}, truth["step"]
     rho = {h: step * a / np.sqrt(step**2 * b + (1 - step**2) * h) for h, (a, b) in sums.items()}
-    return pd.Series({h: rank_ic_of(r, truth["n_symbols"]) for h, r in rho.items()}, name="ic", dtype="float64").rename_axis("horizon")
+    return pd.Series(
+        {h: rank_ic_of(r, truth["n_symbols"]) for h, r in rho.items()}, name="ic", dtype="float64"
+    ).rename_axis("horizon")
 
 # %% ../../nbs/data/128_synth.ipynb #114d0e60
 _POINTS = 4  # of the path in a minute
@@ -194,11 +207,15 @@ def _walk(bars: pd.DataFrame, minutes: int, rng: np.random.Generator) -> tuple[n
     o, c, h, low = np.log(prices).T
     volatility = (h - low) / np.sqrt(4 * np.log(2))
     first, apart = rng.integers(1, last, n), rng.integers(-(-last // 8), last - 1 - last // 8, n)
-    at = np.column_stack([first, 1 + (first - 1 + apart) % (last - 1)])  # of high and low, an eighth of the session apart
+    at = np.column_stack(
+        [first, 1 + (first - 1 + apart) % (last - 1)]
+    )  # of high and low, an eighth of the session apart
     walk = np.cumsum(rng.standard_normal((n, last + 1)) * (volatility / np.sqrt(last))[:, None], axis=1)
     order = np.argsort(at, axis=1)
     knots = np.column_stack([np.zeros(n, dtype=int), np.take_along_axis(at, order, 1), np.full(n, last)])
-    goal = np.column_stack([o, np.take_along_axis(np.column_stack([h, low]), order, 1), c]) - np.take_along_axis(walk, knots, 1)
+    goal = np.column_stack([o, np.take_along_axis(np.column_stack([h, low]), order, 1), c]) - np.take_along_axis(
+        walk, knots, 1
+    )
     for i in range(n):
         walk[i] += np.interp(np.arange(last + 1), knots[i], goal[i])
     width = np.where(h > low, h - low, 1.0)[:, None]
@@ -212,9 +229,11 @@ def synth_minutes(
     bars: pd.DataFrame,  # (date, symbol); daily bars, valid
     minutes: int = 390,  # of a session, 1 to 1440
     opens: str = "14:30",  # time of the open, UTC
-    seed: int = 0,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # 1-minute bars by (end UTC, symbol); truth by (date, symbol): high_at, low_at, volatility
-    "Lay 1-minute bars through daily ones, whose open, high, low, close and volume they add up to."
+    seed: int = 0,  # of the path; the same seed gives the same minutes
+) -> tuple[
+    pd.DataFrame, pd.DataFrame
+]:  # 1-minute bars by (end UTC, symbol); truth by (date, symbol): high_at, low_at, volatility
+    "Lay 1-minute bars through daily ones that they add up to; raise ConfigError for more minutes than a day has."
     if not 1 <= minutes <= 1440:
         raise ConfigError(f"minutes={minutes}, expected 1 to 1440")
     rng = np.random.default_rng([seed, 5])
@@ -229,7 +248,9 @@ def synth_minutes(
     began = (dates + pd.Timedelta(f"{opens}:00")).tz_localize("UTC")
     ends = began.repeat(minutes) + pd.to_timedelta(np.tile(np.arange(1, minutes + 1), len(bars)), unit="m")
     index = pd.MultiIndex.from_arrays([ends.as_unit("us"), symbols.repeat(minutes)], names=["date", "symbol"])
-    moments = {k: began + pd.to_timedelta(-(-at[:, i] // _POINTS), unit="m") for i, k in enumerate(("high_at", "low_at"))}
+    moments = {
+        k: began + pd.to_timedelta(-(-at[:, i] // _POINTS), unit="m") for i, k in enumerate(("high_at", "low_at"))
+    }
     out = pd.DataFrame({c: x.ravel() for c, x in columns.items()}, index=index)
     return out.sort_index(), pd.DataFrame(moments | {"volatility": volatility}, index=bars.index)
 
@@ -240,10 +261,18 @@ def synth_fills(
     spread_bps: float = 10.0,  # of the price
     impact: float = 0.7,  # Y, in daily volatilities
     noise_bps: float = 20.0,  # standard deviation of what is neither
-    seed: int = 0,
-) -> tuple[pd.DataFrame, dict[str, float]]:  # row number: date, symbol, quantity (signed), mid, price, volatility, participation; truth
-    "Draw fills whose spread and impact are known."
-    volatility = np.log(bars["close"]).groupby(level="symbol").diff().groupby(bars.index.get_level_values("symbol")).transform("std")
+    seed: int = 0,  # of the draw; the same seed gives the same fills
+) -> tuple[
+    pd.DataFrame, dict[str, float]
+]:  # row number: date, symbol, quantity (signed), mid, price, volatility, participation; truth
+    "Draw fills whose spread and impact are known; raise DataError for bars too short to have a volatility."
+    volatility = (
+        np.log(bars["close"])
+        .groupby(level="symbol")
+        .diff()
+        .groupby(bars.index.get_level_values("symbol"))
+        .transform("std")
+    )
     usable = np.flatnonzero(((bars["volume"] > 0) & volatility.notna()).to_numpy())
     if len(usable) == 0:
         raise DataError("no row has volume and a series of at least three bars around it; give longer bars")
@@ -254,7 +283,13 @@ def synth_fills(
     cost = spread_bps / 2e4 + impact * size * np.sqrt(participation)
     price = mid * (1 + side * cost + noise_bps / 1e4 * rng.standard_normal(n))
     out = bars.iloc[rows].index.to_frame(index=False)
-    out = out.assign(quantity=side * participation * bars["volume"].to_numpy()[rows], mid=mid, price=price, volatility=size, participation=participation)
+    out = out.assign(
+        quantity=side * participation * bars["volume"].to_numpy()[rows],
+        mid=mid,
+        price=price,
+        volatility=size,
+        participation=participation,
+    )
     return out, {"spread_bps": spread_bps, "impact": impact, "noise_bps": noise_bps, "seed": seed}
 
 # %% ../../nbs/data/128_synth.ipynb #454e4b7f
@@ -264,14 +299,25 @@ def synth_damage(
     delisted: float = 0.0,  # share of symbols that stop, each on a date of its own
     censored: float = 0.0,  # share of symbols that stop together, on one date
     spikes: int = 0,  # bars at half their price, at most one a symbol
-    seed: int = 0,
+    seed: int = 0,  # of the damage; the same seed gives the same faults
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # bars; truth: rule, symbol, date (the last one of what stops), value
-    "Spoil bars and say how."
+    "Spoil bars and say how; raise ConfigError for damage that the panel cannot take."
     at, rng = grid(bars.index), np.random.default_rng([seed, 7])
     n, width = len(at.dates), len(at.symbols)
     dead, ended = round(delisted * width), round(censored * width)
-    if n < 60 or len(bars) != n * width or min(dead, ended) < 0 or dead + ended > width or dead > n // 2 or not 0 <= missing < 0.5 or not 0 <= spikes <= width:
-        raise ConfigError(f"{n} dates x {width} symbols in {len(bars)} rows cannot lose missing={missing}, delisted={delisted}, censored={censored}, spikes={spikes}; give a full panel of 60 dates or more, and shares that fit it")
+    if (
+        n < 60
+        or len(bars) != n * width
+        or min(dead, ended) < 0
+        or dead + ended > width
+        or dead > n // 2
+        or not 0 <= missing < 0.5
+        or not 0 <= spikes <= width
+    ):
+        raise ConfigError(
+            f"{n} dates x {width} symbols in {len(bars)} rows cannot lose missing={missing}, delisted={delisted}, "
+            f"censored={censored}, spikes={spikes}; give a full panel of 60 dates or more, and shares that fit it"
+        )
     last, torn = np.full(width, n - 1), rng.permutation(width)[:spikes]
     alone, group, _ = np.split(rng.permutation(width), [dead, dead + ended])
     last[alone] = rng.choice(np.arange(n // 3, n - 2), dead, replace=False)
@@ -288,5 +334,8 @@ def synth_damage(
     out = bars.assign(**prices)[((row <= last) & ~gone)[at.row, at.col]]
     lists = [("missing", *np.nonzero(gone), 1.0), ("spike", when, torn, -0.5)]
     lists += [("delisted", last[alone], alone, 1.0), ("ends_together", last[group], group, float(ended))]
-    parts = [pd.DataFrame({"rule": rule, "symbol": at.symbols[j], "date": at.dates[t], "value": v}) for rule, t, j, v in lists]
+    parts = [
+        pd.DataFrame({"rule": rule, "symbol": at.symbols[j], "date": at.dates[t], "value": v})
+        for rule, t, j, v in lists
+    ]
     return out, pd.concat(parts).sort_values(["rule", "symbol", "date"], ignore_index=True)

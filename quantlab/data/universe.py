@@ -79,4 +79,6 @@ def series_ends(
     together = last.map(last.value_counts()).astype("int64")
     current = last >= sessions[-min(alive + 1, len(sessions))] if len(sessions) else last.notna()
     status = np.where(current, "alive", np.where(together >= many, "censored", "delisted"))
-    return pd.DataFrame({"last": last, "together": together, "status": pd.Series(status, index=last.index, dtype="str")})
+    return pd.DataFrame(
+        {"last": last, "together": together, "status": pd.Series(status, index=last.index, dtype="str")}
+    )

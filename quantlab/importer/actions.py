@@ -45,7 +45,9 @@ READINGS = {
     "divisor": "a divisor of prices",
     "none": "in the prices already",
 }
-_USUAL = np.array(sorted({r for n in (1.5, *range(2, 11), 12, 15, 20, 25, 30, 35, 40, 50, 100) for r in (n, 1 / n)}))  # ratios of splits
+_USUAL = np.array(
+    sorted({r for n in (1.5, *range(2, 11), 12, 15, 20, 25, 30, 35, 40, 50, 100) for r in (n, 1 / n)})
+)  # ratios of splits
 _JUMP = 0.4  # log return, half as much again or a third less: beyond it a day is no ordinary one
 
 
@@ -56,7 +58,35 @@ def _moves(
     "Return changes."
     return np.log(values).groupby(symbols).diff().fillna(0.0)
 
+# %% ../../nbs/importer/129_actions.ipynb #f1e33421
+def _best(
+    left: pd.DataFrame,  # what each reading leaves of the price's move, by day of events
+    jumps: pd.DataFrame,  # what each reading adds
+    name: str,
+    values: pd.Series,  # the column
+) -> str:
+    "Return the reading that smooths the prices; raise DataError where two do."
+    scores = left.abs().sum().sort_values(kind="stable")
+    best = scores.index[0]
+    apart = {
+        r: ~np.isclose(jumps[r], jumps[best]) for r in scores.index[1:]
+    }  # days on which the two say different things
+    rivals = [
+        r for r, days in apart.items() if days.any() and left[r][days].abs().sum() < 2 * left[best][days].abs().sum()
+    ]
+    if {best, *rivals} == {"event", "premium"}:  # 20 for one, or 21: the ratio that companies use
+        events = values[~values.isin([0.0, 1.0])]
+        usual = {
+            r: bool(np.isclose(events.to_numpy()[:, None] + plus, _USUAL).any(axis=1).all())
+            for r, plus in (("event", 0), ("premium", 1))
+        }
+        best, rivals = (max(usual, key=usual.get), []) if sum(usual.values()) == 1 else (best, rivals)
+    if rivals and left[best].abs().max() <= _JUMP:
+        shown = " or ".join(f"{READINGS[r]} (--split {r})" for r in (best, *rivals))
+        raise DataError(f"{name}: the prices do not show whether it is {shown}; say which")
+    return best
 
+# %% ../../nbs/importer/129_actions.ipynb #a30d31b1
 def read_split(
     close: pd.Series,  # as in the file; index (date, symbol), rows by symbol and date
     values: pd.Series,  # the column, same index
@@ -67,13 +97,18 @@ def read_split(
     symbols = close.index.get_level_values("symbol").to_numpy()
     readings = split_readings(values, symbols)
     if told and told not in readings:
-        raise DataError(f"{name} cannot be {READINGS[told]}: its values are {', '.join(f'{v:g}' for v in values.unique()[:5])}")
+        raise DataError(
+            f"{name} cannot be {READINGS[told]}: its values are {', '.join(f'{v:g}' for v in values.unique()[:5])}"
+        )
     jumps = pd.DataFrame({reading: _moves(split, symbols) for reading, split in readings.items()})
     days = (jumps.abs() > 1e-9).any(axis=1) & (close > 0) & (close.groupby(symbols).shift() > 0)
     if not days.any():
         level = [r for r in ("event", "premium") if r in readings] or ["factor"] * ("factor" in readings)
         if not level:
-            raise DataError(f"{name} holds {', '.join(f'{v:g}' for v in values.unique()[:5])}: neither ratios of splits nor a factor; leave it out with --split none")
+            raise DataError(
+                f"{name} holds {', '.join(f'{v:g}' for v in values.unique()[:5])}: "
+                "neither ratios of splits nor a factor; leave it out with --split none"
+            )
         return None, readings[told or level[0]]
     left = jumps[days].add(_moves(close.where(close > 0), symbols)[days], axis=0)
     reading = told or _best(left, jumps[days], name, values)
@@ -82,31 +117,11 @@ def read_split(
         when, symbol = worst.idxmax()
         move = np.exp(left["none"][(when, symbol)]) - 1
         raise DataError(
-            f"{name} contradicts the prices: {symbol} on {when:%Y-%m-%d} has {values[(when, symbol)]:g}, its close moves by {move:+.1%}, "
+            f"{name} contradicts the prices: "
+            f"{symbol} on {when:%Y-%m-%d} has {values[(when, symbol)]:g}, its close moves by {move:+.1%}, "
             f"which no reading of the column explains; correct the file, or leave the column out with --split none"
         )
     return reading, readings[reading]
-
-
-def _best(
-    left: pd.DataFrame,  # what each reading leaves of the price's move, by day of events
-    jumps: pd.DataFrame,  # what each reading adds
-    name: str,
-    values: pd.Series,  # the column
-) -> str:
-    "Return the reading that smooths the prices; raise DataError where two do."
-    scores = left.abs().sum().sort_values(kind="stable")
-    best = scores.index[0]
-    apart = {r: ~np.isclose(jumps[r], jumps[best]) for r in scores.index[1:]}  # days on which the two say different things
-    rivals = [r for r, days in apart.items() if days.any() and left[r][days].abs().sum() < 2 * left[best][days].abs().sum()]
-    if {best, *rivals} == {"event", "premium"}:  # 20 for one, or 21: the ratio that companies use
-        events = values[~values.isin([0.0, 1.0])]
-        usual = {r: bool(np.isclose(events.to_numpy()[:, None] + plus, _USUAL).any(axis=1).all()) for r, plus in (("event", 0), ("premium", 1))}
-        best, rivals = (max(usual, key=usual.get), []) if sum(usual.values()) == 1 else (best, rivals)
-    if rivals and left[best].abs().max() <= _JUMP:
-        shown = " or ".join(f"{READINGS[r]} (--split {r})" for r in (best, *rivals))
-        raise DataError(f"{name}: the prices do not show whether it is {shown}; say which")
-    return best
 
 # %% ../../nbs/importer/129_actions.ipynb #1ba7d0c0
 def cash_factor(
@@ -118,7 +133,10 @@ def cash_factor(
     "Turn amounts of cash into a factor; raise DataError for amounts that are none."
     symbols, cash = close.index.get_level_values("symbol").to_numpy(), cash.fillna(0.0)
     if (cash < 0).any() or (cash != 0).mean() > 0.5:
-        raise DataError(f"{name} is no cash on single days ({(cash != 0).mean():.0%} of its values are not zero); leave it out with --dividends none")
+        raise DataError(
+            f"{name} is no cash on single days ({(cash != 0).mean():.0%} of its values are not zero); "
+            "leave it out with --dividends none"
+        )
     before = (close * split).groupby(symbols).shift()
     share = (cash * split / before).where(before > 0, 0.0)
     kept = _moves(close * split, symbols) - np.log1p(-share.clip(upper=0.999))
@@ -126,7 +144,8 @@ def cash_factor(
     if wrong.any():
         when, symbol = share.index[wrong][0]
         raise DataError(
-            f"{name} contradicts the prices: {symbol} on {when:%Y-%m-%d} pays {cash[(when, symbol)]:g} on a close of {close[(when, symbol)]:g}; "
+            f"{name} contradicts the prices: "
+            f"{symbol} on {when:%Y-%m-%d} pays {cash[(when, symbol)]:g} on a close of {close[(when, symbol)]:g}; "
             f"correct the file, or leave the column out with --dividends none"
         )
     return _later(1 - share, symbols)
@@ -145,11 +164,17 @@ def take_splits(
     if wrong.any():
         when, symbol = total.index[wrong][0]
         raise DataError(
-            f"{name} contradicts the prices: {symbol} on {when:%Y-%m-%d}, where its factor moves by {np.expm1(jump[(when, symbol)]):+.1%} "
+            f"{name} contradicts the prices: "
+            f"{symbol} on {when:%Y-%m-%d}, where its factor moves by {np.expm1(jump[(when, symbol)]):+.1%} "
             f"and the close by {np.expm1(move[(when, symbol)]):+.1%}; correct the file, or leave the column out"
         )
     near = _USUAL[np.abs(np.log(_USUAL)[:, None] - jump.to_numpy()).argmin(axis=0)]
-    is_split = (jump.abs() > np.log(1.4)) & (np.abs(jump - np.log(near)) < 0.02) & ((jump + move).abs() < 0.3) & (told != "none")
+    is_split = (
+        (jump.abs() > np.log(1.4))
+        & (np.abs(jump - np.log(near)) < 0.02)
+        & ((jump + move).abs() < 0.3)
+        & (told != "none")
+    )
     split = _later(1 / pd.Series(np.where(is_split, near, 1.0), index=total.index), symbols)
     return split, total / split
 
@@ -160,14 +185,20 @@ def apply_actions(
     names: dict[str, str],  # our name -> the file's, for messages
     told: str | None = None,  # a reading of the splits; None: the prices decide
     dividends: str | None = None,  # "cash": the prices do not hold them; "none": leave them out
-) -> tuple[pd.DataFrame, str | None, list[str]]:  # bars with split and adj where they are known; the reading of splits; what was done
+) -> tuple[
+    pd.DataFrame, str | None, list[str]
+]:  # bars with split and adj where they are known; the reading of splits; what was done
     "Turn a vendor's columns of splits and dividends into our factors; raise DataError for what contradicts the prices."
     order = bars.index if not given else bars.sort_index(level=["symbol", "date"]).index
     given, close = {ours: values.loc[order] for ours, values in given.items()}, bars["close"].loc[order]
     split, adj, reading, said = None, None, None, []
     if "split" in given:
         reading, split = read_split(close, given["split"], names["split"], told)
-        said.append(f"splits: {names['split']} is {READINGS[reading]}" if reading else f"splits: {names['split']} has no event in these rows")
+        said.append(
+            f"splits: {names['split']} is {READINGS[reading]}"
+            if reading
+            else f"splits: {names['split']} has no event in these rows"
+        )
     level = pd.Series(1.0, index=close.index) if split is None else split
     if "adj" in given and split is not None and reading != "none":
         adj = given["adj"]  # beside a split factor, adj knows dividends only
@@ -178,13 +209,26 @@ def apply_actions(
         taken, adj = take_splits(close * level, total, column, "none" if reading else told)
         if (taken != 1).any():
             split, reading = taken, "factor"
-            said.append(f"splits: {int((taken.groupby(level='symbol').diff().fillna(0) != 0).sum())} taken out of {column}, the prices are as traded")
-        said.append(f"dividends: adj is {column}{'' if 'adj' in given else ' over close'}{', without the splits' if split is not None and reading != 'none' else ''}")
+            said.append(
+                f"splits: {int((taken.groupby(level='symbol').diff().fillna(0) != 0).sum())} taken out of {column}, "
+                "the prices are as traded"
+            )
+        said.append(
+            f"dividends: adj is {column}{'' if 'adj' in given else ' over close'}"
+            f"{', without the splits' if split is not None and reading != 'none' else ''}"
+        )
     elif "dividend" in given and dividends != "none" and (given["dividend"].fillna(0) != 0).any():
         if dividends == "cash" or reading in ("event", "premium", "factor", "divisor"):
             adj = cash_factor(close, level, given["dividend"], names["dividend"])
             said.append(f"dividends: adj is made of the cash in {names['dividend']}")
         else:
-            said.append(f"dividends: {names['dividend']} is left out, for the file does not show whether its prices hold them; say dividends='cash' (--dividends cash) if not")
-    new = {c: v.loc[bars.index] for c, v in (("split", None if reading == "none" else split), ("adj", adj)) if v is not None}
+            said.append(
+                f"dividends: {names['dividend']} is left out, for the file does not show whether its prices hold "
+                "them; say dividends='cash' (--dividends cash) if not"
+            )
+    new = {
+        c: v.loc[bars.index]
+        for c, v in (("split", None if reading == "none" else split), ("adj", adj))
+        if v is not None
+    }
     return bars.assign(**new), reading, said

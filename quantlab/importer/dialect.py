@@ -30,7 +30,7 @@ _KINDS = {".csv": "text", ".tsv": "text", ".txt": "text", ".parquet": "parquet",
 
 
 def kind_of(
-    file: Path,
+    file: Path,  # its name is looked at, not its contents
 ) -> tuple[str, str]:  # "text", "parquet", "excel" or "" (unknown); the name without its endings
     "Say what a file is by its name."
     name, packed = file.name, False
@@ -39,7 +39,7 @@ def kind_of(
     kind = _KINDS.get(Path(name).suffix.lower(), "text" if packed and not Path(name).suffix else "")
     return ("" if packed and kind != "text" else kind), (Path(name).stem if kind else name)
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #c36478c8
 def find_encoding(
     data: bytes,  # of a text
     name: str,  # of the file, for messages
@@ -67,7 +67,10 @@ def read_text(
             with zipfile.ZipFile(io.BytesIO(data)) as pack:
                 inside = [n for n in pack.namelist() if not n.endswith("/") and not n.startswith("__MACOSX")]
                 if len(inside) != 1:
-                    raise DataError(f"{name} holds {len(inside)} files ({', '.join(inside[:4])}); unpack it into a folder and name the folder")
+                    raise DataError(
+                        f"{name} holds {len(inside)} files ({', '.join(inside[:4])}); "
+                        "unpack it into a folder and name the folder"
+                    )
                 data = pack.read(inside[0])
         encoding = find_encoding(data, name)
         text = data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
@@ -76,7 +79,10 @@ def read_text(
     except Exception as error:  # unpackers fail in many ways on bytes that are not theirs
         raise DataError(f"{name} cannot be read ({error}); is the file whole?") from error
     if "\0" in text:
-        raise DataError(f"{name}: line {text[: text.index(chr(0))].count(chr(10)) + 1} holds a NUL character; the file is damaged, or no text")
+        raise DataError(
+            f"{name}: line {text[: text.index(chr(0))].count(chr(10)) + 1} holds a NUL character; "
+            "the file is damaged, or no text"
+        )
     return text, encoding
 
 # %% ../../nbs/importer/131_dialect.ipynb #fe28d6f9
@@ -87,7 +93,7 @@ def _database() -> duckdb.DuckDBPyConnection:
 
 
 def find_separator(
-    text: str,
+    text: str,  # of a file, decoded
     name: str,  # of the file, for messages
 ) -> tuple[str, str]:  # one of , ; tab |, and the quote
     "Find how lines are cut into fields; raise DataError where nothing cuts them."
@@ -97,7 +103,8 @@ def find_separator(
         file = Path(folder) / "head.csv"
         file.write_text(head, encoding="utf-8", newline="")
         for lenient in ("false", "true"):
-            query = f"SELECT Delimiter, Quote, len(Columns) FROM sniff_csv(?, all_varchar = true, ignore_errors = {lenient})"
+            sniff = f"sniff_csv(?, all_varchar = true, ignore_errors = {lenient})"
+            query = f"SELECT Delimiter, Quote, len(Columns) FROM {sniff}"
             try:
                 separator, quote, fields = _database().execute(query, [str(file)]).fetchone()
             except duckdb.Error:
@@ -133,15 +140,28 @@ def find_head(
     width = int(sizes.mode().max()) if len(sizes) else 1
     first = next((i for i, (_, row) in enumerate(rows) if len(row) == width), 0)
     over = [row for _, row in rows[:first]]
-    wrong = [row for row in over if sum(bool(_DIGITS.fullmatch(cell)) for cell in row) > 2 or (len(row) > 3 and _is_names(row))]
+    wrong = [
+        row
+        for row in over
+        if sum(bool(_DIGITS.fullmatch(cell)) for cell in row) > 2 or (len(row) > 3 and _is_names(row))
+    ]
     if wrong:
-        raise DataError(f"{name}: a line has {len(wrong[0])} fields and the rows have {width}: {'|'.join(wrong[0])[:80]}; correct that line")
+        raise DataError(
+            f"{name}: a line has {len(wrong[0])} fields and the rows have {width}: {'|'.join(wrong[0])[:80]}; "
+            "correct that line"
+        )
     said = [f"line {line} is passed over: {' '.join(filter(None, row))[:80]}" for (line, row) in rows[:first]]
     line, names = rows[first]
     if not _is_names(names):
         return Head(rows[first - 1][0] if first else 0, [], said)
     below = rows[first + 1 : first + 3]
-    if len(below) == 2 and _is_names(below[0][1]) and not any(below[1][1][1:]) and below[1][1][0] and len(below[1][1]) == width:
+    if (
+        len(below) == 2
+        and _is_names(below[0][1])
+        and not any(below[1][1][1:])
+        and below[1][1][0]
+        and len(below[1][1]) == width
+    ):
         pairs = [(below[1][1][0], "")] + list(zip(names[1:], below[0][1][1:], strict=False))
         return Head(below[1][0], pairs, said)
     return Head(line, names, said)
@@ -161,15 +181,21 @@ def _tall(
     name: str,  # of the file, for messages
 ) -> pd.DataFrame:  # a column of dates, one of tickers, and the fields
     "Turn tickers from columns into rows; raise DataError where no level names prices."
-    fields = [sum(str(c).strip().lower() in ("open", "high", "low", "close") for c in frame.columns.unique(level)) for level in range(frame.columns.nlevels)]
+    fields = [
+        sum(str(c).strip().lower() in ("open", "high", "low", "close") for c in frame.columns.unique(level))
+        for level in range(frame.columns.nlevels)
+    ]
     if len(fields) != 2 or max(fields) < 3:
-        raise DataError(f"{name}: its columns have {len(fields)} levels, and none names open, high, low, close; write one level, or one file per symbol")
+        raise DataError(
+            f"{name}: its columns have {len(fields)} levels, and none names open, high, low, close; "
+            "write one level, or one file per symbol"
+        )
     tickers = 0 if fields[1] > fields[0] else 1
     tall = frame.rename_axis(index=frame.index.name or "Date").stack(level=tickers, future_stack=True)
     tall = tall.rename_axis(index=[tall.index.names[0], "Ticker"]).reset_index().rename_axis(columns=None)
     return tall[~(tall.iloc[:, 2:].isna() | (tall.iloc[:, 2:] == "")).all(axis=1)].reset_index(drop=True)
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #4378662c
 def _named(
     frame: pd.DataFrame,  # rows by number, columns by number
     head: Head,
@@ -177,8 +203,15 @@ def _named(
 ) -> pd.DataFrame:
     "Give columns their names; raise DataError for a name that stands there twice."
     if head.names and isinstance(head.names[0], tuple):
-        return _tall(frame.set_axis(pd.MultiIndex.from_tuples(head.names), axis=1).set_index(head.names[0]).rename_axis(head.names[0][0]), name)
-    names = [given.strip() or f"column {i}" for i, given in enumerate(head.names, 1)] or [str(i) for i in range(1, frame.shape[1] + 1)]
+        return _tall(
+            frame.set_axis(pd.MultiIndex.from_tuples(head.names), axis=1)
+            .set_index(head.names[0])
+            .rename_axis(head.names[0][0]),
+            name,
+        )
+    names = [given.strip() or f"column {i}" for i, given in enumerate(head.names, 1)] or [
+        str(i) for i in range(1, frame.shape[1] + 1)
+    ]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise DataError(f"{name}: the header names {twice} more than once; rename one")
@@ -200,9 +233,12 @@ def _check_widths(
     number, row = next(((i, row) for i, row in enumerate(fields) if len(row) != width), (0, None))
     if row is not None:
         shown = separator.join(row)[:80]
-        raise DataError(f"{name}: row {number} has {len(row)} fields and the header {width}: {shown}; the file is cut there, or the row is broken")
+        raise DataError(
+            f"{name}: row {number} has {len(row)} fields and the header {width}: {shown}; "
+            "the file is cut there, or the row is broken"
+        )
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #f13eea3c
 def _rows(
     text: str,
     separator: str,
@@ -215,14 +251,21 @@ def _rows(
     body = text.split("\n", head.skip)[-1] if text.count("\n", 0, 1 << 20) >= head.skip else ""
     if not body.strip():
         raise DataError(f"{name} holds a header and no rows; check the export it comes from")
-    frame = pd.read_csv(io.StringIO(body), dtype="str", keep_default_na=False, sep=separator, quotechar=quote, header=None)
+    frame = pd.read_csv(
+        io.StringIO(body), dtype="str", keep_default_na=False, sep=separator, quotechar=quote, header=None
+    )
     _check_widths(body, separator, quote, len(head.names) or frame.shape[1], len(frame), name)
     if quote in body and frame.apply(lambda c: c.str.contains("\n", regex=False)).any(axis=None):
-        raise DataError(f"{name}: a field runs over the end of its line, so a quotation mark is missing or too many; correct the line")
+        raise DataError(
+            f"{name}: a field runs over the end of its line, so a quotation mark is missing or too many; "
+            "correct the line"
+        )
     again = frame[0].str.strip() == (head.names[0] if head.names and isinstance(head.names[0], str) else "\0")
     again = again[again].index[(frame[again].map(str.strip) == head.names).all(axis=1)] if again.any() else []
     if len(again):
-        raise DataError(f"{name}: row {again[0]} repeats the header; two files were put together there: remove that line")
+        raise DataError(
+            f"{name}: row {again[0]} repeats the header; two files were put together there: remove that line"
+        )
     return frame, head
 
 # %% ../../nbs/importer/131_dialect.ipynb #c423099a
@@ -234,18 +277,27 @@ def _excel(
     try:
         import openpyxl  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{name} is an Excel file, which needs openpyxl: pip install -e '.[excel]', or save it as CSV") from error
+        raise ConfigError(
+            f"{name} is an Excel file, which needs openpyxl: pip install -e '.[excel]', or save it as CSV"
+        ) from error
     sheets = pd.read_excel(file, sheet_name=None, header=None, dtype="object")
     sheet, cells = next(((n, s) for n, s in sheets.items() if s.size), ("", pd.DataFrame()))
     cells = cells.dropna(how="all").dropna(how="all", axis=1)
-    rows = [[("" if value != value or value is None else str(value)) for value in row] for row in cells.head(200).to_numpy().tolist()]
-    trimmed = [(i, row[: max((j for j, cell in enumerate(row, 1) if cell), default=0)]) for i, row in enumerate(rows, 1)]
+    rows = [
+        [("" if value != value or value is None else str(value)) for value in row]
+        for row in cells.head(200).to_numpy().tolist()
+    ]
+    trimmed = [
+        (i, row[: max((j for j, cell in enumerate(row, 1) if cell), default=0)]) for i, row in enumerate(rows, 1)
+    ]
     head = find_head(trimmed, name) if trimmed else Head(0, [], [])
     others = [n for n, s in sheets.items() if n != sheet and s.size]
     said = [f"sheet {sheet} is read, not {', '.join(others)}"] if others else []
     frame = cells.iloc[head.skip :].reset_index(drop=True)
     frame = frame.set_axis(range(frame.shape[1]), axis=1).infer_objects()
-    return frame, Head(head.skip, head.names + [""] * (frame.shape[1] - len(head.names)) if head.names else [], head.said + said)
+    return frame, Head(
+        head.skip, head.names + [""] * (frame.shape[1] - len(head.names)) if head.names else [], head.said + said
+    )
 
 
 def _parquet(
@@ -267,7 +319,7 @@ def _parquet(
     frame = frame.reset_index(drop=frame.index.names == [None])
     return frame.set_axis([str(c).strip() for c in frame.columns], axis=1), []
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #7b7ab2af
 def read_raw(
     file: Path,  # text, plain or packed; .parquet; .xlsx
 ) -> Raw:
@@ -298,7 +350,9 @@ def read_raw(
     if frame.empty:
         raise DataError(f"{name} holds a header and no rows; check the export it comes from")
     if frame.columns.has_duplicates:
-        raise DataError(f"{name}: columns {sorted(set(frame.columns[frame.columns.duplicated()]))} stand there twice; rename one")
+        raise DataError(
+            f"{name}: columns {sorted(set(frame.columns[frame.columns.duplicated()]))} stand there twice; rename one"
+        )
     return Raw(frame, separator, encoding, said)
 
 # %% ../../nbs/importer/131_dialect.ipynb #a7b9051f
@@ -324,7 +378,9 @@ def find_decimal(
     votes = pd.concat([both.str.extract(r"([.,])[^.,]*$")[0], one.str.extract(r"([.,])")[0]])
     if votes.nunique() > 1:
         shown = [cells[votes.index[votes == mark][0]] for mark in ",."]
-        raise DataError(f"{name} writes decimals with a comma and with a point: {' and '.join(shown)}; export it with one of them")
+        raise DataError(
+            f"{name} writes decimals with a comma and with a point: {' and '.join(shown)}; export it with one of them"
+        )
     has_comma, has_point = (marks.str.contains(mark, regex=False).any() for mark in ",.")
     decimal = "." if votes.empty else votes.iloc[0]
     groups = int((group & marks.ne(decimal)).sum())  # would be thousands, and may be decimals of the other kind
@@ -332,7 +388,7 @@ def find_decimal(
         return None, None
     return decimal, ("," if has_comma else None) if decimal == "." else ("." if has_point else None)
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #76f3588b
 _BLANK = ["", "nan", "na", "n/a", "#n/a", "null", "none", "<na>", "nat", "-", "--"]
 
 
@@ -359,18 +415,38 @@ def read_numbers(
     shape, t = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?".replace("\\.", re.escape(decimal)), re.escape(thousands or "")
     fits = plain.str.fullmatch(rf"[-+]?{shape}", flags=re.ASCII)
     if thousands:
-        grouped = plain.str.fullmatch(rf"[-+]?\d{{1,3}}({t}\d{{2,3}})*{t}\d{{3}}({re.escape(decimal)}\d*)?", flags=re.ASCII)
+        grouped = plain.str.fullmatch(
+            rf"[-+]?\d{{1,3}}({t}\d{{2,3}})*{t}\d{{3}}({re.escape(decimal)}\d*)?", flags=re.ASCII
+        )
         plain, fits = plain.str.replace(thousands, "", regex=False).where(grouped, plain), fits | grouped
     wrong = ~fits.astype("bool") & ~blank
     if wrong.any():
         shown = "; ".join(f"row {i}: '{str(column[i])[:40]}'" for i in column.index[wrong][:5])
-        raise DataError(f"{name}: {int(wrong.sum())} value(s) of {column.name} are not numbers, {shown}; correct the mapping or the file")
-    return pd.to_numeric(plain.str.replace(decimal, ".", regex=False).mask(blank), errors="coerce").astype("float64") * factor
+        raise DataError(
+            f"{name}: {int(wrong.sum())} value(s) of {column.name} are not numbers, {shown}; "
+            "correct the mapping or the file"
+        )
+    return (
+        pd.to_numeric(plain.str.replace(decimal, ".", regex=False).mask(blank), errors="coerce").astype("float64")
+        * factor
+    )
 
 # %% ../../nbs/importer/131_dialect.ipynb #c6684b32
 _DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
 _WORDS = ("%d-%b-%Y", "%d %b %Y", "%d/%b/%Y", "%b %d, %Y", "%b %d %Y", "%d-%B-%Y", "%d %B %Y", "%B %d, %Y")
-_CLOCKS = (" %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "  %H:%M:%S", ", %H:%M", ", %I:%M %p")
+_CLOCKS = (
+    " %H:%M",
+    " %H:%M:%S",
+    "T%H:%M",
+    "T%H:%M:%S",
+    " %H:%M:%S.%f",
+    "T%H:%M:%S.%f",
+    " %I:%M %p",
+    " %I:%M:%S %p",
+    "  %H:%M:%S",
+    ", %H:%M",
+    ", %I:%M %p",
+)
 _BARE = ("", " %H%M%S", " %H%M", "%H%M%S", "%H%M")  # without a colon
 _OFFSET = r"\s?(Z|[+-]\d\d(?::?\d\d)?)"
 _SPECIAL = {
@@ -384,6 +460,24 @@ _SPECIAL = {
 _EPOCHS = ("s", "ms", "us", "ns")
 
 
+@lru_cache(maxsize=512)
+def _shape(form: str) -> str:
+    "Write a strptime format as a pattern, because parsers take 2024-1 and 202401 for dates as well."
+    loose = "/" in form or "." in form[:9] or "%b" in form or "%B" in form or "%I" in form
+    digits = {
+        "%Y": r"\d{4}",
+        "%f": r"\d+",
+        "%b": "[^\\d\\W]+",
+        "%B": "[^\\d\\W]+",
+        "%p": "[AaPp][Mm]",
+        "%H": r"\d{1,2}" if ":" in form else r"\d\d",
+    }
+    parts = re.split(r"(%[A-Za-z])", form)
+    return "".join(
+        digits.get(p, r"\d{1,2}" if loose else r"\d\d") if p.startswith("%") else re.escape(p) for p in parts
+    )
+
+# %% ../../nbs/importer/131_dialect.ipynb #6b954400
 def read_dates(
     column: pd.Series,  # text, numbers or timestamps
     form: str,  # a strptime format, "timestamps", or a name of special forms
@@ -394,26 +488,28 @@ def read_dates(
     text = column.astype("str").str.strip()
     if form in _EPOCHS:
         whole = text.where(text.str.fullmatch(_SPECIAL[form], flags=re.ASCII)).str.replace(r"\.0+$", "", regex=True)
-        return pd.to_datetime(pd.to_numeric(whole, errors="coerce").astype("Float64" if whole.str.contains(".", regex=False).any() else "Int64"), unit=form, utc=True)
+        return pd.to_datetime(
+            pd.to_numeric(whole, errors="coerce").astype(
+                "Float64" if whole.str.contains(".", regex=False).any() else "Int64"
+            ),
+            unit=form,
+            utc=True,
+        )
     if form == "offset":
-        return pd.to_datetime(text.where(text.str.fullmatch(_SPECIAL["offset"])), format="ISO8601", errors="coerce", utc=True)
+        return pd.to_datetime(
+            text.where(text.str.fullmatch(_SPECIAL["offset"])), format="ISO8601", errors="coerce", utc=True
+        )
     if form == "label":
         return pd.to_datetime(text.str[:10], format="%Y-%m-%d", errors="coerce")
     return pd.to_datetime(text.where(text.str.fullmatch(_shape(form), flags=re.ASCII)), format=form, errors="coerce")
 
-
-@lru_cache(maxsize=512)
-def _shape(form: str) -> str:
-    "Write a strptime format as a pattern, because parsers take 2024-1 and 202401 for dates as well."
-    loose = "/" in form or "." in form[:9] or "%b" in form or "%B" in form or "%I" in form
-    digits = {"%Y": r"\d{4}", "%f": r"\d+", "%b": "[^\\d\\W]+", "%B": "[^\\d\\W]+", "%p": "[AaPp][Mm]", "%H": r"\d{1,2}" if ":" in form else r"\d\d"}
-    parts = re.split(r"(%[A-Za-z])", form)
-    return "".join(digits.get(p, r"\d{1,2}" if loose else r"\d\d") if p.startswith("%") else re.escape(p) for p in parts)
+# %% ../../nbs/importer/131_dialect.ipynb #d1f58e59
+_ZONE = r" (?:UTC|GMT|[A-Z][A-Za-z_]+/[A-Za-z_/]+)$"
 
 
 def wall_dates(
-    column: pd.Series,
-    form: str,
+    column: pd.Series,  # text, numbers or timestamps
+    form: str,  # of read_dates
 ) -> pd.Series:  # naive: the clock as it is written; epochs in UTC
     "Read dates as the clock on the wall that wrote them."
     if form == "offset":
@@ -424,7 +520,7 @@ def wall_dates(
 
 
 def zone_of(
-    form: str | None,
+    form: str | None,  # of read_dates; None: unknown
     column: pd.Series | None = None,  # of timestamps
 ) -> str | None:  # "UTC" where stamps are absolute; None: they carry no zone
     "Say in which zone a form writes its stamps."
@@ -435,10 +531,7 @@ def zone_of(
     named = re.search(_ZONE, form or "")
     return named[0].strip().replace("GMT", "UTC") if named else None
 
-
-_ZONE = r" (?:UTC|GMT|[A-Z][A-Za-z_]+/[A-Za-z_/]+)$"
-
-
+# %% ../../nbs/importer/131_dialect.ipynb #11bf279a
 def date_forms(
     column: pd.Series,  # text, numbers or timestamps
 ) -> list[str]:  # every form that fits all of it; where none does, those that fit half of it
@@ -453,11 +546,25 @@ def date_forms(
     for form, pattern in _SPECIAL.items():
         if len(sample) and sample.str.fullmatch(pattern, flags=re.ASCII).mean() >= 0.5:
             return [form] if text.str.fullmatch(pattern, flags=re.ASCII).mean() >= 0.5 else []
-    days = _WORDS if sample.str.contains("[A-Za-z]{3,} ?[-/ ,]|[-/ ][A-Za-z]{3,}", regex=True).any() and not zone else _DAYS + _WORDS
+    days = (
+        _WORDS
+        if sample.str.contains("[A-Za-z]{3,} ?[-/ ,]|[-/ ][A-Za-z]{3,}", regex=True).any() and not zone
+        else _DAYS + _WORDS
+    )
     clocks = _CLOCKS if sample.str.contains(":", regex=False).any() else _BARE
     forms = [day + clock + (zone[0] if zone else "") for day in days for clock in clocks]
-    likely = [form for form in forms if sum(bool(re.fullmatch(_shape(form), t, re.ASCII)) for t in sample) >= 0.5 * len(sample)]
+    likely = [
+        form
+        for form in forms
+        if sum(bool(re.fullmatch(_shape(form), t, re.ASCII)) for t in sample) >= 0.5 * len(sample)
+    ]
     read = {form: read_dates(text, form) for form in likely if len(sample)}
-    whole = {form: dates for form, dates in read.items() if dates.notna().all()} or {form: d for form, d in read.items() if d.notna().mean() >= 0.5}
+    whole = {form: dates for form, dates in read.items() if dates.notna().all()} or {
+        form: d for form, d in read.items() if d.notna().mean() >= 0.5
+    }
     spelled = [form for form in whole if re.search("%[bB]", form)]  # May is a month and its short form
-    return [form for form in whole if form not in spelled or not any(whole[form].equals(whole[other]) for other in spelled[: spelled.index(form)])]
+    return [
+        form
+        for form in whole
+        if form not in spelled or not any(whole[form].equals(whole[other]) for other in spelled[: spelled.index(form)])
+    ]

@@ -23,7 +23,16 @@ from .actions import apply_actions
 from ..data.bars import check_bars
 from ..data.schemas import repair_bars
 from .spacing import Decision, check_told, find_interval, sessions_of
-from .dialect import date_forms, find_decimal, kind_of, read_dates, read_numbers, read_raw, wall_dates, zone_of
+from quantlab.importer.dialect import (
+    date_forms,
+    find_decimal,
+    kind_of,
+    read_dates,
+    read_numbers,
+    read_raw,
+    wall_dates,
+    zone_of,
+)
 
 # %% ../../nbs/importer/132_files.ipynb #b8a3cde8
 @dataclass(frozen=True)
@@ -58,15 +67,25 @@ class Mapping:
     def lines(self) -> list[str]:
         "Say what the table cannot show: dates, interval and its reason, what is missing."
         told = self.interval and (self.spacing is None or self.interval != self.spacing.interval)
-        why = f" (told{f'; the stamps say: {self.spacing.why}' if self.spacing else ''})" if told else f" ({self.spacing.why})" if self.spacing else ""
+        why = (
+            f" (told{f'; the stamps say: {self.spacing.why}' if self.spacing else ''})"
+            if told
+            else f" ({self.spacing.why})"
+            if self.spacing
+            else ""
+        )
         out = [f"dates: {self.date_form or 'unknown'}", f"interval: {self.interval or 'undecided'}{why}"]
         if self.interval and Interval(self.interval).intraday:
             out.append(f"stamps: mark the {self.stamps or '?'} of a bar, zone {self.zone or '?'}")
-        return out + ([f"symbol: {self.symbol.format(stem='the name of the file')}"] if self.symbol else []) + list(self.said)
+        return (
+            out
+            + ([f"symbol: {self.symbol.format(stem='the name of the file')}"] if self.symbol else [])
+            + list(self.said)
+        )
 
 # %% ../../nbs/importer/132_files.ipynb #cde218d9
 def open_questions(
-    mapping: Mapping,
+    mapping: Mapping,  # guessed, or corrected
 ) -> dict[str, str]:  # what is to be told (a field, or "column close") -> the question; empty: ready to import
     "List what must be answered before a file can be imported."
     has, asked = mapping.columns, {}
@@ -74,7 +93,9 @@ def open_questions(
         asked[f"column {ours}"] = f"which column is {ours}? columns={{'{ours}': ...}}, one of {list(mapping.samples)}"
     if "date" in has and mapping.date_form is None:
         first = mapping.samples[has["date"]].split(" | ")[0]
-        asked["date_form"] = f"how are dates like {first} written? date_form={' or '.join(mapping.date_forms) or 'a strptime format'}"
+        asked["date_form"] = (
+            f"how are dates like {first} written? date_form={' or '.join(mapping.date_forms) or 'a strptime format'}"
+        )
     if mapping.decimal is None:
         asked["decimal"] = "is 1,234 a little above one or above a thousand? decimal=',' or decimal='.', thousands=','"
     if "symbol" not in has and not mapping.symbol:
@@ -92,21 +113,33 @@ def open_questions(
 
 
 def questions(
-    mapping: Mapping,
+    mapping: Mapping,  # guessed, or corrected
 ) -> list[str]:  # empty: ready to import
     "List the open questions."
     return list(open_questions(mapping).values())
 
 # %% ../../nbs/importer/132_files.ipynb #e34deeeb
 _ALIASES = {  # our name -> names in the order of their rank
-    "date": ("date datetime timestamp day datum tradedate tradingdate", "time opentime windowstart gmttime utctime localtime caldt traddt", "t dt unix unixtimestamp unixtime epoch ts"),
+    "date": (
+        "date datetime timestamp day datum tradedate tradingdate",
+        "time opentime windowstart gmttime utctime localtime caldt traddt",
+        "t dt unix unixtimestamp unixtime epoch ts",
+    ),
     "time": ("time", "timeofday clock tradetime"),
-    "symbol": ("symbol ticker", "instrument code tic sym tckrsymb actsymbol tradingsymbol stocksymbol pair", "name stock security permno"),
+    "symbol": (
+        "symbol ticker",
+        "instrument code tic sym tckrsymb actsymbol tradingsymbol stocksymbol pair",
+        "name stock security permno",
+    ),
     "open": ("open", "openprice openingprice opnpric priceopen", "o"),
     "high": ("high", "highprice hghpric pricehigh", "h"),
     "low": ("low", "lowprice lwpric pricelow", "l"),
     "close": ("close closelast", "closeprice closingprice clspric priceclose", "last price latest lastprice c"),
-    "volume": ("volume", "vol v shares totalvolume tradedvolume sharestraded tottrdqty ttltradgvol basevolume", "tickvol tickvolume"),
+    "volume": (
+        "volume",
+        "vol v shares totalvolume tradedvolume sharestraded tottrdqty ttltradgvol basevolume",
+        "tickvol tickvolume",
+    ),
     "adj_close": ("adjclose adjustedclose adjcloseprice", "closeadj closeadjusted"),
     "adj": ("adj adjfactor",),
     "split": ("split splitfactor splitratio splitcoefficient stocksplits", "splits stocksplit cfacpr facpr cumfactor"),
@@ -120,7 +153,7 @@ def _plain(header: str) -> str:
     "Write a header the way it is compared."
     return re.sub(r"[^a-z0-9]", "", re.sub(r"^\d+\.\s*", "", header.lower()))
 
-
+# %% ../../nbs/importer/132_files.ipynb #f934042a
 def _match(
     header: list[str],  # of the file
     told: dict[str, str],  # our name -> the file's, as the user said; "none": the file has no such column
@@ -133,12 +166,19 @@ def _match(
     found = {ours: theirs for ours, theirs in told.items() if theirs in header}
     for ours, ranks in _ALIASES.items():
         free = [c for c in header if c not in found.values()]
-        fits = [] if ours in told else next(filter(None, ([c for c in free if _plain(c) in rank.split()] for rank in ranks)), [])
+        fits = (
+            []
+            if ours in told
+            else next(filter(None, ([c for c in free if _plain(c) in rank.split()] for rank in ranks)), [])
+        )
         if ours == "volume" and ours not in told and not fits:
             fits = [c for c in free if _plain(c).startswith("volume")]  # such as Volume BTC, Volume USDT
             fits = [c for c in fits if not _plain(c).endswith(("usd", "usdt", "eur", "busd", "usdc"))] or fits
         if len(fits) > 1:
-            raise DataError(f"{name}: {ours} could be any of {fits}; say which: columns={{'{ours}': '{fits[0]}'}}, in a shell --column {ours}={fits[0]!r}")
+            raise DataError(
+                f"{name}: {ours} could be any of {fits}; "
+                f"say which: columns={{'{ours}': '{fits[0]}'}}, in a shell --column {ours}={fits[0]!r}"
+            )
         found |= dict.fromkeys([ours], *fits) if fits else {}
     return {ours: found[ours] for ours in _ALIASES if ours in found}
 
@@ -151,13 +191,23 @@ def _unnamed(
     names = list(frame.columns)
     first = 2 if len(names) > 6 and frame["2"].str.fullmatch(r"\s*\d{1,2}:\d\d(:\d\d)?\s*|\d{6}").all() else 1
     prices = numbers[names[first : first + 4]]
-    proved = prices.shape[1] == 4 and (prices.iloc[:, 1] >= prices.max(axis=1)).all() and (prices.iloc[:, 2] <= prices.min(axis=1)).all()
+    proved = (
+        prices.shape[1] == 4
+        and (prices.iloc[:, 1] >= prices.max(axis=1)).all()
+        and (prices.iloc[:, 2] <= prices.min(axis=1)).all()
+    )
     if not date_forms(frame["1"]) or not proved or not (prices.iloc[:, 1] > prices.iloc[:, 2]).any():
         return {}
-    found = {"date": "1"} | ({"time": "2"} if first == 2 else {}) | dict(zip(("open", "high", "low", "close"), names[first : first + 4], strict=True))
-    return found | ({"volume": names[first + 4]} if len(names) > first + 4 and numbers[names[first + 4]].notna().all() else {})
+    found = (
+        {"date": "1"}
+        | ({"time": "2"} if first == 2 else {})
+        | dict(zip(("open", "high", "low", "close"), names[first : first + 4], strict=True))
+    )
+    return found | (
+        {"volume": names[first + 4]} if len(names) > first + 4 and numbers[names[first + 4]].notna().all() else {}
+    )
 
-
+# %% ../../nbs/importer/132_files.ipynb #91948ce7
 def _date_cells(
     frame: pd.DataFrame,
     columns: dict[str, str],  # our name -> the file's
@@ -166,7 +216,11 @@ def _date_cells(
     dates = frame[columns["date"]]
     if "time" not in columns:
         return dates
-    day = dates.dt.strftime("%Y-%m-%d") if pd.api.types.is_datetime64_any_dtype(dates) else dates.astype("str").str.strip()
+    day = (
+        dates.dt.strftime("%Y-%m-%d")
+        if pd.api.types.is_datetime64_any_dtype(dates)
+        else dates.astype("str").str.strip()
+    )
     return (day + " " + frame[columns["time"]].astype("str").str.strip()).rename(dates.name)
 
 # %% ../../nbs/importer/132_files.ipynb #d8aa83da
@@ -187,12 +241,30 @@ def _columns(
         found, known_by = {"date": by_contents[0]} | found, {"date": "contents"} | known_by
     if "time" in found and "time" not in told:
         clock = frame[found["time"]].astype("str").str.strip()
-        whole = "date" in found and date_forms(frame[found["date"]]) and (wall_dates(frame[found["date"]], date_forms(frame[found["date"]])[0]).dt.hour > 0).any()
+        whole = (
+            "date" in found
+            and date_forms(frame[found["date"]])
+            and (wall_dates(frame[found["date"]], date_forms(frame[found["date"]])[0]).dt.hour > 0).any()
+        )
         if whole or clock.str.fullmatch(r"[0:.]*").all():
             found.pop("time")
     return found, known_by
 
+# %% ../../nbs/importer/132_files.ipynb #e1ad375b
+def _volume_said(
+    frame: pd.DataFrame,
+    found: dict[str, str],  # changed where ticks stand in for a volume of nothing
+    told: dict[str, str],
+) -> list[str]:
+    "Say where there is no volume, or where it counts something else."
+    if "volume" not in found:
+        return ["volume: the file has none, it is stored as missing"]
+    ticks = [c for c in frame if _plain(c) in ("tickvol", "tickvolume")]
+    if "volume" not in told and ticks and (pd.to_numeric(frame[found["volume"]], errors="coerce") == 0).all():
+        found["volume"] = ticks[0]
+    return [f"volume: {found['volume']} counts changes of the price, not units"] if found["volume"] in ticks else []
 
+# %% ../../nbs/importer/132_files.ipynb #32690f2d
 _FIRST = pd.Timestamp("1900-01-01")
 
 
@@ -207,8 +279,16 @@ def guess_columns(
     frame, said = raw.frame, list(raw.said)
     found, known_by = _columns(frame, told, name)
     said += _volume_said(frame, found, told)
-    texts = [c for ours, c in found.items() if ours not in ("date", "time", "symbol") and not pd.api.types.is_numeric_dtype(frame[c])]
-    decimal, thousands = find_decimal(pd.concat([frame[c].astype("str") for c in texts], ignore_index=True), name) if texts else (".", None)
+    texts = [
+        c
+        for ours, c in found.items()
+        if ours not in ("date", "time", "symbol") and not pd.api.types.is_numeric_dtype(frame[c])
+    ]
+    decimal, thousands = (
+        find_decimal(pd.concat([frame[c].astype("str") for c in texts], ignore_index=True), name)
+        if texts
+        else (".", None)
+    )
     cells = _date_cells(frame, found) if "date" in found else None
     forms = [date_form] if date_form else [] if cells is None else date_forms(cells)
     form, zone, spacing = forms[0] if len(forms) == 1 else None, None, None
@@ -216,27 +296,15 @@ def guess_columns(
         zone = zone_of(form, cells) or ("UTC" if re.search(r"gmt|utc", found["date"].lower()) else None)
         dates = wall_dates(cells, form)
         whose = frame[found["symbol"]].astype("str") if "symbol" in found else None
-        real = dates.between(_FIRST, pd.Timestamp.now() + pd.Timedelta(days=1))  # the others are named when the file is read
+        tomorrow = pd.Timestamp.now() + pd.Timedelta(days=1)
+        real = dates.between(_FIRST, tomorrow)  # the others are named when the file is read
         spacing = find_interval(dates[real], None if whose is None else whose[real]) if real.any() else None
     samples = {c: " | ".join(map(str, frame[c].head(3))) for c in frame}
     return Mapping(
-        found, known_by, samples, raw.separator, raw.encoding, decimal, thousands, form, tuple(forms), None if "symbol" in found else "{stem}",
+        found, known_by, samples, raw.separator, raw.encoding, decimal, thousands, form, tuple(forms),
+        None if "symbol" in found else "{stem}",
         spacing.interval if spacing else None, spacing, zone, spacing.stamps if spacing else None, said=tuple(said),
     )  # fmt: skip
-
-
-def _volume_said(
-    frame: pd.DataFrame,
-    found: dict[str, str],  # changed where ticks stand in for a volume of nothing
-    told: dict[str, str],
-) -> list[str]:
-    "Say where there is no volume, or where it counts something else."
-    if "volume" not in found:
-        return ["volume: the file has none, it is stored as missing"]
-    ticks = [c for c in frame if _plain(c) in ("tickvol", "tickvolume")]
-    if "volume" not in told and ticks and (pd.to_numeric(frame[found["volume"]], errors="coerce") == 0).all():
-        found["volume"] = ticks[0]
-    return [f"volume: {found['volume']} counts changes of the price, not units"] if found["volume"] in ticks else []
 
 # %% ../../nbs/importer/132_files.ipynb #b24b51f1
 def _wall(
@@ -248,15 +316,23 @@ def _wall(
     dates = wall_dates(cells, form)
     if dates.isna().any():
         shown = "; ".join(f"row {i}: '{cells[i]}'" for i in cells.index[dates.isna()][:5])
-        raise DataError(f"{name}: {int(dates.isna().sum())} date(s) do not read as {form}, {shown}; correct the mapping or the file")
+        raise DataError(
+            f"{name}: {int(dates.isna().sum())} date(s) do not read as {form}, {shown}; correct the mapping or the file"
+        )
     now = pd.Timestamp.now("UTC").tz_localize(None) + pd.Timedelta(days=1)
-    for wrong, what in ((dates < _FIRST, "before 1900"), (dates > now, f"after today ({now - pd.Timedelta(days=1):%Y-%m-%d})")):
+    for wrong, what in (
+        (dates < _FIRST, "before 1900"),
+        (dates > now, f"after today ({now - pd.Timedelta(days=1):%Y-%m-%d})"),
+    ):
         if wrong.any():
             shown = "; ".join(f"row {i}: '{cells[i]}'" for i in cells.index[wrong][:5])
-            raise DataError(f"{name}: {int(wrong.sum())} date(s) are {what}, {shown}; day and month may be swapped, or the form {form} is wrong: correct the mapping or the file")
+            raise DataError(
+                f"{name}: {int(wrong.sum())} date(s) are {what}, {shown}; "
+                f"day and month may be swapped, or the form {form} is wrong: correct the mapping or the file"
+            )
     return dates
 
-
+# %% ../../nbs/importer/132_files.ipynb #3f70ac30
 def _decided(
     wall: pd.Series,
     symbols: pd.Series,
@@ -264,11 +340,17 @@ def _decided(
     name: str,
 ) -> Mapping:  # with an interval, all questions answered
     "Decide the interval of one file; raise DataError where it is open, or another than the mapping says."
-    here, told = find_interval(wall, symbols), mapping.interval and (mapping.spacing is None or mapping.interval != mapping.spacing.interval)
+    here, told = (
+        find_interval(wall, symbols),
+        mapping.interval and (mapping.spacing is None or mapping.interval != mapping.spacing.interval),
+    )
     if told:
         check_told(wall, symbols, mapping.interval, name)
     elif mapping.interval and here.interval and here.interval != mapping.interval:
-        raise DataError(f"{name}: its bars are {here.interval} ({here.why}) and not {mapping.interval}; import files of one interval together, or say interval= (--interval)")
+        raise DataError(
+            f"{name}: its bars are {here.interval} ({here.why}) and not {mapping.interval}; "
+            "import files of one interval together, or say interval= (--interval)"
+        )
     chosen = mapping.interval or here.interval
     stamps = mapping.stamps or (None if Interval(chosen or "1d").intraday else here.stamps)
     mapping = replace(mapping, interval=chosen, spacing=here, stamps=stamps)
@@ -276,7 +358,7 @@ def _decided(
         raise DataError(f"{name}: {'; '.join(questions(mapping))}; answer with dataclasses.replace(mapping, ...)")
     return mapping
 
-
+# %% ../../nbs/importer/132_files.ipynb #d9612ad6
 def _stamps(
     cells: pd.Series,  # the date cells
     wall: pd.Series,
@@ -291,8 +373,12 @@ def _stamps(
     if stamps.tz is None:
         try:
             stamps = stamps.tz_localize(mapping.zone)
-        except Exception as error:  # zoneinfo and pandas have many errors for a wrong zone or an hour that does not exist
-            raise DataError(f"{name}: the stamps are no times of {mapping.zone} ({error}); say their true zone") from error
+        except (
+            Exception
+        ) as error:  # zoneinfo and pandas have many errors for a wrong zone or an hour that does not exist
+            raise DataError(
+                f"{name}: the stamps are no times of {mapping.zone} ({error}); say their true zone"
+            ) from error
     ends = end_stamps(stamps, mapping.interval) if mapping.stamps == "start" else stamps.tz_convert("UTC")
     return pd.Series(ends, index=cells.index)
 
@@ -311,16 +397,22 @@ def check_symbols(
     for what, wrong in rules.items():
         if wrong.any():
             row = symbols.index[wrong][0]
-            raise DataError(f"{name}: the symbol of row {row} {what} ({symbols[row]!r}), {int(wrong.sum())} row(s) in all; correct the file")
+            raise DataError(
+                f"{name}: the symbol of row {row} {what} ({symbols[row]!r}), {int(wrong.sum())} row(s) in all; "
+                "correct the file"
+            )
     distinct = plain.drop_duplicates()
     folded = distinct.str.casefold().str.replace(r"\s+", "", regex=True)
     if folded.duplicated().any():
         row = folded.index[folded.duplicated()][0]
         other = distinct[folded == folded[row]].iloc[0]
-        raise DataError(f"{name}: the symbol of row {row}, {plain[row]!r}, differs from {other!r} only in case or blanks; write both alike, or name them apart")
+        raise DataError(
+            f"{name}: the symbol of row {row}, {plain[row]!r}, differs from {other!r} only in case or blanks; "
+            "write both alike, or name them apart"
+        )
     return plain
 
-
+# %% ../../nbs/importer/132_files.ipynb #73617ec8
 def _symbols(
     frame: pd.DataFrame,
     mapping: Mapping,
@@ -329,7 +421,9 @@ def _symbols(
 ) -> pd.Series:
     "Return the symbol of each row."
     if "symbol" not in mapping.columns:
-        return check_symbols(pd.Series(mapping.symbol.format(stem=kind_of(file)[1]), index=frame.index, dtype="str"), display_path(file))
+        return check_symbols(
+            pd.Series(mapping.symbol.format(stem=kind_of(file)[1]), index=frame.index, dtype="str"), display_path(file)
+        )
     given = frame[mapping.columns["symbol"]]
     if pd.api.types.is_float_dtype(given) and (given.dropna() % 1 == 0).all():
         given = given.astype("Int64")  # a number that an empty cell made a float
@@ -340,7 +434,12 @@ def _symbols(
     return plain
 
 # %% ../../nbs/importer/132_files.ipynb #d71d2992
-_ASIDE = {"split": "_split", "dividend": "_cash", "adj_close": "_adjclose", "adj": "_adj"}  # kept out of the check of bars
+_ASIDE = {
+    "split": "_split",
+    "dividend": "_cash",
+    "adj_close": "_adjclose",
+    "adj": "_adj",
+}  # kept out of the check of bars
 
 
 def _actions(
@@ -381,20 +480,30 @@ def _check_twice(
     differ = count - int(table.duplicated().sum())
     spare = [c for c in frame if c not in mapping.columns.values() and not pd.api.types.is_numeric_dtype(frame[c])]
     for column in spare if differ else []:
-        if not rows.assign(_by=frame.loc[rows.index, column].astype("str")).duplicated(["date", "symbol", "_by"]).any() and not date_forms(frame[column]):
+        if not rows.assign(_by=frame.loc[rows.index, column].astype("str")).duplicated(
+            ["date", "symbol", "_by"]
+        ).any() and not date_forms(frame[column]):
             raise DataError(
-                f"{name}: {count} row(s) repeat a date and symbol, and the column {column} tells them apart ({', '.join(map(str, frame[column].unique()[:3]))}): "
-                f"if it is the symbol, say columns={{'symbol': '{column}'}} (--column symbol={column!r}); if not, keep one kind of rows in the file"
+                f"{name}: {count} row(s) repeat a date and symbol, "
+                f"and the column {column} tells them apart ({', '.join(map(str, frame[column].unique()[:3]))}): "
+                f"if it is the symbol, say columns={{'symbol': '{column}'}} (--column symbol={column!r}); "
+                "if not, keep one kind of rows in the file"
             )
     first = rows.iloc[0]
-    what = f"rows appear twice: {count} row(s) repeat a date and symbol, first ({f'{first.date:%Y-%m-%d %H:%M}'.removesuffix(' 00:00')}, {first.symbol})"
+    day = f"{first.date:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+    what = f"rows appear twice: {count} row(s) repeat a date and symbol, first ({day}, {first.symbol})"
     if differ > max(1, 0.05 * len(table)):
-        raise DataError(f"{name}: {what}, and {differ} of them differ; the file holds more than one series: name its column of symbols, or part the file")
-    if not {"drop_duplicates", "keep_first", "keep_last"} & {*repair} or (differ and not {"keep_first", "keep_last"} & {*repair}):
+        raise DataError(
+            f"{name}: {what}, and {differ} of them differ; "
+            "the file holds more than one series: name its column of symbols, or part the file"
+        )
+    if not {"drop_duplicates", "keep_first", "keep_last"} & {*repair} or (
+        differ and not {"keep_first", "keep_last"} & {*repair}
+    ):
         remedy = "keep_first or keep_last" if differ else "drop_duplicates"
         raise DataError(f"{name}: {what}, and {differ or 'none'} of them differ; keep one of each: --repair {remedy}")
 
-
+# %% ../../nbs/importer/132_files.ipynb #ba3c81e0
 def _check_range(
     table: pd.DataFrame,
     name: str,
@@ -404,7 +513,10 @@ def _check_range(
         wrong = (table[column] > 0) & np.isfinite(table[column]) & ~table[column].between(1e-6, 1e9)
         if wrong.any():
             shown = "; ".join(f"row {i}: {table[column][i]:g}" for i in table.index[wrong][:5])
-            raise DataError(f"{name}: {int(wrong.sum())} value(s) of {column} lie outside 1e-6 to 1e9, {shown}; a mark of decimals may be wrong: correct the mapping or the file")
+            raise DataError(
+                f"{name}: {int(wrong.sum())} value(s) of {column} lie outside 1e-6 to 1e9, {shown}; "
+                "a mark of decimals may be wrong: correct the mapping or the file"
+            )
 
 # %% ../../nbs/importer/132_files.ipynb #6f31a45d
 _SCALED = ("volume", "amount")
@@ -414,7 +526,9 @@ def _table(
     file: Path,
     mapping: Mapping,
     said: list[str],  # lengthened
-) -> tuple[pd.DataFrame, pd.DataFrame, Mapping]:  # date, symbol and float64 bars in the file's order, unchecked; the file as stored; the mapping, decided
+) -> tuple[
+    pd.DataFrame, pd.DataFrame, Mapping
+]:  # date, symbol and float64 bars in the file's order, unchecked; the file as stored; the mapping, decided
     "Read a file the way a mapping says; raise DataError while a question is open."
     name, asked = display_path(file), questions(mapping)
     if asked:
@@ -428,12 +542,14 @@ def _table(
     mapping = _decided(wall, symbols, mapping, name)
     table = {"date": _stamps(cells, wall, mapping, name), "symbol": symbols, "volume": np.nan}
     for ours in [c for c in mapping.columns if c not in ("date", "time", "symbol")]:
-        table[_ASIDE.get(ours, ours)] = read_numbers(frame[mapping.columns[ours]], mapping.decimal, mapping.thousands, name, ours in _SCALED)
+        table[_ASIDE.get(ours, ours)] = read_numbers(
+            frame[mapping.columns[ours]], mapping.decimal, mapping.thousands, name, ours in _SCALED
+        )
     order = ["date", "symbol", "open", "high", "low", "close", "volume"]
     table = pd.DataFrame(table, index=frame.index)
     return table[order + [c for c in table if c not in order]], frame, mapping
 
-
+# %% ../../nbs/importer/132_files.ipynb #8580f839
 def _finished(
     table: pd.DataFrame,
     name: str,
@@ -443,8 +559,14 @@ def _finished(
     now = pd.Timestamp.now("UTC")
     late = table["date"] > (now if table["date"].dt.tz is not None else now.tz_localize(None))
     if late.all():
-        raise DataError(f"{name}: no bar has ended yet, the first ends {table['date'].min():%Y-%m-%d %H:%M}; import it later")
-    said += [f"unfinished: {int(late.sum())} bar(s) end after now, the last {table['date'].max():%Y-%m-%d}: left out"] if late.any() else []
+        raise DataError(
+            f"{name}: no bar has ended yet, the first ends {table['date'].min():%Y-%m-%d %H:%M}; import it later"
+        )
+    said += (
+        [f"unfinished: {int(late.sum())} bar(s) end after now, the last {table['date'].max():%Y-%m-%d}: left out"]
+        if late.any()
+        else []
+    )
     return table[~late]
 
 # %% ../../nbs/importer/132_files.ipynb #3c7ef6a7
@@ -467,13 +589,27 @@ def import_file(
         else:
             bars = check_bars(as_panel(table))
     except (DataError, PanelError) as error:
-        step = next((step for part, step in _REMEDIES.items() if part in str(error).split(":")[0 if ": " in str(error) else -1] or f"bars: {part}" in str(error)), None)
+        step = next(
+            (
+                step
+                for part, step in _REMEDIES.items()
+                if part in str(error).split(":")[0 if ": " in str(error) else -1] or f"bars: {part}" in str(error)
+            ),
+            None,
+        )
         raise DataError(f"{name}: {error}{f', or --repair {step}' if step and step not in repair else ''}") from error
     if bars.empty:
         raise DataError(f"{name}: no row is left after the repairs {list(repair)}; the file needs another remedy")
     bars, reading = _actions(bars, mapping, name, said)
     wrong = [c for c in ("split", "adj") if c in bars and not (np.isfinite(bars[c]) & (bars[c] > 0)).all()]
     if wrong:
-        raise DataError(f"{name}: {wrong[0]} is missing, infinite or not positive in {int((~(np.isfinite(bars[wrong[0]]) & (bars[wrong[0]] > 0))).sum())} row(s); complete the column it comes from, or leave it out")
-    bars.attrs = {"interval": mapping.interval, "said": said, "splits": reading} | ({"repairs": repairs} if repair else {})
+        factor = bars[wrong[0]]
+        rows = int((~(np.isfinite(factor) & (factor > 0))).sum())
+        raise DataError(
+            f"{name}: {wrong[0]} is missing, infinite or not positive in {rows} row(s); "
+            "complete the column it comes from, or leave it out"
+        )
+    bars.attrs = {"interval": mapping.interval, "said": said, "splits": reading} | (
+        {"repairs": repairs} if repair else {}
+    )
     return bars

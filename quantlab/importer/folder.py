@@ -47,7 +47,9 @@ def find_files(
             files.append(entry)
     if not files:
         also = f"; there is {', '.join(list(left)[:5])}" if left else ""
-        raise DataError(f"{display_path(place)} holds no .csv, .tsv, .txt, .parquet or .xlsx file{also}; name the folder that does")
+        raise DataError(
+            f"{display_path(place)} holds no .csv, .tsv, .txt, .parquet or .xlsx file{also}; name the folder that does"
+        )
     return Found(files, left)
 
 # %% ../../nbs/importer/135_folder.ipynb #3684d518
@@ -59,19 +61,24 @@ def _same_splits(
     readings = {p.attrs["splits"]: f for p, f in zip(panels, files, strict=True) if p.attrs["splits"]}
     raw = [f for reading, f in readings.items() if reading != "none"]
     if "none" in readings and raw:
-        raise DataError(f"{display_path(raw[0])} has prices as traded, {display_path(readings['none'])} has splits in its prices already; import them apart")
+        raise DataError(
+            f"{display_path(raw[0])} has prices as traded, "
+            f"{display_path(readings['none'])} has splits in its prices already; import them apart"
+        )
     if raw:
         return [p if "split" in p else p.assign(split=1.0) for p in panels]
     return [p.drop(columns="split", errors="ignore") for p in panels] if "none" in readings else panels
 
-
+# %% ../../nbs/importer/135_folder.ipynb #7ebbcd92
 def import_files(
     files: Sequence[str | Path],  # written alike
     mapping: Mapping,  # from guess_columns of one of them, looked at
     repair: Sequence[str] = (),  # of import_file
     progress: Callable[[int, int, str], None] | None = None,  # called with files done, how many, the next name
-) -> pd.DataFrame:  # bars panel; attrs: interval, said (line -> files), repairs (rows touched by step, all files together)
-    "Read files that are written alike into one panel."
+) -> (
+    pd.DataFrame
+):  # bars panel; attrs: interval, said (line -> files), repairs (rows touched by step, all files together)
+    "Read files that are written alike into one panel; raise DataError naming the file that is not."
     panels, said, counts = [], {}, pd.Series(dtype="int64")
     for number, file in enumerate(files):
         if progress:
@@ -82,16 +89,30 @@ def import_files(
             said.setdefault(line, []).append(Path(file).name)
     interval = panels[0].attrs["interval"]
     panels = _same_splits(panels, [Path(f) for f in files])
-    strange = [(f, p) for f, p in zip(files, panels, strict=True) if set(p) != set(panels[0]) or p.attrs.get("interval", interval) != interval]
+    strange = [
+        (f, p)
+        for f, p in zip(files, panels, strict=True)
+        if set(p) != set(panels[0]) or p.attrs.get("interval", interval) != interval
+    ]
     if strange:
         file, panel = strange[0]
-        raise DataError(f"{display_path(file)} gives {panel.attrs.get('interval')} bars with {list(panel)}, {display_path(files[0])} {interval} bars with {list(panels[0])}; import them apart")
-    names = pd.Series([s for p in panels for s in p.index.unique("symbol")], index=[Path(f).name for f, p in zip(files, panels, strict=True) for _ in p.index.unique("symbol")])
+        raise DataError(
+            f"{display_path(file)} gives {panel.attrs.get('interval')} bars with {list(panel)}, "
+            f"{display_path(files[0])} {interval} bars with {list(panels[0])}; import them apart"
+        )
+    names = pd.Series(
+        [s for p in panels for s in p.index.unique("symbol")],
+        index=[Path(f).name for f, p in zip(files, panels, strict=True) for _ in p.index.unique("symbol")],
+    )
     check_symbols(names, "the files together")
     try:
         bars = as_panel(pd.concat([p[list(panels[0])] for p in panels]).reset_index())
     except PanelError as error:
         twice = names[names.duplicated(keep=False)]
-        raise DataError(f"{', '.join(twice.index[twice == twice.iloc[0]])} hold the same dates of {twice.iloc[0]}: {error}") from error
-    bars.attrs = {"interval": interval, "said": said} | ({"repairs": counts.astype("int64").to_dict()} if repair else {})
+        raise DataError(
+            f"{', '.join(twice.index[twice == twice.iloc[0]])} hold the same dates of {twice.iloc[0]}: {error}"
+        ) from error
+    bars.attrs = {"interval": interval, "said": said} | (
+        {"repairs": counts.astype("int64").to_dict()} if repair else {}
+    )
     return bars

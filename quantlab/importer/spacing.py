@@ -23,21 +23,40 @@ class Decision(NamedTuple):
     stamps: str | None = None  # "start" or "end": what the stamps mark; None: they do not say
     asks: bool = False  # True: what the stamps mark must be told before bars can be dated
 
+# %% ../../nbs/importer/130_spacing.ipynb #bee4ba8d
+def _week(dates: pd.Series) -> tuple[bool, bool, bool, bool]:  # bars on a Monday, Friday, Saturday, Sunday
+    "Say on which of the telling weekdays there are bars."
+    return tuple(bool((dates.dt.day_of_week == day).any()) for day in (0, 4, 5, 6))
+
+
+def _day(
+    dates: pd.Series,
+    why: str,
+) -> Decision:
+    "Say to which session a daily bar belongs."
+    monday, friday, saturday, sunday = _week(dates)
+    clock = bool((dates != dates.dt.normalize()).any())
+    if sunday and not friday and len(dates) > 1:
+        return Decision(
+            "1d",
+            f"{why}; bars on Sundays and none on a Friday: "
+            "they start on the evening before, or the market trades from Sunday",
+            None,
+            True,
+        )
+    if not clock:
+        return Decision("1d", f"{why}; dates without a time of day")
+    if saturday or sunday or not (friday or (dates.dt.hour < 12).all()):
+        return Decision(
+            "1d",
+            f"{why}; one bar a day with a time of day, and the weekdays do not show to which session it belongs",
+            None,
+            True,
+        )
+    return Decision("1d", f"{why}; one bar a day, its time of day is left out")
+
 # %% ../../nbs/importer/130_spacing.ipynb #4d460e84
 _LONG = {"1w": (5.5, 8.5), "1mo": (26.5, 35.5)}  # days between neighbours, a holiday more or less
-
-
-def _long(
-    dates: pd.Series,  # naive stamps as written
-    steps: pd.Series,  # days between neighbours of one symbol
-) -> Decision:
-    "Decide between days, weeks and months."
-    for interval, (low, high) in _LONG.items():
-        if len(steps) >= 2 and steps.between(low, high).mean() >= 0.8:
-            return _anchor(dates, interval, f"{steps.between(low, high).mean():.0%} of the steps are {low:g} to {high:g} days")
-    if (steps <= 4.5).mean() >= 0.5:
-        return _day(dates, f"{(steps <= 4.5).mean():.0%} of the steps are a day or a weekend")
-    return Decision(None, f"the steps are {steps.median():g} days at the median, which is no day, week or month that {len(steps)} step(s) could prove")
 
 
 def _anchor(
@@ -54,29 +73,33 @@ def _anchor(
     else:
         first, last = (dates.dt.day <= 4).mean() >= 0.8, (dates.dt.day >= 25).mean() >= 0.8
         marks = "start" if first else "end" if last else None
-        shown = "dated by the first days of the month" if first else "dated by the last days of the month" if last else "dated by various days of the month"
+        shown = (
+            "dated by the first days of the month"
+            if first
+            else "dated by the last days of the month"
+            if last
+            else "dated by various days of the month"
+        )
     return Decision(interval, f"{why}; {shown}{f', their {marks}' if marks else ''}", marks, marks is None)
 
-# %% ../../nbs/importer/130_spacing.ipynb #f07fbe1b
-def _week(dates: pd.Series) -> tuple[bool, bool, bool, bool]:  # bars on a Monday, Friday, Saturday, Sunday
-    "Say on which of the telling weekdays there are bars."
-    return tuple(bool((dates.dt.day_of_week == day).any()) for day in (0, 4, 5, 6))
-
-
-def _day(
-    dates: pd.Series,
-    why: str,
+# %% ../../nbs/importer/130_spacing.ipynb #c8134830
+def _long(
+    dates: pd.Series,  # naive stamps as written
+    steps: pd.Series,  # days between neighbours of one symbol
 ) -> Decision:
-    "Say to which session a daily bar belongs."
-    monday, friday, saturday, sunday = _week(dates)
-    clock = bool((dates != dates.dt.normalize()).any())
-    if sunday and not friday and len(dates) > 1:
-        return Decision("1d", f"{why}; bars on Sundays and none on a Friday: they start on the evening before, or the market trades from Sunday", None, True)
-    if not clock:
-        return Decision("1d", f"{why}; dates without a time of day")
-    if saturday or sunday or not (friday or (dates.dt.hour < 12).all()):
-        return Decision("1d", f"{why}; one bar a day with a time of day, and the weekdays do not show to which session it belongs", None, True)
-    return Decision("1d", f"{why}; one bar a day, its time of day is left out")
+    "Decide between days, weeks and months."
+    for interval, (low, high) in _LONG.items():
+        if len(steps) >= 2 and steps.between(low, high).mean() >= 0.8:
+            return _anchor(
+                dates, interval, f"{steps.between(low, high).mean():.0%} of the steps are {low:g} to {high:g} days"
+            )
+    if (steps <= 4.5).mean() >= 0.5:
+        return _day(dates, f"{(steps <= 4.5).mean():.0%} of the steps are a day or a weekend")
+    return Decision(
+        None,
+        f"the steps are {steps.median():g} days at the median, which is no day, "
+        f"week or month that {len(steps)} step(s) could prove",
+    )
 
 # %% ../../nbs/importer/130_spacing.ipynb #f676b762
 def _steps(
@@ -84,7 +107,11 @@ def _steps(
     symbols: pd.Series,
 ) -> pd.DataFrame:  # one row per stamp: s, t, step (minutes), first, last (bool: of its session)
     "Lay out the distances between neighbouring stamps, session by session."
-    rows = pd.DataFrame({"s": np.asarray(symbols), "t": np.asarray(dates)}).drop_duplicates().sort_values(["s", "t"], ignore_index=True)
+    rows = (
+        pd.DataFrame({"s": np.asarray(symbols), "t": np.asarray(dates)})
+        .drop_duplicates()
+        .sort_values(["s", "t"], ignore_index=True)
+    )
     rows["step"] = rows.groupby("s")["t"].diff().dt.total_seconds() / 60
     begins = rows["step"].isna() | (rows["step"] > 720) | (rows["t"].dt.normalize() != rows["t"].dt.normalize().shift())
     rows["first"] = begins.shift(fill_value=False) & ~begins
@@ -92,10 +119,37 @@ def _steps(
     rows["inside"] = ~begins
     return rows
 
-
+# %% ../../nbs/importer/130_spacing.ipynb #9201184a
 _LENGTHS = {float(i.minutes): i.value for i in Interval if i.intraday}
 
 
+def _few(
+    rows: pd.DataFrame,  # of _steps; at most three stamps a session
+) -> Decision:
+    "Decide from sessions of two or three bars, or do not."
+    step = rows["step"].where(rows["inside"])
+    single, longest = step[rows["first"] & rows["last"]], step.groupby((~rows["inside"]).cumsum()).max().dropna()
+    usual = longest.mode()
+    length = usual.iloc[-1]
+    if length not in _LENGTHS or len(usual) > 1 or (longest > length).any():
+        return Decision(
+            None,
+            f"the few steps inside a session are {', '.join(f'{s:g}' for s in sorted(longest.unique())[:4])} minutes",
+        )
+    at = rows["t"][rows["first"] & (step == length)]
+    minute = at.dt.hour * 60 + at.dt.minute
+    longer = [
+        name
+        for size, name in sorted(_LENGTHS.items())
+        if size > length and ((minute % size == 0) & ((minute - length) % size != 0)).all()
+    ]
+    if len(single) == len(longest) and longer:
+        return Decision(
+            None, f"the only step of a session is {length:g} minutes, and it may be the short first bar of {longer[0]}"
+        )
+    return Decision(_LENGTHS[length], f"the steps inside a session are {length:g} minutes")
+
+# %% ../../nbs/importer/130_spacing.ipynb #ecedd30b
 def _short(
     rows: pd.DataFrame,  # of _steps
 ) -> Decision:
@@ -113,27 +167,35 @@ def _short(
     if length not in _LENGTHS:
         return Decision(None, f"{shown}, the shortest {least:g}: no known interval explains both")
     edges = int((inside < length).sum())
-    return Decision(_LENGTHS[length], shown + (f", the shortest {least:g}" if thin else "") + (f"; {edges} shorter one(s) at the edge of a session" if edges else ""))
-
-# %% ../../nbs/importer/130_spacing.ipynb #a672fca1
-def _few(
-    rows: pd.DataFrame,  # of _steps; at most three stamps a session
-) -> Decision:
-    "Decide from sessions of two or three bars, or do not."
-    step = rows["step"].where(rows["inside"])
-    single, longest = step[rows["first"] & rows["last"]], step.groupby((~rows["inside"]).cumsum()).max().dropna()
-    usual = longest.mode()
-    length = usual.iloc[-1]
-    if length not in _LENGTHS or len(usual) > 1 or (longest > length).any():
-        return Decision(None, f"the few steps inside a session are {', '.join(f'{s:g}' for s in sorted(longest.unique())[:4])} minutes")
-    at = rows["t"][rows["first"] & (step == length)]
-    minute = at.dt.hour * 60 + at.dt.minute
-    longer = [name for size, name in sorted(_LENGTHS.items()) if size > length and ((minute % size == 0) & ((minute - length) % size != 0)).all()]
-    if len(single) == len(longest) and longer:
-        return Decision(None, f"the only step of a session is {length:g} minutes, and it may be the short first bar of {longer[0]}")
-    return Decision(_LENGTHS[length], f"the steps inside a session are {length:g} minutes")
+    return Decision(
+        _LENGTHS[length],
+        shown
+        + (f", the shortest {least:g}" if thin else "")
+        + (f"; {edges} shorter one(s) at the edge of a session" if edges else ""),
+    )
 
 # %% ../../nbs/importer/130_spacing.ipynb #1b6aff54
+def _differs(
+    steps: pd.DataFrame,  # by symbol: min, max, median in minutes
+    interval: str | None,
+) -> pd.Series:  # bool
+    "Say which symbols step otherwise than an interval."
+    if interval in (None, "1w", "1mo"):
+        low, high = (1440 * d for d in _LONG.get(interval, (0, np.inf)))
+        return (steps["median"] < low) | (steps["median"] > high)
+    if interval == "1d":
+        return steps["median"] > 5.5 * 1440
+    length = Interval(interval).minutes
+    return (steps["min"] > length) & steps["median"].isin(list(_LENGTHS)) & (steps["median"] == steps["min"]) | (
+        steps["min"] >= 1200
+    )
+
+
+def _span(minutes: float) -> str:
+    "Write a distance."
+    return f"{minutes:g} minutes" if minutes < 1200 else f"{minutes / 1440:g} days"
+
+# %% ../../nbs/importer/130_spacing.ipynb #fc07987e
 def find_interval(
     dates: pd.Series,  # naive stamps as they are written, in any order
     symbols: pd.Series | None = None,  # whose bar each is; None: one symbol
@@ -149,31 +211,16 @@ def find_interval(
     decided = _long(dates, steps / 1440) if steps.min() >= 1200 else _short(rows)
     usual = steps[steps <= 720].mode().max()  # a session over midnight has its short bars in the middle of a date
     if decided.interval and steps.min() < 1200 and usual >= 60 and usual > Interval(decided.interval).minutes:
-        return Decision(None, f"steps of {usual:g} minutes are the most frequent, and inside a date there are shorter ones")
+        return Decision(
+            None, f"steps of {usual:g} minutes are the most frequent, and inside a date there are shorter ones"
+        )
     by_symbol = rows.dropna(subset="step").groupby("s")["step"].agg(["min", "max", "size", "median"])
     odd = by_symbol[(by_symbol["size"] >= 5) & _differs(by_symbol, decided.interval)]
     if decided.interval and len(odd):
-        return Decision(None, f"most bars are {decided.interval}, but {odd.index[0]} steps by {_span(odd['median'].iloc[0])}")
+        return Decision(
+            None, f"most bars are {decided.interval}, but {odd.index[0]} steps by {_span(odd['median'].iloc[0])}"
+        )
     return decided
-
-
-def _differs(
-    steps: pd.DataFrame,  # by symbol: min, max, median in minutes
-    interval: str | None,
-) -> pd.Series:  # bool
-    "Say which symbols step otherwise than an interval."
-    if interval in (None, "1w", "1mo"):
-        low, high = (1440 * d for d in _LONG.get(interval, (0, np.inf)))
-        return (steps["median"] < low) | (steps["median"] > high)
-    if interval == "1d":
-        return steps["median"] > 5.5 * 1440
-    length = Interval(interval).minutes
-    return (steps["min"] > length) & steps["median"].isin(list(_LENGTHS)) & (steps["median"] == steps["min"]) | (steps["min"] >= 1200)
-
-
-def _span(minutes: float) -> str:
-    "Write a distance."
-    return f"{minutes:g} minutes" if minutes < 1200 else f"{minutes / 1440:g} days"
 
 # %% ../../nbs/importer/130_spacing.ipynb #9c286447
 def sessions_of(
@@ -186,7 +233,9 @@ def sessions_of(
     if interval == "1d":
         monday, friday, saturday, sunday = _week(dates)
         clock = bool((dates != midnight).any())
-        if stamps == "start" and ((sunday and not friday) or (clock and (saturday or sunday or not (friday or (dates.dt.hour < 12).all())))):
+        if stamps == "start" and (
+            (sunday and not friday) or (clock and (saturday or sunday or not (friday or (dates.dt.hour < 12).all())))
+        ):
             return (dates + day - pd.Timedelta(1, "us")).dt.normalize() if clock else midnight + day
         if stamps == "end" and saturday and not monday:
             return midnight - day
@@ -202,7 +251,7 @@ def sessions_of(
 # %% ../../nbs/importer/130_spacing.ipynb #caf37aed
 def check_told(
     dates: pd.Series,  # naive stamps as written
-    symbols: pd.Series | None,
+    symbols: pd.Series | None,  # whose bar each is; None: one symbol
     interval: str,  # as the user said
     name: str,  # of the file, for messages
 ) -> None:
@@ -211,11 +260,20 @@ def check_told(
     rows = _steps(dates, pd.Series("", index=dates.index) if symbols is None else symbols)
     length, inside = Interval(interval).minutes, rows.loc[rows["inside"], "step"]
     if length and not (dates != dates.dt.normalize()).any():
-        raise DataError(f"{name}: the dates have no time of day, so the bars are not {interval}; say --interval 1d, or name the column with the time")
+        raise DataError(
+            f"{name}: the dates have no time of day, so the bars are not {interval}; "
+            "say --interval 1d, or name the column with the time"
+        )
     if not length and len(inside):
         two = rows["t"][rows["inside"]].iloc[0]
-        raise DataError(f"{name}: {len(inside)} bar(s) stand on the same day as the one before, first: {two:%Y-%m-%d %H:%M}; the bars are not {interval}")
+        raise DataError(
+            f"{name}: {len(inside)} bar(s) stand on the same day as the one before, first: {two:%Y-%m-%d %H:%M}; "
+            f"the bars are not {interval}"
+        )
     edge = rows.loc[rows["inside"], "first"] | rows.loc[rows["inside"], "last"]
     short = int(((inside < length) & ~edge).sum())  # a first or a last bar may be short
     if length and short > 0.3 * (~edge).sum():
-        raise DataError(f"{name}: {short} of {int((~edge).sum())} steps inside a session are shorter than {interval}; bars of {interval} would overlap: say a shorter --interval")
+        raise DataError(
+            f"{name}: {short} of {int((~edge).sum())} steps inside a session are shorter than {interval}; "
+            f"bars of {interval} would overlap: say a shorter --interval"
+        )

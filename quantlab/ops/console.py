@@ -18,7 +18,14 @@ def console(
     from rich.console import Console
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, markup=False, highlight=False, force_jupyter=False, force_terminal=terminal, width=None if terminal else 200)
+    return Console(
+        stderr=stderr,
+        markup=False,
+        highlight=False,
+        force_jupyter=False,
+        force_terminal=terminal,
+        width=None if terminal else 200,
+    )
 
 # %% ../../nbs/ops/970_console.ipynb #a1eb2bc7
 def show_table(
@@ -45,7 +52,9 @@ def _cell(
 
 # %% ../../nbs/ops/970_console.ipynb #21999533
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:  # call it with steps done, their number, the present one
+def progress_bar() -> Iterator[
+    Callable[[int, int, str], None]
+]:  # call it with steps done, their number, the present one
     "Draw a bar on stderr while work goes on; draw nothing into a pipe."
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ..core.errors import ConfigError, DataError
-from ..core.types import Interval
+from ..core.types import Interval, as_interval
 from .console import progress_bar, show_table
 
 # %% ../../nbs/ops/980_data_commands.ipynb #db75655b
@@ -36,31 +36,24 @@ def _pairs(
         raise ConfigError("--column needs ours=theirs, such as close=Last")
     return {ours: theirs for ours, _, theirs in pairs}
 
-
-_WORDS = {"m": "min", "min": "min", "minute": "min", "t": "min", "h": "h", "hour": "h", "d": "d", "day": "d", "w": "w", "wk": "w", "week": "w", "mo": "mo", "mon": "mo", "month": "mo"}
-
-
-def _interval(
-    text: str,  # 15min, or as others write it: 15m, 60min, 1wk, daily
-) -> str:
-    "Read an interval; raise ConfigError naming the ones there are."
-    plain = {"daily": "1d", "hourly": "1h", "weekly": "1w", "monthly": "1mo"}.get(text.strip().lower(), text.strip())
-    plain = "1mo" if plain == "1M" else plain.lower()
-    number, unit = re.fullmatch(r"(\d*)\s*([a-z]*)", plain).groups() if re.fullmatch(r"(\d*)\s*([a-z]*)", plain) else ("", "")
-    name = f"{number or 1}{_WORDS.get(unit.rstrip('s') or unit, unit)}"
-    name = f"{int(number) // 60}h" if name.endswith("min") and number and int(number) % 60 == 0 and int(number) else name
-    if name not in list(Interval):
-        raise ConfigError(f"there is no interval {text!r}; use one of {', '.join(Interval)}")
-    return name
-
-
+# %% ../../nbs/ops/980_data_commands.ipynb #877539dd
 _CHOICES = {
     "stamps": ("start", "end"),
     "split": ("event", "premium", "factor", "divisor", "none"),
     "dividends": ("cash", "none"),
     "volume": ("adjusted", "raw"),
     "suspended": ("drop", "keep"),
-    "repair": ("sort", "drop_duplicates", "keep_first", "keep_last", "drop_missing", "drop_nonpositive", "drop_high_below_low", "widen_range", "forget_negative_volume"),
+    "repair": (
+        "sort",
+        "drop_duplicates",
+        "keep_first",
+        "keep_last",
+        "drop_missing",
+        "drop_nonpositive",
+        "drop_high_below_low",
+        "widen_range",
+        "forget_negative_volume",
+    ),
 }
 
 
@@ -75,21 +68,32 @@ def _check_line(
         if value not in _CHOICES.get(option, (value,)):
             raise ConfigError(f"--{option} is {value!r}; use {' or '.join(_CHOICES[option])}")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", dataset):
-        raise ConfigError(f"{dataset!r} cannot name a dataset; use small letters, digits and underscores, such as 'us_daily'")
+        raise ConfigError(
+            f"{dataset!r} cannot name a dataset; use small letters, digits and underscores, such as 'us_daily'"
+        )
     if "zone" in told:
         from zoneinfo import ZoneInfo
 
         try:
             ZoneInfo(told["zone"])
         except (ValueError, OSError, KeyError) as error:
-            raise ConfigError(f"--zone is {told['zone']!r}, which is no time zone; write it as America/New_York or UTC") from error
+            raise ConfigError(
+                f"--zone is {told['zone']!r}, which is no time zone; write it as America/New_York or UTC"
+            ) from error
     if not place.exists():
         raise DataError(f"{place} does not exist; check the path")
     if place.is_file() and not place.stat().st_size:
         raise DataError(f"{place} is empty; check the export it comes from")
 
 # %% ../../nbs/ops/980_data_commands.ipynb #7563943a
-_OPTIONS = {"date_form": "--date-form", "decimal": "--decimal, --thousands", "symbol": "--symbol", "interval": "--interval", "stamps": "--stamps", "zone": "--zone"}
+_OPTIONS = {
+    "date_form": "--date-form",
+    "decimal": "--decimal, --thousands",
+    "symbol": "--symbol",
+    "interval": "--interval",
+    "stamps": "--stamps",
+    "zone": "--zone",
+}
 
 
 def _terminal() -> bool:
@@ -122,10 +126,10 @@ def _believed(
         if key.startswith("column "):
             columns |= {key.removeprefix("column "): answer}
         else:
-            told |= {key: _interval(answer) if key == "interval" else answer}
+            told |= {key: as_interval(answer) if key == "interval" else answer}
     return _believed(file, columns, told, ask) if asked else mapping
 
-
+# %% ../../nbs/ops/980_data_commands.ipynb #35663192
 def _from_files(
     place: Path,  # a file or a folder
     columns: dict[str, str],  # our name -> the file's
@@ -144,10 +148,14 @@ def _from_files(
         bars = import_files(files, mapping, repair, show)
     for line, where in bars.attrs["said"].items():
         if line not in mapping.said:
-            typer.echo(line if len(files) == 1 else f"{line} ({', '.join(where[:3])}{f' and {len(where) - 3} more' if len(where) > 3 else ''})")
+            typer.echo(
+                line
+                if len(files) == 1
+                else f"{line} ({', '.join(where[:3])}{f' and {len(where) - 3} more' if len(where) > 3 else ''})"
+            )
     return bars, bars.attrs["interval"]
 
-
+# %% ../../nbs/ops/980_data_commands.ipynb #81eeb2aa
 def _from_qlib(
     folder: Path,  # of the store
     told: dict[str, str],  # keywords of read_qlib that the user gave
@@ -159,7 +167,9 @@ def _from_qlib(
 
     strange = sorted(set(told) - {"interval", "zone", "stamps", "volume", "suspended"})
     if strange:
-        raise ConfigError(f"--{strange[0].replace('_', '-')} is about files, and {folder} is a Qlib store; leave it out")
+        raise ConfigError(
+            f"--{strange[0].replace('_', '-')} is about files, and {folder} is a Qlib store; leave it out"
+        )
     raw, length = read_qlib(folder, prices="traded", check=not repair, **told), told.get("interval", "1d")
     if not repair:
         return raw, length
@@ -167,7 +177,7 @@ def _from_qlib(
     bars.attrs["repairs"] = steps["rows"].to_dict()
     return bars, length
 
-
+# %% ../../nbs/ops/980_data_commands.ipynb #19393a54
 def _check_names(
     lake,  # data.store.Lake
     dataset: str,
@@ -177,36 +187,94 @@ def _check_names(
     listed = lake.datasets()
     parts = lake.manifest(dataset)["intervals"].values() if dataset in set(listed["dataset"]) else ()
     stored = {name.casefold(): name for part in parts for name in part["symbols"]}
-    wrong = [(new, stored[new.casefold()]) for new in bars.index.unique("symbol") if stored.get(new.casefold(), new) != new]
+    wrong = [
+        (new, stored[new.casefold()]) for new in bars.index.unique("symbol") if stored.get(new.casefold(), new) != new
+    ]
     if wrong:
-        raise DataError(f"{dataset} holds {wrong[0][1]!r} already, and the new rows name {wrong[0][0]!r}; write both alike, or import into another dataset")
+        raise DataError(
+            f"{dataset} holds {wrong[0][1]!r} already, and the new rows name {wrong[0][0]!r}; "
+            "write both alike, or import into another dataset"
+        )
+
+# %% ../../nbs/ops/980_data_commands.ipynb #0177cdaa
+def _counted(
+    bars,  # (date, symbol)
+) -> str:
+    "Write how many bars of how many symbols there are."
+    names = bars.index.unique("symbol").size
+    return f"{len(bars):,} bars of {names} symbol{'s' * (names != 1)}"
+
+
+def _commit(
+    lake,  # data.store.Lake
+    dataset: str,
+    length: str,  # of the bars
+    bars,  # (date, symbol)
+    revise: bool,  # replace stored rows that say something else
+) -> None:
+    "Store bars, and print what the store noticed and what is there now."
+    bars.attrs = {}
+    with warnings.catch_warnings(record=True) as told_of:
+        warnings.simplefilter("always", UserWarning)
+        commit = lake.write(dataset, length, bars, revise=revise)
+    for notice in told_of:
+        typer.echo(f"note: {notice.message}")
+    first, last = (bars.index[i][0].isoformat(sep=" ").removesuffix(" 00:00:00") for i in (0, -1))
+    typer.echo(f"{dataset}/{length}: {_counted(bars)} stored, {first} to {last}, {commit[:16]}")
 
 # %% ../../nbs/ops/980_data_commands.ipynb #cd4367c6
 @data_app.command("import")
 def import_bars(
-    place: Annotated[Path, typer.Argument(help="CSV, text, Parquet or Excel, plain or .gz or .zip; a folder of them; or a Qlib folder.")],
+    place: Annotated[
+        Path,
+        typer.Argument(help="CSV, text, Parquet or Excel, plain or .gz or .zip; a folder of them; or a Qlib folder."),
+    ],
     dataset: Annotated[str, typer.Option(help="Name in the lake.")],
-    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="Which column is what, where the guess is wrong; OURS=none leaves one out; repeatable.")] = None,
-    interval: Annotated[str | None, typer.Option(help="How long the bars are, where their stamps do not show it: 1d, 1w, 1h, 15min.")] = None,
-    date_form: Annotated[str | None, typer.Option(help="How dates are written, when that is ambiguous: %d/%m/%Y.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OURS=THEIRS",
+            help="Which column is what, where the guess is wrong; OURS=none leaves one out; repeatable.",
+        ),
+    ] = None,
+    interval: Annotated[
+        str | None, typer.Option(help="How long the bars are, where their stamps do not show it: 1d, 1w, 1h, 15min.")
+    ] = None,
+    date_form: Annotated[
+        str | None, typer.Option(help="How dates are written, when that is ambiguous: %d/%m/%Y.")
+    ] = None,
     symbol: Annotated[str | None, typer.Option(help="Of a file without a symbol column; its name when absent.")] = None,
     zone: Annotated[str | None, typer.Option(help="Of intraday stamps without one: America/New_York.")] = None,
     stamps: Annotated[str | None, typer.Option(help="start or end: what stamps mark.")] = None,
     decimal: Annotated[str | None, typer.Option(help="The decimal sign, when that is ambiguous.")] = None,
     thousands: Annotated[str | None, typer.Option(help="The sign between thousands.")] = None,
-    split: Annotated[str | None, typer.Option(help="How to read a column of splits: event, premium, factor, divisor, none.")] = None,
-    dividends: Annotated[str | None, typer.Option(help="cash: prices do not hold the dividends of the file; none: leave them out.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="How to read a column of splits: event, premium, factor, divisor, none.")
+    ] = None,
+    dividends: Annotated[
+        str | None, typer.Option(help="cash: prices do not hold the dividends of the file; none: leave them out.")
+    ] = None,
     volume: Annotated[str | None, typer.Option(help="Of a Qlib store: adjusted or raw.")] = None,
-    suspended: Annotated[str | None, typer.Option(help="Of a Qlib store, bars of days without trade: drop or keep.")] = None,
-    revise: Annotated[bool, typer.Option("--revise", help="Replace stored bars of the same dates that say something else.")] = False,
-    repair: Annotated[list[str] | None, typer.Option(metavar="STEP", help="Mend and count: drop_duplicates, drop_missing ...; repeatable, in this order.")] = None,
+    suspended: Annotated[
+        str | None, typer.Option(help="Of a Qlib store, bars of days without trade: drop or keep.")
+    ] = None,
+    revise: Annotated[
+        bool, typer.Option("--revise", help="Replace stored bars of the same dates that say something else.")
+    ] = False,
+    repair: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP", help="Mend and count: drop_duplicates, drop_missing ...; repeatable, in this order."
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Store without asking; what is open refuses.")] = False,
 ) -> None:
     "Show how files are read and, once confirmed, store their bars."
-    given = {"date_form": date_form, "symbol": symbol, "zone": zone, "stamps": stamps, "decimal": decimal, "thousands": thousands, "split": split, "dividends": dividends}
-    given |= {"volume": volume, "suspended": suspended}
-    told, columns, steps = {name: value for name, value in given.items() if value is not None}, _pairs(column), repair or []
-    told |= {"interval": _interval(interval)} if interval else {}
+    given = {"date_form": date_form, "symbol": symbol, "zone": zone, "stamps": stamps, "decimal": decimal}
+    given |= {"thousands": thousands, "split": split, "dividends": dividends, "volume": volume, "suspended": suspended}
+    told = {name: value for name, value in given.items() if value is not None}
+    columns, steps = _pairs(column), repair or []
+    told |= {"interval": as_interval(interval)} if interval else {}
     _check_line(place, dataset, told, steps)
 
     from quantlab.data.store import Lake
@@ -217,18 +285,11 @@ def import_bars(
     bars, length = _from_qlib(place, told, steps) if is_qlib else _from_files(place, columns, told, steps, not yes)
     for step, rows in bars.attrs.get("repairs", {}).items():
         typer.echo(f"repair {step}: {rows:,} rows")
-    lake, names = Lake(), bars.index.unique("symbol").size
+    lake = Lake()
     _check_names(lake, dataset, bars)
-    if not yes and not typer.confirm(f"store {len(bars):,} bars of {names} symbol{'s' * (names != 1)} as {dataset}/{length}?"):
+    if not yes and not typer.confirm(f"store {_counted(bars)} as {dataset}/{length}?"):
         raise typer.Exit(2)
-    bars.attrs = {}
-    with warnings.catch_warnings(record=True) as told_of:
-        warnings.simplefilter("always", UserWarning)
-        commit = lake.write(dataset, length, bars, revise=revise)
-    for notice in told_of:
-        typer.echo(f"note: {notice.message}")
-    first, last = (bars.index[i][0].isoformat(sep=" ").removesuffix(" 00:00:00") for i in (0, -1))
-    typer.echo(f"{dataset}/{length}: {len(bars):,} bars of {names} symbol{'s' * (names != 1)} stored, {first} to {last}, {commit[:16]}")
+    _commit(lake, dataset, length, bars, revise)
 
 # %% ../../nbs/ops/980_data_commands.ipynb #31b94b9c
 @data_app.command("list")
@@ -240,7 +301,9 @@ def list_datasets() -> None:
     if found.empty:
         typer.echo("the lake is empty; try: quantlab data import FILE --dataset NAME")
     else:
-        show_table(found.assign(**{edge: list(map(_moment, found[edge], found["interval"])) for edge in ("first", "last")}))
+        show_table(
+            found.assign(**{edge: list(map(_moment, found[edge], found["interval"])) for edge in ("first", "last")})
+        )
 
 
 def _moment(
@@ -256,7 +319,12 @@ def _moment(
 def health(
     dataset: Annotated[str, typer.Argument(help="Name in the lake.")],
     interval: Annotated[str, typer.Option(help="1d, 1h, 15min ...")] = "1d",
-    calendar: Annotated[str, typer.Option(help="Exchange whose sessions are expected, such as XNYS; absent: dates that half of the names have.")] = "",
+    calendar: Annotated[
+        str,
+        typer.Option(
+            help="Exchange whose sessions are expected, such as XNYS; absent: dates that half of the names have."
+        ),
+    ] = "",
 ) -> None:
     "Count the faults of a dataset; the page with pictures: quantlab report data_health."
     from quantlab.data.quality import expected_sessions, findings, summary
@@ -271,7 +339,12 @@ def health(
 # %% ../../nbs/ops/980_data_commands.ipynb #7de401bd
 @data_app.command()
 def refresh(
-    vendor: Annotated[str, typer.Argument(help="yahoo, polygon, nasdaq, one that an installed package offers, or an exchange of ccxt such as binance.")],
+    vendor: Annotated[
+        str,
+        typer.Argument(
+            help="yahoo, polygon, nasdaq, one that an installed package offers, or an exchange of ccxt such as binance."
+        ),
+    ],
     symbols: Annotated[str, typer.Argument(help="Separated by commas.")],
     start: Annotated[str, typer.Option(help="First date; what is stored is not fetched again.")] = "2010-01-01",
     interval: Annotated[str, typer.Option(help="1d, 1h, 15min ...")] = "1d",
@@ -288,7 +361,11 @@ def refresh(
     source = find_provider(vendor) if vendor in providers() else Crypto(vendor)
     wanted = [name.strip() for name in symbols.split(",") if name.strip()]
     with progress_bar() as show:
-        job = Download(Lake(), State(path("data", "lake") / "downloads.json"), progress=lambda symbol, number, total: show(number, total, symbol))
+        job = Download(
+            Lake(),
+            State(path("data", "lake") / "downloads.json"),
+            progress=lambda symbol, number, total: show(number, total, symbol),
+        )
         try:
             got = job.backfill(source, wanted, start, pd.Timestamp.now("UTC"), interval)
         except KeyboardInterrupt:
@@ -304,12 +381,14 @@ def export(
     interval: Annotated[str, typer.Option(help="1d, 1h, 15min ...")] = "1d",
     zone: Annotated[str | None, typer.Option(help="Of the stamps of a Qlib store of minutes: Asia/Shanghai.")] = None,
     stamps: Annotated[str | None, typer.Option(help="What those mark: start or end.")] = None,
-    formulas: Annotated[bool, typer.Option("--formulas", help="CSV: leave texts that a spreadsheet would run as they are.")] = False,
+    formulas: Annotated[
+        bool, typer.Option("--formulas", help="CSV: leave texts that a spreadsheet would run as they are.")
+    ] = False,
 ) -> None:
     "Write a dataset as CSV, Parquet or a Qlib store."
     from quantlab.data.files import write_csv
     from quantlab.data.store import Lake
-    from quantlab.vendors.qlib import write_qlib
+    from quantlab.vendors.qlib_write import write_qlib
 
     bars = Lake().read(dataset, interval)
     if to.exists():

@@ -48,18 +48,23 @@ def record_audit(
     verdicts: Iterable[Verdict],  # of core.audit, one for each feature or function
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record the verdicts of a causality audit on the present code; any that is not PASS counts against the study."
+    "Record an audit of the present code; what is not PASS counts against the study. Raise ReportError for none."
     verdicts = list(verdicts)
     found = {v.function: str(v) for v in verdicts if v.status != PASS}
     if not verdicts:
         raise ReportError(f"the audit of {study} has no verdicts; audit every feature of the model")
-    facts = {"study": study, "sources": tracking.sources_hash(), "audited": sorted(v.function for v in verdicts), "against": found}
+    facts = {
+        "study": study,
+        "sources": tracking.sources_hash(),
+        "audited": sorted(v.function for v in verdicts),
+        "against": found,
+    }
     return _testify(ledger or _ours(), "audit", facts)
 
 
 def record_tests(
     passed: bool = True,  # whether all did
-    ledger: Ledger | None = None,
+    ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
     "Record that the test suite ran on the present code."
     return _testify(ledger or _ours(), "tests", {"sources": tracking.sources_hash(), "passed": passed})
@@ -68,7 +73,7 @@ def record_tests(
 def open_out_of_sample(
     study: str,  # whose held-out period is opened
     key: str,  # of the one configuration it is opened for, as in its trial
-    ledger: Ledger | None = None,
+    ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
     "Record that the held-out period of a study is looked at; call it before looking."
     return _testify(ledger or _ours(), "out-of-sample", {"study": study, "key": key})
@@ -102,7 +107,10 @@ def register(
     run = service.get_run(run_id)
     missing = [tag for tag in NEEDED if not run.data.tags.get(tag)]
     if missing or "model" not in [f.path for f in service.list_artifacts(run_id)]:
-        raise ReportError(f"run {run_id} lacks {', '.join([f'the tag {t}' for t in missing] or ['a model'])}; log it with model= and tags of study, key and made_of(...)")
+        raise ReportError(
+            f"run {run_id} lacks {', '.join([f'the tag {t}' for t in missing] or ['a model'])}; "
+            "log it with model= and tags of study, key and made_of(...)"
+        )
     if not service.search_registered_models(f"name = '{name}'"):
         service.create_registered_model(name)
     tags = {tag: run.data.tags[tag] for tag in NEEDED}
@@ -114,8 +122,8 @@ def register(
 def at_stage(
     name: str,  # of the model
     stage: str = "production",  # one of STAGES
-    store: Path | None = None,
-) -> Version:
+    store: Path | None = None,  # SQLite file; the setting [research] tracking
+) -> Version:  # with its run and its tags
     "Return the version at a stage; raise ReportError when there is none."
     if stage not in STAGES:
         raise ReportError(f"stage is {stage!r}, expected one of {', '.join(STAGES)}")
@@ -125,7 +133,10 @@ def at_stage(
         models = service.search_registered_models(f"name = '{name}'")
         aliases = models[0].aliases if models else {}
     if stage not in aliases:
-        raise ReportError(f"no version of model {name!r} is at {stage} in {display_path(file)}; it has {', '.join(aliases) or 'none at any stage'}")
+        raise ReportError(
+            f"no version of model {name!r} is at {stage} in {display_path(file)}; "
+            f"it has {', '.join(aliases) or 'none at any stage'}"
+        )
     found = service.get_model_version(name, aliases[stage])
     return Version(name, int(found.version), found.run_id, dict(found.tags))
 
@@ -139,7 +150,7 @@ def _deflated(trials: pd.DataFrame, key: str) -> float | None:
     variance = 0.0 if len(trials) == 1 else max(float(trials["sharpe"].astype("float64").var()), 1 / max(n - 1, 1))
     return dsr(sharpe, int(n), skew, kurtosis, len(trials), variance)
 
-
+# %% ../../nbs/ops/910_registry.ipynb #6ebad62e
 def _judge_audit(ledger: Ledger, tags: dict) -> str:
     "Say what the causality audit lacks; nothing when it passed."
     papers = _papers(ledger, "audit", study=tags["study"], sources=tags["sources"])
@@ -154,7 +165,9 @@ def _judge_tests(ledger: Ledger, tags: dict) -> str:
     papers = _papers(ledger, "tests", sources=tags["sources"])
     if not papers:
         return f"no tests were run on code {tags['sources'][:8]}; run make test"
-    return "" if papers[-1]["passed"] else f"the tests failed on code {tags['sources'][:8]}; mend them and run make test"
+    return (
+        "" if papers[-1]["passed"] else f"the tests failed on code {tags['sources'][:8]}; mend them and run make test"
+    )
 
 # %% ../../nbs/ops/910_registry.ipynb #3fec4074
 def _judge_trial(ledger: Ledger, tags: dict, least: float) -> str:
@@ -162,7 +175,11 @@ def _judge_trial(ledger: Ledger, tags: dict, least: float) -> str:
     value = _deflated(ledger.trials(tags["study"]), tags["key"])
     if value is None:
         return f"no trial {tags['key']} with a Sharpe ratio in study {tags['study']} of the ledger; record it"
-    return "" if value >= least else f"the Deflated Sharpe Ratio is {value:.3f} over {len(ledger.trials(tags['study']))} trials, asked is {least:.2f}; find a stronger model, not another trial"
+    if value >= least:
+        return ""
+    trials = len(ledger.trials(tags["study"]))
+    shown = f"the Deflated Sharpe Ratio is {value:.3f} over {trials} trials, asked is {least:.2f}"
+    return f"{shown}; find a stronger model, not another trial"
 
 
 def _judge_held_out(ledger: Ledger, tags: dict) -> str:
@@ -171,19 +188,32 @@ def _judge_held_out(ledger: Ledger, tags: dict) -> str:
     if not papers:
         return f"the out-of-sample period of study {tags['study']} was not opened; call open_out_of_sample, then look"
     if len(papers) > 1:
-        return f"the out-of-sample period of study {tags['study']} was opened {len(papers)} times, so it is one no more; hold out another"
-    return "" if papers[0]["key"] == tags["key"] else f"the out-of-sample period was opened for trial {papers[0]['key']}, not for {tags['key']}"
+        many = f"was opened {len(papers)} times, so it is one no more; hold out another"
+        return f"the out-of-sample period of study {tags['study']} {many}"
+    return (
+        ""
+        if papers[0]["key"] == tags["key"]
+        else f"the out-of-sample period was opened for trial {papers[0]['key']}, not for {tags['key']}"
+    )
 
-
+# %% ../../nbs/ops/910_registry.ipynb #9ecd277e
 def evidence(
-    version: Version,
+    version: Version,  # from register or at_stage
     ledger: Ledger | None = None,  # the workspace's own when absent
     least: float = 0.95,  # Deflated Sharpe Ratio that is asked for
 ) -> pd.DataFrame:  # by paper: held, and what is missing where it is not
     "Look up the papers of a version."
     ledger, tags = ledger or _ours(), version.tags
-    missing = {"audit": _judge_audit(ledger, tags), "tests": _judge_tests(ledger, tags), "ledger": _judge_trial(ledger, tags, least), "out-of-sample": _judge_held_out(ledger, tags)}
-    return pd.DataFrame({"held": [not text for text in missing.values()], "missing": missing.values()}, index=pd.Index(missing, name="paper"))
+    missing = {
+        "audit": _judge_audit(ledger, tags),
+        "tests": _judge_tests(ledger, tags),
+        "ledger": _judge_trial(ledger, tags, least),
+        "out-of-sample": _judge_held_out(ledger, tags),
+    }
+    return pd.DataFrame(
+        {"held": [not text for text in missing.values()], "missing": missing.values()},
+        index=pd.Index(missing, name="paper"),
+    )
 
 # %% ../../nbs/ops/910_registry.ipynb #a2c27b5a
 def promote(
@@ -201,7 +231,10 @@ def promote(
     if not papers["held"].all():
         gaps = papers.loc[~papers["held"], "missing"]
         listed = "; ".join(f"({i}) {text}" for i, text in enumerate(gaps, 1))
-        raise ReportError(f"{name} version {version.version} cannot go to {to}, {len(gaps)} of {len(papers)} papers are missing: {listed}")
+        raise ReportError(
+            f"{name} version {version.version} cannot go to {to}, {len(gaps)} of {len(papers)} papers are missing: "
+            f"{listed}"
+        )
     head = _testify(ledger, "promotion", {"name": name, "version": version.version, "to": to, **version.tags})
     service = tracking.client(_store(store))
     service.set_model_version_tag(name, str(version.version), f"{to}_ledger_head", head)

@@ -78,7 +78,7 @@ def _raw(data: str, interval: str) -> pd.DataFrame:  # bars panel; split-adjuste
     "Read the bars that the parameters name; raise ConfigError or DataError for an interval that is not theirs."
     told = None
     if interval:
-        from quantlab.data.store import as_interval
+        from quantlab.core.types import as_interval
 
         told = as_interval(interval)
     if data.startswith("lake:"):

@@ -20,7 +20,9 @@ from ..data.bars import check_bars
 
 # %% ../../nbs/vendors/130_base.ipynb #ac96769d
 _SECRET = r"(?:key|token|secret|signature|password|passwd|pwd|crumb|cookie)"
-_NAMED = re.compile(rf"""(?i)\b([\w.-]*{_SECRET}(?:["']?\s*=\s*|["']\s*:\s*)["']?|[\w.-]+{_SECRET}\s*:\s*["']?)[^\s&"',;)}}\]]+""")
+_NAMED = re.compile(
+    rf"""(?i)\b([\w.-]*{_SECRET}(?:["']?\s*=\s*|["']\s*:\s*)["']?|[\w.-]+{_SECRET}\s*:\s*["']?)[^\s&"',;)}}\]]+"""
+)
 _LOGIN = re.compile(r"(?i)(\w+://)[^\s/@]+@")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|passwd)$")
@@ -42,7 +44,7 @@ class TemporaryError(DataError):
 
     def __init__(
         self,
-        message: str,
+        message: str,  # shown without the secrets in it
         wait: float | None = None,  # seconds, as the vendor asked (Retry-After); None: it did not
     ) -> None:
         super().__init__(redact(message))
@@ -57,17 +59,36 @@ class Vendor(Protocol):
     intervals: tuple[str, ...]  # what it serves
     per_second: float  # requests it allows
 
-    def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
+    def pages(
+        self,
+        symbol: str,  # as the vendor names it
+        start: pd.Timestamp,  # first date, inclusive: a session, or a bar end in UTC
+        end: pd.Timestamp,  # last date, inclusive
+        interval: str,  # one of intervals
+    ) -> Iterator[pd.DataFrame]:  # (date, symbol)
         "Yield bars panels of one symbol in order of date, one request each, dated within start and end."
 
 
 class Sink(Protocol):
     "Describe a store of bars, such as data.store's lake."
 
-    def write(self, dataset: str, interval: str, frame: pd.DataFrame, revise: bool = False) -> object:
-        "Add rows to those that agree; with revise replace those with the same date and symbol, whatever they say."
+    def write(
+        self,
+        dataset: str,  # name
+        interval: str,  # of the bars
+        frame: pd.DataFrame,  # (date, symbol)
+        revise: bool = False,  # True: replace stored rows, whatever they say
+    ) -> object:  # nothing that is used
+        "Add rows to those that agree; raise Disagreement for those that do not."
 
-    def read(self, dataset: str, interval: str, symbols: Sequence[str] | None = None, start: object = None, end: object = None) -> pd.DataFrame:
+    def read(
+        self,
+        dataset: str,  # name
+        interval: str,  # of the bars
+        symbols: Sequence[str] | None = None,  # None: all
+        start: object = None,  # first date, inclusive
+        end: object = None,  # last date, inclusive
+    ) -> pd.DataFrame:  # (date, symbol)
         "Return the rows as a panel."
 
 # %% ../../nbs/vendors/130_base.ipynb #b534b083
@@ -77,7 +98,7 @@ class Pace:
     def __init__(
         self,
         per_second: float,  # calls allowed
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep,  # takes seconds
         clock: Callable[[], float] = time.monotonic,  # seconds
     ) -> None:
         self.gap, self.sleep, self.clock, self.free_at = 1 / per_second, sleep, clock, -1e18
@@ -103,7 +124,7 @@ def _patience(
 def _check_page(
     frame: pd.DataFrame,  # a page
     vendor: Vendor,
-    symbol: str,
+    symbol: str,  # asked for
     start: pd.Timestamp,
     end: pd.Timestamp,
     first: pd.Timestamp | None,  # of the pages before
@@ -114,22 +135,34 @@ def _check_page(
     if strange:
         raise DataError(f"{vendor.name} answered {symbol} with rows of {strange}; mend the adapter")
     if len(frame) and (frame.index[0][0] < start or frame.index[-1][0] > end):
-        raise DataError(f"{vendor.name} answered {symbol} from {start} to {end} with rows from {frame.index[0][0]} to {frame.index[-1][0]}; mend the adapter")
+        raise DataError(
+            f"{vendor.name} answered {symbol} from {start} to {end} with rows from {frame.index[0][0]} to "
+            f"{frame.index[-1][0]}; mend the adapter"
+        )
     if first is not None and len(frame) and frame.index[0][0] < first:
-        raise DataError(f"{vendor.name} sent {symbol} from {frame.index[0][0]} after {first}; an adapter yields the oldest page first, mend it")
+        raise DataError(
+            f"{vendor.name} sent {symbol} from {frame.index[0][0]} after {first}; "
+            "an adapter yields the oldest page first, mend it"
+        )
 
 # %% ../../nbs/vendors/130_base.ipynb #cfbead7f
 def fetch(
-    vendor: Vendor,
-    symbol: str,
+    vendor: Vendor,  # who is asked
+    symbol: str,  # as the vendor names it
     start: pd.Timestamp,  # first date, inclusive
     end: pd.Timestamp,  # last date, inclusive
-    interval: str,
-    pace: Pace,
+    interval: str,  # one of the vendor's
+    pace: Pace,  # called before each request
     attempts: int = 6,  # per page, before a TemporaryError is passed on
-) -> Iterator[pd.DataFrame]:
-    "Yield checked pages, waiting before each request and asking again after temporary failures."
-    retry = Retrying(retry=retry_if_exception_type(TemporaryError), stop=stop_after_attempt(attempts), wait=_patience, sleep=pace.sleep, reraise=True)
+) -> Iterator[pd.DataFrame]:  # (date, symbol), in order of date; the edge row of a page may come twice
+    "Yield checked pages, asking again after temporary failures; raise DataError for what will not pass."
+    retry = Retrying(
+        retry=retry_if_exception_type(TemporaryError),
+        stop=stop_after_attempt(attempts),
+        wait=_patience,
+        sleep=pace.sleep,
+        reraise=True,
+    )
     pages, reached, first = None, start, None
 
     def page() -> pd.DataFrame | None:

@@ -38,10 +38,13 @@ def _ask(
     try:
         rows = client.fetch_ohlcv(symbol, timeframe, since=since, limit=limit)
     except ccxt.NetworkError as error:
-        after = (client.last_response_headers or {}).get("Retry-After", "") if isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded) else ""
+        limited = isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded)
+        after = (client.last_response_headers or {}).get("Retry-After", "") if limited else ""
         raise TemporaryError(str(error), float(after) if after.isdigit() else None) from None
     except ccxt.BaseError as error:
-        raise DataError(redact(f"{client.id} refuses {symbol} {timeframe} ({error}); markets look like BTC/USDT")) from None
+        raise DataError(
+            redact(f"{client.id} refuses {symbol} {timeframe} ({error}); markets look like BTC/USDT")
+        ) from None
     try:
         raw = json.loads(client.last_http_response)
     except (TypeError, ValueError) as error:
@@ -74,13 +77,13 @@ def _to_ms(
 
 # %% ../../nbs/vendors/138_crypto.ipynb #42514b91
 class Crypto:
-    "Serve bars of a crypto exchange through ccxt."
+    "Serve bars of a crypto exchange through ccxt; raise ConfigError without it, or for an exchange it has not."
 
     calendar, intervals = "24/7", tuple(_TIMEFRAMES)
 
     def __init__(
         self,
-        exchange: str = "binance",  # a name of ccxt; also the dataset's
+        exchange: str = "binance",  # a name of ccxt, others are refused; also the dataset's
         per_second: float = 5.0,  # requests
         limit: int = 1000,  # bars a page; no more than the exchange gives
         client: object = None,  # a ccxt exchange of your own
@@ -94,8 +97,14 @@ class Crypto:
         self.name, self.per_second, self.limit = exchange, per_second, limit
         self.client = client or getattr(ccxt, exchange)({"enableRateLimit": False})
 
-    def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
-        "Yield bars panels of one symbol in order of date, one request each."
+    def pages(
+        self,
+        symbol: str,  # as ccxt names it: "BTC/USDT"
+        start: pd.Timestamp,  # first date, inclusive: a session, or a bar end in UTC
+        end: pd.Timestamp,  # last date, inclusive
+        interval: str,  # one of intervals
+    ) -> Iterator[pd.DataFrame]:  # (date, symbol)
+        "Yield bars panels of one symbol in order of date, one request each; raise TemporaryError for what may pass."
         kind = Interval(interval)
         step = pd.Timedelta(days=1) if kind is Interval.DAY else pd.Timedelta(kind.value)
         shift = step if kind.intraday else pd.Timedelta(0)
@@ -103,5 +112,7 @@ class Crypto:
         while since <= last:
             rows = _ask(self.client, symbol, _TIMEFRAMES[interval], since, self.limit)
             new = [row for row in rows if since <= row[0] <= last]
-            since = max(row[0] for row in rows) + 1 if rows else since + self.limit * (step // pd.Timedelta(milliseconds=1))
+            since = (
+                max(row[0] for row in rows) + 1 if rows else since + self.limit * (step // pd.Timedelta(milliseconds=1))
+            )
             yield _panel(new, symbol, kind)

@@ -9,8 +9,9 @@ __all__ = ['State', 'missing_spans', 'last_finished', 'Download', 'find_gaps']
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -24,20 +25,40 @@ from .base import Pace, Sink, TemporaryError, Vendor, fetch
 
 # %% ../../nbs/vendors/133_download.ipynb #40a8ebb5
 class State:
-    "Remember which spans of dates are stored."
+    "Remember which spans of dates are stored; raise DataError for a file that is damaged."
 
-    def __init__(self, file: str | Path) -> None:  # JSON; made on the first write
+    def __init__(
+        self,
+        file: str | Path,  # JSON; made on the first write, refused when it is damaged
+    ) -> None:
         self.file = Path(file)
         try:
             self.spans = json.loads(self.file.read_text()) if self.file.exists() else {}
         except ValueError as error:
-            raise DataError(f"{display_path(self.file)} is no JSON ({error}); delete it: the next run asks for all rows again and stores none twice") from error
+            raise DataError(
+                f"{display_path(self.file)} is no JSON ({error}); "
+                "delete it: the next run asks for all rows again and stores none twice"
+            ) from error
 
-    def done(self, dataset: str, interval: str, symbol: str) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+    def done(
+        self,
+        dataset: str,  # name
+        interval: str,  # of the bars
+        symbol: str,  # in that dataset
+    ) -> list[tuple[pd.Timestamp, pd.Timestamp]]:  # first and last date of each
         "List the spans that are stored, sorted and disjoint."
-        return [(pd.Timestamp(a), pd.Timestamp(b)) for a, b in self.spans.get(f"{dataset}/{interval}", {}).get(symbol, [])]
+        return [
+            (pd.Timestamp(a), pd.Timestamp(b)) for a, b in self.spans.get(f"{dataset}/{interval}", {}).get(symbol, [])
+        ]
 
-    def add(self, dataset: str, interval: str, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> None:
+    def add(
+        self,
+        dataset: str,  # name
+        interval: str,  # of the bars
+        symbol: str,  # in that dataset
+        start: pd.Timestamp,  # first date, inclusive
+        end: pd.Timestamp,  # last date, inclusive
+    ) -> None:
         "Add a span, merge it with those it touches, and write the file."
         merged = []
         for a, b in sorted([*self.done(dataset, interval, symbol), (start, end)]):
@@ -60,8 +81,8 @@ class State:
 # %% ../../nbs/vendors/133_download.ipynb #a697488b
 def missing_spans(
     done: list[tuple[pd.Timestamp, pd.Timestamp]],  # sorted and disjoint
-    start: pd.Timestamp,
-    end: pd.Timestamp,
+    start: pd.Timestamp,  # first date that is wanted
+    end: pd.Timestamp,  # last date that is wanted
 ) -> list[tuple[pd.Timestamp, pd.Timestamp]]:  # each shares its edge with the stored span beside it
     "List the parts of a span that are not stored."
     touching = [(a, b) for a, b in done if b >= start and a <= end]
@@ -83,10 +104,10 @@ def _restated(
     old, new = stored.loc[both, columns], frame.loc[both, columns]
     return bool(((old - new).abs() > 1e-5 * new).any(axis=None))
 
-
+# %% ../../nbs/vendors/133_download.ipynb #0a71ce93
 def last_finished(
-    calendar: str,  # name
-    interval: str,
+    calendar: str,  # name, e.g. "XNYS"
+    interval: str,  # of the bars
     now: pd.Timestamp,  # UTC
 ) -> pd.Timestamp:  # session label, or bar end in UTC
     "Find the last bar that has ended."
@@ -96,7 +117,7 @@ def last_finished(
     known = ends if Interval(interval).intraday else pd.DatetimeIndex(hours["close"].reindex(ends))
     return ends[known <= now].max()
 
-# %% ../../nbs/vendors/133_download.ipynb #bf139a15
+# %% ../../nbs/vendors/133_download.ipynb #e3a2d3d9
 def _bound(
     date: object,  # anything pandas reads as a timestamp; without a zone it is UTC
     interval: str,
@@ -107,7 +128,84 @@ def _bound(
         return stamp.tz_localize(None).normalize()
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
-# %% ../../nbs/vendors/133_download.ipynb #f6f8b831
+
+def _each(
+    parts: dict[str, list[tuple[pd.Timestamp, pd.Timestamp]]],  # by symbol: spans to fetch
+    store: Callable[
+        [str, list], tuple[int, int]
+    ],  # fetches and stores the spans of one symbol: rows and pages received
+    name: str,  # of the vendor, for messages
+    attempts: int,  # at a page, for messages
+    progress: Callable[[str, int, int], None] | None,  # called with symbol, its number, how many
+) -> pd.DataFrame:  # by symbol: rows and pages received
+    "Work through the symbols; raise DataError at once for a vendor that is down, at the end for symbols it refuses."
+    report, refused = {}, {}
+    for number, (symbol, spans) in enumerate(parts.items(), 1):
+        try:
+            report[symbol] = store(symbol, spans)
+        except TemporaryError as error:
+            raise DataError(
+                f"{name} failed {attempts} times in a row on {symbol} ({error}); "
+                "what came is stored, run it again to go on"
+            ) from error
+        except DataError as error:
+            refused[symbol] = str(error)
+        if progress:
+            progress(symbol, number, len(parts))
+    if refused:
+        shown = "; ".join(f"{s}: {text}" for s, text in list(refused.items())[:3])
+        raise DataError(f"{len(refused)} of {len(parts)} symbols were refused, {shown}; the others are stored")
+    return pd.DataFrame.from_dict(report, orient="index", columns=["rows", "pages"]).rename_axis("symbol")
+
+# %% ../../nbs/vendors/133_download.ipynb #8c66fbb9
+def _store(
+    sink: Sink,
+    state: State,
+    pages: Callable[[str, pd.Timestamp, pd.Timestamp], Iterator[pd.DataFrame]],  # of a symbol between two dates
+    key: tuple[str, str, str],  # dataset, interval, symbol
+    parts: list[tuple[pd.Timestamp, pd.Timestamp]],  # spans to fetch
+) -> tuple[int, int]:  # rows and pages received
+    "Fetch and store spans of one symbol; fetch its whole history when that was restated."
+    dataset, interval, symbol = key
+    before, rows, count = state.done(*key), 0, 0
+    for first, last in parts:
+        for frame in pages(symbol, first, last):
+            rows, count = rows + len(frame), count + 1
+            if frame.empty:
+                continue
+            begin, end = frame.index[0][0], frame.index[-1][0]
+            try:
+                if before and _restated(sink.read(dataset, interval, [symbol], begin, end), frame):
+                    raise Disagreement(f"{symbol} was restated")
+                sink.write(dataset, interval, frame)
+            except Disagreement:
+                spans = [*before, *parts]
+                again = _store_whole(sink, state, pages, key, min(s for s, _ in spans), max(e for _, e in spans))
+                return rows + again[0], count + again[1]
+            state.add(*key, first, end)
+        state.add(*key, first, last)
+    return rows, count
+
+
+def _store_whole(
+    sink: Sink,
+    state: State,
+    pages: Callable[[str, pd.Timestamp, pd.Timestamp], Iterator[pd.DataFrame]],  # of a symbol between two dates
+    key: tuple[str, str, str],  # dataset, interval, symbol
+    first: pd.Timestamp,
+    last: pd.Timestamp,
+) -> tuple[int, int]:  # rows and pages received
+    "Fetch the whole history of a symbol and store it by one write, over whatever is there."
+    dataset, interval, symbol = key
+    received = list(pages(symbol, first, last))
+    whole = pd.concat(received)
+    whole = whole[~whole.index.duplicated(keep="last")].sort_index()
+    if len(whole):
+        sink.write(dataset, interval, whole, revise=True)
+    state.add(*key, first, last)
+    return len(whole), len(received)
+
+# %% ../../nbs/vendors/133_download.ipynb #b73e9728
 @dataclass(frozen=True)
 class Download:
     "Bring a vendor's bars into a sink: patient, resumable, once."
@@ -116,112 +214,73 @@ class Download:
     state: State
     attempts: int = 6  # per page
     progress: Callable[[str, int, int], None] | None = None  # called with symbol, its number, how many
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = time.sleep  # takes seconds
     clock: Callable[[], float] = time.monotonic  # seconds, for the pace
     now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now("UTC")
 
-    def backfill(self, vendor: Vendor, symbols: Sequence[str], start: object, end: object, interval: str = "1d") -> pd.DataFrame:
-        "Store the bars between two dates, skipping what is stored; return rows and pages by symbol."
+    def backfill(
+        self,
+        vendor: Vendor,  # who is asked
+        symbols: Sequence[str],  # as the vendor names them
+        start: object,  # first date, inclusive; anything pandas reads as a timestamp
+        end: object,  # last date, inclusive; a bar that is still running is not asked for
+        interval: str = "1d",  # one of the vendor's
+    ) -> pd.DataFrame:  # by symbol: rows and pages received
+        "Store the bars between two dates, skipping what is stored; raise DataError where the vendor fails or refuses."
         last = min(_bound(end, interval), self._latest(vendor, interval))
         done = {s: self.state.done(vendor.name, interval, s) for s in symbols}
-        return _run(self, vendor, {s: missing_spans(spans, _bound(start, interval), last) for s, spans in done.items()}, interval)
+        return self._run(
+            vendor, {s: missing_spans(spans, _bound(start, interval), last) for s, spans in done.items()}, interval
+        )
 
-    def refresh(self, vendor: Vendor, symbols: Sequence[str], end: object, interval: str = "1d") -> pd.DataFrame:
-        "Store what has come since the last time, up to a date; return rows and pages by symbol."
+    def refresh(
+        self,
+        vendor: Vendor,  # who is asked
+        symbols: Sequence[str],  # that were fetched before
+        end: object,  # last date, inclusive
+        interval: str = "1d",  # one of the vendor's
+    ) -> pd.DataFrame:  # by symbol: rows and pages received
+        "Store what has come since the last time, up to a date; raise ConfigError for symbols never fetched."
         last = min(_bound(end, interval), self._latest(vendor, interval))
         done = {s: self.state.done(vendor.name, interval, s) for s in symbols}
         new = [s for s, spans in done.items() if not spans]
         if new:
-            raise ConfigError(f"{new[:5]} have never been fetched from {vendor.name} as {interval}; backfill them first")
-        return _run(self, vendor, {s: missing_spans(spans, spans[-1][1], last) for s, spans in done.items()}, interval)
+            raise ConfigError(
+                f"{new[:5]} have never been fetched from {vendor.name} as {interval}; backfill them first"
+            )
+        return self._run(vendor, {s: missing_spans(spans, spans[-1][1], last) for s, spans in done.items()}, interval)
 
-    def fill(self, vendor: Vendor, gaps: pd.DataFrame, interval: str = "1d") -> pd.DataFrame:
-        "Ask once more for the rows of find_gaps, whatever the state says; return rows and pages by symbol."
+    def fill(
+        self,
+        vendor: Vendor,  # who is asked
+        gaps: pd.DataFrame,  # of find_gaps
+        interval: str = "1d",  # one of the vendor's
+    ) -> pd.DataFrame:  # by symbol: rows and pages received
+        "Ask once more for the rows of find_gaps, whatever the state says; raise DataError as backfill does."
         parts = {s: list(zip(rows["start"], rows["end"], strict=True)) for s, rows in gaps.groupby("symbol")}
-        return _run(self, vendor, parts, interval)
+        return self._run(vendor, parts, interval)
 
     def _latest(self, vendor: Vendor, interval: str) -> pd.Timestamp:
         if interval not in vendor.intervals:
             raise ConfigError(f"{vendor.name} has no bars of {interval}; it has {list(vendor.intervals)}")
         return last_finished(vendor.calendar, interval, self.now())
 
-# %% ../../nbs/vendors/133_download.ipynb #581124de
-def _store(
-    job: Download,
-    vendor: Vendor,
-    symbol: str,
-    parts: list[tuple[pd.Timestamp, pd.Timestamp]],  # spans to fetch
-    interval: str,
-    pace: Pace,
-) -> tuple[int, int]:  # rows and pages received
-    "Fetch and store spans of one symbol; fetch its whole history when that was restated."
-    key = (vendor.name, interval, symbol)
-    before, rows, pages = job.state.done(*key), 0, 0
-    for first, last in parts:
-        for frame in fetch(vendor, symbol, first, last, interval, pace, job.attempts):
-            rows, pages = rows + len(frame), pages + 1
-            if frame.empty:
-                continue
-            begin, end = frame.index[0][0], frame.index[-1][0]
-            try:
-                if before and _restated(job.sink.read(vendor.name, interval, [symbol], begin, end), frame):
-                    raise Disagreement(f"{symbol} was restated")
-                job.sink.write(vendor.name, interval, frame)
-            except Disagreement:
-                spans = [*before, *parts]
-                again = _store_whole(job, vendor, symbol, min(s for s, _ in spans), max(e for _, e in spans), interval, pace)
-                return rows + again[0], pages + again[1]
-            job.state.add(*key, first, end)
-        job.state.add(*key, first, last)
-    return rows, pages
-
-
-def _store_whole(
-    job: Download,
-    vendor: Vendor,
-    symbol: str,
-    first: pd.Timestamp,
-    last: pd.Timestamp,
-    interval: str,
-    pace: Pace,
-) -> tuple[int, int]:  # rows and pages received
-    "Fetch the whole history of a symbol and store it by one write, over whatever is there."
-    pages = list(fetch(vendor, symbol, first, last, interval, pace, job.attempts))
-    whole = pd.concat(pages)
-    whole = whole[~whole.index.duplicated(keep="last")].sort_index()
-    if len(whole):
-        job.sink.write(vendor.name, interval, whole, revise=True)
-    job.state.add(vendor.name, interval, symbol, first, last)
-    return len(whole), len(pages)
-
-# %% ../../nbs/vendors/133_download.ipynb #3c5d65d7
-def _run(
-    job: Download,
-    vendor: Vendor,
-    parts: dict[str, list[tuple[pd.Timestamp, pd.Timestamp]]],  # by symbol: spans to fetch
-    interval: str,
-) -> pd.DataFrame:  # by symbol: rows and pages received
-    "Work through the symbols."
-    pace, report, refused = Pace(vendor.per_second, job.sleep, job.clock), {}, {}
-    for number, (symbol, spans) in enumerate(parts.items(), 1):
-        try:
-            report[symbol] = _store(job, vendor, symbol, spans, interval, pace)
-        except TemporaryError as error:
-            raise DataError(f"{vendor.name} failed {job.attempts} times in a row on {symbol} ({error}); what came is stored, run it again to go on") from error
-        except DataError as error:
-            refused[symbol] = str(error)
-        if job.progress:
-            job.progress(symbol, number, len(parts))
-    if refused:
-        shown = "; ".join(f"{s}: {text}" for s, text in list(refused.items())[:3])
-        raise DataError(f"{len(refused)} of {len(parts)} symbols were refused, {shown}; the others are stored")
-    return pd.DataFrame.from_dict(report, orient="index", columns=["rows", "pages"]).rename_axis("symbol")
+    def _run(self, vendor: Vendor, parts: dict[str, list], interval: str) -> pd.DataFrame:
+        pages = partial(
+            fetch,
+            vendor,
+            interval=interval,
+            pace=Pace(vendor.per_second, self.sleep, self.clock),
+            attempts=self.attempts,
+        )
+        store = lambda symbol, spans: _store(self.sink, self.state, pages, (vendor.name, interval, symbol), spans)
+        return _each(parts, store, vendor.name, self.attempts, self.progress)
 
 # %% ../../nbs/vendors/133_download.ipynb #558a057b
 def find_gaps(
     bars: pd.DataFrame,  # (date, symbol), what is stored
     calendar: str,  # name, e.g. "XNYS"
-    interval: str,
+    interval: str,  # of the bars
     start: object,  # first date that should be there
     end: object,  # last date that should be there
     symbols: Sequence[str] | None = None,  # None: those of bars
@@ -233,8 +292,17 @@ def find_gaps(
     found = []
     for symbol in sorted(bars.index.unique("symbol")) if symbols is None else symbols:
         there = expected.isin(dates[bars.index.get_level_values("symbol") == symbol])
-        gaps = pd.DataFrame({"date": expected, "run": there.cumsum()})[~there].groupby("run")["date"].agg(["first", "last", "size"])
+        gaps = (
+            pd.DataFrame({"date": expected, "run": there.cumsum()})[~there]
+            .groupby("run")["date"]
+            .agg(["first", "last", "size"])
+        )
         place = ["before" if run == 0 else "after" if run == there.sum() else "inside" for run in gaps.index]
-        found.append(pd.DataFrame({"symbol": symbol, "start": gaps["first"], "end": gaps["last"], "bars": gaps["size"], "where": place}))
+        found.append(
+            pd.DataFrame(
+                {"symbol": symbol, "start": gaps["first"], "end": gaps["last"], "bars": gaps["size"], "where": place}
+            )
+        )
     columns = {"symbol": "str", "start": expected.dtype, "end": expected.dtype, "bars": "int64", "where": "str"}
-    return pd.concat(found, ignore_index=True).astype(columns) if found else pd.DataFrame(columns=list(columns)).astype(columns)
+    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(columns))
+    return table.astype(columns)

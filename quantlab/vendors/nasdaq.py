@@ -18,25 +18,6 @@ from .base import Pace, TemporaryError
 from .web import get_json, later_product, secret
 
 # %% ../../nbs/vendors/142_nasdaq.ipynb #c71d5fcf
-def _bars(
-    table: pd.DataFrame,  # one symbol, names in lower case with underscores, date as timestamps, sorted
-    code: str,  # of the table, for the message
-) -> pd.DataFrame:  # date and bar columns as traded, split, adj
-    "Read the columns of a family; raise DataError for a table of neither."
-    prices = ["open", "high", "low", "close"]
-    lacking = [c for c in (*prices, "volume") if c not in table]
-    if not lacking and {"closeadj", "closeunadj"} <= {*table}:
-        split, adj = table["close"] / table["closeunadj"], table["closeadj"] / table["close"]
-        out = table[prices].div(split, axis=0).assign(volume=table["volume"] * split)
-    elif not lacking and {"split_ratio", "adj_close"} <= {*table}:
-        event = table[table["split_ratio"] != 1]
-        split = pd.Series(later_product(pd.DatetimeIndex(table["date"]), event["date"], 1 / event["split_ratio"]), index=table.index)
-        out, adj = table[[*prices, "volume"]], table["adj_close"] / (table["close"] * split)
-    else:
-        raise DataError(f"{code} has columns {list(table)}; bars need {[*prices, 'volume']} with closeadj and closeunadj, or with split_ratio and adj_close: name another table")
-    return out.assign(date=table["date"], split=split, adj=adj)
-
-# %% ../../nbs/vendors/142_nasdaq.ipynb #a345ffff
 def _table(
     names: list[str],  # as the service has them: "Adj. Close", "ex-dividend"
     rows: list[list],
@@ -53,24 +34,53 @@ def _table(
     numbers = [c for c in plain if c not in ("ticker", "date", "lastupdated")]
     table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce").astype("float64")
     if table["date"].duplicated().any():
-        raise TemporaryError(f"nasdaq sent {symbol} of {table['date'][table['date'].duplicated()].iloc[0]:%Y-%m-%d} twice")
+        raise TemporaryError(
+            f"nasdaq sent {symbol} of {table['date'][table['date'].duplicated()].iloc[0]:%Y-%m-%d} twice"
+        )
     return table.sort_values("date", ignore_index=True)
+
+# %% ../../nbs/vendors/142_nasdaq.ipynb #ee6280fa
+def _bars(
+    table: pd.DataFrame,  # one symbol, names in lower case with underscores, date as timestamps, sorted
+    code: str,  # of the table, for the message
+) -> pd.DataFrame:  # date and bar columns as traded, split, adj
+    "Read the columns of a family; raise DataError for a table of neither."
+    prices = ["open", "high", "low", "close"]
+    lacking = [c for c in (*prices, "volume") if c not in table]
+    if not lacking and {"closeadj", "closeunadj"} <= {*table}:
+        split, adj = table["close"] / table["closeunadj"], table["closeadj"] / table["close"]
+        out = table[prices].div(split, axis=0).assign(volume=table["volume"] * split)
+    elif not lacking and {"split_ratio", "adj_close"} <= {*table}:
+        event = table[table["split_ratio"] != 1]
+        split = pd.Series(
+            later_product(pd.DatetimeIndex(table["date"]), event["date"], 1 / event["split_ratio"]), index=table.index
+        )
+        out, adj = table[[*prices, "volume"]], table["adj_close"] / (table["close"] * split)
+    else:
+        raise DataError(
+            f"{code} has columns {list(table)}; bars need {[*prices, 'volume']} with closeadj and closeunadj, "
+            "or with split_ratio and adj_close: name another table"
+        )
+    return out.assign(date=table["date"], split=split, adj=adj)
 
 # %% ../../nbs/vendors/142_nasdaq.ipynb #e5395f0e
 class Nasdaq:
-    "Serve daily bars of a price table of Nasdaq Data Link."
+    "Serve daily bars of a price table of Nasdaq Data Link; raise ConfigError for a code that is none."
 
     calendar, intervals = "XNYS", ("1d",)
 
     def __init__(
         self,
-        code: str = "SHARADAR/SEP",  # of the table; "WIKI/{symbol}" for a data set of each symbol
-        per_second: float = 5.0,  # requests
-        url: str = "https://data.nasdaq.com",
+        code: str = "SHARADAR/SEP",  # of the table, or refused; "WIKI/{symbol}": a data set of each symbol
+        per_second: float = 5.0,  # requests, above 0 or refused
+        url: str = "https://data.nasdaq.com",  # of the service
         pace: Callable[[], None] | None = None,  # called before each request; None: waits as per_second asks
     ) -> None:
         if not re.fullmatch(r"\w+/(\w+|\{symbol\})", code):
-            raise ConfigError(f"code='{code}' is none; write PUBLISHER/TABLE as 'SHARADAR/SEP', or 'WIKI/{{symbol}}' for a data set of each symbol")
+            raise ConfigError(
+                f"code='{code}' is none; write PUBLISHER/TABLE as 'SHARADAR/SEP', "
+                f"or 'WIKI/{{symbol}}' for a data set of each symbol"
+            )
         if not 0 < per_second:
             raise ConfigError(f"per_second is {per_second}; give a number above 0")
         self.code, self.url, self.per_second, self.pace = code, url.rstrip("/"), per_second, pace or Pace(per_second)
@@ -80,7 +90,11 @@ class Nasdaq:
         "Return an answer's document; raise TemporaryError for one without its part."
         self.pace()
         got = get_json(f"{self.url}/api/v3/{path}", params, headers={"X-Api-Token": secret("NASDAQ_DATA_LINK_API_KEY")})
-        if not isinstance(got, dict) or not isinstance(got.get(part), dict) or not isinstance(got[part].get("data"), list):
+        if (
+            not isinstance(got, dict)
+            or not isinstance(got.get(part), dict)
+            or not isinstance(got[part].get("data"), list)
+        ):
             raise TemporaryError(f"nasdaq answered {path} without its {part}")
         return got
 
@@ -88,7 +102,9 @@ class Nasdaq:
         "Return the names of the columns and the rows of a span, all pages of it."
         if "{" in self.code:
             query = {"start_date": first, "end_date": last, "order": "asc"}
-            got = self._ask(f"datasets/{self.code.replace('{symbol}', quote(symbol, safe=''))}.json", query, "dataset")["dataset"]
+            got = self._ask(f"datasets/{self.code.replace('{symbol}', quote(symbol, safe=''))}.json", query, "dataset")[
+                "dataset"
+            ]
             if got.get("dataset_code", symbol).upper() != symbol.upper():
                 raise TemporaryError(f"nasdaq answered {symbol} with {got['dataset_code']}")
             return got["column_names"], got["data"]
@@ -104,10 +120,20 @@ class Nasdaq:
             cursors.add(cursor)
             query = query | {"qopts.cursor_id": cursor}
 
-    def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
-        "Yield one bars panel of a symbol."
+    def pages(
+        self,
+        symbol: str,  # as the table names it
+        start: pd.Timestamp,  # first date, inclusive: a session, or a bar end in UTC
+        end: pd.Timestamp,  # last date, inclusive
+        interval: str,  # one of intervals
+    ) -> Iterator[pd.DataFrame]:  # (date, symbol)
+        "Yield one bars panel of a symbol; raise TemporaryError for what may pass, DataError for what will not."
         table = _table(*self._rows(symbol, f"{start:%Y-%m-%d}", f"{end:%Y-%m-%d}"), symbol)
         if len(table) and not (table["date"].iloc[0] >= start and table["date"].iloc[-1] <= end):
-            raise TemporaryError(f"nasdaq answered {symbol} from {start:%Y-%m-%d} to {end:%Y-%m-%d} with rows of {table['date'].iloc[0]:%Y-%m-%d} to {table['date'].iloc[-1]:%Y-%m-%d}")
+            first, last = table["date"].iloc[0], table["date"].iloc[-1]
+            raise TemporaryError(
+                f"nasdaq answered {symbol} from {start:%Y-%m-%d} to {end:%Y-%m-%d} with rows of {first:%Y-%m-%d} to "
+                f"{last:%Y-%m-%d}"
+            )
         if len(table):
             yield as_panel(_bars(table, self.code).assign(symbol=symbol))

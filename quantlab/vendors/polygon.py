@@ -25,7 +25,10 @@ def _rows(
 ) -> list[dict]:
     "Return the rows of an answer; raise TemporaryError for half an answer, or one to another question."
     if not isinstance(got, dict) or got.get("status") not in ("OK", "DELAYED"):
-        raise TemporaryError(f"polygon answered {symbol} with status {got.get('status') if isinstance(got, dict) else type(got).__name__}")
+        raise TemporaryError(
+            f"polygon answered {symbol} with status "
+            f"{got.get('status') if isinstance(got, dict) else type(got).__name__}"
+        )
     rows = got.get("results") or []
     if got.get("ticker", symbol) != symbol or any(row.get("ticker", symbol) != symbol for row in rows):
         raise TemporaryError(f"polygon answered {symbol} with {got.get('ticker') or 'rows of other symbols'}")
@@ -41,7 +44,9 @@ def _next(
     "Return the address of the next page; raise DataError for one at another host."
     where = got.get("next_url")
     if where and urlsplit(where)[:2] != urlsplit(url)[:2]:
-        raise DataError(f"polygon names a next page at {urlsplit(where).netloc or where}; the key is not sent there: check url=")
+        raise DataError(
+            f"polygon names a next page at {urlsplit(where).netloc or where}; the key is not sent there: check url="
+        )
     return where
 
 # %% ../../nbs/vendors/140_polygon.ipynb #e0cb3edb
@@ -56,7 +61,9 @@ def _bars(
 ) -> pd.DataFrame:  # by date: bar columns, and vwap where each row has one
     "Date aggregates as bars; raise TemporaryError for rows out of order."
     names = _NAMES | ({"vw": "vwap"} if rows and all(row.get("vw") for row in rows) else {})
-    table = pd.DataFrame(rows, columns=["t", *names]).rename(columns=names).astype({c: "float64" for c in names.values()})
+    table = (
+        pd.DataFrame(rows, columns=["t", *names]).rename(columns=names).astype({c: "float64" for c in names.values()})
+    )
     starts = pd.DatetimeIndex(pd.to_datetime(table.pop("t").astype("int64"), unit="ms", utc=True)).as_unit("us")
     if not (starts.is_monotonic_increasing and starts.is_unique):
         raise TemporaryError("polygon sent rows out of order, or twice")
@@ -68,17 +75,63 @@ def _bars(
     hours = schedule(calendar, table.index[0] - pd.Timedelta(days=1), table.index[-1] + pd.Timedelta(days=1))
     return table[session_of(table.index, hours).notna()]
 
-# %% ../../nbs/vendors/140_polygon.ipynb #346daf11
+# %% ../../nbs/vendors/140_polygon.ipynb #a0f226cf
+def _events(
+    rows: list[dict],  # of splits or of dividends
+    day: str,  # name of their date
+    symbol: str,  # for the message
+) -> pd.DataFrame:  # date, split_from, split_to, cash_amount
+    "Read events; raise DataError for dividends in another currency than the prices."
+    table = pd.DataFrame(rows, columns=[day, "split_from", "split_to", "cash_amount", "currency"])
+    foreign = sorted({*table["currency"].dropna()} - {"USD"})
+    if foreign:
+        raise DataError(
+            f"polygon lists dividends of {symbol} in {foreign}; "
+            "its prices are in USD: convert them, or load the symbol elsewhere"
+        )
+    numbers = {"split_from": "float64", "split_to": "float64", "cash_amount": "float64"}
+    return table.assign(date=pd.to_datetime(table[day])).astype(numbers)
+
+
+def _daily(
+    bars: pd.DataFrame,  # by date
+    splits: pd.DataFrame,  # from _events
+    paid: pd.DataFrame,  # dividends, from _events
+    end: pd.Timestamp,  # last date that was asked for
+    adjusted: bool,  # prices hold the splits up to today
+) -> pd.DataFrame:  # with adj, and split where prices are as traded
+    "Give daily bars their factors."
+    now, paid = splits if adjusted else splits[splits["date"] <= end], paid[paid["date"] <= end]
+    ratio = (now["split_from"] / now["split_to"]).to_numpy()
+    factor = later_product(bars.index, now["date"], ratio)
+    cash = paid["cash_amount"].to_numpy() * later_product(
+        pd.DatetimeIndex(paid["date"]).as_unit("us"), now["date"], ratio
+    )
+    adj = dividend_product(bars["close"] if adjusted else bars["close"] * factor, paid["date"], cash)
+    return bars.assign(adj=adj) if adjusted else bars.assign(split=factor, adj=adj)
+
+
+def _minutes(
+    bars: pd.DataFrame,  # by bar end in UTC
+    splits: pd.DataFrame,  # from _events
+    end: pd.Timestamp,  # last bar end that was asked for, UTC
+) -> pd.DataFrame:  # with split
+    "Give intraday bars as traded their factor: that of the day they belong to in New York."
+    known = splits[splits["date"] <= end.tz_convert("America/New_York").tz_localize(None)]
+    days = bars.index.tz_convert("America/New_York").tz_localize(None).normalize()
+    return bars.assign(split=later_product(days, known["date"], (known["split_from"] / known["split_to"]).to_numpy()))
+
+# %% ../../nbs/vendors/140_polygon.ipynb #411abf9d
 class Polygon:
-    "Serve bars of US stocks from Polygon's aggregates."
+    "Serve bars of US stocks from Polygon's aggregates; raise ConfigError for a pace of nothing."
 
     calendar, intervals = "XNYS", tuple(_STEPS)
 
     def __init__(
         self,
         adjusted: bool = False,  # prices adjusted for splits by Polygon; False: as traded, with split
-        per_second: float = 5 / 60,  # requests; the free plan's five a minute
-        url: str = "https://api.polygon.io",
+        per_second: float = 5 / 60,  # requests, above 0 or refused; the free plan's five a minute
+        url: str = "https://api.polygon.io",  # of the service
         pace: Callable[[], None] | None = None,  # called before each request; None: waits as per_second asks
     ) -> None:
         if not 0 < per_second:
@@ -98,35 +151,27 @@ class Polygon:
             yield _rows(got, symbol)
             where, params = _next(got, self.url), {}
 
-    def _events(self, kind: str, day: str, symbol: str, start: pd.Timestamp) -> pd.DataFrame:
-        "Return the events since a date, their day as date."
+    def _since(self, kind: str, day: str, symbol: str, start: pd.Timestamp) -> pd.DataFrame:
+        "Return the events since a date."
         params = {"ticker": symbol, f"{day}.gte": f"{start:%Y-%m-%d}", "limit": 1000}
-        rows = [row for page in self._pages(f"/v3/reference/{kind}", params, symbol) for row in page]
-        table = pd.DataFrame(rows, columns=[day, "split_from", "split_to", "cash_amount", "currency"])
-        foreign = sorted({*table["currency"].dropna()} - {"USD"})
-        if foreign:
-            raise DataError(f"polygon lists dividends of {symbol} in {foreign}; its prices are in USD: convert them, or load the symbol elsewhere")
-        return table.assign(date=pd.to_datetime(table[day])).astype({"split_from": "float64", "split_to": "float64", "cash_amount": "float64"})
+        return _events(
+            [row for page in self._pages(f"/v3/reference/{kind}", params, symbol) for row in page], day, symbol
+        )
 
-    def _daily(self, bars: pd.DataFrame, splits: pd.DataFrame, symbol: str, end: pd.Timestamp) -> pd.DataFrame:
-        "Give daily bars their factors."
-        now = splits if self.adjusted else splits[splits["date"] <= end]
-        ratio = (now["split_from"] / now["split_to"]).to_numpy()
-        factor = later_product(bars.index, now["date"], ratio)
-        paid = self._events("dividends", "ex_dividend_date", symbol, bars.index[0])
-        paid = paid[paid["date"] <= end]
-        cash = paid["cash_amount"].to_numpy() * later_product(pd.DatetimeIndex(paid["date"]).as_unit("us"), now["date"], ratio)
-        adj = dividend_product(bars["close"] if self.adjusted else bars["close"] * factor, paid["date"], cash)
-        return bars.assign(adj=adj) if self.adjusted else bars.assign(split=factor, adj=adj)
-
-    def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
-        "Yield bars panels of one symbol in order of date."
+    def pages(
+        self,
+        symbol: str,  # as Polygon names it: "KO", "BRK.B"
+        start: pd.Timestamp,  # first date, inclusive: a session, or a bar end in UTC
+        end: pd.Timestamp,  # last date, inclusive
+        interval: str,  # one of intervals
+    ) -> Iterator[pd.DataFrame]:  # (date, symbol)
+        "Yield bars panels of one symbol in order of date; raise TemporaryError for what may pass, DataError for the rest."
         kind, span = Interval(interval), [f"{d:%Y-%m-%d}" for d in (start, end)]
         if kind.intraday:  # stamps are starts: milliseconds, rounded up
             span = [-((-(d - pd.Timedelta(kind.value)).value) // 1_000_000) for d in (start, end)]
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/{_STEPS[interval]}/{span[0]}/{span[1]}"
         asked = self._pages(path, {"adjusted": str(self.adjusted).lower(), "sort": "asc", "limit": 50_000}, symbol)
-        splits = self._events("splits", "execution_date", symbol, start)
+        splits = self._since("splits", "execution_date", symbol, start)
         parts = asked if kind.intraday else iter([[row for page in asked for row in page]])
         reached = start - pd.Timedelta(1, "us")
         for rows in parts:
@@ -137,9 +182,8 @@ class Polygon:
                 raise TemporaryError(f"polygon sent {symbol} from {bars.index[0]}, expected what follows {reached}")
             reached = bars.index[-1]
             if not kind.intraday:
-                bars = self._daily(bars, splits, symbol, end)
+                paid = self._since("dividends", "ex_dividend_date", symbol, bars.index[0])
+                bars = _daily(bars, splits, paid, end, self.adjusted)
             elif not self.adjusted:
-                known = splits[splits["date"] <= end.tz_convert("America/New_York").tz_localize(None)]
-                days = bars.index.tz_convert("America/New_York").tz_localize(None).normalize()
-                bars = bars.assign(split=later_product(days, known["date"], (known["split_from"] / known["split_to"]).to_numpy()))
+                bars = _minutes(bars, splits, end)
             yield as_panel(bars.reset_index().assign(symbol=symbol))

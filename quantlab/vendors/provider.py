@@ -23,11 +23,20 @@ class Provider:
 
     name, calendar, intervals, per_second = "provider", "XNYS", ("1d",), 5.0
 
-    def __init__(self, url: str) -> None:  # e.g. "http://127.0.0.1:8000"
+    def __init__(
+        self,
+        url: str,  # of the service, e.g. "http://127.0.0.1:8000"
+    ) -> None:
         self.url = url
 
-    def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
-        "Yield bars panels of one symbol in order of date, one request each."
+    def pages(
+        self,
+        symbol: str,  # as the service names it
+        start: pd.Timestamp,  # first date, inclusive: a session, or a bar end in UTC
+        end: pd.Timestamp,  # last date, inclusive
+        interval: str,  # one of intervals
+    ) -> Iterator[pd.DataFrame]:  # (date, symbol)
+        "Yield bars panels of one symbol in order of date, one request each; raise TemporaryError for an old answer."
         page, reached = 0, start - pd.Timedelta(days=1)
         while page is not None:
             query = {"symbol": symbol, "start": f"{start:%Y-%m-%d}", "end": f"{end:%Y-%m-%d}", "page": page}
@@ -35,7 +44,10 @@ class Provider:
             if got["bars"]:
                 bars = as_panel(pd.DataFrame(got["bars"]).assign(symbol=symbol))
                 if bars.index[0][0] <= reached:
-                    raise TemporaryError(f"{self.name} sent {symbol} from {bars.index[0][0]:%Y-%m-%d}, expected what follows {reached:%Y-%m-%d}")
+                    raise TemporaryError(
+                        f"{self.name} sent {symbol} from {bars.index[0][0]:%Y-%m-%d}, "
+                        f"expected what follows {reached:%Y-%m-%d}"
+                    )
                 reached = bars.index[-1][0]
                 yield bars
             page = got["next"]
@@ -60,18 +72,26 @@ def providers() -> dict[str, str]:  # name -> "module:name of package"
     found = {name: f"{value} of quantlab" for name, value in _OWN.items()}
     for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.value)):
         if _OWN.get(point.name) != point.value:
-            found[point.name] = " and ".join(dict.fromkeys([*([found[point.name]] if point.name in found else []), _where(point)]))
+            found[point.name] = " and ".join(
+                dict.fromkeys([*([found[point.name]] if point.name in found else []), _where(point)])
+            )
     return dict(sorted(found.items()))
 
-
+# %% ../../nbs/vendors/148_provider.ipynb #051e252a
 def find_provider(
     name: str,  # "yahoo", "polygon", or one that an installed package serves
     **options: object,  # of its class
 ) -> object:  # a Vendor
     "Make a provider by its name; raise ConfigError where there is none, or it is no vendor."
-    known, points = providers(), {p.value: p for p in entry_points(group=GROUP) if p.name == name and _OWN.get(name) != p.value}
+    known, points = (
+        providers(),
+        {p.value: p for p in entry_points(group=GROUP) if p.name == name and _OWN.get(name) != p.value},
+    )
     if name not in known:
-        raise ConfigError(f"there is no provider '{name}'; there is {', '.join(known)}: install the package that serves it as an entry point of {GROUP}")
+        raise ConfigError(
+            f"there is no provider '{name}'; "
+            f"there is {', '.join(known)}: install the package that serves it as an entry point of {GROUP}"
+        )
     if len(points) + (name in _OWN) > 1:
         raise ConfigError(f"provider '{name}' is served by {known[name]}; uninstall one")
     try:
@@ -80,8 +100,15 @@ def find_provider(
     except ConfigError:
         raise
     except Exception as error:  # a stranger's code may raise anything
-        raise ConfigError(redact(f"provider '{name}' ({known[name]}) cannot be made ({type(error).__name__}: {error}); mend it, or its options")) from None
+        raise ConfigError(
+            redact(
+                f"provider '{name}' ({known[name]}) cannot be made ({type(error).__name__}: {error}); "
+                "mend it, or its options"
+            )
+        ) from None
     lacking = [part for part in ("name", "calendar", "intervals", "per_second", "pages") if not hasattr(vendor, part)]
     if lacking:
-        raise ConfigError(f"provider '{name}' ({known[name]}) has no {', '.join(lacking)}; see quantlab.vendors.base.Vendor")
+        raise ConfigError(
+            f"provider '{name}' ({known[name]}) has no {', '.join(lacking)}; see quantlab.vendors.base.Vendor"
+        )
     return vendor

@@ -38,9 +38,9 @@ def _reason(error: HTTPError) -> str:
         words = []
     return f" ({words[0]})" if words else ""
 
-
+# %% ../../nbs/vendors/139_web.ipynb #470f09e8
 def get_json(
-    url: str,
+    url: str,  # of the document
     params: dict[str, object],  # of the query; a next page's address may hold its own
     timeout: float = 20.0,  # seconds
     headers: dict[str, str] | None = None,  # such as a key; then no redirect is followed
@@ -64,7 +64,7 @@ def get_json(
 
 def secret(
     name: str,  # of a variable of the environment
-) -> str:
+) -> str:  # without blanks around it
     "Return a key; raise ConfigError where it is not set."
     value = os.environ.get(name, "").strip()
     if not value:
@@ -83,17 +83,22 @@ def later_product(
     tail = np.append(np.cumprod(factors[::-1])[::-1], 1.0)
     return tail[days.searchsorted(dates, side="right")]
 
-
+# %% ../../nbs/vendors/139_web.ipynb #b7a1f3cb
 def dividend_product(
     close: pd.Series,  # by date, sorted, adjusted for splits
     days: Sequence[pd.Timestamp],  # ex-days
     cash: Sequence[float],  # for a share, adjusted for splits as the closes are
 ) -> np.ndarray:  # float64 for each row
     "Turn dividends into the factor adj; raise DataError for one as large as the price before it."
-    paid = pd.Series(np.asarray(cash, dtype="float64"), index=pd.DatetimeIndex(days).as_unit("us")).groupby(level=0).sum()
+    paid = (
+        pd.Series(np.asarray(cash, dtype="float64"), index=pd.DatetimeIndex(days).as_unit("us")).groupby(level=0).sum()
+    )
     paid = paid[(paid.index > close.index[0]) & (paid.index <= close.index[-1])] if len(close) else paid[:0]
     before = close.to_numpy()[close.index.searchsorted(paid.index, side="left") - 1] if len(paid) else np.empty(0)
     wrong = ~((paid.to_numpy() >= 0) & (paid.to_numpy() < before))
     if wrong.any():
-        raise DataError(f"a dividend of {paid[wrong].iloc[0]} on {paid.index[wrong][0]:%Y-%m-%d} follows a close of {before[wrong][0]}; is it adjusted for another split?")
+        raise DataError(
+            f"a dividend of {paid[wrong].iloc[0]} on {paid.index[wrong][0]:%Y-%m-%d} follows a close of "
+            f"{before[wrong][0]}; is it adjusted for another split?"
+        )
     return later_product(close.index, paid.index, 1 - paid.to_numpy() / before)

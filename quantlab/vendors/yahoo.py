@@ -50,14 +50,18 @@ def _panel(
     if closes and stamps:
         columns["adjclose"] = closes[0]["adjclose"]
     if any(len(values) != len(stamps) for values in columns.values()):
-        raise TemporaryError(f"Yahoo sent {symbol} with {len(stamps)} stamps and { {c: len(v) for c, v in columns.items()} } values")
+        raise TemporaryError(
+            f"Yahoo sent {symbol} with {len(stamps)} stamps and { {c: len(v) for c, v in columns.items()} } values"
+        )
     table = pd.DataFrame(columns, dtype="float64")
     starts = pd.DatetimeIndex(pd.to_datetime(pd.Series(stamps, dtype="int64"), unit="s", utc=True)).as_unit("us")
     if interval.intraday:
         dates = _ends(starts, interval, calendar) if len(starts) else starts
     else:
         dates = starts.tz_convert(result["meta"]["exchangeTimezoneName"]).tz_localize(None).normalize()
-    table = table.assign(date=dates, symbol=symbol)[~table[["open", "high", "low", "close"]].isna().all(axis=1).to_numpy() & dates.notna()]
+    table = table.assign(date=dates, symbol=symbol)[
+        ~table[["open", "high", "low", "close"]].isna().all(axis=1).to_numpy() & dates.notna()
+    ]
     if "adjclose" in table:
         table["adj"] = table.pop("adjclose") / table["close"]
     return as_panel(table.drop_duplicates())
@@ -71,7 +75,10 @@ def _same_question(
     "Return an answer to the question asked; raise TemporaryError for another."
     named, stamps = result["meta"].get("symbol", symbol), result.get("timestamp") or [first]
     if named != symbol or min(stamps) < first - 86_400:
-        raise TemporaryError(f"Yahoo answered {symbol} from {pd.Timestamp(first, unit='s')} with {named} from {pd.Timestamp(min(stamps), unit='s')}")
+        raise TemporaryError(
+            f"Yahoo answered {symbol} from {pd.Timestamp(first, unit='s')} with {named} from "
+            f"{pd.Timestamp(min(stamps), unit='s')}"
+        )
     return result
 
 # %% ../../nbs/vendors/136_yahoo.ipynb #bd14ec1f
@@ -86,7 +93,13 @@ def _chart(
     from yfinance.exceptions import YFRateLimitError
 
     seconds = [int((t.tz_localize("UTC") if t.tz is None else t).timestamp()) for t in (first, last)]
-    params = {"period1": seconds[0], "period2": seconds[1], "interval": step, "includePrePost": False, "events": "div,splits"}
+    params = {
+        "period1": seconds[0],
+        "period2": seconds[1],
+        "interval": step,
+        "includePrePost": False,
+        "events": "div,splits",
+    }
     try:
         response = door.get(f"https://query2.finance.yahoo.com/v8/finance/chart/{symbol}", params=params)
         chart = response.json()["chart"] if response.status_code < 500 else None
@@ -99,11 +112,13 @@ def _chart(
     reason = (chart.get("error") or {}).get("description", "")
     if "Data doesn't exist" in reason:
         return None
-    raise DataError(redact(f"Yahoo has no {symbol} ({reason or response.status_code}); check the symbol on finance.yahoo.com"))
+    raise DataError(
+        redact(f"Yahoo has no {symbol} ({reason or response.status_code}); check the symbol on finance.yahoo.com")
+    )
 
 # %% ../../nbs/vendors/136_yahoo.ipynb #450fe24f
 class Yahoo:
-    "Serve bars of Yahoo's charts; daily ones with the total-return factor adj."
+    "Serve bars of Yahoo's charts, daily ones with the total-return factor adj; raise ConfigError without yfinance."
 
     name, intervals = "yahoo", tuple(_STEPS)
 
@@ -111,7 +126,7 @@ class Yahoo:
         self,
         calendar: str = "XNYS",  # of the symbols; one adapter per exchange
         per_second: float = 1.0,  # requests
-        session: object = None,  # of requests or curl_cffi; None: yfinance's own
+        session: object = None,  # of requests or curl_cffi; None: yfinance's own, refused where it is not installed
     ) -> None:
         try:
             from yfinance.data import YfData
@@ -119,13 +134,21 @@ class Yahoo:
             raise ConfigError("yfinance is not installed; pip install -e '.[vendors]'") from error
         self.calendar, self.per_second, self.door = calendar, per_second, YfData(session=session)
 
-    def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
-        "Yield bars panels of one symbol in order of date, one request each."
+    def pages(
+        self,
+        symbol: str,  # as Yahoo names it: "KO", "BRK-B"
+        start: pd.Timestamp,  # first date, inclusive: a session, or a bar end in UTC
+        end: pd.Timestamp,  # last date, inclusive
+        interval: str,  # one of intervals
+    ) -> Iterator[pd.DataFrame]:  # (date, symbol)
+        "Yield bars panels of one symbol in order of date, one request each; raise TemporaryError for what may pass."
         kind, day = Interval(interval), pd.Timedelta(days=1)
         at = start
         while at <= end:
             until = min(at + _WINDOW[interval] * day, end)
-            result = _chart(self.door, symbol, at - day, until + day, _STEPS[interval])  # a day more: sessions open on other UTC days
+            result = _chart(
+                self.door, symbol, at - day, until + day, _STEPS[interval]
+            )  # a day more: sessions open on other UTC days
             bars = _panel(result, symbol, kind, self.calendar) if result else None
             if bars is not None:
                 yield bars.loc[at:until]

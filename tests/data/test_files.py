@@ -519,3 +519,11 @@ def test_the_listing_shows_moments_without_their_zone(lake):
     table = lake.datasets().set_index("interval")
     assert table.loc["5min", ["first", "last"]].tolist() == ["2024-01-02T15:05:00", "2024-01-02T15:10:00"]
     assert table.loc["1d", ["symbols", "rows", "first", "last"]].tolist() == [2, 24, "2023-12-20T00:00:00", "2024-01-04T00:00:00"]
+
+
+def test_formulas_are_written_as_they_are_where_that_is_asked(tmp_path):
+    risky = pd.DataFrame({"symbol": ["=cmd|' /C calc'!A0", "BRK-B"], "return": [-0.1, 0.4]})
+    write_csv(risky, tmp_path / "raw.csv", formulas=True)
+    assert pd.read_csv(tmp_path / "raw.csv")["symbol"].tolist() == risky["symbol"].tolist()
+    texts = ("+1", "-1.5e3", "-", "\t=1", "＝1", 3, None, "")
+    assert [plain_text(t) for t in texts] == ["+1", "-1.5e3", "'-", "'\t=1", "'＝1", 3, None, ""]

@@ -215,3 +215,20 @@ def test_real_sources_that_stop_are_found():
     ends = series_ends(as_panel(raw.assign(symbol=raw["symbol"].astype("str"))))
     assert set(ends.loc[ends["status"] == "censored", "last"].astype("str")) == {"2010-12-06", "2017-11-10", "2018-07-18", "2021-08-30"}
     assert (ends["status"] == "censored").sum() == 145 and 10 <= (ends["status"] == "delisted").sum() <= 16
+
+
+def test_wrong_words_are_refused_and_empty_answers_are_empty(lake):
+    ask = {"dataset": "raw", "source": lake}
+    assert get_bars(["A", "Z"], missing="skip", **ask).index.unique("symbol").tolist() == ["A"]
+    assert get_bars([], **ask).empty and get_bars(start="2031-01-01", adjust="total", **ask).empty
+    assert get_bars("A", as_of="1999-01-01", adjust="total", **ask).empty
+    words = {"adjust": "both", "missing": "drop", "start": "soon", "interval": "2d"}
+    said = {"adjust": "unknown", "missing": "unknown", "start": "no date", "interval": "no interval '2d'"}
+    for name, word in words.items():
+        with pytest.raises(ConfigError, match=said[name]):
+            get_bars(**{name: word}, **ask)
+    with pytest.raises(DataError, match="dated by session"):
+        get_bars(start="2020-01-01 00:00Z", **ask)
+    with pytest.raises(DataError, match="no dataset 'uk'"):
+        get_bars(dataset="uk", source=lake)
+    pd.testing.assert_frame_equal(get_bars("A", adjust="total", **ask), adjust(raw_bars("AB")[lambda f: f.index.get_level_values("symbol") == "A"]))

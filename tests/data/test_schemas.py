@@ -198,3 +198,23 @@ def test_repairs_that_change_values():
     with pytest.raises(ConfigError, match="drop_duplicates"):
         repair_bars(GOOD, ["mend"])
     assert repair_bars(GOOD, list(REPAIRS)).steps["rows"].sum() == 0
+
+
+def test_empty_frames_of_every_kind_pass_and_are_repaired_to_nothing():
+    now = pd.Timestamp("2024-01-02 14:30", tz="UTC")
+    frames = {
+        "bars": GOOD,
+        "trades": pd.DataFrame({"time": [now], "symbol": "A", "price": 10.0, "size": 100}),
+        "quotes": pd.DataFrame({"time": [now], "symbol": "A", "bid": 9.0, "ask": 10.0, "bid_size": 1.0, "ask_size": 1.0}),
+        "events": pd.DataFrame({"event_time": [now], "known_at": [now], "symbol": "A", "kind": "earnings"}),
+    }
+    for kind, frame in frames.items():
+        assert check(frame, kind) is frame and check(frame.iloc[:0], kind).empty
+    assert repair_bars(GOOD.iloc[:0], list(REPAIRS)).bars.empty
+
+
+@pytest.mark.parametrize(("until", "said"), [("2024-01-02 14:00Z", "dated after"), ("2024-01-02", "has no time zone")])
+def test_a_trade_of_the_future_is_refused_and_so_is_a_limit_without_a_zone(until, said):
+    trade = pd.DataFrame({"time": [pd.Timestamp("2024-01-02 14:30Z")], "symbol": "A", "price": 10.0, "size": 100})
+    with pytest.raises(DataError, match=said):
+        check(trade, "trades", until=until)

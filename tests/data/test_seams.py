@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quantlab.core.panel import as_panel
 from quantlab.data.bars import adjust
-from quantlab.data.seams import Disagreement, is_thin, restatements, split_jumps, thin_sessions, upsert
+from quantlab.data.seams import Disagreement, restatements, split_jumps, upsert
 
 DAYS = pd.bdate_range("2024-01-01", periods=40)
 PRICES = ["open", "high", "low", "close"]
@@ -30,40 +30,6 @@ def told(truth, last, factor):
     part = truth[truth.index.get_level_values("date") <= last]
     level = part[factor] / part[factor].groupby(level="symbol").transform("last")
     return part.assign(**{factor: level})
-
-
-# --- thin sessions -----------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.integers(0, 6), max_size=40), st.integers(0, 40))
-@settings(max_examples=40, deadline=None)
-def test_whether_a_session_is_thin_is_known_at_its_close(names, cut):
-    assert is_thin(names)[:cut].tolist() == is_thin(names[:cut]).tolist()
-    by_hand = [i > 0 and names[i] < 0.5 * np.median(names[max(0, i - 5) : i]) for i in range(len(names))]
-    assert is_thin(names).tolist() == by_hand
-
-
-@pytest.mark.parametrize("day", ["2024-01-06", "2024-02-03", "2024-02-24", "2023-12-30"])
-def test_a_stray_row_is_found_wherever_it_lies(day):
-    bars = market("ABCDEF")
-    stray = bars.iloc[[6]].rename(index={bars.index[6][0]: pd.Timestamp(day)}, level="date")
-    mixed = pd.concat([bars, stray]).sort_index()
-    assert list(thin_sessions(mixed, ahead=True)) == [pd.Timestamp(day)]
-    assert list(thin_sessions(mixed)) == ([pd.Timestamp(day)] if day > "2024-01-01" else [])
-    assert thin_sessions(bars).empty and thin_sessions(bars, ahead=True).empty
-
-
-def test_a_weekend_of_two_days_and_intraday_moments():
-    ends = pd.date_range("2024-01-02 15:00", periods=30, freq="5min", tz="UTC")
-    bars = market("ABCDE", days=ends)
-    odd = bars.index.get_level_values("date").isin(ends[10:12]) & (bars.index.get_level_values("symbol") != "A")
-    assert thin_sessions(bars[~odd]).equals(pd.DatetimeIndex(ends[10:12], name="date").as_unit("us"))
-
-
-def test_few_names_and_no_names_are_no_strays():
-    assert thin_sessions(market("A")).empty and thin_sessions(market("A").iloc[:0]).empty and thin_sessions(market("A").iloc[:1]).empty
-    bars = market("AB").drop(index=(DAYS[7], "A"))
-    assert thin_sessions(bars).empty, "one of two is half"
 
 
 # --- jumps -------------------------------------------------------------------------------------------------------
@@ -192,3 +158,13 @@ def test_intraday_deliveries_too():
     with pytest.warns(UserWarning, match="re-based"):
         whole = upsert(truth.loc[: ends[30]], late)
     np.testing.assert_allclose(whole["close"], truth["close"] * 0.5)
+
+
+def test_a_revised_row_replaces_and_nothing_changes_nothing():
+    truth = market("A")
+    changed = truth.iloc[[4]] * 2
+    with pytest.raises(Disagreement, match="one row cannot tell a correction from a new price level"):
+        upsert(truth, changed)
+    revised = upsert(truth, changed, revise=True)
+    assert revised.iloc[4].equals(changed.iloc[0]) and revised.drop(index=revised.index[4]).equals(truth.drop(index=truth.index[4]))
+    assert upsert(truth.iloc[:0], truth).equals(truth) and upsert(truth, truth.iloc[:0]).equals(truth)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.postgres import Postgres, from_text, to_text
 from quantlab.data.seams import Disagreement, over
-from quantlab.data.store import Lake, entry, periods, verify
+from quantlab.data.store import Lake, _place, entry, periods, verify
 
 sys.path.insert(0, str(Path(__file__).parent))
 from writers import make_bars, version  # noqa: E402
@@ -288,7 +288,7 @@ def test_files_are_collected_but_never_a_readers(tmp_path):
     slow = lake.manifest("us")
     lake.write("us", "1d", bars * 9, revise=True)
     e = slow["intervals"]["1d"]["periods"]["2024"]
-    assert lake.file("us", "1d", "2024", e["hash"]).is_file() and not list(tmp_path.rglob(".manifest*"))
+    assert _place(lake.folder, "us", "1d", "2024", e["hash"]).is_file() and not list(tmp_path.rglob(".manifest*"))
 
 
 def test_reader_starts_over_when_two_commits_overtake_it(tmp_path, monkeypatch):
@@ -491,3 +491,27 @@ def test_a_dead_postgres_writer_leaves_the_old_state(server):
     pd.testing.assert_frame_equal(store.read("dead"), bars, check_exact=True)
     assert entry(store.read("dead"))["rows"] == 4
     store.write("dead", "1d", bars * 2, revise=True)
+
+
+def test_what_the_lake_does_not_have_is_named(tmp_path):
+    lake, bars = Lake(tmp_path), make_bars(days(5, "2024-01-02"), ["A"])
+    content = lake.write("us", "1d", bars)
+    for said, call in {
+        "no dataset 'uk'.*it has: us": lambda: lake.read("uk"),
+        "no interval '2d'": lambda: lake.read("us", "2d"),
+        "cannot name a dataset": lambda: lake.write("../us", "1d", bars),
+        r"no columns \['vwap'\]": lambda: lake.read("us", columns=["vwap"]),
+        "no bars of 1w": lambda: lake.read("us", "1w"),
+    }.items():
+        with pytest.raises((ConfigError, DataError), match=said):
+            call()
+    assert lake.read("us", start="2031-01-01").empty and lake.read("us", symbols=[]).empty
+    assert lake.write("us", "1d", bars.iloc[:0]) == content
+    assert lake.read("us", "daily").equals(bars), "an interval is read as people write it"
+
+
+def test_text_from_postgres_knows_nothing_and_a_symbol_called_NA():
+    nothing = from_text(b"", ["close"], "UTC")
+    assert nothing.empty and list(nothing.columns) == ["close"] and str(nothing.index.levels[0].tz) == "UTC"
+    one = from_text(b"2024-01-02 00:00:00,NA,1.5\n", ["close"], None)
+    assert one.loc[(pd.Timestamp("2024-01-02"), "NA"), "close"] == 1.5

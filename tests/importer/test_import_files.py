@@ -1,5 +1,6 @@
 """vendors.dialect and vendors.files: what a file proves is used, what it does not is asked, nothing is guessed silently."""
 
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -187,3 +188,27 @@ def test_parquet_both_ways_round(tmp_path, bars):
 def test_read_raw_changes_nothing(tmp_path):
     file = write(tmp_path, "a,b\n007,NA\n1e3, x\n")
     assert read_raw(file).frame.to_numpy().tolist() == [["007", "NA"], ["1e3", " x"]]
+
+
+def test_two_marks_of_decimals_and_two_files_in_one_are_refused(tmp_path):
+    with pytest.raises(DataError, match="comma and with a point"):
+        find_decimal(pd.Series(["1,5", "1.75"]), "mixed.csv")
+    with pytest.raises(DataError, match="row 1: 'x'"):
+        read_numbers(pd.Series(["1", "x"], name="open"), ".", None, "mine.csv")
+    with pytest.raises(DataError, match="does not exist"):
+        read_raw(tmp_path / "none.csv")
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as pack:
+        pack.writestr("a.csv", "x"), pack.writestr("b.csv", "x")
+    with pytest.raises(DataError, match="2 files"):
+        read_raw(tmp_path / "two.zip")
+    assert date_forms(pd.Series([], dtype="str")) == [] and date_forms(pd.Series(pd.date_range("2024-01-01", periods=3))) == ["timestamps"]
+
+
+def test_a_mapping_of_another_file_and_a_column_that_is_not_there_are_refused(tmp_path):
+    file = write(tmp_path, HEAD + ROW)
+    with pytest.raises(DataError, match="does not exist; the file has"):
+        guess_columns(file, {"close": "last"})
+    with pytest.raises(DataError, match="guess this file anew"):
+        import_file(file, guess_columns(write(tmp_path, HEAD.replace("close", "Close *") + ROW, "other.csv"), {"close": "Close *"}))
+    strange = write(tmp_path, HEAD.replace("date", "wann") + ROW, "wann.csv")
+    assert guess_columns(strange).known_by["date"] == "contents" and guess_columns(strange, {"date": "wann"}).known_by["date"] == "told"

@@ -63,11 +63,6 @@ def test_the_choices_are_those_of_the_rooms_they_name():
     assert set(data_commands._CHOICES["repair"]) == set(REPAIRS) and set(data_commands._CHOICES["split"]) == set(READINGS)
 
 
-@pytest.mark.parametrize(("typed", "name"), [("15m", "15min"), ("15min", "15min"), ("60min", "1h"), ("1wk", "1w"), ("Weekly", "1w"), ("1M", "1mo"), ("1m", "1min"), ("1mon", "1mo"), ("D", "1d"), ("4H", "4h"), ("2 hours", "2h")])
-def test_intervals_are_read_as_people_write_them(typed, name):
-    assert data_commands._interval(typed) == name
-
-
 def test_a_folder_lists_what_it_leaves_out(line, tmp_path):
     for name in ("f/AAPL.csv", "f/KO.TXT", "f/notes.md", "f/.hidden.csv"):
         put(tmp_path, name, HEAD + ROWS)

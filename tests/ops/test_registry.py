@@ -128,3 +128,15 @@ def test_the_command_refuses_in_one_line(tmp_path):
     environment = {**os.environ, "QUANTLAB_RESEARCH_TRACKING": str(tmp_path / "none.sqlite"), "QUANTLAB_RESEARCH_LEDGER": str(tmp_path / "l.sqlite")}
     done = subprocess.run([command, "promote", "m"], cwd=root(), env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: no version of model 'm' is at candidate") and done.stderr.count("\n") == 1
+
+
+def test_bad_news_counts_against_a_study_and_nothing_is_no_news(ledger):
+    assert not registry.evidence(version(), ledger)["held"].any()
+    registry.record_audit("study", [Verdict("LEAK", "peek", "moved")], ledger)
+    registry.record_tests(False, ledger)
+    missing = registry.evidence(version(), ledger)["missing"]
+    assert "LEAK peek" in missing["audit"] and "failed" in missing["tests"]
+    with pytest.raises(ReportError, match="no verdicts"):
+        registry.record_audit("study", [], ledger)
+    with pytest.raises(ReportError, match="cannot promote to 'candidate'"):
+        registry.promote("m", "candidate", ledger)

@@ -252,3 +252,36 @@ def test_weeks_and_months_end_and_are_missed():
     weeks = bars_of("A").loc[["2024-01-12", "2024-01-26"]]
     gaps = find_gaps(weeks, "XNYS", "1w", "2024-01-01", "2024-01-31")
     assert gaps[["start", "where"]].to_numpy().tolist() == [[pd.Timestamp("2024-01-05"), "before"], [pd.Timestamp("2024-01-19"), "inside"]]
+
+
+def test_a_page_that_answers_another_question_is_the_adapters_mistake(tmp_path):
+    class Wide(Fake):
+        def pages(self, symbol, start, end, interval):
+            yield from super().pages(symbol, start - pd.Timedelta(days=30), end, interval)
+
+    class Backward(Fake):
+        def pages(self, symbol, start, end, interval):
+            yield from reversed(list(super().pages(symbol, start, end, interval)))
+
+    def collect(vendor, start="2024-02-01", end="2024-03-01"):
+        clock = Clock()
+        return list(fetch(vendor, "A", pd.Timestamp(start), pd.Timestamp(end), "1d", Pace(10.0, clock.sleep, clock)))
+
+    with pytest.raises(DataError, match="mend the adapter"):
+        collect(Wide())
+    with pytest.raises(DataError, match="oldest page first"):
+        collect(Backward())
+    assert collect(Fake(), end="2024-01-31") == []
+
+
+def test_progress_is_told_and_nothing_is_asked_for_nothing(tmp_path):
+    progress, vendor = [], Fake()
+    told = job(tmp_path, Memory(), progress=lambda *news: progress.append(news))
+    told.backfill(vendor, ["A", "B"], "2024-01-02", "2024-01-31")
+    assert progress == [("A", 1, 2), ("B", 2, 2)] and told.backfill(vendor, [], "2024-01-02", "2024-01-31").empty
+    assert told.backfill(vendor, ["B"], "2024-03-01", "2024-02-01").loc["B"].tolist() == [0, 0]
+    with pytest.raises(ConfigError, match="no bars of 5min"):
+        told.backfill(vendor, ["B"], "2024-01-02", "2024-01-31", "5min")
+    coin = find_gaps(bars_of("A").iloc[:0], "24/7", "4h", "2024-07-03", "2024-07-04", ["BTC"])
+    assert coin["bars"].tolist() == [7] and coin["start"][0] == pd.Timestamp("2024-07-03", tz="UTC")
+    assert find_gaps(bars_of("A").iloc[:0], "XNYS", "1d", "2024-07-03", "2024-07-05", ["KO"])["bars"].tolist() == [2]

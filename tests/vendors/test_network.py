@@ -671,3 +671,24 @@ def test_what_is_wrong_with_a_provider_of_ones_own_is_said(tmp_path, monkeypatch
     }.items():  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             find_provider(name)
+
+
+def test_events_outside_the_rows_and_none_at_all_change_nothing():
+    days = pd.date_range("2024-01-01", periods=4, unit="us")
+    raw = pd.Series([100.0, 102, 50, 49], index=days)
+    split = later_product(days, [days[2]], [1 / 2])
+    assert later_product(days, [], []).tolist() == [1] * 4 and later_product(days[:0], [days[1]], [0.5]).size == 0
+    assert dividend_product(raw[:0], [days[1]], [0.5]).size == 0 and dividend_product(raw, [], []).tolist() == [1] * 4
+    once = dividend_product(raw * split, [days[3]], [1.0])
+    assert np.allclose(dividend_product(raw * split, [days[3], days[3]], [0.5, 0.5]), once)  # a regular and a special one on a day
+    assert dividend_product(raw, [days[0], days[3] + pd.Timedelta("9D")], [1.0, 1.0]).tolist() == [1] * 4
+    with pytest.raises(TemporaryError, match="did not answer whole"):
+        get_json("http://127.0.0.1:9/bars", {}, timeout=2)
+
+
+@pytest.mark.parametrize(("made", "said"), [
+    (lambda: Polygon(per_second=0), "above 0"), (lambda: Nasdaq(per_second=0), "above 0"), (lambda: Nasdaq("SEP"), "is none"),
+])  # fmt: skip
+def test_adapters_refuse_what_they_cannot_be_made_of(made, said):
+    with pytest.raises(ConfigError, match=said):
+        made()

@@ -19,7 +19,8 @@ from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.features.base import compute
 from quantlab.features.sets import feature_set
-from quantlab.vendors.qlib import qlib_traits, read_members, read_qlib, write_qlib
+from quantlab.vendors.qlib import qlib_traits, read_members, read_qlib
+from quantlab.vendors.qlib_write import write_qlib
 
 SHARED = Path(os.environ.get("QUANTLAB_SHARED", root().parent / "shared")) / "data"
 FIELDS = ["open", "high", "low", "close", "volume", "factor"]
@@ -475,3 +476,25 @@ def test_a_refusal_comes_before_a_large_store_is_read(tmp_path):
         finally:
             np.fromfile = stock
         assert len(opened) - before <= 48 * 8  # of 40,000 files
+
+
+def test_what_a_store_does_not_have_is_named_and_no_drafts_are_left(tmp_path):
+    bars = sample_bars(["KO", "XOM"], "2012-01-03", "2013-12-31")
+    store = write_qlib(bars, tmp_path / "us")
+    for said, call in {
+        "us exists": lambda: write_qlib(bars, store),
+        "prices='wrong' is unknown": lambda: read_qlib(store, prices="wrong"),
+        "no market 'csi300'": lambda: read_qlib(store, "csi300"),
+        r"pass \['KO'\]": lambda: read_qlib(store, "KO"),
+        "vwap.day.bin does not exist": lambda: read_qlib(store, fields=["vwap"]),
+        "calendars": lambda: read_qlib(tmp_path / "nothing", ["KO"], skip_missing=True),
+        "at least one row": lambda: write_qlib(bars.iloc[:0], tmp_path / "empty"),
+        "runs from 2012-01-03 to 2013-12-31": lambda: read_qlib(store, ["KO"], start="2030-01-01"),
+    }.items():
+        with pytest.raises((ConfigError, DataError), match=said):
+            call()
+    assert read_qlib(store, [], check=False).empty and read_qlib(write_qlib(bars.iloc[:1], tmp_path / "one")).shape == (1, 6)
+    assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
+    os.truncate(store / "features" / "ko" / "low.day.bin", 101)
+    with pytest.raises(DataError, match="is the file whole"):
+        read_qlib(store)
