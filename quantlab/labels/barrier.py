@@ -82,7 +82,10 @@ def _no_touch(price, close, start: int, stop: int, late: int, upper: float, lowe
 
 
 @_kernel
-def _label(open_, high, low, close, width, side, ends, profit: float, loss: float, horizon: int, late: int, y, other, exits, touched, mark):
+def _label(
+    open_, high, low, close, width, side, ends, profit: float, loss: float, horizon: int, late: int, y, other, exits,
+    touched, mark
+):
     "Label every row of one name that has a width and a side; late is 1 for entry at the close, 0 for the next open."
     price = close if late else open_
     for t in range(len(close)):
@@ -115,7 +118,9 @@ def _label_all(open_, high, low, close, width, side, ends, profit: float, loss: 
     for s in range(symbols):
         bars = open_[:, s].copy(), high[:, s].copy(), low[:, s].copy(), close[:, s].copy()
         bets = width[:, s].copy(), side[:, s].copy()
-        _label(*bars, *bets, ends[:, s].copy(), profit, loss, horizon, late, y[s], other[s], exits[s], touched[s], mark[s])
+        _label(
+            *bars, *bets, ends[:, s].copy(), profit, loss, horizon, late, y[s], other[s], exits[s], touched[s], mark[s]
+        )
     return y, other, exits, touched, mark
 
 # %% ../../nbs/labels/310_barrier.ipynb #ed1d5318
@@ -128,23 +133,35 @@ def _whole_bars(bars: pd.DataFrame, at: Grid) -> list[np.ndarray]:
     return wide
 
 
-def _decisions(width: pd.Series, side: float | pd.Series, at: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _decisions(
+    width: pd.Series, side: float | pd.Series, at: Grid
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     "Return rows, columns, widths and sides of the bets; raise PanelError or DataError for what is none."
     own = grid(width.index)
     row, col = at.dates.get_indexer(own.dates)[own.row], at.symbols.get_indexer(own.symbols)[own.col]
     stray = (row < 0) | (col < 0)
     if stray.any():
-        raise PanelError(f"{int(stray.sum())} widths have a date or symbol that the bars lack, first {width.index[stray][0]}; make them from the same bars")
+        raise PanelError(
+            f"{int(stray.sum())} widths have a date or symbol that the bars lack, first {width.index[stray][0]}; make "
+            "them from the same bars"
+        )
     size = width.to_numpy(dtype=np.float64)
     if (size < 0).any():
-        raise DataError(f"the width of {width.index[size < 0][0]} is {size[size < 0][0]:.4g}; a width is a share of the price, above 0")
+        raise DataError(
+            f"the width of {width.index[size < 0][0]} is {size[size < 0][0]:.4g}; a width is a share of the price, "
+            "above 0"
+        )
     if isinstance(side, pd.Series):
-        way = (side if side.index.equals(width.index) else side.reindex(width.index)).fillna(0).to_numpy(dtype=np.float64)
+        way = (
+            side if side.index.equals(width.index) else side.reindex(width.index)
+        ).fillna(0).to_numpy(dtype=np.float64)
     else:
         way = np.full(len(width), float(side))
     odd = ~np.isin(way, (-1, 0, 1))
     if odd.any():
-        raise DataError(f"the side of {width.index[odd][0]} is {way[odd][0]:.4g}; use +1 (long), -1 (short), 0 or NaN (no bet)")
+        raise DataError(
+            f"the side of {width.index[odd][0]} is {way[odd][0]:.4g}; use +1 (long), -1 (short), 0 or NaN (no bet)"
+        )
     return row, col, size, way
 
 
@@ -205,7 +222,8 @@ def _frame(
     known = touched != NONE
     won = np.where(touched == UPPER, side, np.where(touched == LOWER, -side, 0.0))
     columns = {
-        "y": np.where(known, y, np.nan), "t1": session_dates(at, exits, known), "entry": session_dates(at, start, mark != NO_BET),
+        "y": np.where(known, y, np.nan), "t1": session_dates(at, exits, known),
+        "entry": session_dates(at, start, mark != NO_BET),
         "censored": mark == CENSORED, "delisted": mark == DELISTED, "label": np.where(known, won, np.nan),
         "touched": pd.Categorical.from_codes(touched, TOUCHED), "side": side, "ambiguous": unsure,
     }  # fmt: skip

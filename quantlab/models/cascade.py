@@ -39,7 +39,9 @@ def return_paths(
     step = np.log(to_wide(close)).diff()
     step = step.sub(step.median(axis=1), axis=0)
     width = len(str(window - 1)) if window > 10 else 2
-    columns = {f"path_{window - 1 - lag:0{width}d}": to_long(step.shift(lag).to_numpy(), close.index) for lag in range(window)}
+    columns = {
+        f"path_{window - 1 - lag:0{width}d}": to_long(step.shift(lag).to_numpy(), close.index) for lag in range(window)
+    }
     return pd.DataFrame(columns)[sorted(columns)]
 
 # %% ../../nbs/models/447_cascade.ipynb #8619c502
@@ -75,7 +77,9 @@ class KernelEncoder(BaseEstimator):
         for start in range(0, len(shape), 2000):
             answers = []
             for dilation, weights, bias in self.kernels_:
-                where = np.arange(shape.shape[1] - (len(weights) - 1) * dilation)[:, None] + dilation * np.arange(len(weights))
+                where = np.arange(
+                    shape.shape[1] - (len(weights) - 1) * dilation
+                )[:, None] + dilation * np.arange(len(weights))
                 response = shape[start : start + 2000][:, where] @ weights
                 answers += [response.max(axis=1), (response > bias).mean(axis=1)]
             parts.append(np.hstack(answers))
@@ -92,7 +96,9 @@ class KernelEncoder(BaseEstimator):
             bias = rng.normal(0, 2, weights.shape[1]).astype("float32")
             self.kernels_.append((dilation, weights, bias))
         ridge = Ridge(alpha=self.alpha * len(paths))
-        self.ridge_ = make_pipeline(StandardScaler(), ridge).fit(self._read(paths), targets, ridge__sample_weight=sample_weight)
+        self.ridge_ = make_pipeline(StandardScaler(), ridge).fit(
+            self._read(paths), targets, ridge__sample_weight=sample_weight
+        )
         return self
 
     def predict(self, paths: np.ndarray) -> np.ndarray:  # [n, 3]
@@ -105,7 +111,9 @@ def load_torch() -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise ConfigError(f"torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and head='trees'") from error
+        raise ConfigError(
+            f"torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and head='trees'"
+        ) from error
     return torch
 
 
@@ -171,13 +179,17 @@ class ConvEncoder(BaseEstimator):
     def _build(self, nn):
         "Lay out the untrained net."
         layers = [nn.Conv1d(2, self.channels, 5, padding="same"), nn.ReLU()]
-        layers += [nn.Conv1d(self.channels, self.channels, 5, padding="same", dilation=2), nn.ReLU(), nn.AdaptiveMaxPool1d(2)]
+        layers += [
+            nn.Conv1d(self.channels, self.channels, 5, padding="same", dilation=2), nn.ReLU(), nn.AdaptiveMaxPool1d(2)
+        ]
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * self.channels, 3))
 
     def fit(self, paths: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None) -> "ConvEncoder":
         "Learn filters and answers together."
         squared = lambda f, out, y: f.mse_loss(out, y, reduction="none").mean(dim=1)
-        self.net_ = _train_net(self._build, self._inputs(paths), squared, targets, sample_weight, self.epochs, self.seed)
+        self.net_ = _train_net(
+            self._build, self._inputs(paths), squared, targets, sample_weight, self.epochs, self.seed
+        )
         return self
 
     def predict(self, paths: np.ndarray) -> np.ndarray:  # [n, 3]
@@ -205,13 +217,21 @@ def _classifier(held: dict) -> object:  # xgboost.XGBClassifier
     return made
 
 
-keepable("xgboost.sklearn:XGBClassifier", lambda trees: {"settings": trees.get_params(), "trees": bytes(trees.get_booster().save_raw("ubj"))}, _classifier)
+keepable(
+    "xgboost.sklearn:XGBClassifier",
+    lambda trees: {"settings": trees.get_params(), "trees": bytes(trees.get_booster().save_raw("ubj"))}, _classifier
+)
 keepable(TemperatureScaling)
 
 
 def _scaled(last: BaseEstimator) -> Pipeline:
     "Put filling and scaling, learned from training rows, before an estimator."
-    return Pipeline([("fill", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler()), ("last", last)])
+    return Pipeline(
+        [
+            ("fill", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler()),
+            ("last", last)
+        ]
+    )
 
 
 def make_validator(
@@ -226,8 +246,15 @@ def make_validator(
     try:
         from xgboost import XGBClassifier
     except ImportError as error:
-        raise ConfigError(f"xgboost is not installed ({error}); pip install -e '.[boost]', or use validator='mlp'") from error
-    return _scaled(XGBClassifier(n_estimators=80, max_depth=3, learning_rate=0.05, subsample=0.8, reg_lambda=10.0, n_jobs=1, random_state=seed))
+        raise ConfigError(
+            f"xgboost is not installed ({error}); pip install -e '.[boost]', or use validator='mlp'"
+        ) from error
+    return _scaled(
+        XGBClassifier(
+            n_estimators=80, max_depth=3, learning_rate=0.05, subsample=0.8, reg_lambda=10.0, n_jobs=1,
+            random_state=seed
+        )
+    )
 
 # %% ../../nbs/models/447_cascade.ipynb #db9d75a0
 @keepable
@@ -239,7 +266,10 @@ class TreeHeads(BaseEstimator):
 
     def fit(self, Z: pd.DataFrame, y: pd.Series, weight: pd.Series | None) -> "TreeHeads":
         "Fit both heads on the same rows."
-        trees = dict(n_estimators=60, num_leaves=8, min_child_samples=min(200, max(len(Z) // 20, 1)), num_threads=1, seed=self.seed)
+        trees = dict(
+            n_estimators=60, num_leaves=8, min_child_samples=min(200, max(len(Z) // 20, 1)), num_threads=1,
+            seed=self.seed
+        )
         self.up_ = GBMModel(objective="binary", **trees).fit(Z, (y > 0).astype("float64"), sample_weight=weight)
         self.size_ = GBMModel(**trees).fit(Z, y, sample_weight=weight)
         return self
@@ -266,7 +296,10 @@ class NetHeads(BaseEstimator):
         self.inputs_, self.scale_ = _scaled("passthrough").fit(Z), float(y.std() or 1.0)
         targets = np.column_stack([y > 0, y / self.scale_])
         both = lambda f, out, t: f.binary_cross_entropy_with_logits(out[:, 0], t[:, 0], reduction="none") + (out[:, 1] - t[:, 1]) ** 2
-        self.net_ = _train_net(partial(_trunk, Z.shape[1]), self.inputs_.transform(Z), both, targets, None if weight is None else weight.to_numpy(), 8, self.seed)
+        self.net_ = _train_net(
+            partial(_trunk, Z.shape[1]), self.inputs_.transform(Z), both, targets,
+            None if weight is None else weight.to_numpy(), 8, self.seed
+        )
         return self
 
     def predict(self, Z: pd.DataFrame) -> np.ndarray:  # [n, 2]: probability of y > 0, return
@@ -296,7 +329,8 @@ def inner_folds(
     dates, starts = date_starts(X.index)
     if purge is None or purge < 0 or blocks < 4 or len(dates) < blocks * ((purge or 0) + 2):
         raise ConfigError(
-            f"{len(dates)} dates, blocks={blocks}, purge={purge}; the cascade needs 4 blocks or more, a purge, and purge + 2 dates in each"
+            f"{len(dates)} dates, blocks={blocks}, purge={purge}; the cascade needs 4 blocks or more, a purge, and "
+            "purge + 2 dates in each"
         )
     ends = np.append(dates.to_numpy(), [np.datetime64("NaT")] * purge)[purge:] if purge else dates.to_numpy()
     t1 = pd.Series(np.repeat(ends, np.diff(starts)), index=X.index)
@@ -430,7 +464,9 @@ class Cascade(BaseEstimator):
         X, outcome, weight = check_training(X, y, sample_weight)
         self.columns_, self.path_ = list(X.columns), [c for c in X.columns if c.startswith(self.path)]
         if len(self.path_) < 2:
-            raise ConfigError(f"{len(self.path_)} columns begin with {self.path!r}; stage 1 needs a path, see return_paths")
+            raise ConfigError(
+                f"{len(self.path_)} columns begin with {self.path!r}; stage 1 needs a path, see return_paths"
+            )
         self.encoder_, self.validator_, self.heads_, self.temperature_ = _fit(self, X, self.path_, outcome, weight)
         return self
 
@@ -438,12 +474,17 @@ class Cascade(BaseEstimator):
         "Return what each stage says about each row; prob_raw is before calibration."
         X = check_columns(X, self.columns_)
         if not len(X):
-            return pd.DataFrame(columns=["s1_return", "s1_up", "s1_size", "s2_valid", "prob_raw", "prob", "score"], index=X.index, dtype="float64")
+            return pd.DataFrame(
+                columns=["s1_return", "s1_up", "s1_size", "s2_valid", "prob_raw", "prob", "score"], index=X.index,
+                dtype="float64"
+            )
         Z = _features(X, self.path_, self.encoder_.predict(X[self.path_].to_numpy()))
         Z["s2_valid"] = _valid(self.validator_, Z)[:, 0]
         answers = self.heads_.predict(Z)
         raw = _prob(answers, X.index)
-        return Z[["s1_return", "s1_up", "s1_size", "s2_valid"]].assign(prob_raw=raw["prob"], prob=self.temperature_.predict(raw)["prob"], score=answers[:, 1])
+        return Z[["s1_return", "s1_up", "s1_size", "s2_valid"]].assign(
+            prob_raw=raw["prob"], prob=self.temperature_.predict(raw)["prob"], score=answers[:, 1]
+        )
 
     def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score (a return), prob (of y > 0), doubt (that the call is wrong)
         "Return score, probability and doubt of each row."

@@ -63,7 +63,10 @@ class Task:
     def __post_init__(self):
         check_features(self.X)
         if not len(self.splits) or not self.y.index.equals(self.X.index) or self.horizon < 1:
-            raise ConfigError(f"{len(self.splits)} folds, {len(self.y)} outcomes for {len(self.X)} rows, horizon {self.horizon}; give folds of this X, its y and a horizon of at least 1")
+            raise ConfigError(
+                f"{len(self.splits)} folds, {len(self.y)} outcomes for {len(self.X)} rows, horizon {self.horizon}; "
+                "give folds of this X, its y and a horizon of at least 1"
+            )
 
     @cached_property
     def identity(self) -> dict:  # of everything but the settings
@@ -101,13 +104,21 @@ def _open(
 
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0)
     try:
-        study = optuna.create_study(storage=storage, study_name=task.study, direction="maximize", pruner=pruner, load_if_exists=True)
+        study = optuna.create_study(
+            storage=storage, study_name=task.study, direction="maximize", pruner=pruner, load_if_exists=True
+        )
     except (SQLAlchemyError, ImportError, ValueError, OSError) as error:  # some of their messages show the password
         shown = re.sub(r"//[^@]*@", "//...@", str(storage))
-        raise ConfigError(f"the storage {shown} cannot be opened ({type(error).__name__}); name a database that can be reached, such as sqlite:///search.db") from None
+        raise ConfigError(
+            f"the storage {shown} cannot be opened ({type(error).__name__}); name a database that can be reached, "
+            "such as sqlite:///search.db"
+        ) from None
     mine = content_key(**task.identity)
     if study.user_attrs.get("task", mine) != mine:
-        raise ConfigError(f"the storage holds a study {task.study!r} of other data, folds or model; name another study or another file")
+        raise ConfigError(
+            f"the storage holds a study {task.study!r} of other data, folds or model; name another study or another "
+            "file"
+        )
     study.set_user_attr("task", mine)
     return study
 
@@ -130,7 +141,9 @@ def _judge(
             state = optuna.trial.TrialState.PRUNED
             break
     looked_at = pd.concat(parts).sort_index()
-    key = record_trial(task.ledger, task.study, task.identity, trial.params, looked_at, task.horizon, task.periods_per_year)
+    key = record_trial(
+        task.ledger, task.study, task.identity, trial.params, looked_at, task.horizon, task.periods_per_year
+    )
     trial.set_user_attr("key", key)
     trial.set_user_attr("se", float(looked_at.sem() * math.sqrt(task.horizon)))
     study.tell(trial, None if state == optuna.trial.TrialState.PRUNED else float(looked_at.mean()), state=state)
@@ -153,7 +166,10 @@ def _search(study: optuna.Study) -> Search:
     "Read a study's trials."
     done = [t for t in study.get_trials(deepcopy=False) if t.state in _DONE]
     rows = [
-        {**t.params, "value": t.value if t.value is not None else np.nan, "se": t.user_attrs["se"], "folds": len(t.intermediate_values), "state": t.state.name.lower(), "key": t.user_attrs["key"]}
+        {
+            **t.params, "value": t.value if t.value is not None else np.nan, "se": t.user_attrs["se"],
+            "folds": len(t.intermediate_values), "state": t.state.name.lower(), "key": t.user_attrs["key"]
+        }
         for t in done
     ]
     return Search(study.best_trial.params, study.best_value, pd.DataFrame(rows).rename_axis("trial"))
@@ -182,7 +198,10 @@ def tune(
     "Search settings with optuna, every trial in the ledger; raise ConfigError for an empty or unknown setting."
     unknown = sorted(set(space) - set(task.model.get_params()))
     if unknown or not space or n_trials < 1:
-        raise ConfigError(f"{n_trials} trials over {list(space)}, unknown {unknown}; {type(task.model).__name__} has {sorted(task.model.get_params())}")
+        raise ConfigError(
+            f"{n_trials} trials over {list(space)}, unknown {unknown}; {type(task.model).__name__} has "
+            f"{sorted(task.model.get_params())}"
+        )
     with _quiet():
         study = _open(task, storage)
         todo = range(len(study.get_trials(deepcopy=False, states=_DONE)), n_trials)
@@ -204,7 +223,10 @@ def coarse_to_fine(
 ) -> Search:
     "Search a grid that narrows around its best point, every trial in the ledger."
     if points < 3 or rounds < 1 or not space or set(space) - set(task.model.get_params()):
-        raise ConfigError(f"points={points}, rounds={rounds} over {list(space)}; give 3 points, a round or more, and settings among {sorted(task.model.get_params())}")
+        raise ConfigError(
+            f"points={points}, rounds={rounds} over {list(space)}; give 3 points, a round or more, and settings among "
+            f"{sorted(task.model.get_params())}"
+        )
     with _quiet():
         study, reached = _open(task, storage), []
         for _ in range(rounds):
@@ -217,6 +239,12 @@ def coarse_to_fine(
                 trial = study.ask()
                 _suggest(trial, space)
                 _judge(task, study, trial, prune=False)
-            best = max((t for t in study.get_trials(deepcopy=False, states=_DONE) if t.params in reached), key=lambda t: t.value).params
-            space = {name: span.around(best[name], points) if isinstance(span, Span) else span for name, span in space.items()}
+            best = max(
+                (t for t in study.get_trials(deepcopy=False, states=_DONE) if t.params in reached),
+                key=lambda t: t.value
+            ).params
+            space = {
+                name: span.around(best[name], points) if isinstance(span, Span) else span for name,
+                span in space.items()
+            }
         return _search(study)

@@ -87,11 +87,15 @@ class TopK:
 
     def __post_init__(self):
         for name, ok in {
-            "k": _whole(self.k, 1), "buffer": _whole(self.buffer, 0), "every": _whole(self.every, 1), "max_weight": 0 < self.max_weight <= 1,
-            "weighting": self.weighting in ("equal", "rank"), "vol_target": self.vol_target is None or self.vol_target > 0, "vol_window": _whole(self.vol_window, 20),
+            "k": _whole(self.k, 1), "buffer": _whole(self.buffer, 0), "every": _whole(self.every, 1),
+            "max_weight": 0 < self.max_weight <= 1,
+            "weighting": self.weighting in ("equal", "rank"),
+            "vol_target": self.vol_target is None or self.vol_target > 0, "vol_window": _whole(self.vol_window, 20),
         }.items():  # fmt: skip
             if not ok:
-                raise ConfigError(f"TopK: {name}={getattr(self, name)!r} is out of range; see the class for what it means")
+                raise ConfigError(
+                    f"TopK: {name}={getattr(self, name)!r} is out of range; see the class for what it means"
+                )
 
     def __call__(
         self,
@@ -107,7 +111,9 @@ class TopK:
         score = to_wide(predictions["score"].replace([np.inf, -np.inf], np.nan))
         exposure = _gate_on(gate, score.index)
         returns = self._returns(past_bars, score.columns)
-        year = periods_per_year(past_bars.index.unique("date")) if self.vol_target is not None and self.periods_per_year is None else self.periods_per_year
+        year = periods_per_year(
+            past_bars.index.unique("date")
+        ) if self.vol_target is not None and self.periods_per_year is None else self.periods_per_year
         rank = score.rank(axis=1, ascending=False, method="first").to_numpy()
         held, rows = np.zeros(score.shape[1], dtype=bool), []
         for row in range(0, len(score), self.every):
@@ -117,7 +123,9 @@ class TopK:
                 known = returns.loc[: score.index[row]].iloc[-self.vol_window :]
                 weights = weights * vol_scale(weights, known.to_numpy(), self.vol_target, year)
             shown = chosen if chosen.any() else held
-            rows.append(pd.DataFrame({"date": score.index[row], "symbol": score.columns[shown], "weight": weights[shown]}))
+            rows.append(
+                pd.DataFrame({"date": score.index[row], "symbol": score.columns[shown], "weight": weights[shown]})
+            )
             held = chosen
         return _weights_panel(rows, score.index.dtype)
 
@@ -148,7 +156,10 @@ def _gate_on(gate: pd.DataFrame | None, dates: pd.DatetimeIndex) -> np.ndarray:
     wrong = ~values.between(0, 1)
     if wrong.any():
         first = dates[wrong.to_numpy()][0]
-        raise PanelError(f"the gate has no value in [0, 1] on {int(wrong.sum())} dates, first {str(first).removesuffix(' 00:00:00')}; start the predictions later or extend the gate")
+        raise PanelError(
+            f"the gate has no value in [0, 1] on {int(wrong.sum())} dates, first "
+            f"{str(first).removesuffix(' 00:00:00')}; start the predictions later or extend the gate"
+        )
     return values.to_numpy()
 
 

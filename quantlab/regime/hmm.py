@@ -35,7 +35,8 @@ def _by_date(
     bad = bad.any(axis=1) if bad.ndim == 2 else bad
     if bad.any():
         raise DataError(
-            f"{what} is NaN or infinite on {index[bad][0]:%Y-%m-%d} ({int(bad.sum())} dates in all); drop or mend those dates"
+            f"{what} is NaN or infinite on {index[bad][0]:%Y-%m-%d} ({int(bad.sum())} dates in all); drop or mend "
+            "those dates"
         )
     return values
 
@@ -50,14 +51,16 @@ def regime_inputs(
         raise ConfigError(f"lookback is {lookback}, expected at least 2 sessions")
     if (prices <= 0).any():
         raise DataError(
-            f"close is {prices[prices <= 0][0]} on {close.index[prices <= 0][0]:%Y-%m-%d}; a log return needs prices above 0"
+            f"close is {prices[prices <= 0][0]} on {close.index[prices <= 0][0]:%Y-%m-%d}; a log return needs prices "
+            "above 0"
         )
     log_return = pd.Series(np.diff(np.log(prices), prepend=np.nan), index=close.index)
     variance = (log_return**2).rolling(lookback).mean()
     still = log_return.eq(0).rolling(lookback).sum() == lookback
     if still.any():
         raise DataError(
-            f"close did not move in the {lookback} sessions to {still.idxmax():%Y-%m-%d}; a frozen price has no volatility"
+            f"close did not move in the {lookback} sessions to {still.idxmax():%Y-%m-%d}; a frozen price has no "
+            "volatility"
         )
     return pd.DataFrame({"log_return": log_return, f"log_vol_{lookback}": 0.5 * np.log(variance)}).dropna()
 
@@ -153,7 +156,9 @@ def _fit_once(
 ) -> GaussianHMM | None:  # states ordered by volatility, then mean, of the first column; None: a state collapsed
     "Fit from one start; where a state collapses onto a row or two, such as the jump of a night, again with a round prior."
     for prior in (1e-2, 1e-2 * np.eye(values.shape[1])):  # the library adds the first to every cell, which is singular alone
-        model = GaussianHMM(n_states, covariance_type="full", n_iter=n_iter, tol=1e-2, random_state=seed, covars_prior=prior).fit(values)
+        model = GaussianHMM(
+            n_states, covariance_type="full", n_iter=n_iter, tol=1e-2, random_state=seed, covars_prior=prior
+        ).fit(values)
         if np.isfinite(model.covars_).all() and (np.linalg.eigvalsh(model.covars_) > 0).all():
             break
     else:
@@ -221,9 +226,14 @@ class HMM(BaseEstimator):
         self.states_ = NAMES.get(self.n_states, [f"state_{i + 1}" for i in range(self.n_states)])
         scaled, seeds = _scaled(self, X), range(self.seed, self.seed + self.n_starts)
         with threadpool_limits(limits=1):  # the same digits, and no waiting, whatever else runs
-            starts = [found for seed in seeds if (found := _fit_once(scaled, self.n_states, self.n_iter, seed)) is not None]
+            starts = [
+                found for seed in seeds if (found := _fit_once(scaled, self.n_states, self.n_iter, seed)) is not None
+            ]
         if not starts:
-            raise DataError(f"in each of {self.n_starts} starts a state collapsed onto too few of the {len(X)} rows; use fewer states, more rows or other inputs")
+            raise DataError(
+                f"in each of {self.n_starts} starts a state collapsed onto too few of the {len(X)} rows; use fewer "
+                "states, more rows or other inputs"
+            )
         self.hmm_ = max(starts, key=lambda fitted: fitted.score(scaled))
         return self
 

@@ -38,7 +38,9 @@ def find_factors(
     if text in known:
         return (known[text],)
     if ":" not in text:
-        raise ConfigError(f"{text!r} is no set ({', '.join(SETS)}), no feature of one, and not module:name; name one of these")
+        raise ConfigError(
+            f"{text!r} is no set ({', '.join(SETS)}), no feature of one, and not module:name; name one of these"
+        )
     found, name = import_named(text), text.partition(":")[2]
     found = tuple(found) if isinstance(found, (list, tuple)) else (found,)
     if not found or not all(isinstance(f, Feature) or callable(f) for f in found):
@@ -67,7 +69,10 @@ def factor_table(
     "Judge factors one by one, and all together."
     dull = [name for name in scores if not _orders(scores[name])]
     if dull and len(dull) == scores.shape[1]:
-        raise DataError(f"{dull[0]} gives all names one value on every date; a factor must differ between names to say which do better")
+        raise DataError(
+            f"{dull[0]} gives all names one value on every date; a factor must differ between names to say which do "
+            "better"
+        )
     rows = {}
     for number, name in enumerate(scores):
         if progress:
@@ -101,7 +106,8 @@ def _judge(score: pd.Series, y: pd.Series, horizon: int, n: int, method: str) ->
     plain = _t_test(daily)[2]
     top = quantile_turnover(score, n, horizon)
     return {
-        "ic": test.mean, "se": test.se, "p": test.p, "persistence": rank_autocorrelation(score, horizon).mean(), "turnover": top[n].mean() if n in top else np.nan,
+        "ic": test.mean, "se": test.se, "p": test.p, "persistence": rank_autocorrelation(score, horizon).mean(),
+        "turnover": top[n].mean() if n in top else np.nan,
         "dates": test.n_dates, "plain_t": plain, "plain_p": 2 * norm.sf(abs(plain)),
     }  # fmt: skip
 
@@ -126,7 +132,10 @@ def plain_figure(
     return fig
 
 # %% ../../nbs/report/808_factor.ipynb #41ed2a60
-METHODS = {"forward": "forward shift (used)", "shift": "circular shift", "block": "blocks of dates dealt anew", "bootstrap": "stationary bootstrap", "hac": "Newey-West"}
+METHODS = {
+    "forward": "forward shift (used)", "shift": "circular shift", "block": "blocks of dates dealt anew",
+    "bootstrap": "stationary bootstrap", "hac": "Newey-West"
+}
 
 
 def methods_table(

@@ -78,7 +78,11 @@ def clear_killed(
     folder: Path,  # holds run folders
 ) -> list[str]:  # names of what was removed
     "Remove the hidden folders of runs that were killed; leave what this runner did not write or still writes."
-    dead = [owner.parent for owner in folder.glob(f".*/{OWNER}") if _HIDDEN.fullmatch(owner.parent.name) and not owner.parent.is_symlink() and not _runs_on(owner)]
+    dead = [
+        owner.parent for owner in folder.glob(f".*/{OWNER}") if _HIDDEN.fullmatch(
+            owner.parent.name
+        ) and not owner.parent.is_symlink() and not _runs_on(owner)
+    ]
     for hidden in dead:
         shutil.rmtree(hidden, ignore_errors=True)
     return sorted(hidden.name for hidden in dead)
@@ -93,7 +97,9 @@ def _claim(
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        what = "there is a file where the folder is meant" if isinstance(error, (FileExistsError, NotADirectoryError)) else _why(error)
+        what = "there is a file where the folder is meant" if isinstance(
+            error, (FileExistsError, NotADirectoryError)
+        ) else _why(error)
         raise ReportError(f"cannot make the folder {place} ({what}); give another one") from error
     clear_killed(final.parent)
     try:
@@ -118,7 +124,10 @@ def staged(
         yield hidden
         hidden.rename(final)
     except OSError as error:
-        raise RunError(f"cannot write into {display_path(final.parent)} ({_why(error)}); nothing was kept: make room, or give another folder") from error
+        raise RunError(
+            f"cannot write into {display_path(final.parent)} ({_why(error)}); nothing was kept: make room, or give "
+            "another folder"
+        ) from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     with suppress(OSError):
@@ -162,7 +171,9 @@ def _engine():
             folder = str(path("research", "templates"))
             home = str(Path(quantlab.__file__).resolve().parents[1])  # an editable install is found after all folders of the path
             arguments = _kernel_arguments([home, *(str(Path(entry).resolve()) for entry in sys.path), folder])
-            client = PapermillNotebookClient(manager, kernel_name=kernel_name, startup_timeout=start_timeout, extra_arguments=arguments)
+            client = PapermillNotebookClient(
+                manager, kernel_name=kernel_name, startup_timeout=start_timeout, extra_arguments=arguments
+            )
             client.execute(env={**os.environ, **FIXED}, cwd=folder)
 
     return Watched
@@ -353,10 +364,15 @@ def html_page(
     changed = [name for name, value in asked.items() if value != spec[name].default]
     rows = [(spec[name], value) for name, value in parameters.items()]
     page = Environment(autoescape=True).from_string(PAGE)
-    return page.render(title=title, style=STYLE, facts=facts, parameters=rows, changed=changed, contents=contents, body=body)
+    return page.render(
+        title=title, style=STYLE, facts=facts, parameters=rows, changed=changed, contents=contents, body=body
+    )
 
 # %% ../../nbs/report/820_run.ipynb #fc7fd7ca
-LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn", "lightgbm", "hmmlearn", "numba", "pyarrow", "matplotlib", "papermill", "nbconvert")
+LIBRARIES = (
+    "numpy", "pandas", "scipy", "scikit-learn", "lightgbm", "hmmlearn", "numba", "pyarrow", "matplotlib", "papermill",
+    "nbconvert"
+)
 
 
 def code_version() -> dict[str, object]:  # version, sha256 of the sources, commit and whether it covers the tree
@@ -374,7 +390,10 @@ def code_version() -> dict[str, object]:  # version, sha256 of the sources, comm
 def environment() -> dict[str, str]:  # name -> version
     "List the versions of Python and of the libraries that can move a number."
     installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
-    return {"python": ".".join(map(str, sys.version_info[:3])), **{name: installed[name] for name in LIBRARIES if name in installed}}
+    return {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        **{name: installed[name] for name in LIBRARIES if name in installed}
+    }
 
 # %% ../../nbs/report/820_run.ipynb #96915c2c
 @dataclass(frozen=True)
@@ -407,10 +426,16 @@ def _write_json(file: Path, content: object) -> None:
 def _is_run(metrics: object, manifest: object) -> bool:
     "Say whether two pieces of JSON are the numbers and the manifest of a run, as far as a list of runs reads them."
     return (
-        isinstance(metrics, dict) and all(value is None or isinstance(value, (int, float)) for value in metrics.values())
-        and isinstance(manifest, dict) and isinstance(manifest.get("started"), str) and isinstance(manifest.get("parameters"), dict)
+        isinstance(metrics, dict) and all(
+            value is None or isinstance(value, (int, float)) for value in metrics.values()
+        )
+        and isinstance(manifest, dict) and isinstance(manifest.get("started"), str) and isinstance(
+            manifest.get("parameters"), dict
+        )
         and isinstance(manifest.get("headline"), list) and set(map(str, manifest["headline"])) <= set(metrics)
-        and isinstance(manifest.get("code"), dict) and isinstance(manifest["code"].get("sources"), str) and "data_hash" in manifest
+        and isinstance(manifest.get("code"), dict) and isinstance(
+            manifest["code"].get("sources"), str
+        ) and "data_hash" in manifest
     )  # fmt: skip
 
 
@@ -472,7 +497,10 @@ def _record(
 
     figures = ("key", "study", "params", "n_obs", "periods_per_year", "sharpe", "skew", "kurtosis")
     looks = [("trial", *(trial[name] for name in figures)) for trial in trials]
-    key = content_key(question=manifest["question"], sources=manifest["code"]["sources"], data=manifest["data_hash"], seed=manifest["seed"])
+    key = content_key(
+        question=manifest["question"], sources=manifest["code"]["sources"], data=manifest["data_hash"],
+        seed=manifest["seed"]
+    )
     run = ("run", key, trials[0]["study"] if trials else manifest["template"], manifest["parameters"], *[None] * 5)
     return ledger.record_many([*looks, run])
 
@@ -488,7 +516,9 @@ def _track(
         return "off"
     if not tracking.available():
         return "mlflow not installed"
-    tags = {"run": run.folder.name, "data_hash": str(run.manifest["data_hash"]), "sources": run.manifest["code"]["sources"]}
+    tags = {
+        "run": run.folder.name, "data_hash": str(run.manifest["data_hash"]), "sources": run.manifest["code"]["sources"]
+    }
     files = [run.html, run.notebook, run.folder / "metrics.json", run.folder / "manifest.json"]
     try:
         return tracking.log_run(run.manifest["template"], run.manifest["parameters"], run.metrics, files, tags)
@@ -565,7 +595,9 @@ def _open_ledger() -> tuple[object, str]:  # core.ledger.Ledger, and its head
             raise PermissionError(13, "Permission denied", str(file))
         return Ledger(file), Ledger(file).head()
     except OSError as error:
-        raise ReportError(f"the ledger {display_path(file)} cannot be written ({_why(error)}); set [research] ledger to another file") from error
+        raise ReportError(
+            f"the ledger {display_path(file)} cannot be written ({_why(error)}); set [research] ledger to another file"
+        ) from error
 
 
 def run_report(
@@ -582,7 +614,9 @@ def run_report(
     ledger, head = _open_ledger()
     manifest = _manifest(file, values, head)
     moment = re.sub(r"[-:]", "", manifest["started"])
-    final = _free(Path(output or path("research", "runs")).resolve() / f"{file.stem}-{moment}-{manifest['question'][:8]}")
+    final = _free(
+        Path(output or path("research", "runs")).resolve() / f"{file.stem}-{moment}-{manifest['question'][:8]}"
+    )
     try:
         with staged(final) as folder:
             emitted = _fill(folder, file, manifest, progress)
@@ -596,5 +630,8 @@ def run_report(
     try:
         _write_json(final / "manifest.json", manifest)
     except OSError as error:
-        raise RunError(f"the run is complete in {display_path(final)}, but its manifest does not say where it is tracked ({_why(error)}); make room") from error
+        raise RunError(
+            f"the run is complete in {display_path(final)}, but its manifest does not say where it is tracked "
+            f"({_why(error)}); make room"
+        ) from error
     return run

@@ -70,7 +70,11 @@ def _chosen(universe: str, there: pd.Index) -> list[str]:
     unknown = [name for name in names if name not in there]
     if unknown:
         near = difflib.get_close_matches(unknown[0].upper(), list(there), n=3)
-        raise ConfigError(f"universe names {', '.join(unknown[:5])}, which the data does not have" + (f"; nearest: {', '.join(near)}" if near else ""))
+        raise ConfigError(
+            f"universe names {', '.join(unknown[:5])}, which the data does not have" + (
+                f"; nearest: {', '.join(near)}" if near else ""
+            )
+        )
     return names
 
 
@@ -96,7 +100,10 @@ def _raw(data: str, interval: str) -> pd.DataFrame:  # bars panel; split-adjuste
         step = pd.Series(dates).diff().median()
         if told.intraday != (dates.tz is not None) or (told.intraday and step != pd.Timedelta(told.value)):
             is_ = f"{step} apart, in {dates.tz}" if dates.tz is not None else "daily"
-            raise ConfigError(f"parameter interval is '{interval}', the bars of {data} are {is_}; leave it empty or name data of that interval")
+            raise ConfigError(
+                f"parameter interval is '{interval}', the bars of {data} are {is_}; leave it empty or name data of "
+                "that interval"
+            )
     return bars
 
 
@@ -107,11 +114,16 @@ def _limit(
 ) -> pd.Timestamp:  # dated as the bars are; both limits inclusive
     "Turn a plain date into a limit of daily bars, or of a UTC day of intraday bars; raise ConfigError for what is neither."
     if not intraday and moment.tz is not None:
-        raise ConfigError(f"parameter {name} is a moment in {moment.tz}, but daily bars are dated by session without a zone; write a plain date such as {moment:%Y-%m-%d}")
+        raise ConfigError(
+            f"parameter {name} is a moment in {moment.tz}, but daily bars are dated by session without a zone; write "
+            f"a plain date such as {moment:%Y-%m-%d}"
+        )
     if not intraday or moment.tz is not None:
         return moment.tz_convert("UTC") if intraday else moment
     if moment != moment.normalize():
-        raise ConfigError(f"parameter {name} has a time of day and no zone, but the bars are in UTC; write {moment:%Y-%m-%d %H:%M}Z")
+        raise ConfigError(
+            f"parameter {name} has a time of day and no zone, but the bars are in UTC; write {moment:%Y-%m-%d %H:%M}Z"
+        )
     return moment.tz_localize("UTC") + (pd.Timedelta("1us") if name == "start" else pd.Timedelta("1D"))
 
 
@@ -132,7 +144,9 @@ def load_market(
     first, last = (_limit(moment, name, dates.tz is not None) for moment, name in zip(limits, ("start", "end"), strict=True))
     chosen = raw[(dates >= first) & (dates <= last) & symbols.isin(names)]
     if chosen.empty:
-        raise DataError(f"no bars between {start} and {end}; the data runs from {dates.min():%Y-%m-%d} to {dates.max():%Y-%m-%d}")
+        raise DataError(
+            f"no bars between {start} and {end}; the data runs from {dates.min():%Y-%m-%d} to {dates.max():%Y-%m-%d}"
+        )
     stray = stray_dates(chosen.index)
     chosen = chosen[~chosen.index.get_level_values("date").isin(stray)]
     bars = chosen.assign(amount=chosen["close"] * chosen["volume"])
@@ -160,9 +174,15 @@ def check_market(
     bars = load_market(data, universe, start, end, interval).bars
     there, names = bars.index.unique("date").size, bars.index.unique("symbol").size
     if names < symbols:
-        raise ConfigError(f"the universe has {names} symbols, this run needs {symbols} so that there is something to choose; lower top_k or name more symbols")
+        raise ConfigError(
+            f"the universe has {names} symbols, this run needs {symbols} so that there is something to choose; lower "
+            "top_k or name more symbols"
+        )
     if there < sessions:
-        raise ConfigError(f"the data holds {there} sessions between {start} and {end}, this run needs {sessions}; lengthen the period or shorten train_sessions")
+        raise ConfigError(
+            f"the data holds {there} sessions between {start} and {end}, this run needs {sessions}; lengthen the "
+            "period or shorten train_sessions"
+        )
 
 # %% ../../nbs/report/810_tearsheet.ipynb #7e87a001
 class Text(pd.DataFrame):
@@ -187,9 +207,13 @@ def judge_features(
 ) -> pd.DataFrame:  # by feature: verdict (PASS, LEAK, NOT_ASSESSED), why
     "Audit features, together when nothing moves, else each alone."
     together = audit(partial(compute, features=features), bars, name="all features")
-    numbers = compute(bars, features).notna().any() if together.status == PASS else pd.Series(False, [f.name for f in features])
+    numbers = compute(bars, features).notna().any() if together.status == PASS else pd.Series(
+        False, [f.name for f in features]
+    )
     verdicts = [together if numbers[f.name] else audit(f.function, bars, name=f.name) for f in features]
-    return Text({"verdict": [v.status for v in verdicts], "why": [v.reason for v in verdicts]}, index=[f.name for f in features])
+    return Text(
+        {"verdict": [v.status for v in verdicts], "why": [v.reason for v in verdicts]}, index=[f.name for f in features]
+    )
 
 # %% ../../nbs/report/810_tearsheet.ipynb #01ebdfb4
 def format_table(
@@ -209,7 +233,9 @@ def stamps(
     missing: str = "–",  # shown for NaT
 ) -> pd.Series | pd.Index:  # of text
     "Write dates for display: the day, and the time of day where there is a zone."
-    text = (dates if isinstance(dates, pd.DatetimeIndex) else dates.dt).strftime("%Y-%m-%d" if getattr(dates, "dt", dates).tz is None else "%Y-%m-%d %H:%M")
+    text = (dates if isinstance(dates, pd.DatetimeIndex) else dates.dt).strftime(
+        "%Y-%m-%d" if getattr(dates, "dt", dates).tz is None else "%Y-%m-%d %H:%M"
+    )
     return text.fillna(missing)
 
 
@@ -225,17 +251,25 @@ def data_table(
     facts = {
         "source": market.source,
         "content hash of the raw bars": market.hash,
-        **({"bars, by their end in UTC": f"{first} to {last}", "sessions": count} if intraday else {"sessions": f"{first} to {last}, {count}"}),
+        **(
+            {
+                "bars, by their end in UTC": f"{first} to {last}", "sessions": count
+            } if intraday else {"sessions": f"{first} to {last}, {count}"}
+        ),
         "sessions in a year, measured": f"{market.periods_per_year:,}",
         "symbols": f"{len(cover):,}",
         "rows": f"{len(market.bars):,}",
         "missing rows between a symbol's first and last date": f"{int(cover['missing'].sum()):,}",
-        "symbols that stop before the end": f"{len(stopped)}" + (f" ({', '.join(stopped[:8])})" if len(stopped) else ""),
+        "symbols that stop before the end": f"{len(stopped)}" + (
+            f" ({', '.join(stopped[:8])})" if len(stopped) else ""
+        ),
         "rows with zero volume": f"{int((market.bars['volume'] == 0).sum()):,}",
         "market index": market.index_name,
     }
     if len(market.stray):
-        facts["sessions left out because almost nobody traded"] = f"{len(market.stray):,}, first {', '.join(stamps(market.stray[: 1 if intraday else 3]))}"
+        facts[
+            "sessions left out because almost nobody traded"
+        ] = f"{len(market.stray):,}, first {', '.join(stamps(market.stray[: 1 if intraday else 3]))}"
     return pd.DataFrame({"value": facts})
 
 # %% ../../nbs/report/810_tearsheet.ipynb #00714252
@@ -256,7 +290,10 @@ def metrics_table(
     summaries: dict[str, pd.DataFrame],  # account -> backtest.stats.summary
 ) -> pd.DataFrame:  # metric x account, text
     "Return the metrics of several accounts with their 95 % intervals."
-    columns = {account: pd.Series({metric: _cell(metric, row) for metric, row in table.iterrows()}) for account, table in summaries.items()}
+    columns = {
+        account: pd.Series({metric: _cell(metric, row) for metric, row in table.iterrows()}) for account,
+        table in summaries.items()
+    }
     first = next(iter(summaries.values()))
     return pd.DataFrame(columns).reindex(first.index).rename(lambda name: name.replace("_", " ")).fillna("–")
 

@@ -78,7 +78,9 @@ def _write_model(
     except StateError as error:
         raise ReportError(f"{type(model).__name__} cannot be stored: {error}") from error
     signature = infer_signature(example.reset_index(drop=True), scores.reset_index(drop=True))
-    Model(signature=signature, flavors={"quantlab": {"state": MODEL_FILE, "version": quantlab.__version__}}).save(folder / "MLmodel")
+    Model(
+        signature=signature, flavors={"quantlab": {"state": MODEL_FILE, "version": quantlab.__version__}}
+    ).save(folder / "MLmodel")
 
 
 MODEL_FILE = "model.zip"  # of core.state
@@ -175,7 +177,9 @@ def compare(
     same = (both["first"] == both["second"]) | both.isna().all(axis=1)
     asked = both[both.index.str.match(r"params\.|tags\.(?!run$)") & ~same]
     numbers = both[both.index.str.startswith("metrics.")].astype("float64").dropna(how="all")
-    return pd.concat([asked, numbers.assign(change=numbers["second"] - numbers["first"])]).reindex(columns=["first", "second", "change"])
+    return pd.concat(
+        [asked, numbers.assign(change=numbers["second"] - numbers["first"])]
+    ).reindex(columns=["first", "second", "change"])
 
 # %% ../../nbs/report/800_tracking.ipynb #5ab1561c
 def load_model(
@@ -193,7 +197,10 @@ def load_model(
     try:
         folder = Path(service.download_artifacts(run_id, "model"))
         if not (folder / MODEL_FILE).is_file():
-            raise ReportError(f"the model of run {run_id} was stored as a pickle, which is never opened; fit it again and log it with model=")
+            raise ReportError(
+                f"the model of run {run_id} was stored as a pickle, which is never opened; fit it again and log it "
+                "with model="
+            )
         with (folder / MODEL_FILE).open("rb") as source:
             found = load_state(source, known=known)
     except (MlflowException, OSError) as error:
@@ -208,9 +215,16 @@ def _faithful(
     run_id: str,
 ) -> object:  # the model
     "Ask a stored model about the rows that were stored with it; raise ReportError where it says something else."
-    if not isinstance(found, dict) or set(found) != {"model", "example", "scores"} or not hasattr(found["model"], "predict"):
+    if not isinstance(found, dict) or set(found) != {
+        "model", "example", "scores"
+    } or not hasattr(found["model"], "predict"):
         raise ReportError(f"the model of run {run_id} cannot be used: it is another kind of state")
     now = found["model"].predict(found["example"])
-    if list(now) != list(found["scores"]) or not np.allclose(now, found["scores"], rtol=1e-9, atol=1e-12, equal_nan=True):
-        raise ReportError(f"the model of run {run_id} says something else than when it was stored; a library has changed, fit it again and log it")
+    if list(now) != list(found["scores"]) or not np.allclose(
+        now, found["scores"], rtol=1e-9, atol=1e-12, equal_nan=True
+    ):
+        raise ReportError(
+            f"the model of run {run_id} says something else than when it was stored; a library has changed, fit it "
+            "again and log it"
+        )
     return found["model"]

@@ -33,7 +33,10 @@ def _pairs(
     outside = ~pairs["prob"].between(0, 1) | ~pairs["y"].isin((0, 1))
     if outside.any():
         row = pairs[outside].iloc[0]
-        raise DataError(f"{outside.sum()} pairs are no probability and outcome, first prob {row['prob']:g} with y {row['y']:g}; prob lies in [0, 1], y is 0 or 1")
+        raise DataError(
+            f"{outside.sum()} pairs are no probability and outcome, first prob {row['prob']:g} with y {row['y']:g}; "
+            "prob lies in [0, 1], y is 0 or 1"
+        )
     return pairs
 
 
@@ -75,7 +78,9 @@ def brier(
     score = ((pairs["prob"] - pairs["y"]) ** 2).mean()
     reliability = ((of_bin["prob"] - of_bin["y"]) ** 2).mean()
     resolution, uncertainty = ((of_bin["y"] - base) ** 2).mean(), base * (1 - base)
-    return Brier(*map(float, (score, reliability, resolution, uncertainty, score - reliability + resolution - uncertainty)))
+    return Brier(
+        *map(float, (score, reliability, resolution, uncertainty, score - reliability + resolution - uncertainty))
+    )
 
 # %% ../../nbs/validation/375_calibration.ipynb #72e4d78c
 def _clusters(
@@ -129,7 +134,9 @@ def reliability(
         share, n, error = _share(part["y"], part["cluster"].to_numpy())
         effective = min(len(part), 1 + share * (1 - share) / error**2) if error > 0 else n
         rows[b] = (len(part), part["prob"].mean(), share, *_wilson(share, effective, confidence))
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["n", "prob", "frequency", "low", "high"]).rename_axis("bin")
+    return pd.DataFrame.from_dict(
+        rows, orient="index", columns=["n", "prob", "frequency", "low", "high"]
+    ).rename_axis("bin")
 
 # %% ../../nbs/validation/375_calibration.ipynb #bef99268
 class CalibrationError(NamedTuple):
@@ -182,10 +189,15 @@ class TemperatureScaling(BaseEstimator):
         pairs = _training(X, y)
         odds, sign = logit(pairs["prob"].to_numpy()), 2 * pairs["y"].to_numpy() - 1
         if np.isinf(odds).any():
-            raise DataError(f"{np.isinf(odds).sum()} probabilities are exactly 0 or 1 and have no odds; clip them first, say to [0.001, 0.999]")
+            raise DataError(
+                f"{np.isinf(odds).sum()} probabilities are exactly 0 or 1 and have no odds; clip them first, say to "
+                "[0.001, 0.999]"
+            )
         weight = 1.0 if sample_weight is None else sample_weight.loc[pairs.index].to_numpy()
         loss = lambda log_t: np.mean(weight * np.logaddexp(0, -sign * odds * np.exp(-log_t)))
-        self.temperature_ = float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded", options={"xatol": 1e-9}).x))
+        self.temperature_ = float(
+            np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded", options={"xatol": 1e-9}).x)
+        )
         return self
 
     def predict(
@@ -208,7 +220,9 @@ class IsotonicCalibration(BaseEstimator):
         "Fit the curve to known outcomes."
         pairs = _training(X, y)
         weight = None if sample_weight is None else sample_weight.loc[pairs.index]
-        self.curve_ = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(pairs["prob"], pairs["y"], weight)
+        self.curve_ = IsotonicRegression(
+            y_min=0.0, y_max=1.0, out_of_bounds="clip"
+        ).fit(pairs["prob"], pairs["y"], weight)
         return self
 
     def predict(
@@ -217,7 +231,9 @@ class IsotonicCalibration(BaseEstimator):
     ) -> pd.DataFrame:  # the same frame with prob mended
         "Return predictions with honest probabilities."
         known = X["prob"].notna()
-        return X.assign(prob=X["prob"].mask(known, pd.Series(self.curve_.predict(X.loc[known, "prob"]), X.index[known])))
+        return X.assign(
+            prob=X["prob"].mask(known, pd.Series(self.curve_.predict(X.loc[known, "prob"]), X.index[known]))
+        )
 
 # %% ../../nbs/validation/375_calibration.ipynb #e2dc4e33
 def coverage(
@@ -229,12 +245,17 @@ def coverage(
 ) -> pd.DataFrame:  # "all" and one row per group: n, coverage, se (NaN with one cluster), below, above (shares), width (mean)
     "Measure how often outcomes fall into their intervals, ends included; raise DataError for crossed ends."
     if not (y.index.equals(low.index) and y.index.equals(high.index)):
-        raise DataError(f"y, low and high have {len(y)}, {len(low)} and {len(high)} rows that do not match; reindex them to y's")
+        raise DataError(
+            f"y, low and high have {len(y)}, {len(low)} and {len(high)} rows that do not match; reindex them to y's"
+        )
     rows = pd.DataFrame({"below": y < low, "above": y > high, "width": high - low}, dtype=float)
     rows["by"] = "all" if by is None else np.asarray(by)
     rows = rows[y.notna() & low.notna() & high.notna()]
     if (rows["width"] < 0).any():
-        raise DataError(f"{(rows['width'] < 0).sum()} intervals are crossed, first {rows.index[rows['width'] < 0][0]}; sort the quantiles of each row")
+        raise DataError(
+            f"{(rows['width'] < 0).sum()} intervals are crossed, first {rows.index[rows['width'] < 0][0]}; sort the "
+            "quantiles of each row"
+        )
     rows["hit"], rows["cluster"], table = 1 - rows["below"] - rows["above"], _clusters(rows.index, block), {}
     for name, part in [("all", rows), *(rows.groupby("by") if by is not None else [])]:
         share, _, error = _share(part["hit"], part["cluster"].to_numpy())
@@ -249,7 +270,10 @@ def pinball(
     "Score quantile forecasts (Koenker and Bassett 1978)."
     names = quantiles.columns[quantiles.columns.str.fullmatch(r"q\d{1,2}") & (quantiles.columns != "q0")]
     if not len(names) or not quantiles.index.equals(y.index):
-        raise DataError(f"quantiles have columns {list(quantiles.columns)} and {len(quantiles)} rows for {len(y)} outcomes; name them q10 ... q90 on y's index")
+        raise DataError(
+            f"quantiles have columns {list(quantiles.columns)} and {len(quantiles)} rows for {len(y)} outcomes; name "
+            "them q10 ... q90 on y's index"
+        )
     error = quantiles[names].rsub(y, axis=0)
     level = names.str[1:].astype(float).to_numpy() / 100
     return (error.clip(lower=0) * level - error.clip(upper=0) * (1 - level)).mean()

@@ -42,7 +42,9 @@ def false_discoveries(
     if wrong.any():
         raise DataError(f"p is {values[wrong].iloc[0]:g} at {values.index[wrong][0]!r}; p-values lie between 0 and 1")
     known = values.dropna()
-    adjusted = pd.Series(false_discovery_control(known, method=method) if len(known) else known, index=known.index).reindex(values.index)
+    adjusted = pd.Series(
+        false_discovery_control(known, method=method) if len(known) else known, index=known.index
+    ).reindex(values.index)
     return Discoveries(adjusted, adjusted <= rate, rate, method, len(known))
 
 # %% ../../nbs/validation/368_multiple.ipynb #54c487a0
@@ -67,11 +69,16 @@ def _excess(
     if not isinstance(returns, pd.DataFrame) or not returns.shape[1] or not returns.columns.is_unique:
         raise DataError("returns must be a frame with one uniquely named column per strategy")
     check_zones(returns=returns, benchmark=benchmark)
-    excess = returns.astype("float64") if benchmark is None else returns.sub(benchmark, axis=0).loc[returns.index.intersection(benchmark.index)]
+    excess = returns.astype("float64") if benchmark is None else returns.sub(benchmark, axis=0).loc[
+        returns.index.intersection(benchmark.index)
+    ]
     bad = ~np.isfinite(excess.to_numpy())
     if bad.any():
         row, col = np.argwhere(bad)[0]
-        raise DataError(f"{bad.sum()} returns are NaN or infinite, first {excess.columns[col]} at {excess.index[row]}; keep the dates that all have")
+        raise DataError(
+            f"{bad.sum()} returns are NaN or infinite, first {excess.columns[col]} at {excess.index[row]}; keep the "
+            "dates that all have"
+        )
     return excess
 
 
