@@ -221,7 +221,7 @@ def bootstrap_rows(
 
 # %% ../../nbs/backtest/720_stats.ipynb #1d544187
 def _metrics(
-    returns: pd.Series | np.ndarray,
+    returns: pd.Series | np.ndarray,  # decimal
     periods_per_year: float,
 ) -> dict:  # metric -> value; for an array of resamples, metric -> one value each
     "Compute every metric that needs returns alone."
@@ -266,12 +266,12 @@ def _averages(
 # %% ../../nbs/backtest/720_stats.ipynb #789543ef
 def summary(
     returns: pd.Series,  # decimal, by date, after the costs a reader should assume
-    periods_per_year: float,
+    periods_per_year: float,  # sessions in a year
     benchmark: pd.Series | None = None,  # adds alpha and beta, changes nothing else
     turnover: pd.Series | None = None,  # by date; adds its yearly figure
     draws: int = 500,  # resampled histories
-    seed: int = 7,
-    exposed: pd.DataFrame | None = None,  # by date, from exposure; adds gross, net and the share of sessions in the market
+    seed: int = 7,  # of the resampling
+    exposed: pd.DataFrame | None = None,  # by date, from exposure; adds gross, net and the time in the market
 ) -> pd.DataFrame:  # by metric: value, se, low, high (95 %); no errors below 10 observations
     "Return every metric with its standard error and 95 % interval."
     r = _observed(returns, periods_per_year)

@@ -52,7 +52,7 @@ def _beyond(price: float, upper: float, lower: float, between: int) -> int:
 
 @_kernel
 def _first_touch(open_, high, low, first: int, last: int, upper: float, lower: float) -> tuple[int, int, float]:
-    "Return row, barrier and price of the first touch in rows first to last; NONE if there is none, BOTH if a bar does not tell."
+    "Return row, barrier and price of the first touch in some rows; NONE without one, BOTH if a bar does not tell."
     for row in range(first, last + 1):
         gap = _beyond(open_[row], upper, lower, NONE)
         if gap != NONE:
@@ -80,7 +80,7 @@ def _no_touch(price, close, start: int, stop: int, late: int, upper: float, lowe
         return stop, END, close[last], CENSORED
     return -1, NONE, np.nan, ENTERED
 
-
+# %% ../../nbs/labels/310_barrier.ipynb #d07da940
 @_kernel
 def _label(
     open_, high, low, close, width, side, ends, profit: float, loss: float, horizon: int, late: int, y, other, exits,
@@ -132,7 +132,7 @@ def _whole_bars(bars: pd.DataFrame, at: Grid) -> list[np.ndarray]:
         x[broken] = np.nan
     return wide
 
-
+# %% ../../nbs/labels/310_barrier.ipynb #cdb5514a
 def _decisions(
     width: pd.Series, side: float | pd.Series, at: Grid
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -152,9 +152,8 @@ def _decisions(
             "above 0"
         )
     if isinstance(side, pd.Series):
-        way = (
-            side if side.index.equals(width.index) else side.reindex(width.index)
-        ).fillna(0).to_numpy(dtype=np.float64)
+        way = side if side.index.equals(width.index) else side.reindex(width.index)
+        way = way.fillna(0).to_numpy(dtype=np.float64)
     else:
         way = np.full(len(width), float(side))
     odd = ~np.isin(way, (-1, 0, 1))
@@ -171,37 +170,6 @@ def _multiple(name: str, value: float | None) -> float:
     if not value > 0:
         raise ConfigError(f"{name} is {value!r}; give a positive multiple of the width, or None for no barrier")
     return value
-
-# %% ../../nbs/labels/310_barrier.ipynb #a66f384f
-def triple_barrier(
-    bars: pd.DataFrame,  # (date, symbol), total-return open high low close
-    width: pd.Series,  # (date, symbol), the rows to label: share of the entry price, known at the close of date
-    profit: float | None = 1.0,  # distance of the target, in widths; None or inf: none
-    loss: float | None = 1.0,  # distance of the stop, in widths; None or inf: none
-    horizon: int | None = 20,  # sessions until the vertical barrier; None: wait for a touch
-    side: float | pd.Series = 1.0,  # +1 long, -1 short, 0 no bet; on the index of width, known at the close of date
-    entry: str = "open",  # "open": of the next session; "close": of the same one
-    ambiguous: str = "both",  # "both", "worst" or "drop": what to do where one bar touches both barriers
-    delisted: pd.Series | pd.DataFrame | None = None,  # as in forward_returns
-) -> pd.DataFrame:  # on the index of width; y is the return of the bet, label +1 target, -1 stop, 0 neither
-    "Label bets by the barrier they touch first."
-    check_horizon(1 if horizon is None else horizon, entry)
-    if ambiguous not in ("both", "worst", "drop"):
-        raise ConfigError(f"ambiguous is {ambiguous!r}; use 'both' (bounds), 'worst' or 'drop'")
-    profit, loss = _multiple("profit", profit), _multiple("loss", loss)
-    if profit == loss == np.inf and horizon is None:
-        raise ConfigError("there is no barrier at all; give profit, loss or horizon")
-    check_panel(bars, ["open", "high", "low", "close"])
-    at = grid(bars.index)
-    row, col, size, way = _decisions(width, side, at)
-    wide = _whole_bars(bars, at)
-    ends = np.array([x.astype(np.float64) for x in endings(wide[3], at, delisted)])
-    widths, sides = np.full(wide[3].shape, np.nan), np.zeros(wide[3].shape)
-    widths[row, col], sides[row, col] = size, way
-    steps = len(at.dates) if horizon is None else int(horizon)
-    found = _label_all(*wide, widths, sides, ends, profit, loss, steps, int(entry == "close"))
-    y, other, exits, touched, mark = (x[col, row] for x in found)
-    return _frame(width.index, at, row + (entry == "open"), y, other, exits, touched, mark, way, ambiguous)
 
 # %% ../../nbs/labels/310_barrier.ipynb #5821ae2c
 def _frame(
@@ -230,3 +198,34 @@ def _frame(
     if ambiguous == "both":
         columns["y_other"] = np.where(known, other, np.nan)
     return pd.DataFrame(columns, index=index)
+
+# %% ../../nbs/labels/310_barrier.ipynb #a66f384f
+def triple_barrier(
+    bars: pd.DataFrame,  # (date, symbol), total-return open high low close
+    width: pd.Series,  # (date, symbol), the rows to label: share of the entry price, known at the close of date
+    profit: float | None = 1.0,  # distance of the target, in widths; None or inf: none
+    loss: float | None = 1.0,  # distance of the stop, in widths; None or inf: none
+    horizon: int | None = 20,  # sessions until the vertical barrier; None: wait for a touch
+    side: float | pd.Series = 1.0,  # +1 long, -1 short, 0 no bet; on the index of width, known at the close of date
+    entry: str = "open",  # "open": of the next session; "close": of the same one
+    ambiguous: str = "both",  # "both", "worst" or "drop": what to do where one bar touches both barriers
+    delisted: pd.Series | pd.DataFrame | None = None,  # as in forward_returns
+) -> pd.DataFrame:  # on the index of width; y is the return of the bet, label +1 target, -1 stop, 0 neither
+    "Label bets by the barrier they touch first; raise ConfigError, PanelError or DataError for what is no bet."
+    check_horizon(1 if horizon is None else horizon, entry)
+    if ambiguous not in ("both", "worst", "drop"):
+        raise ConfigError(f"ambiguous is {ambiguous!r}; use 'both' (bounds), 'worst' or 'drop'")
+    profit, loss = _multiple("profit", profit), _multiple("loss", loss)
+    if profit == loss == np.inf and horizon is None:
+        raise ConfigError("there is no barrier at all; give profit, loss or horizon")
+    check_panel(bars, ["open", "high", "low", "close"])
+    at = grid(bars.index)
+    row, col, size, way = _decisions(width, side, at)
+    wide = _whole_bars(bars, at)
+    ends = np.array([x.astype(np.float64) for x in endings(wide[3], at, delisted)])
+    widths, sides = np.full(wide[3].shape, np.nan), np.zeros(wide[3].shape)
+    widths[row, col], sides[row, col] = size, way
+    steps = len(at.dates) if horizon is None else int(horizon)
+    found = _label_all(*wide, widths, sides, ends, profit, loss, steps, int(entry == "close"))
+    y, other, exits, touched, mark = (x[col, row] for x in found)
+    return _frame(width.index, at, row + (entry == "open"), y, other, exits, touched, mark, way, ambiguous)

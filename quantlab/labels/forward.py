@@ -62,11 +62,11 @@ def last_rows(
     "Return for each cell the row of the last close until then."
     return np.maximum.accumulate(np.where(np.isfinite(close), np.arange(len(close))[:, None], -1), axis=0)
 
-
+# %% ../../nbs/labels/300_forward.ipynb #201bfabd
 def endings(
     close: np.ndarray,  # dates x symbols, usable prices
     at: Grid,  # its coordinates
-    delisted: pd.Series | pd.DataFrame | None,  # by symbol: date, or columns date, return and known_at; None: nobody is known to be delisted
+    delisted: pd.Series | pd.DataFrame | None,  # by symbol: date, or columns date, return and known_at; None: nobody
 ) -> Endings:
     "Find from when on each name is known to be delisted; raise DataError for bars after a delisting."
     n, symbols = close.shape
@@ -120,8 +120,8 @@ def forward_returns(
     horizon: int = 20,  # sessions held
     entry: str = "open",  # "open": of the next session; "close": of the same one
     delisted: pd.Series | pd.DataFrame | None = None,  # by symbol: date, or columns date, return (decimal), known_at
-) -> pd.DataFrame:  # y (decimal), t1 (when y was knowable) and entry (datetime64[us], NaT = none), censored and delisted (bool)
-    "Compute what holding each name from each date returned, and when that was known."
+) -> pd.DataFrame:  # y (decimal), t1 (when y was knowable), entry (NaT = none), censored and delisted (bool)
+    "Compute what holding each name returned, and when that was known; raise ConfigError, PanelError or DataError."
     check_horizon(horizon, entry)
     check_panel(bars, ["open", "close"])
     at = grid(bars.index)

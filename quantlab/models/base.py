@@ -133,7 +133,7 @@ class _Fold(NamedTuple):
     test: np.ndarray  # int64, sorted positions
     facts: dict  # first and last dates, counts
 
-
+# %% ../../nbs/models/400_base.ipynb #43e6191f
 def _fold(
     index: pd.MultiIndex,  # of the whole panel
     train: Iterable[int],  # positions
@@ -162,9 +162,9 @@ def _fold(
 
 # %% ../../nbs/models/400_base.ipynb #4b34223d
 def _folds(
-    X: pd.DataFrame,
-    y: pd.Series,
-    splits: Iterable[tuple[Iterable[int], Iterable[int]]],
+    X: pd.DataFrame,  # panel of features
+    y: pd.Series,  # outcome on X's index; NaN = not known
+    splits: Iterable[tuple[Iterable[int], Iterable[int]]],  # (training rows, test rows)
 ) -> list[_Fold]:
     "Check every fold before the first is fitted, and leave out the rows without an outcome."
     known, seen, folds = y.notna().to_numpy(), {}, []

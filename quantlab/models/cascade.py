@@ -8,6 +8,7 @@ __all__ = ['return_paths', 'KernelEncoder', 'load_torch', 'ConvEncoder', 'make_v
 
 # %% ../../nbs/models/447_cascade.ipynb #360eb073
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 
@@ -64,9 +65,9 @@ class KernelEncoder(BaseEstimator):
 
     def __init__(
         self,
-        n_kernels: int = 60,
+        n_kernels: int = 60,  # filters drawn, over all spacings
         alpha: float = 0.1,  # ridge penalty per row
-        seed: int = 7,
+        seed: int = 7,  # of the filters
     ):
         self.n_kernels, self.alpha, self.seed = n_kernels, alpha, seed
 
@@ -116,54 +117,6 @@ def load_torch() -> ModuleType:
         ) from error
     return torch
 
-
-def _train_net(
-    build: Callable,  # torch.nn -> untrained net
-    inputs: np.ndarray,  # [n, ...]
-    loss: Callable,  # (torch.nn.functional, output, target) -> loss by row
-    targets: np.ndarray,  # [n, k]
-    weight: np.ndarray | None,  # by row
-    epochs: int,
-    seed: int,
-) -> object:  # the trained net
-    "Train a small net by Adam on one thread, the same way each time."
-    torch = load_torch()
-    x, y = (torch.from_numpy(np.asarray(a, dtype="float32")) for a in (inputs, targets))
-    w = torch.ones(len(x)) if weight is None else torch.from_numpy(np.asarray(weight / weight.mean(), dtype="float32"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = build(torch.nn)
-        steps = torch.optim.Adam(net.parameters(), lr=5e-3, weight_decay=1e-4)
-        for _ in range(epochs):
-            for rows in torch.randperm(len(x)).split(512):
-                steps.zero_grad()
-                (loss(torch.nn.functional, net(x[rows]), y[rows]) * w[rows]).mean().backward()
-                steps.step()
-    torch.set_num_threads(threads)
-    return net.eval()
-
-
-def _weights(net: object) -> list[np.ndarray]:
-    "Return what a net has learned, layer by layer."
-    return [value.numpy().copy() for value in net.state_dict().values()]
-
-
-def _net_of(build: Callable, weights: list[np.ndarray]) -> object:  # the trained net
-    "Build a net again and give it what it had learned."
-    torch = load_torch()
-    net = build(torch.nn)
-    net.load_state_dict({name: torch.from_numpy(value) for name, value in zip(net.state_dict(), weights, strict=True)})
-    return net.eval()
-
-
-def _ask_net(net: object, inputs: np.ndarray) -> np.ndarray:  # [n, k]
-    "Return a net's output."
-    torch = load_torch()
-    with torch.no_grad():
-        return net(torch.from_numpy(np.asarray(inputs, dtype="float32"))).numpy().astype("float64")
-
 # %% ../../nbs/models/447_cascade.ipynb #41878aa3
 @keepable
 class ConvEncoder(BaseEstimator):
@@ -207,6 +160,54 @@ class ConvEncoder(BaseEstimator):
         made.net_ = _net_of(made._build, held["weights"])
         return made
 
+# %% ../../nbs/models/447_cascade.ipynb #138f986a
+def _train_net(
+    build: Callable,  # torch.nn -> untrained net
+    inputs: np.ndarray,  # [n, ...]
+    loss: Callable,  # (torch.nn.functional, output, target) -> loss by row
+    targets: np.ndarray,  # [n, k]
+    weight: np.ndarray | None,  # by row
+    epochs: int,
+    seed: int,
+) -> object:  # the trained net
+    "Train a small net by Adam on one thread, the same way each time."
+    torch = load_torch()
+    x, y = (torch.from_numpy(np.asarray(a, dtype="float32")) for a in (inputs, targets))
+    w = torch.ones(len(x)) if weight is None else torch.from_numpy(np.asarray(weight / weight.mean(), dtype="float32"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build(torch.nn)
+        steps = torch.optim.Adam(net.parameters(), lr=5e-3, weight_decay=1e-4)
+        for _ in range(epochs):
+            for rows in torch.randperm(len(x)).split(512):
+                steps.zero_grad()
+                (loss(torch.nn.functional, net(x[rows]), y[rows]) * w[rows]).mean().backward()
+                steps.step()
+    torch.set_num_threads(threads)
+    return net.eval()
+
+# %% ../../nbs/models/447_cascade.ipynb #2bb88f97
+def _weights(net: object) -> list[np.ndarray]:
+    "Return what a net has learned, layer by layer."
+    return [value.numpy().copy() for value in net.state_dict().values()]
+
+
+def _net_of(build: Callable, weights: list[np.ndarray]) -> object:  # the trained net
+    "Build a net again and give it what it had learned."
+    torch = load_torch()
+    net = build(torch.nn)
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in zip(net.state_dict(), weights, strict=True)})
+    return net.eval()
+
+
+def _ask_net(net: object, inputs: np.ndarray) -> np.ndarray:  # [n, k]
+    "Return a net's output."
+    torch = load_torch()
+    with torch.no_grad():
+        return net(torch.from_numpy(np.asarray(inputs, dtype="float32"))).numpy().astype("float64")
+
 # %% ../../nbs/models/447_cascade.ipynb #9a5fbbf4
 def _classifier(held: dict) -> object:  # xgboost.XGBClassifier
     "Read trees from xgboost's own form."
@@ -233,10 +234,10 @@ def _scaled(last: BaseEstimator) -> Pipeline:
         ]
     )
 
-
+# %% ../../nbs/models/447_cascade.ipynb #65747bb0
 def make_validator(
     kind: str,  # "mlp" or "xgboost"
-    seed: int,
+    seed: int,  # of its start
 ) -> Pipeline:  # unfitted; its last step is named last
     "Return the classifier of stage 2; raise ConfigError for an unknown kind or a missing extra."
     if kind == "mlp":
@@ -278,7 +279,7 @@ class TreeHeads(BaseEstimator):
         "Ask both heads."
         return np.column_stack([self.up_.predict(Z)["score"], self.size_.predict(Z)["score"]])
 
-
+# %% ../../nbs/models/447_cascade.ipynb #15ed1545
 def _trunk(width: int, nn) -> object:
     "Lay out the untrained net of both heads."
     return nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 2))
@@ -337,10 +338,10 @@ def inner_folds(
     size = -(-len(dates) // blocks)
     return list(WalkForward(train=size, test=size, expanding=True, t1=t1).split(X))
 
-
+# %% ../../nbs/models/447_cascade.ipynb #f080a1fd
 def out_of_sample(
     fit: Callable[[np.ndarray], Callable],  # training rows -> (rows -> array)
-    folds: list[tuple[np.ndarray, np.ndarray]],
+    folds: list[tuple[np.ndarray, np.ndarray]],  # from inner_folds
     n: int,  # rows of the panel
     seen: np.ndarray,  # bool[n]: rows whose inputs are out of sample
 ) -> np.ndarray:  # float64[n, k]; NaN where no fold asked
@@ -363,30 +364,38 @@ def _choose(what: str, name: str, kinds: dict) -> object:
     return kinds[name]
 
 
-def _encode(model: "Cascade", paths: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> BaseEstimator:
-    "Fit stage 1."
-    kinds = {"kernels": KernelEncoder(model.n_kernels, seed=model.seed), "cnn": ConvEncoder(seed=model.seed)}
-    return _choose("encoder", model.encoder, kinds).fit(paths, _targets(y), w)
+@dataclass(frozen=True)
+class _Stages:
+    "Fit each stage of a cascade as its settings say."
 
+    encoder: str
+    validator: str
+    head: str
+    n_kernels: int
+    seed: int
 
-def _validate(model: "Cascade", Z: pd.DataFrame, y: np.ndarray, w: np.ndarray | None) -> Pipeline | None:
-    "Fit stage 2; None when there is to be none."
-    if model.validator == "none":
-        return None
-    right = (np.sign(Z["s1_return"]) == np.sign(y)).astype(int)
-    if right.nunique() < 2:
-        raise DataError("stage 1 is right, or wrong, about every row; there is nothing to validate, check y")
-    return make_validator(model.validator, model.seed).fit(Z, right, last__sample_weight=w)
+    def encode(self, paths: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> BaseEstimator:
+        "Fit stage 1."
+        kinds = {"kernels": KernelEncoder(self.n_kernels, seed=self.seed), "cnn": ConvEncoder(seed=self.seed)}
+        return _choose("encoder", self.encoder, kinds).fit(paths, _targets(y), w)
 
+    def validate(self, Z: pd.DataFrame, y: np.ndarray, w: np.ndarray | None) -> Pipeline | None:
+        "Fit stage 2; None when there is to be none."
+        if self.validator == "none":
+            return None
+        right = (np.sign(Z["s1_return"]) == np.sign(y)).astype(int)
+        if right.nunique() < 2:
+            raise DataError("stage 1 is right, or wrong, about every row; there is nothing to validate, check y")
+        return make_validator(self.validator, self.seed).fit(Z, right, last__sample_weight=w)
 
-def _decide(model: "Cascade", Z: pd.DataFrame, y: np.ndarray, w: np.ndarray | None) -> BaseEstimator:
-    "Fit stage 3."
-    if not 0 < (y > 0).mean() < 1:
-        raise DataError("outcomes are all of one sign; the first head needs both, take them relative to their date")
-    series = [None if x is None else pd.Series(x, index=Z.index) for x in (y, w)]
-    return _choose("head", model.head, {"trees": TreeHeads, "net": NetHeads})(model.seed).fit(Z, *series)
+    def decide(self, Z: pd.DataFrame, y: np.ndarray, w: np.ndarray | None) -> BaseEstimator:
+        "Fit stage 3."
+        if not 0 < (y > 0).mean() < 1:
+            raise DataError("outcomes are all of one sign; the first head needs both, take them relative to their date")
+        series = [None if x is None else pd.Series(x, index=Z.index) for x in (y, w)]
+        return _choose("head", self.head, {"trees": TreeHeads, "net": NetHeads})(self.seed).fit(Z, *series)
 
-# %% ../../nbs/models/447_cascade.ipynb #e61a5a5f
+# %% ../../nbs/models/447_cascade.ipynb #24ba8b36
 def _features(X: pd.DataFrame, path: list[str], calls: np.ndarray) -> pd.DataFrame:
     "Put stage 1's answers beside the features."
     return X.drop(columns=path).assign(**dict(zip(("s1_return", "s1_up", "s1_size"), calls.T, strict=True)))
@@ -401,44 +410,54 @@ def _prob(answers: np.ndarray, index: pd.MultiIndex) -> pd.DataFrame:
     "Wrap the first head's answer as a frame that can be calibrated."
     return pd.DataFrame({"prob": answers[:, 0].clip(0.001, 0.999)}, index=index)
 
+# %% ../../nbs/models/447_cascade.ipynb #e61a5a5f
+@dataclass(frozen=True)
+class _Nest:
+    "Fit the stages of a cascade so that each learns from what the one before said out of sample."
 
-def _nested(
-    model: "Cascade",
-    X: pd.DataFrame,  # panel, columns sorted
-    path: list[str],  # its path columns
-    y: np.ndarray,
-    w: np.ndarray | None,
-) -> tuple[pd.DataFrame, list]:  # features with s1_... and s2_valid, out of sample, NaN where nobody was asked; the folds
-    "Ask stages 1 and 2 about blocks that they were not fitted on."
-    folds, paths, some = inner_folds(X, model.blocks, model.purge), X[path].to_numpy(), lambda rows: None if w is None else w[rows]
+    stages: _Stages
+    blocks: int  # of training dates
+    purge: int | None  # sessions from a decision to the end of its label
+    path: list[str]  # columns that stage 1 reads
 
-    def first(rows):
-        encoder = _encode(model, paths[rows], y[rows], some(rows))
-        return lambda ask: encoder.predict(paths[ask])
+    def ask(
+        self,
+        X: pd.DataFrame,  # panel, columns sorted
+        y: np.ndarray,
+        w: np.ndarray | None,
+    ) -> tuple[pd.DataFrame, list]:  # features with s1_... and s2_valid, NaN where nobody was asked; the folds
+        "Ask stages 1 and 2 about blocks that they were not fitted on."
+        folds, paths = inner_folds(X, self.blocks, self.purge), X[self.path].to_numpy()
+        some = lambda rows: None if w is None else w[rows]
 
-    Z = _features(X, path, out_of_sample(first, folds, len(X), np.ones(len(X), dtype=bool)))
+        def first(rows):
+            encoder = self.stages.encode(paths[rows], y[rows], some(rows))
+            return lambda ask: encoder.predict(paths[ask])
 
-    def second(rows):
-        validator = _validate(model, Z.iloc[rows], y[rows], some(rows))
-        return lambda ask: _valid(validator, Z.iloc[ask])
+        Z = _features(X, self.path, out_of_sample(first, folds, len(X), np.ones(len(X), dtype=bool)))
 
-    return Z.assign(s2_valid=out_of_sample(second, folds, len(X), Z["s1_return"].notna().to_numpy())[:, 0]), folds
+        def second(rows):
+            validator = self.stages.validate(Z.iloc[rows], y[rows], some(rows))
+            return lambda ask: _valid(validator, Z.iloc[ask])
 
-# %% ../../nbs/models/447_cascade.ipynb #7debba2d
-def _fit(model: "Cascade", X: pd.DataFrame, path: list[str], y: np.ndarray, w: np.ndarray | None) -> tuple:
-    "Return encoder, validator, heads and temperature."
-    some = lambda rows: None if w is None else w[rows]
-    Z, folds = _nested(model, X, path, y, w)
-    called, validated = (np.flatnonzero(Z[name].notna()) for name in ("s1_return", "s2_valid"))
-    learn, last = np.intersect1d(folds[-1][0], validated), folds[-1][1]
-    raw = _prob(_decide(model, Z.iloc[learn], y[learn], some(learn)).predict(Z.iloc[last]), X.index[last])
-    weight = None if w is None else pd.Series(w[last], index=raw.index)
-    return (
-        _encode(model, X[path].to_numpy(), y, w),
-        _validate(model, Z.iloc[called].drop(columns="s2_valid"), y[called], some(called)),
-        _decide(model, Z.iloc[validated], y[validated], some(validated)),
-        TemperatureScaling().fit(raw, pd.Series((y[last] > 0) * 1.0, index=raw.index), weight),
-    )
+        valid = out_of_sample(second, folds, len(X), Z["s1_return"].notna().to_numpy())[:, 0]
+        return Z.assign(s2_valid=valid), folds
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray, w: np.ndarray | None) -> tuple:
+        "Return encoder, validator, heads and temperature."
+        some = lambda rows: None if w is None else w[rows]
+        Z, folds = self.ask(X, y, w)
+        called, validated = (np.flatnonzero(Z[name].notna()) for name in ("s1_return", "s2_valid"))
+        learn, last = np.intersect1d(folds[-1][0], validated), folds[-1][1]
+        heads = self.stages.decide(Z.iloc[learn], y[learn], some(learn))
+        raw = _prob(heads.predict(Z.iloc[last]), X.index[last])
+        weight = None if w is None else pd.Series(w[last], index=raw.index)
+        return (
+            self.stages.encode(X[self.path].to_numpy(), y, w),
+            self.stages.validate(Z.iloc[called].drop(columns="s2_valid"), y[called], some(called)),
+            self.stages.decide(Z.iloc[validated], y[validated], some(validated)),
+            TemperatureScaling().fit(raw, pd.Series((y[last] > 0) * 1.0, index=raw.index), weight),
+        )
 
 # %% ../../nbs/models/447_cascade.ipynb #b1e3d6f5
 @keepable
@@ -467,17 +486,17 @@ class Cascade(BaseEstimator):
             raise ConfigError(
                 f"{len(self.path_)} columns begin with {self.path!r}; stage 1 needs a path, see return_paths"
             )
-        self.encoder_, self.validator_, self.heads_, self.temperature_ = _fit(self, X, self.path_, outcome, weight)
+        stages = _Stages(self.encoder, self.validator, self.head, self.n_kernels, self.seed)
+        nest = _Nest(stages, self.blocks, self.purge, self.path_)
+        self.encoder_, self.validator_, self.heads_, self.temperature_ = nest.fit(X, outcome, weight)
         return self
 
     def stages(self, X: pd.DataFrame) -> pd.DataFrame:  # s1_return, s1_up, s1_size, s2_valid, prob_raw, prob, score
         "Return what each stage says about each row; prob_raw is before calibration."
         X = check_columns(X, self.columns_)
         if not len(X):
-            return pd.DataFrame(
-                columns=["s1_return", "s1_up", "s1_size", "s2_valid", "prob_raw", "prob", "score"], index=X.index,
-                dtype="float64"
-            )
+            names = ["s1_return", "s1_up", "s1_size", "s2_valid", "prob_raw", "prob", "score"]
+            return pd.DataFrame(columns=names, index=X.index, dtype="float64")
         Z = _features(X, self.path_, self.encoder_.predict(X[self.path_].to_numpy()))
         Z["s2_valid"] = _valid(self.validator_, Z)[:, 0]
         answers = self.heads_.predict(Z)
@@ -486,7 +505,7 @@ class Cascade(BaseEstimator):
             prob_raw=raw["prob"], prob=self.temperature_.predict(raw)["prob"], score=answers[:, 1]
         )
 
-    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score (a return), prob (of y > 0), doubt (that the call is wrong)
+    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score (a return), prob (of y > 0), doubt (of the call)
         "Return score, probability and doubt of each row."
         found = self.stages(X)
         return as_scores(found["score"], X.index).assign(prob=found["prob"], doubt=1 - found["s2_valid"])

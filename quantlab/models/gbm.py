@@ -173,7 +173,7 @@ def _train(
     X: pd.DataFrame,  # panel of features
     y: pd.Series,  # outcome
     weight: pd.Series | None,
-    later: tuple[pd.DataFrame, pd.Series] | None,  # rows that are watched, and stop the growth where the model asks for it
+    later: tuple[pd.DataFrame, pd.Series] | None,  # rows that are watched, and may stop the growth
 ) -> tuple[lightgbm.Booster, pd.DataFrame, pd.Series]:  # trees; loss by tree; mean rank IC of the later dates by tree
     "Grow the trees."
     data, curve, found = _dataset(model, X, y, weight), {}, []
@@ -217,7 +217,7 @@ class GBMModel(BaseEstimator):
         reg_lambda: float = 1.0,  # penalty on squared leaf values, in rows
         objective: str = "regression",  # "huber", "regression_l1", "quantile", "binary" (y of 0 and 1) or "lambdarank"
         num_threads: int = 2,  # fixed; more cores are not used
-        seed: int = 7,
+        seed: int = 7,  # of what is drawn for each tree
         reg_alpha: float = 0.0,  # penalty on absolute leaf values
         max_depth: int = -1,  # of a tree; -1 = not limited
         alpha: float = 0.9,  # level of "quantile", or where "huber" turns linear
@@ -249,11 +249,8 @@ class GBMModel(BaseEstimator):
         "Return one score per row; raise PanelError when columns do not match."
         check_columns(X.iloc[:0], self.columns_)
         parts = [check_columns(X.iloc[rows], self.columns_).to_numpy() for rows in _slices(len(X))]
-        values = [
-            self.booster_.predict(
-                part, num_iteration=self.best_iteration_, num_threads=self.num_threads
-            ) for part in parts
-        ]
+        given = {"num_iteration": self.best_iteration_, "num_threads": self.num_threads}
+        values = [self.booster_.predict(part, **given) for part in parts]
         return as_scores(np.concatenate([*values, []]), X.index)
 
     def importance(self) -> pd.Series:  # by feature, sums to 1; zeros when no tree found a split

@@ -51,9 +51,8 @@ class Fill(_Processor):
         self.value = value
 
     def _learn(self, features: pd.DataFrame) -> None:
-        self.value_ = features.median().fillna(0.0) if self.value is None else pd.Series(
-            float(self.value), index=features.columns
-        )
+        told = pd.Series(self.value, index=features.columns, dtype="float64")
+        self.value_ = features.median().fillna(0.0) if self.value is None else told
 
     def _apply(self, features: pd.DataFrame) -> pd.DataFrame:
         return features.fillna(self.value_)
@@ -103,7 +102,7 @@ class RankNorm(_Processor):
 
 
 def _place(
-    x: pd.Series,
+    x: pd.Series,  # one column
     quantiles: np.ndarray,  # float64[q], not decreasing
     places: np.ndarray,  # float64[q], from -1 to 1
 ) -> pd.Series:

@@ -159,11 +159,9 @@ class QlibModel(BaseEstimator):
     @classmethod
     def from_state(cls, held: dict) -> "QlibModel":
         "Build the model again; raise StateError where it names a class that is not Qlib's."
-        named = [
-            held["path"],
-            *(one.get("module_path", "qlib.") if isinstance(one, dict) else "" for one in (*held["processors"], *held["learn"]))
-        ]
-        named += ["" if isinstance(one, (dict, str)) else "qlib." for one in held["processors_"]]  # fitted: objects by now
+        told = (*held["processors"], *held["learn"])
+        named = [held["path"], *(one.get("module_path", "qlib.") if isinstance(one, dict) else "" for one in told)]
+        named += ["" if isinstance(one, (dict, str)) else "qlib." for one in held["processors_"]]  # objects by now
         if not all(isinstance(text, str) and text.startswith("qlib.") for text in named):
             raise StateError("it names a class that is not Qlib's; fit the model again")
         made = object.__new__(cls)

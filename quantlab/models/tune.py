@@ -29,7 +29,7 @@ from ..validation.scores import rank_ic
 
 # %% ../../nbs/models/440_tune.ipynb #e976dc53
 def record_trial(
-    ledger: Ledger,
+    ledger: Ledger,  # receives the trial
     study: str,  # what is being searched
     key: dict,  # what makes the trial distinct
     params: dict,  # the settings, for the reader
@@ -56,7 +56,7 @@ class Task:
     y: pd.Series  # outcome on X's index; rows with NaN are not trained on
     splits: list  # (training rows, test rows), purged
     horizon: int  # sessions an outcome lasts
-    ledger: Ledger
+    ledger: Ledger  # receives every trial
     study: str  # name in the ledger, where it gets the ending /ic, and in the storage
     periods_per_year: float = 252  # sessions
 
@@ -185,15 +185,15 @@ def _suggest(trial: optuna.Trial, space: dict) -> None:
         else:
             trial.suggest_float(name, span.low, span.high, log=span.log)
 
-
+# %% ../../nbs/models/440_tune.ipynb #838a8633
 def tune(
     task: Task,
     space: dict[str, Span | list],  # setting -> range or choices
     n_trials: int = 30,  # in all, those of an earlier call with this storage included
     storage: str | None = None,  # such as "sqlite:///search.db", to resume; None = in memory
     prune: bool = True,  # stop settings that are worse than the median after a fold
-    seed: int = 7,
-    progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the trials to run, e.g. rich.progress.track
+    seed: int = 7,  # of the sampler
+    progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the trials: rich.progress.track
 ) -> Search:
     "Search settings with optuna, every trial in the ledger; raise ConfigError for an empty or unknown setting."
     unknown = sorted(set(space) - set(task.model.get_params()))
@@ -217,11 +217,11 @@ def coarse_to_fine(
     task: Task,
     space: dict[str, Span | list],  # setting -> range or choices; choices are kept in each round
     points: int = 3,  # per range and round, at least 3
-    rounds: int = 2,
+    rounds: int = 2,  # each narrows the ranges
     storage: str | None = None,  # as for tune
     progress: Callable[[list], Iterable] | None = None,  # wraps the settings of each round
 ) -> Search:
-    "Search a grid that narrows around its best point, every trial in the ledger."
+    "Search a grid that narrows around its best point, every trial in the ledger; raise ConfigError as tune does."
     if points < 3 or rounds < 1 or not space or set(space) - set(task.model.get_params()):
         raise ConfigError(
             f"points={points}, rounds={rounds} over {list(space)}; give 3 points, a round or more, and settings among "
@@ -244,7 +244,7 @@ def coarse_to_fine(
                 key=lambda t: t.value
             ).params
             space = {
-                name: span.around(best[name], points) if isinstance(span, Span) else span for name,
-                span in space.items()
+                name: span.around(best[name], points) if isinstance(span, Span) else span
+                for name, span in space.items()
             }
         return _search(study)

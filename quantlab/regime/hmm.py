@@ -128,7 +128,7 @@ def _log_density(
     ]
     return np.stack(logs, axis=1) - 0.5 * values.shape[1] * np.log(2 * np.pi)
 
-
+# %% ../../nbs/regime/450_hmm.ipynb #530efe76
 def forward_filter(
     log_density: np.ndarray,  # float64[t, s]: of row t under state s
     startprob: np.ndarray,  # float64[s], sums to 1
@@ -154,8 +154,8 @@ def _fit_once(
     n_iter: int,  # steps of Baum-Welch, at most
     seed: int,
 ) -> GaussianHMM | None:  # states ordered by volatility, then mean, of the first column; None: a state collapsed
-    "Fit from one start; where a state collapses onto a row or two, such as the jump of a night, again with a round prior."
-    for prior in (1e-2, 1e-2 * np.eye(values.shape[1])):  # the library adds the first to every cell, which is singular alone
+    "Fit from one start; where a state collapses onto a row or two, such as a jump, again with a round prior."
+    for prior in (1e-2, 1e-2 * np.eye(values.shape[1])):  # the first is added to every cell, which is singular alone
         model = GaussianHMM(
             n_states, covariance_type="full", n_iter=n_iter, tol=1e-2, random_state=seed, covars_prior=prior
         ).fit(values)
@@ -202,7 +202,12 @@ def _scaled(
     return (_by_date(X, "X") - model.center_) / model.scale_
 
 # %% ../../nbs/regime/450_hmm.ipynb #3fa6d2f4
-keepable(GaussianHMM, lambda model: {name: value for name, value in vars(model).items() if name != "monitor_"})  # the record of its fit goes
+def _without_record(model: GaussianHMM) -> dict:
+    "Return what a fitted model holds, without the record of its fit."
+    return {name: value for name, value in vars(model).items() if name != "monitor_"}
+
+
+keepable(GaussianHMM, _without_record)
 
 
 @keepable
@@ -211,7 +216,7 @@ class HMM(BaseEstimator):
 
     def __init__(
         self,
-        n_states: int = 3,
+        n_states: int = 3,  # that hide
         seed: int = 7,  # of the first start; the others count up
         n_iter: int = 200,  # Baum-Welch steps, at most
         n_starts: int = 5,  # the most likely result is kept

@@ -129,7 +129,10 @@ def read_parameters(
             parameter = Parameter(name, kind, ast.literal_eval(line.value), comments.get(line.end_lineno, ""))
             spec[name] = Parameter(name, kind, check_value(parameter, parameter.default), parameter.comment)
     except (SyntaxError, tokenize.TokenError, AttributeError, KeyError, ValueError, TypeError) as error:
-        message = f"the parameters cell of {where} breaks the convention ({error}); write lines like: top_k: int = 30  # names held"
+        message = (
+            f"the parameters cell of {where} breaks the convention ({error}); write lines like: "
+            "top_k: int = 30  # names held"
+        )
         raise ReportError(message) from error
     return spec
 
@@ -137,8 +140,8 @@ def read_parameters(
 def parse_value(
     parameter: Parameter,  # what is declared
     text: str,  # what was typed
-) -> int | float | str | bool | list:
-    "Turn text into a value of the declared type. A list is JSON or separated by commas."
+) -> int | float | str | bool | list:  # of the declared type
+    "Turn text into a value; a list is JSON or separated by commas; raise ConfigError for another type."
     kind = parameter.kind
     if kind == "str":
         return text
@@ -201,7 +204,10 @@ def run_check(
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
-        message = f"the check cell of {display_path(template)} itself failed ({what}); it may use only parameters and its own imports"
+        message = (
+            f"the check cell of {display_path(template)} itself failed ({what}); it may use only parameters and its own "
+            "imports"
+        )
         raise ReportError(message) from error
 
 # %% ../../nbs/report/815_template.ipynb #717cfabc

@@ -63,7 +63,7 @@ def _write_model(
     model: object,  # a fitted estimator
     example: pd.DataFrame | None,  # some rows of features
 ) -> None:
-    "Write a fitted model as data, with rows, what it says about them, and its signature; raise ReportError where that cannot be."
+    "Write a fitted model as data, with rows, its scores and its signature; raise ReportError where that cannot be."
     if example is None or example.empty:
         raise ReportError("a model is logged with an example of its features; pass example=X.head()")
     from mlflow.models import Model, infer_signature
@@ -97,7 +97,7 @@ def log_run(
     parameters: Mapping[str, object],  # every parameter of the run
     metrics: Mapping[str, float | None],  # flat; None is left out
     artifacts: Sequence[Path] = (),  # files copied beside the store
-    tags: Mapping[str, str] | None = None,  # run: its name; data_hash, sources: made_of(...); study, key: of its trial in the ledger
+    tags: Mapping[str, str] | None = None,  # run: its name; data_hash, sources: made_of(...); study, key: of its trial
     store: Path | None = None,  # SQLite file; the setting [research] tracking
     figures: Mapping[str, object] | None = None,  # name -> matplotlib figure, stored as PNG
     model: object | None = None,  # a fitted estimator

@@ -43,7 +43,8 @@ class CombinatorialPurgedCV:
     def split(
         self,
         X: pd.DataFrame,  # panel
-        y=None, groups=None,  # not used
+        y=None,  # not used
+        groups=None,  # not used
         t1: pd.Series | None = None,  # (date, symbol): end of each label; NaT = not known, never trained on
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # train_rows, test_rows: positions into the rows of X
         "Yield the splits in lexicographic order; raise ConfigError or PanelError for what cannot be split."
@@ -78,7 +79,9 @@ def _tested(splitter: CombinatorialPurgedCV) -> Iterator[tuple[int, ...]]:
     return combinations(range(splitter.n_groups), splitter.n_test_groups)
 
 
-def path_table(splitter: CombinatorialPurgedCV) -> pd.DataFrame:  # groups x splits: the path a tested group goes to; -1 = not tested
+def path_table(
+    splitter: CombinatorialPurgedCV,  # whose splits are laid out
+) -> pd.DataFrame:  # groups x splits: the path a tested group goes to; -1 = not tested
     "Say which path the predictions of each group and split belong to."
     table = np.full((splitter.n_groups, splitter.get_n_splits()), -1)
     for split, tested in enumerate(_tested(splitter)):

@@ -47,11 +47,11 @@ def _level(
     values = wide.to_numpy()
     high, low = (pick.reduce(values, axis=1, initial=np.nan) for pick in (np.fmax, np.fmin))
     dust = (high > low) & (high - low <= ROUNDING * np.maximum(np.abs(high), np.abs(low)))
-    return wide.mask(
-        dust[:, None] & wide.notna().to_numpy(), pd.Series(high, wide.index), axis=0
-    ) if dust.any() else wide
+    if not dust.any():
+        return wide
+    return wide.mask(dust[:, None] & wide.notna().to_numpy(), pd.Series(high, wide.index), axis=0)
 
-
+# %% ../../nbs/validation/360_scores.ipynb #c3c69d08
 def _finite_wide(
     column: pd.Series,  # (date, symbol)
     name: str,  # what to call it in a message
@@ -174,9 +174,9 @@ def rank_ic(
     y: pd.Series | pd.DataFrame,  # (date, symbol); the outcome, decimal return; a frame holds one per column
 ) -> pd.Series | pd.DataFrame:  # by date; dates with fewer than 3 pairs or without any difference are NaN
     "Correlate the ranks of score and outcome within each date (Spearman 1904)."
-    return _correlate(score, y, True) if isinstance(y, pd.DataFrame) else _correlate(
-        score, y.to_frame("y"), True
-    )["y"].rename("rank_ic")
+    if isinstance(y, pd.DataFrame):
+        return _correlate(score, y, True)
+    return _correlate(score, y.to_frame("y"), True)["y"].rename("rank_ic")
 
 
 def ic(
@@ -184,9 +184,9 @@ def ic(
     y: pd.Series | pd.DataFrame,  # (date, symbol); the outcome, decimal return; a frame holds one per column
 ) -> pd.Series | pd.DataFrame:  # by date; dates with fewer than 3 pairs or without any difference are NaN
     "Correlate the values of score and outcome within each date (Pearson)."
-    return _correlate(score, y, False) if isinstance(y, pd.DataFrame) else _correlate(
-        score, y.to_frame("y"), False
-    )["y"].rename("ic")
+    if isinstance(y, pd.DataFrame):
+        return _correlate(score, y, False)
+    return _correlate(score, y.to_frame("y"), False)["y"].rename("ic")
 
 # %% ../../nbs/validation/360_scores.ipynb #523cff43
 def by_group(
@@ -242,7 +242,7 @@ def _buckets(
     wide: np.ndarray,  # scores [d, s], NaN = not there
     n: int,  # groups
 ) -> np.ndarray:  # int64[d, s]: 1 (lowest) .. n; 0 = not there, or fewer than n names that date
-    "Assign each score to its group within the date; a score of fewer values than groups leaves groups in between empty."
+    "Assign each score to its group within the date; fewer values than groups leave groups in between empty."
     if not isinstance(n, (int, np.integer)) or n < 2:
         raise ConfigError(f"n is {n!r}; give a whole number of groups, at least 2")
     there = ~np.isnan(wide)

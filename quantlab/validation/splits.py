@@ -73,7 +73,7 @@ def label_spans(
 
 
 def check_whole(
-    value: object,
+    value: object,  # of the argument
     name: str,  # of the argument
     least: int,  # smallest value allowed
 ) -> None:

@@ -334,3 +334,15 @@ def test_intraday_labels_keep_their_clock() -> None:
     labels, daily_ = (triple_barrier(b, pd.Series(0.02, b.index), horizon=5) for b in (intraday, bars))
     assert str(labels["t1"].dtype) == str(labels["entry"].dtype) == "datetime64[us, UTC]"
     np.testing.assert_array_equal(labels["y"], daily_["y"])
+
+
+def test_no_bars_one_bar_and_some_rows_of_many():
+    bars = market(5)
+    width = pd.Series(0.02, bars.index)
+    labels = triple_barrier(bars, width)
+    assert triple_barrier(bars.iloc[:0], width.iloc[:0]).dtypes.equals(labels.dtypes)
+    assert triple_barrier(bars.iloc[:1], width.iloc[:1])["y"].isna().all()
+    assert triple_barrier(bars, width * np.inf)["entry"].isna().all()
+    assert triple_barrier(bars, width.iloc[20:40])[["y", "t1"]].equals(labels[["y", "t1"]].iloc[20:40])
+    alone = bars.xs("A", level="symbol", drop_level=False)
+    assert triple_barrier(alone, width[alone.index])["y"].equals(labels.loc[alone.index, "y"])
