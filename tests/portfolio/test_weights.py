@@ -217,7 +217,7 @@ def test_weights_of_nothing_by_rank_capped_and_of_infinite_scores():
     assert len(TopK(5)(many.iloc[:0])) == 0
     with pytest.raises(ConfigError, match="vol_target needs past_bars"):
         TopK(5, vol_target=0.1)(many)
-    with pytest.raises(ConfigError, match="weights >= 0"):
+    with pytest.raises(PanelError, match="weights >= 0"):
         cap_weights(np.array([-0.1]), 0.5)
     assert np.allclose(sorted(TopK(3, weighting="rank", every=10_000)(many)["weight"]), [1 / 6, 2 / 6, 3 / 6])
     capped = TopK(5, max_weight=0.1)(many)["weight"]
