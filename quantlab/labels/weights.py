@@ -61,7 +61,7 @@ def _span_sums(values: np.ndarray, at: Spans) -> np.ndarray:  # float64[n], 0 fo
     total = np.vstack([np.zeros((1, at.shape[1])), values.cumsum(axis=0)])
     return total[at.last + 1, at.col] - total[at.first, at.col]
 
-
+# %% ../../nbs/labels/330_weights.ipynb #d3b3138e
 def concurrency(
     labels: pd.DataFrame,  # (date, symbol): entry, t1
     sessions: pd.DatetimeIndex | None = None,  # to count on; None: the dates of the labels

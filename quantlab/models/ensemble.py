@@ -85,7 +85,7 @@ class Ensemble(BaseEstimator):
         shrink: float = 0.5,  # of the weights to equal
         validation: float = 0.2,  # share of the dates that decide the weights, the last ones
         purge: int | None = None,  # sessions from a decision to the end of its label
-        seed: int = 7,
+        seed: int = 7,  # of the columns that are drawn, and of the models
     ):
         self.models, self.seeds, self.share, self.shrink = models, seeds, share, shrink
         self.validation, self.purge, self.seed = validation, purge, seed

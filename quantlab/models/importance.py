@@ -84,9 +84,9 @@ def permutation(
     X: pd.DataFrame,  # panel of features
     y: pd.Series,  # outcome on X's index; NaN rows do not count
     tests: Sequence[np.ndarray],  # rows of X that each model has not seen, purged by the splitter
-    groups: Mapping[str, Sequence[str]] | None = None,  # name -> columns to be shuffled together; each alone when absent
+    groups: Mapping[str, Sequence[str]] | None = None,  # name -> columns shuffled together; each alone when absent
     repeats: int = 5,  # shuffles that are averaged
-    seed: int = 7,
+    seed: int = 7,  # of the shuffles
     progress: Callable[[int, int, str], None] | None = None,  # called with folds done, how many, the last one's name
     workers: int | None = 1,  # folds side by side; None: one per core
 ) -> pd.DataFrame:  # feature or group x fold: loss of mean rank IC

@@ -79,7 +79,7 @@ def _arrivals(
     index: pd.MultiIndex,  # (date, symbol), of the predictions
     y: pd.Series,  # outcome on it
     t1: pd.Series,  # label ends on it
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:  # row starts by date; rows by arrival; their starts by date; usual delay
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:  # row starts by date; rows by arrival, their starts; delay
     "Sort rows by the first date at which their outcome is known."
     dates, starts = date_starts(index)
     ends = pd.DatetimeIndex(t1).as_unit("us")
@@ -124,7 +124,7 @@ def conformal(
     t1: pd.Series,  # on the same index: end of each label, NaT = not known yet
     rate: float = 0.02,  # step per session, in widths of the interval; times the delay of outcomes below 1.5
 ) -> pd.DataFrame:  # the same frame, quantiles shifted and in order; before the first outcome as they were
-    "Steer quantiles to their nominal coverage by outcomes whose t1 has passed at each date."
+    "Steer quantiles to their coverage by outcomes whose t1 has passed; raise ConfigError, PanelError or DataError."
     names = list(predictions.columns[predictions.columns.str.fullmatch(r"q\d{1,2}")])
     _check_conformal(predictions, y, t1, names)
     starts, order, arrived, delay = _arrivals(predictions.index, y, t1)

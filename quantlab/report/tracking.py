@@ -42,9 +42,9 @@ def client(
 
 # %% ../../nbs/report/800_tracking.ipynb #796c269a
 def sources_hash() -> str:  # 64 hex digits
-    "Hash the sources of the package."
+    "Hash the sources of the package, the template of its pages included."
     package, found = Path(quantlab.__file__).parent, hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
+    for file in sorted([*package.rglob("*.py"), *package.glob("report/templates/*/*")]):
         found.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
     return found.hexdigest()
 

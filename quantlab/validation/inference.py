@@ -190,7 +190,7 @@ def ic_test(
 def mean_ic(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series,  # (date, symbol); the outcome, decimal return, known at its end
-    method: str = "forward",  # "forward": circular null, outcomes shifted ahead; "shift": all offsets; "block"; "bootstrap"; "hac"
+    method: str = "forward",  # "forward": outcomes shifted ahead; "shift": all offsets; "block"; "bootstrap"; "hac"
     horizon: int | None = None,  # sessions an outcome lasts; needed by "hac"
     seed: int = 7,  # of "block" and "bootstrap"
 ) -> ICTest:  # se, t and p NaN, with a reason, where the dates do not suffice
