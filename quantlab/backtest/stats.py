@@ -72,7 +72,9 @@ def sharpe(
     r = _observed(returns, periods_per_year)
     if r.shape[-1] < 2:
         return np.nan
-    return np.sqrt(periods_per_year) * (np.mean(r, axis=-1) / np.where(flat(1 + r), np.nan, np.std(r, axis=-1, ddof=1)))[()]
+    return np.sqrt(periods_per_year) * (
+        np.mean(r, axis=-1) / np.where(flat(1 + r), np.nan, np.std(r, axis=-1, ddof=1))
+    )[()]
 
 
 def sortino(
@@ -189,7 +191,9 @@ def exposure(
 ) -> pd.DataFrame:  # by date of equity: gross, net (shares of equity), names (held); 0 in cash
     "Measure what is held at each close; raise DataError when a position has no equity beside it."
     values = positions["value"].groupby("date")
-    table = pd.DataFrame({"gross": positions["value"].abs().groupby("date").sum(), "net": values.sum(), "names": values.size()})
+    table = pd.DataFrame(
+        {"gross": positions["value"].abs().groupby("date").sum(), "net": values.sum(), "names": values.size()}
+    )
     lost = table.index.difference(equity.index)
     if len(lost):
         raise DataError(f"positions of {lost[0]:%Y-%m-%d} have no equity; pass both frames of one Result")
@@ -217,7 +221,7 @@ def bootstrap_rows(
 
 # %% ../../nbs/backtest/720_stats.ipynb #1d544187
 def _metrics(
-    returns: pd.Series | np.ndarray,
+    returns: pd.Series | np.ndarray,  # decimal
     periods_per_year: float,
 ) -> dict:  # metric -> value; for an array of resamples, metric -> one value each
     "Compute every metric that needs returns alone."
@@ -254,18 +258,20 @@ def _averages(
     for name, series in by_date.items():
         x = _observed(series)
         rows = bootstrap_rows(len(x), draws if len(x) >= 10 else 0, seed=seed)
-        parts.append(_with_errors({name: x.mean() if len(x) else np.nan}, {name: x[rows].mean(axis=1)} if len(rows) else {}))
+        parts.append(
+            _with_errors({name: x.mean() if len(x) else np.nan}, {name: x[rows].mean(axis=1)} if len(rows) else {})
+        )
     return pd.concat(parts)
 
 # %% ../../nbs/backtest/720_stats.ipynb #789543ef
 def summary(
     returns: pd.Series,  # decimal, by date, after the costs a reader should assume
-    periods_per_year: float,
+    periods_per_year: float,  # sessions in a year
     benchmark: pd.Series | None = None,  # adds alpha and beta, changes nothing else
     turnover: pd.Series | None = None,  # by date; adds its yearly figure
     draws: int = 500,  # resampled histories
-    seed: int = 7,
-    exposed: pd.DataFrame | None = None,  # by date, from exposure; adds gross, net and the share of sessions in the market
+    seed: int = 7,  # of the resampling
+    exposed: pd.DataFrame | None = None,  # by date, from exposure; adds gross, net and the time in the market
 ) -> pd.DataFrame:  # by metric: value, se, low, high (95 %); no errors below 10 observations
     "Return every metric with its standard error and 95 % interval."
     r = _observed(returns, periods_per_year)
@@ -278,7 +284,10 @@ def summary(
     if turnover is not None:
         table = pd.concat([table, _averages({"turnover": turnover * periods_per_year}, draws, seed)])
     if exposed is not None:
-        means = {"gross_exposure": exposed["gross"], "net_exposure": exposed["net"], "in_market": (exposed["gross"] > 0).astype(float)}
+        means = {
+            "gross_exposure": exposed["gross"], "net_exposure": exposed["net"],
+            "in_market": (exposed["gross"] > 0).astype(float)
+        }
         table = pd.concat([table, _averages(means, draws, seed)])
     if benchmark is None:
         return table

@@ -52,7 +52,7 @@ def _beyond(price: float, upper: float, lower: float, between: int) -> int:
 
 @_kernel
 def _first_touch(open_, high, low, first: int, last: int, upper: float, lower: float) -> tuple[int, int, float]:
-    "Return row, barrier and price of the first touch in rows first to last; NONE if there is none, BOTH if a bar does not tell."
+    "Return row, barrier and price of the first touch in some rows; NONE without one, BOTH if a bar does not tell."
     for row in range(first, last + 1):
         gap = _beyond(open_[row], upper, lower, NONE)
         if gap != NONE:
@@ -80,9 +80,12 @@ def _no_touch(price, close, start: int, stop: int, late: int, upper: float, lowe
         return stop, END, close[last], CENSORED
     return -1, NONE, np.nan, ENTERED
 
-
+# %% ../../nbs/labels/310_barrier.ipynb #d07da940
 @_kernel
-def _label(open_, high, low, close, width, side, ends, profit: float, loss: float, horizon: int, late: int, y, other, exits, touched, mark):
+def _label(
+    open_, high, low, close, width, side, ends, profit: float, loss: float, horizon: int, late: int, y, other, exits,
+    touched, mark
+):
     "Label every row of one name that has a width and a side; late is 1 for entry at the close, 0 for the next open."
     price = close if late else open_
     for t in range(len(close)):
@@ -115,7 +118,9 @@ def _label_all(open_, high, low, close, width, side, ends, profit: float, loss: 
     for s in range(symbols):
         bars = open_[:, s].copy(), high[:, s].copy(), low[:, s].copy(), close[:, s].copy()
         bets = width[:, s].copy(), side[:, s].copy()
-        _label(*bars, *bets, ends[:, s].copy(), profit, loss, horizon, late, y[s], other[s], exits[s], touched[s], mark[s])
+        _label(
+            *bars, *bets, ends[:, s].copy(), profit, loss, horizon, late, y[s], other[s], exits[s], touched[s], mark[s]
+        )
     return y, other, exits, touched, mark
 
 # %% ../../nbs/labels/310_barrier.ipynb #ed1d5318
@@ -127,24 +132,35 @@ def _whole_bars(bars: pd.DataFrame, at: Grid) -> list[np.ndarray]:
         x[broken] = np.nan
     return wide
 
-
-def _decisions(width: pd.Series, side: float | pd.Series, at: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+# %% ../../nbs/labels/310_barrier.ipynb #cdb5514a
+def _decisions(
+    width: pd.Series, side: float | pd.Series, at: Grid
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     "Return rows, columns, widths and sides of the bets; raise PanelError or DataError for what is none."
     own = grid(width.index)
     row, col = at.dates.get_indexer(own.dates)[own.row], at.symbols.get_indexer(own.symbols)[own.col]
     stray = (row < 0) | (col < 0)
     if stray.any():
-        raise PanelError(f"{int(stray.sum())} widths have a date or symbol that the bars lack, first {width.index[stray][0]}; make them from the same bars")
+        raise PanelError(
+            f"{int(stray.sum())} widths have a date or symbol that the bars lack, first {width.index[stray][0]}; make "
+            "them from the same bars"
+        )
     size = width.to_numpy(dtype=np.float64)
     if (size < 0).any():
-        raise DataError(f"the width of {width.index[size < 0][0]} is {size[size < 0][0]:.4g}; a width is a share of the price, above 0")
+        raise DataError(
+            f"the width of {width.index[size < 0][0]} is {size[size < 0][0]:.4g}; a width is a share of the price, "
+            "above 0"
+        )
     if isinstance(side, pd.Series):
-        way = (side if side.index.equals(width.index) else side.reindex(width.index)).fillna(0).to_numpy(dtype=np.float64)
+        way = side if side.index.equals(width.index) else side.reindex(width.index)
+        way = way.fillna(0).to_numpy(dtype=np.float64)
     else:
         way = np.full(len(width), float(side))
     odd = ~np.isin(way, (-1, 0, 1))
     if odd.any():
-        raise DataError(f"the side of {width.index[odd][0]} is {way[odd][0]:.4g}; use +1 (long), -1 (short), 0 or NaN (no bet)")
+        raise DataError(
+            f"the side of {width.index[odd][0]} is {way[odd][0]:.4g}; use +1 (long), -1 (short), 0 or NaN (no bet)"
+        )
     return row, col, size, way
 
 
@@ -154,37 +170,6 @@ def _multiple(name: str, value: float | None) -> float:
     if not value > 0:
         raise ConfigError(f"{name} is {value!r}; give a positive multiple of the width, or None for no barrier")
     return value
-
-# %% ../../nbs/labels/310_barrier.ipynb #a66f384f
-def triple_barrier(
-    bars: pd.DataFrame,  # (date, symbol), total-return open high low close
-    width: pd.Series,  # (date, symbol), the rows to label: share of the entry price, known at the close of date
-    profit: float | None = 1.0,  # distance of the target, in widths; None or inf: none
-    loss: float | None = 1.0,  # distance of the stop, in widths; None or inf: none
-    horizon: int | None = 20,  # sessions until the vertical barrier; None: wait for a touch
-    side: float | pd.Series = 1.0,  # +1 long, -1 short, 0 no bet; on the index of width, known at the close of date
-    entry: str = "open",  # "open": of the next session; "close": of the same one
-    ambiguous: str = "both",  # "both", "worst" or "drop": what to do where one bar touches both barriers
-    delisted: pd.Series | pd.DataFrame | None = None,  # as in forward_returns
-) -> pd.DataFrame:  # on the index of width; y is the return of the bet, label +1 target, -1 stop, 0 neither
-    "Label bets by the barrier they touch first."
-    check_horizon(1 if horizon is None else horizon, entry)
-    if ambiguous not in ("both", "worst", "drop"):
-        raise ConfigError(f"ambiguous is {ambiguous!r}; use 'both' (bounds), 'worst' or 'drop'")
-    profit, loss = _multiple("profit", profit), _multiple("loss", loss)
-    if profit == loss == np.inf and horizon is None:
-        raise ConfigError("there is no barrier at all; give profit, loss or horizon")
-    check_panel(bars, ["open", "high", "low", "close"])
-    at = grid(bars.index)
-    row, col, size, way = _decisions(width, side, at)
-    wide = _whole_bars(bars, at)
-    ends = np.array([x.astype(np.float64) for x in endings(wide[3], at, delisted)])
-    widths, sides = np.full(wide[3].shape, np.nan), np.zeros(wide[3].shape)
-    widths[row, col], sides[row, col] = size, way
-    steps = len(at.dates) if horizon is None else int(horizon)
-    found = _label_all(*wide, widths, sides, ends, profit, loss, steps, int(entry == "close"))
-    y, other, exits, touched, mark = (x[col, row] for x in found)
-    return _frame(width.index, at, row + (entry == "open"), y, other, exits, touched, mark, way, ambiguous)
 
 # %% ../../nbs/labels/310_barrier.ipynb #5821ae2c
 def _frame(
@@ -205,10 +190,42 @@ def _frame(
     known = touched != NONE
     won = np.where(touched == UPPER, side, np.where(touched == LOWER, -side, 0.0))
     columns = {
-        "y": np.where(known, y, np.nan), "t1": session_dates(at, exits, known), "entry": session_dates(at, start, mark != NO_BET),
+        "y": np.where(known, y, np.nan), "t1": session_dates(at, exits, known),
+        "entry": session_dates(at, start, mark != NO_BET),
         "censored": mark == CENSORED, "delisted": mark == DELISTED, "label": np.where(known, won, np.nan),
         "touched": pd.Categorical.from_codes(touched, TOUCHED), "side": side, "ambiguous": unsure,
     }  # fmt: skip
     if ambiguous == "both":
         columns["y_other"] = np.where(known, other, np.nan)
     return pd.DataFrame(columns, index=index)
+
+# %% ../../nbs/labels/310_barrier.ipynb #a66f384f
+def triple_barrier(
+    bars: pd.DataFrame,  # (date, symbol), total-return open high low close
+    width: pd.Series,  # (date, symbol), the rows to label: share of the entry price, known at the close of date
+    profit: float | None = 1.0,  # distance of the target, in widths; None or inf: none
+    loss: float | None = 1.0,  # distance of the stop, in widths; None or inf: none
+    horizon: int | None = 20,  # sessions until the vertical barrier; None: wait for a touch
+    side: float | pd.Series = 1.0,  # +1 long, -1 short, 0 no bet; on the index of width, known at the close of date
+    entry: str = "open",  # "open": of the next session; "close": of the same one
+    ambiguous: str = "both",  # "both", "worst" or "drop": what to do where one bar touches both barriers
+    delisted: pd.Series | pd.DataFrame | None = None,  # as in forward_returns
+) -> pd.DataFrame:  # on the index of width; y is the return of the bet, label +1 target, -1 stop, 0 neither
+    "Label bets by the barrier they touch first; raise ConfigError, PanelError or DataError for what is no bet."
+    check_horizon(1 if horizon is None else horizon, entry)
+    if ambiguous not in ("both", "worst", "drop"):
+        raise ConfigError(f"ambiguous is {ambiguous!r}; use 'both' (bounds), 'worst' or 'drop'")
+    profit, loss = _multiple("profit", profit), _multiple("loss", loss)
+    if profit == loss == np.inf and horizon is None:
+        raise ConfigError("there is no barrier at all; give profit, loss or horizon")
+    check_panel(bars, ["open", "high", "low", "close"])
+    at = grid(bars.index)
+    row, col, size, way = _decisions(width, side, at)
+    wide = _whole_bars(bars, at)
+    ends = np.array([x.astype(np.float64) for x in endings(wide[3], at, delisted)])
+    widths, sides = np.full(wide[3].shape, np.nan), np.zeros(wide[3].shape)
+    widths[row, col], sides[row, col] = size, way
+    steps = len(at.dates) if horizon is None else int(horizon)
+    found = _label_all(*wide, widths, sides, ends, profit, loss, steps, int(entry == "close"))
+    y, other, exits, touched, mark = (x[col, row] for x in found)
+    return _frame(width.index, at, row + (entry == "open"), y, other, exits, touched, mark, way, ambiguous)

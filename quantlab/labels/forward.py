@@ -37,7 +37,10 @@ def _delistings(
     gain = frame["return"].fillna(0.0) if "return" in frame.columns else pd.Series(0.0, frame.index)
     wrong = frame["date"].isna() | ~np.isfinite(gain) | (gain < -1) | frame.index.duplicated()
     if wrong.any():
-        raise DataError(f"the delisting of {frame.index[wrong][0]} has no date, a return below -1 or a second row; give each name one date and a decimal return")
+        raise DataError(
+            f"the delisting of {frame.index[wrong][0]} has no date, a return below -1 or a second row; give each name "
+            "one date and a decimal return"
+        )
     date = pd.to_datetime(frame["date"]).dt.as_unit("us")
     told = pd.to_datetime(frame["known_at"]).dt.as_unit("us") if "known_at" in frame.columns else date
     check_zones(delisting_date=date, delisting_known_at=told)
@@ -59,11 +62,11 @@ def last_rows(
     "Return for each cell the row of the last close until then."
     return np.maximum.accumulate(np.where(np.isfinite(close), np.arange(len(close))[:, None], -1), axis=0)
 
-
+# %% ../../nbs/labels/300_forward.ipynb #201bfabd
 def endings(
     close: np.ndarray,  # dates x symbols, usable prices
     at: Grid,  # its coordinates
-    delisted: pd.Series | pd.DataFrame | None,  # by symbol: date, or columns date, return and known_at; None: nobody is known to be delisted
+    delisted: pd.Series | pd.DataFrame | None,  # by symbol: date, or columns date, return and known_at; None: nobody
 ) -> Endings:
     "Find from when on each name is known to be delisted; raise DataError for bars after a delisting."
     n, symbols = close.shape
@@ -77,7 +80,10 @@ def endings(
     late = has[at.dates.searchsorted(table["date"].iloc[has]) < final[has]]
     if len(late):
         name, row = at.symbols[late[0]], final[late[0]]
-        raise DataError(f"{name} has bars until {at.dates[row]}, after its delisting; correct the date, or give the later bars another symbol")
+        raise DataError(
+            f"{name} has bars until {at.dates[row]}, after its delisting; correct the date, or give the later bars "
+            "another symbol"
+        )
     over[has] = at.dates.searchsorted(table["known"].iloc[has])
     paid[has] = close[final[has], has] * (1 + table["return"].to_numpy()[has])
     return Endings(over, paid)
@@ -114,8 +120,8 @@ def forward_returns(
     horizon: int = 20,  # sessions held
     entry: str = "open",  # "open": of the next session; "close": of the same one
     delisted: pd.Series | pd.DataFrame | None = None,  # by symbol: date, or columns date, return (decimal), known_at
-) -> pd.DataFrame:  # y (decimal), t1 (when y was knowable) and entry (datetime64[us], NaT = none), censored and delisted (bool)
-    "Compute what holding each name from each date returned, and when that was known."
+) -> pd.DataFrame:  # y (decimal), t1 (when y was knowable), entry (NaT = none), censored and delisted (bool)
+    "Compute what holding each name returned, and when that was known; raise ConfigError, PanelError or DataError."
     check_horizon(horizon, entry)
     check_panel(bars, ["open", "close"])
     at = grid(bars.index)
@@ -178,7 +184,9 @@ def _yardstick(y: pd.Series, over: pd.Series) -> pd.Series:
     "Return for each row the benchmark's value of its date, or the median of its group on its date."
     if pd.api.types.is_numeric_dtype(over.dtype):
         if over.index.nlevels > 1 or not over.index.is_unique:
-            raise PanelError(f"a benchmark has one return a date, over has index {over.index.names}; drop the symbol level")
+            raise PanelError(
+                f"a benchmark has one return a date, over has index {over.index.names}; drop the symbol level"
+            )
         check_zones(benchmark=over, labels=y)
         return pd.Series(over.reindex(y.index.get_level_values("date")).to_numpy(), index=y.index)
     if over.index.nlevels > 1:
@@ -201,7 +209,10 @@ def excess(
         clean = to_long(wide, y.index, at, y.name)
         return clean - _yardstick(clean, over)
     if over not in ("median", "mean"):
-        raise ConfigError(f"over is {over!r}; use 'median', 'mean', a Series of returns by date (a market) or of group names by symbol (sectors)")
+        raise ConfigError(
+            f"over is {over!r}; use 'median', 'mean', a Series of returns by date (a market) or of group names by "
+            "symbol (sectors)"
+        )
     middle = wide.median(axis=1) if over == "median" else wide.mean(axis=1)
     return to_long(wide.sub(middle, axis=0), y.index, at, y.name)
 

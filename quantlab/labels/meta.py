@@ -33,7 +33,9 @@ def meta_labels(
     "Say of each bet whether it earned more than its cost."
     missing = [c for c in ("y", "side") if c not in labels.columns]
     if missing:
-        raise PanelError(f"the frame lacks {missing}, it has {list(labels.columns)}; give it labels of triple_barrier with a side")
+        raise PanelError(
+            f"the frame lacks {missing}, it has {list(labels.columns)}; give it labels of triple_barrier with a side"
+        )
     if not cost >= 0 or np.isinf(cost):
         raise ConfigError(f"cost is {cost!r}; give a decimal share of the price, 0 or more")
     worst, best = labels["y"], labels.get("y_other", labels["y"])

@@ -65,7 +65,9 @@ def trend_scan(
     end = np.where(known, at.row + chosen, 0)
     y = np.where(known, close[end, at.col] / close[at.row, at.col] - 1, np.nan) if len(close) else best
     columns = {
-        "y": y, "t1": session_dates(at, reach, known), "entry": session_dates(at, at.row, np.isfinite(close[at.row, at.col])),
-        "censored": cut, "label": np.where(known, np.sign(best), np.nan), "t_value": np.where(known, best, np.nan), "end": session_dates(at, end, known),
+        "y": y, "t1": session_dates(at, reach, known),
+        "entry": session_dates(at, at.row, np.isfinite(close[at.row, at.col])),
+        "censored": cut, "label": np.where(known, np.sign(best), np.nan), "t_value": np.where(known, best, np.nan),
+        "end": session_dates(at, end, known),
     }  # fmt: skip
     return pd.DataFrame(columns, index=bars.index)

@@ -40,7 +40,10 @@ def spans(
     stray = known & ((entry < 0) | (last < entry))
     if stray.any():
         row = labels[["entry", "t1"]][stray].iloc[0]
-        raise PanelError(f"the label of {labels.index[stray][0]} runs from {row['entry']} to {row['t1']}, which are not sessions in this order; pass the sessions of the bars")
+        raise PanelError(
+            f"the label of {labels.index[stray][0]} runs from {row['entry']} to {row['t1']}, which are not sessions "
+            "in this order; pass the sessions of the bars"
+        )
     return Spans(np.where(known, np.minimum(entry + 1, last), 0), last, at.col, (len(calendar), len(at.symbols)))
 
 # %% ../../nbs/labels/330_weights.ipynb #af481bc2
@@ -58,7 +61,7 @@ def _span_sums(values: np.ndarray, at: Spans) -> np.ndarray:  # float64[n], 0 fo
     total = np.vstack([np.zeros((1, at.shape[1])), values.cumsum(axis=0)])
     return total[at.last + 1, at.col] - total[at.first, at.col]
 
-
+# %% ../../nbs/labels/330_weights.ipynb #d3b3138e
 def concurrency(
     labels: pd.DataFrame,  # (date, symbol): entry, t1
     sessions: pd.DatetimeIndex | None = None,  # to count on; None: the dates of the labels
@@ -107,7 +110,9 @@ def time_decay(
 ) -> pd.Series:  # in [0, 1], 1 on the last labelled date; NaN where there is no label
     "Let the weight of labels fall with the uniqueness accumulated since (López de Prado 2018, 4.7)."
     if not -1 < oldest <= 1:
-        raise ConfigError(f"oldest is {oldest!r}; give a weight in [0, 1], or minus the share of the past to forget, above -1")
+        raise ConfigError(
+            f"oldest is {oldest!r}; give a weight in [0, 1], or minus the share of the past to forget, above -1"
+        )
     total = unique.groupby(level="date").sum().cumsum()
     share = total / total.iloc[-1] if len(total) and total.iloc[-1] > 0 else total
     line = oldest + (1 - oldest) * share if oldest >= 0 else (share + oldest) / (1 + oldest)
@@ -117,7 +122,9 @@ def time_decay(
 
 # %% ../../nbs/labels/330_weights.ipynb #e59f9f51
 @njit(nogil=True, cache=True, error_model="numpy")
-def _draw(first: np.ndarray, last: np.ndarray, col: np.ndarray, counted: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def _draw(
+    first: np.ndarray, last: np.ndarray, col: np.ndarray, counted: np.ndarray, size: int, rng: np.random.Generator
+) -> np.ndarray:
     "Draw positions of labels one by one; counted (symbols x sessions) is filled with the labels drawn."
     out = np.empty(size, dtype=np.int64)
     for k in range(size):

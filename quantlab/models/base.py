@@ -47,7 +47,8 @@ def check_features(
             row, col = np.argwhere(bad)[0]
             date, symbol = X.index[start + row]
             raise DataError(
-                f"feature {ordered.columns[col]} is infinite for {symbol} on {date:%Y-%m-%d} ({int(bad.sum())} values there); mend the feature or set them to NaN"
+                f"feature {ordered.columns[col]} is infinite for {symbol} on {date:%Y-%m-%d} ({int(bad.sum())} values "
+                "there); mend the feature or set them to NaN"
             )
     return ordered
 
@@ -70,7 +71,8 @@ def check_training(
         if bad.any():
             date, symbol = X.index[int(bad.argmax())]
             raise DataError(
-                f"{name} is NaN or infinite in {int(bad.sum())} of {len(X)} rows, first {symbol} on {date:%Y-%m-%d}; leave those rows out of the training set"
+                f"{name} is NaN or infinite in {int(bad.sum())} of {len(X)} rows, first {symbol} on {date:%Y-%m-%d}; "
+                "leave those rows out of the training set"
             )
     if sample_weight is None:
         return ordered, y.to_numpy(dtype="float64"), None
@@ -88,7 +90,8 @@ def check_columns(
     missing, unknown = sorted(set(columns) - set(X.columns)), sorted(set(X.columns) - set(columns))
     if missing or unknown:
         raise PanelError(
-            f"features do not match the fitted model: missing {missing}, unknown {unknown}; predict from the columns it was fitted on"
+            f"features do not match the fitted model: missing {missing}, unknown {unknown}; predict from the columns "
+            "it was fitted on"
         )
     return check_features(X)[columns]
 
@@ -130,7 +133,7 @@ class _Fold(NamedTuple):
     test: np.ndarray  # int64, sorted positions
     facts: dict  # first and last dates, counts
 
-
+# %% ../../nbs/models/400_base.ipynb #43e6191f
 def _fold(
     index: pd.MultiIndex,  # of the whole panel
     train: Iterable[int],  # positions
@@ -145,21 +148,23 @@ def _fold(
     span |= {"test_first": dates[test[0]], "test_last": dates[test[-1]]}
     if span["train_last"] >= span["test_first"]:
         raise LeakError(
-            f"fold {fold} trains on {span['train_last']:%Y-%m-%d}, its test starts {span['test_first']:%Y-%m-%d}; train on earlier dates only"
+            f"fold {fold} trains on {span['train_last']:%Y-%m-%d}, its test starts {span['test_first']:%Y-%m-%d}; "
+            "train on earlier dates only"
         )
     for date in dates[test].unique():
         if date in seen:
             raise PanelError(
-                f"{date:%Y-%m-%d} is predicted by fold {seen[date]} and again by fold {fold}; let test blocks not overlap"
+                f"{date:%Y-%m-%d} is predicted by fold {seen[date]} and again by fold {fold}; let test blocks not "
+                "overlap"
             )
         seen[date] = fold
     return train, test, span
 
 # %% ../../nbs/models/400_base.ipynb #4b34223d
 def _folds(
-    X: pd.DataFrame,
-    y: pd.Series,
-    splits: Iterable[tuple[Iterable[int], Iterable[int]]],
+    X: pd.DataFrame,  # panel of features
+    y: pd.Series,  # outcome on X's index; NaN = not known
+    splits: Iterable[tuple[Iterable[int], Iterable[int]]],  # (training rows, test rows)
 ) -> list[_Fold]:
     "Check every fold before the first is fitted, and leave out the rows without an outcome."
     known, seen, folds = y.notna().to_numpy(), {}, []
@@ -167,7 +172,9 @@ def _folds(
         train, test, span = _fold(X.index, train, test, number, seen)
         use = train[known[train]]
         if len(use) == 0:
-            raise DataError(f"fold {number}: none of its {len(train)} training rows has an outcome; give it a longer past")
+            raise DataError(
+                f"fold {number}: none of its {len(train)} training rows has an outcome; give it a longer past"
+            )
         counts = {"trained": len(use), "excluded": len(train) - len(use), "predicted": len(test)}
         folds.append(_Fold(number, use, test, span | counts))
     if not folds:
@@ -203,13 +210,17 @@ def _fit_fold(
 ) -> tuple[BaseEstimator, pd.DataFrame]:  # fitted, predictions of the test rows
     "Fit one fold and predict its test rows."
     if _code(model) != code:
-        raise ComputeError(f"the worker has other code of {type(model).__name__} than the process that asks; restart it")
+        raise ComputeError(
+            f"the worker has other code of {type(model).__name__} than the process that asks; restart it"
+        )
     given = {} if weight is None else {"sample_weight": _take(weight, fold.train)}
     fitted, test = clone(model).fit(_take(X, fold.train), _take(y, fold.train), **given), _take(X, fold.test)
     scores = fitted.predict(test)
     scores = scores if isinstance(scores, pd.DataFrame) else as_scores(scores, test.index)
     if "score" not in scores or not scores.index.equals(test.index):
-        raise PanelError(f"{type(model).__name__}.predict gives other rows than it was asked for, or no column score; keep the index")
+        raise PanelError(
+            f"{type(model).__name__}.predict gives other rows than it was asked for, or no column score; keep the index"
+        )
     return fitted, scores.drop(columns="fold", errors="ignore")
 
 # %% ../../nbs/models/400_base.ipynb #f6e5987b
@@ -235,7 +246,9 @@ def _keys(
     common = [_fit_fold, model, list(X.columns), list(map(str, X.dtypes)), list(map(_version, LIBRARIES))]
     common, rows = content_hash(common), pd.util.hash_pandas_object(X).to_numpy()
     target, weights = y.to_numpy(dtype="float64"), None if weight is None else weight.to_numpy(dtype="float64")
-    given = [[rows[f.train], target[f.train], None if weights is None else weights[f.train], rows[f.test]] for f in folds]
+    given = [
+        [rows[f.train], target[f.train], None if weights is None else weights[f.train], rows[f.test]] for f in folds
+    ]
     return [content_hash([common, *parts]) for parts in given]
 
 # %% ../../nbs/models/400_base.ipynb #0f155ebc
@@ -277,14 +290,19 @@ def walk_forward(
     report = progress and (lambda count, _, name: progress(before + count, len(folds), name))
     map_items(_fit_fold, left, [model, X, y, sample_weight, _code(model)], workers, scheduler, names, report, finish)
     models, scores = zip(*(done[fold.number] for fold in folds), strict=True)
-    predictions = pd.concat([part.assign(fold=fold.number) for part, fold in zip(scores, folds, strict=True)]).sort_index()
+    predictions = pd.concat(
+        [part.assign(fold=fold.number) for part, fold in zip(scores, folds, strict=True)]
+    ).sort_index()
     return WalkForwardRun(predictions, list(models), pd.DataFrame([f.facts for f in folds]).rename_axis("fold"))
 
 # %% ../../nbs/models/400_base.ipynb #5e1f07aa
 for _name in (
-    "linear_model._base:LinearRegression", "linear_model._ridge:Ridge", "linear_model._coordinate_descent:Lasso", "linear_model._coordinate_descent:ElasticNet",
-    "linear_model._logistic:LogisticRegression", "linear_model._huber:HuberRegressor", "preprocessing._data:StandardScaler", "preprocessing._data:RobustScaler",
-    "preprocessing._data:QuantileTransformer", "preprocessing._label:LabelBinarizer", "impute._base:SimpleImputer", "decomposition._pca:PCA",
+    "linear_model._base:LinearRegression", "linear_model._ridge:Ridge", "linear_model._coordinate_descent:Lasso",
+    "linear_model._coordinate_descent:ElasticNet",
+    "linear_model._logistic:LogisticRegression", "linear_model._huber:HuberRegressor",
+    "preprocessing._data:StandardScaler", "preprocessing._data:RobustScaler",
+    "preprocessing._data:QuantileTransformer", "preprocessing._label:LabelBinarizer", "impute._base:SimpleImputer",
+    "decomposition._pca:PCA",
 ):  # fmt: skip
     keepable(f"sklearn.{_name}")
 
@@ -303,7 +321,10 @@ def without_memory(
     return held
 
 
-keepable("sklearn.pipeline:Pipeline", lambda held: without_memory(held.get_params(deep=False)), lambda held: Pipeline(**without_memory(held)))
+keepable(
+    "sklearn.pipeline:Pipeline", lambda held: without_memory(held.get_params(deep=False)),
+    lambda held: Pipeline(**without_memory(held))
+)
 for _name in ("MLPClassifier", "MLPRegressor"):
     keepable(f"sklearn.neural_network._multilayer_perceptron:{_name}", _learned)
 
@@ -347,13 +368,20 @@ def _check_clock(
     number, rng = dates.factorize()[0], np.random.default_rng(0)
     past = number <= (number.max(initial=0) - 1) // 2
     ruined = X.mul(np.where(past, 1.0, rng.normal(0, 3, len(X))), axis=0)
-    tries = {"later rows removed": (X[past], past), "later rows ruined": (ruined, past), "other dates removed": (X[number % 2 == 1], number % 2 == 1)}
+    tries = {
+        "later rows removed": (X[past], past), "later rows ruined": (ruined, past),
+        "other dates removed": (X[number % 2 == 1], number % 2 == 1)
+    }
     for change, (given, same) in tries.items():
-        moved = ~np.isclose(fitted.predict(given)["score"].reindex(X.index[same]), scores["score"][same], rtol=1e-9, atol=1e-12, equal_nan=True)
+        moved = ~np.isclose(
+            fitted.predict(given)["score"].reindex(X.index[same]), scores["score"][same], rtol=1e-9, atol=1e-12,
+            equal_nan=True
+        )
         if moved.any():
             date, symbol = X.index[same][moved.argmax()]
             raise LeakError(
-                f"{type(fitted).__name__}: the score of {symbol} on {date:%Y-%m-%d} changes with the other rows it is predicted with ({change}); use only its own date and what fit learned"
+                f"{type(fitted).__name__}: the score of {symbol} on {date:%Y-%m-%d} changes with the other rows it is "
+                f"predicted with ({change}); use only its own date and what fit learned"
             )
 
 # %% ../../nbs/models/400_base.ipynb #bdb5ec04
@@ -392,6 +420,10 @@ def check_model(
     }
     broken = [rule for rule, ok in rules.items() if not ok]
     if broken:
-        raise QuantlabError(f"{type(model).__name__} breaks the model contract: it must hold that a model {'; '.join(broken)}")
-    told = dict.fromkeys(rules, "pass") | ({"survives save and load": f"not kept: {again}"} if isinstance(again, StateError) else {})
+        raise QuantlabError(
+            f"{type(model).__name__} breaks the model contract: it must hold that a model {'; '.join(broken)}"
+        )
+    told = dict.fromkeys(rules, "pass") | (
+        {"survives save and load": f"not kept: {again}"} if isinstance(again, StateError) else {}
+    )
     return pd.Series(told, name=type(model).__name__).rename_axis("rule")

@@ -8,6 +8,7 @@ __all__ = ['return_paths', 'KernelEncoder', 'load_torch', 'ConvEncoder', 'make_v
 
 # %% ../../nbs/models/447_cascade.ipynb #360eb073
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 
@@ -39,7 +40,9 @@ def return_paths(
     step = np.log(to_wide(close)).diff()
     step = step.sub(step.median(axis=1), axis=0)
     width = len(str(window - 1)) if window > 10 else 2
-    columns = {f"path_{window - 1 - lag:0{width}d}": to_long(step.shift(lag).to_numpy(), close.index) for lag in range(window)}
+    columns = {
+        f"path_{window - 1 - lag:0{width}d}": to_long(step.shift(lag).to_numpy(), close.index) for lag in range(window)
+    }
     return pd.DataFrame(columns)[sorted(columns)]
 
 # %% ../../nbs/models/447_cascade.ipynb #8619c502
@@ -62,9 +65,9 @@ class KernelEncoder(BaseEstimator):
 
     def __init__(
         self,
-        n_kernels: int = 60,
+        n_kernels: int = 60,  # filters drawn, over all spacings
         alpha: float = 0.1,  # ridge penalty per row
-        seed: int = 7,
+        seed: int = 7,  # of the filters
     ):
         self.n_kernels, self.alpha, self.seed = n_kernels, alpha, seed
 
@@ -75,7 +78,9 @@ class KernelEncoder(BaseEstimator):
         for start in range(0, len(shape), 2000):
             answers = []
             for dilation, weights, bias in self.kernels_:
-                where = np.arange(shape.shape[1] - (len(weights) - 1) * dilation)[:, None] + dilation * np.arange(len(weights))
+                where = np.arange(
+                    shape.shape[1] - (len(weights) - 1) * dilation
+                )[:, None] + dilation * np.arange(len(weights))
                 response = shape[start : start + 2000][:, where] @ weights
                 answers += [response.max(axis=1), (response > bias).mean(axis=1)]
             parts.append(np.hstack(answers))
@@ -92,7 +97,9 @@ class KernelEncoder(BaseEstimator):
             bias = rng.normal(0, 2, weights.shape[1]).astype("float32")
             self.kernels_.append((dilation, weights, bias))
         ridge = Ridge(alpha=self.alpha * len(paths))
-        self.ridge_ = make_pipeline(StandardScaler(), ridge).fit(self._read(paths), targets, ridge__sample_weight=sample_weight)
+        self.ridge_ = make_pipeline(StandardScaler(), ridge).fit(
+            self._read(paths), targets, ridge__sample_weight=sample_weight
+        )
         return self
 
     def predict(self, paths: np.ndarray) -> np.ndarray:  # [n, 3]
@@ -105,10 +112,55 @@ def load_torch() -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise ConfigError(f"torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and head='trees'") from error
+        raise ConfigError(
+            f"torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and head='trees'"
+        ) from error
     return torch
 
+# %% ../../nbs/models/447_cascade.ipynb #41878aa3
+@keepable
+class ConvEncoder(BaseEstimator):
+    "Read paths by a small convolutional network; needs the extra deep."
 
+    def __init__(self, channels: int = 16, epochs: int = 8, seed: int = 7):
+        self.channels, self.epochs, self.seed = channels, epochs, seed
+
+    def _inputs(self, paths: np.ndarray) -> np.ndarray:  # [n, 2, window]: shape, log volatility
+        shape, size = _shape(paths)
+        return np.stack([shape, np.broadcast_to((size + 4)[:, None], shape.shape)], axis=1)
+
+    def _build(self, nn):
+        "Lay out the untrained net."
+        layers = [nn.Conv1d(2, self.channels, 5, padding="same"), nn.ReLU()]
+        layers += [
+            nn.Conv1d(self.channels, self.channels, 5, padding="same", dilation=2), nn.ReLU(), nn.AdaptiveMaxPool1d(2)
+        ]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * self.channels, 3))
+
+    def fit(self, paths: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None) -> "ConvEncoder":
+        "Learn filters and answers together."
+        squared = lambda f, out, y: f.mse_loss(out, y, reduction="none").mean(dim=1)
+        self.net_ = _train_net(
+            self._build, self._inputs(paths), squared, targets, sample_weight, self.epochs, self.seed
+        )
+        return self
+
+    def predict(self, paths: np.ndarray) -> np.ndarray:  # [n, 3]
+        "Answer the three questions for each path."
+        return _ask_net(self.net_, self._inputs(paths))
+
+    def to_state(self) -> dict:
+        "Return the settings and the weights."
+        return {"settings": self.get_params(), "weights": _weights(self.net_)}
+
+    @classmethod
+    def from_state(cls, held: dict) -> "ConvEncoder":
+        "Build the net again."
+        made = cls(**held["settings"])
+        made.net_ = _net_of(made._build, held["weights"])
+        return made
+
+# %% ../../nbs/models/447_cascade.ipynb #138f986a
 def _train_net(
     build: Callable,  # torch.nn -> untrained net
     inputs: np.ndarray,  # [n, ...]
@@ -136,7 +188,7 @@ def _train_net(
     torch.set_num_threads(threads)
     return net.eval()
 
-
+# %% ../../nbs/models/447_cascade.ipynb #2bb88f97
 def _weights(net: object) -> list[np.ndarray]:
     "Return what a net has learned, layer by layer."
     return [value.numpy().copy() for value in net.state_dict().values()]
@@ -156,45 +208,6 @@ def _ask_net(net: object, inputs: np.ndarray) -> np.ndarray:  # [n, k]
     with torch.no_grad():
         return net(torch.from_numpy(np.asarray(inputs, dtype="float32"))).numpy().astype("float64")
 
-# %% ../../nbs/models/447_cascade.ipynb #41878aa3
-@keepable
-class ConvEncoder(BaseEstimator):
-    "Read paths by a small convolutional network; needs the extra deep."
-
-    def __init__(self, channels: int = 16, epochs: int = 8, seed: int = 7):
-        self.channels, self.epochs, self.seed = channels, epochs, seed
-
-    def _inputs(self, paths: np.ndarray) -> np.ndarray:  # [n, 2, window]: shape, log volatility
-        shape, size = _shape(paths)
-        return np.stack([shape, np.broadcast_to((size + 4)[:, None], shape.shape)], axis=1)
-
-    def _build(self, nn):
-        "Lay out the untrained net."
-        layers = [nn.Conv1d(2, self.channels, 5, padding="same"), nn.ReLU()]
-        layers += [nn.Conv1d(self.channels, self.channels, 5, padding="same", dilation=2), nn.ReLU(), nn.AdaptiveMaxPool1d(2)]
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * self.channels, 3))
-
-    def fit(self, paths: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None) -> "ConvEncoder":
-        "Learn filters and answers together."
-        squared = lambda f, out, y: f.mse_loss(out, y, reduction="none").mean(dim=1)
-        self.net_ = _train_net(self._build, self._inputs(paths), squared, targets, sample_weight, self.epochs, self.seed)
-        return self
-
-    def predict(self, paths: np.ndarray) -> np.ndarray:  # [n, 3]
-        "Answer the three questions for each path."
-        return _ask_net(self.net_, self._inputs(paths))
-
-    def to_state(self) -> dict:
-        "Return the settings and the weights."
-        return {"settings": self.get_params(), "weights": _weights(self.net_)}
-
-    @classmethod
-    def from_state(cls, held: dict) -> "ConvEncoder":
-        "Build the net again."
-        made = cls(**held["settings"])
-        made.net_ = _net_of(made._build, held["weights"])
-        return made
-
 # %% ../../nbs/models/447_cascade.ipynb #9a5fbbf4
 def _classifier(held: dict) -> object:  # xgboost.XGBClassifier
     "Read trees from xgboost's own form."
@@ -205,18 +218,26 @@ def _classifier(held: dict) -> object:  # xgboost.XGBClassifier
     return made
 
 
-keepable("xgboost.sklearn:XGBClassifier", lambda trees: {"settings": trees.get_params(), "trees": bytes(trees.get_booster().save_raw("ubj"))}, _classifier)
+keepable(
+    "xgboost.sklearn:XGBClassifier",
+    lambda trees: {"settings": trees.get_params(), "trees": bytes(trees.get_booster().save_raw("ubj"))}, _classifier
+)
 keepable(TemperatureScaling)
 
 
 def _scaled(last: BaseEstimator) -> Pipeline:
     "Put filling and scaling, learned from training rows, before an estimator."
-    return Pipeline([("fill", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler()), ("last", last)])
+    return Pipeline(
+        [
+            ("fill", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler()),
+            ("last", last)
+        ]
+    )
 
-
+# %% ../../nbs/models/447_cascade.ipynb #65747bb0
 def make_validator(
     kind: str,  # "mlp" or "xgboost"
-    seed: int,
+    seed: int,  # of its start
 ) -> Pipeline:  # unfitted; its last step is named last
     "Return the classifier of stage 2; raise ConfigError for an unknown kind or a missing extra."
     if kind == "mlp":
@@ -226,8 +247,15 @@ def make_validator(
     try:
         from xgboost import XGBClassifier
     except ImportError as error:
-        raise ConfigError(f"xgboost is not installed ({error}); pip install -e '.[boost]', or use validator='mlp'") from error
-    return _scaled(XGBClassifier(n_estimators=80, max_depth=3, learning_rate=0.05, subsample=0.8, reg_lambda=10.0, n_jobs=1, random_state=seed))
+        raise ConfigError(
+            f"xgboost is not installed ({error}); pip install -e '.[boost]', or use validator='mlp'"
+        ) from error
+    return _scaled(
+        XGBClassifier(
+            n_estimators=80, max_depth=3, learning_rate=0.05, subsample=0.8, reg_lambda=10.0, n_jobs=1,
+            random_state=seed
+        )
+    )
 
 # %% ../../nbs/models/447_cascade.ipynb #db9d75a0
 @keepable
@@ -239,7 +267,10 @@ class TreeHeads(BaseEstimator):
 
     def fit(self, Z: pd.DataFrame, y: pd.Series, weight: pd.Series | None) -> "TreeHeads":
         "Fit both heads on the same rows."
-        trees = dict(n_estimators=60, num_leaves=8, min_child_samples=min(200, max(len(Z) // 20, 1)), num_threads=1, seed=self.seed)
+        trees = dict(
+            n_estimators=60, num_leaves=8, min_child_samples=min(200, max(len(Z) // 20, 1)), num_threads=1,
+            seed=self.seed
+        )
         self.up_ = GBMModel(objective="binary", **trees).fit(Z, (y > 0).astype("float64"), sample_weight=weight)
         self.size_ = GBMModel(**trees).fit(Z, y, sample_weight=weight)
         return self
@@ -248,7 +279,7 @@ class TreeHeads(BaseEstimator):
         "Ask both heads."
         return np.column_stack([self.up_.predict(Z)["score"], self.size_.predict(Z)["score"]])
 
-
+# %% ../../nbs/models/447_cascade.ipynb #15ed1545
 def _trunk(width: int, nn) -> object:
     "Lay out the untrained net of both heads."
     return nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 2))
@@ -266,7 +297,10 @@ class NetHeads(BaseEstimator):
         self.inputs_, self.scale_ = _scaled("passthrough").fit(Z), float(y.std() or 1.0)
         targets = np.column_stack([y > 0, y / self.scale_])
         both = lambda f, out, t: f.binary_cross_entropy_with_logits(out[:, 0], t[:, 0], reduction="none") + (out[:, 1] - t[:, 1]) ** 2
-        self.net_ = _train_net(partial(_trunk, Z.shape[1]), self.inputs_.transform(Z), both, targets, None if weight is None else weight.to_numpy(), 8, self.seed)
+        self.net_ = _train_net(
+            partial(_trunk, Z.shape[1]), self.inputs_.transform(Z), both, targets,
+            None if weight is None else weight.to_numpy(), 8, self.seed
+        )
         return self
 
     def predict(self, Z: pd.DataFrame) -> np.ndarray:  # [n, 2]: probability of y > 0, return
@@ -296,17 +330,18 @@ def inner_folds(
     dates, starts = date_starts(X.index)
     if purge is None or purge < 0 or blocks < 4 or len(dates) < blocks * ((purge or 0) + 2):
         raise ConfigError(
-            f"{len(dates)} dates, blocks={blocks}, purge={purge}; the cascade needs 4 blocks or more, a purge, and purge + 2 dates in each"
+            f"{len(dates)} dates, blocks={blocks}, purge={purge}; the cascade needs 4 blocks or more, a purge, and "
+            "purge + 2 dates in each"
         )
     ends = np.append(dates.to_numpy(), [np.datetime64("NaT")] * purge)[purge:] if purge else dates.to_numpy()
     t1 = pd.Series(np.repeat(ends, np.diff(starts)), index=X.index)
     size = -(-len(dates) // blocks)
     return list(WalkForward(train=size, test=size, expanding=True, t1=t1).split(X))
 
-
+# %% ../../nbs/models/447_cascade.ipynb #f080a1fd
 def out_of_sample(
     fit: Callable[[np.ndarray], Callable],  # training rows -> (rows -> array)
-    folds: list[tuple[np.ndarray, np.ndarray]],
+    folds: list[tuple[np.ndarray, np.ndarray]],  # from inner_folds
     n: int,  # rows of the panel
     seen: np.ndarray,  # bool[n]: rows whose inputs are out of sample
 ) -> np.ndarray:  # float64[n, k]; NaN where no fold asked
@@ -329,30 +364,38 @@ def _choose(what: str, name: str, kinds: dict) -> object:
     return kinds[name]
 
 
-def _encode(model: "Cascade", paths: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> BaseEstimator:
-    "Fit stage 1."
-    kinds = {"kernels": KernelEncoder(model.n_kernels, seed=model.seed), "cnn": ConvEncoder(seed=model.seed)}
-    return _choose("encoder", model.encoder, kinds).fit(paths, _targets(y), w)
+@dataclass(frozen=True)
+class _Stages:
+    "Fit each stage of a cascade as its settings say."
 
+    encoder: str
+    validator: str
+    head: str
+    n_kernels: int
+    seed: int
 
-def _validate(model: "Cascade", Z: pd.DataFrame, y: np.ndarray, w: np.ndarray | None) -> Pipeline | None:
-    "Fit stage 2; None when there is to be none."
-    if model.validator == "none":
-        return None
-    right = (np.sign(Z["s1_return"]) == np.sign(y)).astype(int)
-    if right.nunique() < 2:
-        raise DataError("stage 1 is right, or wrong, about every row; there is nothing to validate, check y")
-    return make_validator(model.validator, model.seed).fit(Z, right, last__sample_weight=w)
+    def encode(self, paths: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> BaseEstimator:
+        "Fit stage 1."
+        kinds = {"kernels": KernelEncoder(self.n_kernels, seed=self.seed), "cnn": ConvEncoder(seed=self.seed)}
+        return _choose("encoder", self.encoder, kinds).fit(paths, _targets(y), w)
 
+    def validate(self, Z: pd.DataFrame, y: np.ndarray, w: np.ndarray | None) -> Pipeline | None:
+        "Fit stage 2; None when there is to be none."
+        if self.validator == "none":
+            return None
+        right = (np.sign(Z["s1_return"]) == np.sign(y)).astype(int)
+        if right.nunique() < 2:
+            raise DataError("stage 1 is right, or wrong, about every row; there is nothing to validate, check y")
+        return make_validator(self.validator, self.seed).fit(Z, right, last__sample_weight=w)
 
-def _decide(model: "Cascade", Z: pd.DataFrame, y: np.ndarray, w: np.ndarray | None) -> BaseEstimator:
-    "Fit stage 3."
-    if not 0 < (y > 0).mean() < 1:
-        raise DataError("outcomes are all of one sign; the first head needs both, take them relative to their date")
-    series = [None if x is None else pd.Series(x, index=Z.index) for x in (y, w)]
-    return _choose("head", model.head, {"trees": TreeHeads, "net": NetHeads})(model.seed).fit(Z, *series)
+    def decide(self, Z: pd.DataFrame, y: np.ndarray, w: np.ndarray | None) -> BaseEstimator:
+        "Fit stage 3."
+        if not 0 < (y > 0).mean() < 1:
+            raise DataError("outcomes are all of one sign; the first head needs both, take them relative to their date")
+        series = [None if x is None else pd.Series(x, index=Z.index) for x in (y, w)]
+        return _choose("head", self.head, {"trees": TreeHeads, "net": NetHeads})(self.seed).fit(Z, *series)
 
-# %% ../../nbs/models/447_cascade.ipynb #e61a5a5f
+# %% ../../nbs/models/447_cascade.ipynb #24ba8b36
 def _features(X: pd.DataFrame, path: list[str], calls: np.ndarray) -> pd.DataFrame:
     "Put stage 1's answers beside the features."
     return X.drop(columns=path).assign(**dict(zip(("s1_return", "s1_up", "s1_size"), calls.T, strict=True)))
@@ -367,44 +410,54 @@ def _prob(answers: np.ndarray, index: pd.MultiIndex) -> pd.DataFrame:
     "Wrap the first head's answer as a frame that can be calibrated."
     return pd.DataFrame({"prob": answers[:, 0].clip(0.001, 0.999)}, index=index)
 
+# %% ../../nbs/models/447_cascade.ipynb #e61a5a5f
+@dataclass(frozen=True)
+class _Nest:
+    "Fit the stages of a cascade so that each learns from what the one before said out of sample."
 
-def _nested(
-    model: "Cascade",
-    X: pd.DataFrame,  # panel, columns sorted
-    path: list[str],  # its path columns
-    y: np.ndarray,
-    w: np.ndarray | None,
-) -> tuple[pd.DataFrame, list]:  # features with s1_... and s2_valid, out of sample, NaN where nobody was asked; the folds
-    "Ask stages 1 and 2 about blocks that they were not fitted on."
-    folds, paths, some = inner_folds(X, model.blocks, model.purge), X[path].to_numpy(), lambda rows: None if w is None else w[rows]
+    stages: _Stages
+    blocks: int  # of training dates
+    purge: int | None  # sessions from a decision to the end of its label
+    path: list[str]  # columns that stage 1 reads
 
-    def first(rows):
-        encoder = _encode(model, paths[rows], y[rows], some(rows))
-        return lambda ask: encoder.predict(paths[ask])
+    def ask(
+        self,
+        X: pd.DataFrame,  # panel, columns sorted
+        y: np.ndarray,
+        w: np.ndarray | None,
+    ) -> tuple[pd.DataFrame, list]:  # features with s1_... and s2_valid, NaN where nobody was asked; the folds
+        "Ask stages 1 and 2 about blocks that they were not fitted on."
+        folds, paths = inner_folds(X, self.blocks, self.purge), X[self.path].to_numpy()
+        some = lambda rows: None if w is None else w[rows]
 
-    Z = _features(X, path, out_of_sample(first, folds, len(X), np.ones(len(X), dtype=bool)))
+        def first(rows):
+            encoder = self.stages.encode(paths[rows], y[rows], some(rows))
+            return lambda ask: encoder.predict(paths[ask])
 
-    def second(rows):
-        validator = _validate(model, Z.iloc[rows], y[rows], some(rows))
-        return lambda ask: _valid(validator, Z.iloc[ask])
+        Z = _features(X, self.path, out_of_sample(first, folds, len(X), np.ones(len(X), dtype=bool)))
 
-    return Z.assign(s2_valid=out_of_sample(second, folds, len(X), Z["s1_return"].notna().to_numpy())[:, 0]), folds
+        def second(rows):
+            validator = self.stages.validate(Z.iloc[rows], y[rows], some(rows))
+            return lambda ask: _valid(validator, Z.iloc[ask])
 
-# %% ../../nbs/models/447_cascade.ipynb #7debba2d
-def _fit(model: "Cascade", X: pd.DataFrame, path: list[str], y: np.ndarray, w: np.ndarray | None) -> tuple:
-    "Return encoder, validator, heads and temperature."
-    some = lambda rows: None if w is None else w[rows]
-    Z, folds = _nested(model, X, path, y, w)
-    called, validated = (np.flatnonzero(Z[name].notna()) for name in ("s1_return", "s2_valid"))
-    learn, last = np.intersect1d(folds[-1][0], validated), folds[-1][1]
-    raw = _prob(_decide(model, Z.iloc[learn], y[learn], some(learn)).predict(Z.iloc[last]), X.index[last])
-    weight = None if w is None else pd.Series(w[last], index=raw.index)
-    return (
-        _encode(model, X[path].to_numpy(), y, w),
-        _validate(model, Z.iloc[called].drop(columns="s2_valid"), y[called], some(called)),
-        _decide(model, Z.iloc[validated], y[validated], some(validated)),
-        TemperatureScaling().fit(raw, pd.Series((y[last] > 0) * 1.0, index=raw.index), weight),
-    )
+        valid = out_of_sample(second, folds, len(X), Z["s1_return"].notna().to_numpy())[:, 0]
+        return Z.assign(s2_valid=valid), folds
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray, w: np.ndarray | None) -> tuple:
+        "Return encoder, validator, heads and temperature."
+        some = lambda rows: None if w is None else w[rows]
+        Z, folds = self.ask(X, y, w)
+        called, validated = (np.flatnonzero(Z[name].notna()) for name in ("s1_return", "s2_valid"))
+        learn, last = np.intersect1d(folds[-1][0], validated), folds[-1][1]
+        heads = self.stages.decide(Z.iloc[learn], y[learn], some(learn))
+        raw = _prob(heads.predict(Z.iloc[last]), X.index[last])
+        weight = None if w is None else pd.Series(w[last], index=raw.index)
+        return (
+            self.stages.encode(X[self.path].to_numpy(), y, w),
+            self.stages.validate(Z.iloc[called].drop(columns="s2_valid"), y[called], some(called)),
+            self.stages.decide(Z.iloc[validated], y[validated], some(validated)),
+            TemperatureScaling().fit(raw, pd.Series((y[last] > 0) * 1.0, index=raw.index), weight),
+        )
 
 # %% ../../nbs/models/447_cascade.ipynb #b1e3d6f5
 @keepable
@@ -430,22 +483,29 @@ class Cascade(BaseEstimator):
         X, outcome, weight = check_training(X, y, sample_weight)
         self.columns_, self.path_ = list(X.columns), [c for c in X.columns if c.startswith(self.path)]
         if len(self.path_) < 2:
-            raise ConfigError(f"{len(self.path_)} columns begin with {self.path!r}; stage 1 needs a path, see return_paths")
-        self.encoder_, self.validator_, self.heads_, self.temperature_ = _fit(self, X, self.path_, outcome, weight)
+            raise ConfigError(
+                f"{len(self.path_)} columns begin with {self.path!r}; stage 1 needs a path, see return_paths"
+            )
+        stages = _Stages(self.encoder, self.validator, self.head, self.n_kernels, self.seed)
+        nest = _Nest(stages, self.blocks, self.purge, self.path_)
+        self.encoder_, self.validator_, self.heads_, self.temperature_ = nest.fit(X, outcome, weight)
         return self
 
     def stages(self, X: pd.DataFrame) -> pd.DataFrame:  # s1_return, s1_up, s1_size, s2_valid, prob_raw, prob, score
         "Return what each stage says about each row; prob_raw is before calibration."
         X = check_columns(X, self.columns_)
         if not len(X):
-            return pd.DataFrame(columns=["s1_return", "s1_up", "s1_size", "s2_valid", "prob_raw", "prob", "score"], index=X.index, dtype="float64")
+            names = ["s1_return", "s1_up", "s1_size", "s2_valid", "prob_raw", "prob", "score"]
+            return pd.DataFrame(columns=names, index=X.index, dtype="float64")
         Z = _features(X, self.path_, self.encoder_.predict(X[self.path_].to_numpy()))
         Z["s2_valid"] = _valid(self.validator_, Z)[:, 0]
         answers = self.heads_.predict(Z)
         raw = _prob(answers, X.index)
-        return Z[["s1_return", "s1_up", "s1_size", "s2_valid"]].assign(prob_raw=raw["prob"], prob=self.temperature_.predict(raw)["prob"], score=answers[:, 1])
+        return Z[["s1_return", "s1_up", "s1_size", "s2_valid"]].assign(
+            prob_raw=raw["prob"], prob=self.temperature_.predict(raw)["prob"], score=answers[:, 1]
+        )
 
-    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score (a return), prob (of y > 0), doubt (that the call is wrong)
+    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score (a return), prob (of y > 0), doubt (of the call)
         "Return score, probability and doubt of each row."
         found = self.stages(X)
         return as_scores(found["score"], X.index).assign(prob=found["prob"], doubt=1 - found["s2_valid"])

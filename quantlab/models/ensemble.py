@@ -29,7 +29,9 @@ def blend(
     if not 0 <= shrink <= 1:
         raise ConfigError(f"shrink is {shrink}; give a number from 0 (best on these rows) to 1 (equal weights)")
     if not len(scores) or not y.index.equals(scores.index):
-        raise PanelError(f"{len(scores)} scores and {len(y)} outcomes do not have the same rows; take y.reindex(scores.index)")
+        raise PanelError(
+            f"{len(scores)} scores and {len(y)} outcomes do not have the same rows; take y.reindex(scores.index)"
+        )
     at, m = grid(scores.index), scores.shape[1]
     v = unit_rows(to_wide(y, at).to_numpy(), ranked=True)
     u = np.stack([unit_rows(to_wide(scores[name], at).to_numpy()) for name in scores])
@@ -50,7 +52,10 @@ def _members(
 ) -> dict[str, tuple[BaseEstimator, list[str]]]:  # name -> unfitted model, its columns
     "Spread models over seeds and subsets of the columns."
     if not models or seeds < 1 or not 0 < share <= 1:
-        raise ConfigError(f"{len(models)} models, seeds={seeds}, share={share}; give a model or more, a seed or more and a share in (0, 1]")
+        raise ConfigError(
+            f"{len(models)} models, seeds={seeds}, share={share}; give a model or more, a seed or more and a share in "
+            "(0, 1]"
+        )
     found, size = {}, max(round(share * len(columns)), 1)
     for k in range(seeds):
         for j, (name, model) in enumerate(models.items()):
@@ -80,7 +85,7 @@ class Ensemble(BaseEstimator):
         shrink: float = 0.5,  # of the weights to equal
         validation: float = 0.2,  # share of the dates that decide the weights, the last ones
         purge: int | None = None,  # sessions from a decision to the end of its label
-        seed: int = 7,
+        seed: int = 7,  # of the columns that are drawn, and of the models
     ):
         self.models, self.seeds, self.share, self.shrink = models, seeds, share, shrink
         self.validation, self.purge, self.seed = validation, purge, seed
@@ -94,19 +99,25 @@ class Ensemble(BaseEstimator):
         weight = None if sample_weight is None else sample_weight.iloc[learn]
         held = pd.DataFrame(
             {
-                name: clone(model).fit(X[c].iloc[learn], y.iloc[learn], sample_weight=weight).predict(X[c].iloc[watch])["score"]
+                name: clone(model).fit(
+                    X[c].iloc[learn], y.iloc[learn], sample_weight=weight
+                ).predict(X[c].iloc[watch])["score"]
                 for name, (model, c) in members.items()
             }
         )
         self.weights_ = blend(held, y.iloc[watch], self.shrink)
         self.spread_ = _spread(held)
-        self.members_ = {name: (model.fit(X[c], y, sample_weight=sample_weight), c) for name, (model, c) in members.items()}
+        self.members_ = {
+            name: (model.fit(X[c], y, sample_weight=sample_weight), c) for name, (model, c) in members.items()
+        }
         return self
 
     def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score, in standard deviations; doubt, their weighted scatter
         "Return the mixed score of each row."
         features = check_columns(X, self.columns_)
-        each = np.column_stack([model.predict(features[c])["score"] for model, c in self.members_.values()]) / self.spread_
+        each = np.column_stack(
+            [model.predict(features[c])["score"] for model, c in self.members_.values()]
+        ) / self.spread_
         weight = self.weights_["weight"].to_numpy()
         mean = each @ weight
         return as_scores(mean, X.index).assign(doubt=np.sqrt((each - mean[:, None]) ** 2 @ weight))

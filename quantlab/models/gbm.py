@@ -25,7 +25,8 @@ def load_lightgbm() -> ModuleType:
         import lightgbm
     except OSError as error:
         raise ConfigError(
-            f"LightGBM cannot load the OpenMP runtime ({error}); install it: apt-get install libgomp1 (Debian, Ubuntu), "
+            f"LightGBM cannot load the OpenMP runtime ({error}); install it: apt-get install libgomp1 (Debian, "
+            "Ubuntu), "
             "dnf install libgomp (Fedora), brew install libomp (macOS), or conda install -c conda-forge libgomp"
         ) from error
     return lightgbm
@@ -35,7 +36,9 @@ lightgbm = load_lightgbm()
 
 # %% ../../nbs/models/420_gbm.ipynb #edd8d47f
 _METRIC = {"quantile": "quantile", "binary": "binary_logloss", "lambdarank": "None"}  # others: l2
-_LEAST = {"n_estimators": 1, "num_leaves": 2, "min_child_samples": 1, "num_threads": 1, "early_stopping": 0, "grades": 2}
+_LEAST = {
+    "n_estimators": 1, "num_leaves": 2, "min_child_samples": 1, "num_threads": 1, "early_stopping": 0, "grades": 2
+}
 
 
 def _parameters(
@@ -49,13 +52,16 @@ def _parameters(
             raise ConfigError(f"{name} is {getattr(model, name)}, expected at least {low}; mend the model's setting")
     for name in ("learning_rate", "subsample", "colsample", "validation"):
         if not 0 < getattr(model, name) <= 1:
-            raise ConfigError(f"{name} is {getattr(model, name)}, expected a number in (0, 1]; mend the model's setting")
+            raise ConfigError(
+                f"{name} is {getattr(model, name)}, expected a number in (0, 1]; mend the model's setting"
+            )
     signs = model.monotone or {}
     wrong = {name: sign for name, sign in signs.items() if name not in columns or sign not in (-1, 0, 1)}
     if wrong:
         raise ConfigError(f"monotone has {wrong}; give 1, 0 or -1 for names among the features {columns[:8]}")
     return {
-        "objective": model.objective, "alpha": model.alpha, "metric": _METRIC.get(model.objective, "l2"), "verbosity": -1,
+        "objective": model.objective, "alpha": model.alpha, "metric": _METRIC.get(model.objective, "l2"),
+        "verbosity": -1,
         "learning_rate": model.learning_rate, "num_leaves": model.num_leaves, "max_depth": model.max_depth,
         "min_data_in_leaf": model.min_child_samples, "feature_fraction": model.colsample,
         "bagging_fraction": model.subsample if rows * model.subsample >= 1 else 1.0, "bagging_freq": 1,
@@ -100,11 +106,16 @@ def hold_out(
 ) -> tuple[slice, slice]:  # rows to learn from, rows held out
     "Cut a panel in time with a gap; raise ConfigError when it is too short."
     if purge is None or purge < 0:
-        raise ConfigError(f"purge is {purge}; say how many sessions pass from a decision to the end of its label, such as 21")
+        raise ConfigError(
+            f"purge is {purge}; say how many sessions pass from a decision to the end of its label, such as 21"
+        )
     dates, starts = date_starts(index)
     cut = len(dates) - max(round(share * len(dates)), 1)
     if cut - purge < 1:
-        raise ConfigError(f"{len(dates)} dates leave none to learn from after holding out {share:.0%} and purging {purge}; give more dates")
+        raise ConfigError(
+            f"{len(dates)} dates leave none to learn from after holding out {share:.0%} and purging {purge}; give "
+            "more dates"
+        )
     return slice(0, int(starts[cut - purge])), slice(int(starts[cut]), int(starts[-1]))
 
 # %% ../../nbs/models/420_gbm.ipynb #572d1bd0
@@ -149,8 +160,12 @@ def _dataset(
         dates = {"group": np.diff(starts)}
     matrix, parameters = _matrix(X, columns), _parameters(model, columns, len(X))
     if dates:
-        parameters |= {"label_gain": list(range(model.grades)), "lambdarank_truncation_level": int(dates["group"].max())}
-    return lightgbm.Dataset(matrix, outcome, weight=weight, feature_name=columns, params=parameters, reference=reference, **dates)
+        parameters |= {
+            "label_gain": list(range(model.grades)), "lambdarank_truncation_level": int(dates["group"].max())
+        }
+    return lightgbm.Dataset(
+        matrix, outcome, weight=weight, feature_name=columns, params=parameters, reference=reference, **dates
+    )
 
 # %% ../../nbs/models/420_gbm.ipynb #372fc8db
 def _train(
@@ -158,7 +173,7 @@ def _train(
     X: pd.DataFrame,  # panel of features
     y: pd.Series,  # outcome
     weight: pd.Series | None,
-    later: tuple[pd.DataFrame, pd.Series] | None,  # rows that are watched, and stop the growth where the model asks for it
+    later: tuple[pd.DataFrame, pd.Series] | None,  # rows that are watched, and may stop the growth
 ) -> tuple[lightgbm.Booster, pd.DataFrame, pd.Series]:  # trees; loss by tree; mean rank IC of the later dates by tree
     "Grow the trees."
     data, curve, found = _dataset(model, X, y, weight), {}, []
@@ -181,7 +196,10 @@ def _booster(held: dict) -> lightgbm.Booster:
     return made
 
 
-keepable(lightgbm.Booster, lambda trees: {"text": trees.model_to_string(num_iteration=-1), "best_iteration": trees.best_iteration}, _booster)
+keepable(
+    lightgbm.Booster,
+    lambda trees: {"text": trees.model_to_string(num_iteration=-1), "best_iteration": trees.best_iteration}, _booster
+)
 
 
 @keepable
@@ -199,7 +217,7 @@ class GBMModel(BaseEstimator):
         reg_lambda: float = 1.0,  # penalty on squared leaf values, in rows
         objective: str = "regression",  # "huber", "regression_l1", "quantile", "binary" (y of 0 and 1) or "lambdarank"
         num_threads: int = 2,  # fixed; more cores are not used
-        seed: int = 7,
+        seed: int = 7,  # of what is drawn for each tree
         reg_alpha: float = 0.0,  # penalty on absolute leaf values
         max_depth: int = -1,  # of a tree; -1 = not limited
         alpha: float = 0.9,  # level of "quantile", or where "huber" turns linear
@@ -231,7 +249,8 @@ class GBMModel(BaseEstimator):
         "Return one score per row; raise PanelError when columns do not match."
         check_columns(X.iloc[:0], self.columns_)
         parts = [check_columns(X.iloc[rows], self.columns_).to_numpy() for rows in _slices(len(X))]
-        values = [self.booster_.predict(part, num_iteration=self.best_iteration_, num_threads=self.num_threads) for part in parts]
+        given = {"num_iteration": self.best_iteration_, "num_threads": self.num_threads}
+        values = [self.booster_.predict(part, **given) for part in parts]
         return as_scores(np.concatenate([*values, []]), X.index)
 
     def importance(self) -> pd.Series:  # by feature, sums to 1; zeros when no tree found a split

@@ -27,8 +27,13 @@ def gain(
 ) -> pd.DataFrame:  # feature x fold, shares of the gain
     "Collect the gain of each fold's model; raise ConfigError for a model that has none."
     if not models or not all(hasattr(m, "importance") for m in models):
-        raise ConfigError(f"gain needs fitted models with importance(), got {sorted({type(m).__name__ for m in models})}; use permutation for others")
-    return pd.DataFrame({fold: m.importance() for fold, m in enumerate(models)}).rename_axis(index="feature", columns="fold")
+        raise ConfigError(
+            f"gain needs fitted models with importance(), got {sorted({type(m).__name__ for m in models})}; use "
+            "permutation for others"
+        )
+    return pd.DataFrame(
+        {fold: m.importance() for fold, m in enumerate(models)}
+    ).rename_axis(index="feature", columns="fold")
 
 
 def spread(
@@ -36,7 +41,10 @@ def spread(
 ) -> pd.DataFrame:  # by feature, largest first: mean, std over folds, se of the mean, share of folds above 0
     "Sum up a figure over folds; se is NaN with one fold."
     std = by_fold.std(axis=1)
-    columns = {"mean": by_fold.mean(axis=1), "std": std, "se": std / np.sqrt(by_fold.count(axis=1)), "positive": (by_fold > 0).mean(axis=1)}
+    columns = {
+        "mean": by_fold.mean(axis=1), "std": std, "se": std / np.sqrt(by_fold.count(axis=1)),
+        "positive": (by_fold > 0).mean(axis=1)
+    }
     return pd.DataFrame(columns).sort_values("mean", ascending=False, kind="stable")
 
 # %% ../../nbs/models/445_importance.ipynb #3bf1e91c
@@ -76,9 +84,9 @@ def permutation(
     X: pd.DataFrame,  # panel of features
     y: pd.Series,  # outcome on X's index; NaN rows do not count
     tests: Sequence[np.ndarray],  # rows of X that each model has not seen, purged by the splitter
-    groups: Mapping[str, Sequence[str]] | None = None,  # name -> columns to be shuffled together; each alone when absent
+    groups: Mapping[str, Sequence[str]] | None = None,  # name -> columns shuffled together; each alone when absent
     repeats: int = 5,  # shuffles that are averaged
-    seed: int = 7,
+    seed: int = 7,  # of the shuffles
     progress: Callable[[int, int, str], None] | None = None,  # called with folds done, how many, the last one's name
     workers: int | None = 1,  # folds side by side; None: one per core
 ) -> pd.DataFrame:  # feature or group x fold: loss of mean rank IC
@@ -89,7 +97,10 @@ def permutation(
     if unknown or not groups:
         raise ConfigError(f"groups name columns {unknown} that X lacks, or are empty; X has {list(X.columns)}")
     if not len(models) or len(models) != len(tests) or repeats < 1:
-        raise ConfigError(f"{len(models)} models, {len(tests)} sets of test rows, {repeats} repeats; give one set for each model and at least one repeat")
+        raise ConfigError(
+            f"{len(models)} models, {len(tests)} sets of test rows, {repeats} repeats; give one set for each model "
+            "and at least one repeat"
+        )
     if not y.index.equals(X.index):
         raise PanelError("y does not have the rows of X; take y.reindex(X.index)")
     folds = [(m, np.sort(np.asarray(rows)), i) for i, (m, rows) in enumerate(zip(models, tests, strict=True))]
@@ -111,7 +122,11 @@ def alike(
     distance = 1 - X[columns].corr("spearman").abs().fillna(0.0).to_numpy()
     np.fill_diagonal(distance, 0.0)
     label = fcluster(linkage(squareform(distance.clip(0), checks=False), "average"), 1 - threshold, "distance")
-    members = [[c for c, mine in zip(columns, label, strict=True) if mine == g] for g in sorted(set(label), key=list(label).index)]
+    members = [
+        [
+            c for c, mine in zip(columns, label, strict=True) if mine == g
+        ] for g in sorted(set(label), key=list(label).index)
+    ]
     return {" + ".join(group): group for group in members}
 
 # %% ../../nbs/models/445_importance.ipynb #10e3b11c
@@ -130,11 +145,16 @@ def contributions(
     if find_spec("shap") is None:
         raise ConfigError('shap is not installed; pip install -e ".[shap]", or explain a model of LightGBM')
     if background is None or len(background) == 0:
-        raise ConfigError(f"{type(model).__name__} has no trees of LightGBM, so it needs a background; pass some 100 training rows")
+        raise ConfigError(
+            f"{type(model).__name__} has no trees of LightGBM, so it needs a background; pass some 100 training rows"
+        )
     import shap
 
     def score(values: np.ndarray) -> np.ndarray:  # the explainer's rows have no date of their own
-        index = pd.MultiIndex.from_product([background.index[:1].get_level_values("date"), [f"{i:09d}" for i in range(len(values))]], names=["date", "symbol"])
+        index = pd.MultiIndex.from_product(
+            [background.index[:1].get_level_values("date"), [f"{i:09d}" for i in range(len(values))]],
+            names=["date", "symbol"]
+        )
         return model.predict(pd.DataFrame(values, index=index, columns=X.columns))["score"].to_numpy()
 
     found = shap.PermutationExplainer(score, background[X.columns].to_numpy(), seed=seed)(X.to_numpy(), silent=True)

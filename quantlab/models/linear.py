@@ -44,7 +44,8 @@ class RidgeModel(BaseEstimator):
         fill = SimpleImputer(strategy="median", keep_empty_features=True)
         self.pipeline_ = make_pipeline(fill, StandardScaler(), Ridge(alpha=self.alpha, solver="cholesky"))
         self.pipeline_.fit(
-            features.to_numpy(dtype="float64"), outcome, standardscaler__sample_weight=weight, ridge__sample_weight=weight
+            features.to_numpy(dtype="float64"), outcome, standardscaler__sample_weight=weight,
+            ridge__sample_weight=weight
         )
         self.coef_ = pd.Series(self.pipeline_[-1].coef_, index=features.columns, name="coefficient")
         self.intercept_ = float(self.pipeline_[-1].intercept_)
@@ -106,7 +107,10 @@ class FamaMacBeth(BaseEstimator):
         self.by_date_ = by_date.dropna()  # coefficients of each date
         self.skipped_ = len(by_date) - len(self.by_date_)
         if len(self.by_date_) == 0:
-            raise DataError(f"no date tells {features.shape[1]} features apart: a date needs more names than features, and no column that is constant or a sum of others; use fewer")
+            raise DataError(
+                f"no date tells {features.shape[1]} features apart: a date needs more names than features, and no "
+                "column that is constant or a sum of others; use fewer"
+            )
         mean = self.by_date_.mean()
         self.intercept_, self.coef_ = float(mean["intercept"]), mean.drop("intercept").rename("coefficient")
         return self

@@ -24,7 +24,9 @@ class _Processor(TransformerMixin, BaseEstimator):
         "Learn from training rows; y is not used."
         features = check_features(X)
         if len(features) == 0:
-            raise DataError(f"{type(self).__name__} has no rows to learn from; start the training window later or lengthen it")
+            raise DataError(
+                f"{type(self).__name__} has no rows to learn from; start the training window later or lengthen it"
+            )
         self.columns_ = list(features.columns)
         self._learn(features)
         return self
@@ -49,7 +51,8 @@ class Fill(_Processor):
         self.value = value
 
     def _learn(self, features: pd.DataFrame) -> None:
-        self.value_ = features.median().fillna(0.0) if self.value is None else pd.Series(float(self.value), index=features.columns)
+        told = pd.Series(self.value, index=features.columns, dtype="float64")
+        self.value_ = features.median().fillna(0.0) if self.value is None else told
 
     def _apply(self, features: pd.DataFrame) -> pd.DataFrame:
         return features.fillna(self.value_)
@@ -99,7 +102,7 @@ class RankNorm(_Processor):
 
 
 def _place(
-    x: pd.Series,
+    x: pd.Series,  # one column
     quantiles: np.ndarray,  # float64[q], not decreasing
     places: np.ndarray,  # float64[q], from -1 to 1
 ) -> pd.Series:

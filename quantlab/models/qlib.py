@@ -28,7 +28,10 @@ def _import(
     try:
         return import_module(name)
     except (ModuleNotFoundError, ValueError) as error:
-        raise ConfigError(f"{name or 'a class without its module'} cannot be imported ({error}); install the extra: pip install -e '.[qlib]', or mend the path") from error
+        raise ConfigError(
+            f"{name or 'a class without its module'} cannot be imported ({error}); install the extra: pip install -e "
+            "'.[qlib]', or mend the path"
+        ) from error
 
 
 @contextmanager
@@ -63,9 +66,13 @@ def to_dataset(
         groups = {"feature": X} if y is None else {"feature": X, "label": y.to_frame("LABEL0")}
         frame = pd.concat(groups, axis=1).rename_axis(["datetime", "instrument"])
         learned_on = spans.get("train", (None, None))
-        made = [list(group) if fitted else alpha.check_transform_proc(group, *learned_on) for group in (processors, learn)]
+        made = [
+            list(group) if fitted else alpha.check_transform_proc(group, *learned_on) for group in (processors, learn)
+        ]
         source = loader.StaticDataLoader(frame)
-        found = handler.DataHandlerLP(data_loader=source, infer_processors=made[0], learn_processors=made[1], init_data=False)
+        found = handler.DataHandlerLP(
+            data_loader=source, infer_processors=made[0], learn_processors=made[1], init_data=False
+        )
         found.setup_data(init_type=found.IT_LS if fitted else found.IT_FIT_SEQ)
         return dataset.DatasetH(found, spans)
 
@@ -81,7 +88,10 @@ def _segments(
     n = round(len(dates) * valid)
     last = len(dates) - n - (gap if n else 0)
     if last < 1:
-        raise DataError(f"{len(dates)} training dates leave none to train on beside {n} for validation and a gap of {gap}; train on more dates")
+        raise DataError(
+            f"{len(dates)} training dates leave none to train on beside {n} for validation and a gap of {gap}; train "
+            "on more dates"
+        )
     spans = {"train": (dates[0], dates[last - 1])}
     return spans | ({"valid": (dates[-n], dates[-1])} if n else {})
 
@@ -128,7 +138,9 @@ class QlibModel(BaseEstimator):
             try:
                 model = getattr(_import(module), name)(**(self.settings or {}))
             except (AttributeError, TypeError) as error:
-                raise ConfigError(f"{self.path} cannot be made from {self.settings} ({error}); mend path or settings") from error
+                raise ConfigError(
+                    f"{self.path} cannot be made from {self.settings} ({error}); mend path or settings"
+                ) from error
             extra = {} if weight is None else {"reweighter": _weigher(pd.Series(weight, features.index))}
             model.fit(dataset, **extra)
         self.columns_, self.model_, self.processors_ = list(features.columns), model, dataset.handler.infer_processors
@@ -147,8 +159,9 @@ class QlibModel(BaseEstimator):
     @classmethod
     def from_state(cls, held: dict) -> "QlibModel":
         "Build the model again; raise StateError where it names a class that is not Qlib's."
-        named = [held["path"], *(one.get("module_path", "qlib.") if isinstance(one, dict) else "" for one in (*held["processors"], *held["learn"]))]
-        named += ["" if isinstance(one, (dict, str)) else "qlib." for one in held["processors_"]]  # fitted: objects by now
+        told = (*held["processors"], *held["learn"])
+        named = [held["path"], *(one.get("module_path", "qlib.") if isinstance(one, dict) else "" for one in told)]
+        named += ["" if isinstance(one, (dict, str)) else "qlib." for one in held["processors_"]]  # objects by now
         if not all(isinstance(text, str) and text.startswith("qlib.") for text in named):
             raise StateError("it names a class that is not Qlib's; fit the model again")
         made = object.__new__(cls)
@@ -159,7 +172,9 @@ class QlibModel(BaseEstimator):
 def _trees_state(held: object) -> dict:  # of a qlib.contrib.model.gbdt.LGBModel
     "Return Qlib's settings and LightGBM's text."
     trees = held.model
-    return vars(held) | {"model": trees and {"text": trees.model_to_string(num_iteration=-1), "best_iteration": trees.best_iteration}}
+    return vars(held) | {
+        "model": trees and {"text": trees.model_to_string(num_iteration=-1), "best_iteration": trees.best_iteration}
+    }
 
 
 def _trees_model(state: dict) -> object:  # qlib.contrib.model.gbdt.LGBModel
@@ -175,5 +190,8 @@ def _trees_model(state: dict) -> object:  # qlib.contrib.model.gbdt.LGBModel
 
 keepable("qlib.contrib.model.gbdt:LGBModel", _trees_state, _trees_model)
 keepable("qlib.contrib.model.linear:LinearModel", lambda held: dict(vars(held)))
-for _name in ("DropnaProcessor", "DropnaLabel", "DropCol", "FilterCol", "TanhProcess", "ProcessInf", "Fillna", "MinMaxNorm", "ZScoreNorm", "RobustZScoreNorm", "CSRankNorm", "CSZFillna"):
+for _name in (
+    "DropnaProcessor", "DropnaLabel", "DropCol", "FilterCol", "TanhProcess", "ProcessInf", "Fillna", "MinMaxNorm",
+    "ZScoreNorm", "RobustZScoreNorm", "CSRankNorm", "CSZFillna"
+):
     keepable(f"qlib.data.dataset.processor:{_name}", lambda held: dict(vars(held)))

@@ -25,7 +25,9 @@ def quantile_names(
 ) -> list[str]:  # "q10" for 0.1
     "Name the columns of quantile levels; raise ConfigError for levels that have no such name."
     percent = [round(100 * level) for level in levels]
-    if len(percent) < 2 or percent != sorted(set(percent)) or not 1 <= percent[0] <= percent[-1] <= 99 or not np.allclose(np.multiply(levels, 100), percent):
+    if len(percent) < 2 or percent != sorted(set(percent)) or not 1 <= percent[0] <= percent[-1] <= 99 or not np.allclose(
+        np.multiply(levels, 100), percent
+    ):
         raise ConfigError(f"levels are {tuple(levels)}; give at least two rising whole percents between 0.01 and 0.99")
     return [f"q{p}" for p in percent]
 
@@ -60,7 +62,9 @@ class QuantileModel(BaseEstimator):
         base = GBMModel(n_estimators=60, learning_rate=0.1, num_leaves=8) if self.model is None else self.model
         self.names_ = quantile_names(self.levels)
         self.models_ = [
-            clone(base).set_params(objective="quantile", alpha=level).fit(X, y, sample_weight=sample_weight) for level in self.levels
+            clone(base).set_params(
+                objective="quantile", alpha=level
+            ).fit(X, y, sample_weight=sample_weight) for level in self.levels
         ]
         return self
 
@@ -75,7 +79,7 @@ def _arrivals(
     index: pd.MultiIndex,  # (date, symbol), of the predictions
     y: pd.Series,  # outcome on it
     t1: pd.Series,  # label ends on it
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:  # row starts by date; rows by arrival; their starts by date; usual delay
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:  # row starts by date; rows by arrival, their starts; delay
     "Sort rows by the first date at which their outcome is known."
     dates, starts = date_starts(index)
     ends = pd.DatetimeIndex(t1).as_unit("us")
@@ -97,13 +101,21 @@ def _check_conformal(
     "Raise ConfigError, PanelError or DataError for what cannot be corrected."
     check_panel(quantiles)
     if len(names) < 2 or names != sorted(names, key=lambda name: int(name[1:])):
-        raise ConfigError(f"predictions have the columns {list(quantiles.columns)}; name at least two quantiles, rising, such as q10 and q90")
+        raise ConfigError(
+            f"predictions have the columns {list(quantiles.columns)}; name at least two quantiles, rising, such as "
+            "q10 and q90"
+        )
     for name, column in {"y": y, "t1": t1}.items():
         if not column.index.equals(quantiles.index):
-            raise PanelError(f"{name} does not have the rows of the predictions; take {name}.reindex(predictions.index)")
+            raise PanelError(
+                f"{name} does not have the rows of the predictions; take {name}.reindex(predictions.index)"
+            )
     bad = ~np.isfinite(quantiles[names].to_numpy()).all(axis=1)
     if bad.any():
-        raise DataError(f"quantiles are NaN or infinite in {bad.sum()} rows, first {quantiles.index[bad.argmax()]}; leave those rows out")
+        raise DataError(
+            f"quantiles are NaN or infinite in {bad.sum()} rows, first {quantiles.index[bad.argmax()]}; leave those "
+            "rows out"
+        )
 
 # %% ../../nbs/models/430_quantile.ipynb #62e24ac8
 def conformal(
@@ -112,12 +124,15 @@ def conformal(
     t1: pd.Series,  # on the same index: end of each label, NaT = not known yet
     rate: float = 0.02,  # step per session, in widths of the interval; times the delay of outcomes below 1.5
 ) -> pd.DataFrame:  # the same frame, quantiles shifted and in order; before the first outcome as they were
-    "Steer quantiles to their nominal coverage by outcomes whose t1 has passed at each date."
+    "Steer quantiles to their coverage by outcomes whose t1 has passed; raise ConfigError, PanelError or DataError."
     names = list(predictions.columns[predictions.columns.str.fullmatch(r"q\d{1,2}")])
     _check_conformal(predictions, y, t1, names)
     starts, order, arrived, delay = _arrivals(predictions.index, y, t1)
     if not 0 <= rate * max(delay, 1.0) <= 1.5:
-        raise ConfigError(f"rate={rate} with outcomes that take {delay:.0f} sessions would swing; give at most {1.5 / max(delay, 1.0):.3f}")
+        raise ConfigError(
+            f"rate={rate} with outcomes that take {delay:.0f} sessions would swing; give at most "
+            f"{1.5 / max(delay, 1.0):.3f}"
+        )
     steered, outcome = np.sort(predictions[names].to_numpy(dtype="float64"), axis=1), y.to_numpy(dtype="float64")[:, None]
     width, levels = steered[:, -1:] - steered[:, :1], np.array([int(name[1:]) / 100 for name in names])
     offset = np.zeros(len(names))

@@ -29,7 +29,7 @@ from ..validation.scores import rank_ic
 
 # %% ../../nbs/models/440_tune.ipynb #e976dc53
 def record_trial(
-    ledger: Ledger,
+    ledger: Ledger,  # receives the trial
     study: str,  # what is being searched
     key: dict,  # what makes the trial distinct
     params: dict,  # the settings, for the reader
@@ -56,14 +56,17 @@ class Task:
     y: pd.Series  # outcome on X's index; rows with NaN are not trained on
     splits: list  # (training rows, test rows), purged
     horizon: int  # sessions an outcome lasts
-    ledger: Ledger
+    ledger: Ledger  # receives every trial
     study: str  # name in the ledger, where it gets the ending /ic, and in the storage
     periods_per_year: float = 252  # sessions
 
     def __post_init__(self):
         check_features(self.X)
         if not len(self.splits) or not self.y.index.equals(self.X.index) or self.horizon < 1:
-            raise ConfigError(f"{len(self.splits)} folds, {len(self.y)} outcomes for {len(self.X)} rows, horizon {self.horizon}; give folds of this X, its y and a horizon of at least 1")
+            raise ConfigError(
+                f"{len(self.splits)} folds, {len(self.y)} outcomes for {len(self.X)} rows, horizon {self.horizon}; "
+                "give folds of this X, its y and a horizon of at least 1"
+            )
 
     @cached_property
     def identity(self) -> dict:  # of everything but the settings
@@ -101,13 +104,21 @@ def _open(
 
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0)
     try:
-        study = optuna.create_study(storage=storage, study_name=task.study, direction="maximize", pruner=pruner, load_if_exists=True)
+        study = optuna.create_study(
+            storage=storage, study_name=task.study, direction="maximize", pruner=pruner, load_if_exists=True
+        )
     except (SQLAlchemyError, ImportError, ValueError, OSError) as error:  # some of their messages show the password
         shown = re.sub(r"//[^@]*@", "//...@", str(storage))
-        raise ConfigError(f"the storage {shown} cannot be opened ({type(error).__name__}); name a database that can be reached, such as sqlite:///search.db") from None
+        raise ConfigError(
+            f"the storage {shown} cannot be opened ({type(error).__name__}); name a database that can be reached, "
+            "such as sqlite:///search.db"
+        ) from None
     mine = content_key(**task.identity)
     if study.user_attrs.get("task", mine) != mine:
-        raise ConfigError(f"the storage holds a study {task.study!r} of other data, folds or model; name another study or another file")
+        raise ConfigError(
+            f"the storage holds a study {task.study!r} of other data, folds or model; name another study or another "
+            "file"
+        )
     study.set_user_attr("task", mine)
     return study
 
@@ -130,7 +141,9 @@ def _judge(
             state = optuna.trial.TrialState.PRUNED
             break
     looked_at = pd.concat(parts).sort_index()
-    key = record_trial(task.ledger, task.study, task.identity, trial.params, looked_at, task.horizon, task.periods_per_year)
+    key = record_trial(
+        task.ledger, task.study, task.identity, trial.params, looked_at, task.horizon, task.periods_per_year
+    )
     trial.set_user_attr("key", key)
     trial.set_user_attr("se", float(looked_at.sem() * math.sqrt(task.horizon)))
     study.tell(trial, None if state == optuna.trial.TrialState.PRUNED else float(looked_at.mean()), state=state)
@@ -153,7 +166,10 @@ def _search(study: optuna.Study) -> Search:
     "Read a study's trials."
     done = [t for t in study.get_trials(deepcopy=False) if t.state in _DONE]
     rows = [
-        {**t.params, "value": t.value if t.value is not None else np.nan, "se": t.user_attrs["se"], "folds": len(t.intermediate_values), "state": t.state.name.lower(), "key": t.user_attrs["key"]}
+        {
+            **t.params, "value": t.value if t.value is not None else np.nan, "se": t.user_attrs["se"],
+            "folds": len(t.intermediate_values), "state": t.state.name.lower(), "key": t.user_attrs["key"]
+        }
         for t in done
     ]
     return Search(study.best_trial.params, study.best_value, pd.DataFrame(rows).rename_axis("trial"))
@@ -169,20 +185,23 @@ def _suggest(trial: optuna.Trial, space: dict) -> None:
         else:
             trial.suggest_float(name, span.low, span.high, log=span.log)
 
-
+# %% ../../nbs/models/440_tune.ipynb #838a8633
 def tune(
     task: Task,
     space: dict[str, Span | list],  # setting -> range or choices
     n_trials: int = 30,  # in all, those of an earlier call with this storage included
     storage: str | None = None,  # such as "sqlite:///search.db", to resume; None = in memory
     prune: bool = True,  # stop settings that are worse than the median after a fold
-    seed: int = 7,
-    progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the trials to run, e.g. rich.progress.track
+    seed: int = 7,  # of the sampler
+    progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the trials: rich.progress.track
 ) -> Search:
     "Search settings with optuna, every trial in the ledger; raise ConfigError for an empty or unknown setting."
     unknown = sorted(set(space) - set(task.model.get_params()))
     if unknown or not space or n_trials < 1:
-        raise ConfigError(f"{n_trials} trials over {list(space)}, unknown {unknown}; {type(task.model).__name__} has {sorted(task.model.get_params())}")
+        raise ConfigError(
+            f"{n_trials} trials over {list(space)}, unknown {unknown}; {type(task.model).__name__} has "
+            f"{sorted(task.model.get_params())}"
+        )
     with _quiet():
         study = _open(task, storage)
         todo = range(len(study.get_trials(deepcopy=False, states=_DONE)), n_trials)
@@ -198,13 +217,16 @@ def coarse_to_fine(
     task: Task,
     space: dict[str, Span | list],  # setting -> range or choices; choices are kept in each round
     points: int = 3,  # per range and round, at least 3
-    rounds: int = 2,
+    rounds: int = 2,  # each narrows the ranges
     storage: str | None = None,  # as for tune
     progress: Callable[[list], Iterable] | None = None,  # wraps the settings of each round
 ) -> Search:
-    "Search a grid that narrows around its best point, every trial in the ledger."
+    "Search a grid that narrows around its best point, every trial in the ledger; raise ConfigError as tune does."
     if points < 3 or rounds < 1 or not space or set(space) - set(task.model.get_params()):
-        raise ConfigError(f"points={points}, rounds={rounds} over {list(space)}; give 3 points, a round or more, and settings among {sorted(task.model.get_params())}")
+        raise ConfigError(
+            f"points={points}, rounds={rounds} over {list(space)}; give 3 points, a round or more, and settings among "
+            f"{sorted(task.model.get_params())}"
+        )
     with _quiet():
         study, reached = _open(task, storage), []
         for _ in range(rounds):
@@ -217,6 +239,12 @@ def coarse_to_fine(
                 trial = study.ask()
                 _suggest(trial, space)
                 _judge(task, study, trial, prune=False)
-            best = max((t for t in study.get_trials(deepcopy=False, states=_DONE) if t.params in reached), key=lambda t: t.value).params
-            space = {name: span.around(best[name], points) if isinstance(span, Span) else span for name, span in space.items()}
+            best = max(
+                (t for t in study.get_trials(deepcopy=False, states=_DONE) if t.params in reached),
+                key=lambda t: t.value
+            ).params
+            space = {
+                name: span.around(best[name], points) if isinstance(span, Span) else span
+                for name, span in space.items()
+            }
         return _search(study)

@@ -217,7 +217,7 @@ def audit(
 
     from quantlab.core.audit import PASS
     from quantlab.core.audit import audit as judge
-    from quantlab.report.tearsheet import load_market
+    from quantlab.report.market import load_market
 
     targets, bars = _targets(target), load_market(_from_here(data), universe, start, end).bars
     verdicts = [judge(function, bars, cuts, name) for name, function in targets]

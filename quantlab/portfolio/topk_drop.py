@@ -73,7 +73,10 @@ def orders(
             raise PanelError(f"{name} names {column.index[column.index.duplicated()][0]} twice; add the rows up first")
     held = holdings[holdings > 0]
     if len(held) >= 4 and 0 < scores.count() <= max(1, len(held) / 5):
-        raise PanelError(f"{len(held)} names are held and {scores.count()} has a score ({scores.dropna().index[0]}): no session for the others; wait for the next one, or score all names")
+        raise PanelError(
+            f"{len(held)} names are held and {scores.count()} has a score ({scores.dropna().index[0]}): no session "
+            "for the others; wait for the next one, or score all names"
+        )
     symbols = held.index.union(scores.index)
     can = tradable.reindex(symbols, fill_value=False).to_numpy(dtype=bool)
     names, sizes = policy(symbols.isin(held.index), scores.reindex(symbols).to_numpy(dtype=np.float64), can)

@@ -65,6 +65,28 @@ def vol_scale(
     volatility = book.std(ddof=1) * np.sqrt(periods_per_year)
     return float(min(1.0, target / volatility)) if volatility > 0 else 1.0
 
+# %% ../../nbs/portfolio/550_weights.ipynb #dadd172d
+def _gate_on(gate: pd.DataFrame | None, dates: pd.DatetimeIndex) -> np.ndarray:
+    "Return the gate on the given dates; raise PanelError where it is missing or outside [0, 1]."
+    if gate is None:
+        return np.ones(len(dates))
+    values = gate["gate"].reindex(dates)
+    wrong = ~values.between(0, 1)
+    if wrong.any():
+        first = dates[wrong.to_numpy()][0]
+        raise PanelError(
+            f"the gate has no value in [0, 1] on {int(wrong.sum())} dates, first "
+            f"{str(first).removesuffix(' 00:00:00')}; start the predictions later or extend the gate"
+        )
+    return values.to_numpy()
+
+
+def _weights_panel(rows: list[pd.DataFrame], dates: np.dtype | pd.DatetimeTZDtype) -> pd.DataFrame:
+    "Join the decisions to one weights panel, dated as the predictions are."
+    columns = {"date": dates, "symbol": "str", "weight": "float64"}
+    frame = pd.concat(rows) if rows else pd.DataFrame(columns=list(columns))
+    return check_panel(frame.astype(columns).set_index(["date", "symbol"]).sort_index())
+
 # %% ../../nbs/portfolio/550_weights.ipynb #ad0bdf69
 def _whole(value: object, low: int) -> bool:
     "Say whether a value is a whole number of at least low."
@@ -87,11 +109,15 @@ class TopK:
 
     def __post_init__(self):
         for name, ok in {
-            "k": _whole(self.k, 1), "buffer": _whole(self.buffer, 0), "every": _whole(self.every, 1), "max_weight": 0 < self.max_weight <= 1,
-            "weighting": self.weighting in ("equal", "rank"), "vol_target": self.vol_target is None or self.vol_target > 0, "vol_window": _whole(self.vol_window, 20),
+            "k": _whole(self.k, 1), "buffer": _whole(self.buffer, 0), "every": _whole(self.every, 1),
+            "max_weight": 0 < self.max_weight <= 1,
+            "weighting": self.weighting in ("equal", "rank"),
+            "vol_target": self.vol_target is None or self.vol_target > 0, "vol_window": _whole(self.vol_window, 20),
         }.items():  # fmt: skip
             if not ok:
-                raise ConfigError(f"TopK: {name}={getattr(self, name)!r} is out of range; see the class for what it means")
+                raise ConfigError(
+                    f"TopK: {name}={getattr(self, name)!r} is out of range; see the class for what it means"
+                )
 
     def __call__(
         self,
@@ -99,7 +125,7 @@ class TopK:
         past_bars: pd.DataFrame | None = None,  # total-return bars; needed for a volatility target
         gate: pd.DataFrame | None = None,  # by date, column gate in [0, 1], known at the close
     ) -> pd.DataFrame:  # (date, symbol): weight, for the dates that decide
-        "Return target weights decided at the close of each rebalance date."
+        "Return target weights decided at the close of each rebalance date; raise ConfigError or PanelError."
         check_panel(predictions, ["score"])
         check_zones(predictions=predictions, gate=gate, past_bars=past_bars)
         if not self.sparse:
@@ -107,7 +133,8 @@ class TopK:
         score = to_wide(predictions["score"].replace([np.inf, -np.inf], np.nan))
         exposure = _gate_on(gate, score.index)
         returns = self._returns(past_bars, score.columns)
-        year = periods_per_year(past_bars.index.unique("date")) if self.vol_target is not None and self.periods_per_year is None else self.periods_per_year
+        measured = self.vol_target is not None and self.periods_per_year is None
+        year = periods_per_year(past_bars.index.unique("date")) if measured else self.periods_per_year
         rank = score.rank(axis=1, ascending=False, method="first").to_numpy()
         held, rows = np.zeros(score.shape[1], dtype=bool), []
         for row in range(0, len(score), self.every):
@@ -117,7 +144,9 @@ class TopK:
                 known = returns.loc[: score.index[row]].iloc[-self.vol_window :]
                 weights = weights * vol_scale(weights, known.to_numpy(), self.vol_target, year)
             shown = chosen if chosen.any() else held
-            rows.append(pd.DataFrame({"date": score.index[row], "symbol": score.columns[shown], "weight": weights[shown]}))
+            rows.append(
+                pd.DataFrame({"date": score.index[row], "symbol": score.columns[shown], "weight": weights[shown]})
+            )
             held = chosen
         return _weights_panel(rows, score.index.dtype)
 
@@ -138,22 +167,3 @@ class TopK:
         if past_bars is None:
             raise ConfigError("TopK with a vol_target needs past_bars; pass the bars that the engine will trade")
         return to_wide(past_bars["close"]).pct_change(fill_method=None).reindex(columns=symbols)
-
-# %% ../../nbs/portfolio/550_weights.ipynb #dadd172d
-def _gate_on(gate: pd.DataFrame | None, dates: pd.DatetimeIndex) -> np.ndarray:
-    "Return the gate on the given dates; raise PanelError where it is missing or outside [0, 1]."
-    if gate is None:
-        return np.ones(len(dates))
-    values = gate["gate"].reindex(dates)
-    wrong = ~values.between(0, 1)
-    if wrong.any():
-        first = dates[wrong.to_numpy()][0]
-        raise PanelError(f"the gate has no value in [0, 1] on {int(wrong.sum())} dates, first {str(first).removesuffix(' 00:00:00')}; start the predictions later or extend the gate")
-    return values.to_numpy()
-
-
-def _weights_panel(rows: list[pd.DataFrame], dates: np.dtype | pd.DatetimeTZDtype) -> pd.DataFrame:
-    "Join the decisions to one weights panel, dated as the predictions are."
-    columns = {"date": dates, "symbol": "str", "weight": "float64"}
-    frame = pd.concat(rows) if rows else pd.DataFrame(columns=list(columns))
-    return check_panel(frame.astype(columns).set_index(["date", "symbol"]).sort_index())

@@ -45,12 +45,14 @@ def gate(
         )
     if not isinstance(filtered, Filtered):
         raise PanelError(
-            f"a gate needs Filtered states, got {type(filtered).__name__}; wrap a frame that you vouch for: Filtered(frame)"
+            f"a gate needs Filtered states, got {type(filtered).__name__}; wrap a frame that you vouch for: "
+            "Filtered(frame)"
         )
     early = filtered.in_sample()
     if early.any() and not allow_in_sample:
         raise LeakError(
-            f"{int(early.sum())} dates from {early.idxmax():%Y-%m-%d} use parameters fitted up to {filtered.trained_to.max():%Y-%m-%d}; "
+            f"{int(early.sum())} dates from {early.idxmax():%Y-%m-%d} use parameters fitted up to "
+            f"{filtered.trained_to.max():%Y-%m-%d}; "
             "use walk_forward_filter, or keep .out_of_sample()"
         )
     table = filtered.probabilities
@@ -62,7 +64,8 @@ def hindsight_share(filtered: Filtered, smoothed: Smoothed) -> float:  # in [0, 
     "Return the share of probability that only the future could place, over the common dates."
     if not isinstance(filtered, Filtered) or not isinstance(smoothed, Smoothed):
         raise PanelError(
-            f"expected Filtered and Smoothed, got {type(filtered).__name__} and {type(smoothed).__name__}; mind the order"
+            f"expected Filtered and Smoothed, got {type(filtered).__name__} and {type(smoothed).__name__}; mind the "
+            "order"
         )
     known, hindsight = filtered.probabilities, smoothed.probabilities
     if set(known.columns) != set(hindsight.columns):

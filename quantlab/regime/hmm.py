@@ -35,7 +35,8 @@ def _by_date(
     bad = bad.any(axis=1) if bad.ndim == 2 else bad
     if bad.any():
         raise DataError(
-            f"{what} is NaN or infinite on {index[bad][0]:%Y-%m-%d} ({int(bad.sum())} dates in all); drop or mend those dates"
+            f"{what} is NaN or infinite on {index[bad][0]:%Y-%m-%d} ({int(bad.sum())} dates in all); drop or mend "
+            "those dates"
         )
     return values
 
@@ -50,14 +51,16 @@ def regime_inputs(
         raise ConfigError(f"lookback is {lookback}, expected at least 2 sessions")
     if (prices <= 0).any():
         raise DataError(
-            f"close is {prices[prices <= 0][0]} on {close.index[prices <= 0][0]:%Y-%m-%d}; a log return needs prices above 0"
+            f"close is {prices[prices <= 0][0]} on {close.index[prices <= 0][0]:%Y-%m-%d}; a log return needs prices "
+            "above 0"
         )
     log_return = pd.Series(np.diff(np.log(prices), prepend=np.nan), index=close.index)
     variance = (log_return**2).rolling(lookback).mean()
     still = log_return.eq(0).rolling(lookback).sum() == lookback
     if still.any():
         raise DataError(
-            f"close did not move in the {lookback} sessions to {still.idxmax():%Y-%m-%d}; a frozen price has no volatility"
+            f"close did not move in the {lookback} sessions to {still.idxmax():%Y-%m-%d}; a frozen price has no "
+            "volatility"
         )
     return pd.DataFrame({"log_return": log_return, f"log_vol_{lookback}": 0.5 * np.log(variance)}).dropna()
 
@@ -125,7 +128,7 @@ def _log_density(
     ]
     return np.stack(logs, axis=1) - 0.5 * values.shape[1] * np.log(2 * np.pi)
 
-
+# %% ../../nbs/regime/450_hmm.ipynb #530efe76
 def forward_filter(
     log_density: np.ndarray,  # float64[t, s]: of row t under state s
     startprob: np.ndarray,  # float64[s], sums to 1
@@ -151,9 +154,11 @@ def _fit_once(
     n_iter: int,  # steps of Baum-Welch, at most
     seed: int,
 ) -> GaussianHMM | None:  # states ordered by volatility, then mean, of the first column; None: a state collapsed
-    "Fit from one start; where a state collapses onto a row or two, such as the jump of a night, again with a round prior."
-    for prior in (1e-2, 1e-2 * np.eye(values.shape[1])):  # the library adds the first to every cell, which is singular alone
-        model = GaussianHMM(n_states, covariance_type="full", n_iter=n_iter, tol=1e-2, random_state=seed, covars_prior=prior).fit(values)
+    "Fit from one start; where a state collapses onto a row or two, such as a jump, again with a round prior."
+    for prior in (1e-2, 1e-2 * np.eye(values.shape[1])):  # the first is added to every cell, which is singular alone
+        model = GaussianHMM(
+            n_states, covariance_type="full", n_iter=n_iter, tol=1e-2, random_state=seed, covars_prior=prior
+        ).fit(values)
         if np.isfinite(model.covars_).all() and (np.linalg.eigvalsh(model.covars_) > 0).all():
             break
     else:
@@ -197,7 +202,12 @@ def _scaled(
     return (_by_date(X, "X") - model.center_) / model.scale_
 
 # %% ../../nbs/regime/450_hmm.ipynb #3fa6d2f4
-keepable(GaussianHMM, lambda model: {name: value for name, value in vars(model).items() if name != "monitor_"})  # the record of its fit goes
+def _without_record(model: GaussianHMM) -> dict:
+    "Return what a fitted model holds, without the record of its fit."
+    return {name: value for name, value in vars(model).items() if name != "monitor_"}
+
+
+keepable(GaussianHMM, _without_record)
 
 
 @keepable
@@ -206,7 +216,7 @@ class HMM(BaseEstimator):
 
     def __init__(
         self,
-        n_states: int = 3,
+        n_states: int = 3,  # that hide
         seed: int = 7,  # of the first start; the others count up
         n_iter: int = 200,  # Baum-Welch steps, at most
         n_starts: int = 5,  # the most likely result is kept
@@ -221,9 +231,14 @@ class HMM(BaseEstimator):
         self.states_ = NAMES.get(self.n_states, [f"state_{i + 1}" for i in range(self.n_states)])
         scaled, seeds = _scaled(self, X), range(self.seed, self.seed + self.n_starts)
         with threadpool_limits(limits=1):  # the same digits, and no waiting, whatever else runs
-            starts = [found for seed in seeds if (found := _fit_once(scaled, self.n_states, self.n_iter, seed)) is not None]
+            starts = [
+                found for seed in seeds if (found := _fit_once(scaled, self.n_states, self.n_iter, seed)) is not None
+            ]
         if not starts:
-            raise DataError(f"in each of {self.n_starts} starts a state collapsed onto too few of the {len(X)} rows; use fewer states, more rows or other inputs")
+            raise DataError(
+                f"in each of {self.n_starts} starts a state collapsed onto too few of the {len(X)} rows; use fewer "
+                "states, more rows or other inputs"
+            )
         self.hmm_ = max(starts, key=lambda fitted: fitted.score(scaled))
         return self
 

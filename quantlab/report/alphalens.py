@@ -35,7 +35,9 @@ def alphalens_frame(
     names = pairs.groupby("date")["factor"].transform("size")
     pairs = pairs[names >= quantiles]
     if pairs.empty:
-        raise DataError(f"no date has {quantiles} names with both a score and an outcome; use fewer quantiles or a longer period")
+        raise DataError(
+            f"no date has {quantiles} names with both a score and an outcome; use fewer quantiles or a longer period"
+        )
     place = pairs.groupby("date")["factor"].rank(method="first", pct=True)
     pairs["factor_quantile"] = np.ceil(place * quantiles).clip(1, quantiles).astype(int)
     return pairs.rename_axis(["date", "asset"])
@@ -50,7 +52,10 @@ def quantile_figures(
         warnings.simplefilter("ignore")  # alphalens warns about its own calls into pandas and seaborn
         mean, _ = alphalens.performance.mean_return_by_quantile(frame)
         daily, _ = alphalens.performance.mean_return_by_quantile(frame, by_date=True)
-        for draw, values in ((alphalens.plotting.plot_quantile_returns_bar, mean), (alphalens.plotting.plot_quantile_returns_violin, daily)):
+        for draw, values in (
+            (alphalens.plotting.plot_quantile_returns_bar, mean),
+            (alphalens.plotting.plot_quantile_returns_violin, daily)
+        ):
             axes = np.ravel(draw(values))
             figure = axes[0].figure
             figure.set_size_inches(9, 3)

@@ -36,7 +36,11 @@ def check_choice(
         if value not in options:
             near = get_close_matches(value, options, n=1)
             shown = ", ".join(options[:20]) + (f" and {len(options) - 20} more" if len(options) > 20 else "")
-            raise ConfigError(f"parameter {name} is '{value}', expected one of {shown}" + (f"; did you mean {near[0]}?" if near else ""))
+            raise ConfigError(
+                f"parameter {name} is '{value}', expected one of {shown}" + (
+                    f"; did you mean {near[0]}?" if near else ""
+                )
+            )
 
 
 def check_text(
@@ -64,7 +68,10 @@ def check_named(
         if not colon:
             check_choice(["module:name", *options], **{name: value})
         elif not (module and attribute) or find_spec(module.partition(".")[0]) is None:
-            raise ConfigError(f"cannot import '{value}' for parameter {name}: there is no module {module!r}; give module:name of one that can be imported from here")
+            raise ConfigError(
+                f"cannot import '{value}' for parameter {name}: there is no module {module!r}; give module:name of "
+                "one that can be imported from here"
+            )
 
 # %% ../../nbs/report/801_checks.ipynb #879c7661
 def _moment(text: str) -> datetime | None:  # in UTC, where it has a zone; None: not ISO 8601
@@ -94,4 +101,8 @@ def check_source(
     check_text(r"(?s).*[^,\s].*", "'all' or symbols separated by commas", universe=universe)
     if data != "sample" and not data.startswith("lake:") and not (root() / data).exists():
         near = get_close_matches(data, ["sample"], n=1)
-        raise ConfigError(f"data file {data} does not exist" + (f"; did you mean {near[0]}?" if near else "; give sample, lake:NAME, or the path of a CSV or Parquet file"))
+        raise ConfigError(
+            f"data file {data} does not exist" + (
+                f"; did you mean {near[0]}?" if near else "; give sample, lake:NAME, or the path of a CSV or Parquet file"
+            )
+        )

@@ -43,7 +43,10 @@ def quantile_figure(
     "Draw the mean outcome of each quantile with two standard errors, each date's mean taken off."
     there = by_quantile.loc[by_quantile.notna().sum(axis=1) > 1, by_quantile.notna().any()]
     if there.empty:
-        raise DataError("no date has outcomes in two quantiles: the score gives its names one value; give one that differs between names, or use fewer quantiles")
+        raise DataError(
+            "no date has outcomes in two quantiles: the score gives its names one value; give one that differs "
+            "between names, or use fewer quantiles"
+        )
     relative = there.sub(there.mean(axis=1), axis=0)
     relative = relative.dropna() if there.notna().all(axis=1).any() else relative
     error = relative.std() / np.sqrt((relative.count() / horizon).clip(lower=1))
@@ -78,7 +81,10 @@ def learning_figure(
     "Draw the error on learned and on later rows, each relative to its first value."
     fig, ax = figure(title, "trees", "squared error, first tree = 1")
     for i, name in enumerate(history):
-        ax.plot(history.index + 1, history[name] / history[name].iloc[0], label={"train": "rows it learned from", "valid": "later rows"}.get(name, name), color=COLORS[i])
+        ax.plot(
+            history.index + 1, history[name] / history[name].iloc[0],
+            label={"train": "rows it learned from", "valid": "later rows"}.get(name, name), color=COLORS[i]
+        )
     best = history["valid"].to_numpy().argmin() + 1 if "valid" in history and history["valid"].notna().any() else None
     if best:
         ax.axvline(best, color=COLORS[6], lw=1, ls="--", label=f"best on later rows: {best} trees")
@@ -97,7 +103,10 @@ def regime_figure(
     above.semilogy(shown.index, shown, color="black", lw=1)
     number_axis(above.yaxis)
     colors = (COLORS[2], COLORS[4], COLORS[1], *COLORS)
-    below.stackplot(probabilities.index, probabilities.T.to_numpy(), labels=list(probabilities.columns), colors=colors[: probabilities.shape[1]], alpha=0.8)
+    below.stackplot(
+        probabilities.index, probabilities.T.to_numpy(), labels=list(probabilities.columns),
+        colors=colors[: probabilities.shape[1]], alpha=0.8
+    )
     below.set_ylim(0, 1)
     below.set_ylabel("probability")
     below.legend(loc="lower left", ncols=probabilities.shape[1], fontsize=9, framealpha=0.9)
@@ -157,7 +166,10 @@ def monthly_figure(
         for month in grid.columns:
             value = grid.at[year, month]
             if np.isfinite(value):
-                ax.text(month - 1, row, f"{value * 100:.1f}", ha="center", va="center", fontsize=9, color="white" if abs(value) > 0.6 * limit else "black")
+                ax.text(
+                    month - 1, row, f"{value * 100:.1f}", ha="center", va="center", fontsize=9,
+                    color="white" if abs(value) > 0.6 * limit else "black"
+                )
         ax.text(12.1, row, f"{total.loc[year] * 100:+.1f}", ha="center", va="center", fontsize=9, fontweight="bold")
     ax.set_xticks([*range(12), 12.1], [*list(calendar.month_abbr)[1:], "year"])
     ax.set_yticks(range(len(grid)), grid.index)
@@ -180,7 +192,9 @@ def trading_figure(
     top.legend(loc="lower left", ncols=2, fontsize=9)
     percent_axis(top)
     window = int(periods_per_year)
-    middle.plot(turnover.reindex(exposure.index).fillna(0).rolling(window, min_periods=window // 4).mean() * periods_per_year)
+    middle.plot(
+        turnover.reindex(exposure.index).fillna(0).rolling(window, min_periods=window // 4).mean() * periods_per_year
+    )
     middle.set_ylabel("turnover, x a year")
     bottom.plot(costs.reindex(exposure.index).fillna(0).cumsum())
     bottom.set_ylabel("costs paid")

@@ -40,14 +40,20 @@ def read_raw(
         frame = _stored(file)
     lacking = [c for c in ("date", "symbol") if c not in frame.columns]
     if lacking:
-        raise DataError(f"{display_path(file)}: columns {lacking} are missing, it has {list(frame.columns)}; rename them first")
-    dates = frame["date"] if pd.api.types.is_datetime64_any_dtype(frame["date"]) else pd.to_datetime(frame["date"], format="ISO8601", errors="coerce")
+        raise DataError(
+            f"{display_path(file)}: columns {lacking} are missing, it has {list(frame.columns)}; rename them first"
+        )
+    dates = frame["date"] if pd.api.types.is_datetime64_any_dtype(frame["date"]) else pd.to_datetime(
+        frame["date"], format="ISO8601", errors="coerce"
+    )
     day = pd.Timedelta(days=0 if dates.dt.tz is None else 1)  # an intraday bar belongs to the day in which it ends, its last midnight included
     early = dates < pd.Timestamp(start).tz_localize(dates.dt.tz) + day / 86400 if start else False
     late = dates > pd.Timestamp(end).tz_localize(dates.dt.tz) + day if end else False
     inside = frame.assign(date=dates)[~(early | late)] if start or end else frame.assign(date=dates)
     if inside["date"].notna().sum() == 0:
-        raise DataError(f"{data} has no rows with a readable date between {start or 'its start'} and {end or 'its end'}")
+        raise DataError(
+            f"{data} has no rows with a readable date between {start or 'its start'} and {end or 'its end'}"
+        )
     return inside.reset_index(drop=True)
 
 
@@ -59,7 +65,9 @@ def _stored(file: Path) -> pd.DataFrame:  # as stored; in a CSV date and symbol 
             return frame if frame.index.names == [None] else frame.reset_index()
         return pd.read_csv(file, dtype={"date": "str", "symbol": "str"}, keep_default_na=False)
     except (ValueError, OSError) as error:
-        raise DataError(f"{display_path(file)} cannot be read as {file.suffix[1:]} ({error}); is the file whole?") from error
+        raise DataError(
+            f"{display_path(file)} cannot be read as {file.suffix[1:]} ({error}); is the file whole?"
+        ) from error
 
 # %% ../../nbs/report/807_health.ipynb #8cc37bef
 def coverage_figure(
@@ -74,7 +82,10 @@ def coverage_figure(
     months, (row, col) = month.unique(), np.nonzero(due > have)
     share = np.ma.masked_invalid(np.where(due > 0, have / np.maximum(due, 1), np.nan))
     fig, ax = figure(title or f"{len(order)} series, {int((due - have).sum()):,} rows missing between first and last", "", "series, longest first", size=(9, 4))
-    ax.imshow(share, aspect="auto", interpolation="nearest", cmap=ListedColormap(["#DEEBF7", "#9ECAE1", "#6BAED6"]), vmin=0, vmax=1)
+    ax.imshow(
+        share, aspect="auto", interpolation="nearest", cmap=ListedColormap(["#DEEBF7", "#9ECAE1", "#6BAED6"]), vmin=0,
+        vmax=1
+    )
     ax.scatter(col, row, s=12, color=COLORS[1], zorder=3)
     ticks = [i for i, m in enumerate(months) if m.month == 1 or i == 0][:: max(1, len(months) // 144)]
     ax.set_xticks(ticks, [months[i].year for i in ticks])
@@ -92,7 +103,9 @@ def worst(
     size = some["value"].abs().where(some["rule"] != "impossible", 0.0)
     some = some.loc[size.sort_values(ascending=False, kind="stable").index].drop_duplicates(["rule", "symbol"])
     rank = pd.Series(range(len(rules)), index=rules)
-    return some.groupby("rule", observed=True).head(each).sort_values("rule", key=lambda r: r.astype("str").map(rank), kind="stable")
+    return some.groupby("rule", observed=True).head(each).sort_values(
+        "rule", key=lambda r: r.astype("str").map(rank), kind="stable"
+    )
 
 
 def by_symbol(
@@ -123,7 +136,9 @@ def cases_figure(
             ax.vlines(days, low, high, color=COLORS[6], lw=1)
             ax.plot(days, close, marker=".", ms=4)
             ax.plot(0, sheet.wide["close"][at, col], "o", color=COLORS[1])
-            ax.set_title(f"{case.symbol}, {case.date:%Y-%m-%d}\n{case.rule.replace('_', ' ')} {case.value:+.2f}", fontsize=10)
+            ax.set_title(
+                f"{case.symbol}, {case.date:%Y-%m-%d}\n{case.rule.replace('_', ' ')} {case.value:+.2f}", fontsize=10
+            )
             ax.set_xlabel("sessions", fontsize=9)
     plt.close(fig)
     return fig

@@ -51,7 +51,9 @@ def long_short(
         wide = np.full(earned.shape, np.nan)
         wide[row, column] = scores[name].to_numpy(dtype="float64")
         total = np.cumsum(_weights(wide), axis=0)
-        held = (total - np.vstack([np.zeros((min(tranches, len(total)), total.shape[1])), total[:-tranches]])) / tranches
+        held = (
+            total - np.vstack([np.zeros((min(tranches, len(total)), total.shape[1])), total[:-tranches]])
+        ) / tranches
         found[name] = np.where(known.any(axis=1), (held * np.where(known, earned, 0.0)).sum(axis=1), np.nan)
     return pd.DataFrame(found, index=pd.Index(dates, name="date")).iloc[tranches:]
 
@@ -67,8 +69,10 @@ def looks(
     for name in accounts:
         moments = return_moments(accounts[name])
         rows.append(dict(
-            key=content_key(account=content_hash(accounts[name].astype("float32").rename("account"))), study=study, params={"looked_at": name, **params},
-            n_obs=moments.n_obs, periods_per_year=float(periods_per_year), sharpe=moments.sharpe, skew=moments.skew, kurtosis=moments.kurtosis,
+            key=content_key(account=content_hash(accounts[name].astype("float32").rename("account"))), study=study,
+            params={"looked_at": name, **params},
+            n_obs=moments.n_obs, periods_per_year=float(periods_per_year), sharpe=moments.sharpe, skew=moments.skew,
+            kurtosis=moments.kurtosis,
         ))  # fmt: skip
     return rows
 
@@ -79,7 +83,9 @@ def study_trials(
 ) -> pd.DataFrame:  # one row per distinct key: key, sharpe (per period of this page); the page's own come last
     "Return the distinct trials of a study: those in the ledger, and these."
     own = pd.DataFrame(now, columns=["key", "study", "sharpe", "periods_per_year"]).drop_duplicates("key")
-    before = Ledger(path("research", "ledger")).trials(own["study"].iloc[0], until=until or None)[["key", "sharpe", "periods_per_year"]]
+    before = Ledger(path("research", "ledger")).trials(
+        own["study"].iloc[0], until=until or None
+    )[["key", "sharpe", "periods_per_year"]]
     before = before[~before["key"].isin(own["key"])].astype({"sharpe": "float64", "periods_per_year": "float64"})
     before["sharpe"] *= np.sqrt(before["periods_per_year"] / own["periods_per_year"].iloc[0])
     return pd.concat([before, own], ignore_index=True)[["key", "sharpe"]].astype({"sharpe": "float64"})
@@ -97,7 +103,9 @@ def deflate_look(
     variance = float(np.fmax(spread, 1 / max(alone.n_obs - 1, 1)))
     best = expected_max_sharpe(tries, variance)
     left = psr(alone.sharpe, alone.n_obs, alone.skew, alone.kurtosis, benchmark=best)
-    return replace(alone, n_trials=len(trials), n_effective=float(tries), trial_variance=variance, benchmark=best, dsr=left)
+    return replace(
+        alone, n_trials=len(trials), n_effective=float(tries), trial_variance=variance, benchmark=best, dsr=left
+    )
 
 # %% ../../nbs/report/803_looks.ipynb #e13cc9b5
 def looks_sentence(
@@ -112,7 +120,10 @@ def looks_sentence(
     counted = f", counted up to row {until[:12]}" if until.strip("0") else ""
     plural = "s" * (found.n_trials > 1)
     return (
-        f"**{found.n_trials:,} distinct trial{plural}** of study *{study}*, those of this page included{counted}. The best of so many{signs} is expected at a Sharpe ratio of {found.benchmark * year:.2f} "
-        f"without any skill; this one has {found.sharpe * year:.2f}. **Deflated Sharpe ratio: {found.dsr:.2f}** ({found.psr:.2f} had it been the only try, in a sign given beforehand). "
-        "Before costs, from the long-short account of each score; related trials make the deflated ratio too low, never too high."
+        f"**{found.n_trials:,} distinct trial{plural}** of study *{study}*, those of this page included{counted}. The "
+        f"best of so many{signs} is expected at a Sharpe ratio of {found.benchmark * year:.2f} "
+        f"without any skill; this one has {found.sharpe * year:.2f}. **Deflated Sharpe ratio: {found.dsr:.2f}** "
+        f"({found.psr:.2f} had it been the only try, in a sign given beforehand). "
+        "Before costs, from the long-short account of each score; related trials make the deflated ratio too low, "
+        "never too high."
     )

@@ -88,7 +88,9 @@ def ablation_table(
         test = ic_test(ic_rows(scores[name], y), "forward")
         change = (np.nan, np.nan, np.nan) if name == full.name else _difference(full, scores[name], y)
         rows[name] = (test.mean, test.se, test.p, *change)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["ic", "se", "p", "change", "change_se", "change_p"]).rename_axis("variant")
+    return pd.DataFrame.from_dict(
+        rows, orient="index", columns=["ic", "se", "p", "change", "change_se", "change_p"]
+    ).rename_axis("variant")
 
 # %% ../../nbs/report/809_model.ipynb #d7428cec
 def ablation_figure(
@@ -98,7 +100,10 @@ def ablation_figure(
     "Draw the change of the mean rank IC of each variant against the whole model."
     shown = table.iloc[1:].iloc[::-1]
     fig, ax = figure(title, "change of the mean rank IC", "", size=(9, 0.9 + 0.28 * max(len(shown), 1)))
-    ax.errorbar(shown["change"], shown.index.astype(str), xerr=2 * shown["change_se"].fillna(0), fmt="o", ms=5, capsize=3, color=COLORS[0])
+    ax.errorbar(
+        shown["change"], shown.index.astype(str), xerr=2 * shown["change_se"].fillna(0), fmt="o", ms=5, capsize=3,
+        color=COLORS[0]
+    )
     ax.axvline(0, color="black", lw=0.8)
     return fig
 
@@ -166,9 +171,14 @@ def said_and_happened(
     group = np.floor((pairs["said"].rank(method="first") - 1) * n / max(len(pairs), 1)).astype(int)
     cluster = pairs.index.get_level_values("date").factorize(sort=True)[0] // block
     table = pairs.groupby(group).mean().assign(rows=group.groupby(group).size())
-    strayed = (pairs["happened"] - table["happened"].reindex(group).to_numpy()).groupby([group.to_numpy(), cluster]).sum()
+    strayed = (
+        pairs["happened"] - table["happened"].reindex(group).to_numpy()
+    ).groupby([group.to_numpy(), cluster]).sum()
     clusters = strayed.groupby(level=0).size()
-    table.insert(2, "se", np.sqrt(strayed.pow(2).groupby(level=0).sum() * clusters / (clusters - 1).where(clusters > 1)) / table["rows"])
+    table.insert(
+        2, "se",
+        np.sqrt(strayed.pow(2).groupby(level=0).sum() * clusters / (clusters - 1).where(clusters > 1)) / table["rows"]
+    )
     return table.rename_axis("group")
 
 # %% ../../nbs/report/809_model.ipynb #09a3a13c
@@ -189,7 +199,9 @@ def said_figure(
 ) -> Figure:
     "Draw what happened against what was said, with two standard errors."
     fig, ax = figure(title or f"The outcome moves {slope:.2f} for each 1 that the model says", "mean score of the group", "mean outcome")
-    ax.errorbar(table["said"], table["happened"], yerr=2 * table["se"].fillna(0), fmt="o", ms=5, capsize=3, color=COLORS[0])
+    ax.errorbar(
+        table["said"], table["happened"], yerr=2 * table["se"].fillna(0), fmt="o", ms=5, capsize=3, color=COLORS[0]
+    )
     ends = np.array([table["said"].min(), table["said"].max()])
     ax.plot(ends, ends - ends.mean() + table["happened"].mean(), color=COLORS[6], lw=1, ls="--", label="slope 1")
     ax.legend()
@@ -203,7 +215,10 @@ def coverage_table(
     "Count how often outcomes fell below each quantile, by year."
     names = list(predictions.columns[predictions.columns.str.fullmatch(r"q\d{1,2}")])
     if len(names) < 2:
-        raise ConfigError(f"predictions have the columns {list(predictions.columns)}; coverage needs two quantiles, such as q10 and q90")
+        raise ConfigError(
+            f"predictions have the columns {list(predictions.columns)}; coverage needs two quantiles, such as q10 and "
+            "q90"
+        )
     known = predictions[names][y.notna()]
     below = known.ge(y[y.notna()], axis=0)
     inside = below[names[-1]] & ~known[names[0]].gt(y[y.notna()], axis=0)

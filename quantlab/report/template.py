@@ -118,7 +118,9 @@ def read_parameters(
     "Read the cell tagged `parameters`; raise ReportError when it breaks the convention."
     source, where, spec = tagged_source(template, "parameters"), display_path(template), {}
     if source is None:
-        raise ReportError(f"{where} has no cell tagged 'parameters'; without it the defaults would win over any value given")
+        raise ReportError(
+            f"{where} has no cell tagged 'parameters'; without it the defaults would win over any value given"
+        )
     try:
         tokens = tokenize.generate_tokens(StringIO(source).readline)
         comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
@@ -127,7 +129,10 @@ def read_parameters(
             parameter = Parameter(name, kind, ast.literal_eval(line.value), comments.get(line.end_lineno, ""))
             spec[name] = Parameter(name, kind, check_value(parameter, parameter.default), parameter.comment)
     except (SyntaxError, tokenize.TokenError, AttributeError, KeyError, ValueError, TypeError) as error:
-        message = f"the parameters cell of {where} breaks the convention ({error}); write lines like: top_k: int = 30  # names held"
+        message = (
+            f"the parameters cell of {where} breaks the convention ({error}); write lines like: "
+            "top_k: int = 30  # names held"
+        )
         raise ReportError(message) from error
     return spec
 
@@ -135,8 +140,8 @@ def read_parameters(
 def parse_value(
     parameter: Parameter,  # what is declared
     text: str,  # what was typed
-) -> int | float | str | bool | list:
-    "Turn text into a value of the declared type. A list is JSON or separated by commas."
+) -> int | float | str | bool | list:  # of the declared type
+    "Turn text into a value; a list is JSON or separated by commas; raise ConfigError for another type."
     kind = parameter.kind
     if kind == "str":
         return text
@@ -199,7 +204,10 @@ def run_check(
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
-        message = f"the check cell of {display_path(template)} itself failed ({what}); it may use only parameters and its own imports"
+        message = (
+            f"the check cell of {display_path(template)} itself failed ({what}); it may use only parameters and its own "
+            "imports"
+        )
         raise ReportError(message) from error
 
 # %% ../../nbs/report/815_template.ipynb #717cfabc
@@ -229,10 +237,14 @@ def emit(
     numbers = {name: int(value) if isinstance(value, bool) else value for name, value in plain(metrics).items()}
     for name, value in numbers.items():
         if not re.fullmatch(r"[\w./-]+", name, re.ASCII) or not isinstance(value, (int, float, type(None))):
-            raise ReportError(f"metric {name!r} is {value!r}; names are letters, digits and _ . / -, values are numbers")
+            raise ReportError(
+                f"metric {name!r} is {value!r}; names are letters, digits and _ . / -, values are numbers"
+            )
     odd = sorted(set().union(*(set(trial) ^ TRIAL for trial in extra.get("trials", []))))
     if odd:
-        raise ReportError(f"a trial has too many or too few keys: {', '.join(odd)}; it needs exactly {', '.join(sorted(TRIAL))}")
+        raise ReportError(
+            f"a trial has too many or too few keys: {', '.join(odd)}; it needs exactly {', '.join(sorted(TRIAL))}"
+        )
     unknown = sorted(set(extra.get("headline", [])) - set(numbers))
     if unknown:
         raise ReportError(f"headline names what is no metric: {', '.join(unknown)}; take names from metrics")
@@ -248,5 +260,7 @@ def read_emitted(
     found = [data[MIME] for data in outputs if MIME in data]
     if len(found) != 1:
         name = Path(notebook).name
-        raise ReportError(f"{name} emitted {len(found)} sets of metrics, expected one; end the template with one call of emit")
+        raise ReportError(
+            f"{name} emitted {len(found)} sets of metrics, expected one; end the template with one call of emit"
+        )
     return found[0]

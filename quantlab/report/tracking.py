@@ -42,9 +42,9 @@ def client(
 
 # %% ../../nbs/report/800_tracking.ipynb #796c269a
 def sources_hash() -> str:  # 64 hex digits
-    "Hash the sources of the package."
+    "Hash the sources of the package, the template of its pages included."
     package, found = Path(quantlab.__file__).parent, hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
+    for file in sorted([*package.rglob("*.py"), *package.glob("report/templates/*/*")]):
         found.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
     return found.hexdigest()
 
@@ -63,7 +63,7 @@ def _write_model(
     model: object,  # a fitted estimator
     example: pd.DataFrame | None,  # some rows of features
 ) -> None:
-    "Write a fitted model as data, with rows, what it says about them, and its signature; raise ReportError where that cannot be."
+    "Write a fitted model as data, with rows, its scores and its signature; raise ReportError where that cannot be."
     if example is None or example.empty:
         raise ReportError("a model is logged with an example of its features; pass example=X.head()")
     from mlflow.models import Model, infer_signature
@@ -78,7 +78,9 @@ def _write_model(
     except StateError as error:
         raise ReportError(f"{type(model).__name__} cannot be stored: {error}") from error
     signature = infer_signature(example.reset_index(drop=True), scores.reset_index(drop=True))
-    Model(signature=signature, flavors={"quantlab": {"state": MODEL_FILE, "version": quantlab.__version__}}).save(folder / "MLmodel")
+    Model(
+        signature=signature, flavors={"quantlab": {"state": MODEL_FILE, "version": quantlab.__version__}}
+    ).save(folder / "MLmodel")
 
 
 MODEL_FILE = "model.zip"  # of core.state
@@ -95,7 +97,7 @@ def log_run(
     parameters: Mapping[str, object],  # every parameter of the run
     metrics: Mapping[str, float | None],  # flat; None is left out
     artifacts: Sequence[Path] = (),  # files copied beside the store
-    tags: Mapping[str, str] | None = None,  # run: its name; data_hash, sources: made_of(...); study, key: of its trial in the ledger
+    tags: Mapping[str, str] | None = None,  # run: its name; data_hash, sources: made_of(...); study, key: of its trial
     store: Path | None = None,  # SQLite file; the setting [research] tracking
     figures: Mapping[str, object] | None = None,  # name -> matplotlib figure, stored as PNG
     model: object | None = None,  # a fitted estimator
@@ -175,7 +177,9 @@ def compare(
     same = (both["first"] == both["second"]) | both.isna().all(axis=1)
     asked = both[both.index.str.match(r"params\.|tags\.(?!run$)") & ~same]
     numbers = both[both.index.str.startswith("metrics.")].astype("float64").dropna(how="all")
-    return pd.concat([asked, numbers.assign(change=numbers["second"] - numbers["first"])]).reindex(columns=["first", "second", "change"])
+    return pd.concat(
+        [asked, numbers.assign(change=numbers["second"] - numbers["first"])]
+    ).reindex(columns=["first", "second", "change"])
 
 # %% ../../nbs/report/800_tracking.ipynb #5ab1561c
 def load_model(
@@ -193,7 +197,10 @@ def load_model(
     try:
         folder = Path(service.download_artifacts(run_id, "model"))
         if not (folder / MODEL_FILE).is_file():
-            raise ReportError(f"the model of run {run_id} was stored as a pickle, which is never opened; fit it again and log it with model=")
+            raise ReportError(
+                f"the model of run {run_id} was stored as a pickle, which is never opened; fit it again and log it "
+                "with model="
+            )
         with (folder / MODEL_FILE).open("rb") as source:
             found = load_state(source, known=known)
     except (MlflowException, OSError) as error:
@@ -208,9 +215,16 @@ def _faithful(
     run_id: str,
 ) -> object:  # the model
     "Ask a stored model about the rows that were stored with it; raise ReportError where it says something else."
-    if not isinstance(found, dict) or set(found) != {"model", "example", "scores"} or not hasattr(found["model"], "predict"):
+    if not isinstance(found, dict) or set(found) != {
+        "model", "example", "scores"
+    } or not hasattr(found["model"], "predict"):
         raise ReportError(f"the model of run {run_id} cannot be used: it is another kind of state")
     now = found["model"].predict(found["example"])
-    if list(now) != list(found["scores"]) or not np.allclose(now, found["scores"], rtol=1e-9, atol=1e-12, equal_nan=True):
-        raise ReportError(f"the model of run {run_id} says something else than when it was stored; a library has changed, fit it again and log it")
+    if list(now) != list(found["scores"]) or not np.allclose(
+        now, found["scores"], rtol=1e-9, atol=1e-12, equal_nan=True
+    ):
+        raise ReportError(
+            f"the model of run {run_id} says something else than when it was stored; a library has changed, fit it "
+            "again and log it"
+        )
     return found["model"]

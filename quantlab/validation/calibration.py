@@ -11,10 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, ndtri
-from sklearn.base import BaseEstimator
-from sklearn.isotonic import IsotonicRegression
 
 from ..core.errors import ConfigError, DataError
 
@@ -33,7 +30,10 @@ def _pairs(
     outside = ~pairs["prob"].between(0, 1) | ~pairs["y"].isin((0, 1))
     if outside.any():
         row = pairs[outside].iloc[0]
-        raise DataError(f"{outside.sum()} pairs are no probability and outcome, first prob {row['prob']:g} with y {row['y']:g}; prob lies in [0, 1], y is 0 or 1")
+        raise DataError(
+            f"{outside.sum()} pairs are no probability and outcome, first prob {row['prob']:g} with y {row['y']:g}; "
+            "prob lies in [0, 1], y is 0 or 1"
+        )
     return pairs
 
 
@@ -66,7 +66,7 @@ def brier(
     bins: int = 10,  # for the parts; the score does not depend on them
     how: str = "mass",  # "mass": equally many forecasts a bin; "width": equally wide bins
 ) -> Brier:  # NaN without pairs
-    "Score probabilities and split the score (Brier 1950, Murphy 1973)."
+    "Score probabilities and split the score (Brier 1950, Murphy 1973); raise DataError, ConfigError."
     pairs = _pairs(prob, y)
     if pairs.empty:
         return Brier(*[float("nan")] * 5)
@@ -75,7 +75,9 @@ def brier(
     score = ((pairs["prob"] - pairs["y"]) ** 2).mean()
     reliability = ((of_bin["prob"] - of_bin["y"]) ** 2).mean()
     resolution, uncertainty = ((of_bin["y"] - base) ** 2).mean(), base * (1 - base)
-    return Brier(*map(float, (score, reliability, resolution, uncertainty, score - reliability + resolution - uncertainty)))
+    return Brier(
+        *map(float, (score, reliability, resolution, uncertainty, score - reliability + resolution - uncertainty))
+    )
 
 # %% ../../nbs/validation/375_calibration.ipynb #72e4d78c
 def _clusters(
@@ -117,19 +119,21 @@ def _wilson(
 def reliability(
     prob: pd.Series | np.ndarray,  # forecast in [0, 1], known before the outcome
     y: pd.Series | np.ndarray,  # 0 or 1; NaN = not known yet, the pair is left out
-    bins: int = 10,
+    bins: int = 10,  # of the forecasts
     how: str = "mass",  # "mass": equally many forecasts a bin; "width": equally wide bins
     block: int = 1,  # dates in a cluster; 2 * horizon where outcomes overlap
     confidence: float = 0.95,  # of the interval
 ) -> pd.DataFrame:  # by bin that is not empty: n, prob (mean), frequency, low, high
-    "Compare forecasts with frequencies, with an interval that respects dates."
+    "Compare forecasts with frequencies, date by date where there are dates; raise DataError, ConfigError."
     pairs = _pairs(prob, y)
     rows, pairs["cluster"] = {}, _clusters(pairs.index, block)
     for b, part in pairs.groupby(_bins(pairs["prob"], bins, how)):
         share, n, error = _share(part["y"], part["cluster"].to_numpy())
         effective = min(len(part), 1 + share * (1 - share) / error**2) if error > 0 else n
         rows[b] = (len(part), part["prob"].mean(), share, *_wilson(share, effective, confidence))
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["n", "prob", "frequency", "low", "high"]).rename_axis("bin")
+    return pd.DataFrame.from_dict(
+        rows, orient="index", columns=["n", "prob", "frequency", "low", "high"]
+    ).rename_axis("bin")
 
 # %% ../../nbs/validation/375_calibration.ipynb #bef99268
 class CalibrationError(NamedTuple):
@@ -142,10 +146,10 @@ class CalibrationError(NamedTuple):
 def calibration_error(
     prob: pd.Series | np.ndarray,  # forecast in [0, 1], known before the outcome
     y: pd.Series | np.ndarray,  # 0 or 1; NaN = not known yet, the pair is left out
-    bins: int = 10,
+    bins: int = 10,  # of the forecasts
     how: str = "mass",  # "mass": equally many forecasts a bin; "width": equally wide bins
 ) -> CalibrationError:  # NaN without pairs
-    "Average the distance of forecasts from frequencies (Naeini et al. 2015)."
+    "Average the distance of forecasts from frequencies (Naeini et al. 2015); raise DataError, ConfigError."
     pairs = _pairs(prob, y)
     if pairs.empty:
         return CalibrationError(float("nan"), float("nan"))
@@ -169,7 +173,22 @@ def _training(
     return pairs
 
 
-class TemperatureScaling(BaseEstimator):
+class _Calibrator:
+    "Speak scikit-learn's grammar without importing it: there are no settings, so a clone is a fresh one."
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        "Return the settings: none."
+        return {}
+
+    def set_params(self) -> "_Calibrator":
+        "Return self: there is nothing to set."
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+# %% ../../nbs/validation/375_calibration.ipynb #70be4f54
+class TemperatureScaling(_Calibrator):
     "Divide the log-odds of probabilities by one number (Guo et al. 2017)."
 
     def fit(
@@ -179,13 +198,20 @@ class TemperatureScaling(BaseEstimator):
         sample_weight: pd.Series | None = None,  # on X's index
     ) -> "TemperatureScaling":
         "Find the temperature of least log loss between e^-5 and e^5; raise DataError for probabilities of 0 or 1."
+        from scipy.optimize import minimize_scalar  # here: it takes long to import
+
         pairs = _training(X, y)
         odds, sign = logit(pairs["prob"].to_numpy()), 2 * pairs["y"].to_numpy() - 1
         if np.isinf(odds).any():
-            raise DataError(f"{np.isinf(odds).sum()} probabilities are exactly 0 or 1 and have no odds; clip them first, say to [0.001, 0.999]")
+            raise DataError(
+                f"{np.isinf(odds).sum()} probabilities are exactly 0 or 1 and have no odds; clip them first, say to "
+                "[0.001, 0.999]"
+            )
         weight = 1.0 if sample_weight is None else sample_weight.loc[pairs.index].to_numpy()
         loss = lambda log_t: np.mean(weight * np.logaddexp(0, -sign * odds * np.exp(-log_t)))
-        self.temperature_ = float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded", options={"xatol": 1e-9}).x))
+        self.temperature_ = float(
+            np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded", options={"xatol": 1e-9}).x)
+        )
         return self
 
     def predict(
@@ -196,7 +222,7 @@ class TemperatureScaling(BaseEstimator):
         return X.assign(prob=expit(logit(X["prob"]) / self.temperature_))
 
 # %% ../../nbs/validation/375_calibration.ipynb #c45cc625
-class IsotonicCalibration(BaseEstimator):
+class IsotonicCalibration(_Calibrator):
     "Map probabilities through a rising step function (Zadrozny and Elkan 2002)."
 
     def fit(
@@ -205,10 +231,14 @@ class IsotonicCalibration(BaseEstimator):
         y: pd.Series,  # 0 or 1, on X's index; NaN = not known yet, the row is left out
         sample_weight: pd.Series | None = None,  # on X's index
     ) -> "IsotonicCalibration":
-        "Fit the curve to known outcomes."
+        "Fit the curve to known outcomes; raise DataError when one outcome is missing."
+        from sklearn.isotonic import IsotonicRegression  # here: it takes a second to import
+
         pairs = _training(X, y)
         weight = None if sample_weight is None else sample_weight.loc[pairs.index]
-        self.curve_ = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(pairs["prob"], pairs["y"], weight)
+        self.curve_ = IsotonicRegression(
+            y_min=0.0, y_max=1.0, out_of_bounds="clip"
+        ).fit(pairs["prob"], pairs["y"], weight)
         return self
 
     def predict(
@@ -217,7 +247,9 @@ class IsotonicCalibration(BaseEstimator):
     ) -> pd.DataFrame:  # the same frame with prob mended
         "Return predictions with honest probabilities."
         known = X["prob"].notna()
-        return X.assign(prob=X["prob"].mask(known, pd.Series(self.curve_.predict(X.loc[known, "prob"]), X.index[known])))
+        return X.assign(
+            prob=X["prob"].mask(known, pd.Series(self.curve_.predict(X.loc[known, "prob"]), X.index[known]))
+        )
 
 # %% ../../nbs/validation/375_calibration.ipynb #e2dc4e33
 def coverage(
@@ -226,15 +258,20 @@ def coverage(
     high: pd.Series,  # upper end
     by: pd.Series | np.ndarray | None = None,  # group of each row, such as its year
     block: int = 1,  # dates in a cluster; 2 * horizon where outcomes overlap
-) -> pd.DataFrame:  # "all" and one row per group: n, coverage, se (NaN with one cluster), below, above (shares), width (mean)
+) -> pd.DataFrame:  # "all" and each group: n, coverage, se (NaN with one cluster), below, above (shares), width (mean)
     "Measure how often outcomes fall into their intervals, ends included; raise DataError for crossed ends."
     if not (y.index.equals(low.index) and y.index.equals(high.index)):
-        raise DataError(f"y, low and high have {len(y)}, {len(low)} and {len(high)} rows that do not match; reindex them to y's")
+        raise DataError(
+            f"y, low and high have {len(y)}, {len(low)} and {len(high)} rows that do not match; reindex them to y's"
+        )
     rows = pd.DataFrame({"below": y < low, "above": y > high, "width": high - low}, dtype=float)
     rows["by"] = "all" if by is None else np.asarray(by)
     rows = rows[y.notna() & low.notna() & high.notna()]
     if (rows["width"] < 0).any():
-        raise DataError(f"{(rows['width'] < 0).sum()} intervals are crossed, first {rows.index[rows['width'] < 0][0]}; sort the quantiles of each row")
+        raise DataError(
+            f"{(rows['width'] < 0).sum()} intervals are crossed, first {rows.index[rows['width'] < 0][0]}; sort the "
+            "quantiles of each row"
+        )
     rows["hit"], rows["cluster"], table = 1 - rows["below"] - rows["above"], _clusters(rows.index, block), {}
     for name, part in [("all", rows), *(rows.groupby("by") if by is not None else [])]:
         share, _, error = _share(part["hit"], part["cluster"].to_numpy())
@@ -246,10 +283,13 @@ def pinball(
     y: pd.Series,  # outcome; NaN = not known yet, the row is left out
     quantiles: pd.DataFrame,  # on y's index; columns q1 ... q99, known before the outcome; others are not used
 ) -> pd.Series:  # mean loss by column, in units of y; NaN without pairs
-    "Score quantile forecasts (Koenker and Bassett 1978)."
+    "Score quantile forecasts (Koenker and Bassett 1978); raise DataError where a column or the index is another."
     names = quantiles.columns[quantiles.columns.str.fullmatch(r"q\d{1,2}") & (quantiles.columns != "q0")]
     if not len(names) or not quantiles.index.equals(y.index):
-        raise DataError(f"quantiles have columns {list(quantiles.columns)} and {len(quantiles)} rows for {len(y)} outcomes; name them q10 ... q90 on y's index")
+        raise DataError(
+            f"quantiles have columns {list(quantiles.columns)} and {len(quantiles)} rows for {len(y)} outcomes; name "
+            "them q10 ... q90 on y's index"
+        )
     error = quantiles[names].rsub(y, axis=0)
     level = names.str[1:].astype(float).to_numpy() / 100
     return (error.clip(lower=0) * level - error.clip(upper=0) * (1 - level)).mean()

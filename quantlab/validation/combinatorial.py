@@ -43,13 +43,16 @@ class CombinatorialPurgedCV:
     def split(
         self,
         X: pd.DataFrame,  # panel
-        y=None, groups=None,  # not used
+        y=None,  # not used
+        groups=None,  # not used
         t1: pd.Series | None = None,  # (date, symbol): end of each label; NaT = not known, never trained on
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # train_rows, test_rows: positions into the rows of X
         "Yield the splits in lexicographic order; raise ConfigError or PanelError for what cannot be split."
         spans = label_spans(X, self.t1 if t1 is None else t1)
         edges = block_edges(spans.dates, self.n_groups)
-        return (fold_around(spans, [(edges[g], edges[g + 1]) for g in tested], self.embargo) for tested in _tested(self))
+        return (
+            fold_around(spans, [(edges[g], edges[g + 1]) for g in tested], self.embargo) for tested in _tested(self)
+        )
 
     def paths(
         self,
@@ -65,7 +68,10 @@ def _check(splitter: CombinatorialPurgedCV) -> None:
     for name, least in (("n_groups", 2), ("n_test_groups", 1), ("embargo", 0)):
         check_whole(getattr(splitter, name), name, least)
     if splitter.n_test_groups >= splitter.n_groups:
-        raise ConfigError(f"n_test_groups={splitter.n_test_groups} of n_groups={splitter.n_groups} leaves nothing to train on; test fewer")
+        raise ConfigError(
+            f"n_test_groups={splitter.n_test_groups} of n_groups={splitter.n_groups} leaves nothing to train on; test "
+            "fewer"
+        )
 
 
 def _tested(splitter: CombinatorialPurgedCV) -> Iterator[tuple[int, ...]]:
@@ -73,7 +79,9 @@ def _tested(splitter: CombinatorialPurgedCV) -> Iterator[tuple[int, ...]]:
     return combinations(range(splitter.n_groups), splitter.n_test_groups)
 
 
-def path_table(splitter: CombinatorialPurgedCV) -> pd.DataFrame:  # groups x splits: the path a tested group goes to; -1 = not tested
+def path_table(
+    splitter: CombinatorialPurgedCV,  # whose splits are laid out
+) -> pd.DataFrame:  # groups x splits: the path a tested group goes to; -1 = not tested
     "Say which path the predictions of each group and split belong to."
     table = np.full((splitter.n_groups, splitter.get_n_splits()), -1)
     for split, tested in enumerate(_tested(splitter)):
@@ -88,14 +96,20 @@ def _paths(
 ) -> list[pd.DataFrame | pd.Series]:
     "Cut each split's predictions into groups and put the groups of each path together."
     if len(predictions) != splitter.get_n_splits():
-        raise PanelError(f"there are {len(predictions)} predictions for {splitter.get_n_splits()} splits; pass one per split, in order")
+        raise PanelError(
+            f"there are {len(predictions)} predictions for {splitter.get_n_splits()} splits; pass one per split, in "
+            "order"
+        )
     dates, starts = date_starts(index)
     edges, table = starts[block_edges(dates, splitter.n_groups)], path_table(splitter).to_numpy()
     pieces = [[None] * splitter.n_groups for _ in range(splitter.n_paths)]
     for split, tested in enumerate(_tested(splitter)):
         rows = np.concatenate([np.arange(edges[g], edges[g + 1]) for g in tested])
         if not predictions[split].index.equals(index[rows]):
-            raise PanelError(f"the predictions of split {split} do not have its {len(rows)} test rows in order; predict X.iloc[test_rows]")
+            raise PanelError(
+                f"the predictions of split {split} do not have its {len(rows)} test rows in order; predict "
+                "X.iloc[test_rows]"
+            )
         cuts = np.cumsum([0, *(edges[g + 1] - edges[g] for g in tested)])
         for k, g in enumerate(tested):
             pieces[table[g, split]][g] = predictions[split].iloc[cuts[k] : cuts[k + 1]]

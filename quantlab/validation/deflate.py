@@ -85,9 +85,14 @@ def effective_trials(
     "Count the independent tries whose best would be as lucky as that of these; raise DataError for flat ones."
     x = returns.dropna().to_numpy(dtype=np.float64)
     if x.shape[1] == 0 or len(x) < 3 or not np.isfinite(x).all():
-        raise DataError(f"returns of {returns.shape[1]} tries share {len(x)} dates of numbers; give finite returns on at least 3 common dates")
+        raise DataError(
+            f"returns of {returns.shape[1]} tries share {len(x)} dates of numbers; give finite returns on at least 3 "
+            "common dates"
+        )
     if flat(1 + x.T).any():
-        raise DataError(f"try {returns.columns[flat(1 + x.T).argmax()]!r} never varies; drop it, a flat line was not a try")
+        raise DataError(
+            f"try {returns.columns[flat(1 + x.T).argmax()]!r} never varies; drop it, a flat line was not a try"
+        )
     sharpe, z = x.mean(axis=0) / x.std(axis=0, ddof=1), x - x.mean(axis=0)
     z /= np.linalg.norm(z, axis=0)
     kinship = z.T @ z

@@ -179,7 +179,10 @@ def ic_test(
         return ICTest(mean, math.nan, math.nan, math.nan, len(daily), method, reason)
     se, p = _error(rows, daily, method, horizon, seed)
     if not se > 1e-12:
-        return ICTest(mean, math.nan, math.nan, math.nan, len(daily), method, "chance has no spread: every arrangement of these dates has the same mean")
+        return ICTest(
+            mean, math.nan, math.nan, math.nan, len(daily), method,
+            "chance has no spread: every arrangement of these dates has the same mean"
+        )
     t = mean / se
     return ICTest(mean, se, t, float(2 * ndtr(-abs(t))) if p is None else p, len(daily), method)
 
@@ -187,7 +190,7 @@ def ic_test(
 def mean_ic(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series,  # (date, symbol); the outcome, decimal return, known at its end
-    method: str = "forward",  # "forward": circular null, outcomes shifted ahead; "shift": all offsets; "block"; "bootstrap"; "hac"
+    method: str = "forward",  # "forward": outcomes shifted ahead; "shift": all offsets; "block"; "bootstrap"; "hac"
     horizon: int | None = None,  # sessions an outcome lasts; needed by "hac"
     seed: int = 7,  # of "block" and "bootstrap"
 ) -> ICTest:  # se, t and p NaN, with a reason, where the dates do not suffice
@@ -228,7 +231,9 @@ def sharpe_se(
     "Return the standard error of a Sharpe ratio (Mertens 2002); raise ConfigError for impossible moments."
     if kurtosis < 1 + skew**2 - 1e-6:
         least = f"1 + skew^2 = {1 + skew**2:g}"
-        raise ConfigError(f"kurtosis {kurtosis:g} is below {least}, which no returns have; pass raw kurtosis (excess + 3)")
+        raise ConfigError(
+            f"kurtosis {kurtosis:g} is below {least}, which no returns have; pass raw kurtosis (excess + 3)"
+        )
     if n_obs < 3:
         return math.nan
     return math.sqrt(max(1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2, 0.0) / (n_obs - 1))

@@ -38,7 +38,10 @@ def factor_weights(
     "Hold each name in proportion to its score; raise DataError for an infinite score."
     check_panel(score)
     if np.isinf(score).any():
-        raise DataError(f"score is infinite in {np.isinf(score).sum()} rows, first {score.index[np.isinf(score)][0]}; mend it where it is made, or use NaN")
+        raise DataError(
+            f"score is infinite in {np.isinf(score).sum()} rows, first {score.index[np.isinf(score)][0]}; mend it "
+            "where it is made, or use NaN"
+        )
     check_zones(score=score, groups=groups)
     keys = [score.index.get_level_values("date")] + ([groups.reindex(score.index)] if groups is not None else [])
     values = score.astype("float64")
@@ -93,7 +96,9 @@ def alpha_beta(
     both = both[np.isfinite(both).all(axis=1)]
     n = len(both)
     if n < 10 or flat(1 + both[:, 1]):
-        return AlphaBeta(*[math.nan] * 7, n, f"{n} common dates; it takes 10" if n < 10 else "the universe's return never varies")
+        return AlphaBeta(
+            *[math.nan] * 7, n, f"{n} common dates; it takes 10" if n < 10 else "the universe's return never varies"
+        )
     design = np.column_stack([np.ones(n), both[:, 1]])
     gram = np.linalg.inv(design.T @ design / n)
     alpha, beta = gram @ (design.T @ both[:, 0]) / n

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from ..core.errors import ConfigError, DataError
 from ..core.time import check_zones
@@ -34,15 +33,18 @@ def false_discoveries(
     rate: float = 0.05,  # share of false ones among the found that is accepted
     method: str = "bh",  # "bh": independent or positively related tests; "by": any
 ) -> Discoveries:
-    "Find the factors that stand out among many; raise DataError for what is no p-value."
+    "Find the factors that stand out among many; raise ConfigError for an unknown method, DataError for no p-value."
     if method not in ("bh", "by") or not 0 < rate < 1:
         raise ConfigError(f"method is {method!r} and rate {rate!r}; use 'bh' or 'by', and a rate between 0 and 1")
     values = pd.Series(p, dtype="float64")
     wrong = values.notna() & ~values.between(0, 1)
     if wrong.any():
         raise DataError(f"p is {values[wrong].iloc[0]:g} at {values.index[wrong][0]!r}; p-values lie between 0 and 1")
+    from scipy.stats import false_discovery_control  # here: it takes a second to import
+
     known = values.dropna()
-    adjusted = pd.Series(false_discovery_control(known, method=method) if len(known) else known, index=known.index).reindex(values.index)
+    adjusted = known if known.empty else pd.Series(false_discovery_control(known, method=method), known.index)
+    adjusted = adjusted.reindex(values.index)
     return Discoveries(adjusted, adjusted <= rate, rate, method, len(known))
 
 # %% ../../nbs/validation/368_multiple.ipynb #54c487a0
@@ -67,14 +69,19 @@ def _excess(
     if not isinstance(returns, pd.DataFrame) or not returns.shape[1] or not returns.columns.is_unique:
         raise DataError("returns must be a frame with one uniquely named column per strategy")
     check_zones(returns=returns, benchmark=benchmark)
-    excess = returns.astype("float64") if benchmark is None else returns.sub(benchmark, axis=0).loc[returns.index.intersection(benchmark.index)]
+    excess = returns.astype("float64") if benchmark is None else returns.sub(benchmark, axis=0).loc[
+        returns.index.intersection(benchmark.index)
+    ]
     bad = ~np.isfinite(excess.to_numpy())
     if bad.any():
         row, col = np.argwhere(bad)[0]
-        raise DataError(f"{bad.sum()} returns are NaN or infinite, first {excess.columns[col]} at {excess.index[row]}; keep the dates that all have")
+        raise DataError(
+            f"{bad.sum()} returns are NaN or infinite, first {excess.columns[col]} at {excess.index[row]}; keep the "
+            "dates that all have"
+        )
     return excess
 
-
+# %% ../../nbs/validation/368_multiple.ipynb #44a37475
 def _obstacle(excess: pd.DataFrame) -> str:
     "Say why the strategies cannot be compared; an empty string when they can."
     if len(excess) < 20:
@@ -96,13 +103,13 @@ def _studentized(
     x = excess.to_numpy()
     return x / np.array([newey_west(column, block) for column in x.T])
 
-
+# %% ../../nbs/validation/368_multiple.ipynb #9b52b4ed
 def best_of(
     returns: pd.DataFrame,  # date x strategy, simple decimal returns after costs, all that were tried
     benchmark: pd.Series | None = None,  # by date; None: 0, for returns in excess of cash
-    block: int | None = None,  # mean length of the bootstrap's blocks, periods; None: 1.3 times the cube root of their number
-    draws: int = 999,
-    seed: int = 7,
+    block: int | None = None,  # mean length of the bootstrap's blocks, periods; None: 1.3 * (periods ** (1 / 3))
+    draws: int = 999,  # bootstrapped histories
+    seed: int = 7,  # of the draws
 ) -> BestTest:  # p NaN, with a reason, below 20 periods or for a strategy without variation
     "Test whether the best of many strategies beats the benchmark (White 2000, Hansen 2005); raise DataError for gaps."
     excess = _excess(returns, benchmark)
@@ -119,16 +126,16 @@ def best_of(
         p.append((1 + draws * float(test.pvalues[which])) / (1 + draws))  # the observed order is one of the draws
     return BestTest(best, top, *p, excess.shape[1], len(excess))
 
-
+# %% ../../nbs/validation/368_multiple.ipynb #f924d5d5
 def superior(
     returns: pd.DataFrame,  # date x strategy, as in best_of
     benchmark: pd.Series | None = None,  # by date; None: 0
     level: float = 0.05,  # probability that any worthless one is named
     block: int | None = None,  # as in best_of
-    draws: int = 999,
-    seed: int = 7,
+    draws: int = 999,  # bootstrapped histories
+    seed: int = 7,  # of the draws
 ) -> list[str]:  # strategies that beat the benchmark, in the order of the columns
-    "Name the strategies that beat the benchmark, step by step (Romano and Wolf 2005); raise DataError where none can be judged."
+    "Name the strategies that beat the benchmark (Romano and Wolf 2005); raise DataError where none can be judged."
     excess = _excess(returns, benchmark)
     if reason := _obstacle(excess):
         raise DataError(f"cannot compare the strategies: {reason}")

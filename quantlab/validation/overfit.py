@@ -20,7 +20,9 @@ def _halves(
     n_blocks: int,  # even
 ) -> np.ndarray:  # float64[splits, n], Sharpe ratio per period in each half; 0 where a try does not vary
     "Return the Sharpe ratio of every try in every half of the blocks; the reverse of the list are the complements."
-    chosen = np.array([np.isin(np.arange(n_blocks), half) for half in combinations(range(n_blocks), n_blocks // 2)], dtype=float)
+    chosen = np.array(
+        [np.isin(np.arange(n_blocks), half) for half in combinations(range(n_blocks), n_blocks // 2)], dtype=float
+    )
     edges, mean = np.arange(n_blocks) * len(x) // n_blocks, x.mean(axis=0)
     centred = x - mean
     count = chosen @ np.diff(np.append(edges, len(x)))[:, None]
@@ -52,7 +54,8 @@ def _clean(
     x = returns.dropna().to_numpy(dtype=np.float64)
     if x.shape[1] < 2 or len(x) < 2 * n_blocks or not np.isfinite(x).all():
         raise DataError(
-            f"{x.shape[1]} tries share {len(x)} dates of returns; give at least 2 tries, all finite, on {2 * n_blocks} common dates or fewer blocks"
+            f"{x.shape[1]} tries share {len(x)} dates of returns; give at least 2 tries, all finite, on "
+            f"{2 * n_blocks} common dates or fewer blocks"
         )
     flat = np.ptp(x, axis=0) <= 1e-12
     if flat.any():
@@ -74,7 +77,9 @@ def pbo(
     seen, then = seen[:, 0], then[:, 0]
     spread = seen - seen.mean()
     slope = float(spread @ then / (spread @ spread)) if np.ptp(seen) > 0 else float("nan")
-    splits = pd.DataFrame({"chosen": returns.columns[best], "in_sample": seen, "out_of_sample": then, "logit": logit}).rename_axis("split")
+    splits = pd.DataFrame(
+        {"chosen": returns.columns[best], "in_sample": seen, "out_of_sample": then, "logit": logit}
+    ).rename_axis("split")
     return Overfit(float((logit <= 1e-12).mean()), slope, float((then < 0).mean()), x.shape[1], len(x), splits)
 
 # %% ../../nbs/validation/372_overfit.ipynb #6757d51b
@@ -88,4 +93,6 @@ def pbo_null(
     x = _clean(returns, n_blocks)
     root = np.linalg.qr(x - x.mean(axis=0), mode="r") / np.sqrt(len(x) - 1)
     rng = np.random.default_rng(seed)
-    return np.sort([pbo(pd.DataFrame(rng.standard_normal((len(x), len(root))) @ root), n_blocks).pbo for _ in range(draws)])
+    return np.sort(
+        [pbo(pd.DataFrame(rng.standard_normal((len(x), len(root))) @ root), n_blocks).pbo for _ in range(draws)]
+    )

@@ -47,9 +47,11 @@ def _level(
     values = wide.to_numpy()
     high, low = (pick.reduce(values, axis=1, initial=np.nan) for pick in (np.fmax, np.fmin))
     dust = (high > low) & (high - low <= ROUNDING * np.maximum(np.abs(high), np.abs(low)))
-    return wide.mask(dust[:, None] & wide.notna().to_numpy(), pd.Series(high, wide.index), axis=0) if dust.any() else wide
+    if not dust.any():
+        return wide
+    return wide.mask(dust[:, None] & wide.notna().to_numpy(), pd.Series(high, wide.index), axis=0)
 
-
+# %% ../../nbs/validation/360_scores.ipynb #c3c69d08
 def _finite_wide(
     column: pd.Series,  # (date, symbol)
     name: str,  # what to call it in a message
@@ -63,7 +65,9 @@ def _finite_wide(
     if infinite.any():
         row, col = np.argwhere(infinite)[0]
         first = f"({wide.index[row].date()}, {wide.columns[col]})"
-        raise DataError(f"{name} is infinite in {infinite.sum()} rows, first {first}; mend it where it is made, or use NaN")
+        raise DataError(
+            f"{name} is infinite in {infinite.sum()} rows, first {first}; mend it where it is made, or use NaN"
+        )
     return _level(wide)
 
 # %% ../../nbs/validation/360_scores.ipynb #7ffbb92f
@@ -170,7 +174,9 @@ def rank_ic(
     y: pd.Series | pd.DataFrame,  # (date, symbol); the outcome, decimal return; a frame holds one per column
 ) -> pd.Series | pd.DataFrame:  # by date; dates with fewer than 3 pairs or without any difference are NaN
     "Correlate the ranks of score and outcome within each date (Spearman 1904)."
-    return _correlate(score, y, True) if isinstance(y, pd.DataFrame) else _correlate(score, y.to_frame("y"), True)["y"].rename("rank_ic")
+    if isinstance(y, pd.DataFrame):
+        return _correlate(score, y, True)
+    return _correlate(score, y.to_frame("y"), True)["y"].rename("rank_ic")
 
 
 def ic(
@@ -178,7 +184,9 @@ def ic(
     y: pd.Series | pd.DataFrame,  # (date, symbol); the outcome, decimal return; a frame holds one per column
 ) -> pd.Series | pd.DataFrame:  # by date; dates with fewer than 3 pairs or without any difference are NaN
     "Correlate the values of score and outcome within each date (Pearson)."
-    return _correlate(score, y, False) if isinstance(y, pd.DataFrame) else _correlate(score, y.to_frame("y"), False)["y"].rename("ic")
+    if isinstance(y, pd.DataFrame):
+        return _correlate(score, y, False)
+    return _correlate(score, y.to_frame("y"), False)["y"].rename("ic")
 
 # %% ../../nbs/validation/360_scores.ipynb #523cff43
 def by_group(
@@ -234,7 +242,7 @@ def _buckets(
     wide: np.ndarray,  # scores [d, s], NaN = not there
     n: int,  # groups
 ) -> np.ndarray:  # int64[d, s]: 1 (lowest) .. n; 0 = not there, or fewer than n names that date
-    "Assign each score to its group within the date; a score of fewer values than groups leaves groups in between empty."
+    "Assign each score to its group within the date; fewer values than groups leave groups in between empty."
     if not isinstance(n, (int, np.integer)) or n < 2:
         raise ConfigError(f"n is {n!r}; give a whole number of groups, at least 2")
     there = ~np.isnan(wide)
@@ -244,7 +252,10 @@ def _buckets(
     values = np.unique(wide[there]) if len(values) < n else values
     if 1 < len(values) < n:  # fewer values than groups: each has a group of its own, from the first to the last
         place = np.searchsorted(values, np.where(there, wide, values[0]))
-        return np.where(there & (there.sum(axis=1, keepdims=True) >= n), 1 + np.round(place * (n - 1) / (len(values) - 1)).astype(np.int64), 0)
+        return np.where(
+            there & (there.sum(axis=1, keepdims=True) >= n),
+            1 + np.round(place * (n - 1) / (len(values) - 1)).astype(np.int64), 0
+        )
     bucket = 1 + sum((wide > edge[:, None]).astype(np.int64) for edge in _edges(wide, n).T)
     return np.where(there & (there.sum(axis=1, keepdims=True) >= n), bucket, 0)
 
@@ -285,7 +296,9 @@ def quantile_cells(
     there = ~np.isnan(pairs.y)
     values = np.where(there, pairs.y, 0.0)
     if demeaned:
-        values = np.where(there, values - values.sum(axis=1, keepdims=True) / np.maximum(there.sum(axis=1, keepdims=True), 1), 0.0)
+        values = np.where(
+            there, values - values.sum(axis=1, keepdims=True) / np.maximum(there.sum(axis=1, keepdims=True), 1), 0.0
+        )
     counts = _by_bucket(buckets, there.astype(np.float64), n)
     mean = _by_bucket(buckets, values, n) / np.where(counts > 0, counts, np.nan)
     own = np.take_along_axis(np.column_stack([np.zeros(len(mean)), mean]), buckets, axis=1)

@@ -25,14 +25,18 @@ def _label_ends(
 ) -> tuple[np.ndarray, np.ndarray]:  # int64[n] microseconds: decision date; label end, the largest integer if unknown
     "Return the span of each row's label as integers."
     if t1 is None:
-        raise ConfigError("t1 is missing, so labels cannot be purged; pass the labels' t1 to split or to the constructor")
+        raise ConfigError(
+            "t1 is missing, so labels cannot be purged; pass the labels' t1 to split or to the constructor"
+        )
     dates = pd.DatetimeIndex(index.get_level_values("date")).as_unit("us")
     check_zones(t1=pd.DatetimeIndex(t1), rows=dates, rows_of_t1=t1.index)
     if t1.index is not index and not t1.index.equals(index):
         where = t1.index.get_indexer(index)
         if (where < 0).any():
             first = _row(index, np.argmax(where < 0))
-            raise PanelError(f"t1 lacks {(where < 0).sum()} of {len(index)} rows, first {first}; build it from the same panel")
+            raise PanelError(
+                f"t1 lacks {(where < 0).sum()} of {len(index)} rows, first {first}; build it from the same panel"
+            )
         t1 = t1.iloc[where]
     ends = pd.DatetimeIndex(t1).as_unit("us")
     if str(ends.tz) != str(dates.tz):  # UTC comes as several objects
@@ -69,7 +73,7 @@ def label_spans(
 
 
 def check_whole(
-    value: object,
+    value: object,  # of the argument
     name: str,  # of the argument
     least: int,  # smallest value allowed
 ) -> None:
@@ -116,7 +120,9 @@ def _block_starts(
 ) -> np.ndarray:  # int64, position of each block's first test session
     "Return where the test blocks start; raise ConfigError on a panel without any."
     if len(dates) <= splitter.train:
-        raise ConfigError(f"{_history(dates)}; train={splitter.train} leaves none to test on, shorten it or bring more history")
+        raise ConfigError(
+            f"{_history(dates)}; train={splitter.train} leaves none to test on, shorten it or bring more history"
+        )
     return np.arange(splitter.train, len(dates), splitter.test)
 
 
@@ -176,7 +182,10 @@ def fold_around(
     train = np.flatnonzero(np.logical_and.reduce([_free_of(spans, first, stop, embargo) for first, stop in blocks]))
     if not len(train):
         tested = " and ".join(f"{spans.dates[a].date()} to {spans.dates[b - 1].date()}" for a, b in blocks)
-        raise ConfigError(f"the fold tested {tested} has nothing to learn from; shorten the labels or the embargo, or test on smaller blocks")
+        raise ConfigError(
+            f"the fold tested {tested} has nothing to learn from; shorten the labels or the embargo, or test on "
+            "smaller blocks"
+        )
     return train, np.concatenate([np.arange(spans.starts[a], spans.starts[b]) for a, b in blocks])
 
 # %% ../../nbs/validation/350_splits.ipynb #d40dcd18
@@ -272,17 +281,21 @@ def audit_splits(
         test = _check_positions(test, len(index), f"fold {fold}, test")
         if unknown[train].any():
             n, first = unknown[train].sum(), _row(index, train[np.argmax(unknown[train])])
-            raise LeakError(f"fold {fold} trains on {n} rows whose label has not ended, first {first}; drop rows without t1")
+            raise LeakError(
+                f"fold {fold} trains on {n} rows whose label has not ended, first {first}; drop rows without t1"
+            )
         spans = start[train], end[train], start[test], np.where(unknown, start, end)[test]
         bad = _touching(*spans)
         if bad.any():
             first, until = _row(index, train[np.argmax(bad)]), stamp(end[train][bad][0]).date()
             raise LeakError(
-                f"fold {fold} trains on {bad.sum()} rows whose labels touch its test span from {stamp(start[test].min()).date()}, "
+                f"fold {fold} trains on {bad.sum()} rows whose labels touch its test span from "
+                f"{stamp(start[test].min()).date()}, "
                 f"first {first} with its label open until {until}; purge on t1"
             )
         report.append({
-            "train_first": stamp(start[train].min()), "train_last": stamp(start[train].max()), "train_last_t1": stamp(end[train].max()),
+            "train_first": stamp(start[train].min()), "train_last": stamp(start[train].max()),
+            "train_last_t1": stamp(end[train].max()),
             "test_first": stamp(start[test].min()), "test_last": stamp(start[test].max()),
             "train_rows": len(train), "test_rows": len(test), **_gaps(*spans, sessions.as_unit("us").asi8),
         })

@@ -388,3 +388,15 @@ def test_what_is_wrong_is_named_where_it_stands_first() -> None:
         triple_barrier(bars, width, side=pd.Series([1, -1, 0.5, 3], bars.index))
     with pytest.raises(PanelError, match="2 widths have a date or symbol that the bars lack, first .*2024-01-03"):
         triple_barrier(bars.iloc[:2], width)
+
+
+def test_no_bars_one_bar_and_some_rows_of_many():
+    bars = market(5)
+    width = pd.Series(0.02, bars.index)
+    labels = triple_barrier(bars, width)
+    assert triple_barrier(bars.iloc[:0], width.iloc[:0]).dtypes.equals(labels.dtypes)
+    assert triple_barrier(bars.iloc[:1], width.iloc[:1])["y"].isna().all()
+    assert triple_barrier(bars, width * np.inf)["entry"].isna().all()
+    assert triple_barrier(bars, width.iloc[20:40])[["y", "t1"]].equals(labels[["y", "t1"]].iloc[20:40])
+    alone = bars.xs("A", level="symbol", drop_level=False)
+    assert triple_barrier(alone, width[alone.index])["y"].equals(labels.loc[alone.index, "y"])

@@ -68,33 +68,35 @@ def test_noise_stays_noise():
 
 def test_no_stage_is_asked_about_rows_it_learned_from(monkeypatch):
     X, y = planted(60, 5)
-    log, real = [], (cascade._encode, cascade._validate, cascade._decide)
+    names = ("encode", "validate", "decide")
+    log, real = [], [getattr(cascade._Stages, name) for name in names]
 
     def spy(stage, fit):
-        def wrapped(model, Z, y_, w):
+        def wrapped(stages, Z, y_, w):
             log.append((stage, len(y_)))
-            return fit(model, Z, y_, w)
+            return fit(stages, Z, y_, w)
 
         return wrapped
 
-    for name, fit in zip(("_encode", "_validate", "_decide"), real, strict=True):
-        monkeypatch.setattr(cascade, name, spy(name, fit))
+    for name, fit in zip(names, real, strict=True):
+        monkeypatch.setattr(cascade._Stages, name, spy(name, fit))
     Cascade(purge=2, blocks=4, n_kernels=12).fit(X, y)
-    rows = {stage: [n // 5 for s, n in log if s == stage] for stage in ("_encode", "_validate", "_decide")}
-    assert rows["_encode"] == [13, 28, 43, 60]  # dates before each block less the purge, then all
-    assert rows["_validate"] == [13, 28, 45]  # the first block has no calls
-    assert rows["_decide"] == [13, 30]  # the first two blocks have no verdicts; the last block chooses the temperature
+    rows = {stage: [n // 5 for s, n in log if s == stage] for stage in names}
+    assert rows["encode"] == [13, 28, 43, 60]  # dates before each block less the purge, then all
+    assert rows["validate"] == [13, 28, 45]  # the first block has no calls
+    assert rows["decide"] == [13, 30]  # the first two blocks have no verdicts; the last block chooses the temperature
 
 
 def test_the_future_of_a_block_does_not_reach_what_is_said_about_it():
     X, y = planted(60, 5)
-    path, model = [c for c in X if c.startswith("path_")], Cascade(purge=2, blocks=4, n_kernels=12)
+    path = [c for c in X if c.startswith("path_")]
+    nest = cascade._Nest(cascade._Stages("kernels", "mlp", "trees", 12, 7), blocks=4, purge=2, path=path)
     ordered = X.sort_index(axis=1)
-    honest, folds = cascade._nested(model, ordered, path, y.to_numpy(), None)
+    honest, folds = nest.ask(ordered, y.to_numpy(), None)
     first_of_last = folds[-1][1][0]
     changed = y.to_numpy().copy()
     changed[first_of_last - 2 * 5 :] *= -7  # the purged sessions and all that follows
-    ruined, _ = cascade._nested(model, ordered, path, changed, None)
+    ruined, _ = nest.ask(ordered, changed, None)
     pd.testing.assert_frame_equal(honest, ruined, check_exact=True)
 
 

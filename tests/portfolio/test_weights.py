@@ -222,3 +222,18 @@ def test_a_flat_book_is_not_divided_by():
 def test_a_policy_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         TopK().buffer = 3
+
+
+def test_weights_of_nothing_by_rank_capped_and_of_infinite_scores():
+    many = predictions(np.random.default_rng(0).normal(size=(30, 12)))
+    assert len(TopK(5)(many.iloc[:0])) == 0
+    with pytest.raises(ConfigError, match="vol_target needs past_bars"):
+        TopK(5, vol_target=0.1)(many)
+    with pytest.raises(PanelError, match="weights >= 0"):
+        cap_weights(np.array([-0.1]), 0.5)
+    assert np.allclose(sorted(TopK(3, weighting="rank", every=10_000)(many)["weight"]), [1 / 6, 2 / 6, 3 / 6])
+    capped = TopK(5, max_weight=0.1)(many)["weight"]
+    assert (capped <= 0.1 + 1e-12).all() and np.allclose(capped.groupby("date").sum(), 0.5)
+    endless = many.copy()
+    endless.iloc[:5] = np.inf
+    assert not set(TopK(5, every=10_000)(endless).index) & set(endless.index[:5]), "an infinite score is no score"

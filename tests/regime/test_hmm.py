@@ -1,6 +1,7 @@
 """Regimes: the filter against brute force and hmmlearn, planted states, and no way to trade on hindsight."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -144,3 +145,38 @@ def test_what_cannot_be_filtered_is_refused():
         with pytest.raises(DataError):
             regime_inputs(price)
     assert regime_inputs(pd.Series([], index=X.index[:0], dtype=float)).empty
+
+
+SPY = pd.Series(100 * np.exp(np.cumsum(np.random.default_rng(4).normal(0, 0.01, 600))), pd.bdate_range("2020-01-01", periods=600))
+X = planted(600)[0]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: regime_inputs(SPY.where(SPY.index != SPY.index[5])),
+        lambda: regime_inputs(-SPY),
+        lambda: regime_inputs(SPY * 0 + 1),
+        lambda: regime_inputs(SPY.iloc[::-1]),
+        lambda: regime_inputs(SPY, lookback=1),
+        lambda: HMM(n_states=0).fit(X),
+        lambda: QUICK.fit(X.assign(flat=1.0)),
+        lambda: QUICK.fit(X * np.inf),
+        lambda: QUICK.fit(X).filter(X.assign(more=1.0)),
+        lambda: walk_forward_filter(X[:504]),
+        lambda: walk_forward_filter(X, refit=0),
+        lambda: Filtered(X),
+    ],
+)
+def test_what_no_regime_can_be_read_from(call):
+    with pytest.raises((ConfigError, DataError, PanelError)):
+        call()
+
+
+def test_no_rows_and_one_state():
+    assert len(regime_inputs(SPY[:0])) == len(regime_inputs(SPY[:1])) == len(regime_inputs(SPY[:21])) == 0
+    model = HMM(n_states=2, n_iter=50, n_starts=2).fit(X)
+    assert len(model.filter(X[:0]).probabilities) == len(model.smooth(X[:0]).probabilities) == 0
+    assert HMM(n_states=1).fit(X).filter(X).probabilities["calm"].eq(1).all()
+    assert HMM(n_states=2, n_iter=50, n_starts=2).fit(X).filter(X).probabilities.equals(model.filter(X).probabilities)
+    assert pickle.loads(pickle.dumps(model)).filter(X).probabilities.equals(model.filter(X).probabilities)

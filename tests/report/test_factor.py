@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from quantlab.core.errors import ConfigError, RunError
+from quantlab.core.errors import ConfigError, DataError, RunError
 from quantlab.data.synth import synth_market
-from quantlab.report.factor import break_even, factor_table, find_factors, methods_table, tranche_returns
+from quantlab.features.sets import SETS
+from quantlab.report.factor import break_even, check_factors, factor_table, find_factors, group_table, methods_table, tranche_returns
 from quantlab.report.run import run_report
 from quantlab.validation.scores import rank_ic
 
@@ -98,3 +99,54 @@ def test_tranches_are_the_mean_of_their_parts(market):
 
 def test_every_word_of_the_help_names_factors():
     assert [f.name for f in find_factors("rev_21")] == ["rev_21"] and len(find_factors("alpha360")) == 360
+
+
+def test_a_factor_that_says_nothing_is_refused_before_a_kernel_starts(tmp_path, monkeypatch):
+    "On all dates for a function that declares no look-back, at once for a factor that differs somewhere."
+    source = """
+def constant(bars):
+    return bars["close"] * 0 + 1
+
+def seldom(bars):
+    first = bars.index.get_level_values("date") == bars.index[0][0]
+    return (bars["close"] * first).where(first, 1.0)
+
+def broken(bars):
+    return bars["clsoe"]
+"""
+    (tmp_path / "own_factors.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    output = tmp_path / "runs"
+    for name, part in {"constant": "constant gives all names one value on every date", "broken": "factor broken fails on these bars .KeyError: 'clsoe'"}.items():
+        with pytest.raises(DataError, match=part):
+            run_report("factor", {"factor": f"own_factors:{name}", "universe": "AAPL, KO, MSFT, PEP, XOM"}, output, track=False)
+    assert not output.exists()
+
+
+def test_one_date_on_which_a_factor_differs_is_enough(market):
+    bars, dull, good = market_bars(), find_factors("quantlab.features.price:PRICE")[0], SETS["base"][0]
+    assert check_factors([dull], bars) is None and check_factors([good], bars.iloc[:4]) is None, "too few rows to tell"
+    flat = bars.assign(open=7.0, high=7.0, low=7.0, close=7.0)
+    with pytest.raises(DataError, match=f"{good.name} gives all names one value"):
+        check_factors([good], flat)
+
+
+def market_bars():
+    "Bars of five names that walk apart."
+    rng = np.random.default_rng(5)
+    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=400, unit="us"), list("ABCDE")], names=["date", "symbol"])
+    close = pd.Series(50 * np.exp(np.cumsum(rng.normal(0, 0.01, (400, 5)), axis=0)).ravel(), index)
+    bars = pd.DataFrame({"open": close, "high": close, "low": close, "close": close, "volume": 1000.0})
+    return bars.assign(amount=bars["close"] * bars["volume"])
+
+
+def test_too_little_data_is_no_finding_and_a_group_without_names_no_row():
+    rng = np.random.default_rng(6)
+    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=10, unit="us"), list("ABCDEF")], names=["date", "symbol"])
+    scores, y = pd.DataFrame(rng.normal(size=(60, 2)), index, ["one", "two"]), pd.Series(rng.normal(size=60), index)
+    table = factor_table(scores * np.nan, y, 20)
+    assert len(table) == 2 and table["p"].isna().all() and not table["found"].any()
+    assert group_table(scores["one"], y, pd.Series(np.nan, index, dtype=object), 20).empty
+    for word, part in (("quantlab.nowhere:x", "cannot import"), ("quantlab.core.plot:COLORS", "neither")):
+        with pytest.raises(ConfigError, match=part):
+            find_factors(word)

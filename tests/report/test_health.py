@@ -10,8 +10,8 @@ from quantlab.data.sample import sample_bars
 from quantlab.data.store import Lake
 from quantlab.data.synth import synth_damage, synth_market
 from quantlab.report.health import GRADES, by_symbol, cases_figure, coverage_figure, health_verdict, read_raw, worst
+from quantlab.report.market import load_market
 from quantlab.report.run import run_report
-from quantlab.report.tearsheet import load_market
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import pytest
 
 from quantlab.core.errors import ConfigError, QuantlabError
 from quantlab.data.store import Lake
-from quantlab.report.tearsheet import check_market, data_table, load_market, parse_period, stamps
+from quantlab.report.market import check_market, load_market, parse_period
+from quantlab.report.tearsheet import data_table, stamps
 
 
 def frame(dates: pd.DatetimeIndex, symbols: str = "ABCDE") -> pd.DataFrame:
