@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help install report mlflow test test-slow mutate lab docs refresh bench bench-peers calibrate lock clean
+.PHONY: help install export report mlflow test test-slow mutate lab docs refresh bench bench-peers calibrate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -40,6 +40,9 @@ test-slow: install  ## the tests that take minutes or need ../shared
 
 mutate: install  ## change one operator at a time and see whether the tests notice; ONLY="room.module" runs one; resumes
 	@$(BIN)/python scripts/mutate.py $(ONLY)
+
+export: install  ## write quantlab/ from the notebooks, with the documentation of every public name (not nbdev_export)
+	@$(BIN)/python scripts/export.py
 
 lab: install  ## open JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=.
