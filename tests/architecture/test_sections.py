@@ -51,7 +51,7 @@ def test_nbdev_update_is_refused(tmp_path):
     assert (tmp_path / "nbs/core/000_errors.ipynb").read_bytes() == before
 
 
-PROSE = "The mean over its error (Lo 2002; see also Mertens 2002, and the rally of March 2020)."
+PROSE = "The mean over its error (Lo 2002; Mertens 2002; the rally of March 2020)."
 CODE = """#| export
 LIMIT = 3
 
