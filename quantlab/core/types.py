@@ -16,19 +16,65 @@ from .errors import ConfigError, PanelError
 
 # %% ../../nbs/core/005_types.ipynb #f581fe2f
 class Side(StrEnum):
-    "Name the direction of an order."
+    """Name the direction of an order.
+
+    Attributes
+    ----------
+    BUY
+        "buy".
+    SELL
+        "sell".
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Side
+    >>> assert Side("buy") is Side.BUY and Side.SELL.sign == -1
+    """
 
     BUY = "buy"
     SELL = "sell"
 
     @property
     def sign(self) -> int:  # +1 or -1
-        "Return the sign of the quantity that this side trades."
+        """Return the sign of the quantity that this side trades.
+
+        Returns
+        -------
+        int
+            +1 or -1.
+
+        Examples
+        --------
+        >>> from quantlab.core.types import Side
+        >>> assert Side("buy") is Side.BUY and Side.SELL.sign == -1
+        """
         return 1 if self is Side.BUY else -1
 
 
 class OrderType(StrEnum):
-    "Name when and at which price an order may fill."
+    """Name when and at which price an order may fill.
+
+    Attributes
+    ----------
+    MARKET
+        Next open.
+    LIMIT
+        At the limit price or better.
+    STOP
+        Becomes a market order beyond the stop price.
+    CLOSE
+        Next close.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import AssetClass, Interval, OrderType, Side, Venue
+    >>> [f"{kind.__name__}: {', '.join(kind)}" for kind in (Side, OrderType, Interval, AssetClass, Venue)]
+    ['Side: buy, sell',
+     'OrderType: market, limit, stop, close',
+     'Interval: 1mo, 1w, 1d, 12h, 8h, 6h, 4h, 3h, 2h, 1h, 30min, 15min, 10min, 5min, 3min, 2min, 1min',
+     'AssetClass: equity, etf, index, crypto, fx, future, option',
+     'Venue: backtest, paper, exchange']
+    """
 
     MARKET = "market"  # next open
     LIMIT = "limit"  # at the limit price or better
@@ -37,7 +83,50 @@ class OrderType(StrEnum):
 
 
 class Interval(StrEnum):
-    "Name the length of a bar."
+    """Name the length of a bar.
+
+    Attributes
+    ----------
+    MONTH
+        "1mo".
+    WEEK
+        "1w".
+    DAY
+        "1d".
+    H12
+        "12h".
+    H8
+        "8h".
+    H6
+        "6h".
+    H4
+        "4h".
+    H3
+        "3h".
+    H2
+        "2h".
+    H1
+        "1h".
+    MIN30
+        "30min".
+    MIN15
+        "15min".
+    MIN10
+        "10min".
+    MIN5
+        "5min".
+    MIN3
+        "3min".
+    MIN2
+        "2min".
+    MIN1
+        "1min".
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Interval
+    >>> assert Interval("5min").intraday and not any(Interval(i).intraday for i in ("1d", "1w", "1mo"))
+    """
 
     MONTH = "1mo"
     WEEK = "1w"
@@ -59,18 +148,68 @@ class Interval(StrEnum):
 
     @property
     def intraday(self) -> bool:
-        "Say whether bars are stamped with a time (their end, UTC) instead of their last session."
+        """Say whether bars are stamped with a time (their end, UTC) instead of their last session.
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> from quantlab.core.types import Interval
+        >>> assert Interval("5min").intraday and not any(Interval(i).intraday for i in ("1d", "1w", "1mo"))
+        """
         return self.minutes > 0
 
     @property
     def minutes(self) -> int:  # 0 for a day and longer: sessions, weeks and months differ in length
-        "Return the length of an intraday bar."
+        """Return the length of an intraday bar.
+
+        Returns
+        -------
+        int
+            0 for a day and longer: sessions, weeks and months differ in length.
+
+        Examples
+        --------
+        >>> from quantlab.core.types import Interval
+        >>> assert Interval("5min").intraday and not any(Interval(i).intraday for i in ("1d", "1w", "1mo"))
+        >>> assert [Interval(i).minutes for i in ("1mo", "1d", "12h", "1h", "30min", "1min")] == [0, 0, 720, 60, 30, 1]
+        """
         number, unit = int(self.value.rstrip("abcdefghijklmnopqrstuvwxyz")), self.value.lstrip("0123456789")
         return number * {"min": 1, "h": 60}.get(unit, 0)
 
 
 class AssetClass(StrEnum):
-    "Name what kind of thing a symbol is."
+    """Name what kind of thing a symbol is.
+
+    Attributes
+    ----------
+    EQUITY
+        "equity".
+    ETF
+        "etf".
+    INDEX
+        "index".
+    CRYPTO
+        "crypto".
+    FX
+        "fx".
+    FUTURE
+        "future".
+    OPTION
+        "option".
+
+    Examples
+    --------
+    >>> from quantlab.core.types import AssetClass, Interval, OrderType, Side, Venue
+    >>> [f"{kind.__name__}: {', '.join(kind)}" for kind in (Side, OrderType, Interval, AssetClass, Venue)]
+    ['Side: buy, sell',
+     'OrderType: market, limit, stop, close',
+     'Interval: 1mo, 1w, 1d, 12h, 8h, 6h, 4h, 3h, 2h, 1h, 30min, 15min, 10min, 5min, 3min, 2min, 1min',
+     'AssetClass: equity, etf, index, crypto, fx, future, option',
+     'Venue: backtest, paper, exchange']
+    """
 
     EQUITY = "equity"
     ETF = "etf"
@@ -82,7 +221,27 @@ class AssetClass(StrEnum):
 
 
 class Venue(StrEnum):
-    "Name where an order goes."
+    """Name where an order goes.
+
+    Attributes
+    ----------
+    BACKTEST
+        "backtest".
+    PAPER
+        "paper".
+    EXCHANGE
+        "exchange".
+
+    Examples
+    --------
+    >>> from quantlab.core.types import AssetClass, Interval, OrderType, Side, Venue
+    >>> [f"{kind.__name__}: {', '.join(kind)}" for kind in (Side, OrderType, Interval, AssetClass, Venue)]
+    ['Side: buy, sell',
+     'OrderType: market, limit, stop, close',
+     'Interval: 1mo, 1w, 1d, 12h, 8h, 6h, 4h, 3h, 2h, 1h, 30min, 15min, 10min, 5min, 3min, 2min, 1min',
+     'AssetClass: equity, etf, index, crypto, fx, future, option',
+     'Venue: backtest, paper, exchange']
+    """
 
     BACKTEST = "backtest"
     PAPER = "paper"
@@ -99,7 +258,44 @@ def _require_finite(record: object, *names: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    "Hold one bar of one symbol, known at its close."
+    """Hold one bar of one symbol, known at its close.
+
+    Parameters
+    ----------
+    date : datetime
+        Session (midnight, no zone) or bar end (UTC).
+    symbol : str
+        Name of the instrument.
+    open : float
+    high : float
+    low : float
+    close : float
+    volume : float
+        Shares.
+
+    Raises
+    ------
+    PanelError
+        "{__name__}.{name} is {value}; a record holds only finite numbers"
+        "bar {symbol} {date}: open and close must lie within [low, high]; check the source"
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Bar, record_row
+    >>> rows = pd.read_parquet("../../data/sample/us_bars.parquet", filters=[("symbol", "==", "MSFT")])
+    >>> rows = rows[["date", "symbol", "open", "high", "low", "close", "volume"]].astype(
+    ...     {"symbol": "str"} | dict.fromkeys(["open", "high", "low", "close", "volume"], float)
+    ... )
+    >>> bars = [Bar(*row) for row in rows.head(250).itertuples(index=False)]
+    >>> record_row(bars[0])
+    {'date': Timestamp('2010-01-04 00:00:00'),
+     'symbol': 'MSFT',
+     'open': 30.6200008392334,
+     'high': 31.100000381469727,
+     'low': 30.59000015258789,
+     'close': 30.950000762939453,
+     'volume': 38409100.0}
+    """
 
     date: datetime  # session (midnight, no zone) or bar end (UTC)
     symbol: str
@@ -117,7 +313,21 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    "Hold one belief about one symbol, known at the close of its date."
+    """Hold one belief about one symbol, known at the close of its date.
+
+    Parameters
+    ----------
+    date : datetime
+    symbol : str
+        Name of the instrument.
+    score : float
+        Higher is better.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Signal, record_names
+    >>> assert record_names(Signal) == ("date", "symbol", "score")
+    """
 
     date: datetime
     symbol: str
@@ -126,7 +336,38 @@ class Signal:
 # %% ../../nbs/core/005_types.ipynb #4218fd21
 @dataclass(frozen=True, slots=True)
 class Order:
-    "Hold one intention to trade, decided with what was known at `decided`."
+    """Hold one intention to trade, decided with what was known at `decided`.
+
+    Parameters
+    ----------
+    decided : datetime
+        Of the order.
+    symbol : str
+        Name of the instrument.
+    quantity : float
+        Signed shares.
+    type : OrderType, default OrderType.MARKET
+    price : float | None, default None
+        Limit or stop price; None for market and close orders.
+
+    Raises
+    ------
+    PanelError
+        "{__name__}.{name} is {value}; a record holds only finite numbers"
+        "order {symbol}: a {type} order {...} price"
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.types import Fill, Order, OrderType, Position
+    >>> day = datetime(2024, 1, 2)
+    >>> position = Position("MSFT")
+    >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+    ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+    >>> show_error(lambda: Order(day, "MSFT", 10, OrderType.LIMIT))
+    'PanelError: order MSFT: a limit order needs a price'
+    """
 
     decided: datetime
     symbol: str
@@ -142,13 +383,59 @@ class Order:
 
     @property
     def side(self) -> Side:
-        "Return the side that the sign of the quantity says."
+        """Return the side that the sign of the quantity says.
+
+        Returns
+        -------
+        Side
+            The side that the sign of the quantity says.
+
+        Examples
+        --------
+        >>> from datetime import datetime
+        >>> from quantlab.core.types import Fill, Order, Position, Side
+        >>> day = datetime(2024, 1, 2)
+        >>> position = Position("MSFT")
+        >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+        ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+        >>> assert Order(day, "MSFT", -1).side is Side.SELL
+        """
         return Side.BUY if self.quantity > 0 else Side.SELL
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    "Hold one execution; a row of the trades frame."
+    """Hold one execution; a row of the trades frame.
+
+    Parameters
+    ----------
+    date : datetime
+        Of the fill.
+    decided : datetime
+        Of the order.
+    symbol : str
+        Name of the instrument.
+    quantity : float
+        Signed shares.
+    price : float
+        Paid or received, slippage included.
+    commission : float, default 0.0
+        Money, >= 0.
+    slippage : float, default 0.0
+        Money lost against the reference price; already inside `price`.
+    reason : str, default ""
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from quantlab.core.types import Fill, Position
+    >>> day = datetime(2024, 1, 2)
+    >>> position = Position("MSFT")
+    >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+    ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+    >>> position
+    Position(symbol='MSFT', quantity=5.0, average_price=105.0, realised=225.0, commission=3.0)
+    """
 
     date: datetime  # of the fill
     decided: datetime  # of the order
@@ -161,13 +448,50 @@ class Fill:
 
     @property
     def cash_flow(self) -> float:  # money; negative for a purchase
-        "Return what the fill does to the cash account."
+        """Return what the fill does to the cash account.
+
+        Returns
+        -------
+        float
+            Money; negative for a purchase.
+
+        Examples
+        --------
+        >>> from datetime import datetime
+        >>> from quantlab.core.types import Fill, Position
+        >>> day = datetime(2024, 1, 2)
+        >>> position = Position("MSFT")
+        >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+        ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+        >>> assert Fill(day, day, "MSFT", -2, 10.0, 1.0).cash_flow == 19.0
+        """
         return -self.quantity * self.price - self.commission
 
 # %% ../../nbs/core/005_types.ipynb #e792c4e1
 @dataclass(frozen=True, slots=True)
 class PnL:
-    "Hold profit and loss in money."
+    """Hold profit and loss in money.
+
+    Parameters
+    ----------
+    realised : float, default 0.0
+        On what was closed.
+    unrealised : float, default 0.0
+        On what is open, at the last price.
+    commission : float, default 0.0
+        >= 0.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from quantlab.core.types import Fill, Position
+    >>> day = datetime(2024, 1, 2)
+    >>> position = Position("MSFT")
+    >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+    ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+    >>> position
+    Position(symbol='MSFT', quantity=5.0, average_price=105.0, realised=225.0, commission=3.0)
+    """
 
     realised: float = 0.0  # on what was closed
     unrealised: float = 0.0  # on what is open, at the last price
@@ -175,13 +499,52 @@ class PnL:
 
     @property
     def net(self) -> float:
-        "Return profit after commission."
+        """Return profit after commission.
+
+        Returns
+        -------
+        float
+            Profit after commission.
+
+        Examples
+        --------
+        >>> from datetime import datetime
+        >>> from quantlab.core.types import Fill, Position
+        >>> day = datetime(2024, 1, 2)
+        >>> position = Position("MSFT")
+        >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+        ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+        >>> assert position.pnl(120.0).net == 225 + 75 - 3
+        """
         return self.realised + self.unrealised - self.commission
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    "Hold a signed quantity of one symbol, what it cost, and what has been earned on it."
+    """Hold a signed quantity of one symbol, what it cost, and what has been earned on it.
+
+    Parameters
+    ----------
+    symbol : str
+        Name of the instrument.
+    quantity : float, default 0.0
+        Signed shares.
+    average_price : float, default 0.0
+    realised : float, default 0.0
+        On what was closed.
+    commission : float, default 0.0
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from quantlab.core.types import Fill, Position
+    >>> day = datetime(2024, 1, 2)
+    >>> position = Position("MSFT")
+    >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+    ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+    >>> position
+    Position(symbol='MSFT', quantity=5.0, average_price=105.0, realised=225.0, commission=3.0)
+    """
 
     symbol: str
     quantity: float = 0.0
@@ -193,7 +556,34 @@ class Position:
         self,
         fill: Fill,  # of the same symbol
     ) -> "Position":
-        "Return the position after a fill; raise PanelError for a fill in another symbol."
+        """Return the position after a fill; raise PanelError for a fill in another symbol.
+
+        Parameters
+        ----------
+        fill : Fill
+            Of the same symbol.
+
+        Returns
+        -------
+        Position
+            The position after a fill.
+
+        Raises
+        ------
+        PanelError
+            For a fill in another symbol.
+
+        Examples
+        --------
+        >>> from datetime import datetime
+        >>> from quantlab.core.types import Fill, Position
+        >>> day = datetime(2024, 1, 2)
+        >>> position = Position("MSFT")
+        >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+        ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+        >>> position
+        Position(symbol='MSFT', quantity=5.0, average_price=105.0, realised=225.0, commission=3.0)
+        """
         if fill.symbol != self.symbol:
             raise PanelError(f"position {self.symbol} cannot take a fill in {fill.symbol}; keep one position per symbol")
         old, new = self.quantity, self.quantity + fill.quantity
@@ -211,21 +601,86 @@ class Position:
         self,
         price: float,  # the last price known
     ) -> PnL:
-        "Return realised and unrealised profit at a price."
+        """Return realised and unrealised profit at a price.
+
+        Parameters
+        ----------
+        price : float
+            The last price known.
+
+        Returns
+        -------
+        PnL
+            Realised and unrealised profit at a price.
+
+        Examples
+        --------
+        >>> from datetime import datetime
+        >>> from quantlab.core.types import Fill, Position
+        >>> day = datetime(2024, 1, 2)
+        >>> position = Position("MSFT")
+        >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+        ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+        >>> assert position.pnl(120.0).net == 225 + 75 - 3
+        """
         return PnL(self.realised, self.quantity * (price - self.average_price), self.commission)
 
 # %% ../../nbs/core/005_types.ipynb #bb1bc349
 def record_names(
     kind: type,  # one of the records above
 ) -> tuple[str, ...]:
-    "Return the field names of a record: the columns that its frame shares."
+    """Return the field names of a record: the columns that its frame shares.
+
+    Parameters
+    ----------
+    kind : type
+        One of the records above.
+
+    Returns
+    -------
+    tuple[str, ...]
+        The field names of a record: the columns that its frame shares.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Signal, record_names
+    >>> assert record_names(Signal) == ("date", "symbol", "score")
+    """
     return tuple(field.name for field in fields(kind))
 
 
 def record_row(
     record: object,  # one of the records above
 ) -> dict[str, object]:
-    "Return a record as a row for a frame."
+    """Return a record as a row for a frame.
+
+    Parameters
+    ----------
+    record : object
+        One of the records above.
+
+    Returns
+    -------
+    dict[str, object]
+        A record as a row for a frame.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Bar, record_row
+    >>> rows = pd.read_parquet("../../data/sample/us_bars.parquet", filters=[("symbol", "==", "MSFT")])
+    >>> rows = rows[["date", "symbol", "open", "high", "low", "close", "volume"]].astype(
+    ...     {"symbol": "str"} | dict.fromkeys(["open", "high", "low", "close", "volume"], float)
+    ... )
+    >>> bars = [Bar(*row) for row in rows.head(250).itertuples(index=False)]
+    >>> record_row(bars[0])
+    {'date': Timestamp('2010-01-04 00:00:00'),
+     'symbol': 'MSFT',
+     'open': 30.6200008392334,
+     'high': 31.100000381469727,
+     'low': 30.59000015258789,
+     'close': 30.950000762939453,
+     'volume': 38409100.0}
+    """
     return asdict(record)
 
 # %% ../../nbs/core/005_types.ipynb #5pan0002
@@ -236,7 +691,25 @@ def _short(x: float) -> float:
 
 @dataclass(frozen=True)
 class Span:
-    "Hold a range of numbers to search, ends included."
+    """Hold a range of numbers to search, ends included.
+
+    Parameters
+    ----------
+    low : int | float
+    high : int | float
+    log : bool, default False
+        True: spaced by ratio.
+
+    Raises
+    ------
+    ConfigError
+        "{self} is no range; give low < high, and low > 0 for log"
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Span
+    >>> assert Span(1, 100, log=True).points(3) == [1, 10, 100] and Span(0.0, 1.0).points(3) == [0.0, 0.5, 1.0]
+    """
 
     low: int | float
     high: int | float
@@ -251,14 +724,47 @@ class Span:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def points(self, n: int) -> list:  # at most n, rising
-        "Spread points evenly over the range."
+        """Spread points evenly over the range.
+
+        Parameters
+        ----------
+        n : int
+
+        Returns
+        -------
+        list
+            At most n, rising.
+
+        Examples
+        --------
+        >>> from quantlab.core.types import Span
+        >>> assert Span(1, 100, log=True).points(3) == [1, 10, 100] and Span(0.0, 1.0).points(3) == [0.0, 0.5, 1.0]
+        """
         import numpy as np  # here, because refusals read this module without waiting for it
 
         spread = np.geomspace(self.low, self.high, n) if self.log else np.linspace(self.low, self.high, n)
         return sorted({round(x) for x in spread}) if self.whole else [_short(x) for x in spread]
 
     def around(self, best: int | float, n: int) -> "Span":
-        "Narrow the range to half the way from its best point to the neighbours."
+        """Narrow the range to half the way from its best point to the neighbours.
+
+        Parameters
+        ----------
+        best : int | float
+        n : int
+
+        Returns
+        -------
+        Span
+            A range of numbers to search, ends included.
+
+        Examples
+        --------
+        >>> from quantlab.core.types import Span
+        >>> assert Span(1, 100, log=True).around(10, 3) == Span(3, 32, log=True) and Span(0.0, 1.0).around(
+        ...     1.0, 5
+        ... ) == Span(0.875, 1.0)
+        """
         step = (self.high / self.low) ** (0.5 / (n - 1)) if self.log else (self.high - self.low) * 0.5 / (n - 1)
         low, high = (best / step, best * step) if self.log else (best - step, best + step)
         low, high = max(low, self.low), min(high, self.high)

@@ -45,7 +45,30 @@ def table_sql(
     interval: Interval,
     columns: Sequence[str],  # of the bars
 ) -> str:  # one statement
-    "Write the statement that creates the table of a dataset and interval."
+    """Write the statement that creates the table of a dataset and interval.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the data in the store.
+    interval : Interval
+        Length of the bars: "1d", "1w", "1h", "5min" ...
+    columns : Sequence[str]
+        Of the bars.
+
+    Returns
+    -------
+    str
+        One statement.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Interval
+    >>> from quantlab.data.postgres import table_sql
+    >>> assert "timestamptz" in table_sql("crypto", Interval.H4, ["close"]) and '"a""b" double' in table_sql(
+    ...     "us", Interval.DAY, ['a"b']
+    ... )
+    """
     stamp = "timestamptz" if interval.intraday else "timestamp"
     numbers = ", ".join(f"{_quote(c)} double precision" for c in columns)
     return f'CREATE TABLE IF NOT EXISTS {_table(dataset, interval)} (date {stamp}, symbol text COLLATE "C", {numbers}, PRIMARY KEY (date, symbol))'
@@ -56,7 +79,33 @@ def upsert_sql(
     interval: Interval,
     columns: Sequence[str],
 ) -> str:  # one statement
-    "Write the statement that puts the rows of the table incoming over the stored ones."
+    """Write the statement that puts the rows of the table incoming over the stored ones.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the data in the store.
+    interval : Interval
+        Length of the bars: "1d", "1w", "1h", "5min" ...
+    columns : Sequence[str]
+        Of the bars.
+
+    Returns
+    -------
+    str
+        One statement.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Interval
+    >>> from quantlab.data.postgres import table_sql, upsert_sql
+    >>> pd.Series(
+    ...     {
+    ...         "create": table_sql("us", Interval.DAY, ["close", "adj"]),
+    ...         "upsert": upsert_sql("us", Interval.DAY, ["close", "adj"]),
+    ...     }
+    ... ).to_frame("SQL").style.set_properties(**{"text-align": "left", "white-space": "pre-wrap"})
+    """
     names = ", ".join(map(_quote, columns))
     news = ", ".join(f"{_quote(c)} = excluded.{_quote(c)}" for c in columns)
     return f"INSERT INTO {_table(dataset, interval)} (date, symbol, {names}) SELECT date, symbol, {names} FROM incoming ON CONFLICT (date, symbol) DO UPDATE SET {news}"
@@ -65,7 +114,30 @@ def upsert_sql(
 def to_text(
     bars: pd.DataFrame,  # (date, symbol), float64
 ) -> bytes:  # CSV without header; NaN is written as an empty field
-    "Write bars as PostgreSQL's COPY reads them."
+    """Write bars as PostgreSQL's COPY reads them.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), float64.
+
+    Returns
+    -------
+    bytes
+        CSV without header; NaN is written as an empty field.
+
+    References
+    ----------
+    .. [1] Steele and White (1990).
+
+    Examples
+    --------
+    >>> from quantlab.data.postgres import from_text, to_text
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+    >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+    >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+    """
     table = pa.Table.from_pandas(bars.reset_index(), preserve_index=False)
     out = io.BytesIO()
     arrow_csv.write_csv(table, out, arrow_csv.WriteOptions(include_header=False))
@@ -77,7 +149,39 @@ def from_text(
     columns: Sequence[str],
     zone: str | None,  # "UTC" for intraday bars
 ) -> pd.DataFrame:  # (date, symbol), float64
-    "Read bars as PostgreSQL's COPY writes them."
+    """Read bars as PostgreSQL's COPY writes them.
+
+    Parameters
+    ----------
+    text : bytes
+        CSV without header: date, symbol, columns.
+    columns : Sequence[str]
+        Of the bars.
+    zone : str | None
+        "UTC" for intraday bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol), float64.
+
+    Raises
+    ------
+    PanelError
+        On duplicates and missing keys (see as_panel).
+
+    References
+    ----------
+    .. [1] Steele and White (1990).
+
+    Examples
+    --------
+    >>> from quantlab.data.postgres import from_text, to_text
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+    >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+    >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+    """
     types = {"date": pa.timestamp("us", zone), "symbol": pa.string()} | {c: pa.float64() for c in columns}
     if not text:
         table = pa.table({c: pa.array([], t) for c, t in types.items()})
@@ -91,7 +195,30 @@ def masked(
     text: str,  # a message
     dsn: str,  # the address that it may quote
 ) -> str:
-    "Put *** for the password of an address in a text."
+    """Put *** for the password of an address in a text.
+
+    Parameters
+    ----------
+    text : str
+        A message.
+    dsn : str
+        The address that it may quote.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from quantlab.data.postgres import masked
+    >>> for dsn in (
+    ...     "postgresql://quant:s3cret@db/x",
+    ...     "host=db password=s3cret",
+    ...     "host=db password='s3cret'",
+    ...     "postgres//quant:s3%63ret@db",
+    ... ):
+    ...     assert "s3" not in masked(f"cannot reach {dsn} with s3cret", dsn)
+    """
     found = re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)", dsn, re.IGNORECASE) + re.findall(r"//[^:/@\s]*:(.*)@", dsn)
     secrets = {form for word in found for form in (word, word.strip("'"), unquote(word)) if form}
     for secret in sorted(secrets, key=len, reverse=True):
@@ -108,7 +235,49 @@ def _library():
 
 
 class Postgres:
-    "Keep bars in a PostgreSQL database."
+    """Keep bars in a PostgreSQL database.
+
+    Parameters
+    ----------
+    dsn : str | None, default None
+        Such as "host=localhost dbname=quant"; None: the setting [data] postgres.
+    timeout : float, default 60.0
+        Seconds that a writer waits for another.
+
+    Raises
+    ------
+    ConfigError
+        When absent or malformed (see setting).
+        "no PostgreSQL is set; fill [data] postgres in settings.ini or $QUANTLAB_DATA_POSTGRES, such as
+        'host=localhost dbname=quant'"
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from quantlab.data.postgres import Postgres, from_text, to_text
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake, verify
+    >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+    >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+    >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+    ...     content = store.write("demo_notebook", "1d", bars)
+    ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+    ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+    ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+    ...     monthly = store.sql(
+    ...         "SELECT date_trunc('month', date) AS month, sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+    ...     )
+    ...     listed = store.datasets()
+    >>> listed
+             dataset interval  symbols  rows                first  \\
+    0  demo_notebook       1d        3  1503  2022-01-03T00:00:00
+
+                      last              hash
+    0  2023-12-29T00:00:00  74a4f6698b7aac12
+    """
 
     def __init__(
         self,
@@ -121,27 +290,261 @@ class Postgres:
         self.timeout = timeout
 
     def write(self, dataset: str, interval: str, bars: pd.DataFrame, revise: bool = False) -> str:
-        "Upsert bars by (date, symbol), with revise whatever they contradict; when this returns the dataset's hash, the rows are committed."
+        """Upsert bars by (date, symbol), with revise whatever they contradict; when this returns the dataset's hash,
+        the rows are committed.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+        bars : pd.DataFrame
+        revise : bool, default False
+            True: new rows replace stored ones whatever they say.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ConfigError
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+            Naming the ones there are (see as_interval).
+            Or DataError (see prepare).
+        DataError
+            "no PostgreSQL answers ({reason}); start the server, or mend [data] postgres in settings.ini"
+            "PostgreSQL refused ({...}); what was stored is as it was"
+            "another process has been writing to '{dataset}' for {timeout} s; try again later, or give
+            Postgres a longer timeout"
+            When it is damaged (see parsed).
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> import os
+        >>> import tempfile
+        >>> from quantlab.data.postgres import Postgres, from_text, to_text
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake, verify
+        >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+        >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+        >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+        ...     content = store.write("demo_notebook", "1d", bars)
+        ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+        ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+        ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+        ...     monthly = store.sql(
+        ...         "SELECT date_trunc('month', date) AS month, sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+        ...     )
+        ...     listed = store.datasets()
+        >>> listed
+                 dataset interval  symbols  rows                first  \\
+        0  demo_notebook       1d        3  1503  2022-01-03T00:00:00
+
+                          last              hash
+        0  2023-12-29T00:00:00  74a4f6698b7aac12
+        """
         return _write(self, dataset, as_interval(interval), prepare(dataset, interval, bars), revise)
 
     def read(self, dataset: str, interval: str = "1d", symbols=None, start=None, end=None, columns=None) -> pd.DataFrame:
-        "Return the panel of some symbols (None: all) between two moments, both inclusive; unknown symbols have no rows."
+        """Return the panel of some symbols (None: all) between two moments, both inclusive; unknown symbols have no
+        rows.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+        interval : str, default "1d"
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+        symbols : default None
+            Names of the instruments.
+        start : default None
+            First date.
+        end : default None
+            Last date.
+        columns : default None
+
+        Returns
+        -------
+        pd.DataFrame
+            The panel of some symbols (None: all) between two moments, both inclusive.
+
+        Raises
+        ------
+        ConfigError
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+            Naming the ones there are (see as_interval).
+        DataError
+            "no PostgreSQL answers ({reason}); start the server, or mend [data] postgres in settings.ini"
+            "PostgreSQL refused ({...}); what was stored is as it was"
+            When the dataset does not have it (see selection).
+            "there is no dataset '{dataset}' in the database; it has: {...}"
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> import os
+        >>> import tempfile
+        >>> from quantlab.data.postgres import Postgres, from_text, to_text
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake, verify
+        >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+        >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+        >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+        ...     content = store.write("demo_notebook", "1d", bars)
+        ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+        ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+        ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+        ...     monthly = store.sql(
+        ...         "SELECT date_trunc('month', date) AS month, sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+        ...     )
+        ...     listed = store.datasets()
+        >>> listed
+                 dataset interval  symbols  rows                first  \\
+        0  demo_notebook       1d        3  1503  2022-01-03T00:00:00
+
+                          last              hash
+        0  2023-12-29T00:00:00  74a4f6698b7aac12
+        """
         with _session(self) as connection:
             return _read(connection, _manifest(connection, dataset), as_interval(interval), symbols, start, end, columns)
 
     def manifest(self, dataset: str) -> dict:
-        "Return what is committed; raise DataError for a dataset that is not there."
+        """Return what is committed; raise DataError for a dataset that is not there.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+
+        Returns
+        -------
+        dict
+            What is committed.
+
+        Raises
+        ------
+        DataError
+            For a dataset that is not there.
+        ConfigError
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+        """
         with _session(self) as connection:
             return _manifest(connection, dataset)
 
     def datasets(self) -> pd.DataFrame:
-        "List what is there, one row per dataset and interval."
+        """List what is there, one row per dataset and interval.
+
+        Returns
+        -------
+        pd.DataFrame
+
+        Raises
+        ------
+        ConfigError
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+        DataError
+            "no PostgreSQL answers ({reason}); start the server, or mend [data] postgres in settings.ini"
+            "PostgreSQL refused ({...}); what was stored is as it was"
+            When it is damaged (see parsed).
+
+        Examples
+        --------
+        >>> import os
+        >>> import tempfile
+        >>> from quantlab.data.postgres import Postgres, from_text, to_text
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake, verify
+        >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+        >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+        >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+        ...     content = store.write("demo_notebook", "1d", bars)
+        ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+        ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+        ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+        ...     monthly = store.sql(
+        ...         "SELECT date_trunc('month', date) AS month, sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+        ...     )
+        ...     listed = store.datasets()
+        >>> listed
+                 dataset interval  symbols  rows                first  \\
+        0  demo_notebook       1d        3  1503  2022-01-03T00:00:00
+
+                          last              hash
+        0  2023-12-29T00:00:00  74a4f6698b7aac12
+        """
         with _session(self) as connection:
             texts = dict(_manifests(connection))
             return listing(list(texts), lambda name: _parsed(texts[name], name))
 
     def sql(self, query: str) -> pd.DataFrame:
-        "Answer a query in a transaction that cannot write; tables are named as in the lake, such as us_1d."
+        """Answer a query in a transaction that cannot write; tables are named as in the lake, such as us_1d.
+
+        Parameters
+        ----------
+        query : str
+
+        Returns
+        -------
+        pd.DataFrame
+
+        Raises
+        ------
+        ConfigError
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+        DataError
+            "no PostgreSQL answers ({reason}); start the server, or mend [data] postgres in settings.ini"
+            "PostgreSQL refused ({...}); what was stored is as it was"
+            "the query returns no rows; write a SELECT: the store is changed by write alone"
+            "the query failed ({...}); the tables are {...}"
+
+        Examples
+        --------
+        >>> import os
+        >>> import tempfile
+        >>> from quantlab.data.postgres import Postgres, from_text, to_text
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake, verify
+        >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+        >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+        >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+        ...     content = store.write("demo_notebook", "1d", bars)
+        ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+        ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+        ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+        ...     monthly = store.sql(
+        ...         "SELECT date_trunc('month', date) AS month, sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+        ...     )
+        ...     listed = store.datasets()
+        >>> listed
+                 dataset interval  symbols  rows                first  \\
+        0  demo_notebook       1d        3  1503  2022-01-03T00:00:00
+
+                          last              hash
+        0  2023-12-29T00:00:00  74a4f6698b7aac12
+        """
         with _session(self) as connection:
             return _sql(connection, query)
 

@@ -22,7 +22,29 @@ def is_thin(
     window: int = 5,  # dates on one side that say what is usual
     ahead: bool = False,  # True: dates after must agree; False: known at each date
 ) -> np.ndarray:  # bool[d]
-    "Say which dates have far fewer names than the dates around them."
+    """Say which dates have far fewer names than the dates around them.
+
+    Parameters
+    ----------
+    names : np.ndarray
+        int64[d]: how many names have a bar on each date, in order of time.
+    share : float, default 0.5
+        Of the usual number; less is thin.
+    window : int, default 5
+        Dates on one side that say what is usual.
+    ahead : bool, default False
+        True: dates after must agree; False: known at each date.
+
+    Returns
+    -------
+    np.ndarray
+        bool[d].
+
+    Examples
+    --------
+    >>> from quantlab.data.seams import is_thin
+    >>> assert is_thin([3, 3, 1, 3]).tolist() == [False, False, True, False]
+    """
     names = np.asarray(names, dtype="float64")
     if len(names) < 2:
         return np.zeros(len(names), dtype=bool)
@@ -51,7 +73,40 @@ def thin_sessions(
     window: int = 5,  # sessions on one side that say what is usual
     ahead: bool = False,  # True: sessions after must agree; False: known at each session
 ) -> pd.DatetimeIndex:  # dates of bars; empty when none is thin
-    "List the sessions on which far fewer names have a bar than around them."
+    """List the sessions on which far fewer names have a bar than around them.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol).
+    share : float, default 0.5
+        Of the usual number of names; less is thin.
+    window : int, default 5
+        Sessions on one side that say what is usual.
+    ahead : bool, default False
+        True: sessions after must agree; False: known at each session.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        Dates of bars; empty when none is thin.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.seams import thin_sessions
+    >>> bars = sample_bars(start="2023-10-01")
+    >>> saturday = pd.Timestamp("2023-11-18")
+    >>> stray = (
+    ...     bars.xs("2023-11-17", level="date")
+    ...     .loc[["MSFT"]]
+    ...     .assign(date=saturday)
+    ...     .set_index("date", append=True)
+    ...     .swaplevel()
+    ... )
+    >>> mixed = pd.concat([bars, stray]).sort_index()
+    >>> assert list(thin_sessions(mixed)) == [saturday] and thin_sessions(bars).empty
+    """
     at = grid(bars.index)
     return at.dates[is_thin(np.bincount(at.row, minlength=len(at.dates)), share, window, ahead)]
 
@@ -77,7 +132,38 @@ def _large_moves(
 def split_jumps(
     bars: pd.DataFrame,  # (date, symbol); open, close and optional adj, on the level that is to be examined
 ) -> pd.DataFrame:  # (date, symbol): before (the last close), open, ratio (new shares for one old), proven (bool, by adj)
-    "List overnight moves that look like a split which the prices do not carry."
+    """List overnight moves that look like a split which the prices do not carry.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol); open, close and optional adj, on the level that is to be examined.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): before (the last close), open, ratio (new shares for one old), proven (bool, by
+        adj).
+
+    Examples
+    --------
+    >>> from quantlab.data.seams import split_jumps
+    >>> aapl = pd.DataFrame(  # as one vendor writes it: traded prices, and what an adjusted close implies
+    ...     {
+    ...         "open": [646.20, 649.90, 92.70],
+    ...         "close": [647.35, 645.57, 93.70],
+    ...         "adj": [21.87 / 647.35, 21.81 / 645.57, 22.16 / 93.70],
+    ...     },
+    ...     index=pd.MultiIndex.from_product(
+    ...         [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09"]), ["AAPL"]], names=["date", "symbol"]
+    ...     ),
+    ... )
+    >>> found = split_jumps(aapl)
+    >>> found
+                       before  open  ratio  proven
+    date       symbol
+    2014-06-09 AAPL    645.57  92.7    7.0    True
+    """
     row, last = _large_moves(bars, 1.7)
     open_, close = bars["open"].to_numpy(), bars["close"].to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -92,7 +178,13 @@ def split_jumps(
 
 # %% ../../nbs/data/104_seams.ipynb #a10400016
 class Disagreement(DataError):
-    "Signal rows that two deliveries give differently, by no one ratio."
+    """Signal rows that two deliveries give differently, by no one ratio.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.download import Download, State
+    >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
+    """
 
 
 _PRICES = ("open", "high", "low", "close")
@@ -169,7 +261,37 @@ def restatements(
     new: pd.DataFrame,  # (date, symbol), delivered bars, the same columns
     name: str = "",  # of the dataset, for the message
 ) -> pd.DataFrame:  # by symbol: ratios of price, volume, split and adj; symbols that agree are left out
-    "Compare the rows that two deliveries share; raise Disagreement where no ratio explains the difference."
+    """Compare the rows that two deliveries share; raise Disagreement where no ratio explains the difference.
+
+    Parameters
+    ----------
+    old : pd.DataFrame
+        (date, symbol), stored bars.
+    new : pd.DataFrame
+        (date, symbol), delivered bars, the same columns.
+    name : str, default ""
+        Of the dataset, for the message.
+
+    Returns
+    -------
+    pd.DataFrame
+        By symbol: ratios of price, volume, split and adj; symbols that agree are left out.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.seams import restatements
+    >>> bars = sample_bars(start="2023-10-01")
+    >>> msft = (
+    ...     bars.xs("MSFT", level="symbol", drop_level=False)
+    ...     .loc["2023-10-02":"2023-10-20", ["open", "high", "low", "close", "volume"]]
+    ...     .round(2)
+    ... )
+    >>> prices = ["open", "high", "low", "close"]
+    >>> first, second = msft.loc[:"2023-10-13"], msft.loc["2023-10-09":]
+    >>> second = second.assign(**(0.98 * second[prices]).round(2))
+    >>> assert abs(restatements(first, second).loc["MSFT", "price"] - 0.98) < 1e-4
+    """
     hit, place = _shared(old, new)
     columns = [c for c in (*_PRICES, "split", "adj") if c in new.columns]
     was, now, col = old.iloc[place], new[hit], grid(new.index).col
@@ -196,7 +318,40 @@ def rebased(
     new: pd.DataFrame,  # (date, symbol), delivered
     ratios: pd.DataFrame,  # from restatements
 ) -> pd.DataFrame:  # (date, symbol): what to write over the stored rows
-    "Move the delivery that ends earlier to the level of the other, symbol by symbol."
+    """Move the delivery that ends earlier to the level of the other, symbol by symbol.
+
+    Parameters
+    ----------
+    history : pd.DataFrame
+        (date, symbol): all stored rows of the symbols in ratios.
+    new : pd.DataFrame
+        (date, symbol), delivered.
+    ratios : pd.DataFrame
+        From restatements.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): what to write over the stored rows.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.seams import upsert
+    >>> bars = sample_bars(start="2023-10-01")
+    >>> msft = (
+    ...     bars.xs("MSFT", level="symbol", drop_level=False)
+    ...     .loc["2023-10-02":"2023-10-20", ["open", "high", "low", "close", "volume"]]
+    ...     .round(2)
+    ... )
+    >>> prices = ["open", "high", "low", "close"]
+    >>> first, second = msft.loc[:"2023-10-13"], msft.loc["2023-10-09":]
+    >>> second = second.assign(**(0.98 * second[prices]).round(2))
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     joined = upsert(first, second)
+    """
     held, come = (f.index.get_level_values("symbol") for f in (history, new))
     last = pd.DataFrame({"old": _last(history), "new": _last(new)}).reindex(ratios.index)
     behind = ratios.index[last["old"] > last["new"]]  # the delivery is the earlier one: what is stored stays
@@ -226,7 +381,34 @@ def over(
     old: pd.DataFrame,  # (date, symbol)
     new: pd.DataFrame,  # the same columns
 ) -> pd.DataFrame:  # all rows; where both have one, the new one
-    "Put new rows over old ones, whatever either says."
+    """Put new rows over old ones, whatever either says.
+
+    Parameters
+    ----------
+    old : pd.DataFrame
+        (date, symbol).
+    new : pd.DataFrame
+        The same columns.
+
+    Returns
+    -------
+    pd.DataFrame
+        All rows; where both have one, the new one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.seams import over
+    >>> from quantlab.data.store import Lake
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> revised = bars.iloc[-3:] * 2
+    >>> lake = Lake(Path(scratch.name) / "lake")
+    >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
+    >>> assert lake.read("us").equals(over(bars, revised))
+    """
     both = pd.concat([old, new])
     return both[~both.index.duplicated(keep="last")].sort_index()
 
@@ -237,7 +419,32 @@ def settle(
     history: Callable[[list[str]], pd.DataFrame],  # reads all stored rows of some symbols
     name: str = "",  # of the dataset, for messages
 ) -> pd.DataFrame:  # (date, symbol): what to write over the stored rows
-    "Bring a delivery and what is stored to one level, with a warning; raise Disagreement where no ratio does."
+    """Bring a delivery and what is stored to one level, with a warning; raise Disagreement where no ratio does.
+
+    Parameters
+    ----------
+    old : pd.DataFrame
+        (date, symbol): stored rows between the first and the last date of new.
+    new : pd.DataFrame
+        (date, symbol), delivered, the same columns.
+    history : Callable[[list[str]], pd.DataFrame]
+        Reads all stored rows of some symbols.
+    name : str, default ""
+        Of the dataset, for messages.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): what to write over the stored rows.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.store import Lake
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> lake = Lake(Path(scratch.name) / "lake")
+    """
     ratios = restatements(old, new, name) if len(old) else pd.DataFrame()
     if ratios.empty:
         return new
@@ -256,7 +463,40 @@ def upsert(
     new: pd.DataFrame,  # the same columns
     revise: bool = False,  # True: new rows replace old ones whatever they say
 ) -> pd.DataFrame:  # all rows, on one price level; where both have one, the new one
-    "Put new rows over old ones; raise Disagreement where they contradict each other."
+    """Put new rows over old ones; raise Disagreement where they contradict each other.
+
+    Parameters
+    ----------
+    old : pd.DataFrame
+        (date, symbol).
+    new : pd.DataFrame
+        The same columns.
+    revise : bool, default False
+        True: new rows replace old ones whatever they say.
+
+    Returns
+    -------
+    pd.DataFrame
+        All rows, on one price level; where both have one, the new one.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.seams import upsert
+    >>> bars = sample_bars(start="2023-10-01")
+    >>> msft = (
+    ...     bars.xs("MSFT", level="symbol", drop_level=False)
+    ...     .loc["2023-10-02":"2023-10-20", ["open", "high", "low", "close", "volume"]]
+    ...     .round(2)
+    ... )
+    >>> prices = ["open", "high", "low", "close"]
+    >>> first, second = msft.loc[:"2023-10-13"], msft.loc["2023-10-09":]
+    >>> second = second.assign(**(0.98 * second[prices]).round(2))
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     joined = upsert(first, second)
+    """
     if revise or old.empty or new.empty:
         return over(old, new)
     names = old.index.get_level_values("symbol")

@@ -38,7 +38,50 @@ _DATASET = re.compile(r"[a-z][a-z0-9_]*")
 def as_interval(
     interval: str,  # "1d", "1w", "1h", "5min" ...
 ) -> Interval:
-    "Return an interval; raise ConfigError naming the ones there are."
+    """Return an interval; raise ConfigError naming the ones there are.
+
+    Parameters
+    ----------
+    interval : str
+        "1d", "1w", "1h", "5min" ...
+
+    Returns
+    -------
+    Interval
+        An interval.
+
+    Raises
+    ------
+    ConfigError
+        Naming the ones there are.
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from quantlab.data.postgres import Postgres, from_text, to_text
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake, verify
+    >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+    >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+    >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+    ...     content = store.write("demo_notebook", "1d", bars)
+    ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+    ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+    ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+    ...     monthly = store.sql(
+    ...         "SELECT date_trunc('month', date) AS month, sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+    ...     )
+    ...     listed = store.datasets()
+    >>> listed
+             dataset interval  symbols  rows                first  \\
+    0  demo_notebook       1d        3  1503  2022-01-03T00:00:00
+
+                      last              hash
+    0  2023-12-29T00:00:00  74a4f6698b7aac12
+    """
     if interval not in list(Interval):
         raise ConfigError(f"there is no interval '{interval}'; use one of {', '.join(Interval)}")
     return Interval(interval)
@@ -49,7 +92,59 @@ def prepare(
     interval: str,
     bars: pd.DataFrame,  # (date, symbol)
 ) -> pd.DataFrame:  # the same rows, float64
-    "Check names, shape and bars before they are stored; raise ConfigError or DataError."
+    """Check names, shape and bars before they are stored; raise ConfigError or DataError.
+
+    Parameters
+    ----------
+    dataset : str
+        A name such as "us" or "crypto_spot".
+    interval : str
+        Length of the bars: "1d", "1w", "1h", "5min" ...
+    bars : pd.DataFrame
+        (date, symbol).
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows, float64.
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    DataError
+        For the first rule that a row breaks (see check).
+        "columns {text} hold no numbers; the store keeps numbers by date and symbol: drop them"
+        "{dataset}/{interval}: the first row is dated {...}; daily bars carry plain dates, intraday bars
+        their end in UTC"
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from quantlab.data.postgres import Postgres, from_text, to_text
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake, verify
+    >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+    >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+    >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+    ...     content = store.write("demo_notebook", "1d", bars)
+    ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+    ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+    ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+    ...     monthly = store.sql(
+    ...         "SELECT date_trunc('month', date) AS month, sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+    ...     )
+    ...     listed = store.datasets()
+    >>> listed
+             dataset interval  symbols  rows                first  \\
+    0  demo_notebook       1d        3  1503  2022-01-03T00:00:00
+
+                      last              hash
+    0  2023-12-29T00:00:00  74a4f6698b7aac12
+    """
     if not _DATASET.fullmatch(dataset):
         raise ConfigError(f"'{dataset}' cannot name a dataset; use small letters, digits and underscores, such as 'us_daily'")
     intraday = as_interval(interval).intraday
@@ -66,7 +161,32 @@ def periods(
     bars: pd.DataFrame,  # (date, symbol)
     interval: str,
 ) -> dict[str, pd.DataFrame]:  # "2024" or "2024-03" to its rows
-    "Cut bars into the pieces that are stored as one file each."
+    """Cut bars into the pieces that are stored as one file each.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol).
+    interval : str
+        Length of the bars: "1d", "1w", "1h", "5min" ...
+
+    Returns
+    -------
+    dict[str, pd.DataFrame]
+        "2024" or "2024-03" to its rows.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import periods
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> cut = periods(bars, "1d")
+    >>> pd.Series({name: len(piece) for name, piece in cut.items()}, name="rows").to_frame()
+           rows
+    2019  28728
+    2020  28842
+    2021  28728
+    """
     unit = "M" if 0 < Interval(interval).minutes <= 15 else "Y"
     dates = bars.index.get_level_values("date").as_unit("us").asi8.view("M8[us]").astype(f"M8[{unit}]")
     starts = np.flatnonzero(np.r_[True, dates[1:] != dates[:-1]]) if len(bars) else []
@@ -77,7 +197,32 @@ def periods(
 def entry(
     bars: pd.DataFrame,  # one period, not empty
 ) -> dict:  # rows, first, last, hash
-    "Describe the content of one period."
+    """Describe the content of one period.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        One period, not empty.
+
+    Returns
+    -------
+    dict
+        Rows, first, last, hash.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import entry, periods, updated
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> cut = periods(bars, "1d")
+    >>> pd.Series({name: len(piece) for name, piece in cut.items()}, name="rows").to_frame()
+    >>> whole = updated({}, "us", "1d", bars, {name: entry(piece) for name, piece in cut.items()})
+    >>> pd.DataFrame(whole["intervals"]["1d"]["periods"]).T
+           rows                first                 last              hash
+    2019  28728  2019-01-02T00:00:00  2019-12-31T00:00:00  cbf0d5a78333b3af
+    2020  28842  2020-01-02T00:00:00  2020-12-31T00:00:00  76b003502d8d728c
+    2021  28728  2021-01-04T00:00:00  2021-12-31T00:00:00  6c6265f2350dfca8
+    """
     dates = bars.index.get_level_values("date")
     return {"rows": len(bars), "first": dates[0].isoformat(), "last": dates[-1].isoformat(), "hash": data_hash(bars)}
 
@@ -97,7 +242,40 @@ def updated(
     bars: pd.DataFrame,  # what was written: its columns and symbols are added
     entries: dict[str, dict],  # the periods that were written
 ) -> dict:  # the manifest after
-    "Return the manifest of a dataset after a write."
+    """Return the manifest of a dataset after a write.
+
+    Parameters
+    ----------
+    manifest : dict
+        Of the dataset before; {} when it is new.
+    dataset : str
+        Name of the data in the store.
+    interval : str
+        Length of the bars: "1d", "1w", "1h", "5min" ...
+    bars : pd.DataFrame
+        What was written: its columns and symbols are added.
+    entries : dict[str, dict]
+        The periods that were written.
+
+    Returns
+    -------
+    dict
+        The manifest after.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import entry, periods, updated
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> cut = periods(bars, "1d")
+    >>> pd.Series({name: len(piece) for name, piece in cut.items()}, name="rows").to_frame()
+    >>> whole = updated({}, "us", "1d", bars, {name: entry(piece) for name, piece in cut.items()})
+    >>> pd.DataFrame(whole["intervals"]["1d"]["periods"]).T
+           rows                first                 last              hash
+    2019  28728  2019-01-02T00:00:00  2019-12-31T00:00:00  cbf0d5a78333b3af
+    2020  28842  2020-01-02T00:00:00  2020-12-31T00:00:00  76b003502d8d728c
+    2021  28728  2021-01-04T00:00:00  2021-12-31T00:00:00  6c6265f2350dfca8
+    """
     intervals = dict(manifest.get("intervals", {}))
     before = intervals.get(interval, {"columns": list(bars.columns), "symbols": [], "periods": {}})
     symbols = sorted({*before["symbols"], *bars.index.unique("symbol")})
@@ -144,7 +322,37 @@ def parsed(
     dataset: str,
     where: str,  # names the manifest in the message
 ) -> dict:
-    "Read a manifest; raise DataError when it is damaged."
+    """Read a manifest; raise DataError when it is damaged.
+
+    Parameters
+    ----------
+    text : str | bytes
+        JSON.
+    dataset : str
+        Name of the data in the store.
+    where : str
+        Names the manifest in the message.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        When it is damaged.
+
+    Examples
+    --------
+    >>> import json
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import entry, parsed, periods, updated
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> cut = periods(bars, "1d")
+    >>> pd.Series({name: len(piece) for name, piece in cut.items()}, name="rows").to_frame()
+    >>> whole = updated({}, "us", "1d", bars, {name: entry(piece) for name, piece in cut.items()})
+    >>> assert parsed(json.dumps(whole), "us", "the manifest") == whole
+    """
     try:
         manifest = json.loads(text)
         fault = next(_faults(manifest, dataset), "")
@@ -161,7 +369,54 @@ def same_columns(
     interval: str,
     bars: pd.DataFrame,  # about to be written
 ) -> pd.DataFrame:  # the bars, in the stored order of columns
-    "Return bars with the columns of the stored ones; raise DataError when they have others."
+    """Return bars with the columns of the stored ones; raise DataError when they have others.
+
+    Parameters
+    ----------
+    manifest : dict
+        Of the dataset; {} when it is new.
+    interval : str
+        Length of the bars: "1d", "1w", "1h", "5min" ...
+    bars : pd.DataFrame
+        About to be written.
+
+    Returns
+    -------
+    pd.DataFrame
+        The bars, in the stored order of columns.
+
+    Raises
+    ------
+    DataError
+        When they have others.
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from quantlab.data.postgres import Postgres, from_text, to_text
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake, verify
+    >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+    >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+    >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+    ...     content = store.write("demo_notebook", "1d", bars)
+    ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+    ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+    ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+    ...     monthly = store.sql(
+    ...         "SELECT date_trunc('month', date) AS month, sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+    ...     )
+    ...     listed = store.datasets()
+    >>> listed
+             dataset interval  symbols  rows                first  \\
+    0  demo_notebook       1d        3  1503  2022-01-03T00:00:00
+
+                      last              hash
+    0  2023-12-29T00:00:00  74a4f6698b7aac12
+    """
     stored = manifest.get("intervals", {}).get(interval, {"columns": list(bars.columns)})["columns"]
     if set(stored) != set(bars.columns):
         raise DataError(f"{manifest['dataset']}/{interval} has the columns {stored}, the new rows {list(bars.columns)}; complete them, or write to another dataset")
@@ -172,7 +427,47 @@ def listing(
     names: Sequence[str],  # of datasets
     manifest: Callable[[str], dict],  # reads one; raises DataError for a damaged one
 ) -> pd.DataFrame:  # one row per dataset and interval; a damaged dataset has one row, and a column fault says why
-    "Tabulate what manifests say; first and last are ISO dates, of intraday bars in UTC."
+    """Tabulate what manifests say; first and last are ISO dates, of intraday bars in UTC.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Of datasets.
+    manifest : Callable[[str], dict]
+        Reads one; raises DataError for a damaged one.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per dataset and interval; a damaged dataset has one row, and a column fault says why.
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from quantlab.data.postgres import Postgres, from_text, to_text
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake, verify
+    >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+    >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+    >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+    ...     content = store.write("demo_notebook", "1d", bars)
+    ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+    ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+    ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+    ...     monthly = store.sql(
+    ...         "SELECT date_trunc('month', date) AS month, sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+    ...     )
+    ...     listed = store.datasets()
+    >>> listed
+             dataset interval  symbols  rows                first  \\
+    0  demo_notebook       1d        3  1503  2022-01-03T00:00:00
+
+                      last              hash
+    0  2023-12-29T00:00:00  74a4f6698b7aac12
+    """
     rows = []
     for name in names:
         try:
@@ -190,7 +485,28 @@ def listing(
 
 # %% ../../nbs/data/110_store.ipynb #83ccb138
 class Lake:
-    "Keep bars as Parquet files under one folder."
+    """Keep bars as Parquet files under one folder.
+
+    Parameters
+    ----------
+    folder : str | Path | None, default None
+        None: the setting [data] lake.
+    timeout : float, default 60.0
+        Seconds that a writer waits for another.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.store import Lake
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> lake = Lake(Path(scratch.name) / "lake")
+    """
 
     def __init__(
         self,
@@ -201,27 +517,239 @@ class Lake:
         self.timeout = timeout
 
     def write(self, dataset: str, interval: str, bars: pd.DataFrame, revise: bool = False) -> str:
-        "Upsert bars by (date, symbol), with revise whatever they contradict; when this returns the dataset's hash, the rows are committed."
+        """Upsert bars by (date, symbol), with revise whatever they contradict; when this returns the dataset's hash,
+        the rows are committed.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+        bars : pd.DataFrame
+        revise : bool, default False
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        DataError
+            "{...} is a file, where the folder of the lake is meant; set [data] lake to a folder"
+            When a name is none or a part of the path is a link (see inside).
+            "another process has been writing to '{dataset}' for {timeout} s; try again later, or give Lake
+            a longer timeout"
+            "{...}/{interval} has the columns {stored}, the new rows {...}; complete them, or write to
+            another dataset"
+        ConfigError
+            "there is no interval '{interval}'; use one of {...}"
+            "'{dataset}' cannot name a dataset; use small letters, digits and underscores, such as
+            'us_daily'"
+        FileNotFoundError
+            When it is gone (see once).
+        OSError
+            And leave nothing behind (see put).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> first = lake.write("us", "1d", bars)
+        """
         return _write(self, dataset, interval, prepare(dataset, interval, bars), revise)
 
     def read(self, dataset: str, interval: str = "1d", symbols=None, start=None, end=None, columns=None) -> pd.DataFrame:
-        "Return the panel of some symbols (None: all) between two moments, both inclusive; unknown symbols have no rows."
+        """Return the panel of some symbols (None: all) between two moments, both inclusive; unknown symbols have no
+        rows.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+        interval : str, default "1d"
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+        symbols : default None
+            Names of the instruments.
+        start : default None
+            First date.
+        end : default None
+            Last date.
+        columns : default None
+
+        Returns
+        -------
+        pd.DataFrame
+            The panel of some symbols (None: all) between two moments, both inclusive.
+
+        Raises
+        ------
+        DataError
+            "{...} is gone, but the manifest of '{dataset}' mentions it; {again}"
+            "a file of '{dataset}' cannot be read ({...}); {again}"
+            "'{dataset}' is rewritten faster than it can be read; wait for its writers"
+            "'{...}' has no bars of {interval}; it has {...}"
+        FileNotFoundError
+            When it is gone (see once).
+        ConfigError
+            "there is no interval '{interval}'; use one of {...}"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
+        """
         return _steady(self, dataset, lambda manifest: _read(self, manifest, as_interval(interval), symbols, start, end, columns))
 
     def manifest(self, dataset: str) -> dict:
-        "Return what is committed; raise DataError for a dataset that is not there or whose manifest is damaged."
+        """Return what is committed; raise DataError for a dataset that is not there or whose manifest is damaged.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+
+        Returns
+        -------
+        dict
+            What is committed.
+
+        Raises
+        ------
+        DataError
+            For a dataset that is not there or whose manifest is damaged.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> first = lake.write("us", "1d", bars)
+        >>> assert lake.write("us", "1d", bars) == first and lake.manifest("us")["version"] == 1  # the same call twice
+        """
         return _manifest(self, dataset)
 
     def datasets(self) -> pd.DataFrame:
-        "List what is there, one row per dataset and interval; a damaged dataset is named in a column fault."
+        """List what is there, one row per dataset and interval; a damaged dataset is named in a column fault.
+
+        Returns
+        -------
+        pd.DataFrame
+
+        Raises
+        ------
+        DataError
+            "{...} is a file, where the folder of the lake is meant; set [data] lake to a folder"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
+        >>> lake.datasets()
+          dataset interval  symbols   rows                first                 last  \\
+        0      us       1d      114  86298  2019-01-02T00:00:00  2021-12-31T00:00:00
+
+                       hash
+        0  75e0ea52786ad2a4
+        """
         return listing(_names(self), self.manifest)
 
     def sql(self, query: str) -> pd.DataFrame:
-        "Answer a query through DuckDB, which sees nothing else; each dataset and interval is a view, such as us_1d."
+        """Answer a query through DuckDB, which sees nothing else; each dataset and interval is a view, such as us_1d.
+
+        Parameters
+        ----------
+        query : str
+            One statement of DuckDB's SQL.
+
+        Returns
+        -------
+        pd.DataFrame
+
+        Raises
+        ------
+        DataError
+            "{...} is a file, where the folder of the lake is meant; set [data] lake to a folder"
+            "{...} is gone, but the manifest of '{dataset}' mentions it; {again}"
+            "a file of '{dataset}' cannot be read ({...}); {again}"
+            "{dataset}/{interval}/{period} is not what was written: its content has another hash; restore it
+            from a copy, or write the period again with revise=True"
+        FileNotFoundError
+            When it is gone (see once).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
+        >>> answer = lake.sql(
+        ...     "SELECT symbol, max(high) AS top, count(*) AS n FROM us_1d WHERE date >= '2021-01-01' GROUP BY symbol ORDER BY top DESC LIMIT 3"
+        ... )
+        >>> answer
+          symbol         top    n
+        0   ADBE  699.539978  252
+        1   COST  571.489990  252
+        2    UNH  509.230011  252
+        """
         return _sql(self, query)
 
     def file(self, dataset: str, interval: str, period: str, content: str) -> Path:
-        "Return where a period of some content lies."
+        """Return where a period of some content lies.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+        period : str
+        content : str
+
+        Returns
+        -------
+        Path
+            Where a period of some content lies.
+
+        Raises
+        ------
+        DataError
+            When a name is none or a part of the path is a link (see inside).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> victim = lake.file("us", "1d", "2020", lake.manifest("us")["intervals"]["1d"]["periods"]["2020"]["hash"])
+        """
         return inside(self.folder, f"dataset={dataset}", f"interval={interval}", f"period={period}", f"{content}.parquet")
 
 # %% ../../nbs/data/110_store.ipynb #b9178461
@@ -402,7 +930,54 @@ def selection(
     interval: Interval,
     columns: Sequence[str] | None,  # None: all
 ) -> tuple[dict, list[str]]:  # what the manifest says of the interval; the columns to read
-    "Return what a reader asked for; raise DataError when the dataset does not have it."
+    """Return what a reader asked for; raise DataError when the dataset does not have it.
+
+    Parameters
+    ----------
+    manifest : dict
+        Of one dataset.
+    interval : Interval
+        Length of the bars: "1d", "1w", "1h", "5min" ...
+    columns : Sequence[str] | None
+        None: all.
+
+    Returns
+    -------
+    tuple[dict, list[str]]
+        What the manifest says of the interval; the columns to read.
+
+    Raises
+    ------
+    DataError
+        When the dataset does not have it.
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from quantlab.data.postgres import Postgres, from_text, to_text
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake, verify
+    >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+    >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+    >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+    ...     content = store.write("demo_notebook", "1d", bars)
+    ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+    ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+    ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+    ...     monthly = store.sql(
+    ...         "SELECT date_trunc('month', date) AS month, sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+    ...     )
+    ...     listed = store.datasets()
+    >>> listed
+             dataset interval  symbols  rows                first  \\
+    0  demo_notebook       1d        3  1503  2022-01-03T00:00:00
+
+                      last              hash
+    0  2023-12-29T00:00:00  74a4f6698b7aac12
+    """
     part = manifest["intervals"].get(interval)
     if part is None:
         raise DataError(f"'{manifest['dataset']}' has no bars of {interval}; it has {', '.join(manifest['intervals'])}")
@@ -499,7 +1074,42 @@ def verify(
     store,  # a Lake, or what has its five calls
     dataset: str,
 ) -> pd.DataFrame:  # interval, period, rows
-    "Hash all rows again; raise DataError for the first period that is not what the manifest says."
+    """Hash all rows again; raise DataError for the first period that is not what the manifest says.
+
+    Parameters
+    ----------
+    store
+        A Lake, or what has its five calls.
+    dataset : str
+        Name of the data in the store.
+
+    Returns
+    -------
+    pd.DataFrame
+        Interval, period, rows.
+
+    Raises
+    ------
+    DataError
+        For the first period that is not what the manifest says.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake, verify
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> lake = Lake(Path(scratch.name) / "lake")
+    >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
+    >>> checked = verify(lake, "us")
+    >>> checked
+      interval period   rows
+    0       1d   2019  28728
+    1       1d   2020  28842
+    2       1d   2021  28728
+    """
     rows = []
     for interval, part in store.manifest(dataset)["intervals"].items():
         for period, claimed in part["periods"].items():

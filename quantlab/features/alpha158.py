@@ -33,7 +33,23 @@ FLAT = 2e-5  # a deviation up to this counts as none in the reference
 
 
 class AlphaBlock(Block):
-    "Derive, once, what the formulas of the set share."
+    """Derive, once, what the formulas of the set share.
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, days, reach, strength, when
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose([v[-1, 0] for v in strength(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in when(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in reach(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in strength(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
 
     zeros = ("volume",)  # a day without trades counts in the reference's windows
 
@@ -93,7 +109,16 @@ CANDLE = ("KMID", "KLEN", "KMID2", "KUP", "KUP2", "KLOW", "KLOW2", "KSFT", "KSFT
 
 
 def candle(b: Block) -> Iterator[np.ndarray]:
-    "Describe the shape of one bar."
+    """Describe the shape of one bar.
+
+    Parameters
+    ----------
+    b : Block
+
+    Yields
+    ------
+    Iterator[np.ndarray]
+    """
     reach = b.high - b.low + TINY
     body, upper = b.close - b.open, b.high - np.maximum(b.open, b.close)
     lower, shift = np.minimum(b.open, b.close) - b.low, 2 * b.close - b.high - b.low
@@ -106,71 +131,253 @@ def candle(b: Block) -> Iterator[np.ndarray]:
 
 
 def over_close(b: Block, field: str) -> tuple[np.ndarray]:
-    "Divide a price by the close."
+    """Divide a price by the close.
+
+    Parameters
+    ----------
+    b : Block
+    field : str
+
+    Returns
+    -------
+    tuple[np.ndarray]
+    """
     return (getattr(b, field) / b.close,)
 
 # %% ../../nbs/features/206_alpha158.ipynb #68bb20d7
 def past(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
-    "Compare an earlier close with today's."
+    """Compare an earlier close with today's.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+    """
     return (ref(b.close, n) / b.close,)
 
 
 def level(b: AlphaBlock, n: int) -> Iterator[np.ndarray]:
-    "Compare mean and deviation of the close with the close."
+    """Compare mean and deviation of the close with the close.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+
+    Returns
+    -------
+    Iterator[np.ndarray]
+    """
     return (v / b.close for v in mean_std(b.close, n))
 
 
 def line(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
-    "Fit a line through the closes."
+    """Fit a line through the closes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+    """
     slope, fit, rest = trend(b.close, n, FLAT)
     return slope / b.close, fit, rest / b.close
 
 
 def reach(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
-    "Place the close between the extremes."
+    """Place the close between the extremes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, days, reach, strength, when
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose([v[-1, 0] for v in strength(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in when(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in reach(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in strength(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
     top, bottom = highest(b.high, n), lowest(b.low, n)
     return top / b.close, bottom / b.close, (b.close - bottom) / (top - bottom + TINY)
 
 
 def order(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
-    "Read quintiles and rank off the order of the closes."
+    """Read quintiles and rank off the order of the closes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+    """
     ranked, upper, lower = rank(b.close, n, (0.8, 0.2))
     return upper / b.close, lower / b.close, ranked
 
 
 def when(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
-    "Date the extremes within the window."
+    """Date the extremes within the window.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, days, reach, strength, when
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose([v[-1, 0] for v in strength(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in when(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in reach(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in strength(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
     rows = np.minimum(b.age, n)
     top, bottom = rows - since_highest(b.seen_high, n), rows - since_lowest(b.seen_low, n)
     return top / n, bottom / n, (top - bottom) / n
 
 # %% ../../nbs/features/206_alpha158.ipynb #bd11b363
 def together(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
-    "Correlate price and volume, as levels and as changes."
+    """Correlate price and volume, as levels and as changes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+    """
     return corr(b.close, b.log_volume, n, FLAT), corr(b.price_ratio, b.volume_ratio, n, FLAT)
 
 
 def days(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
-    "Count the days up and down."
+    """Count the days up and down.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+        The days up and down.
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, days, reach, strength, when
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose([v[-1, 0] for v in strength(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in when(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in reach(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in strength(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
     up, down = mean(b.up, n), mean(b.down, n)
     return up, down, up - down
 
 
 def strength(b: AlphaBlock, n: int, change: str) -> tuple[np.ndarray, ...]:
-    "Split the sum of changes into its rises and falls."
+    """Split the sum of changes into its rises and falls.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+    change : str
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, days, reach, strength, when
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose([v[-1, 0] for v in strength(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in when(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in reach(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in strength(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
     gain, loss = (total(part, n) for part in getattr(b, change))
     every = gain + loss + TINY
     return gain / every, loss / every, (gain - loss) / every
 
 
 def shares(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
-    "Compare mean and deviation of volume with today's."
+    """Compare mean and deviation of volume with today's.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+    """
     middle, spread = mean_std(b.volume, n)
     return middle / (b.volume + TINY), spread / (b.volume + TINY)
 
 
 def pushes(b: AlphaBlock, n: int) -> tuple[np.ndarray, ...]:
-    "Measure how uneven the volume-weighted moves are."
+    """Measure how uneven the volume-weighted moves are.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+    n : int
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+    """
     return (mean_std(b.push, n)[1] / (mean(b.push, n) + TINY),)
 
 # %% ../../nbs/features/206_alpha158.ipynb #05bbbc62

@@ -30,7 +30,26 @@ def window(
     wide: pd.DataFrame,  # dates x symbols
     n: int,  # sessions, the current one included
 ) -> pd.api.typing.Rolling:  # call .mean(), .std(), .max(), ... on it
-    "Open the window of the last n sessions; fewer than 4 in 5 values give NaN."
+    """Open the window of the last n sessions; fewer than 4 in 5 values give NaN.
+
+    Parameters
+    ----------
+    wide : pd.DataFrame
+        Dates x symbols.
+    n : int
+        Sessions, the current one included.
+
+    Returns
+    -------
+    pd.api.typing.Rolling
+        Call .mean(), .std(), .max(), ... on it.
+
+    Examples
+    --------
+    >>> from quantlab.features.base import window
+    >>> hand = pd.DataFrame({"A": [1.0, 2.0, np.nan, 4.0, 5.0]})
+    >>> assert window(hand, 5).mean()["A"].iloc[-1] == 3.0  # (1 + 2 + 4 + 5) / 4
+    """
     return wide.rolling(n, min_periods=math.ceil(PRESENT * n))
 
 # %% ../../nbs/features/200_base.ipynb #2b4d5a2f
@@ -38,14 +57,62 @@ def wide_input(
     column: pd.Series,  # (date, symbol), one column of the bars
     at: Grid,  # coordinates of the bars
 ) -> pd.DataFrame:  # dates x symbols
-    "Spread a column of the bars; NaN wherever it holds no positive finite number."
+    """Spread a column of the bars; NaN wherever it holds no positive finite number.
+
+    Parameters
+    ----------
+    column : pd.Series
+        (date, symbol), one column of the bars.
+    at : Grid
+        Coordinates of the bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        Dates x symbols.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel, grid
+    >>> from quantlab.features.base import wide_input
+    >>> dirty = pd.DataFrame({"symbol": list("ABCD"), "close": [7.0, 0.0, -1.0, np.inf]})
+    >>> dirty = as_panel(dirty.assign(date="2024-01-02"))
+    >>> cleaned = wide_input(dirty["close"], grid(dirty.index))
+    >>> cleaned
+    symbol        A   B   C   D
+    date
+    2024-01-02  7.0 NaN NaN NaN
+    """
     wide = to_wide(column, at)
     return wide.where((wide > 0) & np.isfinite(wide))
 
 # %% ../../nbs/features/200_base.ipynb #b8dfb1c6
 @dataclass(frozen=True)
 class Feature:
-    "Describe one number per date and symbol, known at the close of its date."
+    """Describe one number per date and symbol, known at the close of its date.
+
+    Parameters
+    ----------
+    name : str
+        States the arguments: mom_252_21.
+    function : Callable[[pd.DataFrame], pd.Series]
+        Total-return bars -> values on their index.
+    lookback : int
+        Sessions before the date that it reads.
+    inputs : tuple[str, ...]
+        Columns of the bars that it reads.
+    citation : str
+        Author (year), where.
+    normalised : bool, default True
+        Free of the level of prices.
+    group : object, default None
+        A Group: the columns computed in the same pass, if any.
+
+    Examples
+    --------
+    >>> from quantlab.features.base import Feature
+    >>> wrong = Feature("wrong", lambda b: b["close"].rename("other"), 0, ("close",), "")
+    """
 
     name: str  # states the arguments: mom_252_21
     function: Callable[[pd.DataFrame], pd.Series]  # total-return bars -> values on their index
@@ -62,7 +129,39 @@ def run_formula(
     formula: Callable[..., pd.DataFrame],  # wide inputs -> wide values
     inputs: tuple[str, ...],
 ) -> pd.Series:  # float64 on the index of the bars
-    "Spread the inputs, apply the formula, read the rows back; raise PanelError for a missing input."
+    """Spread the inputs, apply the formula, read the rows back; raise PanelError for a missing input.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), total-return prices.
+    name : str
+    formula : Callable[..., pd.DataFrame]
+        Wide inputs -> wide values.
+    inputs : tuple[str, ...]
+        Columns of the bars that it reads.
+
+    Returns
+    -------
+    pd.Series
+        float64 on the index of the bars.
+
+    Raises
+    ------
+    PanelError
+        For a missing input.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute, feature
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> money = feature("money", lambda amount: np.log(amount), 0, ["amount"], "definition")
+    >>> show_error(lambda: compute(bars.drop(columns="amount"), [money]))
+    """
     missing = [c for c in inputs if c not in bars.columns]
     if missing:
         money = "; set it before adjusting: raw.assign(amount=raw['close'] * raw['volume'])"
@@ -82,7 +181,41 @@ def feature(
     inputs: Sequence[str],
     citation: str,
 ) -> Feature:
-    "Build a feature from a formula on wide frames."
+    """Build a feature from a formula on wide frames.
+
+    Parameters
+    ----------
+    name : str
+        States the arguments.
+    formula : Callable[..., pd.DataFrame]
+        Takes the inputs as wide frames, in order.
+    lookback : int
+        Sessions before the date that it reads.
+    inputs : Sequence[str]
+    citation : str
+        Author (year), where.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date.
+
+    Raises
+    ------
+    ConfigError
+        "feature {name} has lookback {lookback}; count the sessions before its date, 0 or more"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute, feature
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> money = feature("money", lambda amount: np.log(amount), 0, ["amount"], "definition")
+    >>> show_error(lambda: compute(bars.drop(columns="amount"), [money]))
+    """
     if lookback < 0:
         raise ConfigError(
             f"feature {name} has lookback {lookback}; count the sessions before its date, 0 or more"
@@ -93,7 +226,21 @@ def feature(
 
 # %% ../../nbs/features/200_base.ipynb #cb3ad42b
 class Block:
-    "Hold the inputs of some symbols as float64[dates, symbols]."
+    """Hold the inputs of some symbols as float64[dates, symbols].
+
+    Parameters
+    ----------
+    age : np.ndarray
+        int64[dates, symbols], rows since a symbol's first, which is 1.
+    **inputs : np.ndarray
+        Open, high, ...; NaN where the bars hold no positive finite number, nor an allowed 0.
+
+    Examples
+    --------
+    >>> from quantlab.features.base import Block
+    >>> def day(b: Block) -> tuple[np.ndarray, np.ndarray]:
+    ...     return b.high / b.low - 1, (b.close - b.low) / (b.high - b.low)
+    """
 
     zeros: tuple[str, ...] = ()  # inputs of which 0 is a value, as in a reference that counts days without trades
 
@@ -108,7 +255,43 @@ class Block:
 
 @dataclass(frozen=True)
 class Group:
-    "Describe columns that one formula computes together."
+    """Describe columns that one formula computes together.
+
+    Parameters
+    ----------
+    names : tuple[str, ...]
+    formula : Callable[[Block], Iterable[np.ndarray]]
+        One array for each name, in order.
+    lookback : int
+        Sessions before the date that it reads.
+    inputs : tuple[str, ...]
+        Columns of the bars that it reads.
+    citation : str
+        Author (year), where.
+    block : type[Block], default Block
+    optional : tuple[str, ...], default ()
+        Of the inputs: NaN where the bars lack the column.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import Block, Group, group_features
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> def day(b: Block) -> tuple[np.ndarray, np.ndarray]:
+    ...     return b.high / b.low - 1, (b.close - b.low) / (b.high - b.low)
+    >>> day_range, day_place = group_features(
+    ...     [Group(("range", "place"), day, 0, ("high", "low", "close"), "definition")]
+    ... )
+    >>> day_place.function(bars).groupby("symbol").mean().round(3)
+    symbol
+    AAPL    0.518
+    KO      0.528
+    T       0.526
+    XOM     0.537
+    Name: place, dtype: float64
+    """
 
     names: tuple[str, ...]
     formula: Callable[[Block], Iterable[np.ndarray]]  # one array for each name, in order
@@ -194,7 +377,46 @@ def run_group(
     group: Group,
     name: str,  # one of the group's
 ) -> pd.Series:  # float64 on the index of the bars
-    "Compute one column of a group."
+    """Compute one column of a group.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), total-return prices.
+    group : Group
+    name : str
+        One of the group's.
+
+    Returns
+    -------
+    pd.Series
+        float64 on the index of the bars.
+
+    Raises
+    ------
+    PanelError
+        "feature {...} needs column {name}, the bars have {...}"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import Block, Group, group_features
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> def day(b: Block) -> tuple[np.ndarray, np.ndarray]:
+    ...     return b.high / b.low - 1, (b.close - b.low) / (b.high - b.low)
+    >>> day_range, day_place = group_features(
+    ...     [Group(("range", "place"), day, 0, ("high", "low", "close"), "definition")]
+    ... )
+    >>> day_place.function(bars).groupby("symbol").mean().round(3)
+    symbol
+    AAPL    0.518
+    KO      0.528
+    T       0.526
+    XOM     0.537
+    Name: place, dtype: float64
+    """
     out = np.empty((1, len(bars)))
     _run_groups(bars, {group: {group.names.index(name): 0}}, np.arange(len(bars)), out)
     return pd.Series(out[0], index=bars.index, name=name)
@@ -203,7 +425,38 @@ def run_group(
 def group_features(
     groups: Iterable[Group],
 ) -> tuple[Feature, ...]:  # in the order of the groups and their names
-    "Return one Feature for each column of each group."
+    """Return one Feature for each column of each group.
+
+    Parameters
+    ----------
+    groups : Iterable[Group]
+        Not used; in the signature for scikit-learn.
+
+    Returns
+    -------
+    tuple[Feature, ...]
+        In the order of the groups and their names.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import Block, Group, group_features
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> def day(b: Block) -> tuple[np.ndarray, np.ndarray]:
+    ...     return b.high / b.low - 1, (b.close - b.low) / (b.high - b.low)
+    >>> day_range, day_place = group_features(
+    ...     [Group(("range", "place"), day, 0, ("high", "low", "close"), "definition")]
+    ... )
+    >>> day_place.function(bars).groupby("symbol").mean().round(3)
+    symbol
+    AAPL    0.518
+    KO      0.528
+    T       0.526
+    XOM     0.537
+    Name: place, dtype: float64
+    """
     return tuple(
         Feature(name, partial(run_group, group=g, name=name), g.lookback, g.inputs, g.citation, group=g)
         for g in groups
@@ -217,7 +470,57 @@ def compute(
     rows: np.ndarray | None = None,  # bool, one for each row of the bars: the rows wanted; all when absent
     dtype: str = "float64",  # or "float32"
 ) -> pd.DataFrame:  # (date, symbol), one column per feature, one contiguous array behind them
-    "Compute features into one panel; raise ConfigError when two share a name."
+    """Compute features into one panel; raise ConfigError when two share a name.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), total-return prices; nothing is adjusted here.
+    features : Sequence[Feature]
+    rows : np.ndarray | None, default None
+        Bool, one for each row of the bars: the rows wanted; all when absent.
+    dtype : str, default "float64"
+        Or "float32".
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol), one column per feature, one contiguous array behind them.
+
+    Raises
+    ------
+    ConfigError
+        When two share a name.
+    PanelError
+        Saying what is wrong and where (see check_panel).
+        "rows has {...} entries, the bars have {...}; give one for each row"
+        "feature {name} must return a Series on the index of its bars"
+        "feature {...} needs column {name}, the bars have {...}"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute, feature
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
+    >>> daily = feature("ret_1", lambda close: close / close.shift() - 1, 1, ["close"], "definition")
+    >>> week = feature("ret_5", lambda close: close / close.shift(5) - 1, 5, ["close"], "definition")
+    >>> both = compute(bars, [daily, week])
+    >>> both.tail(3).round(4)
+                        ret_1   ret_5
+    date       symbol
+    2016-12-30 KO     -0.0034 -0.0022
+               T      -0.0030 -0.0044
+               XOM    -0.0010 -0.0067
+    """
     check_panel(bars)
     names = [f.name for f in features]
     twice = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(names) else []
@@ -309,7 +612,40 @@ def check_feature(
     feature: Feature | Sequence[Feature],  # one, or a set to be checked in one go
     bars: pd.DataFrame,  # (date, symbol), total-return prices; more than lookback + 1 sessions
 ) -> Verdict:  # of the causality audit
-    "Hold features to the rules of the room; raise PanelError or LeakError naming what they break."
+    """Hold features to the rules of the room; raise PanelError or LeakError naming what they break.
+
+    Parameters
+    ----------
+    feature : Feature | Sequence[Feature]
+        One, or a set to be checked in one go.
+    bars : pd.DataFrame
+        (date, symbol), total-return prices; more than lookback + 1 sessions.
+
+    Returns
+    -------
+    Verdict
+        Of the causality audit.
+
+    Raises
+    ------
+    PanelError
+        Naming what they break.
+    LeakError
+        Naming what they break.
+    ConfigError
+        "features {twice} are listed twice; keep one of each"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import check_feature, feature
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> small = bars.loc["2015":]
+    >>> money = feature("money", lambda amount: np.log(amount), 0, ["amount"], "definition")
+    >>> assert check_feature(money, small).status == "PASS"
+    """
     features = [feature] if isinstance(feature, Feature) else list(feature)
     before, values = bars.copy(), compute(bars, features)
     for f in features:
@@ -333,7 +669,30 @@ def describe(
     features: Sequence[Feature],
     bars: pd.DataFrame | None = None,  # to check the features on
 ) -> pd.DataFrame:  # one row per feature: lookback, inputs, normalised, citation and, with bars, causality
-    "List what features are; with bars, hold each to the suite."
+    """List what features are; with bars, hold each to the suite.
+
+    Parameters
+    ----------
+    features : Sequence[Feature]
+    bars : pd.DataFrame | None, default None
+        To check the features on.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per feature: lookback, inputs, normalised, citation and, with bars, causality.
+
+    Raises
+    ------
+    ConfigError
+        "features {twice} are listed twice; keep one of each"
+
+    Examples
+    --------
+    >>> from quantlab.features.base import describe
+    >>> register = describe([daily, day_place, tried[0]], small)
+    >>> register.drop(columns="citation")
+    """
     table = pd.DataFrame(
         {
             "lookback": [f.lookback for f in features],

@@ -32,7 +32,30 @@ def parse_period(
     start: str,  # ISO date, or a moment with a zone: 2024-01-31 16:00Z
     end: str,
 ) -> tuple[pd.Timestamp, pd.Timestamp]:  # each with a zone where it was written with one
-    "Read two dates or moments; raise ConfigError when one cannot be read or they are in the wrong order."
+    """Read two dates or moments; raise ConfigError when one cannot be read or they are in the wrong order.
+
+    Parameters
+    ----------
+    start : str
+        ISO date, or a moment with a zone: 2024-01-31 16:00Z.
+    end : str
+        Last date.
+
+    Returns
+    -------
+    tuple[pd.Timestamp, pd.Timestamp]
+        Each with a zone where it was written with one.
+
+    Raises
+    ------
+    ConfigError
+        When one cannot be read or they are in the wrong order.
+
+    Examples
+    --------
+    >>> from quantlab.report.tearsheet import parse_period
+    >>> assert parse_period("2010-01-04", "2023-12-29")[1] == pd.Timestamp("2023-12-29")
+    """
     found = []
     for name, text in (("start", start), ("end", end)):
         try:
@@ -48,7 +71,33 @@ def parse_period(
 
 # %% ../../nbs/report/810_tearsheet.ipynb #31e8bfd7
 class Market(NamedTuple):
-    "Hold what a strategy may trade and the index it is compared with."
+    """Hold what a strategy may trade and the index it is compared with.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol): total-return prices, volume, amount.
+    raw : pd.DataFrame
+        The same rows as they were read, factors not applied.
+    index : pd.Series
+        Close by date of the market index, total return.
+    index_name : str
+        "SPY", or "mean of names".
+    source : str
+        Where the bars came from.
+    hash : str
+        Of the raw bars.
+    periods_per_year : int
+        Bars in a year, measured from the dates of the whole data.
+    stray : pd.DatetimeIndex
+        Dates left out because almost nobody traded.
+
+    Examples
+    --------
+    >>> from quantlab.report.tearsheet import load_market
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> market.bars.head()
+    """
 
     bars: pd.DataFrame  # (date, symbol): total-return prices, volume, amount
     raw: pd.DataFrame  # the same rows as they were read, factors not applied
@@ -122,7 +171,43 @@ def load_market(
     end: str,  # ISO date, last session; for intraday bars the last UTC day, whole, or a moment
     interval: str = "",  # of the bars, where a dataset has several: 1d, 4h, 5min ...
 ) -> Market:
-    "Read and adjust bars; raise ConfigError or DataError when what was asked is not there."
+    """Read and adjust bars; raise ConfigError or DataError when what was asked is not there.
+
+    Parameters
+    ----------
+    data : str
+        "sample", lake:NAME for a dataset of the lake, or a CSV or Parquet file; a relative path counts
+        from the workspace's root.
+    universe : str
+        "all", or symbols separated by commas.
+    start : str
+        ISO date, first session; for intraday bars the first UTC day, or a moment such as 2024-01-31
+        16:00Z.
+    end : str
+        ISO date, last session; for intraday bars the last UTC day, whole, or a moment.
+    interval : str, default ""
+        Of the bars, where a dataset has several: 1d, 4h, 5min ...
+
+    Returns
+    -------
+    Market
+        What a strategy may trade and the index it is compared with.
+
+    Raises
+    ------
+    ConfigError
+        When what was asked is not there.
+    DataError
+        When what was asked is not there.
+    PanelError
+        For fewer than two (see periods_per_year).
+
+    Examples
+    --------
+    >>> from quantlab.report.tearsheet import load_market
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> market.bars.head()
+    """
     limits = parse_period(start, end)
     raw = _raw(data, interval)
     if raw.empty:
@@ -156,7 +241,57 @@ def check_market(
     symbols: int = 1,  # needed for there to be a choice
     interval: str = "",  # as for load_market
 ) -> None:
-    "Raise what load_market would raise, or ConfigError when there are too few sessions or symbols."
+    """Raise what load_market would raise, or ConfigError when there are too few sessions or symbols.
+
+    Parameters
+    ----------
+    data : str
+        As for load_market.
+    universe : str
+        "all", or symbols separated by commas.
+    start : str
+        First date.
+    end : str
+        Last date.
+    sessions : int
+        Needed for features, training and at least one test block.
+    symbols : int, default 1
+        Needed for there to be a choice.
+    interval : str, default ""
+        As for load_market.
+
+    Raises
+    ------
+    ConfigError
+        "parameter {name} is '{text}', expected a date like 2010-01-04"
+        "parameter end ({end}) is not after start ({start}); swap them"
+        Naming the ones there are (see as_interval).
+        "{data} holds bars of {...}; say which with parameter interval"
+    DataError
+        For what the source cannot give (see get_bars).
+        Naming the first offending rows, repair nothing (see read_bars).
+        "{data} holds no bars; export it again"
+        "no bars between {start} and {end}; the data runs from {...} to {...}"
+    PanelError
+        For fewer than two (see periods_per_year).
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.tearsheet import check_market, load_market
+    >>> [
+    ...     show_error(lambda: load_market("sample", "", "2015-01-01", "2019-12-31")),
+    ...     show_error(lambda: load_market("sample", "APPL", "2015-01-01", "2019-12-31")),
+    ...     show_error(lambda: load_market("sample", "all", "1990-01-01", "1991-12-31")),
+    ...     show_error(lambda: check_market("sample", "AAPL", "2015-01-01", "2015-12-31", sessions=1000)),
+    ...     show_error(
+    ...         lambda: check_market("sample", "AAPL", "2015-01-01", "2015-12-31", sessions=100, symbols=31)
+    ...     ),
+    ...     show_error(lambda: load_market("missing.csv", "all", "2015-01-01", "2019-12-31")),
+    ...     show_error(lambda: load_market("sample", "all", "2015-01-01 16:00Z", "2019-12-31")),
+    ...     show_error(lambda: load_market("sample", "all", "2015-01-01", "2019-12-31", interval="4h")),
+    ... ]
+    """
     bars = load_market(data, universe, start, end, interval).bars
     there, names = bars.index.unique("date").size, bars.index.unique("symbol").size
     if names < symbols:
@@ -166,7 +301,13 @@ def check_market(
 
 # %% ../../nbs/report/810_tearsheet.ipynb #7e87a001
 class Text(pd.DataFrame):
-    "Hold text that is shown whole: pandas cuts it at 50 characters, where the remedy begins."
+    """Hold text that is shown whole: pandas cuts it at 50 characters, where the remedy begins.
+
+    Examples
+    --------
+    >>> from quantlab.report.tearsheet import format_table
+    >>> empty = format_table(pd.DataFrame({"a": [1.0, np.nan]}), {"a": "{:.1f}"})
+    """
 
     @property
     def _constructor(self) -> type:
@@ -185,7 +326,32 @@ def judge_features(
     features: Sequence[Feature],
     bars: pd.DataFrame,  # (date, symbol), total-return prices; some names and more sessions than the longest look-back
 ) -> pd.DataFrame:  # by feature: verdict (PASS, LEAK, NOT_ASSESSED), why
-    "Audit features, together when nothing moves, else each alone."
+    """Audit features, together when nothing moves, else each alone.
+
+    Parameters
+    ----------
+    features : Sequence[Feature]
+    bars : pd.DataFrame
+        (date, symbol), total-return prices; some names and more sessions than the longest look-back.
+
+    Returns
+    -------
+    pd.DataFrame
+        By feature: verdict (PASS, LEAK, NOT_ASSESSED), why.
+
+    Raises
+    ------
+    ConfigError
+        When two share a name (see compute).
+
+    Examples
+    --------
+    >>> from quantlab.features.base import feature
+    >>> from quantlab.report.tearsheet import judge_features, load_market
+    >>> honest = feature("gap_5", lambda close: close / close.shift(5) - 1, 5, ["close"], "example")
+    >>> few = load_market("sample", "AAPL, XOM", "2015-01-01", "2015-12-31").bars
+    >>> assert judge_features([honest], few)["verdict"].tolist() == ["PASS"]
+    """
     together = audit(partial(compute, features=features), bars, name="all features")
     numbers = compute(bars, features).notna().any() if together.status == PASS else pd.Series(False, [f.name for f in features])
     verdicts = [together if numbers[f.name] else audit(f.function, bars, name=f.name) for f in features]
@@ -197,7 +363,26 @@ def format_table(
     formats: dict[str, str],  # column -> format string, e.g. "{:+.2%}"; other columns stay as they are
     missing: str = "–",  # shown for NaN and NaT
 ) -> Text:
-    "Turn numbers into text for display."
+    """Turn numbers into text for display.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+    formats : dict[str, str]
+        Column -> format string, e.g. "{:+.2%}"; other columns stay as they are.
+    missing : str, default "–"
+        Shown for NaN and NaT.
+
+    Returns
+    -------
+    Text
+        Text that is shown whole: pandas cuts it at 50 characters, where the remedy begins.
+
+    Examples
+    --------
+    >>> from quantlab.report.tearsheet import format_table
+    >>> empty = format_table(pd.DataFrame({"a": [1.0, np.nan]}), {"a": "{:.1f}"})
+    """
     shown = frame.astype(object)
     for column, pattern in formats.items():
         shown[column] = [missing if pd.isna(value) else pattern.format(value) for value in frame[column]]
@@ -208,7 +393,38 @@ def stamps(
     dates: pd.Series | pd.DatetimeIndex,  # sessions, or moments with a zone
     missing: str = "–",  # shown for NaT
 ) -> pd.Series | pd.Index:  # of text
-    "Write dates for display: the day, and the time of day where there is a zone."
+    """Write dates for display: the day, and the time of day where there is a zone.
+
+    Parameters
+    ----------
+    dates : pd.Series | pd.DatetimeIndex
+        Sessions, or moments with a zone.
+    missing : str, default "–"
+        Shown for NaT.
+
+    Returns
+    -------
+    pd.Series | pd.Index
+        Of text.
+
+    Examples
+    --------
+    >>> from quantlab.report.tearsheet import data_table, load_market
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> table = data_table(market)
+    >>> table
+                                                                                           value
+    source                                                                      committed sample
+    content hash of the raw bars                                                71be5316066531f6
+    sessions                                            2015-01-02 to 2019-12-31, 1,258 sessions
+    sessions in a year, measured                                                             252
+    symbols                                                                                    4
+    rows                                                                                   5,032
+    missing rows between a symbol's first and last ...                                         0
+    symbols that stop before the end                                                           0
+    rows with zero volume                                                                      0
+    market index                                                                             SPY
+    """
     text = (dates if isinstance(dates, pd.DatetimeIndex) else dates.dt).strftime("%Y-%m-%d" if getattr(dates, "dt", dates).tz is None else "%Y-%m-%d %H:%M")
     return text.fillna(missing)
 
@@ -216,7 +432,35 @@ def stamps(
 def data_table(
     market: Market,
 ) -> pd.DataFrame:  # one row per fact
-    "Return what the run used, with the flaws a reader must know."
+    """Return what the run used, with the flaws a reader must know.
+
+    Parameters
+    ----------
+    market : Market
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per fact.
+
+    Examples
+    --------
+    >>> from quantlab.report.tearsheet import data_table, load_market
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> table = data_table(market)
+    >>> table
+                                                                                           value
+    source                                                                      committed sample
+    content hash of the raw bars                                                71be5316066531f6
+    sessions                                            2015-01-02 to 2019-12-31, 1,258 sessions
+    sessions in a year, measured                                                             252
+    symbols                                                                                    4
+    rows                                                                                   5,032
+    missing rows between a symbol's first and last ...                                         0
+    symbols that stop before the end                                                           0
+    rows with zero volume                                                                      0
+    market index                                                                             SPY
+    """
     cover = coverage(market.bars)
     last = market.bars.index.get_level_values("date").max()
     stopped = cover.index[cover["last"] < last]
@@ -255,7 +499,38 @@ def _cell(metric: str, row: pd.Series) -> str:
 def metrics_table(
     summaries: dict[str, pd.DataFrame],  # account -> backtest.stats.summary
 ) -> pd.DataFrame:  # metric x account, text
-    "Return the metrics of several accounts with their 95 % intervals."
+    """Return the metrics of several accounts with their 95 % intervals.
+
+    Parameters
+    ----------
+    summaries : dict[str, pd.DataFrame]
+        Account -> backtest.stats.summary.
+
+    Returns
+    -------
+    pd.DataFrame
+        Metric x account, text.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.stats import summary
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.report.tearsheet import load_market, metrics_table
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> returns = to_wide(market.bars["close"]).pct_change().iloc[1:]
+    >>> summaries = {name: summary(returns[name], 252) for name in ("MSFT", "GE")}
+    >>> shown = metrics_table(summaries)
+    >>> shown
+                                       MSFT                        GE
+    annual return     30.4 %  (11.4 … 52.5)   -12.0 %  (-33.9 … 15.7)
+    volatility        23.3 %  (20.8 … 26.0)     29.8 %  (26.3 … 33.7)
+    sharpe              1.25  (0.38 … 2.13)     -0.28  (-1.16 … 0.60)
+    sortino             1.90  (0.83 … 3.24)     -0.41  (-1.60 … 1.04)
+    max drawdown   -18.2 %  (-36.0 … -14.4)  -78.0 %  (-89.4 … -35.3)
+    calmar              1.67  (0.38 … 3.21)     -0.15  (-0.38 … 0.42)
+    hit rate          54.1 %  (51.6 … 57.0)     47.7 %  (44.7 … 50.2)
+    tail ratio          1.05  (0.84 … 1.19)       0.94  (0.79 … 1.15)
+    """
     columns = {account: pd.Series({metric: _cell(metric, row) for metric, row in table.iterrows()}) for account, table in summaries.items()}
     first = next(iter(summaries.values()))
     return pd.DataFrame(columns).reindex(first.index).rename(lambda name: name.replace("_", " ")).fillna("–")
@@ -266,7 +541,30 @@ def verdict(
     dsr: float,  # deflated Sharpe ratio of that excess
     ic_p: float,  # p-value of the mean rank IC
 ) -> str:  # Markdown, one paragraph
-    "Say in plain words whether the run shows an edge after costs."
+    """Say in plain words whether the run shows an edge after costs.
+
+    Parameters
+    ----------
+    excess : pd.DataFrame
+        Backtest.stats.summary of strategy minus equal weight, after costs.
+    dsr : float
+        Deflated Sharpe ratio of that excess.
+    ic_p : float
+        P-value of the mean rank IC.
+
+    Returns
+    -------
+    str
+        Markdown, one paragraph.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.stats import summary
+    >>> from quantlab.report.tearsheet import verdict
+    >>> days = pd.date_range("2015-01-01", periods=1500, freq="B")
+    >>> short = summary(pd.Series([0.01], index=days[:1]), 252)
+    >>> assert verdict(short, float("nan"), float("nan")).startswith("**No verdict")
+    """
     row = excess.loc["annual_return"]
     if not np.isfinite(row[["value", "low", "high"]].astype(float)).all():
         return "**No verdict.** The account is too short to be judged."

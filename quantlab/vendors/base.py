@@ -29,7 +29,26 @@ _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|passwd)$")
 def redact(
     text: object,  # an error, an address
 ) -> str:
-    "Return a text without the secrets in it."
+    """Return a text without the secrets in it.
+
+    Parameters
+    ----------
+    text : object
+        An error, an address.
+
+    Returns
+    -------
+    str
+        A text without the secrets in it.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.base import redact
+    >>> assert (
+    ...     redact("https://me:pass@host/v2?symbol=KO&apiKey=abc123&page=2")
+    ...     == "https://***@host/v2?symbol=KO&apiKey=***&page=2"
+    ... )
+    """
     shown = str(text)
     for name, value in os.environ.items():
         if len(value) >= 8 and _SECRET_NAME.search(name):
@@ -38,7 +57,23 @@ def redact(
 
 # %% ../../nbs/vendors/130_base.ipynb #d49f28f8
 class TemporaryError(DataError):
-    "Signal a failure that may pass: a limit, a time-out, half a page."
+    """Signal a failure that may pass: a limit, a time-out, half a page.
+
+    Parameters
+    ----------
+    message : str
+    wait : float | None, default None
+        Seconds, as the vendor asked (Retry-After); None: it did not.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.base import TemporaryError
+    >>> plan = {
+    ...     3: TemporaryError("429 Too Many Requests", wait=5),
+    ...     5: TemporaryError("half a page"),
+    ...     6: TemporaryError("half a page"),
+    ... }
+    """
 
     def __init__(
         self,
@@ -50,7 +85,24 @@ class TemporaryError(DataError):
 
 # %% ../../nbs/vendors/130_base.ipynb #c6d2695a
 class Vendor(Protocol):
-    "Describe a source of bars."
+    """Describe a source of bars.
+
+    Attributes
+    ----------
+    name : str
+        Of the dataset in the sink.
+    calendar : str
+        Of data.calendar, e.g. "XNYS" or "24/7".
+    intervals : tuple[str, ...]
+        What it serves.
+    per_second : float
+        Requests it allows.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.download import Download, State
+    >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
+    """
 
     name: str  # of the dataset in the sink
     calendar: str  # of data.calendar, e.g. "XNYS" or "24/7"
@@ -58,21 +110,120 @@ class Vendor(Protocol):
     per_second: float  # requests it allows
 
     def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
-        "Yield bars panels of one symbol in order of date, one request each, dated within start and end."
+        """Yield bars panels of one symbol in order of date, one request each, dated within start and end.
+
+        Parameters
+        ----------
+        symbol : str
+            Name of the instrument.
+        start : pd.Timestamp
+            First date.
+        end : pd.Timestamp
+            Last date.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+
+        Returns
+        -------
+        Iterator[pd.DataFrame]
+            Bars panels of one symbol in order of date, one request each, dated within start and end.
+
+        Examples
+        --------
+        >>> next(Sample(Clock()).pages("AAPL", pd.Timestamp("2012-01-03"), pd.Timestamp("2013-12-31"), "1d")).tail(3)
+                                open       high        low      close       volume  \\
+        date       symbol
+        2012-05-22 AAPL    20.341101  20.495701  19.735001  19.891800  694870400.0
+        2012-05-23 AAPL    19.910700  20.457100  19.758200  20.377100  584897600.0
+        2012-05-24 AAPL    20.566799  20.589300  20.043900  20.190001  496230000.0
+
+                                adj
+        date       symbol
+        2012-05-22 AAPL    0.846599
+        2012-05-23 AAPL    0.846599
+        2012-05-24 AAPL    0.846599
+        """
 
 
 class Sink(Protocol):
-    "Describe a store of bars, such as data.store's lake."
+    """Describe a store of bars, such as data.store's lake.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.download import Download, State
+    >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
+    """
 
     def write(self, dataset: str, interval: str, frame: pd.DataFrame, revise: bool = False) -> object:
-        "Add rows to those that agree; with revise replace those with the same date and symbol, whatever they say."
+        """Add rows to those that agree; with revise replace those with the same date and symbol, whatever they say.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+        frame : pd.DataFrame
+            A page.
+        revise : bool, default False
+
+        Returns
+        -------
+        object
+        """
 
     def read(self, dataset: str, interval: str, symbols: Sequence[str] | None = None, start: object = None, end: object = None) -> pd.DataFrame:
-        "Return the rows as a panel."
+        """Return the rows as a panel.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+        symbols : Sequence[str] | None, default None
+            Names of the instruments.
+        start : object, default None
+            First date.
+        end : object, default None
+            Last date.
+
+        Returns
+        -------
+        pd.DataFrame
+            The rows as a panel.
+        """
 
 # %% ../../nbs/vendors/130_base.ipynb #b534b083
 class Pace:
-    "Sleep before each call as long as a rate limit asks."
+    """Sleep before each call as long as a rate limit asks.
+
+    Parameters
+    ----------
+    per_second : float
+        Calls allowed.
+    sleep : Callable[[float], None], default time.sleep
+    clock : Callable[[], float], default time.monotonic
+        Seconds.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.base import Pace
+    >>> class Clock:
+    ...     "Pass time only when somebody sleeps."
+    ...
+    ...     def __init__(self):
+    ...         self.seconds, self.naps = 0.0, []
+    ...
+    ...     def __call__(self):
+    ...         return self.seconds
+    ...
+    ...     def sleep(self, seconds):
+    ...         self.naps.append(seconds)
+    ...         self.seconds += seconds
+    >>> clock = Clock()
+    >>> pace = Pace(2.0, clock.sleep, clock)
+    """
 
     def __init__(
         self,
@@ -128,7 +279,55 @@ def fetch(
     pace: Pace,
     attempts: int = 6,  # per page, before a TemporaryError is passed on
 ) -> Iterator[pd.DataFrame]:
-    "Yield checked pages, waiting before each request and asking again after temporary failures."
+    """Yield checked pages, waiting before each request and asking again after temporary failures.
+
+    Parameters
+    ----------
+    vendor : Vendor
+    symbol : str
+        Name of the instrument.
+    start : pd.Timestamp
+        First date, inclusive.
+    end : pd.Timestamp
+        Last date, inclusive.
+    interval : str
+        Length of the bars: "1d", "1w", "1h", "5min" ...
+    pace : Pace
+    attempts : int, default 6
+        Per page, before a TemporaryError is passed on.
+
+    Yields
+    ------
+    Iterator[pd.DataFrame]
+        Checked pages, waiting before each request and asking again after temporary failures.
+
+    Raises
+    ------
+    PanelError
+        For a frame that is no panel, DataError for impossible bars (see check_bars).
+    DataError
+        "{name} answered {symbol} with rows of {strange}; mend the adapter"
+        "{name} answered {symbol} from {start} to {end} with rows from {...} to {...}; mend the adapter"
+        "{name} sent {symbol} from {...} after {first}; an adapter yields the oldest page first, mend
+        it"
+
+    Examples
+    --------
+    >>> from quantlab.vendors.base import Pace, fetch
+    >>> def collect(vendor, clock, symbol="AAPL", start="2012-01-03", end="2013-12-31", **options):
+    ...     "Fetch all pages of a symbol."
+    ...     return list(
+    ...         fetch(
+    ...             vendor,
+    ...             symbol,
+    ...             pd.Timestamp(start),
+    ...             pd.Timestamp(end),
+    ...             "1d",
+    ...             Pace(vendor.per_second, clock.sleep, clock),
+    ...             **options,
+    ...         )
+    ...     )
+    """
     retry = Retrying(retry=retry_if_exception_type(TemporaryError), stop=stop_after_attempt(attempts), wait=_patience, sleep=pace.sleep, reraise=True)
     pages, reached, first = None, start, None
 

@@ -74,7 +74,30 @@ def _to_ms(
 
 # %% ../../nbs/vendors/138_crypto.ipynb #42514b91
 class Crypto:
-    "Serve bars of a crypto exchange through ccxt."
+    """Serve bars of a crypto exchange through ccxt.
+
+    Parameters
+    ----------
+    exchange : str, default "binance"
+        A name of ccxt; also the dataset's.
+    per_second : float, default 5.0
+        Requests.
+    limit : int, default 1000
+        Bars a page; no more than the exchange gives.
+    client : object, default None
+        A ccxt exchange of your own.
+
+    Raises
+    ------
+    ConfigError
+        "ccxt is not installed; pip install -e '.[vendors]'"
+        "ccxt knows no exchange '{exchange}'; see ccxt.exchanges"
+
+    Examples
+    --------
+    >>> from quantlab.vendors.crypto import Crypto
+    >>> assert Crypto("kraken").client.id == "kraken"
+    """
 
     calendar, intervals = "24/7", tuple(_TIMEFRAMES)
 
@@ -95,7 +118,43 @@ class Crypto:
         self.client = client or getattr(ccxt, exchange)({"enableRateLimit": False})
 
     def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
-        "Yield bars panels of one symbol in order of date, one request each."
+        """Yield bars panels of one symbol in order of date, one request each.
+
+        Parameters
+        ----------
+        symbol : str
+            Name of the instrument.
+        start : pd.Timestamp
+            First date.
+        end : pd.Timestamp
+            Last date.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            Bars panels of one symbol in order of date, one request each.
+
+        Raises
+        ------
+        DataError
+        TemporaryError
+            "{id} answered {symbol} with half a page ({error})"
+            "{id} answered {symbol} with bars of another time"
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> from quantlab.vendors.crypto import Crypto
+        >>> vendor = Crypto(client=client, limit=40)
+        >>> pages = list(
+        ...     vendor.pages(
+        ...         "BTC/USDT", pd.Timestamp("2024-03-01 04:00", tz="UTC"), pd.Timestamp("2024-03-31", tz="UTC"), "4h"
+        ...     )
+        ... )
+        """
         kind = Interval(interval)
         step = pd.Timedelta(days=1) if kind is Interval.DAY else pd.Timedelta(kind.value)
         shift = step if kind.intraday else pd.Timedelta(0)

@@ -24,7 +24,26 @@ from .base import Pace, Sink, TemporaryError, Vendor, fetch
 
 # %% ../../nbs/vendors/133_download.ipynb #40a8ebb5
 class State:
-    "Remember which spans of dates are stored."
+    """Remember which spans of dates are stored.
+
+    Parameters
+    ----------
+    file : str | Path
+
+    Raises
+    ------
+    DataError
+        "{...} is no JSON ({error}); delete it: the next run asks for all rows again and stores none
+        twice"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import State
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> state = State(folder / "state.json")
+    """
 
     def __init__(self, file: str | Path) -> None:  # JSON; made on the first write
         self.file = Path(file)
@@ -34,11 +53,58 @@ class State:
             raise DataError(f"{display_path(self.file)} is no JSON ({error}); delete it: the next run asks for all rows again and stores none twice") from error
 
     def done(self, dataset: str, interval: str, symbol: str) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
-        "List the spans that are stored, sorted and disjoint."
+        """List the spans that are stored, sorted and disjoint.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+        symbol : str
+            Name of the instrument.
+
+        Returns
+        -------
+        list[tuple[pd.Timestamp, pd.Timestamp]]
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.vendors.download import State
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> spans = State(folder / "state.json").done("sample", "1d", "KO")
+        """
         return [(pd.Timestamp(a), pd.Timestamp(b)) for a, b in self.spans.get(f"{dataset}/{interval}", {}).get(symbol, [])]
 
     def add(self, dataset: str, interval: str, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> None:
-        "Add a span, merge it with those it touches, and write the file."
+        """Add a span, merge it with those it touches, and write the file.
+
+        Parameters
+        ----------
+        dataset : str
+            Name of the data in the store.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+        symbol : str
+            Name of the instrument.
+        start : pd.Timestamp
+            First date.
+        end : pd.Timestamp
+            Last date.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.vendors.download import State
+        >>> day = pd.Timestamp
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> state = State(folder / "state.json")
+        >>> for month in ("2024-01", "2024-03", "2024-02"):
+        ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
+        """
         merged = []
         for a, b in sorted([*self.done(dataset, interval, symbol), (start, end)]):
             if merged and a <= merged[-1][1]:
@@ -63,7 +129,40 @@ def missing_spans(
     start: pd.Timestamp,
     end: pd.Timestamp,
 ) -> list[tuple[pd.Timestamp, pd.Timestamp]]:  # each shares its edge with the stored span beside it
-    "List the parts of a span that are not stored."
+    """List the parts of a span that are not stored.
+
+    Parameters
+    ----------
+    done : list[tuple[pd.Timestamp, pd.Timestamp]]
+        Sorted and disjoint.
+    start : pd.Timestamp
+        First date.
+    end : pd.Timestamp
+        Last date.
+
+    Returns
+    -------
+    list[tuple[pd.Timestamp, pd.Timestamp]]
+        Each shares its edge with the stored span beside it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import State, missing_spans
+    >>> day = pd.Timestamp
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> state = State(folder / "state.json")
+    >>> for month in ("2024-01", "2024-03", "2024-02"):
+    ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
+    >>> state.add("sample", "1d", "KO", day("2024-01-15"), day("2024-02-10"))
+    >>> spans = State(folder / "state.json").done("sample", "1d", "KO")
+    >>> left = missing_spans(spans, day("2023-12-01"), day("2024-03-10"))
+    >>> pd.DataFrame(left, columns=["start", "end"])
+           start        end
+    0 2023-12-01 2024-01-01
+    1 2024-02-21 2024-03-01
+    """
     touching = [(a, b) for a, b in done if b >= start and a <= end]
     parts, at = [], start
     for a, b in touching:
@@ -89,7 +188,36 @@ def last_finished(
     interval: str,
     now: pd.Timestamp,  # UTC
 ) -> pd.Timestamp:  # session label, or bar end in UTC
-    "Find the last bar that has ended."
+    """Find the last bar that has ended.
+
+    Parameters
+    ----------
+    calendar : str
+        Name.
+    interval : str
+        Length of the bars: "1d", "1w", "1h", "5min" ...
+    now : pd.Timestamp
+        UTC.
+
+    Returns
+    -------
+    pd.Timestamp
+        Session label, or bar end in UTC.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import State, last_finished
+    >>> day = pd.Timestamp
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> state = State(folder / "state.json")
+    >>> for month in ("2024-01", "2024-03", "2024-02"):
+    ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
+    >>> state.add("sample", "1d", "KO", day("2024-01-15"), day("2024-02-10"))
+    >>> five_to_four = pd.Timestamp("2024-07-03 16:55", tz="UTC")  # a half day closes at 17:00 UTC
+    >>> assert last_finished("XNYS", "1d", five_to_four) == day("2024-07-02")
+    """
     days = (75, 45) if Interval(interval) in (Interval.WEEK, Interval.MONTH) else (15, 1)
     hours = schedule(calendar, now - pd.Timedelta(days=days[0]), now + pd.Timedelta(days=days[1]))
     ends = bar_ends(hours, interval)
@@ -110,7 +238,26 @@ def _bound(
 # %% ../../nbs/vendors/133_download.ipynb #f6f8b831
 @dataclass(frozen=True)
 class Download:
-    "Bring a vendor's bars into a sink: patient, resumable, once."
+    """Bring a vendor's bars into a sink: patient, resumable, once.
+
+    Parameters
+    ----------
+    sink : Sink
+    state : State
+    attempts : int, default 6
+        Per page.
+    progress : Callable[[str, int, int], None] | None, default None
+        Called with symbol, its number, how many.
+    sleep : Callable[[float], None], default time.sleep
+    clock : Callable[[], float], default time.monotonic
+        Seconds, for the pace.
+    now : Callable[[], pd.Timestamp], default lambda: pd.Timestamp.now("UTC")
+
+    Examples
+    --------
+    >>> from quantlab.vendors.download import Download, State
+    >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
+    """
 
     sink: Sink
     state: State
@@ -121,13 +268,84 @@ class Download:
     now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now("UTC")
 
     def backfill(self, vendor: Vendor, symbols: Sequence[str], start: object, end: object, interval: str = "1d") -> pd.DataFrame:
-        "Store the bars between two dates, skipping what is stored; return rows and pages by symbol."
+        """Store the bars between two dates, skipping what is stored; return rows and pages by symbol.
+
+        Parameters
+        ----------
+        vendor : Vendor
+        symbols : Sequence[str]
+            Names of the instruments.
+        start : object
+            First date.
+        end : object
+            Last date.
+        interval : str, default "1d"
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+
+        Returns
+        -------
+        pd.DataFrame
+
+        Raises
+        ------
+        ConfigError
+            "{name} has no bars of {interval}; it has {...}"
+        DataError
+            "{name} failed {attempts} times in a row on {symbol} ({error}); what came is stored, run it
+            again to go on"
+            "{...} of {...} symbols were refused, {shown}; the others are stored"
+
+        Examples
+        --------
+        >>> from quantlab.vendors.download import Download, State
+        >>> progress = []
+        >>> told = Download(
+        ...     Memory(), State(folder / "told.json"), progress=lambda *news: progress.append(news), sleep=idle
+        ... )
+        >>> told.backfill(vendor, ["AAPL", "KO"], "2012-01-03", "2012-01-31")
+        """
         last = min(_bound(end, interval), self._latest(vendor, interval))
         done = {s: self.state.done(vendor.name, interval, s) for s in symbols}
         return _run(self, vendor, {s: missing_spans(spans, _bound(start, interval), last) for s, spans in done.items()}, interval)
 
     def refresh(self, vendor: Vendor, symbols: Sequence[str], end: object, interval: str = "1d") -> pd.DataFrame:
-        "Store what has come since the last time, up to a date; return rows and pages by symbol."
+        """Store what has come since the last time, up to a date; return rows and pages by symbol.
+
+        Parameters
+        ----------
+        vendor : Vendor
+        symbols : Sequence[str]
+            Names of the instruments.
+        end : object
+            Last date.
+        interval : str, default "1d"
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+
+        Returns
+        -------
+        pd.DataFrame
+
+        Raises
+        ------
+        ConfigError
+            "{name} has no bars of {interval}; it has {...}"
+            "{...} have never been fetched from {name} as {interval}; backfill them first"
+        DataError
+            "{name} failed {attempts} times in a row on {symbol} ({error}); what came is stored, run it
+            again to go on"
+            "{...} of {...} symbols were refused, {shown}; the others are stored"
+
+        Examples
+        --------
+        >>> class Restated(Sample):
+        ...     "Serve the sample after a dividend of one per cent: every factor is lower."
+        ...
+        ...     def pages(self, symbol, start, end, interval):
+        ...         for page in super().pages(symbol, start, end, interval):
+        ...             yield page.assign(adj=page["adj"] * 0.99)
+        >>> week, later = Sample(), Restated()
+        >>> run("a week later", week, lambda job: job.refresh(week, ["AAPL"], "2014-01-10"))
+        """
         last = min(_bound(end, interval), self._latest(vendor, interval))
         done = {s: self.state.done(vendor.name, interval, s) for s in symbols}
         new = [s for s, spans in done.items() if not spans]
@@ -136,7 +354,33 @@ class Download:
         return _run(self, vendor, {s: missing_spans(spans, spans[-1][1], last) for s, spans in done.items()}, interval)
 
     def fill(self, vendor: Vendor, gaps: pd.DataFrame, interval: str = "1d") -> pd.DataFrame:
-        "Ask once more for the rows of find_gaps, whatever the state says; return rows and pages by symbol."
+        """Ask once more for the rows of find_gaps, whatever the state says; return rows and pages by symbol.
+
+        Parameters
+        ----------
+        vendor : Vendor
+        gaps : pd.DataFrame
+        interval : str, default "1d"
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+
+        Returns
+        -------
+        pd.DataFrame
+
+        Raises
+        ------
+        DataError
+            "{name} failed {attempts} times in a row on {symbol} ({error}); what came is stored, run it
+            again to go on"
+            "{...} of {...} symbols were refused, {shown}; the others are stored"
+
+        Examples
+        --------
+        >>> from quantlab.vendors.download import Download, State, find_gaps
+        >>> holed = Memory()
+        >>> gaps = find_gaps(holed.read("sample", "1d"), "XNYS", "1d", "2012-01-01", "2013-12-31")
+        >>> Download(holed, State(folder / "fill.json"), sleep=idle).fill(vendor, gaps)
+        """
         parts = {s: list(zip(rows["start"], rows["end"], strict=True)) for s, rows in gaps.groupby("symbol")}
         return _run(self, vendor, parts, interval)
 
@@ -226,7 +470,41 @@ def find_gaps(
     end: object,  # last date that should be there
     symbols: Sequence[str] | None = None,  # None: those of bars
 ) -> pd.DataFrame:  # symbol, start, end, bars (how many are missing in a row), where ("before", "inside", "after")
-    "List the runs of bars that the calendar has and the panel does not."
+    """List the runs of bars that the calendar has and the panel does not.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), what is stored.
+    calendar : str
+        Name, e.g. "XNYS".
+    interval : str
+        Length of the bars: "1d", "1w", "1h", "5min" ...
+    start : object
+        First date that should be there.
+    end : object
+        Last date that should be there.
+    symbols : Sequence[str] | None, default None
+        None: those of bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        Symbol, start, end, bars (how many are missing in a row), where ("before", "inside", "after").
+
+    Raises
+    ------
+    DataError
+        Where these are dated otherwise than bars of the interval (see expected_ends).
+
+    Examples
+    --------
+    >>> from quantlab.vendors.download import Download, State, find_gaps
+    >>> holed = Memory()
+    >>> gaps = find_gaps(holed.read("sample", "1d"), "XNYS", "1d", "2012-01-01", "2013-12-31")
+    >>> Download(holed, State(folder / "fill.json"), sleep=idle).fill(vendor, gaps)
+    >>> gaps
+    """
     start, end = _bound(start, interval), _bound(end, interval)
     expected = expected_ends(calendar, interval, start, end)
     dates = bars.index.get_level_values("date")

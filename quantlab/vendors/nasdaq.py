@@ -58,7 +58,33 @@ def _table(
 
 # %% ../../nbs/vendors/142_nasdaq.ipynb #e5395f0e
 class Nasdaq:
-    "Serve daily bars of a price table of Nasdaq Data Link."
+    """Serve daily bars of a price table of Nasdaq Data Link.
+
+    Parameters
+    ----------
+    code : str, default "SHARADAR/SEP"
+        Of the table; "WIKI/{symbol}" for a data set of each symbol.
+    per_second : float, default 5.0
+        Requests.
+    url : str, default "https://data.nasdaq.com"
+    pace : Callable[[], None] | None, default None
+        Called before each request; None: waits as per_second asks.
+
+    Raises
+    ------
+    ConfigError
+        "code='{code}' is none; write PUBLISHER/TABLE as 'SHARADAR/SEP', or 'WIKI/{symbol}' for a data
+        set of each symbol"
+        "per_second is {per_second}; give a number above 0"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.vendors.nasdaq import Nasdaq
+    >>> assert "is none" in show_error(lambda: Nasdaq("SEP")) and "above 0" in show_error(
+    ...     lambda: Nasdaq(per_second=0)
+    ... )
+    """
 
     calendar, intervals = "XNYS", ("1d",)
 
@@ -105,7 +131,43 @@ class Nasdaq:
             query = query | {"qopts.cursor_id": cursor}
 
     def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
-        "Yield one bars panel of a symbol."
+        """Yield one bars panel of a symbol.
+
+        Parameters
+        ----------
+        symbol : str
+            Name of the instrument.
+        start : pd.Timestamp
+            First date.
+        end : pd.Timestamp
+            Last date.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            One bars panel of a symbol.
+
+        Raises
+        ------
+        TemporaryError
+            "nasdaq sent {symbol} in rows that do not fit its columns {plain}"
+            "nasdaq answered {symbol} with {...}"
+            "nasdaq sent {symbol} of {...} twice"
+            For what may pass, DataError for what will not (see get_json).
+        ConfigError
+            Where it is not set (see secret).
+        PanelError
+            On duplicates and missing keys (see as_panel).
+        DataError
+            "{code} has columns {...}; bars need {...} with closeadj and closeunadj, or with split_ratio and
+            adj_close: name another table"
+
+        Examples
+        --------
+        >>> assert list(vendor.pages("NOPE", *span, "1d")) == []
+        """
         table = _table(*self._rows(symbol, f"{start:%Y-%m-%d}", f"{end:%Y-%m-%d}"), symbol)
         if len(table) and not (table["date"].iloc[0] >= start and table["date"].iloc[-1] <= end):
             raise TemporaryError(f"nasdaq answered {symbol} from {start:%Y-%m-%d} to {end:%Y-%m-%d} with rows of {table['date'].iloc[0]:%Y-%m-%d} to {table['date'].iloc[-1]:%Y-%m-%d}")

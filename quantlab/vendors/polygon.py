@@ -70,7 +70,30 @@ def _bars(
 
 # %% ../../nbs/vendors/140_polygon.ipynb #346daf11
 class Polygon:
-    "Serve bars of US stocks from Polygon's aggregates."
+    """Serve bars of US stocks from Polygon's aggregates.
+
+    Parameters
+    ----------
+    adjusted : bool, default False
+        Prices adjusted for splits by Polygon; False: as traded, with split.
+    per_second : float, default 5 / 60
+        Requests; the free plan's five a minute.
+    url : str, default "https://api.polygon.io"
+        The service's.
+    pace : Callable[[], None] | None, default None
+        Called before each request; None: waits as per_second asks.
+
+    Raises
+    ------
+    ConfigError
+        "per_second is {per_second}; give a number above 0, such as 5 / 60 for the free plan"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.vendors.polygon import Polygon
+    >>> assert "above 0" in show_error(lambda: Polygon(per_second=0))
+    """
 
     calendar, intervals = "XNYS", tuple(_STEPS)
 
@@ -120,7 +143,57 @@ class Polygon:
         return bars.assign(adj=adj) if self.adjusted else bars.assign(split=factor, adj=adj)
 
     def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
-        "Yield bars panels of one symbol in order of date."
+        """Yield bars panels of one symbol in order of date.
+
+        Parameters
+        ----------
+        symbol : str
+            Name of the instrument.
+        start : pd.Timestamp
+            First date.
+        end : pd.Timestamp
+            Last date.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            Bars panels of one symbol in order of date.
+
+        Raises
+        ------
+        TemporaryError
+            "polygon names a page of {symbol} as its own next one"
+            For what may pass, DataError for what will not (see get_json).
+            "polygon answered {symbol} with status {...}"
+            "polygon answered {symbol} with {...}"
+        ConfigError
+            Where it is not set (see secret).
+        DataError
+            "polygon names a next page at {...}; the key is not sent there: check url="
+            "polygon lists dividends of {symbol} in {foreign}; its prices are in USD: convert them, or load
+            the symbol elsewhere"
+            For one as large as the price before it (see dividend_product).
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.vendors.polygon import Polygon
+        >>> vendor = Polygon(url=server.url, pace=lambda: None)
+        >>> span = pd.Timestamp("2012-01-03"), pd.Timestamp("2013-12-31")
+        >>> bars = pd.concat(vendor.pages("KO", *span, "1d"))
+        >>> truth = sample_bars("KO", *span)
+        >>> pd.testing.assert_frame_equal(
+        ...     adjust(bars, "split")[["open", "high", "low", "close", "volume"]],
+        ...     truth[["open", "high", "low", "close", "volume"]],
+        ...     rtol=1e-9,
+        ... )
+        >>> bars.loc["2012-08-09":"2012-08-14"]
+        """
         kind, span = Interval(interval), [f"{d:%Y-%m-%d}" for d in (start, end)]
         if kind.intraday:  # stamps are starts: milliseconds, rounded up
             span = [-((-(d - pd.Timedelta(kind.value)).value) // 1_000_000) for d in (start, end)]

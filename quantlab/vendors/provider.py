@@ -19,7 +19,21 @@ from .web import get_json
 
 # %% ../../nbs/vendors/148_provider.ipynb #1b5fd3c4
 class Provider:
-    "Serve daily bars of a small JSON service."
+    """Serve daily bars of a small JSON service.
+
+    Parameters
+    ----------
+    url : str
+
+    Examples
+    --------
+    >>> from quantlab.vendors.provider import Provider
+    >>> requests = len(server.requests)
+    >>> assert (
+    ...     requests == 10 + 4
+    ...     and (job.backfill(Provider(server.url), ["KO", "XOM"], "2012-01-03", "2012-12-31") == 0).all().all()
+    ... )
+    """
 
     name, calendar, intervals, per_second = "provider", "XNYS", ("1d",), 5.0
 
@@ -27,7 +41,38 @@ class Provider:
         self.url = url
 
     def pages(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp, interval: str) -> Iterator[pd.DataFrame]:
-        "Yield bars panels of one symbol in order of date, one request each."
+        """Yield bars panels of one symbol in order of date, one request each.
+
+        Parameters
+        ----------
+        symbol : str
+            Name of the instrument.
+        start : pd.Timestamp
+            First date.
+        end : pd.Timestamp
+            Last date.
+        interval : str
+            Length of the bars: "1d", "1w", "1h", "5min" ...
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            Bars panels of one symbol in order of date, one request each.
+
+        Raises
+        ------
+        TemporaryError
+            For what may pass, DataError for what will not (see get_json).
+            "{name} sent {symbol} from {...}, expected what follows {reached}"
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> from quantlab.vendors.provider import find_provider
+        >>> mine = find_provider("mine", url=server.url)
+        >>> got = pd.concat(mine.pages("KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-01-31"), "1d"))
+        """
         page, reached = 0, start - pd.Timedelta(days=1)
         while page is not None:
             query = {"symbol": symbol, "start": f"{start:%Y-%m-%d}", "end": f"{end:%Y-%m-%d}", "page": page}
@@ -56,7 +101,18 @@ def _where(point: EntryPoint) -> str:
 
 
 def providers() -> dict[str, str]:  # name -> "module:name of package"
-    "List the providers that can be found by name, ours and those of installed packages."
+    """List the providers that can be found by name, ours and those of installed packages.
+
+    Returns
+    -------
+    dict[str, str]
+        Name -> "module:name of package".
+
+    Examples
+    --------
+    >>> from quantlab.vendors.provider import providers
+    >>> assert "mine" not in providers()
+    """
     found = {name: f"{value} of quantlab" for name, value in _OWN.items()}
     for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.value)):
         if _OWN.get(point.name) != point.value:
@@ -68,7 +124,31 @@ def find_provider(
     name: str,  # "yahoo", "polygon", or one that an installed package serves
     **options: object,  # of its class
 ) -> object:  # a Vendor
-    "Make a provider by its name; raise ConfigError where there is none, or it is no vendor."
+    """Make a provider by its name; raise ConfigError where there is none, or it is no vendor.
+
+    Parameters
+    ----------
+    name : str
+        "yahoo", "polygon", or one that an installed package serves.
+    **options : object
+        Of its class.
+
+    Returns
+    -------
+    object
+        A Vendor.
+
+    Raises
+    ------
+    ConfigError
+        Where there is none, or it is no vendor.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.vendors.provider import find_provider
+    >>> show_error(lambda: find_provider("bloomberg"))
+    """
     known, points = providers(), {p.value: p for p in entry_points(group=GROUP) if p.name == name and _OWN.get(name) != p.value}
     if name not in known:
         raise ConfigError(f"there is no provider '{name}'; there is {', '.join(known)}: install the package that serves it as an entry point of {GROUP}")

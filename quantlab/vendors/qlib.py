@@ -69,7 +69,52 @@ def read_members(
     folder: str | Path,  # of the store
     market: str = "all",  # a file of its instruments
 ) -> pd.DataFrame:  # symbol, start, end (inclusive); of a store of minutes in its own zone
-    "Read the spells of a Qlib market."
+    """Read the spells of a Qlib market.
+
+    Parameters
+    ----------
+    folder : str | Path
+        Of the store.
+    market : str, default "all"
+        A file of its instruments.
+
+    Returns
+    -------
+    pd.DataFrame
+        Symbol, start, end (inclusive); of a store of minutes in its own zone.
+
+    Raises
+    ------
+    DataError
+        "{...} and {entry} are one symbol to Qlib, which reads lower case alone; remove one"
+        "{...} has no market '{market}'; it has {...}{hint}"
+        "{...} has a spell without dates ({error}); write symbol, start and end, separated by tabs"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.vendors.qlib import read_members, read_qlib, write_qlib
+    >>> names = ["AAPL", "BAC", "KO", "WFC", "XOM"]
+    >>> bars = sample_bars(names, "2012-01-03", "2013-12-31")
+    >>> home = Path(tempfile.mkdtemp())
+    >>> holed = bars.drop([(pd.Timestamp("2012-01-03"), "KO"), (pd.Timestamp("2012-01-05"), "KO")])
+    >>> store = write_qlib(holed, home / "us")
+    >>> traded = read_qlib(store, prices="traded")
+    >>> pd.testing.assert_frame_equal(traded, holed, rtol=3e-7)  # two roundings to 32 bits
+    >>> spells = pd.DataFrame(
+    ...     {
+    ...         "symbol": ["KO", "KO", "XOM"],
+    ...         "start": ["2012-01-04", "2013-01-02", "2012-02-01"],
+    ...         "end": ["2012-01-10", "2013-01-04", None],
+    ...     }
+    ... )
+    >>> markets = write_qlib(holed, home / "two", {"few": spells})
+    >>> assert read_members(markets, "few")["end"].iloc[2] == pd.Timestamp(
+    ...     "2013-12-31"
+    ... )  # still in: to the end of the store
+    """
     place = Path(folder) / "instruments"
     file = next((f for f in (place / f"{market}.txt", place / f"{market.lower()}.txt") if f.is_file()), None)
     if file is None:
@@ -168,7 +213,56 @@ def write_qlib(
     zone: str | None = None,  # of the stamps of minutes: "Asia/Shanghai"
     stamps: str | None = None,  # what those mark: "start" of the bar, as Qlib's own data, or "end"
 ) -> Path:  # the folder, for qlib.init(provider_uri=...)
-    "Write bars as a Qlib store; raise DataError for bars it cannot hold."
+    """Write bars as a Qlib store; raise DataError for bars it cannot hold.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol); adj and split, where they are, become Qlib's factor.
+    folder : str | Path
+        Of the store; must not exist yet.
+    markets : dict[str, pd.DataFrame] | None, default None
+        Name -> symbol, start, end: further lists of instruments.
+    interval : str, default "1d"
+        Of the bars; "5min" or "1min" make a store of minutes.
+    zone : str | None, default None
+        Of the stamps of minutes: "Asia/Shanghai".
+    stamps : str | None, default None
+        What those mark: "start" of the bar, as Qlib's own data, or "end".
+
+    Returns
+    -------
+    Path
+        The folder, for qlib.init(provider_uri=...).
+
+    Raises
+    ------
+    DataError
+        For bars it cannot hold.
+    ConfigError
+        "interval='{name}' is unknown; Qlib stores have {...}"
+        "Qlib's stamps of {kind} bars carry neither zone nor meaning; pass zone=, such as
+        'Asia/Shanghai', and stamps='start' or 'end'"
+        "zone='{zone}' is unknown; name one as 'Asia/Shanghai'"
+        "daily bars are dated by session; leave zone and stamps out"
+    PanelError
+        For a frame that is no panel, DataError for impossible bars (see check_bars).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.vendors.qlib import write_qlib
+    >>> names = ["AAPL", "BAC", "KO", "WFC", "XOM"]
+    >>> bars = sample_bars(names, "2012-01-03", "2013-12-31")
+    >>> home = Path(tempfile.mkdtemp())
+    >>> def refused(call):
+    ...     return show_error(call).replace(f"{home}/", "")
+    >>> refused(lambda: write_qlib(bars.rename(index={"KO": "BTC/USDT"}), home / "crypto"))
+    "DataError: symbols ['BTC/USDT'] cannot be kept apart or read back by Qlib; rename them first"
+    """
     (kind, freq), folder, dates = _interval(interval), Path(folder), check_bars(bars).index.get_level_values("date")
     _stamped(zone, stamps, kind)
     if bars.empty or (dates.tz is not None) != kind.intraday:
@@ -440,7 +534,55 @@ def qlib_traits(
     zone: str | None = None,  # as in read_qlib
     stamps: str | None = None,
 ) -> dict[str, str]:  # by trait
-    "Say how a store was built, as far as its files and some 50 of its symbols show it."
+    """Say how a store was built, as far as its files and some 50 of its symbols show it.
+
+    Parameters
+    ----------
+    folder : str | Path
+        Of a store.
+    interval : str, default "1d"
+        Or "1min", "5min".
+    zone : str | None, default None
+        As in read_qlib.
+    stamps : str | None, default None
+
+    Returns
+    -------
+    dict[str, str]
+        By trait.
+
+    Raises
+    ------
+    ConfigError
+        "interval='{name}' is unknown; Qlib stores have {...}"
+        "Qlib's stamps of {kind} bars carry neither zone nor meaning; pass zone=, such as
+        'Asia/Shanghai', and stamps='start' or 'end'"
+        "zone='{zone}' is unknown; name one as 'Asia/Shanghai'"
+        "daily bars are dated by session; leave zone and stamps out"
+    DataError
+        "{...} does not exist; {hint}"
+        "{...} holds a line that is no date ({error}); write one ISO date a line"
+        "{...} is not a list of increasing dates without a zone; positions in the other files rest on
+        it: restore it"
+        "{...} and {entry} are one symbol to Qlib, which reads lower case alone; remove one"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.vendors.qlib import qlib_traits, read_qlib, write_qlib
+    >>> names = ["AAPL", "BAC", "KO", "WFC", "XOM"]
+    >>> bars = sample_bars(names, "2012-01-03", "2013-12-31")
+    >>> home = Path(tempfile.mkdtemp())
+    >>> holed = bars.drop([(pd.Timestamp("2012-01-03"), "KO"), (pd.Timestamp("2012-01-05"), "KO")])
+    >>> store = write_qlib(holed, home / "us")
+    >>> traded = read_qlib(store, prices="traded")
+    >>> pd.testing.assert_frame_equal(traded, holed, rtol=3e-7)  # two roundings to 32 bits
+    >>> pd.DataFrame({name: qlib_traits(home / name) for name in ("raw_volume", "percent", "still")}).T[
+    ...     ["volume", "change", "suspended"]
+    ... ].map(lambda text: text.split(";")[0])
+    """
     store = _open(folder, interval, zone, stamps)
     listed = {f.stem: read_members(folder, f.stem)["symbol"].unique() for f in sorted((store.folder / "instruments").glob("*.txt"))}
     lacking = {m: n for m, names in listed.items() if (n := sum(_folder(s) not in store.homes for s in names))}
@@ -503,7 +645,79 @@ def read_qlib(
     suspended: str | None = None,  # flat bars without volume: "drop" or "keep"; None: a store full of them is refused
     gaps: bool | None = None,  # rows without values for the sessions that a name misses; None: for a market, as Qlib's windows count them
 ) -> pd.DataFrame:  # (date, symbol), float64; intraday bars dated by their end in UTC
-    "Read bars, or any fields, of a Qlib store without Qlib."
+    """Read bars, or any fields, of a Qlib store without Qlib.
+
+    Parameters
+    ----------
+    folder : str | Path
+        Of the store.
+    symbols : Sequence[str] | str | None, default None
+        Names; or a market such as "csi300": all its names, and a column member; None: all.
+    fields : Sequence[str] | None, default None
+        None: open high low close volume factor.
+    start : str | pd.Timestamp | None, default None
+        First session, inclusive.
+    end : str | pd.Timestamp | None, default None
+        Last session, inclusive.
+    prices : str, default "adjusted"
+        As Qlib holds them; or "traded", with adj.
+    skip_missing : bool, default False
+        Leave out symbols that have no values.
+    check : bool, default True
+        False: return bars that cannot be, as they are.
+    warm_up : int, default 0
+        Sessions before start that are read too, for windows.
+    interval : str, default "1d"
+        Or "1min", "5min"; Qlib's names too.
+    zone : str | None, default None
+        Of the stamps of minutes: "Asia/Shanghai".
+    stamps : str | None, default None
+        What those mark: "start" of the bar, or "end".
+    volume : str | None, default None
+        "adjusted" or "raw"; None: as Qlib has it, and refused where the values say otherwise.
+    change : str | None, default None
+        "decimal" or "percent"; None: likewise.
+    suspended : str | None, default None
+        Flat bars without volume: "drop" or "keep"; None: a store full of them is refused.
+    gaps : bool | None, default None
+        Rows without values for the sessions that a name misses; None: for a market, as Qlib's windows
+        count them.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol), float64; intraday bars dated by their end in UTC.
+
+    Raises
+    ------
+    ConfigError
+        "{name}='{value}' is unknown; use {...}"
+        "prices='traded' gives all bar columns; leave fields out"
+        "volume and suspended are about whole bars, and single fields come as they are; leave fields
+        out"
+        "interval='{name}' is unknown; Qlib stores have {...}"
+    DataError
+        "{...} does not exist; {hint}"
+        "{...} holds a line that is no date ({error}); write one ISO date a line"
+        "{...} is not a list of increasing dates without a zone; positions in the other files rest on
+        it: restore it"
+        "{...} and {entry} are one symbol to Qlib, which reads lower case alone; remove one"
+    PanelError
+        Saying what is wrong and where (see check_panel).
+        For a frame that is no panel, DataError for impossible bars (see check_bars).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.vendors.qlib import read_qlib, write_qlib
+    >>> names = ["AAPL", "BAC", "KO", "WFC", "XOM"]
+    >>> bars = sample_bars(names, "2012-01-03", "2013-12-31")
+    >>> home = Path(tempfile.mkdtemp())
+    >>> broken = write_qlib(bars, home / "broken")
+    >>> assert read_qlib(broken, check=False).shape == (len(bars), 6)
+    """
     _told(prices=(prices, ("adjusted", "traded")), volume=(volume, (None, "adjusted", "raw")))
     _told(change=(change, (None, "decimal", "percent")), suspended=(suspended, (None, "drop", "keep")))
     if prices == "traded" and fields is not None:
