@@ -15,7 +15,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help install report mlflow test test-slow mutate lab docs refresh bench bench-peers calibrate lock clean
+# Rooms whose tests compute and start nothing.
+UNIT := tests/core tests/features tests/labels tests/validation tests/portfolio tests/regime tests/backtest
+
+.PHONY: help install export report mlflow test lint test-unit test-slow mutate lab docs refresh bench bench-peers calibrate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -35,11 +38,23 @@ mlflow: install  ## browse the logged runs and registered models at http://127.0
 test: install  ## prove the workspace: clean, export, lint, contracts, notebooks, tests, templates
 	@bash scripts/test.sh
 
+lint: install  ## ruff, import contracts, annotations and types, and the counts of scripts/house.py
+	@$(BIN)/ruff check quantlab scripts tests bench
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m mypy
+	@$(BIN)/python scripts/house.py
+
+test-unit: install  ## the fast tests alone: no notebooks, no vendors, no pages
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" $(UNIT)
+
 test-slow: install  ## the tests that take minutes or need ../shared
 	@$(BIN)/pytest -q -m slow tests
 
 mutate: install  ## change one operator at a time and see whether the tests notice; ONLY="room.module" runs one; resumes
 	@$(BIN)/python scripts/mutate.py $(ONLY)
+
+export: install  ## write quantlab/ from the notebooks, with the documentation of every public name (not nbdev_export)
+	@$(BIN)/python scripts/export.py
 
 lab: install  ## open JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=.
@@ -68,5 +83,5 @@ lock: install  ## resolve the dependencies anew into requirements.lock
 		--no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
 
 clean:  ## remove what can be made again: .venv, caches, docs (never data/lake or reports/runs)
-	@rm -rf .venv .cache _docs _proc build *.egg-info .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	@rm -rf .venv .cache _docs _proc build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +

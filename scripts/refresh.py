@@ -5,19 +5,20 @@ Usage: python scripts/refresh.py [nbs/room/123_name.ipynb ...]
 
 import base64
 import io
-import subprocess
+import re
 import sys
 from pathlib import Path
 
 import nbformat
 import readme
+from export import export
 from nbclient import NotebookClient
 from nbdev.clean import nbdev_clean
-from nbdev.export import nb_export
 from PIL import Image
 from rich.progress import track
 
 ROOT = Path(__file__).resolve().parents[1]
+EXPORT_CALL = re.compile(r"scripts/export\.py|nbdev_export\(")  # the last cell of a notebook
 
 
 def notebooks() -> list[Path]:
@@ -42,10 +43,9 @@ def shrink_pictures(notebook: nbformat.NotebookNode) -> None:
 
 
 def run(file: Path) -> None:
-    "Export one notebook's module, run its cells and store their outputs."
-    nb_export(file, ROOT / "quantlab")
+    "Run a notebook's cells and store their outputs."
     notebook = nbformat.read(file, as_version=4)
-    export_cell = [c for c in notebook.cells if "nbdev_export(" in c.source]
+    export_cell = [c for c in notebook.cells if EXPORT_CALL.search(c.source)]
     rest = [c for c in notebook.cells if c not in export_cell]
     part = nbformat.NotebookNode(notebook | {"cells": rest})  # shares its cells with the notebook
     quiet = ["--log-level=CRITICAL"]
@@ -57,7 +57,8 @@ def run(file: Path) -> None:
 
 if __name__ == "__main__":
     chosen = [Path(name).resolve() for name in sys.argv[1:]] or notebooks()
+    export()
     for file in track(chosen, description="running notebooks"):
         run(file)
-    subprocess.run([Path(sys.executable).with_name("nbdev_export")], check=True, cwd=ROOT)
+    export()  # examples in docstrings show the stored outputs
     readme.write()

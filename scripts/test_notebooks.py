@@ -38,7 +38,7 @@ from nbdev.clean import clean_nb
 from nbdev.config import get_config
 from nbdev.process import NBProcessor
 from PIL import Image
-from refresh import ROOT, notebooks, shrink_picture
+from refresh import EXPORT_CALL, ROOT, notebooks, shrink_picture
 
 RELATIVE = 1e-6  # difference between numbers that rounding on another processor may make
 COARSER, VISIBLE, SHARE = 3, 96, 0.0001  # pictures are compared smaller; a difference that the eye sees; the share of pixels that may show it
@@ -132,7 +132,7 @@ def run(file: Path, flags: set[str]) -> tuple[list[str], str]:
     shell, differences = ZMQInteractiveShell(file, mpl_format="png"), []
     for number, cell in enumerate(source.cells):
         directives = getattr(cell, "directives_", None) or {}
-        if cell.cell_type != "code" or "nbdev_export(" in cell.source or flags & directives.keys() or directives.get("eval:", [""])[0].lower() == "false":
+        if cell.cell_type != "code" or EXPORT_CALL.search(cell.source) or flags & directives.keys() or directives.get("eval:", [""])[0].lower() == "false":
             continue
         stored = [dict(o) for o in cell.get("outputs", [])]
         cell["outputs"] = shell.run(cell.source)

@@ -1,4 +1,4 @@
-"""The HTML docs: formulas, titles, and no link that leads nowhere."""
+"""The HTML docs: formulas, the sections of each name, the index, and no link that leads nowhere."""
 
 import re
 import sys
@@ -18,10 +18,64 @@ def test_formulas_become_mathml_and_code_stays():
     assert page.count("<math") == 2 and "<mfrac>" in page and "$not$" in page and "`$HOME`" in page
 
 
-def test_front_matter_becomes_a_heading():
-    cell = nbformat.v4.new_raw_cell("---\ndescription: 'What: and why?'\noutput-file: x.html\ntitle: Panel\n\n---")
-    docs.head(cell)
-    assert cell.source == "# Panel\n\n> What: and why?" and docs.title(nbformat.v4.new_notebook(cells=[cell])) == "Panel"
+SIGNED = '''def ratio(x: list, rows: int = 3) -> float:
+    """Divide <b> the mean
+    by the spread.
+
+    Parameters
+    ----------
+    x : list
+        Decimal.
+
+    Raises
+    ------
+    DataError
+        When there is nothing.
+        "{n} rows & less"
+
+    References
+    ----------
+    .. [1] Lo (2002), *The Statistics of Sharpe Ratios*.
+
+    Examples
+    --------
+    >>> ratio([1])
+    """
+'''
+
+
+def test_a_name_is_documented_by_its_sections():
+    import ast
+
+    node = ast.parse(SIGNED).body[0]
+    html = docs.document("ratio", node, "room.small")
+    assert 'id="ratio"' in html and "ratio(x, rows=3)" in html and "&lt;b&gt; the mean" in html
+    assert "<dt>x : <i>list</i></dt><dd>Decimal.</dd>" in html
+    assert "<dd>When there is nothing.</dd><dd>&quot;{n} rows &amp; less&quot;</dd>" in html
+    assert "<i>The Statistics of Sharpe Ratios</i>" in html and "<pre>&gt;&gt;&gt; ratio([1])</pre>" in html
+    assert docs.line(node) == "Divide <b> the mean by the spread."
+
+
+def test_what_the_site_shows_of_a_cell():
+    import ast
+
+    cell = nbformat.v4.new_code_cell
+    node = ast.parse(SIGNED).body[0]
+    assert docs.shown(cell("#| hide\nx"), "m", {}) == [] and docs.shown(cell("#| default_exp a.b"), "m", {}) == []
+    [page] = docs.shown(cell("#| export\ndef ratio(x): return x"), "m", {"ratio": node})
+    assert "by the spread." in page.outputs[0].data["text/html"] and "<summary>Code" in page.outputs[0].data["text/html"]
+    [plain] = docs.shown(cell("#| eval: false\n1 + 1"), "m", {})
+    assert plain.source == "1 + 1"
+    [text] = docs.shown(nbformat.v4.new_markdown_cell("[a](../x/100_y.ipynb#z)"), "m", {})
+    assert text.source == "[a](../x/100_y.html#z)"
+
+
+def test_the_index_lists_every_public_name_once():
+    _, index = docs.read()
+    names = [(name, place) for name, place, *_ in index if place != "notebook"]
+    assert len(names) == len(set(names)) and ("sharpe", "quantlab.backtest.stats") in names
+    html = docs.names_page(index).cells[1].outputs[0].data["text/html"]
+    assert '<a href="backtest/720_stats.html#sharpe"><code>sharpe</code></a>' in html and "Ledger.record" not in html
 
 
 @pytest.mark.slow
@@ -29,7 +83,8 @@ def test_every_page_is_there_and_every_link_leads_somewhere(monkeypatch, tmp_pat
     monkeypatch.setattr(docs, "SITE", tmp_path / "site")
     front = docs.build()
     pages = sorted((tmp_path / "site").rglob("*.html"))
-    assert len(pages) == len(list((ROOT / "nbs").glob("*/*.ipynb"))) + 1 and front in pages
+    notebooks = [f for f in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts]
+    assert len(pages) == len(notebooks) + 1 and front in pages
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert re.search(r"<h1[ >]", text) and "untitled" not in text
@@ -37,6 +92,9 @@ def test_every_page_is_there_and_every_link_leads_somewhere(monkeypatch, tmp_pat
             if not link.startswith(("http", "data:")):
                 target = (page.parent / urldefrag(link).url).resolve()
                 assert target.exists() or not target.is_relative_to(tmp_path / "site"), f"{page.name}: {link}"
+    anchors = {page: set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding="utf-8"))) for page in pages}
+    for link in re.findall(r'href="([^"]+)#([^"]+)"', (tmp_path / "site" / "names.html").read_text(encoding="utf-8")):
+        assert link[1] in anchors[tmp_path / "site" / link[0]], link
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

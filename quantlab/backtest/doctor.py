@@ -28,7 +28,19 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/backtest/743_doctor.ipynb #5f097a43
 class Rule(NamedTuple):
-    "State when a number becomes a finding."
+    """State when a number becomes a finding.
+
+    Parameters
+    ----------
+    limit : float
+        A finding above this.
+    severe : float
+        A grave one above this.
+    says : str
+        What the number is.
+    remedy : str
+        What to do next.
+    """
 
     limit: float  # a finding above this
     severe: float  # a grave one above this
@@ -185,7 +197,73 @@ def diagnose(
     thresholds: Mapping[str, float] | None = None,  # finding -> limit, instead of RULES
     seed: int = 7,
 ) -> pd.DataFrame:  # worst first: finding, severity, evidence, threshold, says, detail, remedy
-    "Rank what may be wrong with a finished run; knowable after its last close."
+    """Rank what may be wrong with a finished run; knowable after its last close.
+
+    Parameters
+    ----------
+    result : Result
+        Account of a backtest.
+    bars : pd.DataFrame
+        The panel the run traded: open, close; volume, if there, finds bars without trading.
+    periods_per_year : float
+        252 for trading days, 52 for weeks, 12 for months.
+    parameters : int | None, default None
+        How many were chosen by looking at results.
+    gate_hindsight : float | None, default None
+        From regime.gate.hindsight_share; 0 for a run without a gate.
+    perturbation : pd.DataFrame | None, default None
+        From montecarlo.perturb.
+    benchmark : pd.Series | None, default None
+        Decimal returns by date.
+    capacity : pd.DataFrame | None, default None
+        From capacity.capacity.
+    assets : float | None, default None
+        Money planned; None = what the run began with.
+    thresholds : Mapping[str, float] | None, default None
+        Finding -> limit, instead of RULES.
+    seed : int, default 7
+        Of the generator that draws; the same seed gives the same numbers.
+
+    Returns
+    -------
+    pd.DataFrame
+        Worst first: finding, severity, evidence, threshold, says, detail, remedy.
+
+    Raises
+    ------
+    PanelError
+        Saying what is wrong and where (see check_panel).
+        Naming both sides where one has a time zone and another has none (see check_zones).
+    ConfigError
+        "thresholds name {unknown}, which is no finding; known are {...}"
+        "gate_hindsight is {gate_hindsight}; pass the share from regime.gate.hindsight_share, between 0
+        and 1"
+    DataError
+        For fills without a number (see round_trips).
+
+    References
+    ----------
+    .. [1] Mertens (2002), *Comments on variance of the IID estimator in Lo (2002)*.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.doctor import diagnose
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2012-06-01", end="2018-12-31")
+    >>> bars = adjust(raw, "total")
+    >>> idle = from_weights(
+    ...     TopK(15)(compute(bars, [momentum(252, 21)]).iloc[:, 0].dropna().rename("score").to_frame()).iloc[:0],
+    ...     bars,
+    ... )
+    >>> assert (diagnose(idle, bars, 252)["severity"] == "not assessed").all() and diagnose(
+    ...     idle, bars, 252, parameters=3
+    ... )["severity"].nunique() == 1
+    """
     check_panel(bars, ["open", "close"])
     limits = dict(thresholds or {})
     if unknown := sorted(set(limits) - set(RULES)):
@@ -209,7 +287,34 @@ def diagnose(
 def findings_figure(
     table: pd.DataFrame,  # from diagnose
 ) -> "Figure":
-    "Draw each number over its threshold; right of 1 is a finding."
+    """Draw each number over its threshold; right of 1 is a finding.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From diagnose.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.backtest.doctor import diagnose, findings_figure
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2012-06-01", end="2018-12-31")
+    >>> bars = adjust(raw, "total")
+    >>> idle = from_weights(
+    ...     TopK(15)(compute(bars, [momentum(252, 21)]).iloc[:, 0].dropna().rename("score").to_frame()).iloc[:0],
+    ...     bars,
+    ... )
+    >>> assert len(findings_figure(diagnose(idle, bars, 252)).axes) == 1
+    """
     known = table[table["severity"] != "not assessed"][::-1]
     bad = known["severity"].isin(["high", "medium"])
     fig, ax = figure(f"{int(bad.sum())} of {len(known)} measures are beyond their threshold", "evidence over threshold, cut at 4", "", size=(9.0, 0.8 + 0.3 * max(len(known), 3)))

@@ -83,7 +83,50 @@ def _refuse(
 def complete(
     orders: pd.DataFrame,  # columns or index levels date, symbol; column size; optional the rest
 ) -> pd.DataFrame:  # with every column, numbered rows
-    "Return an order list with its defaults filled in; raise PanelError on one that cannot be meant."
+    """Return an order list with its defaults filled in; raise PanelError on one that cannot be meant.
+
+    Parameters
+    ----------
+    orders : pd.DataFrame
+        Columns or index levels date, symbol; column size; optional the rest.
+
+    Returns
+    -------
+    pd.DataFrame
+        With every column, numbered rows.
+
+    Raises
+    ------
+    PanelError
+        On one that cannot be meant.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.events import order_rows
+    >>> from quantlab.core.panel import grid
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(
+    ...     sample_bars(["AAPL", "KO", "JPM", "MSFT", "PG", "XOM"], "2015-01-02", "2016-12-30"), "total"
+    ... ).drop(columns="adj")
+    >>> plan = pd.DataFrame(
+    ...     [
+    ...         ("2015-01-05", "AAPL", "percent", 0.4, "market", np.nan, 1, 0.10),
+    ...         ("2015-01-05", "KO", "value", 250_000, "limit", 33.0, 10, np.nan),
+    ...         ("2015-06-01", "XOM", "shares", -2_000, "market", np.nan, 1, np.nan),
+    ...         ("2016-02-01", "XOM", "target", 0.0, "close", np.nan, 1, np.nan),
+    ...     ],
+    ...     columns=["date", "symbol", "kind", "size", "type", "price", "valid", "stop_loss"],
+    ... )
+    >>> rows = order_rows(plan, grid(bars.index))
+    >>> pd.DataFrame(rows)[["decided", "symbol", "kind", "size", "type", "price", "valid", "parent", "goal"]]
+       decided  symbol  kind      size  type  price  valid  parent  goal
+    0        1       0     2       0.4     0    NaN      1       0   NaN
+    1        1       0     0      -0.1     2    NaN      0       1   0.0
+    2        1       2     1  250000.0     1   33.0     10       0   NaN
+    3      102       5     0   -2000.0     0    NaN      1       0   NaN
+    4      271       5     3       0.0     3    NaN      1       0   NaN
+    """
     if {"date", "symbol"} & set(orders.index.names):
         orders = orders.reset_index()
     missing = [c for c in ("date", "symbol", "size") if c not in orders]
@@ -114,7 +157,52 @@ def order_rows(
     orders: pd.DataFrame,  # see complete
     at: Grid,  # coordinates of the bars
 ) -> np.ndarray:  # ORDER[rows], by session and symbol, brackets behind their order
-    "Turn an order list into the rows that a session reads; raise PanelError on unknown dates and names."
+    """Turn an order list into the rows that a session reads; raise PanelError on unknown dates and names.
+
+    Parameters
+    ----------
+    orders : pd.DataFrame
+        See complete.
+    at : Grid
+        Coordinates of the bars.
+
+    Returns
+    -------
+    np.ndarray
+        ORDER[rows], by session and symbol, brackets behind their order.
+
+    Raises
+    ------
+    PanelError
+        On unknown dates and names.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.events import order_rows
+    >>> from quantlab.core.panel import grid
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(
+    ...     sample_bars(["AAPL", "KO", "JPM", "MSFT", "PG", "XOM"], "2015-01-02", "2016-12-30"), "total"
+    ... ).drop(columns="adj")
+    >>> plan = pd.DataFrame(
+    ...     [
+    ...         ("2015-01-05", "AAPL", "percent", 0.4, "market", np.nan, 1, 0.10),
+    ...         ("2015-01-05", "KO", "value", 250_000, "limit", 33.0, 10, np.nan),
+    ...         ("2015-06-01", "XOM", "shares", -2_000, "market", np.nan, 1, np.nan),
+    ...         ("2016-02-01", "XOM", "target", 0.0, "close", np.nan, 1, np.nan),
+    ...     ],
+    ...     columns=["date", "symbol", "kind", "size", "type", "price", "valid", "stop_loss"],
+    ... )
+    >>> rows = order_rows(plan, grid(bars.index))
+    >>> pd.DataFrame(rows)[["decided", "symbol", "kind", "size", "type", "price", "valid", "parent", "goal"]]
+       decided  symbol  kind      size  type  price  valid  parent  goal
+    0        1       0     2       0.4     0    NaN      1       0   NaN
+    1        1       0     0      -0.1     2    NaN      0       1   0.0
+    2        1       2     1  250000.0     1   33.0     10       0   NaN
+    3      102       5     0   -2000.0     0    NaN      1       0   NaN
+    4      271       5     3       0.0     3    NaN      1       0   NaN
+    """
     orders = complete(orders)
     check_zones(orders=pd.DatetimeIndex(orders["date"]), bars=at.dates)
     when = at.dates.get_indexer(pd.DatetimeIndex(orders["date"]))
@@ -225,7 +313,57 @@ def read_market(
     rules: Rules,
     costs: Costs,
 ) -> tuple[Grid, Market]:
-    "Spread bars over the arrays that a session reads."
+    """Spread bars over the arrays that a session reads.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel with open and close; optional the columns of the table above.
+    rules : Rules
+        How orders fill and what an account may hold.
+    costs : Costs
+        Charged on every fill.
+
+    Returns
+    -------
+    tuple[Grid, Market]
+
+    Raises
+    ------
+    PanelError
+        Saying what is wrong and where (see check_panel).
+        "bars are empty; read some with quantlab.data"
+    ConfigError
+        "{name} is a {__name__}; give {__name__}"
+        "participation and queue count the session's volume, and the bars have no column volume; add it,
+        or drop the rule"
+    DataError
+        "the bars' factor {column} is not applied; trade adjust(bars, 'total'), or drop it and give
+        dividend and split_ratio"
+        "{where} is {...}; prices are positive and finite, NaN where there is none"
+        "{what}; mend the bar, or drop the row"
+        "{what}; it must be finite, {...}, and a split needs a close"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.signals import from_signals
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2019-12-31"), "total").drop(columns="adj")
+    >>> close = to_wide(bars["close"])
+    >>> entries = to_long((close >= close.rolling(60).max()).astype(float), bars.index, name="entry") > 0
+    >>> exits = to_long((close <= close.rolling(20).min()).astype(float), bars.index, name="exit") > 0
+    >>> plain = from_signals(entries, exits, bars)
+    >>> plain.trades.head().round({"quantity": 1, "price": 2, "commission": 2, "slippage": 2})
+            date    decided symbol  quantity  price  commission  slippage  reason
+    0 2012-03-29 2012-03-28   AAPL    5355.0  18.54        9.93     49.61  market
+    1 2012-03-29 2012-03-28    JNJ    2135.0  46.62        9.95     49.74  market
+    2 2012-03-29 2012-03-28    JPM    3021.8  32.86        9.93     49.62  market
+    3 2012-03-29 2012-03-28     KO    3969.7  25.10        9.96     49.79  market
+    4 2012-04-11 2012-04-10    JNJ   -2135.0  46.15        9.85     49.29  market
+    """
     check_panel(bars, ["open", "close"])
     _check_terms(rules, costs, bars)
     if bars.empty:
@@ -258,7 +396,45 @@ def _grown(
 
 
 class Desk:
-    "Keep an account session by session."
+    """Keep an account session by session.
+
+    Parameters
+    ----------
+    market : Market
+    rules : Rules
+        How orders fill and what an account may hold.
+    costs : Costs
+        Charged on every fill.
+    cash : float
+        Account money at the start.
+    first : int
+        Session of the account's first close.
+
+    Raises
+    ------
+    ConfigError
+        "cash is {cash}; it must be positive and finite"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.signals import from_signals
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2019-12-31"), "total").drop(columns="adj")
+    >>> close = to_wide(bars["close"])
+    >>> entries = to_long((close >= close.rolling(60).max()).astype(float), bars.index, name="entry") > 0
+    >>> exits = to_long((close <= close.rolling(20).min()).astype(float), bars.index, name="exit") > 0
+    >>> plain = from_signals(entries, exits, bars)
+    >>> plain.trades.head().round({"quantity": 1, "price": 2, "commission": 2, "slippage": 2})
+            date    decided symbol  quantity  price  commission  slippage  reason
+    0 2012-03-29 2012-03-28   AAPL    5355.0  18.54        9.93     49.61  market
+    1 2012-03-29 2012-03-28    JNJ    2135.0  46.62        9.95     49.74  market
+    2 2012-03-29 2012-03-28    JPM    3021.8  32.86        9.93     49.62  market
+    3 2012-03-29 2012-03-28     KO    3969.7  25.10        9.96     49.79  market
+    4 2012-04-11 2012-04-10    JNJ   -2135.0  46.15        9.85     49.29  market
+    """
 
     def __init__(
         self,
@@ -280,7 +456,13 @@ class Desk:
         self.account = Account(np.zeros(shape), empty, *np.zeros((3, shape[1])), np.zeros(64, np.int64), np.zeros(2, np.int64))
 
     def step(self) -> np.ndarray:  # FILL rows of the session
-        "Play the next session."
+        """Play the next session.
+
+        Returns
+        -------
+        np.ndarray
+            FILL rows of the session.
+        """
         self.t += 1
         live, before = (int(n) for n in self.account.count)
         self.log = _grown(self.log, before + 9 * live + len(self.account.age))  # three stages each for an order and its bracket, and the stopped
@@ -291,7 +473,13 @@ class Desk:
         self,
         rows: np.ndarray,  # ORDER[m], from order_rows
     ) -> None:
-        "Take orders decided at the close of the session just played."
+        """Take orders decided at the close of the session just played.
+
+        Parameters
+        ----------
+        rows : np.ndarray
+            ORDER[m], from order_rows.
+        """
         if not len(rows):
             return
         begin, self.sent = self.sent, self.sent + len(rows)
@@ -325,7 +513,44 @@ def desk_result(
     first: int,  # session of the account's first close
     settings: dict,  # words and numbers beside the rules
 ) -> Result:
-    "Put what a desk wrote into the frozen result."
+    """Put what a desk wrote into the frozen result.
+
+    Parameters
+    ----------
+    desk : Desk
+        That has played its last session.
+    at : Grid
+        Coordinates of the bars.
+    first : int
+        Session of the account's first close.
+    settings : dict
+        Words and numbers beside the rules.
+
+    Returns
+    -------
+    Result
+        The account of one backtest; each frame is built when it is first read.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.signals import from_signals
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2019-12-31"), "total").drop(columns="adj")
+    >>> close = to_wide(bars["close"])
+    >>> entries = to_long((close >= close.rolling(60).max()).astype(float), bars.index, name="entry") > 0
+    >>> exits = to_long((close <= close.rolling(20).min()).astype(float), bars.index, name="exit") > 0
+    >>> plain = from_signals(entries, exits, bars)
+    >>> plain.trades.head().round({"quantity": 1, "price": 2, "commission": 2, "slippage": 2})
+            date    decided symbol  quantity  price  commission  slippage  reason
+    0 2012-03-29 2012-03-28   AAPL    5355.0  18.54        9.93     49.61  market
+    1 2012-03-29 2012-03-28    JNJ    2135.0  46.62        9.95     49.74  market
+    2 2012-03-29 2012-03-28    JPM    3021.8  32.86        9.93     49.62  market
+    3 2012-03-29 2012-03-28     KO    3969.7  25.10        9.96     49.79  market
+    4 2012-04-11 2012-04-10    JNJ   -2135.0  46.15        9.85     49.29  market
+    """
     n, days = desk.t + 1, desk.days[: desk.t + 1]
     orders, fills = _lists(desk)
     charges = {name: sign * days[name] for name, sign in (("borrow", 1.0), ("funding", 1.0), ("interest", -1.0), ("dividends", -1.0))}
@@ -344,7 +569,43 @@ def describe(
     cash: float,
     bars: pd.DataFrame,
 ) -> dict:  # plain words and numbers
-    "Say by which rules an account was kept."
+    """Say by which rules an account was kept.
+
+    Parameters
+    ----------
+    rules : Rules
+        How orders fill and what an account may hold.
+    costs : Costs
+        Charged on every fill.
+    cash : float
+        Account money at the start.
+    bars : pd.DataFrame
+
+    Returns
+    -------
+    dict
+        Plain words and numbers.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.signals import from_signals
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2019-12-31"), "total").drop(columns="adj")
+    >>> close = to_wide(bars["close"])
+    >>> entries = to_long((close >= close.rolling(60).max()).astype(float), bars.index, name="entry") > 0
+    >>> exits = to_long((close <= close.rolling(20).min()).astype(float), bars.index, name="exit") > 0
+    >>> plain = from_signals(entries, exits, bars)
+    >>> plain.trades.head().round({"quantity": 1, "price": 2, "commission": 2, "slippage": 2})
+            date    decided symbol  quantity  price  commission  slippage  reason
+    0 2012-03-29 2012-03-28   AAPL    5355.0  18.54        9.93     49.61  market
+    1 2012-03-29 2012-03-28    JNJ    2135.0  46.62        9.95     49.74  market
+    2 2012-03-29 2012-03-28    JPM    3021.8  32.86        9.93     49.62  market
+    3 2012-03-29 2012-03-28     KO    3969.7  25.10        9.96     49.79  market
+    4 2012-04-11 2012-04-10    JNJ   -2135.0  46.15        9.85     49.29  market
+    """
     vwap = "column vwap" if "vwap" in bars else "(high + low + close) / 3"
     return {
         "fill": f"decided at the close; market orders fill at the next session's {rules.fill}" + f", {vwap}" * (rules.fill == "vwap"),
@@ -360,7 +621,47 @@ def span(
     start,  # first session of the account
     end,  # last session
 ) -> tuple[int, int]:  # session numbers: first close, end (exclusive)
-    "Find the sessions of an account; raise PanelError when there is none."
+    """Find the sessions of an account; raise PanelError when there is none.
+
+    Parameters
+    ----------
+    at : Grid
+        Coordinates of the bars.
+    start
+        First session of the account.
+    end
+        Last session.
+
+    Returns
+    -------
+    tuple[int, int]
+        Session numbers: first close, end (exclusive).
+
+    Raises
+    ------
+    PanelError
+        When there is none.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.signals import from_signals
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2019-12-31"), "total").drop(columns="adj")
+    >>> close = to_wide(bars["close"])
+    >>> entries = to_long((close >= close.rolling(60).max()).astype(float), bars.index, name="entry") > 0
+    >>> exits = to_long((close <= close.rolling(20).min()).astype(float), bars.index, name="exit") > 0
+    >>> plain = from_signals(entries, exits, bars)
+    >>> plain.trades.head().round({"quantity": 1, "price": 2, "commission": 2, "slippage": 2})
+            date    decided symbol  quantity  price  commission  slippage  reason
+    0 2012-03-29 2012-03-28   AAPL    5355.0  18.54        9.93     49.61  market
+    1 2012-03-29 2012-03-28    JNJ    2135.0  46.62        9.95     49.74  market
+    2 2012-03-29 2012-03-28    JPM    3021.8  32.86        9.93     49.62  market
+    3 2012-03-29 2012-03-28     KO    3969.7  25.10        9.96     49.79  market
+    4 2012-04-11 2012-04-10    JNJ   -2135.0  46.15        9.85     49.29  market
+    """
     first, stop = at.dates.slice_locs(start, end)
     if first >= stop:
         raise PanelError(f"there is no session between start ({start}) and end ({end}); bars run from {at.dates[0]:%Y-%m-%d} to {at.dates[-1]:%Y-%m-%d}")
@@ -376,7 +677,65 @@ def trade_orders(
     start=None,  # first session of the account; None = the first order's; earlier orders are dropped
     end=None,  # last session; None = the last of bars
 ) -> Result:
-    "Fill a list of orders session by session and keep the account."
+    """Fill a list of orders session by session and keep the account.
+
+    Parameters
+    ----------
+    orders : pd.DataFrame
+        Date, symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit.
+    bars : pd.DataFrame
+        Panel with open and close; optional what read_market takes.
+    rules : Rules, default DEFAULT_RULES
+        Of filling.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    cash : float, default 1_000_000.0
+        Account money at the start.
+    start : default None
+        First session of the account; None = the first order's; earlier orders are dropped.
+    end : default None
+        Last session; None = the last of bars.
+
+    Returns
+    -------
+    Result
+        The account of one backtest; each frame is built when it is first read.
+
+    Raises
+    ------
+    PanelError
+        Saying what is wrong and where (see check_panel).
+        "bars are empty; read some with quantlab.data"
+        "orders lack {missing}, have {...}; an order needs a date, a symbol and a size"
+        "orders have columns {unknown} that mean nothing here; known are date, symbol, size, {...}"
+    ConfigError
+        "{name} is a {__name__}; give {__name__}"
+        "participation and queue count the session's volume, and the bars have no column volume; add it,
+        or drop the rule"
+    DataError
+        "the bars' factor {column} is not applied; trade adjust(bars, 'total'), or drop it and give
+        dividend and split_ratio"
+        "{where} is {...}; prices are positive and finite, NaN where there is none"
+        "{what}; mend the bar, or drop the row"
+        "{what}; it must be finite, {...}, and a split needs a close"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.events import trade_orders
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(
+    ...     sample_bars(["AAPL", "KO", "JPM", "MSFT", "PG", "XOM"], "2015-01-02", "2016-12-30"), "total"
+    ... ).drop(columns="adj")
+    >>> dates = bars.index.get_level_values("date").unique()[5::20]
+    >>> target = pd.MultiIndex.from_product(
+    ...     [dates, ["AAPL", "JPM", "KO", "MSFT", "PG", "XOM"]], names=["date", "symbol"]
+    ... )
+    >>> weights = pd.DataFrame(
+    ...     {"weight": np.random.default_rng(7).dirichlet(np.ones(6), len(dates)).ravel()}, target
+    ... )
+    >>> slow = trade_orders(weights.rename(columns={"weight": "size"}).assign(kind="target"), bars)
+    """
     at, market = read_market(bars, rules, costs)
     rows = order_rows(orders, at)
     first, stop = span(at, at.dates[rows["decided"][0]] if start is None and len(rows) else start, end)

@@ -26,7 +26,51 @@ from ..core.types import OrderType
 # %% ../../nbs/backtest/712_orders.ipynb #6e375fb6
 @dataclass(frozen=True)
 class Exchange:
-    "State what an exchange charges and what it does not allow."
+    """State what an exchange charges and what it does not allow.
+
+    Parameters
+    ----------
+    buy_cost : float, default 0.0005
+        Of the value bought.
+    sell_cost : float, default 0.0015
+        Of the value sold, stamp duty included.
+    min_cost : float, default 5.0
+        Money per order.
+    lot : float, default 100.0
+        Traded shares in a lot; 0 = fractions are allowed.
+    limit : float, default 0.095
+        Change since the last close at which a name cannot be traded; inf = no limit.
+
+    Raises
+    ------
+    ConfigError
+        "{name} is {value}; give a number from 0, costs as decimals (0.0005 is 5 bps)"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.orders import Exchange, from_orders
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.portfolio.topk_drop import TopKDrop
+    >>> def prices(*rows):
+    ...     "Build bars from (date, symbol, close)."
+    ...     return as_panel(pd.DataFrame(rows, columns=["date", "symbol", "close"]).astype({"close": float}))
+    >>> days = pd.to_datetime(["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"])
+    >>> closes = {"A": [10, 10, 11, 11], "B": [20, 20, 20, 21], "C": [5, 5, 5, np.nan]}
+    >>> three = prices(*[(day, name, values[d]) for d, day in enumerate(days) for name, values in closes.items()])
+    >>> liking = as_panel(
+    ...     pd.DataFrame(
+    ...         {"date": days[[0, 0, 0, 1, 1, 1]], "symbol": list("ABCABC"), "score": [3.0, 2, 1, 1, 3, 2]}
+    ...     )
+    ... )
+    >>> account = from_orders(
+    ...     TopKDrop(1, 1, 0.95), liking, three, Exchange(0.01, 0.01, 5.0, 100.0, np.inf), cash=10_000.0
+    ... )
+    >>> account.trades
+            date    decided symbol  quantity  price  commission  slippage reason
+    0 2024-01-03 2024-01-02      A     900.0   10.0        90.0       0.0  order
+    1 2024-01-04 2024-01-03      A    -900.0   11.0        99.0       0.0  order
+    2 2024-01-04 2024-01-03      B     500.0   20.0       100.0       0.0  order
+    """
 
     buy_cost: float = 0.0005  # of the value bought
     sell_cost: float = 0.0015  # of the value sold, stamp duty included
@@ -249,7 +293,66 @@ def from_orders(
     start=None,  # first session of the account; None = the first date of predictions
     end=None,  # last session; None = the last of bars
 ) -> Result:
-    "Ask a rule for orders each session, fill them at that session's close, and keep the account."
+    """Ask a rule for orders each session, fill them at that session's close, and keep the account.
+
+    Parameters
+    ----------
+    rule : Callable
+        (held bool[s], score float[s], tradable bool[s]) -> names int[m], sizes float[m]; or an order
+        list.
+    predictions : pd.DataFrame
+        Panel with column score, known at the close of date.
+    bars : pd.DataFrame
+        Panel with total-return close; optional factor and change; NaN close = suspended.
+    exchange : Exchange, default Exchange()
+        Fees, lots, limits.
+    cash : float, default 1_000_000.0
+        Money at the start.
+    start : default None
+        First session of the account; None = the first date of predictions.
+    end : default None
+        Last session; None = the last of bars.
+
+    Returns
+    -------
+    Result
+        The account of one backtest; each frame is built when it is first read.
+
+    Raises
+    ------
+    ConfigError
+        "cash is {cash}; it must be positive and finite"
+    PanelError
+        Saying what is wrong and where (see check_panel).
+        "bars are empty; read some with quantlab.data"
+        Naming both sides where one has a time zone and another has none (see check_zones).
+        Naming the dates on which almost nobody is there (see check_stray).
+    DataError
+        On bars whose factors are not in their prices: an engine that ignores a split takes it for a
+        loss (see refuse_factors).
+        "{name} of {...} on {...} is {...}; it must be positive and finite where there is a close"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.orders import from_orders
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> raw = sample_bars(start="2014-06-02", end="2016-12-30")
+    >>> bars = adjust(raw).assign(factor=raw["adj"])[["open", "close", "factor"]]
+    >>> two = pd.DataFrame(
+    ...     {
+    ...         "date": ["2014-06-02", "2014-06-04"],
+    ...         "symbol": "KO",
+    ...         "size": [100.0, -100.0],
+    ...         "type": ["market", "close"],
+    ...     }
+    ... )
+    >>> listed = from_orders(two, bars, cash=10_000.0)
+    >>> listed.orders
+            date    decided symbol  quantity    type  price  filled reason
+    0 2014-06-03 2014-06-02     KO     100.0  market    NaN   100.0
+    1 2014-06-05 2014-06-04     KO    -100.0   close    NaN  -100.0
+    """
     if not (np.isfinite(cash) and cash > 0):
         raise ConfigError(f"cash is {cash}; it must be positive and finite")
     board = _board(bars, exchange.limit)

@@ -31,7 +31,49 @@ if TYPE_CHECKING:
 # %% ../../nbs/backtest/744_sweep.ipynb #3201c70d
 @dataclass(frozen=True)
 class Terms:
-    "Hold what all members of a sweep trade on."
+    """Hold what all members of a sweep trade on.
+
+    Parameters
+    ----------
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill.
+    cash : float, default 1_000_000.0
+        Money at the start.
+    stale_after : int, default 5
+        Sessions without a bar after which a holding is closed.
+    size_at : str, default "close"
+        "close" or "fill", as from_weights takes it.
+    periods_per_year : float, default 252.0
+        Sessions.
+
+    References
+    ----------
+    .. [1] Mertens (2002).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.sweep import Terms, _part
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+    >>> close = to_wide(bars["close"])
+    >>> def winners(close, lookback, k, every):
+    ...     "Hold the k names that rose most over a lookback, in equal parts."
+    ...     past = (close / close.shift(lookback) - 1).iloc[lookback::every]
+    ...     table = (past.rank(axis=1, ascending=False, method="first") <= k).to_numpy()
+    ...     t, i = np.nonzero(table)
+    ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+    ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / k)}, index=index)
+    >>> grid = [{"lookback": 60, "k": k, "every": 20} for k in (3, 10, 30)]
+    >>> figures, equity = _part(grid, winners, close, bars, Terms())
+    >>> pd.DataFrame(figures).drop(columns="moments").assign(k=[3, 10, 30]).set_index("k").round(3)
+        sharpe     se  growth  volatility  drawdown  turnover  fills  ruined
+    k
+    3    0.859  0.423   0.192       0.238    -0.212    16.112    358   False
+    10   1.145  0.425   0.201       0.173    -0.180    13.873   1128   False
+    30   1.221  0.425   0.176       0.141    -0.160    10.472   3085   False
+    """
 
     costs: Costs = DEFAULT_COSTS
     cash: float = 1_000_000.0  # money at the start
@@ -149,7 +191,53 @@ def _record(
 # %% ../../nbs/backtest/744_sweep.ipynb #56f178b5
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    "Hold what a sweep found."
+    """Hold what a sweep found.
+
+    Parameters
+    ----------
+    members : pd.DataFrame
+        One row a member: settings, round, figures, key in the ledger.
+    equity : pd.DataFrame
+        Dates x members, NaN before a member's first rebalance.
+    settings : list
+        Names of the settings.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.sweep import sweep
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from tempfile import TemporaryDirectory
+    >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+    >>> close = to_wide(bars["close"])
+    >>> def winners(close, lookback, k, every):
+    ...     "Hold the k names that rose most over a lookback, in equal parts."
+    ...     past = (close / close.shift(lookback) - 1).iloc[lookback::every]
+    ...     table = (past.rank(axis=1, ascending=False, method="first") <= k).to_numpy()
+    ...     t, i = np.nonzero(table)
+    ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+    ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / k)}, index=index)
+    >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> space = {"lookback": [20, 60, 120, 180, 250], "k": [3, 5, 10, 20, 40], "every": [10, 20]}
+    >>> with off():
+    ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
+    >>> found.members.nlargest(3, "sharpe").drop(columns=["key", "ruined"]).round(3)
+            lookback   k  every  round  sharpe     se  growth  volatility  \\
+    member
+    25           120  10     20      1   1.325  0.433   0.238       0.173
+    24           120  10     10      1   1.307  0.433   0.234       0.172
+    28           120  40     10      1   1.302  0.433   0.182       0.135
+
+            drawdown  turnover  fills
+    member
+    25        -0.139     9.623    960
+    24        -0.132    13.510   1753
+    28        -0.132     9.529   6564
+    """
 
     members: pd.DataFrame  # one row a member: settings, round, figures, key in the ledger
     equity: pd.DataFrame  # dates x members, NaN before a member's first rebalance
@@ -157,14 +245,75 @@ class Sweep:
 
     @property
     def best(self) -> dict:  # settings of the highest Sharpe ratio; flattered by the search
-        "Return the settings that did best; raise ConfigError when no member has a Sharpe ratio."
+        """Return the settings that did best; raise ConfigError when no member has a Sharpe ratio.
+
+        Returns
+        -------
+        dict
+            Settings of the highest Sharpe ratio; flattered by the search.
+
+        Raises
+        ------
+        ConfigError
+            When no member has a Sharpe ratio.
+
+        Examples
+        --------
+        >>> from quantlab.backtest.engine import from_weights
+        >>> from quantlab.backtest.sweep import sweep
+        >>> from quantlab.core.cache import off
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from tempfile import TemporaryDirectory
+        >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+        >>> close = to_wide(bars["close"])
+        >>> def winners(close, lookback, k, every):
+        ...     "Hold the k names that rose most over a lookback, in equal parts."
+        ...     past = (close / close.shift(lookback) - 1).iloc[lookback::every]
+        ...     table = (past.rank(axis=1, ascending=False, method="first") <= k).to_numpy()
+        ...     t, i = np.nonzero(table)
+        ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+        ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / k)}, index=index)
+        >>> folder = TemporaryDirectory()
+        >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+        >>> space = {"lookback": [20, 60, 120, 180, 250], "k": [3, 5, 10, 20, 40], "every": [10, 20]}
+        >>> with off():
+        ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
+        >>> again = from_weights(winners(close, **found.best), bars)
+        """
         if self.members["sharpe"].isna().all():
             raise ConfigError("no member has a Sharpe ratio; each is ruined, flat or shorter than three sessions")
         return {name: self.members[name].tolist()[self.members["sharpe"].argmax()] for name in self.settings}
 
     @property
     def returns(self) -> pd.DataFrame:  # dates x members
-        "Return the members' simple returns."
+        """Return the members' simple returns.
+
+        Returns
+        -------
+        pd.DataFrame
+            Dates x members.
+
+        Examples
+        --------
+        >>> from quantlab.validation.deflate import deflate
+        >>> deflated = deflate(again.returns, ledger.trials("winners"), found.returns)
+        >>> pd.Series(vars(deflated)).round(4).to_frame("value")
+                            value
+        sharpe             0.0835
+        se                 0.0273
+        n_obs           1388.0000
+        skew              -0.3055
+        kurtosis           4.3509
+        n_trials          50.0000
+        n_effective        3.7797
+        trial_variance     0.0005
+        benchmark          0.0231
+        psr                0.9989
+        dsr                0.9865
+        """
         return self.equity.pct_change(fill_method=None).iloc[1:]
 
 # %% ../../nbs/backtest/744_sweep.ipynb #2e5c9c06
@@ -193,7 +342,82 @@ def sweep(
     chunk: int = 25,  # members per part
     **where,  # workers, scheduler, progress, as compute.map takes them
 ) -> Sweep:
-    "Try every combination of settings, narrow around the best, keep finished parts and record every member."
+    """Try every combination of settings, narrow around the best, keep finished parts and record every member.
+
+    Parameters
+    ----------
+    make : Callable
+        (inputs, **settings) -> panel with column weight; deterministic.
+    space : dict[str, Span | list]
+        Setting -> range or choices.
+    bars : pd.DataFrame
+        Panel with open and close, total-return adjusted.
+    ledger : Ledger
+        Where trials, fits and runs are recorded.
+    study : str
+        Name in the ledger.
+    inputs : object, default None
+        What make reads, such as features or wide closes; None = the bars.
+    terms : Terms, default Terms()
+    points : int, default 3
+        Per Span and round.
+    rounds : int, default 1
+        Of narrowing.
+    chunk : int, default 25
+        Members per part.
+    **where
+        Workers, scheduler, progress, as compute.map takes them.
+
+    Returns
+    -------
+    Sweep
+        What a sweep found.
+
+    Raises
+    ------
+    ConfigError
+        "points={points}, rounds={rounds}, chunk={chunk} over {...}, no choices in {empty}; give
+        settings with choices, 3 points, a round and a chunk of 1 or more"
+        "settings are called {taken}, as figures of the table are; rename them"
+        "{rounds} rounds over fixed choices find the same again; give a Span for a setting that should
+        narrow"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.sweep import sweep
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from tempfile import TemporaryDirectory
+    >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+    >>> close = to_wide(bars["close"])
+    >>> def winners(close, lookback, k, every):
+    ...     "Hold the k names that rose most over a lookback, in equal parts."
+    ...     past = (close / close.shift(lookback) - 1).iloc[lookback::every]
+    ...     table = (past.rank(axis=1, ascending=False, method="first") <= k).to_numpy()
+    ...     t, i = np.nonzero(table)
+    ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+    ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / k)}, index=index)
+    >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> space = {"lookback": [20, 60, 120, 180, 250], "k": [3, 5, 10, 20, 40], "every": [10, 20]}
+    >>> with off():
+    ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
+    >>> found.members.nlargest(3, "sharpe").drop(columns=["key", "ruined"]).round(3)
+            lookback   k  every  round  sharpe     se  growth  volatility  \\
+    member
+    25           120  10     20      1   1.325  0.433   0.238       0.173
+    24           120  10     10      1   1.307  0.433   0.234       0.172
+    28           120  40     10      1   1.302  0.433   0.182       0.135
+
+            drawdown  turnover  fills
+    member
+    25        -0.139     9.623    960
+    24        -0.132    13.510   1753
+    28        -0.132     9.529   6564
+    """
     _check(space, points, rounds, chunk)
     inputs = bars if inputs is None else inputs
     identity = {"make": content_hash(make), "data": data_hash(bars), "inputs": content_hash(inputs), "terms": content_hash(asdict(terms))}
@@ -222,7 +446,56 @@ def heat_map(
     value: str = "sharpe",  # a column of members
     title: str = "",  # states the finding
 ) -> "Figure":
-    "Draw a figure of the members over two settings, the mean over all others."
+    """Draw a figure of the members over two settings, the mean over all others.
+
+    Parameters
+    ----------
+    found : Sweep
+    x : str
+        A setting.
+    y : str
+        Another.
+    value : str, default "sharpe"
+        A column of members.
+    title : str, default ""
+        States the finding.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ConfigError
+        "no column {...}; the members have {...}"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.sweep import heat_map, sweep
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from tempfile import TemporaryDirectory
+    >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+    >>> close = to_wide(bars["close"])
+    >>> def winners(close, lookback, k, every):
+    ...     "Hold the k names that rose most over a lookback, in equal parts."
+    ...     past = (close / close.shift(lookback) - 1).iloc[lookback::every]
+    ...     table = (past.rank(axis=1, ascending=False, method="first") <= k).to_numpy()
+    ...     t, i = np.nonzero(table)
+    ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+    ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / k)}, index=index)
+    >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> space = {"lookback": [20, 60, 120, 180, 250], "k": [3, 5, 10, 20, 40], "every": [10, 20]}
+    >>> with off():
+    ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
+    >>> heat_map(
+    ...     found, "lookback", "k", title="Held wide, the look-back hardly matters; few names do worse at each"
+    ... )
+    """
     unknown = [name for name in (x, y, value) if name not in found.members]
     if unknown or x == y:
         raise ConfigError(f"no column {', '.join(unknown) or 'pair: x is y'}; the members have {list(found.members)}")

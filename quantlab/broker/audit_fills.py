@@ -86,7 +86,45 @@ def audit_fills(
     name: str | None = None,  # how the verdict calls the engine
     more: int = 40,  # further sessions with fills, drawn by a fixed seed, tried under one change each
 ) -> Verdict:
-    "Change everything after the moment of a fill and report the fills and closes that moved."
+    """Change everything after the moment of a fill and report the fills and closes that moved.
+
+    Parameters
+    ----------
+    engine : Callable
+        (weights, bars) -> an account with trades, equity and closed, such as backtest's Result.
+    weights : pd.DataFrame
+        Panel with column weight, decided at the close of date.
+    bars : pd.DataFrame
+        Panel with open, close and whatever else the engine reads.
+    moment : str, default "open"
+        When it fills: "open" or "close" of a session.
+    cuts : int, default 8
+        Sessions with fills that are tried under every change.
+    name : str | None, default None
+        How the verdict calls the engine.
+    more : int, default 40
+        Further sessions with fills, drawn by a fixed seed, tried under one change each.
+
+    Returns
+    -------
+    Verdict
+        The outcome of an audit.
+
+    Raises
+    ------
+    ConfigError
+        "moment is {moment}; give 'open' or 'close'"
+    PanelError
+        Saying what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> from quantlab.broker.audit_fills import audit_fills
+    >>> honest, careless = (
+    ...     audit_fills(Small(flag), one_name, some, name=label)
+    ...     for flag, label in ((False, "honest"), (True, "careless"))
+    ... )
+    """
     name = name or getattr(engine, "__name__", type(engine).__name__)
     if moment not in ("open", "close"):
         raise ConfigError(f"moment is {moment!r}; give 'open' or 'close'")

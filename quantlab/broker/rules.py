@@ -32,7 +32,31 @@ WHOLE, NO_BAR, NOT_REACHED, VOLUME, LOT, CASH, GROSS, GONE, REPLACED, STOPPED, N
 
 # %% ../../nbs/broker/690_rules.ipynb #8394bc0f
 class Terms(NamedTuple):
-    "Hold rules as numbers, as the jitted session takes them."
+    """Hold rules as numbers, as the jitted session takes them.
+
+    Parameters
+    ----------
+    fill : int
+        Stage in which market orders fill.
+    through : float
+        Share of the price by which a bar must trade through a limit.
+    queue : float
+        Share of the session's volume that goes first at a limit.
+    participation : float
+        Share of the session's volume that our orders in a name may be; inf = no cap.
+    lot : float
+        Shares in a lot; 0 = fractions, 1 = whole shares.
+    max_gross : float
+        Gross exposure over equity when a position is opened; inf = no limit.
+    stale_after : float
+    delisting_return : float
+        Decimal, of that closing against the last close.
+
+    Examples
+    --------
+    >>> from quantlab.broker.rules import Rules, Terms, VWAP
+    >>> assert Rules(fill="vwap", lot=1).terms == Terms(VWAP, 0.0, 0.0, np.inf, 1.0, 2.0, 5.0, 0.0)
+    """
 
     fill: int  # stage in which market orders fill
     through: float
@@ -46,7 +70,38 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class Rules:
-    "State how orders fill and what an account may hold."
+    """State how orders fill and what an account may hold.
+
+    Parameters
+    ----------
+    fill : str, default "open"
+        Of market orders in the next session: "open", "close" or "vwap".
+    through : float, default 0.0
+        Share of the price by which a bar must trade through a limit.
+    queue : float, default 0.0
+        Share of the session's volume that goes first at a limit.
+    participation : float, default np.inf
+        Share of the session's volume that our orders in a name may be; inf = no cap.
+    lot : float, default 0.0
+        Shares in a lot; 0 = fractions, 1 = whole shares.
+    max_gross : float, default 2.0
+        Gross exposure over equity when a position is opened; inf = no limit.
+    stale_after : int, default 5
+        Sessions without a bar after which a holding is closed at its last close.
+    delisting_return : float, default 0.0
+        Decimal, of that closing against the last close.
+
+    Raises
+    ------
+    ConfigError
+        "fill is {fill}; give one of {...}"
+        "{name} is {...}; give a number from {low} to {high}"
+
+    Examples
+    --------
+    >>> from quantlab.broker.rules import Rules, Terms, VWAP
+    >>> assert Rules(fill="vwap", lot=1).terms == Terms(VWAP, 0.0, 0.0, np.inf, 1.0, 2.0, 5.0, 0.0)
+    """
 
     fill: str = "open"  # of market orders in the next session: "open", "close" or "vwap"
     through: float = 0.0  # share of the price by which a bar must trade through a limit
@@ -68,7 +123,18 @@ class Rules:
 
     @property
     def terms(self) -> Terms:
-        "Return the rules as numbers."
+        """Return the rules as numbers.
+
+        Returns
+        -------
+        Terms
+            The rules as numbers.
+
+        Examples
+        --------
+        >>> from quantlab.broker.rules import Rules, Terms, VWAP
+        >>> assert Rules(fill="vwap", lot=1).terms == Terms(VWAP, 0.0, 0.0, np.inf, 1.0, 2.0, 5.0, 0.0)
+        """
         return Terms(**{name: float(value) for name, value in asdict(self).items() if name != "fill"}, fill=FILLS[self.fill])
 
 
@@ -85,7 +151,82 @@ DAY = np.dtype([(name, "f8") for name in _MONEY])
 
 
 class Market(NamedTuple):
-    "Hold what the bars say: float64[dates, symbols]; prices are NaN without a bar, the others never."
+    """Hold what the bars say: float64[dates, symbols]; prices are NaN without a bar, the others never.
+
+    Parameters
+    ----------
+    open : np.ndarray
+    high : np.ndarray
+    low : np.ndarray
+    close : np.ndarray
+    vwap : np.ndarray
+    volume : np.ndarray
+        Shares; 0 without a bar.
+    unit : np.ndarray
+        Account money per unit of price and share at the close: rate x multiplier.
+    split : np.ndarray
+        New shares per old share, effective at the open.
+    dividend : np.ndarray
+        Per share, on the ex date.
+    borrow : np.ndarray
+        A year, for what is short over the next night.
+    funding : np.ndarray
+        Of the bar, paid on the value held at its close.
+    impact : np.ndarray
+        Price impact of one share, known the close before; grows with the root of the shares.
+    years : np.ndarray
+        [dates], since the session before.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.rules import Account, DAY, FILL, Market, ORDER, REASONS, Rules
+    >>> from quantlab.broker.session import session
+    >>> from quantlab.core.panel import to_wide
+    >>> def play(rows, rules=Rules(), costs=Costs(0, 0), cash=10_000.0, **columns):
+    ...     "Play orders, all decided at the first close, over the bars; return orders, fills and days as frames."
+    ...     wide = {c: to_wide(bars[c]).to_numpy() for c in ("open", "high", "low", "close", "volume")}
+    ...     shape = wide["close"].shape
+    ...     zeros, ones = np.zeros(shape), np.ones(shape)
+    ...     rest = {
+    ...         "vwap": wide["close"],
+    ...         "unit": ones,
+    ...         "split": ones,
+    ...         "dividend": zeros,
+    ...         "borrow": zeros,
+    ...         "funding": zeros,
+    ...         "impact": zeros,
+    ...     }
+    ...     market = Market(
+    ...         **wide,
+    ...         **(rest | {c: np.array(v, dtype=float)[:, None] for c, v in columns.items()}),
+    ...         years=np.array([0, 3 / 365, 1 / 365]),
+    ...     )
+    ...     orders, days, log = np.zeros(len(rows), ORDER), np.zeros(3, DAY), np.zeros(20, FILL)
+    ...     for k, row in enumerate(rows):
+    ...         for name, value in (
+    ...             {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row
+    ...         ).items():
+    ...             orders[k][name] = value
+    ...     days["cash"][0], orders["quantity"] = cash, orders["left"]
+    ...     account = Account(
+    ...         np.zeros(shape),
+    ...         np.full(shape, np.nan),
+    ...         np.zeros(1),
+    ...         np.zeros(1),
+    ...         np.zeros(1),
+    ...         np.arange(len(rows)),
+    ...         np.array([len(rows), 0]),
+    ...     )
+    ...     for t in range(3):
+    ...         session(t, market, rules.terms, costs.rates, account, orders, days, log)
+    ...     orders = pd.DataFrame(orders).assign(why=[REASONS[r] for r in orders["reason"]])
+    ...     return (
+    ...         orders[["price", "quantity", "filled", "why", "ended"]],
+    ...         pd.DataFrame(log[: account.count[1]]),
+    ...         pd.DataFrame(days),
+    ...     )
+    """
 
     open: np.ndarray
     high: np.ndarray
@@ -103,7 +244,75 @@ class Market(NamedTuple):
 
 
 class Account(NamedTuple):
-    "Hold what the loop keeps: float64[dates, symbols], and the day's scratch by symbol."
+    """Hold what the loop keeps: float64[dates, symbols], and the day's scratch by symbol.
+
+    Parameters
+    ----------
+    shares : np.ndarray
+        Held at the close.
+    mark : np.ndarray
+        Last close known.
+    age : np.ndarray
+        Sessions since the last bar.
+    used : np.ndarray
+        Shares traded in this session.
+    now : np.ndarray
+        Price at which the gross limit values a holding.
+    live : np.ndarray
+        int64: rows of the orders that may still fill.
+    count : np.ndarray
+        int64[2]: live orders, fills.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.rules import Account, DAY, FILL, Market, ORDER, REASONS, Rules
+    >>> from quantlab.broker.session import session
+    >>> from quantlab.core.panel import to_wide
+    >>> def play(rows, rules=Rules(), costs=Costs(0, 0), cash=10_000.0, **columns):
+    ...     "Play orders, all decided at the first close, over the bars; return orders, fills and days as frames."
+    ...     wide = {c: to_wide(bars[c]).to_numpy() for c in ("open", "high", "low", "close", "volume")}
+    ...     shape = wide["close"].shape
+    ...     zeros, ones = np.zeros(shape), np.ones(shape)
+    ...     rest = {
+    ...         "vwap": wide["close"],
+    ...         "unit": ones,
+    ...         "split": ones,
+    ...         "dividend": zeros,
+    ...         "borrow": zeros,
+    ...         "funding": zeros,
+    ...         "impact": zeros,
+    ...     }
+    ...     market = Market(
+    ...         **wide,
+    ...         **(rest | {c: np.array(v, dtype=float)[:, None] for c, v in columns.items()}),
+    ...         years=np.array([0, 3 / 365, 1 / 365]),
+    ...     )
+    ...     orders, days, log = np.zeros(len(rows), ORDER), np.zeros(3, DAY), np.zeros(20, FILL)
+    ...     for k, row in enumerate(rows):
+    ...         for name, value in (
+    ...             {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row
+    ...         ).items():
+    ...             orders[k][name] = value
+    ...     days["cash"][0], orders["quantity"] = cash, orders["left"]
+    ...     account = Account(
+    ...         np.zeros(shape),
+    ...         np.full(shape, np.nan),
+    ...         np.zeros(1),
+    ...         np.zeros(1),
+    ...         np.zeros(1),
+    ...         np.arange(len(rows)),
+    ...         np.array([len(rows), 0]),
+    ...     )
+    ...     for t in range(3):
+    ...         session(t, market, rules.terms, costs.rates, account, orders, days, log)
+    ...     orders = pd.DataFrame(orders).assign(why=[REASONS[r] for r in orders["reason"]])
+    ...     return (
+    ...         orders[["price", "quantity", "filled", "why", "ended"]],
+    ...         pd.DataFrame(log[: account.count[1]]),
+    ...         pd.DataFrame(days),
+    ...     )
+    """
 
     shares: np.ndarray  # held at the close
     mark: np.ndarray  # last close known

@@ -375,7 +375,69 @@ def _expire(t, terms, account, orders):
 # %% ../../nbs/broker/692_session.ipynb #6742ee58
 @njit(cache=True)
 def session(t, market, terms, rates, account, orders, days, log):
-    "Take the account and its live orders from the close of session t - 1 to the close of t; read no later bar."
+    """Take the account and its live orders from the close of session t - 1 to the close of t; read no later bar.
+
+    Parameters
+    ----------
+    t
+    market
+    terms
+    rates
+    account
+    orders
+    days
+    log
+
+    Examples
+    --------
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.rules import Account, DAY, FILL, Market, ORDER, REASONS, Rules
+    >>> from quantlab.broker.session import session
+    >>> from quantlab.core.panel import to_wide
+    >>> def play(rows, rules=Rules(), costs=Costs(0, 0), cash=10_000.0, **columns):
+    ...     "Play orders, all decided at the first close, over the bars; return orders, fills and days as frames."
+    ...     wide = {c: to_wide(bars[c]).to_numpy() for c in ("open", "high", "low", "close", "volume")}
+    ...     shape = wide["close"].shape
+    ...     zeros, ones = np.zeros(shape), np.ones(shape)
+    ...     rest = {
+    ...         "vwap": wide["close"],
+    ...         "unit": ones,
+    ...         "split": ones,
+    ...         "dividend": zeros,
+    ...         "borrow": zeros,
+    ...         "funding": zeros,
+    ...         "impact": zeros,
+    ...     }
+    ...     market = Market(
+    ...         **wide,
+    ...         **(rest | {c: np.array(v, dtype=float)[:, None] for c, v in columns.items()}),
+    ...         years=np.array([0, 3 / 365, 1 / 365]),
+    ...     )
+    ...     orders, days, log = np.zeros(len(rows), ORDER), np.zeros(3, DAY), np.zeros(20, FILL)
+    ...     for k, row in enumerate(rows):
+    ...         for name, value in (
+    ...             {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row
+    ...         ).items():
+    ...             orders[k][name] = value
+    ...     days["cash"][0], orders["quantity"] = cash, orders["left"]
+    ...     account = Account(
+    ...         np.zeros(shape),
+    ...         np.full(shape, np.nan),
+    ...         np.zeros(1),
+    ...         np.zeros(1),
+    ...         np.zeros(1),
+    ...         np.arange(len(rows)),
+    ...         np.array([len(rows), 0]),
+    ...     )
+    ...     for t in range(3):
+    ...         session(t, market, rules.terms, costs.rates, account, orders, days, log)
+    ...     orders = pd.DataFrame(orders).assign(why=[REASONS[r] for r in orders["reason"]])
+    ...     return (
+    ...         orders[["price", "quantity", "filled", "why", "ended"]],
+    ...         pd.DataFrame(log[: account.count[1]]),
+    ...         pd.DataFrame(days),
+    ...     )
+    """
     _night(t, market, rates, account, orders, days)
     day, purse = days[t], np.inf
     for stage in range(6):

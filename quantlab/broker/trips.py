@@ -38,7 +38,48 @@ def round_trips(
     trades: pd.DataFrame,  # date, symbol, quantity (signed), price (paid), commission, with splits split_after: Result.trades
     last: pd.Series | None = None,  # by symbol: price, at the account's end, at which open positions are valued; None: their last fill
 ) -> pd.DataFrame:  # symbol, side, entry, exit (NaT = open), fills, invested, pnl (both money), return (decimal); by entry
-    "Join fills into positions from flat to flat; raise DataError for fills without a number."
+    """Join fills into positions from flat to flat; raise DataError for fills without a number.
+
+    Parameters
+    ----------
+    trades : pd.DataFrame
+        Date, symbol, quantity (signed), price (paid), commission, with splits split_after:
+        Result.trades.
+    last : pd.Series | None, default None
+        By symbol: price, at the account's end, at which open positions are valued; None: their last
+        fill.
+
+    Returns
+    -------
+    pd.DataFrame
+        Symbol, side, entry, exit (NaT = open), fills, invested, pnl (both money), return (decimal); by
+        entry.
+
+    Raises
+    ------
+    DataError
+        For fills without a number.
+
+    Examples
+    --------
+    >>> from quantlab.broker.trips import round_trips
+    >>> days = pd.date_range("2024-01-01", periods=4)
+    >>> fills = pd.DataFrame(
+    ...     {
+    ...         "date": days,
+    ...         "symbol": "A",
+    ...         "quantity": [5.0, -10.0, 5.0, 3.0],
+    ...         "price": [10.0, 12.0, 11.0, 20.0],
+    ...         "commission": [1.0, 2.0, 1.0, 1.0],
+    ...     }
+    ... )
+    >>> trips = round_trips(fills, last=pd.Series({"A": 21.0}))
+    >>> trips
+      symbol  side      entry       exit  fills  invested  pnl    return
+    0      A   1.0 2024-01-01 2024-01-02      2      50.0  8.0  0.160000
+    1      A  -1.0 2024-01-02 2024-01-03      2      60.0  3.0  0.050000
+    2      A   1.0 2024-01-04        NaT      1      60.0  2.0  0.033333
+    """
     columns = ["date", "symbol", "quantity", "price", "commission"]
     missing, grown = [c for c in columns if c not in trades], trades.get("split_after", 1.0)
     if missing:
@@ -81,7 +122,44 @@ def trip_summary(
     seed: int = 7,
     until: pd.Timestamp | None = None,  # the account's last session, to which open trips are counted; None: the last entry or exit
 ) -> pd.DataFrame:  # by figure: value, se, low, high (95 %); money where it is money; mean_days counts calendar days; no errors below 10 entry days
-    "Sum up round trips with errors that know that trips of one day go together."
+    """Sum up round trips with errors that know that trips of one day go together.
+
+    Parameters
+    ----------
+    trips : pd.DataFrame
+        From round_trips.
+    draws : int, default 999
+        Random draws; more make the simulated figures steadier.
+    seed : int, default 7
+        Of the generator that draws; the same seed gives the same numbers.
+    until : pd.Timestamp | None, default None
+        The account's last session, to which open trips are counted; None: the last entry or exit.
+
+    Returns
+    -------
+    pd.DataFrame
+        By figure: value, se, low, high (95 %); money where it is money; mean_days counts calendar days;
+        no errors below 10 entry days.
+
+    Raises
+    ------
+    ConfigError
+        "draws is {draws}; resample at least once"
+
+    Examples
+    --------
+    >>> from quantlab.broker.trips import trip_summary
+    >>> days = pd.date_range("2024-01-01", periods=4)
+    >>> four = pd.DataFrame(
+    ...     {
+    ...         "entry": days,
+    ...         "exit": days + pd.Timedelta("2D"),
+    ...         "pnl": [30.0, -10.0, 20.0, -15.0],
+    ...         "return": [0.3, -0.1, 0.2, -0.15],
+    ...     }
+    ... )
+    >>> known = trip_summary(four)["value"]
+    """
     if draws < 1:
         raise ConfigError(f"draws is {draws}; resample at least once")
     pnl, end = trips["pnl"], trips["exit"].fillna(trips[["entry", "exit"]].max().max() if until is None else pd.Timestamp(until))

@@ -42,7 +42,33 @@ def check_panel(
     frame: pd.DataFrame | pd.Series,  # what claims to be a panel
     columns: Sequence[str] | None = None,  # columns it must have
 ) -> pd.DataFrame | pd.Series:  # the same object, untouched
-    "Return a panel unchanged, or raise PanelError saying what is wrong and where."
+    """Return a panel unchanged, or raise PanelError saying what is wrong and where.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        What claims to be a panel.
+    columns : Sequence[str] | None, default None
+        Columns it must have.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+        The same object, untouched.
+
+    Raises
+    ------
+    PanelError
+        Saying what is wrong and where.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel, check_panel
+    >>> def tiny(rows):
+    ...     return pd.DataFrame(rows, columns=["date", "symbol", "x"])
+    >>> empty = as_panel(tiny([]))
+    >>> assert len(empty) == 0 and check_panel(empty) is empty
+    """
     problem = _index_problem(frame.index)
     if problem:
         raise PanelError(problem)
@@ -56,7 +82,39 @@ def check_panel(
 def as_panel(
     frame: pd.DataFrame,  # with columns date and symbol, or with an unsorted (date, symbol) index
 ) -> pd.DataFrame:  # sorted panel; dates as datetime64[us]
-    "Turn a long frame into a panel: cast, index and sort; raise PanelError on duplicates and missing keys."
+    """Turn a long frame into a panel: cast, index and sort; raise PanelError on duplicates and missing keys.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        With columns date and symbol, or with an unsorted (date, symbol) index.
+
+    Returns
+    -------
+    pd.DataFrame
+        Sorted panel; dates as datetime64[us].
+
+    Raises
+    ------
+    PanelError
+        On duplicates and missing keys.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> panel.tail(3)
+                           close    volume
+    date       symbol
+    2023-12-29 WMT     52.549999  21948300
+               X       48.650002   3616700
+               XOM     99.980003  17741400
+    """
     if list(frame.index.names) == ["date", "symbol"]:
         frame = frame.reset_index()
     missing = [c for c in ("date", "symbol") if c not in frame.columns]
@@ -74,7 +132,43 @@ def as_panel(
 
 # %% ../../nbs/core/002_panel.ipynb #da00cb2d
 class Grid(NamedTuple):
-    "Hold the coordinates of a panel's rows in a dates x symbols array."
+    """Hold the coordinates of a panel's rows in a dates x symbols array.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        [d], sorted.
+    symbols : pd.Index
+        [s], sorted.
+    row : np.ndarray
+        int64[n], position of each row's date.
+    col : np.ndarray
+        int64[n], position of each row's symbol.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel, grid
+    >>> def tiny(rows):
+    ...     return pd.DataFrame(rows, columns=["date", "symbol", "x"])
+    >>> shuffled = tiny([["2024-01-03", "B", 3.0], ["2024-01-02", "B", 2.0], ["2024-01-02", "A", 1.0]])
+    >>> untidy = as_panel(shuffled)
+    >>> untidy.index = pd.MultiIndex(
+    ...     levels=[untidy.index.levels[0], pd.Index(["C", "B", "A"], dtype="str")],
+    ...     codes=[[0, 0, 1], [2, 1, 1]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> pd.DataFrame(
+    ...     {
+    ...         "symbol": untidy.index.get_level_values("symbol"),
+    ...         "its code": untidy.index.codes[1],
+    ...         "its column": grid(untidy.index).col,
+    ...     }
+    ... )
+      symbol  its code  its column
+    0      A         2           0
+    1      B         1           1
+    2      B         1           1
+    """
 
     dates: pd.DatetimeIndex  # [d], sorted
     symbols: pd.Index  # [s], sorted
@@ -97,7 +191,46 @@ def _tidy(
 def grid(
     index: pd.MultiIndex,  # (date, symbol), of a panel
 ) -> Grid:
-    "Return the array coordinates of a panel's rows, in linear time."
+    """Return the array coordinates of a panel's rows, in linear time.
+
+    Parameters
+    ----------
+    index : pd.MultiIndex
+        (date, symbol), of a panel.
+
+    Returns
+    -------
+    Grid
+        The array coordinates of a panel's rows, in linear time.
+
+    Raises
+    ------
+    PanelError
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel, grid
+    >>> def tiny(rows):
+    ...     return pd.DataFrame(rows, columns=["date", "symbol", "x"])
+    >>> shuffled = tiny([["2024-01-03", "B", 3.0], ["2024-01-02", "B", 2.0], ["2024-01-02", "A", 1.0]])
+    >>> untidy = as_panel(shuffled)
+    >>> untidy.index = pd.MultiIndex(
+    ...     levels=[untidy.index.levels[0], pd.Index(["C", "B", "A"], dtype="str")],
+    ...     codes=[[0, 0, 1], [2, 1, 1]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> pd.DataFrame(
+    ...     {
+    ...         "symbol": untidy.index.get_level_values("symbol"),
+    ...         "its code": untidy.index.codes[1],
+    ...         "its column": grid(untidy.index).col,
+    ...     }
+    ... )
+      symbol  its code  its column
+    0      A         2           0
+    1      B         1           1
+    2      B         1           1
+    """
     problem = _index_problem(index)
     if problem:
         raise PanelError(problem)
@@ -112,7 +245,42 @@ def to_wide(
     column: pd.Series,  # (date, symbol), numeric
     at: Grid | None = None,  # its coordinates, if they are at hand; must come from the same index
 ) -> pd.DataFrame:  # dates x symbols, C-ordered float64; NaN = not there
-    "Spread one column of a panel over a dates x symbols frame."
+    """Spread one column of a panel over a dates x symbols frame.
+
+    Parameters
+    ----------
+    column : pd.Series
+        (date, symbol), numeric.
+    at : Grid | None, default None
+        Its coordinates, if they are at hand; must come from the same index.
+
+    Returns
+    -------
+    pd.DataFrame
+        Dates x symbols, C-ordered float64; NaN = not there.
+
+    Raises
+    ------
+    PanelError
+        "the column has {...} rows, the coordinates {...}; use the grid of the column's own index"
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> close = to_wide(panel["close"])
+    >>> close.iloc[:3, :5]
+    symbol       AABA    AAPL      ABT       ADBE        AET
+    date
+    2010-01-04  17.10  7.6432  26.1299  37.090000  33.000000
+    2010-01-05  17.23  7.6564  25.9188  37.700001  32.529999
+    2010-01-06  17.17  7.5346  26.0627  37.619999  32.400002
+    """
     at = grid(column.index) if at is None else at
     shape, flat = (len(at.dates), len(at.symbols)), column.to_numpy(dtype=np.float64)
     if len(at.row) != len(flat):
@@ -133,7 +301,42 @@ def to_long(
     at: Grid | None = None,  # coordinates of that index, if they are at hand
     name: str | None = None,  # of the resulting column
 ) -> pd.Series:  # float64 on exactly that index
-    "Read the rows of a panel back from a dates x symbols array."
+    """Read the rows of a panel back from a dates x symbols array.
+
+    Parameters
+    ----------
+    wide : pd.DataFrame | np.ndarray
+        Dates x symbols.
+    index : pd.MultiIndex
+        (date, symbol): the rows to read back.
+    at : Grid | None, default None
+        Coordinates of that index, if they are at hand.
+    name : str | None, default None
+        Of the resulting column.
+
+    Returns
+    -------
+    pd.Series
+        float64 on exactly that index.
+
+    Raises
+    ------
+    PanelError
+        "the array is {...} x {...}, the index spans {...} dates x {...} symbols; use the index it was
+        made from"
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.panel import as_panel, to_long, to_wide
+    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> close = to_wide(panel["close"])
+    >>> back = to_long(close, panel.index, name="close")
+    """
     at = grid(index) if at is None else at
     shape = (len(at.dates), len(at.symbols))
     if wide.shape != shape:
@@ -147,7 +350,33 @@ def to_long(
 def date_starts(
     index: pd.MultiIndex,  # (date, symbol), of a panel
 ) -> tuple[pd.DatetimeIndex, np.ndarray]:  # the dates [d], and int64[d + 1]: rows of date i are starts[i]:starts[i + 1]
-    "Return the dates of a panel and where the rows of each begin."
+    """Return the dates of a panel and where the rows of each begin.
+
+    Parameters
+    ----------
+    index : pd.MultiIndex
+        (date, symbol), of a panel.
+
+    Returns
+    -------
+    tuple[pd.DatetimeIndex, np.ndarray]
+        The dates [d], and int64[d + 1]: rows of date i are starts[i]:starts[i + 1].
+
+    Raises
+    ------
+    PanelError
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.panel import as_panel, date_starts
+    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> dates, starts = date_starts(panel.index)
+    """
     at = grid(index)
     starts = np.flatnonzero(np.diff(at.row, prepend=-1))
     return at.dates, np.append(starts, len(index))

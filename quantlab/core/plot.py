@@ -42,7 +42,32 @@ _STYLE = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    "Draw in the house style inside a with block; leave matplotlib's settings as they were."
+    """Draw in the house style inside a with block; leave matplotlib's settings as they were.
+
+    Yields
+    ------
+    Iterator[None]
+
+    References
+    ----------
+    .. [1] Okabe and Ito (2008).
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import COLORS, figure, style
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> labels = forward_returns(adjust(sample_bars()), horizon=20)
+    >>> t1 = labels["t1"]
+    >>> decided = pd.DatetimeIndex(labels.index.get_level_values("date"))
+    >>> days = (pd.DatetimeIndex(t1) - decided).days.to_series(index=labels.index)
+    >>> with style():
+    ...     title = "Held for 20 sessions, a label spans 29 to 34 days, fewer where a name stops"
+    ...     fig, ax = figure(title, "calendar days from date to t1", "labels (log scale)", size=(8, 2.4))
+    ...     ax.hist(days.dropna(), bins=np.arange(0.5, 40.5), color=COLORS[0], log=True)
+    >>> fig
+    """
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE | {"axes.prop_cycle": mpl.cycler(color=COLORS)}):
@@ -57,7 +82,38 @@ def figure(
     rows: int = 1,  # stacked axes that share x
     heights: tuple[float, ...] | None = None,  # relative heights of the rows
 ) -> "tuple[Figure, Axes]":  # with rows > 1 an array of axes
-    "Open a figure in the house style; it shows only when it is the value of a cell."
+    """Open a figure in the house style; it shows only when it is the value of a cell.
+
+    Parameters
+    ----------
+    title : str
+        States the finding.
+    xlabel : str, default ""
+        With its unit.
+    ylabel : str, default ""
+        With its unit.
+    size : tuple[float, float], default (9.0, 3.2)
+        Inches.
+    rows : int, default 1
+        Stacked axes that share x.
+    heights : tuple[float, ...] | None, default None
+        Relative heights of the rows.
+
+    Returns
+    -------
+    tuple[Figure, Axes]
+        With rows > 1 an array of axes.
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> fig, ax = figure(
+    ...     "Same market, same years: four stocks that began together ended 30-fold apart",
+    ...     "",
+    ...     "total return since January 2010",
+    ... )
+    >>> fig
+    """
     import matplotlib.pyplot as plt
 
     with style():
@@ -87,7 +143,34 @@ def number_axis(
     unit: str = "",  # written behind it
     decimals: int = 0,  # at least
 ) -> None:
-    "Write the numbers of an axis out, with as many decimals as make its ticks distinct and true."
+    """Write the numbers of an axis out, with as many decimals as make its ticks distinct and true.
+
+    Parameters
+    ----------
+    axis : Axis
+        Ax.xaxis or ax.yaxis.
+    scale : float, default 1.0
+        What a number is multiplied with before it is written.
+    unit : str, default ""
+        Written behind it.
+    decimals : int, default 0
+        At least.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.montecarlo import market_regimes
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure, number_axis
+    >>> from quantlab.data.sample import sample_context
+    >>> context = to_wide(sample_context(["SPY"])["close"])["SPY"].loc[:"2022"]
+    >>> weather = market_regimes(context)
+    >>> fig, ax = figure(
+    ...     f"SPY: {int(weather['bear'].sum())} sessions of bear market in {len(weather) / 252:.0f} years",
+    ...     "",
+    ...     "SPY, total return (log)",
+    ... )
+    >>> number_axis(ax.yaxis)
+    """
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     def label(x: float, minor: bool) -> str:
@@ -110,7 +193,39 @@ def percent_axis(
     ax: "Axes",  # as figure returns them
     decimals: int | None = 0,  # at least; None = as few as tell the ticks apart
 ) -> "Axes":
-    "Show the y axis of decimal returns in percent."
+    """Show the y axis of decimal returns in percent.
+
+    Parameters
+    ----------
+    ax : Axes
+    decimals : int | None, default 0
+        At least; None = as few as tell the ticks apart.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.core.plot import figure, percent_axis
+    >>> raw = pd.read_parquet(
+    ...     "../../data/sample/us_bars.parquet",
+    ...     columns=["date", "symbol", "close", "adj"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT", "XOM", "GE"])],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> price = to_wide(panel["close"] * panel["adj"])
+    >>> growth = price / price.iloc[0] - 1
+    >>> fig, ax = figure(
+    ...     "Same market, same years: four stocks that began together ended 30-fold apart",
+    ...     "",
+    ...     "total return since January 2010",
+    ... )
+    >>> for symbol in growth.columns:
+    ...     ax.plot(growth[symbol], label=symbol)
+    >>> percent_axis(ax)
+    """
     number_axis(ax.yaxis, 100.0, "%", decimals or 0)
     return ax
 
@@ -121,7 +236,37 @@ def shade(
     color: str = COLORS[6],  # one of COLORS
     label: str | None = None,  # for the legend, once
 ) -> "Axes":
-    "Shade the spans of dates on which a flag is true."
+    """Shade the spans of dates on which a flag is true.
+
+    Parameters
+    ----------
+    ax : Axes
+    flags : pd.Series
+        Bool by date.
+    color : str, default COLORS[6]
+    label : str | None, default None
+        For the legend, once.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.core.plot import figure, shade
+    >>> raw = pd.read_parquet(
+    ...     "../../data/sample/us_bars.parquet",
+    ...     columns=["date", "symbol", "close", "adj"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT", "XOM", "GE"])],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> price = to_wide(panel["close"] * panel["adj"])
+    >>> wealth = price["GE"] / price["GE"].cummax() - 1
+    >>> fig, ax = figure("GE spent most of a decade more than 30 % below its peak", "", "drawdown")
+    >>> ax.plot(wealth)
+    >>> shade(ax, wealth < -0.3, label="more than 30 % down")
+    """
     on = flags.astype(bool)
     starts = on.index[on & ~on.shift(fill_value=False)]
     ends = on.index[on & ~on.shift(-1, fill_value=False)]

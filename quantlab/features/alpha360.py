@@ -31,7 +31,20 @@ def lagged_ratio(
     field: str,  # one of FIELDS
     lag: int,  # sessions back
 ) -> tuple[np.ndarray]:
-    "Divide a field of an earlier session by today's close, or by today's volume."
+    """Divide a field of an earlier session by today's close, or by today's volume.
+
+    Parameters
+    ----------
+    b : Block
+    field : str
+        One of FIELDS.
+    lag : int
+        Sessions back.
+
+    Returns
+    -------
+    tuple[np.ndarray]
+    """
     today = b.volume + 1e-12 if field == "volume" else b.close
     return (ref(getattr(b, field), lag) / today,)
 

@@ -33,7 +33,28 @@ SETS: dict[str, tuple[Feature, ...]] = {
 def feature_set(
     name: str,  # one of SETS
 ) -> tuple[Feature, ...]:
-    "Return a set of features by name; raise ConfigError listing the names."
+    """Return a set of features by name; raise ConfigError listing the names.
+
+    Parameters
+    ----------
+    name : str
+        One of SETS.
+
+    Returns
+    -------
+    tuple[Feature, ...]
+        A set of features by name.
+
+    Raises
+    ------
+    ConfigError
+        Listing the names.
+
+    Examples
+    --------
+    >>> from quantlab.features.sets import feature_set
+    >>> base = feature_set("base")
+    """
     if name not in SETS:
         raise ConfigError(f"there is no feature set {name!r}; use one of {', '.join(SETS)}")
     return SETS[name]

@@ -32,7 +32,37 @@ _CHUNK = 50_000  # rows that are looked at together
 def check_features(
     X: pd.DataFrame,  # panel, one float column per feature
 ) -> pd.DataFrame:  # the same values, columns sorted by name
-    "Return features in sorted column order; raise PanelError or DataError for what no model should see."
+    """Return features in sorted column order; raise PanelError or DataError for what no model should see.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel, one float column per feature.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same values, columns sorted by name.
+
+    Raises
+    ------
+    PanelError
+        For what no model should see.
+    DataError
+        For what no model should see.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.base import check_features, check_training
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> ordered, values, weight = check_training(two, outcome)
+    >>> single = ordered.astype("float32")
+    >>> assert np.shares_memory(check_features(single).to_numpy(), single.to_numpy())
+    """
     check_panel(X)
     if X.shape[1] == 0 or not X.columns.is_unique:
         raise PanelError(f"features need at least one column and distinct names; got {list(X.columns)}")
@@ -58,7 +88,39 @@ def check_training(
     y: pd.Series,  # outcome on the same index, no NaN
     sample_weight: pd.Series | None = None,  # on the same index, >= 0, not all zero
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:  # sorted columns, outcome, weights
-    "Return what a model trains on; raise PanelError or DataError when rows do not match or an outcome is missing."
+    """Return what a model trains on; raise PanelError or DataError when rows do not match or an outcome is missing.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel of features.
+    y : pd.Series
+        Outcome on the same index, no NaN.
+    sample_weight : pd.Series | None, default None
+        On the same index, >= 0, not all zero.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, np.ndarray, np.ndarray | None]
+        Sorted columns, outcome, weights.
+
+    Raises
+    ------
+    PanelError
+        When rows do not match or an outcome is missing.
+    DataError
+        When rows do not match or an outcome is missing.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.base import check_training
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> ordered, values, weight = check_training(two, outcome)
+    """
     ordered = check_features(X)
     if len(X) == 0:
         raise DataError("there are no rows to train on; start the training window later or lengthen it")
@@ -86,7 +148,39 @@ def check_columns(
     X: pd.DataFrame,  # panel of features to predict from
     columns: list[str],  # the columns a model was fitted on, sorted
 ) -> pd.DataFrame:  # those columns in that order
-    "Return features as fitted; raise PanelError when a column is missing or unknown."
+    """Return features as fitted; raise PanelError when a column is missing or unknown.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel of features to predict from.
+    columns : list[str]
+        The columns a model was fitted on, sorted.
+
+    Returns
+    -------
+    pd.DataFrame
+        Those columns in that order.
+
+    Raises
+    ------
+    PanelError
+        When a column is missing or unknown.
+    DataError
+        "feature {...} is infinite for {symbol} on {date} ({...} values there); mend the feature or set
+        them to NaN"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.base import check_columns, check_training
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> ordered, values, weight = check_training(two, outcome)
+    >>> assert check_columns(two[["b", "a"]], ["a", "b"]).equals(ordered)
+    """
     missing, unknown = sorted(set(columns) - set(X.columns)), sorted(set(X.columns) - set(columns))
     if missing or unknown:
         raise PanelError(
@@ -100,13 +194,66 @@ def as_scores(
     values: np.ndarray,  # one score per row, higher is better
     index: pd.MultiIndex,  # (date, symbol)
 ) -> pd.DataFrame:  # one column, score
-    "Wrap raw scores as a predictions frame."
+    """Wrap raw scores as a predictions frame.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        One score per row, higher is better.
+    index : pd.MultiIndex
+        (date, symbol).
+
+    Returns
+    -------
+    pd.DataFrame
+        One column, score.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.base import as_scores, check_training
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> ordered, values, weight = check_training(two, outcome)
+    >>> assert as_scores(values, two.index)["score"].tolist() == [0.1, -0.1]
+    """
     return pd.DataFrame({"score": np.asarray(values, dtype="float64")}, index=index)
 
 # %% ../../nbs/models/400_base.ipynb #ed4b103c
 @dataclass(frozen=True, eq=False)
 class WalkForwardRun:
-    "Hold what a walk-forward run produced."
+    """Hold what a walk-forward run produced.
+
+    Parameters
+    ----------
+    predictions : pd.DataFrame
+        (date, symbol): score, what else the model says, fold; out of sample.
+    models : list
+        The fitted estimator of each fold.
+    folds : pd.DataFrame
+        By fold: first and last dates, rows trained on, excluded, predicted.
+
+    Examples
+    --------
+    >>> from quantlab.models.base import walk_forward
+    >>> from quantlab.validation.splits import WalkForward
+    >>> splits = WalkForward(train=504, test=126, expanding=True)
+    >>> run = walk_forward(OneColumn(), X, y, splits.split(X, t1=labels["t1"]))
+    >>> run.folds.tail(3)
+         train_first train_last test_first  test_last  trained  excluded  \\
+    fold
+    3     2015-01-02 2018-06-04 2018-07-05 2019-01-03   103320         0
+    4     2015-01-02 2018-11-30 2019-01-04 2019-07-05   117864         0
+    5     2015-01-02 2019-06-05 2019-07-08 2019-12-31   132228         0
+
+          predicted
+    fold
+    3         14424
+    4         14364
+    5         14136
+    """
 
     predictions: pd.DataFrame  # (date, symbol): score, what else the model says, fold; out of sample
     models: list  # the fitted estimator of each fold
@@ -270,7 +417,67 @@ def walk_forward(
     scheduler: str | None = None,  # address of a Dask scheduler
     resume: bool = False,  # keep finished folds, and take those kept by an earlier run
 ) -> WalkForwardRun:
-    "Fit on the past and predict the next block, fold by fold; raise LeakError when a fold trains on its future."
+    """Fit on the past and predict the next block, fold by fold; raise LeakError when a fold trains on its future.
+
+    Parameters
+    ----------
+    model : BaseEstimator
+        Unfitted; cloned for each fold.
+    X : pd.DataFrame
+        Panel of features, known at the close of date.
+    y : pd.Series
+        Outcome on X's index; rows with NaN are not trained on.
+    splits : Iterable[tuple[Iterable[int], Iterable[int]]]
+        (training rows, test rows), positions in X.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with folds done, how many, the last one's name.
+    sample_weight : pd.Series | None, default None
+        On X's index.
+    workers : int | None, default 1
+        Folds side by side; None: one per core, or the scheduler of the settings.
+    scheduler : str | None, default None
+        Address of a Dask scheduler.
+    resume : bool, default False
+        Keep finished folds, and take those kept by an earlier run.
+
+    Returns
+    -------
+    WalkForwardRun
+        What a walk-forward run produced.
+
+    Raises
+    ------
+    LeakError
+        When a fold trains on its future.
+    PanelError
+        Saying what is wrong and where (see check_panel).
+        "features need at least one column and distinct names; got {...}"
+        "features {text} are not numeric; encode them or leave them out"
+        "{name} does not have the rows of X; take {name}.reindex(X.index)"
+    DataError
+        "feature {...} is infinite for {symbol} on {date} ({...} values there); mend the feature or set
+        them to NaN"
+        "fold {number}: none of its {...} training rows has an outcome; give it a longer past"
+
+    Examples
+    --------
+    >>> from quantlab.models.base import walk_forward
+    >>> from quantlab.validation.splits import WalkForward
+    >>> splits = WalkForward(train=504, test=126, expanding=True)
+    >>> run = walk_forward(OneColumn(), X, y, splits.split(X, t1=labels["t1"]))
+    >>> run.folds.tail(3)
+         train_first train_last test_first  test_last  trained  excluded  \\
+    fold
+    3     2015-01-02 2018-06-04 2018-07-05 2019-01-03   103320         0
+    4     2015-01-02 2018-11-30 2019-01-04 2019-07-05   117864         0
+    5     2015-01-02 2019-06-05 2019-07-08 2019-12-31   132228         0
+
+          predicted
+    fold
+    3         14424
+    4         14364
+    5         14136
+    """
     check_features(X)
     for name, column in {"y": y, "sample_weight": sample_weight}.items():
         if column is not None and (not isinstance(column, pd.Series) or not column.index.equals(X.index)):
@@ -315,7 +522,42 @@ def _learned(net: BaseEstimator) -> dict:
 def without_memory(
     held: dict,  # the parameters of a pipeline
 ) -> dict:  # the same
-    "Raise StateError for a pipeline that remembers its fits in files: scikit-learn would read them as pickles."
+    """Raise StateError for a pipeline that remembers its fits in files: scikit-learn would read them as pickles.
+
+    Parameters
+    ----------
+    held : dict
+        The parameters of a pipeline.
+
+    Returns
+    -------
+    dict
+        The same.
+
+    Raises
+    ------
+    StateError
+        For a pipeline that remembers its fits in files: scikit-learn would read them as pickles.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import check_model
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.models.processors import ByDate, Fill, chain
+    >>> raw = sample_bars(start="2016-01-01", end="2020-06-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> X = compute(bars, feature_set("base"))[["amihud_21", "mom_252_21", "rev_21", "std_20"]]
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> known = y.notna()
+    >>> check_model(chain(ByDate(), Fill(0.0), RidgeModel(100.0)), X[known], y[known]).eq("pass").all()
+    np.True_
+    """
     if held.get("memory") is not None:
         raise StateError("a pipeline with a memory cannot be kept; leave memory at None")
     return held
@@ -400,7 +642,37 @@ def check_model(
     X: pd.DataFrame,  # panel of features, at least two dates
     y: pd.Series,  # outcome on X's index, no NaN
 ) -> pd.Series:  # rule -> "pass"; for a model that cannot be kept, why not
-    "Hold a model to the room's contract; raise LeakError or QuantlabError naming the rule it breaks."
+    """Hold a model to the room's contract; raise LeakError or QuantlabError naming the rule it breaks.
+
+    Parameters
+    ----------
+    model : BaseEstimator
+        Unfitted; it is cloned, never touched.
+    X : pd.DataFrame
+        Panel of features, at least two dates.
+    y : pd.Series
+        Outcome on X's index, no NaN.
+
+    Returns
+    -------
+    pd.Series
+        Rule -> "pass"; for a model that cannot be kept, why not.
+
+    Raises
+    ------
+    LeakError
+        Naming the rule it breaks.
+    QuantlabError
+        Naming the rule it breaks.
+    StateError
+        For any other file (see load_state).
+
+    Examples
+    --------
+    >>> from quantlab.models.base import check_model
+    >>> known = y.notna()
+    >>> check_model(OneColumn(), X[known], y[known])
+    """
     inputs, weight = (X.copy(), y.copy()), pd.Series(1.0, index=X.index)
     fitted = clone(model).fit(X, y)
     scores = fitted.predict(X)

@@ -42,7 +42,24 @@ class _Processor(TransformerMixin, BaseEstimator):
 # %% ../../nbs/models/405_processors.ipynb #b7784c13
 @keepable
 class Fill(_Processor):
-    "Fill holes with the median of the training rows, or with a constant."
+    """Fill holes with the median of the training rows, or with a constant.
+
+    Parameters
+    ----------
+    value : float | None, default None
+        None: the training median of each column.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.processors import Fill, RobustZ
+    >>> five = as_panel(
+    ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+    ... )
+    >>> z = RobustZ().fit(five)
+    >>> gap = five.assign(x=[np.nan, 2.0, 3.0, 4.0, 100.0])
+    >>> assert np.isnan(z.transform(gap)["x"].iloc[0]) and Fill().fit(five).transform(gap)["x"].iloc[0] == 3
+    """
 
     def __init__(
         self,
@@ -60,7 +77,30 @@ class Fill(_Processor):
 # %% ../../nbs/models/405_processors.ipynb #1a79d75f
 @keepable
 class RobustZ(_Processor):
-    "Centre by the training median, scale by the median absolute deviation, and clip (Hampel 1974)."
+    """Centre by the training median, scale by the median absolute deviation, and clip (Hampel 1974).
+
+    Parameters
+    ----------
+    clip : float | None, default 3.0
+        In deviations; None: not clipped.
+
+    References
+    ----------
+    .. [1] Hampel (1974).
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.processors import RobustZ
+    >>> five = as_panel(
+    ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+    ... )
+    >>> z = RobustZ().fit(five)
+    >>> z.transform(five).T
+    date   2020-01-02
+    symbol          A         B    C         D    E
+    x       -1.348982 -0.674491  0.0  0.674491  3.0
+    """
 
     def __init__(
         self,
@@ -82,7 +122,22 @@ class RobustZ(_Processor):
 # %% ../../nbs/models/405_processors.ipynb #f3f474f0
 @keepable
 class RankNorm(_Processor):
-    "Replace values by their place among the training values, from -1 to 1."
+    """Replace values by their place among the training values, from -1 to 1.
+
+    Parameters
+    ----------
+    n_quantiles : int, default 1000
+        Places that are remembered, at least 2.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.processors import RankNorm
+    >>> five = as_panel(
+    ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+    ... )
+    >>> assert RankNorm().fit(five).transform(five)["x"].round(3).tolist() == [-1, -0.5, 0, 0.5, 1]
+    """
 
     def __init__(
         self,
@@ -117,7 +172,22 @@ OPERATIONS = {"rank": rank, "zscore": zscore, "robust_zscore": robust_zscore}
 
 @keepable
 class ByDate(_Processor):
-    "Rank or standardise among the names of the same date; nothing is learnt."
+    """Rank or standardise among the names of the same date; nothing is learnt.
+
+    Parameters
+    ----------
+    operation : str, default "rank"
+        Rank, zscore or robust_zscore of features.xsection.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.processors import ByDate
+    >>> five = as_panel(
+    ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+    ... )
+    >>> assert ByDate().fit(five).transform(five)["x"].iloc[2] == 0
+    """
 
     def __init__(
         self,
@@ -135,7 +205,27 @@ class ByDate(_Processor):
 # %% ../../nbs/models/405_processors.ipynb #9207700a
 @keepable
 class Chain(Pipeline):
-    "Fit processors and a model as one estimator, on panels."
+    """Fit processors and a model as one estimator, on panels.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import check_model
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.models.processors import ByDate, Fill, chain
+    >>> raw = sample_bars(start="2016-01-01", end="2020-06-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> X = compute(bars, feature_set("base"))[["amihud_21", "mom_252_21", "rev_21", "std_20"]]
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> known = y.notna()
+    >>> check_model(chain(ByDate(), Fill(0.0), RidgeModel(100.0)), X[known], y[known]).eq("pass").all()
+    np.True_
+    """
 
     def fit(
         self,
@@ -143,25 +233,123 @@ class Chain(Pipeline):
         y: pd.Series,  # outcome on the same index, no NaN
         sample_weight: pd.Series | None = None,  # on the same index; only the model uses it
     ) -> "Chain":
-        "Fit the processors one after the other, then the model on what they give."
+        """Fit the processors one after the other, then the model on what they give.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features.
+        y : pd.Series
+            Outcome on the same index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On the same index; only the model uses it.
+
+        Returns
+        -------
+        Chain
+            Fit processors and a model as one estimator, on panels.
+
+        Raises
+        ------
+        PanelError
+            When rows do not match or an outcome is missing (see check_training).
+        DataError
+            When rows do not match or an outcome is missing (see check_training).
+
+        Examples
+        --------
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.processors import RobustZ
+        >>> five = as_panel(
+        ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+        ... )
+        >>> z = RobustZ().fit(five)
+        >>> z.transform(five).T
+        date   2020-01-02
+        symbol          A         B    C         D    E
+        x       -1.348982 -0.674491  0.0  0.674491  3.0
+        """
         check_training(X, y, sample_weight)
         given = {} if sample_weight is None else {f"{self.steps[-1][0]}__sample_weight": sample_weight}
         return super().fit(X, y, **given)
 
     def to_state(self) -> dict:
-        "Return the steps, fitted."
+        """Return the steps, fitted.
+
+        Returns
+        -------
+        dict
+            The steps, fitted.
+
+        Raises
+        ------
+        StateError
+            For a pipeline that remembers its fits in files: scikit-learn would read them as pickles (see
+            without_memory).
+        """
         return without_memory(self.get_params(deep=False))
 
     @classmethod
     def from_state(cls, held: dict) -> "Chain":
-        "Chain the steps again."
+        """Chain the steps again.
+
+        Parameters
+        ----------
+        held : dict
+
+        Returns
+        -------
+        Chain
+            Fit processors and a model as one estimator, on panels.
+
+        Raises
+        ------
+        StateError
+            For a pipeline that remembers its fits in files: scikit-learn would read them as pickles (see
+            without_memory).
+        """
         return cls(**without_memory(held))
 
 
 def chain(
     *steps: BaseEstimator,  # processors in order, then the model
 ) -> Chain:
-    "Chain processors and a model; each step is named by its class."
+    """Chain processors and a model; each step is named by its class.
+
+    Parameters
+    ----------
+    *steps : BaseEstimator
+        Processors in order, then the model.
+
+    Returns
+    -------
+    Chain
+        Fit processors and a model as one estimator, on panels.
+
+    Raises
+    ------
+    ConfigError
+        "a chain ends with a model that predicts; put the model last"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import check_model
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.models.processors import ByDate, Fill, chain
+    >>> raw = sample_bars(start="2016-01-01", end="2020-06-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> X = compute(bars, feature_set("base"))[["amihud_21", "mom_252_21", "rev_21", "std_20"]]
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> known = y.notna()
+    >>> check_model(chain(ByDate(), Fill(0.0), RidgeModel(100.0)), X[known], y[known]).eq("pass").all()
+    np.True_
+    """
     if not steps or not hasattr(steps[-1], "predict"):
         raise ConfigError("a chain ends with a model that predicts; put the model last")
     return Chain(make_pipeline(*steps).steps)

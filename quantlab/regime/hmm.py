@@ -45,7 +45,40 @@ def regime_inputs(
     close: pd.Series,  # by date, one instrument, adjusted; > 0
     lookback: int = 21,  # sessions in the realised volatility
 ) -> pd.DataFrame:  # by date from the first full window on: log_return, log_vol_21
-    "Return what the model sees of a price; raise DataError for a price that is missing, not positive or frozen."
+    """Return what the model sees of a price; raise DataError for a price that is missing, not positive or frozen.
+
+    Parameters
+    ----------
+    close : pd.Series
+        By date, one instrument, adjusted; > 0.
+    lookback : int, default 21
+        Sessions in the realised volatility.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date from the first full window on: log_return, log_vol_21.
+
+    Raises
+    ------
+    DataError
+        For a price that is missing, not positive or frozen.
+    PanelError
+        "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+        level='symbol')"
+    ConfigError
+        "lookback is {lookback}, expected at least 2 sessions"
+
+    References
+    ----------
+    .. [1] Andersen, Bollerslev, Diebold and Labys (2001).
+
+    Examples
+    --------
+    >>> from quantlab.regime.hmm import regime_inputs
+    >>> zigzag = pd.Series([1.0, 2.0, 1.0, 2.0], index=pd.date_range("2020-01-01", periods=4), name="close")
+    >>> hand = regime_inputs(zigzag, lookback=2)
+    """
     prices = _by_date(close, "close")
     if lookback < 2:
         raise ConfigError(f"lookback is {lookback}, expected at least 2 sessions")
@@ -77,7 +110,45 @@ def _check_probabilities(
 @keepable
 @dataclass(frozen=True, eq=False)
 class Filtered:
-    "Hold state probabilities that read the past only; fit for trading."
+    """Hold state probabilities that read the past only; fit for trading.
+
+    Parameters
+    ----------
+    probabilities : pd.DataFrame
+        Date x state; rows sum to 1; known at the close of date.
+    trained_to : pd.Series | None, default None
+
+    Raises
+    ------
+    PanelError
+        "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+        level='symbol')"
+    DataError
+        "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "each row of the probabilities must be >= 0 and sum to 1; divide by its sum"
+    LeakError
+        "these probabilities are smoothed: each row has read later rows; filter instead"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import Filtered, HMM, regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    >>> model = HMM().fit(X[:"2016"])
+    >>> filtered, smoothed = model.filter(X), model.smooth(X)
+    >>> window = slice("2018-01-15", "2018-06-30")
+    >>> fig, ax = figure(
+    ...     "Spring 2018: what the filter doubts for days, the smoothed state knew at once", "", "P(calm)"
+    ... )
+    >>> ax.plot(smoothed.probabilities.loc[window, "calm"], color=COLORS[1], label="smoothed: has read the future")
+    >>> show_error(lambda: Filtered(smoothed.probabilities["2020":]))
+    'LeakError: these probabilities are smoothed: each row has read later rows; filter instead'
+    """
 
     probabilities: pd.DataFrame  # date x state; rows sum to 1; known at the close of date
     trained_to: pd.Series | None = (
@@ -90,12 +161,47 @@ class Filtered:
             raise LeakError("these probabilities are smoothed: each row has read later rows; filter instead")
 
     def in_sample(self) -> pd.Series:  # bool by date
-        "Say which rows use parameters that were fitted on later dates."
+        """Say which rows use parameters that were fitted on later dates.
+
+        Returns
+        -------
+        pd.Series
+            Bool by date.
+
+        Examples
+        --------
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.hmm import HMM, regime_inputs
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> X = regime_inputs(spy)
+        >>> model = HMM().fit(X[:"2016"])
+        >>> filtered, smoothed = model.filter(X), model.smooth(X)
+        >>> pd.Series(
+        ...     {"rows": len(X), "whose parameters knew later dates": int(filtered.in_sample().sum())},
+        ...     name="filter on 2010-2023, fit to 2016",
+        ... ).to_frame()
+        """
         dates = self.probabilities.index
         return pd.Series(False, index=dates) if self.trained_to is None else self.trained_to > dates
 
     def out_of_sample(self) -> "Filtered":
-        "Keep the rows whose parameters were known on their date."
+        """Keep the rows whose parameters were known on their date.
+
+        Returns
+        -------
+        Filtered
+            State probabilities that read the past only; fit for trading.
+
+        Examples
+        --------
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.hmm import HMM, regime_inputs
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> X = regime_inputs(spy)
+        >>> model = HMM().fit(X[:"2016"])
+        >>> filtered, smoothed = model.filter(X), model.smooth(X)
+        >>> assert len(filtered.out_of_sample().probabilities) == (X.index >= model.trained_to_).sum()
+        """
         keep = ~self.in_sample()
         return Filtered(self.probabilities[keep], None if self.trained_to is None else self.trained_to[keep])
 
@@ -103,7 +209,31 @@ class Filtered:
 @keepable
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    "Hold state probabilities that read the whole series; for plots, never for trading."
+    """Hold state probabilities that read the whole series; for plots, never for trading.
+
+    Parameters
+    ----------
+    probabilities : pd.DataFrame
+        Date x state; rows sum to 1.
+
+    Raises
+    ------
+    PanelError
+        "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+        level='symbol')"
+    DataError
+        "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "each row of the probabilities must be >= 0 and sum to 1; divide by its sum"
+
+    Examples
+    --------
+    >>> from quantlab.regime.hmm import Filtered, Smoothed
+    >>> dates = pd.date_range("2020-01-01", periods=3)
+    >>> by_hand = Filtered(
+    ...     pd.DataFrame({"calm": [1.0, 0.5, 0.0], "choppy": 0.0, "stressed": [0.0, 0.5, 1.0]}, index=dates)
+    ... )
+    >>> swapped = Smoothed(by_hand.probabilities.set_axis(["stressed", "choppy", "calm"], axis=1))
+    """
 
     probabilities: pd.DataFrame  # date x state; rows sum to 1
 
@@ -134,7 +264,34 @@ def forward_filter(
     startprob: np.ndarray,  # float64[s], sums to 1
     transmat: np.ndarray,  # float64[s, s]: from row, to column; rows sum to 1
 ) -> np.ndarray:  # float64[t, s]: P(state at t | rows up to t)
-    "Run Bayes' rule forward, one row at a time."
+    """Run Bayes' rule forward, one row at a time.
+
+    Parameters
+    ----------
+    log_density : np.ndarray
+        float64[t, s]: of row t under state s.
+    startprob : np.ndarray
+        float64[s], sums to 1.
+    transmat : np.ndarray
+        float64[s, s]: from row, to column; rows sum to 1.
+
+    Returns
+    -------
+    np.ndarray
+        float64[t, s]: P(state at t | rows up to t).
+
+    References
+    ----------
+    .. [1] Rabiner (1989).
+
+    Examples
+    --------
+    >>> from quantlab.regime.hmm import forward_filter
+    >>> three_to_one = np.log([[3.0, 1.0], [3.0, 1.0]])
+    >>> assert np.allclose(
+    ...     forward_filter(three_to_one, np.array([0.5, 0.5]), np.eye(2)), [[0.75, 0.25], [0.9, 0.1]]
+    ... )
+    """
     filtered, prior = np.empty_like(log_density), startprob
     with np.errstate(divide="ignore"):
         for t, row in enumerate(log_density):
@@ -212,7 +369,39 @@ keepable(GaussianHMM, _without_record)
 
 @keepable
 class HMM(BaseEstimator):
-    "Describe a market by a few hidden Gaussian states (Hamilton 1989; Rabiner 1989)."
+    """Describe a market by a few hidden Gaussian states (Hamilton 1989; Rabiner 1989).
+
+    Parameters
+    ----------
+    n_states : int, default 3
+    seed : int, default 7
+        Of the first start; the others count up.
+    n_iter : int, default 200
+        Baum-Welch steps, at most.
+    n_starts : int, default 5
+        The most likely result is kept.
+
+    References
+    ----------
+    .. [1] Hamilton (1989).
+    .. [2] Rabiner (1989).
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import HMM, describe, regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    >>> model = HMM().fit(X[:"2016"])
+    >>> describe(model).round(4)
+              mean_log_return  mean_log_vol_21  std_log_return  expected_stay
+    calm               0.0005          -5.1681          0.0062        39.9011
+    choppy             0.0008          -4.7049          0.0087        23.3716
+    stressed          -0.0001          -4.1654          0.0167        38.4282
+    """
 
     def __init__(
         self,
@@ -224,7 +413,47 @@ class HMM(BaseEstimator):
         self.n_states, self.seed, self.n_iter, self.n_starts = n_states, seed, n_iter, n_starts
 
     def fit(self, X: pd.DataFrame, y: None = None) -> "HMM":  # X by date, finite; first column a return
-        "Estimate the states; raise DataError for too few rows or a column without variation."
+        """Estimate the states; raise DataError for too few rows or a column without variation.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+        y : None, default None
+            Outcomes, on the rows of X.
+
+        Returns
+        -------
+        HMM
+            X by date, finite; first column a return.
+
+        Raises
+        ------
+        DataError
+            For too few rows or a column without variation.
+        PanelError
+            "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+            level='symbol')"
+            "X has columns {...}, the model was fitted on {columns_}; give it those"
+        ConfigError
+            "n_states, n_iter and n_starts must be at least 1; mend the model's setting"
+
+        Examples
+        --------
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.hmm import HMM, describe, regime_inputs
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> X = regime_inputs(spy)
+        >>> model = HMM().fit(X[:"2016"])
+        >>> describe(model).round(4)
+                  mean_log_return  mean_log_vol_21  std_log_return  expected_stay
+        calm               0.0005          -5.1681          0.0062        39.9011
+        choppy             0.0008          -4.7049          0.0087        23.3716
+        stressed          -0.0001          -4.1654          0.0167        38.4282
+        """
         values = _check_fit(self, X)
         self.center_, self.scale_ = values.mean(axis=0), values.std(axis=0)
         self.columns_, self.trained_to_ = list(X.columns), X.index[-1]
@@ -243,13 +472,77 @@ class HMM(BaseEstimator):
         return self
 
     def filter(self, X: pd.DataFrame) -> Filtered:  # X by date, from the beginning of the history
-        "Return the state of each date given the rows up to it, under the fitted parameters."
+        """Return the state of each date given the rows up to it, under the fitted parameters.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+
+        Returns
+        -------
+        Filtered
+            X by date, from the beginning of the history.
+
+        Raises
+        ------
+        PanelError
+            "X has columns {...}, the model was fitted on {columns_}; give it those"
+            "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+            level='symbol')"
+        DataError
+            "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+
+        Examples
+        --------
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.hmm import HMM, regime_inputs
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> X = regime_inputs(spy)
+        >>> model = HMM().fit(X[:"2016"])
+        >>> filtered, smoothed = model.filter(X), model.smooth(X)
+        """
         density = _log_density(_scaled(self, X), self.hmm_.means_, self.hmm_.covars_)
         values = forward_filter(density, self.hmm_.startprob_, self.hmm_.transmat_)
         return Filtered(pd.DataFrame(values, X.index, self.states_), pd.Series(self.trained_to_, index=X.index))
 
     def smooth(self, X: pd.DataFrame) -> Smoothed:  # X by date
-        "Return the state of each date given all rows, later ones too."
+        """Return the state of each date given all rows, later ones too.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+
+        Returns
+        -------
+        Smoothed
+            X by date.
+
+        Raises
+        ------
+        PanelError
+            "X has columns {...}, the model was fitted on {columns_}; give it those"
+            "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+            level='symbol')"
+        DataError
+            "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+
+        Examples
+        --------
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.hmm import HMM, regime_inputs
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> X = regime_inputs(spy)
+        >>> model = HMM().fit(X[:"2016"])
+        >>> filtered, smoothed = model.filter(X), model.smooth(X)
+        """
         values = self.hmm_.predict_proba(_scaled(self, X)) if len(X) else np.empty((0, self.n_states))
         return Smoothed(pd.DataFrame(values, X.index, self.states_))
 
@@ -265,7 +558,34 @@ def _units(
 def describe(
     model: HMM,  # fitted
 ) -> pd.DataFrame:  # by state: mean of each column, deviation of the first, expected stay in rows
-    "Return the fitted states in the units of X."
+    """Return the fitted states in the units of X.
+
+    Parameters
+    ----------
+    model : HMM
+        Fitted.
+
+    Returns
+    -------
+    pd.DataFrame
+        By state: mean of each column, deviation of the first, expected stay in rows.
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import HMM, describe, regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    >>> model = HMM().fit(X[:"2016"])
+    >>> describe(model).round(4)
+              mean_log_return  mean_log_vol_21  std_log_return  expected_stay
+    calm               0.0005          -5.1681          0.0062        39.9011
+    choppy             0.0008          -4.7049          0.0087        23.3716
+    stressed          -0.0001          -4.1654          0.0167        38.4282
+    """
     means, covars = _units(model)
     leave = 1.0 - np.diag(model.hmm_.transmat_)
     table = pd.DataFrame(means, model.states_, model.columns_).add_prefix("mean_")
@@ -277,7 +597,48 @@ def match_states(
     previous: HMM,  # fitted
     model: HMM,  # fitted on the same columns, with as many states
 ) -> np.ndarray:  # int[s]: previous state -> the state of model that resembles it
-    "Pair the states of two fits so that the total Bhattacharyya distance is smallest."
+    """Pair the states of two fits so that the total Bhattacharyya distance is smallest.
+
+    Parameters
+    ----------
+    previous : HMM
+        Fitted.
+    model : HMM
+        Fitted on the same columns, with as many states.
+
+    Returns
+    -------
+    np.ndarray
+        int[s]: previous state -> the state of model that resembles it.
+
+    References
+    ----------
+    .. [1] Kuhn (1955).
+
+    Examples
+    --------
+    >>> import copy
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import HMM, _reorder, match_states, regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    >>> model = HMM().fit(X[:"2016"])
+    >>> filtered, smoothed = model.filter(X), model.smooth(X)
+    >>> for cut in (1, 30, 2000):
+    ...     assert model.filter(X[:cut]).probabilities.equals(filtered.probabilities[:cut])
+    >>> for end in ("2018-12-24", "2020-03-23", "2023-12-29"):
+    ...     assert np.allclose(
+    ...         model.filter(X[:end]).probabilities.iloc[-1],
+    ...         model.smooth(X[:end]).probabilities.iloc[-1],
+    ...         atol=1e-9,
+    ...     )
+    >>> mixed = copy.deepcopy(model)
+    >>> _reorder(mixed.hmm_, np.array([2, 0, 1]))
+    >>> assert match_states(model, mixed).tolist() == [1, 2, 0]
+    """
     (mean_a, cov_a), (mean_b, cov_b) = _units(previous), _units(model)
     pooled = (cov_a[:, None] + cov_b[None]) / 2
     gap = mean_a[:, None] - mean_b[None]
@@ -293,7 +654,58 @@ def walk_forward_filter(
     refit: int = 252,  # rows between fits
     model: HMM | None = None,  # unfitted; None = HMM()
 ) -> Filtered:  # from row `first` on; every parameter older than its row
-    "Filter with parameters from the past only, names kept from fit to fit."
+    """Filter with parameters from the past only, names kept from fit to fit.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        By date, finite; first column a return.
+    first : int, default 504
+        Rows before the first answer.
+    refit : int, default 252
+        Rows between fits.
+    model : HMM | None, default None
+        Unfitted; None = HMM().
+
+    Returns
+    -------
+    Filtered
+        From row `first` on; every parameter older than its row.
+
+    Raises
+    ------
+    ConfigError
+        "first is {first} and refit is {refit}, expected at least 1 row each"
+    DataError
+        "{...} rows leave nothing to filter after the first {first}; lengthen the history"
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import HMM, regime_inputs, walk_forward_filter
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    >>> model = HMM().fit(X[:"2016"])
+    >>> filtered, smoothed = model.filter(X), model.smooth(X)
+    >>> for cut in (1, 30, 2000):
+    ...     assert model.filter(X[:cut]).probabilities.equals(filtered.probabilities[:cut])
+    >>> for end in ("2018-12-24", "2020-03-23", "2023-12-29"):
+    ...     assert np.allclose(
+    ...         model.filter(X[:end]).probabilities.iloc[-1],
+    ...         model.smooth(X[:end]).probabilities.iloc[-1],
+    ...         atol=1e-9,
+    ...     )
+    >>> walked = walk_forward_filter(X, refit=504, model=HMM(n_starts=2))
+    >>> walked.probabilities.tail(3).round(3)
+                 calm  choppy  stressed
+    date
+    2023-12-27  0.999   0.001       0.0
+    2023-12-28  0.999   0.001       0.0
+    2023-12-29  0.999   0.001       0.0
+    """
     if first < 1 or refit < 1:
         raise ConfigError(f"first is {first} and refit is {refit}, expected at least 1 row each")
     if len(X) <= first:

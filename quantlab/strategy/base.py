@@ -25,7 +25,16 @@ from ..core.types import Fill
 # %% ../../nbs/strategy/746_base.ipynb #9736e7b7
 @runtime_checkable
 class Strategy(Protocol):
-    "Decide at each close what to order."
+    """Decide at each close what to order.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.strategy.base import load_strategy
+    >>> assert show_error(lambda: load_strategy("no such strategy")).startswith(
+    ...     "ConfigError: no strategy is called"
+    ... )
+    """
 
     def on_bar(
         self,
@@ -33,17 +42,91 @@ class Strategy(Protocol):
         past: "Past",  # bars up to now
         book: "Holdings",  # the account at the close
     ) -> pd.DataFrame | None:  # symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit
-        "Return orders for the next session, or None."
+        """Return orders for the next session, or None.
+
+        Parameters
+        ----------
+        now : pd.Timestamp
+            The session whose close is known.
+        past : Past
+            Bars up to now.
+        book : Holdings
+            The account at the close.
+
+        Returns
+        -------
+        pd.DataFrame | None
+            Symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit.
+
+        Examples
+        --------
+        >>> class Written:
+        ...     "Ask a strategy and keep what it ordered."
+        ...
+        ...     def __init__(self, strategy):
+        ...         self.strategy, self.orders, self.fills = strategy, [], []
+        ...
+        ...     def on_bar(self, now, past, book):
+        ...         orders = self.strategy.on_bar(now, past, book)
+        ...         if orders is not None:
+        ...             self.orders.append(orders.assign(date=now))
+        ...         return orders
+        ...
+        ...     def on_fill(self, fill):
+        ...         self.fills.append(fill)
+        """
 
     def on_fill(
         self,
         fill: Fill,  # of this session
     ) -> None:
-        "Take note of a fill."
+        """Take note of a fill.
+
+        Parameters
+        ----------
+        fill : Fill
+            Of this session.
+        """
 
 # %% ../../nbs/strategy/746_base.ipynb #17333f99
 class Past:
-    "Show the bars up to now."
+    """Show the bars up to now.
+
+    Parameters
+    ----------
+    columns : list[str]
+    shape : tuple[int, int]
+        Dates, symbols.
+    symbols : pd.Index
+        Names of the instruments.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.base import Crossover, Momentum, Pairs, from_strategy
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> runs = {
+    ...     "momentum": from_strategy(Momentum(), bars),
+    ...     "pairs": from_strategy(Pairs(), bars),
+    ...     "crossover": from_strategy(Crossover(), bars),
+    ... }
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {
+    ...             "fills": len(run.trades),
+    ...             "return": run.equity.iloc[-1] / 1e6 - 1,
+    ...             "lowest cash": run.cash.min(),
+    ...         }
+    ...         for name, run in runs.items()
+    ...     }
+    ... ).T.round(3)
+               fills  return  lowest cash
+    momentum   126.0   0.522        0.000
+    pairs       60.0   0.010   915754.455
+    crossover  129.0   0.378        0.000
+    """
 
     def __init__(
         self,
@@ -59,7 +142,15 @@ class Past:
         dates: pd.DatetimeIndex,  # all sessions up to now
         row: dict[str, np.ndarray],  # column -> [symbols], of the last of them
     ) -> None:
-        "Write the row of one more session."
+        """Write the row of one more session.
+
+        Parameters
+        ----------
+        dates : pd.DatetimeIndex
+            All sessions up to now.
+        row : dict[str, np.ndarray]
+            Column -> [symbols], of the last of them.
+        """
         self.dates = dates
         for name, values in row.items():
             self._rows[name][len(dates) - 1] = values
@@ -68,7 +159,42 @@ class Past:
         self,
         column: str,  # of the bars
     ) -> np.ndarray:  # [sessions so far, symbols], read-only, NaN = no bar
-        "Return one column up to now."
+        """Return one column up to now.
+
+        Parameters
+        ----------
+        column : str
+            Of the bars.
+
+        Returns
+        -------
+        np.ndarray
+            [sessions so far, symbols], read-only, NaN = no bar.
+
+        Raises
+        ------
+        PanelError
+            "the bars have no column {column}; they have {...}"
+
+        Examples
+        --------
+        >>> from quantlab.strategy.base import _frame
+        >>> class Peek:
+        ...     "Buy what rises tomorrow, if tomorrow can be found."
+        ...
+        ...     def on_bar(self, now, past, book):
+        ...         view = past.array("close")
+        ...         behind = view.base[len(view) :] if view.base is not None else view[:0]
+        ...         known = np.isfinite(behind).any()
+        ...         return (
+        ...             _frame(past.symbols, (behind[0] > view[-1]) / len(past.symbols), kind="target")
+        ...             if known
+        ...             else None
+        ...         )
+        ...
+        ...     def on_fill(self, fill):
+        ...         raise AssertionError("an order was filled")
+        """
         if column not in self._rows:
             raise PanelError(f"the bars have no column {column!r}; they have {', '.join(self._rows)}")
         view = self._rows[column][: len(self.dates)]
@@ -82,7 +208,47 @@ class Past:
 # %% ../../nbs/strategy/746_base.ipynb #22a23c4f
 @dataclass(frozen=True)
 class Holdings:
-    "Hold the account as its owner sees it at a close."
+    """Hold the account as its owner sees it at a close.
+
+    Parameters
+    ----------
+    cash : float
+        Account money at the start.
+    equity : float
+    shares : pd.Series
+        By symbol, signed, every name of the bars.
+    open_rows : np.ndarray
+        ORDER, what may still fill.
+    at : Grid
+        Cut at now.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.base import Crossover, Momentum, Pairs, from_strategy
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> runs = {
+    ...     "momentum": from_strategy(Momentum(), bars),
+    ...     "pairs": from_strategy(Pairs(), bars),
+    ...     "crossover": from_strategy(Crossover(), bars),
+    ... }
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {
+    ...             "fills": len(run.trades),
+    ...             "return": run.equity.iloc[-1] / 1e6 - 1,
+    ...             "lowest cash": run.cash.min(),
+    ...         }
+    ...         for name, run in runs.items()
+    ...     }
+    ... ).T.round(3)
+               fills  return  lowest cash
+    momentum   126.0   0.522        0.000
+    pairs       60.0   0.010   915754.455
+    crossover  129.0   0.378        0.000
+    """
 
     cash: float
     equity: float
@@ -92,7 +258,13 @@ class Holdings:
 
     @cached_property
     def pending(self) -> pd.DataFrame:  # decided, symbol, type, price, left
-        "Return the orders that may still fill."
+        """Return the orders that may still fill.
+
+        Returns
+        -------
+        pd.DataFrame
+            Decided, symbol, type, price, left.
+        """
         rows, kind = self.open_rows, pd.Index(TYPES, dtype="str")[self.open_rows["type"]]
         names = {"decided": self.at.dates[rows["decided"]], "symbol": self.at.symbols[rows["symbol"]], "type": kind}
         return pd.DataFrame(names | {"price": rows["price"], "left": rows["left"]})
@@ -128,7 +300,33 @@ def load_strategy(
     name: str,  # of the entry point
     **parameters,  # for its class
 ) -> Strategy:
-    "Build a registered strategy; raise ConfigError naming the known ones."
+    """Build a registered strategy; raise ConfigError naming the known ones.
+
+    Parameters
+    ----------
+    name : str
+        Of the entry point.
+    **parameters
+        For its class.
+
+    Returns
+    -------
+    Strategy
+        Decide at each close what to order.
+
+    Raises
+    ------
+    ConfigError
+        Naming the known ones.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.strategy.base import load_strategy
+    >>> assert show_error(lambda: load_strategy("no such strategy")).startswith(
+    ...     "ConfigError: no strategy is called"
+    ... )
+    """
     known = {point.name: point for point in entry_points(group="quantlab.strategies")}
     if name not in known:
         raise ConfigError(f"no strategy is called {name!r}; known: {', '.join(sorted(known)) or 'none'}; register it under the entry point group quantlab.strategies")
@@ -144,7 +342,68 @@ def from_strategy(
     start=None,  # first session of the account and first question; None = the first of bars
     end=None,  # last session; None = the last of bars
 ) -> Result:
-    "Ask a strategy at every close, fill what it orders from the next session on, and keep the account."
+    """Ask a strategy at every close, fill what it orders from the next session on, and keep the account.
+
+    Parameters
+    ----------
+    strategy : Strategy | str
+        An object with on_bar and on_fill, or a registered name.
+    bars : pd.DataFrame
+        Panel with open and close; optional what read_market takes.
+    rules : Rules, default DEFAULT_RULES
+        How orders fill and what an account may hold.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill.
+    cash : float, default 1_000_000.0
+        Account money at the start.
+    start : default None
+        First session of the account and first question; None = the first of bars.
+    end : default None
+        Last session; None = the last of bars.
+
+    Returns
+    -------
+    Result
+        The account of one backtest; each frame is built when it is first read.
+
+    Raises
+    ------
+    ConfigError
+        "no strategy is called {name}; known: {...}; register it under the entry point group
+        quantlab.strategies"
+        "{__name__} lacks on_bar or on_fill; a strategy has both"
+    PanelError
+        When there is none (see span).
+        "the strategy dated its orders on {...}; leave date out, an order is decided now"
+        On unknown dates and names (see order_rows).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.base import Crossover, Momentum, Pairs, from_strategy
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> runs = {
+    ...     "momentum": from_strategy(Momentum(), bars),
+    ...     "pairs": from_strategy(Pairs(), bars),
+    ...     "crossover": from_strategy(Crossover(), bars),
+    ... }
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {
+    ...             "fills": len(run.trades),
+    ...             "return": run.equity.iloc[-1] / 1e6 - 1,
+    ...             "lowest cash": run.cash.min(),
+    ...         }
+    ...         for name, run in runs.items()
+    ...     }
+    ... ).T.round(3)
+               fills  return  lowest cash
+    momentum   126.0   0.522        0.000
+    pairs       60.0   0.010   915754.455
+    crossover  129.0   0.378        0.000
+    """
     strategy = load_strategy(strategy) if isinstance(strategy, str) else strategy
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"{type(strategy).__name__} lacks on_bar or on_fill; a strategy has both")
@@ -179,7 +438,49 @@ def _frame(
 
 @dataclass
 class Momentum:
-    "Hold the names that rose most."
+    """Hold the names that rose most.
+
+    Parameters
+    ----------
+    k : int, default 3
+    lookback : int, default 252
+        Sessions.
+    skip : int, default 21
+        Last sessions that do not count.
+    every : int, default 21
+        Sessions between rebalances.
+
+    References
+    ----------
+    .. [1] Jegadeesh and Titman (1993).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.base import Crossover, Momentum, Pairs, from_strategy
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> runs = {
+    ...     "momentum": from_strategy(Momentum(), bars),
+    ...     "pairs": from_strategy(Pairs(), bars),
+    ...     "crossover": from_strategy(Crossover(), bars),
+    ... }
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {
+    ...             "fills": len(run.trades),
+    ...             "return": run.equity.iloc[-1] / 1e6 - 1,
+    ...             "lowest cash": run.cash.min(),
+    ...         }
+    ...         for name, run in runs.items()
+    ...     }
+    ... ).T.round(3)
+               fills  return  lowest cash
+    momentum   126.0   0.522        0.000
+    pairs       60.0   0.010   915754.455
+    crossover  129.0   0.378        0.000
+    """
 
     k: int = 3
     lookback: int = 252  # sessions
@@ -197,12 +498,62 @@ class Momentum:
         return _frame(target.index, target.to_numpy(), kind="target")
 
     def on_fill(self, fill):
-        "Need nothing: the next rebalance looks at the book."
+        """Need nothing: the next rebalance looks at the book.
+
+        Parameters
+        ----------
+        fill
+            Of this session.
+        """
 
 # %% ../../nbs/strategy/746_base.ipynb #bfce2ffa
 @dataclass
 class Pairs:
-    "Trade the return of a price ratio to its mean."
+    """Trade the return of a price ratio to its mean.
+
+    Parameters
+    ----------
+    long : str, default "KO"
+    short : str, default "PG"
+    lookback : int, default 60
+        Sessions.
+    enter : float, default 2.0
+        Standard deviations.
+    leave : float, default 0.5
+    size : float, default 0.5
+        Share of equity on each side.
+
+    References
+    ----------
+    .. [1] Gatev, Goetzmann and Rouwenhorst (2006).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.base import Crossover, Momentum, Pairs, from_strategy
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> runs = {
+    ...     "momentum": from_strategy(Momentum(), bars),
+    ...     "pairs": from_strategy(Pairs(), bars),
+    ...     "crossover": from_strategy(Crossover(), bars),
+    ... }
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {
+    ...             "fills": len(run.trades),
+    ...             "return": run.equity.iloc[-1] / 1e6 - 1,
+    ...             "lowest cash": run.cash.min(),
+    ...         }
+    ...         for name, run in runs.items()
+    ...     }
+    ... ).T.round(3)
+               fills  return  lowest cash
+    momentum   126.0   0.522        0.000
+    pairs       60.0   0.010   915754.455
+    crossover  129.0   0.378        0.000
+    """
 
     long: str = "KO"
     short: str = "PG"
@@ -225,12 +576,56 @@ class Pairs:
         return None
 
     def on_fill(self, fill):
-        "Need nothing: the book shows the position."
+        """Need nothing: the book shows the position.
+
+        Parameters
+        ----------
+        fill
+            Of this session.
+        """
 
 # %% ../../nbs/strategy/746_base.ipynb #7a6275e5
 @dataclass
 class Crossover:
-    "Hold each name while its fast average is above its slow one."
+    """Hold each name while its fast average is above its slow one.
+
+    Parameters
+    ----------
+    fast : int, default 20
+        Sessions.
+    slow : int, default 100
+
+    References
+    ----------
+    .. [1] Brock, Lakonishok and LeBaron (1992).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.base import Crossover, Momentum, Pairs, from_strategy
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> runs = {
+    ...     "momentum": from_strategy(Momentum(), bars),
+    ...     "pairs": from_strategy(Pairs(), bars),
+    ...     "crossover": from_strategy(Crossover(), bars),
+    ... }
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {
+    ...             "fills": len(run.trades),
+    ...             "return": run.equity.iloc[-1] / 1e6 - 1,
+    ...             "lowest cash": run.cash.min(),
+    ...         }
+    ...         for name, run in runs.items()
+    ...     }
+    ... ).T.round(3)
+               fills  return  lowest cash
+    momentum   126.0   0.522        0.000
+    pairs       60.0   0.010   915754.455
+    crossover  129.0   0.378        0.000
+    """
 
     fast: int = 20  # sessions
     slow: int = 100
@@ -247,4 +642,10 @@ class Crossover:
         return _frame(past.symbols[turn], np.where(up[turn], 1 / len(up), 0.0), kind="target")
 
     def on_fill(self, fill):
-        "Need nothing: the book shows the position."
+        """Need nothing: the book shows the position.
+
+        Parameters
+        ----------
+        fill
+            Of this session.
+        """
