@@ -16,6 +16,7 @@ from numba import njit
 
 from ..core.errors import QuantlabError
 from ..core.types import OrderType
+from ..validation.inference import sharpe_error
 
 # %% ../../nbs/broker/694_statement.ipynb #b29d17e9
 class Orders(NamedTuple):
@@ -94,12 +95,13 @@ def _orders(
 ) -> pd.DataFrame:
     "List every order and what became of it, in the sequence of sending."
     o = book.orders
+    kind = np.zeros(len(o.session), int) if o.kind is None else o.kind
     frame = {
         "date": book.dates[np.maximum(o.session, 0)].where(o.session >= 0),
         "decided": book.dates[o.decided],
         "symbol": book.symbols[o.symbol],
         "quantity": o.quantity,
-        "type": pd.Index(list(OrderType), dtype="str")[np.zeros(len(o.session), int) if o.kind is None else o.kind],
+        "type": pd.Index(list(OrderType), dtype="str")[kind],
         "price": np.nan if o.price is None else o.price,
         "filled": o.filled,
         "reason": pd.Index(book.words, dtype="str")[o.reason],
@@ -133,6 +135,46 @@ def _positions(
     index = pd.MultiIndex([book.dates, book.symbols], [t, i], names=["date", "symbol"], verify_integrity=False)
     return pd.DataFrame({"shares": shares[t, i], "price": mark, "value": shares[t, i] * mark}, index=index)
 
+# %% ../../nbs/broker/694_statement.ipynb #4d862fbc
+def _sessions_a_year(
+    dates: pd.DatetimeIndex,  # of the account's closes
+) -> float:  # NaN below a quarter of a year
+    "Return how many sessions a year of the account has."
+    years = (dates[-1] - dates[0]) / pd.Timedelta(days=365.25)
+    return (len(dates) - 1) / years if years >= 0.25 else np.nan
+
+
+def _glance(
+    equity: pd.Series,  # by date
+    turnover: pd.Series,  # by date, share of equity
+    costs: pd.DataFrame,  # by date, money
+    fills: int,
+) -> dict[str, str]:  # what -> in words
+    "Say in a few lines what an account did."
+    year, returns, dates = _sessions_a_year(equity.index), equity.pct_change().iloc[1:], equity.index
+    grown = equity.iloc[-1] / equity.iloc[0]
+    spread = returns.std() if len(returns) > 1 else 0.0
+    table = {
+        "period": f"{dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}, {len(dates):,} sessions",
+        "equity": f"{equity.iloc[0]:,.2f} to {equity.iloc[-1]:,.2f}",
+        "return": f"{grown - 1:.2%}",
+        "Sharpe": "not known",
+        "drawdown": f"{(equity / equity.cummax() - 1).min():.2%}",
+        "turnover": f"{turnover.sum():.2f} times equity",
+        "costs": f"{costs.to_numpy().sum():,.2f}",
+        "fills": f"{fills:,}",
+    }
+    if np.isfinite(year):
+        table["return"] += f", {grown ** (year / len(returns)) - 1:.2%} a year"
+        table["turnover"] += f", {turnover.iloc[1:].mean() * year:.2f} a year"
+        lost = (costs.sum(axis=1) / equity).iloc[1:].mean() * year
+        table["costs"] += f", {lost:.2%} of equity a year: " + ", ".join(f"{k} {v:,.0f}" for k, v in costs.sum().items() if v)
+        table["costs"] = table["costs"].removesuffix(": ")
+    if np.isfinite(year) and spread > 1e-12:
+        ratio, error = (x * np.sqrt(year) for x in (returns.mean() / spread, sharpe_error(returns)))
+        table["Sharpe"] = f"{ratio:.2f} ± {error:.2f} a year, of {year:.0f} sessions"
+    return table
+
 # %% ../../nbs/broker/694_statement.ipynb #e7ec6871
 @dataclass(frozen=True, repr=False, eq=False)
 class Result:
@@ -148,9 +190,16 @@ class Result:
             day, value = f"{self.book.dates[t]:%Y-%m-%d}", self.book.equity[t]
             raise QuantlabError(f"the account is ruined on {day}: equity is {value:,.2f}; hold less short")
 
+    @cached_property
+    def glance(self) -> pd.Series:  # what -> in words
+        "Return the account in a few lines: period, return, Sharpe ratio with its error, drawdown, turnover, costs."
+        return pd.Series(_glance(self.equity, self.turnover, self.costs, len(self.book.fills.order)), dtype="str")
+
     def __repr__(self):
-        dates, end = self.book.dates[self.book.first :], self.book.equity[-1]
-        return f"Result({dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}, {len(self.book.fills.order)} fills, equity {end:,.2f})"
+        return "Result\n" + "\n".join(f"  {what:<9} {words}" for what, words in self.glance.items())
+
+    def _repr_html_(self):
+        return self.glance.to_frame("Result").to_html(border=0)
 
     def by_date(
         self,
@@ -176,8 +225,8 @@ class Result:
         return self.equity.pct_change().iloc[1:].rename("returns")
 
     @cached_property
-    def trades(self) -> pd.DataFrame:  # date, decided, symbol, quantity, price, commission, slippage, reason; with splits split_after
-        "Return one row a fill; split_after says how many shares of the account's end one of the fill has become."
+    def trades(self) -> pd.DataFrame:  # date, decided, symbol, quantity, price, commission, slippage, reason
+        "Return one row a fill; with splits, split_after: how many shares of the account's end one has become."
         return _trades(self.book)
 
     @cached_property
@@ -206,7 +255,8 @@ class Result:
         "Return what the account paid."
         f, n = self.book.fills, len(self.book.equity)
         paid = {name: np.bincount(f.session, getattr(f, name), n) for name in ("commission", "slippage")}
-        return pd.DataFrame({name: self.by_date(values, name) for name, values in (paid | (self.book.charges or {})).items()})
+        paid |= self.book.charges or {}
+        return pd.DataFrame({name: self.by_date(values, name) for name, values in paid.items()})
 
     @cached_property
     def turnover(self) -> pd.Series:  # by date: bought plus sold over the last close's equity
