@@ -143,21 +143,22 @@ def read_market(
     tables["borrow"] = np.where(np.isnan(extra["borrow"]), rates.borrow, extra.pop("borrow"))
     tables["impact"] = _impact(bars, at, split, rates.impact) if rates.impact > 0 else np.zeros(split.shape)
     tables["years"] = np.diff((at.dates - at.dates[0]) / pd.Timedelta(days=365), prepend=0.0)
-    arrays = {k: np.require(v, np.float64, ["C", "W"]) for k, v in (tables | extra).items()}  # one kind, so one compilation
-    market = Market(**arrays)
+    tables |= extra
+    market = Market(**{k: np.require(v, np.float64, ["C", "W"]) for k, v in tables.items()})  # one kind: one compilation
     if fill.price is not None:
         market = market._replace(vwap=np.require(fill.price(market), np.float64, ["C", "W"]))
         bad = (market.vwap <= 0) | np.isinf(market.vwap)
-        _refuse(market.vwap, bad, at, f"the price of {fill.name}", "prices are positive and finite, NaN where there is none")
+        why = "prices are positive and finite, NaN where there is none"
+        _refuse(market.vwap, bad, at, f"the price of {fill.name}", why)
     return at, market
 
 # %% ../../nbs/backtest/705_account.ipynb #a7c0de02
-_QUIET = bool({"ipykernel", "pytest"} & set(sys.modules))  # what these store must not depend on what was compiled before
+_QUIET = bool({"ipykernel", "pytest"} & set(sys.modules))  # what these store must not depend on what was compiled
 
 
 @cache
 def tell_compiling() -> None:
-    "Have one line written to stderr when the first kernel of this process has to be compiled; none in a notebook or a test."
+    "Have one line written to stderr when this process compiles its first kernel; none in a notebook or a test."
     if _QUIET:
         return
 
@@ -273,7 +274,7 @@ def describe(
     "Say by which terms an account was kept."
     typical = fill.moment == "session" and fill.price is None and "vwap" not in bars
     raw = {"dividend", "split_ratio"} & set(bars)
-    prices = "as given, with dividends in cash and splits" if raw else "as given: total-return prices hold the dividends"
+    prices = "with dividends in cash and splits" if raw else "total-return prices hold the dividends"
     stopped = f"closed at its last close, return {rules.delisting_return:g}"
     stages = "open, stops, limits, stops of new positions, session price, close"
     shared = "all buys scaled to the cash" if fill.cash == "shared" else "buys in turn"
@@ -281,7 +282,7 @@ def describe(
     return {
         "fill": in_words(fill) + ", (high + low + close) / 3" * typical,
         "sequence": f"{stages}; in each sells first, then {shared}",
-        "prices": prices,
+        "prices": f"as given, {prices}",
         "missing": f"a holding {rules.stale_after:g} sessions without a bar is {stopped}",
         "fill_model": fill.name, **numbers, **asdict(rules), **asdict(costs), "cash": float(cash),
     }  # fmt: skip

@@ -107,7 +107,7 @@ def charge(
     volatility: np.ndarray | None = None,  # of a session's return, decimal, known at the decision; for impact
     volume: np.ndarray | None = None,  # shares of an average session, known at the decision; for impact
 ) -> pd.DataFrame:  # one row per trade: price (paid), commission, slippage with spread and impact (both money, >= 0)
-    "Return the fill price and the two costs of each trade; a NaN price gives NaN, so does unknown liquidity under impact."
+    "Return the fill price and both costs of each trade; NaN for a NaN price, or unknown liquidity under impact."
     quantity, price = np.asarray(quantity, dtype=float), np.asarray(price, dtype=float)
     worse = costs.slippage
     if costs.impact:

@@ -23,7 +23,7 @@ from ..core.panel import Grid, check_panel, grid, to_wide
 from ..core.time import check_zones
 
 # %% ../../nbs/backtest/710_engine.ipynb #c33dd0fa
-_NEUTRAL = {"adj": 1.0, "split": 1.0, "split_ratio": 1.0, "rate": 1.0, "multiplier": 1.0, "dividend": 0.0, "funding": 0.0}
+_NEUTRAL = dict.fromkeys(["adj", "split", "split_ratio", "rate", "multiplier"], 1.0) | {"dividend": 0.0, "funding": 0.0}
 
 
 def refuse_factors(
@@ -64,7 +64,7 @@ def _prices(
     at = grid(bars.index)
     wide = []
     for column in columns:
-        values = np.ascontiguousarray(to_wide(bars[column], at).to_numpy(), dtype=np.float64)  # one kind, one compilation
+        values = np.ascontiguousarray(to_wide(bars[column], at).to_numpy(), dtype=np.float64)  # one kind: one compilation
         t, i = _first_bad(values)
         if t >= 0:
             where = f"{column} of {at.symbols[i]} on {at.dates[t]:%Y-%m-%d}"
@@ -233,7 +233,7 @@ def equities(
     "Trade many sets of target weights on the same bars, as from_weights does, and keep only what a search looks at."
     check_terms(costs, rules, fill, cash)
     if not _plain(costs, rules, fill):
-        raise ConfigError("many accounts at once pay shares of the value traded only; give from_weights the other terms")
+        raise ConfigError("many accounts at once pay shares of the value traded only; from_weights takes other terms")
     at, price, close = _prices(bars, costs, fill)
     sets = [_targets(one, at, close, rules.max_gross) for one in weights]
     decision = np.full((len(sets), len(close)), -1)

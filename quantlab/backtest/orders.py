@@ -15,7 +15,9 @@ import pandas as pd
 from .account import Simulator, check_terms, describe, plain_rows, read_market, simulated, span
 from .costs import DEFAULT_COSTS, Costs
 from ..broker.fill_model import DEFAULT_FILL, FillModel
-from ..broker.rules import AT_CLOSE, DEFAULT_RULES, HOLDING, KINDS, LIMIT, MARKET, ORDER, REST, SHARES, STOP, TYPES, Market, Rules
+from quantlab.broker.rules import (
+    AT_CLOSE, DEFAULT_RULES, HOLDING, KINDS, LIMIT, MARKET, ORDER, REST, SHARES, STOP, TYPES, Market, Rules,
+)  # fmt: skip
 from ..broker.statement import Fills, Result
 from ..core.errors import PanelError
 from ..core.panel import Grid, check_panel, grid
@@ -23,7 +25,8 @@ from ..core.time import check_stray, check_zones
 
 # %% ../../nbs/backtest/712_orders.ipynb #581d98dc
 _DEFAULTS = {
-    "kind": "shares", "type": "market", "price": np.nan, "valid": 1, "reduce": False, "stop_loss": np.nan, "take_profit": np.nan,
+    "kind": "shares", "type": "market", "price": np.nan, "valid": 1, "reduce": False,
+    "stop_loss": np.nan, "take_profit": np.nan,
 }  # fmt: skip
 
 
@@ -46,7 +49,8 @@ def complete(
         orders = orders.reset_index()
     missing = [c for c in ("date", "symbol", "size") if c not in orders]
     if missing:
-        raise PanelError(f"orders lack {missing}, have {list(orders.columns)}; an order needs a date, a symbol and a size")
+        have = f"orders lack {missing}, have {list(orders.columns)}"
+        raise PanelError(f"{have}; an order needs a date, a symbol and a size")
     unknown = sorted(set(map(str, orders.columns)) - {"date", "symbol", "size", *_DEFAULTS})
     if unknown:
         known = f"known are date, symbol, size, {', '.join(_DEFAULTS)}"
@@ -160,7 +164,8 @@ def _scores(
             raise PanelError(f"predictions name a {kind} that is not in bars: {', '.join(unknown)}; use the bars' own")
     score = np.full((len(at.dates), len(at.symbols)), np.nan)
     if len(predictions):
-        score[at.dates.get_indexer(wish.dates)[wish.row], at.symbols.get_indexer(wish.symbols)[wish.col]] = predictions["score"]
+        row, col = at.dates.get_indexer(wish.dates)[wish.row], at.symbols.get_indexer(wish.symbols)[wish.col]
+        score[row, col] = predictions["score"]
     return score
 
 # %% ../../nbs/backtest/712_orders.ipynb #01356d88

@@ -38,7 +38,8 @@ def _flags(
         unknown = [str(u)[:10] for u in own.difference(known)[:5]]
         if unknown:
             raise PanelError(f"{name} hold a {kind} that is not in bars: {', '.join(unknown)}; use the bars' own")
-    flags[at.dates.get_indexer(mine.dates)[mine.row], at.symbols.get_indexer(mine.symbols)[mine.col]] = signal.to_numpy(dtype=bool)
+    row, col = at.dates.get_indexer(mine.dates)[mine.row], at.symbols.get_indexer(mine.symbols)[mine.col]
+    flags[row, col] = signal.to_numpy(dtype=bool)
     return flags
 
 # %% ../../nbs/backtest/714_signals.ipynb #f42b8e62

@@ -80,7 +80,8 @@ def same_close(
     **settings,  # other fields of FillModel
 ) -> FillModel:
     "Size and fill at the close of the session after the decision, buys in turn, as Qlib does: for its benchmarks only."
-    return FillModel("same close", **({"moment": "close", "sized": "fill", "cash": "in turn", "rounding": 0.001} | settings))
+    qlib = {"moment": "close", "sized": "fill", "cash": "in turn", "rounding": 0.001}
+    return FillModel("same close", **(qlib | settings))
 
 
 DEFAULT_FILL = next_open()  # for a function that is told nothing else
@@ -124,5 +125,6 @@ def terms_of(
 ) -> SessionTerms:
     "Return rules and fill model as numbers."
     whole = (MOMENTS[fill.moment], int(fill.sized == "fill"), int(fill.cash == "in turn"), int(fill.gaps))
-    parts = (fill.rounding, fill.through, fill.queue, fill.participation, rules.lot, rules.max_gross)
-    return SessionTerms(*whole, *(float(x) for x in (*parts, rules.price_limit, rules.stale_after, rules.delisting_return)))
+    model = (fill.rounding, fill.through, fill.queue, fill.participation)
+    market = (rules.lot, rules.max_gross, rules.price_limit, rules.stale_after, rules.delisting_return)
+    return SessionTerms(*whole, *(float(x) for x in model + market))

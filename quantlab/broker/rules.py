@@ -20,14 +20,15 @@ from ..core.types import OrderType
 # %% ../../nbs/broker/690_rules.ipynb #c7460a46
 OPEN, STOPS, LIMITS, ATTACHED, VWAP, CLOSE = range(6)  # the stages of a session
 MARKET, LIMIT, STOP, AT_CLOSE = range(4)  # the order types, as OrderType lists them
-SHARES, VALUE, PERCENT, TARGET, HOLDING, REST = range(6)  # what the size of an order counts; the last two only where a rule decides
+SHARES, VALUE, PERCENT, TARGET, HOLDING, REST = range(6)  # what a size counts; the last two only where a rule decides
 TYPES = tuple(str(t) for t in OrderType)
 KINDS = ("shares", "value", "percent", "target")
 REASONS = (
-    "", "no bar", "price not reached", "volume", "less than a lot", "no cash", "gross limit", "position closed", "replaced",
-    "stopped", "no price", "unknown liquidity", "no next session", "at the limit",
+    "", "no bar", "price not reached", "volume", "less than a lot", "no cash", "gross limit", "position closed",
+    "replaced", "stopped", "no price", "unknown liquidity", "no next session", "at the limit",
 )  # fmt: skip
-WHOLE, NO_BAR, NOT_REACHED, VOLUME, LOT, CASH, GROSS, GONE, REPLACED, STOPPED, NO_PRICE, ILLIQUID, LATE, AT_LIMIT = range(14)
+WHOLE, NO_BAR, NOT_REACHED, VOLUME, LOT, CASH, GROSS, GONE = range(8)
+REPLACED, STOPPED, NO_PRICE, ILLIQUID, LATE, AT_LIMIT = range(8, 14)
 
 # %% ../../nbs/broker/690_rules.ipynb #8394bc0f
 @dataclass(frozen=True)
@@ -49,14 +50,18 @@ class Rules:
 
 
 DEFAULT_RULES = Rules()  # fractions, no price limits; for a function that is told nothing else
-QLIB_RULES = Rules(lot=100.0, max_gross=np.inf, price_limit=0.095, stale_after=np.inf)  # Qlib's benchmark for Chinese shares
+QLIB_RULES = Rules(lot=100.0, max_gross=np.inf, price_limit=0.095, stale_after=np.inf)  # its benchmark, Chinese shares
 
 # %% ../../nbs/broker/690_rules.ipynb #1517a3e9
 ORDER = np.dtype([
-    ("decided", "i8"), ("symbol", "i8"), ("kind", "i8"), ("size", "f8"), ("type", "i8"), ("price", "f8"), ("valid", "i8"), ("parent", "i8"),
-    ("goal", "f8"), ("since", "i8"), ("woken", "i8"), ("age", "i8"), ("unsized", "i8"), ("quantity", "f8"), ("left", "f8"), ("filled", "f8"), ("reason", "i8"), ("ended", "i8"),
+    ("decided", "i8"), ("symbol", "i8"), ("kind", "i8"), ("size", "f8"), ("type", "i8"), ("price", "f8"),
+    ("valid", "i8"), ("parent", "i8"), ("goal", "f8"), ("since", "i8"), ("woken", "i8"), ("age", "i8"),
+    ("unsized", "i8"), ("quantity", "f8"), ("left", "f8"), ("filled", "f8"), ("reason", "i8"), ("ended", "i8"),
 ])  # fmt: skip
-FILL = np.dtype([("session", "i8"), ("row", "i8"), ("symbol", "i8"), ("quantity", "f8"), ("price", "f8"), ("commission", "f8"), ("slippage", "f8")])
+FILL = np.dtype([
+    ("session", "i8"), ("row", "i8"), ("symbol", "i8"), ("quantity", "f8"), ("price", "f8"), ("commission", "f8"),
+    ("slippage", "f8"),
+])  # fmt: skip
 _MONEY = ("cash", "equity", "commission", "slippage", "borrow", "funding", "interest", "dividends", "traded", "scale")
 DAY = np.dtype([(name, "f8") for name in _MONEY])
 

@@ -168,8 +168,8 @@ def _glance(
         table["return"] += f", {grown ** (year / len(returns)) - 1:.2%} a year"
         table["turnover"] += f", {turnover.iloc[1:].mean() * year:.2f} a year"
         lost = (costs.sum(axis=1) / equity).iloc[1:].mean() * year
-        table["costs"] += f", {lost:.2%} of equity a year: " + ", ".join(f"{k} {v:,.0f}" for k, v in costs.sum().items() if v)
-        table["costs"] = table["costs"].removesuffix(": ")
+        parts = ", ".join(f"{name} {money:,.0f}" for name, money in costs.sum().items() if money)
+        table["costs"] += f", {lost:.2%} of equity a year" + f": {parts}" * bool(parts)
     if np.isfinite(year) and spread > 1e-12:
         ratio, error = (x * np.sqrt(year) for x in (returns.mean() / spread, sharpe_error(returns)))
         table["Sharpe"] = f"{ratio:.2f} ± {error:.2f} a year, of {year:.0f} sessions"

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.backtest.costs import Costs, charge
-from quantlab.backtest.engine import from_weights
-from quantlab.broker.fill_model import next_open
+from quantlab.backtest.engine import equities, from_weights
+from quantlab.broker.fill_model import next_close, next_open, vwap
 from quantlab.broker.rules import Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError, QuantlabError
 from quantlab.core.panel import as_panel, to_wide
@@ -344,3 +344,30 @@ GOLDEN = {
     "costs": {"commission": 1914.1812910790638, "slippage": 9570.659326604362},
     "turnover": 16.824198690703735,
 }
+
+
+MODELS = [next_open(), next_open(sized="fill"), next_close(), next_close(sized="fill"), vwap(), vwap(sized="fill")]
+
+
+@pytest.mark.parametrize("fill", MODELS, ids=lambda f: f"{f.name}, {f.sized}")
+@pytest.mark.parametrize("costs", [Costs(1, 5), Costs(5, 0, sell_tax_bps=10)])
+def test_at_once_and_session_by_session_are_one_account(fill, costs):
+    """Target orders one session after another reach the equity of the whole history traded at once."""
+    bars, weights = market(4), wishes(4) * 0.5
+    bars = bars.assign(high=bars[["open", "close"]].max(axis=1) * 1.01, low=bars[["open", "close"]].min(axis=1) * 0.99)
+    fast = from_weights(weights, bars, costs, fill=fill)
+    slow = from_weights(weights, bars, costs, Rules(price_limit=1e9), fill)  # a limit that nothing reaches
+    np.testing.assert_allclose(fast.equity, slow.equity, rtol=1e-11)
+    np.testing.assert_allclose(fast.cash, slow.cash, rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(fast.trades["commission"], slow.trades["commission"], rtol=1e-9)
+    assert fast.orders["reason"].tolist() == slow.orders["reason"].tolist() and fast.trades["symbol"].equals(slow.trades["symbol"])
+
+
+def test_weights_pay_fees_per_order_trade_lots_and_respect_limits():
+    weights = weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.5))
+    whole = from_weights(weights, two_names(), Costs(0, 0, minimum=2.0), Rules(lot=7.0), cash=1000.0)
+    assert whole.trades["quantity"].tolist() == [49, 21] and whole.trades["commission"].tolist() == [2, 2]
+    limited = from_weights(weights_of(("2024-01-03", "B", 0.5)), two_names(), Costs(0, 0), Rules(price_limit=0.2), cash=1000.0)
+    assert limited.trades.empty and limited.unfilled["reason"].tolist() == ["at the limit"]  # B opens a quarter above its last close
+    with pytest.raises(ConfigError, match="at once"):
+        equities([weights], two_names(), Costs(minimum=1.0))
