@@ -162,7 +162,7 @@ def test_a_lost_fill_and_a_false_reason_are_found(bars):
     book = result.book
     short = replace(result, book=book._replace(fills=type(book.fills)(*(column[1:] for column in book.fills))))
     assert set(reconcile(short, market, sessions=None, strict=False).query("rule == ''")["item"]) == {"value", "commission", "equity"} - {"equity"}
-    for word in (3, 4, 5):  # no open, no cash, no next session: none is true
+    for word in map(book.words.index, ("no open", "no cash", "no next session")):  # none is true
         orders = book.orders._replace(reason=np.where(np.arange(len(book.orders.reason)) == 2, word, 0))
         excuse = replace(result, book=book._replace(orders=orders))
         found = reconcile(excuse, market, sessions=None, strict=False)
