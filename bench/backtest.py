@@ -25,6 +25,7 @@ from quantlab.backtest.backtrader import run_backtrader
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import equities, from_weights
 from quantlab.backtest.sweep import sweep
+from quantlab.broker.fill_model import next_open
 from quantlab.broker.statement import Result
 from quantlab.core.ledger import Ledger
 from quantlab.core.panel import to_wide
@@ -95,7 +96,7 @@ class Vectorbt:
 
 def against_vectorbt(bars: pd.DataFrame, weights: pd.DataFrame, rounds: int) -> dict:
     "Time from_weights beside vectorbt's from_orders in alternating rounds and compare every close."
-    run = lambda: from_weights(weights, bars, COSTS, CASH, size_at="fill")
+    run = lambda: from_weights(weights, bars, COSTS, fill=next_open(sized="fill"), cash=CASH)
     began = time.perf_counter()
     ours = run()
     cold = time.perf_counter() - began
@@ -129,7 +130,7 @@ def against_backtrader(bars: pd.DataFrame, weights: pd.DataFrame, rounds: int) -
     part = bars[bars.index.get_level_values("symbol").isin(names) & (bars.index.get_level_values("date") <= last)]
     wish = weights[weights.index.get_level_values("symbol").isin(names) & (weights.index.get_level_values("date") <= last)]
     wish = 0.98 * wish / wish.groupby("date").transform("sum")
-    ours, theirs = (lambda: from_weights(wish, part, COSTS, CASH)), (lambda: run_backtrader(wish, part, COSTS, CASH))
+    ours, theirs = (lambda: from_weights(wish, part, COSTS, cash=CASH)), (lambda: run_backtrader(wish, part, COSTS, CASH))
     equity = (lambda run: run.equity.to_numpy(),) * 2
     found = harness.compare("backtrader", f"backtrader {backtrader.__version__}", ours, theirs, equity, n=len(part), rounds=rounds, memory=False)
     apart = float((ours().equity - theirs().equity).abs().max())

@@ -9,7 +9,10 @@ import pandas as pd
 import qlib_files as files
 from scipy.stats import norm, rankdata
 
-from quantlab.backtest.orders import Exchange, from_orders
+from quantlab.backtest.costs import QLIB_COSTS
+from quantlab.backtest.orders import from_rule
+from quantlab.broker.fill_model import same_close
+from quantlab.broker.rules import QLIB_RULES
 from quantlab.broker.statement import Result
 from quantlab.core.panel import date_starts, grid, to_long, to_wide
 from quantlab.features.base import compute
@@ -266,7 +269,8 @@ def predict(data: Data, config: Config, booster: lgb.Booster, rows: np.ndarray, 
 def account(scores: pd.Series, start: str, end: str) -> Result:
     "Trade scores as published: top 50 / drop 5, costs, lots and limits of the Chinese market, filled at the close."
     bars = files.read_bars(start, end, warm_up=1, fields=("close", "factor", "change"))
-    return from_orders(TopKDrop(50, 5), scores.to_frame("score"), bars, Exchange(), cash=1e8, start=start, end=end)
+    terms = (QLIB_COSTS, QLIB_RULES, same_close())
+    return from_rule(TopKDrop(50, 5), scores.to_frame("score"), bars, *terms, cash=1e8, start=start, end=end)
 
 
 def excess(result: Result) -> pd.Series:

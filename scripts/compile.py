@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from quantlab.backtest.engine import equities, from_weights
-from quantlab.backtest.orders import Exchange, from_orders
+from quantlab.backtest.orders import from_rule
+from quantlab.backtest.strategy import from_strategy
 from quantlab.core.panel import as_panel
 from quantlab.features.base import compute
 from quantlab.features.sets import SETS
 from quantlab.labels.barrier import triple_barrier, volatility_width
 from quantlab.labels.forward import forward_returns
 from quantlab.regime.hmm import HMM
-from quantlab.strategy.base import Momentum, from_strategy
+from quantlab.strategy.examples import Momentum
 from quantlab.validation.scores import rank_ic
 
 
@@ -44,7 +45,7 @@ def first_calls(bars: pd.DataFrame) -> dict[str, Callable[[], object]]:
         "from_weights": lambda: from_weights(weights, bars).trades,
         "equities": lambda: equities([weights], bars),
         "from_strategy": lambda: from_strategy(Momentum(k=2), bars).trades,
-        "from_orders": lambda: from_orders(lambda held, s, ok: (np.array([0]), np.array([0.1])), score.to_frame().dropna(), bars, Exchange(lot=0.0)),
+        "from_rule": lambda: from_rule(lambda held, s, ok: (np.array([0]), np.array([0.1])), score.to_frame().dropna(), bars),
         "rank_ic": lambda: rank_ic(score, outcome),
         "triple_barrier": lambda: triple_barrier(bars, volatility_width(bars).dropna()),
         "hidden Markov filter": lambda: HMM(2, n_starts=1).fit(market).filter(market),

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .costs import DEFAULT_COSTS, Costs
-from .engine import DUST, HAIR
+from ..broker.session import CASH_RESERVE, LEAST_ORDER
 from ..broker.statement import Result
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import check_panel, to_wide
@@ -80,7 +80,7 @@ def _follower(
             if wish is not None:
                 target = {data: wish.get(data._name, 0.0) * value / data.close[0] for data in self.datas}
                 moves = {data: size - self.getposition(data).size for data, size in target.items()}
-                dust = {d for d, move in moves.items() if target[d] and abs(move) * d.close[0] < DUST * value}
+                dust = {d for d, move in moves.items() if target[d] and abs(move) * d.close[0] < LEAST_ORDER * value}
                 self.pending = {data: move for data, move in moves.items() if data not in dust}
 
         def next_open(self):
@@ -90,7 +90,7 @@ def _follower(
             buys = {data: size for data, size in self.pending.items() if size > 0}
             cash = self.broker.getcash() - sum(size * data.open[0] * get for data, size in sells.items())
             need = sum(size * data.open[0] * pay for data, size in buys.items())
-            scale = min(1.0, max(cash * (1 - HAIR), 0.0) / need) if need else 1.0
+            scale = min(1.0, max(cash * (1 - CASH_RESERVE), 0.0) / need) if need else 1.0
             for data, size in sells.items():
                 self.send(data, size)
             for data, size in buys.items():
@@ -479,7 +479,7 @@ def _replayer(
             money = self.broker.getcash() - sum(
                 size * data.open[0] * (1 - costs.slippage) * (1 - costs.commission) for data, size, asked in rows if size < 0 and asked
             )
-            if sum(asked * value[data] for data, _, asked in rows if asked > 0) > money * (1 - 2 * HAIR):
+            if sum(asked * value[data] for data, _, asked in rows if asked > 0) > money * (1 - 2 * CASH_RESERVE):
                 self.short.add(self.session())
             for data, size, _ in rows:
                 if size:
@@ -596,8 +596,8 @@ def _terms(
     kinds = sorted(set(result.orders["type"]) - {"market"})
     charged = any(np.any(values) for values in (result.book.charges or {}).values())
     elsewhere = "open" not in result.settings.get("fill", "open")
-    if kinds or elsewhere or charged or not costs.proportional:
-        fees = "fees or interest beside a share of the value traded"
+    if kinds or elsewhere or charged or costs.sell_tax_bps or not costs.proportional:
+        fees = "fees, taxes or interest beside one share of the value traded"
         what = f"orders of type {', '.join(kinds)}" if kinds else "fills away from the open" if elsewhere else fees
         raise ConfigError(f"the account has {what}; Backtrader is sent market orders at the open and proportional costs only")
     return costs

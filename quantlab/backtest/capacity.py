@@ -7,6 +7,7 @@ __all__ = ['against_cost', 'break_even', 'cost_figure', 'against_assets', 'asset
            'by_name', 'capacity']
 
 # %% ../../nbs/backtest/740_capacity.ipynb #c09db4a0
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -417,7 +418,7 @@ def assets_at(
         raise ConfigError(f"keep is {keep}; give the share of the Sharpe ratio that is left, 0.5 for half")
     book = _book(result, known)
     size = np.abs(book.share)
-    fixed = charge(book.share, book.price, Costs(costs.commission_bps, costs.slippage_bps, costs.per_share, 0.0, costs.half_spread_bps))
+    fixed = charge(book.share, book.price, replace(costs, minimum=0.0, impact=0.0))
     base = book.gross.to_numpy() - _per_day(book, (fixed["commission"] + fixed["slippage"]).to_numpy())
     impact = _per_day(book, size * book.price * square_root_impact(size, book.volatility, book.volume, costs.impact))
     if len(base) < 2:

@@ -19,6 +19,8 @@ from .engine import equities
 from ..core.cache import content_hash, keep, kept
 from ..core.ledger import Ledger, content_key
 from ..core.state import keepable
+from ..broker.fill_model import DEFAULT_FILL, FillModel
+from ..broker.rules import DEFAULT_RULES, Rules
 from ..core.errors import ConfigError
 from ..core.plot import figure
 from ..data.bars import data_hash
@@ -75,10 +77,10 @@ class Terms:
     30   1.221  0.425   0.176       0.141    -0.160    10.472   3085   False
     """
 
-    costs: Costs = DEFAULT_COSTS
+    costs: Costs = DEFAULT_COSTS  # shares of the value traded only
+    rules: Rules = DEFAULT_RULES
+    fill: FillModel = DEFAULT_FILL
     cash: float = 1_000_000.0  # money at the start
-    stale_after: int = 5  # sessions without a bar after which a holding is closed
-    size_at: str = "close"  # "close" or "fill", as from_weights takes it
     periods_per_year: float = 252.0  # sessions
 
 
@@ -116,7 +118,7 @@ def _part(
 ) -> tuple[list[dict], pd.DataFrame]:  # figures of each member; equity, dates x members
     "Make the weights of some members and run them in one pass of the engine."
     weights = [make(inputs, **one) for one in settings]
-    equity, totals = equities(weights, bars, terms.costs, terms.cash, terms.stale_after, terms.size_at)
+    equity, totals = equities(weights, bars, terms.costs, terms.rules, terms.fill, terms.cash)
     rows = zip(equity.to_numpy().T, totals["turnover"], totals["fills"], strict=True)
     return [_judge(value, turnover, int(fills), terms) for value, turnover, fills in rows], equity
 

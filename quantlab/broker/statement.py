@@ -16,42 +16,11 @@ from numba import njit
 
 from ..core.errors import QuantlabError
 from ..core.types import OrderType
+from ..validation.inference import sharpe_error
 
 # %% ../../nbs/broker/694_statement.ipynb #b29d17e9
 class Orders(NamedTuple):
-    """Hold what was asked for: one entry an order, in the sequence of sending.
-
-    Parameters
-    ----------
-    session : np.ndarray
-        Int, when it filled last or lapsed; -1 = no session was left.
-    decided : np.ndarray
-        Int, session of the decision.
-    symbol : np.ndarray
-        Int, position in the book's symbols.
-    quantity : np.ndarray
-        Shares asked for, signed; NaN = no price to size it.
-    filled : np.ndarray
-        Shares got, signed.
-    reason : np.ndarray
-        Int, position in the book's words: why it is not whole.
-    kind : np.ndarray | None, default None
-        Int, position in OrderType; None = market.
-    price : np.ndarray | None, default None
-        Limit or stop; NaN or None = none.
-
-    Examples
-    --------
-    >>> from quantlab.broker.statement import Orders
-    >>> orders = Orders(
-    ...     np.array([1, 1]),
-    ...     np.array([0, 0]),
-    ...     np.array([0, 1]),
-    ...     np.array([50.0, 30.0]),
-    ...     np.array([50.0, 25.0]),
-    ...     np.array([0, 1]),
-    ... )
-    """
+    "Hold what was asked for: one entry an order, in the sequence of sending."
 
     session: np.ndarray  # int, when it filled last or lapsed; -1 = no session was left
     decided: np.ndarray  # int, session of the decision
@@ -64,41 +33,7 @@ class Orders(NamedTuple):
 
 
 class Fills(NamedTuple):
-    """Hold what was traded: one entry a fill, in the sequence of filling.
-
-    Parameters
-    ----------
-    order : np.ndarray
-        Int, position in orders; -1 = nobody asked: the engine's own rule.
-    session : np.ndarray
-        Int.
-    symbol : np.ndarray
-        Int, position in the book's symbols.
-    quantity : np.ndarray
-        Shares, signed.
-    price : np.ndarray
-        Paid, slippage included.
-    commission : np.ndarray
-        Money.
-    slippage : np.ndarray
-        Money.
-    reason : np.ndarray
-        Int, position in the book's words.
-
-    Examples
-    --------
-    >>> from quantlab.broker.statement import Fills
-    >>> fills = Fills(
-    ...     np.array([0, 1, -1]),
-    ...     np.array([1, 1, 3]),
-    ...     np.array([0, 1, 1]),
-    ...     np.array([50.0, 25.0, -25.0]),
-    ...     np.array([10.0, 20.0, 20.0]),
-    ...     np.array([1.0, 1.0, 1.0]),
-    ...     np.zeros(3),
-    ...     np.array([2, 2, 3]),
-    ... )
-    """
+    "Hold what was traded: one entry a fill, in the sequence of filling."
 
     order: np.ndarray  # int, position in orders; -1 = nobody asked: the engine's own rule
     session: np.ndarray  # int
@@ -111,71 +46,7 @@ class Fills(NamedTuple):
 
 # %% ../../nbs/broker/694_statement.ipynb #4d3e547f
 class Book(NamedTuple):
-    """Hold what an engine wrote, with its coordinates.
-
-    Parameters
-    ----------
-    dates : pd.DatetimeIndex
-        [n], every session that the numbers speak of.
-    symbols : pd.Index
-        [s], sorted.
-    first : int
-        Session of the account's first close.
-    close : np.ndarray
-        [n, s], what holdings are marked at, carried over NaN.
-    equity : np.ndarray
-        [n], money at the close.
-    cash : np.ndarray
-        [n], money at the close.
-    orders : Orders
-    fills : Fills
-    words : tuple
-        The reasons.
-    shares : np.ndarray | None, default None
-        [n, s], held at the close; None = the sum of the fills.
-    charges : dict | None, default None
-        Name -> [n] money a session beside trading: borrow, funding ...
-    split : np.ndarray | None, default None
-        [n, s], shares for one of the first session; None = the prices know no splits.
-
-    Examples
-    --------
-    >>> from quantlab.broker.statement import Book, Fills, Orders
-    >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-    >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-    >>> orders = Orders(
-    ...     np.array([1, 1]),
-    ...     np.array([0, 0]),
-    ...     np.array([0, 1]),
-    ...     np.array([50.0, 30.0]),
-    ...     np.array([50.0, 25.0]),
-    ...     np.array([0, 1]),
-    ... )
-    >>> fills = Fills(
-    ...     np.array([0, 1, -1]),
-    ...     np.array([1, 1, 3]),
-    ...     np.array([0, 1, 1]),
-    ...     np.array([50.0, 25.0, -25.0]),
-    ...     np.array([10.0, 20.0, 20.0]),
-    ...     np.array([1.0, 1.0, 1.0]),
-    ...     np.zeros(3),
-    ...     np.array([2, 2, 3]),
-    ... )
-    >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
-    >>> book = Book(
-    ...     dates,
-    ...     symbols,
-    ...     0,
-    ...     close,
-    ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
-    ...     cash,
-    ...     orders,
-    ...     fills,
-    ...     ("", "no cash", "rebalance", "stopped"),
-    ... )
-    >>> book.orders.filled
-    array([50., 25.])
-    """
+    "Hold what an engine wrote, with its coordinates."
 
     dates: pd.DatetimeIndex  # [n], every session that the numbers speak of
     symbols: pd.Index  # [s], sorted
@@ -224,12 +95,13 @@ def _orders(
 ) -> pd.DataFrame:
     "List every order and what became of it, in the sequence of sending."
     o = book.orders
+    kind = np.zeros(len(o.session), int) if o.kind is None else o.kind
     frame = {
         "date": book.dates[np.maximum(o.session, 0)].where(o.session >= 0),
         "decided": book.dates[o.decided],
         "symbol": book.symbols[o.symbol],
         "quantity": o.quantity,
-        "type": pd.Index(list(OrderType), dtype="str")[np.zeros(len(o.session), int) if o.kind is None else o.kind],
+        "type": pd.Index(list(OrderType), dtype="str")[kind],
         "price": np.nan if o.price is None else o.price,
         "filled": o.filled,
         "reason": pd.Index(book.words, dtype="str")[o.reason],
@@ -263,71 +135,50 @@ def _positions(
     index = pd.MultiIndex([book.dates, book.symbols], [t, i], names=["date", "symbol"], verify_integrity=False)
     return pd.DataFrame({"shares": shares[t, i], "price": mark, "value": shares[t, i] * mark}, index=index)
 
+# %% ../../nbs/broker/694_statement.ipynb #4d862fbc
+def _sessions_a_year(
+    dates: pd.DatetimeIndex,  # of the account's closes
+) -> float:  # NaN below a quarter of a year
+    "Return how many sessions a year of the account has."
+    years = (dates[-1] - dates[0]) / pd.Timedelta(days=365.25)
+    return (len(dates) - 1) / years if years >= 0.25 else np.nan
+
+
+def _glance(
+    equity: pd.Series,  # by date
+    turnover: pd.Series,  # by date, share of equity
+    costs: pd.DataFrame,  # by date, money
+    fills: int,
+) -> dict[str, str]:  # what -> in words
+    "Say in a few lines what an account did."
+    year, returns, dates = _sessions_a_year(equity.index), equity.pct_change().iloc[1:], equity.index
+    grown = equity.iloc[-1] / equity.iloc[0]
+    spread = returns.std() if len(returns) > 1 else 0.0
+    table = {
+        "period": f"{dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}, {len(dates):,} sessions",
+        "equity": f"{equity.iloc[0]:,.2f} to {equity.iloc[-1]:,.2f}",
+        "return": f"{grown - 1:.2%}",
+        "Sharpe": "not known",
+        "drawdown": f"{(equity / equity.cummax() - 1).min():.2%}",
+        "turnover": f"{turnover.sum():.2f} times equity",
+        "costs": f"{costs.to_numpy().sum():,.2f}",
+        "fills": f"{fills:,}",
+    }
+    if np.isfinite(year):
+        table["return"] += f", {grown ** (year / len(returns)) - 1:.2%} a year"
+        table["turnover"] += f", {turnover.iloc[1:].mean() * year:.2f} a year"
+        lost = (costs.sum(axis=1) / equity).iloc[1:].mean() * year
+        parts = ", ".join(f"{name} {money:,.0f}" for name, money in costs.sum().items() if money)
+        table["costs"] += f", {lost:.2%} of equity a year" + f": {parts}" * bool(parts)
+    if np.isfinite(year) and spread > 1e-12:
+        ratio, error = (x * np.sqrt(year) for x in (returns.mean() / spread, sharpe_error(returns)))
+        table["Sharpe"] = f"{ratio:.2f} ± {error:.2f} a year, of {year:.0f} sessions"
+    return table
+
 # %% ../../nbs/broker/694_statement.ipynb #e7ec6871
 @dataclass(frozen=True, repr=False, eq=False)
 class Result:
-    """Hold the account of one backtest; each frame is built when it is first read.
-
-    Parameters
-    ----------
-    book : Book
-    settings : dict
-        The rules and parameters in words and numbers, for the report.
-    scale : pd.Series
-        By fill date: k, the share of the buys that cash allowed.
-
-    Raises
-    ------
-    QuantlabError
-        "the account is ruined on {day}: equity is {value}; hold less short"
-
-    Examples
-    --------
-    >>> from quantlab.broker.statement import Book, Fills, Orders, Result
-    >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-    >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-    >>> orders = Orders(
-    ...     np.array([1, 1]),
-    ...     np.array([0, 0]),
-    ...     np.array([0, 1]),
-    ...     np.array([50.0, 30.0]),
-    ...     np.array([50.0, 25.0]),
-    ...     np.array([0, 1]),
-    ... )
-    >>> fills = Fills(
-    ...     np.array([0, 1, -1]),
-    ...     np.array([1, 1, 3]),
-    ...     np.array([0, 1, 1]),
-    ...     np.array([50.0, 25.0, -25.0]),
-    ...     np.array([10.0, 20.0, 20.0]),
-    ...     np.array([1.0, 1.0, 1.0]),
-    ...     np.zeros(3),
-    ...     np.array([2, 2, 3]),
-    ... )
-    >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
-    >>> book = Book(
-    ...     dates,
-    ...     symbols,
-    ...     0,
-    ...     close,
-    ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
-    ...     cash,
-    ...     orders,
-    ...     fills,
-    ...     ("", "no cash", "rebalance", "stopped"),
-    ... )
-    >>> account = Result(book, {"fill": "by hand"}, pd.Series(dtype=float))
-    >>> account.trades
-            date    decided symbol  quantity  price  commission  slippage  \\
-    0 2024-01-03 2024-01-02      A      50.0   10.0         1.0       0.0
-    1 2024-01-03 2024-01-02      B      25.0   20.0         1.0       0.0
-    2 2024-01-05 2024-01-05      B     -25.0   20.0         1.0       0.0
-
-          reason
-    0  rebalance
-    1  rebalance
-    2    stopped
-    """
+    "Hold the account of one backtest; each frame is built when it is first read."
 
     book: Book
     settings: dict  # the rules and parameters in words and numbers, for the report
@@ -339,432 +190,77 @@ class Result:
             day, value = f"{self.book.dates[t]:%Y-%m-%d}", self.book.equity[t]
             raise QuantlabError(f"the account is ruined on {day}: equity is {value:,.2f}; hold less short")
 
+    @cached_property
+    def glance(self) -> pd.Series:  # what -> in words
+        "Return the account in a few lines: period, return, Sharpe ratio with its error, drawdown, turnover, costs."
+        return pd.Series(_glance(self.equity, self.turnover, self.costs, len(self.book.fills.order)), dtype="str")
+
     def __repr__(self):
-        dates, end = self.book.dates[self.book.first :], self.book.equity[-1]
-        return f"Result({dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}, {len(self.book.fills.order)} fills, equity {end:,.2f})"
+        return "Result\n" + "\n".join(f"  {what:<9} {words}" for what, words in self.glance.items())
+
+    def _repr_html_(self):
+        return self.glance.to_frame("Result").to_html(border=0)
 
     def by_date(
         self,
         values: np.ndarray,  # [n], one a session of the book
         name: str,
     ) -> pd.Series:
-        """Put values by session into a series, from the account's first close on.
-
-        Parameters
-        ----------
-        values : np.ndarray
-            [n], one a session of the book.
-        name : str
-
-        Returns
-        -------
-        pd.Series
-        """
+        "Put values by session into a series, from the account's first close on."
         return pd.Series(values[self.book.first :], self.book.dates[self.book.first :], name=name)
 
     @cached_property
     def equity(self) -> pd.Series:  # by date, money at the close
-        """Return what the account is worth.
-
-        Returns
-        -------
-        pd.Series
-            By date, money at the close.
-
-        Examples
-        --------
-        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
-        >>> nothing = Fills(
-        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
-        ... )
-        >>> idle = Result(
-        ...     Book(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
-        ...     {},
-        ...     pd.Series(dtype=float),
-        ... )
-        >>> assert (
-        ...     idle.trades.empty
-        ...     and idle.orders.empty
-        ...     and idle.closed.empty
-        ...     and idle.positions.empty
-        ...     and (idle.turnover == 0).all()
-        ...     and len(idle.equity) == 3
-        ... )
-        """
+        "Return what the account is worth."
         return self.by_date(self.book.equity, "equity")
 
     @cached_property
     def cash(self) -> pd.Series:  # by date, money at the close
-        """Return the money in the account.
-
-        Returns
-        -------
-        pd.Series
-            By date, money at the close.
-
-        Examples
-        --------
-        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> orders = Orders(
-        ...     np.array([1, 1]),
-        ...     np.array([0, 0]),
-        ...     np.array([0, 1]),
-        ...     np.array([50.0, 30.0]),
-        ...     np.array([50.0, 25.0]),
-        ...     np.array([0, 1]),
-        ... )
-        >>> fills = Fills(
-        ...     np.array([0, 1, -1]),
-        ...     np.array([1, 1, 3]),
-        ...     np.array([0, 1, 1]),
-        ...     np.array([50.0, 25.0, -25.0]),
-        ...     np.array([10.0, 20.0, 20.0]),
-        ...     np.array([1.0, 1.0, 1.0]),
-        ...     np.zeros(3),
-        ...     np.array([2, 2, 3]),
-        ... )
-        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
-        >>> book = Book(
-        ...     dates,
-        ...     symbols,
-        ...     0,
-        ...     close,
-        ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
-        ...     cash,
-        ...     orders,
-        ...     fills,
-        ...     ("", "no cash", "rebalance", "stopped"),
-        ... )
-        >>> account = Result(book, {"fill": "by hand"}, pd.Series(dtype=float))
-        >>> value = account.positions["value"].groupby("date").sum().reindex(dates, fill_value=0.0)
-        >>> assert np.allclose(value + account.cash, account.equity)
-        """
+        "Return the money in the account."
         return self.by_date(self.book.cash, "cash")
 
     @cached_property
     def returns(self) -> pd.Series:  # by date, decimal, from the second session on
-        """Return the account's simple returns.
-
-        Returns
-        -------
-        pd.Series
-            By date, decimal, from the second session on.
-        """
+        "Return the account's simple returns."
         return self.equity.pct_change().iloc[1:].rename("returns")
 
     @cached_property
-    def trades(self) -> pd.DataFrame:  # date, decided, symbol, quantity, price, commission, slippage, reason; with splits split_after
-        """Return one row a fill; split_after says how many shares of the account's end one of the fill has become.
-
-        Returns
-        -------
-        pd.DataFrame
-            Date, decided, symbol, quantity, price, commission, slippage, reason; with splits split_after.
-
-        Examples
-        --------
-        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> orders = Orders(
-        ...     np.array([1, 1]),
-        ...     np.array([0, 0]),
-        ...     np.array([0, 1]),
-        ...     np.array([50.0, 30.0]),
-        ...     np.array([50.0, 25.0]),
-        ...     np.array([0, 1]),
-        ... )
-        >>> fills = Fills(
-        ...     np.array([0, 1, -1]),
-        ...     np.array([1, 1, 3]),
-        ...     np.array([0, 1, 1]),
-        ...     np.array([50.0, 25.0, -25.0]),
-        ...     np.array([10.0, 20.0, 20.0]),
-        ...     np.array([1.0, 1.0, 1.0]),
-        ...     np.zeros(3),
-        ...     np.array([2, 2, 3]),
-        ... )
-        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
-        >>> book = Book(
-        ...     dates,
-        ...     symbols,
-        ...     0,
-        ...     close,
-        ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
-        ...     cash,
-        ...     orders,
-        ...     fills,
-        ...     ("", "no cash", "rebalance", "stopped"),
-        ... )
-        >>> account = Result(book, {"fill": "by hand"}, pd.Series(dtype=float))
-        >>> account.trades
-                date    decided symbol  quantity  price  commission  slippage  \\
-        0 2024-01-03 2024-01-02      A      50.0   10.0         1.0       0.0
-        1 2024-01-03 2024-01-02      B      25.0   20.0         1.0       0.0
-        2 2024-01-05 2024-01-05      B     -25.0   20.0         1.0       0.0
-
-              reason
-        0  rebalance
-        1  rebalance
-        2    stopped
-        """
+    def trades(self) -> pd.DataFrame:  # date, decided, symbol, quantity, price, commission, slippage, reason
+        "Return one row a fill; with splits, split_after: how many shares of the account's end one has become."
         return _trades(self.book)
 
     @cached_property
     def orders(self) -> pd.DataFrame:  # date, decided, symbol, quantity, type, price, filled, reason
-        """Return one row an order, with what it got and why not all.
-
-        Returns
-        -------
-        pd.DataFrame
-            Date, decided, symbol, quantity, type, price, filled, reason.
-
-        Examples
-        --------
-        >>> from quantlab.broker.statement import Book, Fills, Orders
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> orders = Orders(
-        ...     np.array([1, 1]),
-        ...     np.array([0, 0]),
-        ...     np.array([0, 1]),
-        ...     np.array([50.0, 30.0]),
-        ...     np.array([50.0, 25.0]),
-        ...     np.array([0, 1]),
-        ... )
-        >>> fills = Fills(
-        ...     np.array([0, 1, -1]),
-        ...     np.array([1, 1, 3]),
-        ...     np.array([0, 1, 1]),
-        ...     np.array([50.0, 25.0, -25.0]),
-        ...     np.array([10.0, 20.0, 20.0]),
-        ...     np.array([1.0, 1.0, 1.0]),
-        ...     np.zeros(3),
-        ...     np.array([2, 2, 3]),
-        ... )
-        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
-        >>> book = Book(
-        ...     dates,
-        ...     symbols,
-        ...     0,
-        ...     close,
-        ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
-        ...     cash,
-        ...     orders,
-        ...     fills,
-        ...     ("", "no cash", "rebalance", "stopped"),
-        ... )
-        >>> book.orders.filled
-        array([50., 25.])
-        """
+        "Return one row an order, with what it got and why not all."
         return _orders(self.book)
 
     @cached_property
     def unfilled(self) -> pd.DataFrame:  # date, decided, symbol, quantity, reason: "no open", "no cash" ...
-        """Return the orders of which nothing filled.
-
-        Returns
-        -------
-        pd.DataFrame
-            Date, decided, symbol, quantity, reason: "no open", "no cash" ...
-
-        Examples
-        --------
-        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> orders = Orders(
-        ...     np.array([1, 1]),
-        ...     np.array([0, 0]),
-        ...     np.array([0, 1]),
-        ...     np.array([50.0, 30.0]),
-        ...     np.array([50.0, 25.0]),
-        ...     np.array([0, 1]),
-        ... )
-        >>> fills = Fills(
-        ...     np.array([0, 1, -1]),
-        ...     np.array([1, 1, 3]),
-        ...     np.array([0, 1, 1]),
-        ...     np.array([50.0, 25.0, -25.0]),
-        ...     np.array([10.0, 20.0, 20.0]),
-        ...     np.array([1.0, 1.0, 1.0]),
-        ...     np.zeros(3),
-        ...     np.array([2, 2, 3]),
-        ... )
-        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
-        >>> book = Book(
-        ...     dates,
-        ...     symbols,
-        ...     0,
-        ...     close,
-        ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
-        ...     cash,
-        ...     orders,
-        ...     fills,
-        ...     ("", "no cash", "rebalance", "stopped"),
-        ... )
-        >>> account = Result(book, {"fill": "by hand"}, pd.Series(dtype=float))
-        >>> assert account.orders["reason"].tolist() == ["", "no cash"] and account.unfilled.empty
-        """
+        "Return the orders of which nothing filled."
         nothing = self.orders[self.orders["filled"] == 0].reset_index(drop=True)
         return nothing[["date", "decided", "symbol", "quantity", "reason"]]
 
     @cached_property
     def closed(self) -> pd.DataFrame:  # date, symbol, last_bar, quantity, price (before slippage), reason: "stopped"
-        """Return the holdings that the engine closed by its own rule.
-
-        Returns
-        -------
-        pd.DataFrame
-            Date, symbol, last_bar, quantity, price (before slippage), reason: "stopped".
-
-        Examples
-        --------
-        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
-        >>> nothing = Fills(
-        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
-        ... )
-        >>> idle = Result(
-        ...     Book(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
-        ...     {},
-        ...     pd.Series(dtype=float),
-        ... )
-        >>> assert (
-        ...     idle.trades.empty
-        ...     and idle.orders.empty
-        ...     and idle.closed.empty
-        ...     and idle.positions.empty
-        ...     and (idle.turnover == 0).all()
-        ...     and len(idle.equity) == 3
-        ... )
-        """
+        "Return the holdings that the engine closed by its own rule."
         return _closed(self.book)
 
     @cached_property
     def positions(self) -> pd.DataFrame:  # (date, symbol): shares, price (last close), value; only what is held
-        """Return what is held at each close.
-
-        Returns
-        -------
-        pd.DataFrame
-            (date, symbol): shares, price (last close), value; only what is held.
-
-        Examples
-        --------
-        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
-        >>> nothing = Fills(
-        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
-        ... )
-        >>> idle = Result(
-        ...     Book(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
-        ...     {},
-        ...     pd.Series(dtype=float),
-        ... )
-        >>> assert (
-        ...     idle.trades.empty
-        ...     and idle.orders.empty
-        ...     and idle.closed.empty
-        ...     and idle.positions.empty
-        ...     and (idle.turnover == 0).all()
-        ...     and len(idle.equity) == 3
-        ... )
-        """
+        "Return what is held at each close."
         return _positions(self.book)
 
     @cached_property
     def costs(self) -> pd.DataFrame:  # by date: commission, slippage, and what else was charged; money
-        """Return what the account paid.
-
-        Returns
-        -------
-        pd.DataFrame
-            By date: commission, slippage, and what else was charged; money.
-
-        Examples
-        --------
-        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> orders = Orders(
-        ...     np.array([1, 1]),
-        ...     np.array([0, 0]),
-        ...     np.array([0, 1]),
-        ...     np.array([50.0, 30.0]),
-        ...     np.array([50.0, 25.0]),
-        ...     np.array([0, 1]),
-        ... )
-        >>> fills = Fills(
-        ...     np.array([0, 1, -1]),
-        ...     np.array([1, 1, 3]),
-        ...     np.array([0, 1, 1]),
-        ...     np.array([50.0, 25.0, -25.0]),
-        ...     np.array([10.0, 20.0, 20.0]),
-        ...     np.array([1.0, 1.0, 1.0]),
-        ...     np.zeros(3),
-        ...     np.array([2, 2, 3]),
-        ... )
-        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
-        >>> book = Book(
-        ...     dates,
-        ...     symbols,
-        ...     0,
-        ...     close,
-        ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
-        ...     cash,
-        ...     orders,
-        ...     fills,
-        ...     ("", "no cash", "rebalance", "stopped"),
-        ... )
-        >>> account = Result(book, {"fill": "by hand"}, pd.Series(dtype=float))
-        >>> assert np.isclose(account.turnover.iloc[1], (500 + 500) / 1000) and account.costs["commission"].sum() == 3
-        """
+        "Return what the account paid."
         f, n = self.book.fills, len(self.book.equity)
         paid = {name: np.bincount(f.session, getattr(f, name), n) for name in ("commission", "slippage")}
-        return pd.DataFrame({name: self.by_date(values, name) for name, values in (paid | (self.book.charges or {})).items()})
+        paid |= self.book.charges or {}
+        return pd.DataFrame({name: self.by_date(values, name) for name, values in paid.items()})
 
     @cached_property
     def turnover(self) -> pd.Series:  # by date: bought plus sold over the last close's equity
-        """Return the share of equity that was traded.
-
-        Returns
-        -------
-        pd.Series
-            By date: bought plus sold over the last close's equity.
-
-        Examples
-        --------
-        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
-        >>> nothing = Fills(
-        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
-        ... )
-        >>> idle = Result(
-        ...     Book(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
-        ...     {},
-        ...     pd.Series(dtype=float),
-        ... )
-        >>> assert (
-        ...     idle.trades.empty
-        ...     and idle.orders.empty
-        ...     and idle.closed.empty
-        ...     and idle.positions.empty
-        ...     and (idle.turnover == 0).all()
-        ...     and len(idle.equity) == 3
-        ... )
-        """
+        "Return the share of equity that was traded."
         f = self.book.fills
         share = np.abs(f.quantity * f.price) / self.book.equity[np.maximum(f.session - 1, 0)]
         return self.by_date(np.bincount(f.session, share, len(self.book.equity)), "turnover")

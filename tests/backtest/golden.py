@@ -5,14 +5,17 @@ Read the difference of golden.json before committing it: a figure that moves wit
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from quantlab.backtest.costs import Costs
+from quantlab.backtest.costs import QLIB_COSTS, Costs
 from quantlab.backtest.engine import from_weights
-from quantlab.backtest.orders import Exchange, from_orders
+from quantlab.backtest.orders import from_rule
+from quantlab.broker.fill_model import next_open, same_close
+from quantlab.broker.rules import QLIB_RULES, Rules
 from quantlab.broker.statement import Result
 from quantlab.core.panel import as_panel, to_wide
 from quantlab.data.bars import adjust
@@ -56,7 +59,7 @@ def strategies(bars: pd.DataFrame) -> dict[str, Result]:
     run = lambda weights, **options: from_weights(weights, bars, **options)
     return {
         "momentum": run(top(past(252, 21), 30, 20)),
-        "momentum, sized at the fill": run(top(past(252, 21), 30, 20, 0.98), size_at="fill"),
+        "momentum, sized at the fill": run(top(past(252, 21), 30, 20, 0.98), fill=next_open(sized="fill")),
         "reversal": run(top(-past(5), 20, 5)),
         "daily reversal": run(top(-daily, 10, 1), costs=Costs(0, 2)),
         "low volatility": run(top(calm, 40, 60), costs=Costs(2, 10)),
@@ -65,8 +68,8 @@ def strategies(bars: pd.DataFrame) -> dict[str, Result]:
         "five names": run(panel(level[names].iloc[252::10] * 0.19), cash=10_000.0),
         "one name": run(panel(level[["AAPL"]].iloc[[300]] * 0.9)),
         "overnight losers": run(top(-(open_ / close.shift(1) - 1), 15, 3), costs=Costs(50, 100)),
-        "stopped names, quickly closed": run(panel(level[["AET", "APC", "DO"]].iloc[252::4].where(close.notna()) * 0.3), stale_after=2),
-        "top and drop at the close": from_orders(TopKDrop(30, 3), scores, bars, Exchange(lot=0.0)),
+        "stopped names, quickly closed": run(panel(level[["AET", "APC", "DO"]].iloc[252::4].where(close.notna()) * 0.3), rules=Rules(stale_after=2)),
+        "top and drop at the close": from_rule(TopKDrop(30, 3), scores, bars, QLIB_COSTS, replace(QLIB_RULES, lot=0.0), same_close()),
     }
 
 

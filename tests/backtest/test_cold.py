@@ -7,7 +7,7 @@ import sys
 HEAVY = ("arch", "statsmodels", "scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib", "sklearn")
 LIGHT = (
     "core.plot", "features.rolling", "features.sets", "features.technical", "features.transform", "validation.scores", "validation.inference", "validation.deflate",
-    "validation.longshort", "backtest.engine", "backtest.events", "backtest.orders", "backtest.stats", "backtest.capacity", "backtest.montecarlo", "backtest.doctor", "strategy.base",
+    "validation.longshort", "backtest.account", "backtest.engine", "backtest.orders", "backtest.stats", "backtest.capacity", "backtest.montecarlo", "backtest.doctor", "backtest.strategy", "strategy.examples",
 )  # fmt: skip
 
 
@@ -24,8 +24,9 @@ def test_heavy_libraries_wait_until_they_are_needed():
 def test_who_waits_for_a_compilation_is_told_once(tmp_path):
     code = """
 import numpy as np
-from quantlab.backtest.engine import _first_bad, _value_at
-from quantlab.backtest.engine import tell_compiling
+from quantlab.backtest.account import tell_compiling
+from quantlab.backtest.engine import _first_bad
+from quantlab.broker.session import _value_at
 tell_compiling(), tell_compiling()
 assert _first_bad(np.ones((2, 2))) == (-1, -1)
 assert _value_at(*np.ones((4, 3))) == 3.0

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.backtest.costs import DEFAULT_COSTS, Costs, carry_cost, charge, fill_cost, liquidity, square_root_impact
+from quantlab.backtest.costs import DEFAULT_COSTS, Costs, carry_cost, charge, liquidity, square_root_impact
+from quantlab.broker.session import fill_cost
 from quantlab.core.audit import audit
 from quantlab.core.errors import ConfigError
 from quantlab.data.bars import adjust
@@ -38,16 +39,17 @@ def test_two_rates_are_what_they_were_to_the_last_bit(quantity, price, commissio
 @given(quantity=sizes, price=prices, costs=some_costs, volatility=st.floats(0, 0.1), volume=st.floats(1, 1e9))
 def test_the_jitted_fill_is_the_vectorised_one(quantity, price, costs, volatility, volume):
     ours = charge([quantity], [price], costs, volatility, volume).iloc[0]
-    np.testing.assert_allclose(fill_cost(quantity, price, costs.rates, volatility, volume), ours, rtol=1e-13, atol=1e-300)
+    paid = fill_cost(quantity, price, np.nan, 1.0, costs.impact * volatility / np.sqrt(volume), costs.rates)
+    np.testing.assert_allclose(paid, ours[["price", "commission"]], rtol=1e-13, atol=1e-300)
 
 
 @pytest.mark.parametrize("volume", [0.0, -1.0, np.nan])
 def test_no_market_is_no_price(volume):
     costs = Costs(impact=1.0)
     assert charge([5.0], [10.0], costs, 0.02, volume).isna().all(axis=None)
-    assert np.isnan(fill_cost(5.0, 10.0, costs.rates, 0.02, volume)).all()
-    assert fill_cost(0.0, 10.0, costs.rates, 0.02, volume) == (10.0, 0.0, 0.0)
-    assert fill_cost(5.0, 10.0, DEFAULT_COSTS.rates, np.nan, volume)[0] == pytest.approx(10.005)  # without impact nobody asks
+    assert np.isnan(fill_cost(5.0, 10.0, np.nan, 1.0, np.nan, costs.rates)).all()
+    assert fill_cost(0.0, 10.0, np.nan, 1.0, np.nan, costs.rates) == (10.0, 0.0)
+    assert charge([5.0], [10.0], DEFAULT_COSTS, np.nan, volume)["price"].item() == pytest.approx(10.005)  # without impact nobody asks
 
 
 def test_cost_curve_meets_its_closed_form_and_rises():

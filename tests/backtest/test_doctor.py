@@ -10,8 +10,9 @@ from quantlab.backtest.capacity import capacity
 from quantlab.backtest.costs import Costs, liquidity
 from quantlab.backtest.doctor import RULES, SEVERITY, diagnose, findings_figure
 from quantlab.backtest.engine import from_weights
-from quantlab.backtest.events import trade_orders
 from quantlab.backtest.montecarlo import perturb
+from quantlab.backtest.orders import from_orders
+from quantlab.broker.rules import Rules
 from quantlab.core.errors import ConfigError, PanelError
 from quantlab.core.panel import as_panel
 
@@ -113,7 +114,7 @@ def censored(clean):
     weights = book(every=20)
     last = pd.Series({name: DAYS[60 + 25 * i] for i, name in enumerate(NAMES[:16])}).reindex(NAMES).fillna(DAYS[-1])
     dates, names = (weights.index.get_level_values(n) for n in ("date", "symbol"))
-    return from_weights(weights[dates <= last.reindex(names).to_numpy()], bars, Costs(1, 2), stale_after=2), bars, {}
+    return from_weights(weights[dates <= last.reindex(names).to_numpy()], bars, Costs(1, 2), Rules(stale_after=2)), bars, {}
 
 
 def benchmark(clean):
@@ -210,6 +211,6 @@ def test_trips_that_do_not_add_up_to_the_account_are_not_judged():
     bars = as_panel(pd.DataFrame({"date": days, "symbol": "A", "volume": 1e6, "split_ratio": 1.0} | dict.fromkeys(["open", "high", "low", "close"], 100.0)))
     bars["dividend"] = np.where(bars.index.get_level_values("date") == days[4], 20.0, 0.0)
     orders = pd.DataFrame({"date": [days[0], days[5]], "symbol": "A", "size": [1000.0, 0.0], "kind": ["shares", "target"]})
-    run = trade_orders(orders, bars, costs=Costs(0, 0))
+    run = from_orders(orders, bars, costs=Costs(0, 0))
     row = diagnose(run, bars, 252).set_index("finding").loc["few_trades"]
     assert run.equity.iloc[-1] == 1_020_000 and row["severity"] == "not assessed" and "total-return bars" in row["detail"]

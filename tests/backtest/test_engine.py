@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.backtest.costs import Costs, charge
-from quantlab.backtest.engine import from_weights
+from quantlab.backtest.engine import equities, from_weights
+from quantlab.broker.fill_model import next_close, next_open, vwap
+from quantlab.broker.rules import Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError, QuantlabError
 from quantlab.core.panel import as_panel, to_wide
 from quantlab.data.bars import adjust
@@ -182,14 +184,14 @@ def test_a_stop_is_charged_and_may_be_undone():
     rows = [(d, "A", 10.0, 10.0) for d in dates] + [(dates[t], "B", 20.0, 20.0) for t in (0, 1, 4)]
     bars = as_panel(pd.DataFrame(rows, columns=["date", "symbol", "open", "close"]))
     weights = weights_of(("2024-01-02", "B", 0.5), ("2024-01-05", "B", 0.5))
-    result = from_weights(weights, bars, Costs(100, 100), cash=1000.0, stale_after=2)
+    result = from_weights(weights, bars, Costs(100, 100), cash=1000.0, rules=Rules(stale_after=2))
     assert result.trades["reason"].tolist() == ["rebalance", "stopped", "rebalance"]
     assert result.closed.loc[0, ["symbol", "last_bar", "date", "price"]].tolist() == ["B", dates[1], dates[3], 20.0]
     stop = result.trades.loc[1]
     assert stop["price"] == pytest.approx(19.8) and stop["commission"] == pytest.approx(25 * 19.8 * 0.01) and stop["slippage"] == pytest.approx(5.0)
     assert stop["decided"] == stop["date"] == dates[3] and result.trades.loc[0, "decided"] == dates[0]
     assert result.trades.loc[2, ["decided", "date"]].tolist() == [dates[3], dates[4]]
-    later = from_weights(weights, bars, Costs(100, 100), cash=1000.0, stale_after=3)
+    later = from_weights(weights, bars, Costs(100, 100), cash=1000.0, rules=Rules(stale_after=3))
     assert later.closed.empty
 
 
@@ -199,15 +201,15 @@ def test_covering_a_stopped_short_may_take_cash_below_zero_and_buys_then_wait():
     rows = [(d, "A", 10.0, 10.0) for d in dates] + [(d, "B", 10.0, 10.0) for d in dates[:2]]
     bars = as_panel(pd.DataFrame(rows, columns=["date", "symbol", "open", "close"]))
     weights = weights_of(("2024-01-02", "A", 1.3), ("2024-01-02", "B", -0.3))
-    result = from_weights(weights, bars, Costs(0, 0), cash=1000.0, stale_after=1)
+    result = from_weights(weights, bars, Costs(0, 0), cash=1000.0, rules=Rules(stale_after=1))
     np.testing.assert_allclose(result.cash, [1000, 0, -300, -300], atol=1e-5)
     np.testing.assert_allclose(result.equity, 1000.0)
     assert result.closed["quantity"].tolist() == [30.0]
     more = pd.concat([weights, weights_of(("2024-01-04", "A", 1.0))])
-    back = from_weights(more, bars, Costs(0, 0), cash=1000.0, stale_after=1)
+    back = from_weights(more, bars, Costs(0, 0), cash=1000.0, rules=Rules(stale_after=1))
     np.testing.assert_allclose(back.cash.iloc[-1], 0, atol=1e-5)
     bars.loc[("2024-01-04", "A"), "close"] = 9.0
-    hungry = from_weights(pd.concat([weights, weights_of(("2024-01-04", "A", 1.0), ("2024-01-04", "B", 0.0))]), bars, Costs(0, 0), cash=1000.0, stale_after=1)
+    hungry = from_weights(pd.concat([weights, weights_of(("2024-01-04", "A", 1.0), ("2024-01-04", "B", 0.0))]), bars, Costs(0, 0), cash=1000.0, rules=Rules(stale_after=1))
     assert hungry.equity.iloc[-2] == pytest.approx(870) and hungry.trades.iloc[-1]["quantity"] < 0
 
 
@@ -217,7 +219,7 @@ def test_buys_without_cash_are_listed():
     rows = [(d, s, 10.0, 10.0) for d in dates for s in "AC"] + [(d, "B", 10.0, 10.0) for d in dates[:2]]
     bars = as_panel(pd.DataFrame(rows, columns=["date", "symbol", "open", "close"]).drop(index=6))  # no A on 5 January
     weights = weights_of(("2024-01-02", "A", 1.3), ("2024-01-02", "B", -0.3), ("2024-01-04", "A", 0.9), ("2024-01-04", "C", 0.1))
-    result = from_weights(weights, bars, Costs(0, 0), cash=1000.0, stale_after=1)
+    result = from_weights(weights, bars, Costs(0, 0), cash=1000.0, rules=Rules(stale_after=1))
     assert result.unfilled[["symbol", "reason"]].to_numpy().tolist() == [["A", "no open"], ["C", "no cash"]]
     assert result.scale.iloc[-1] == 0.0
 
@@ -258,9 +260,11 @@ def test_bad_input_is_named(case):
 
 def test_bad_parameters_are_named():
     weights = weights_of(("2024-01-02", "A", 0.5))
-    for keywords in ({"cash": 0.0}, {"cash": np.nan}, {"stale_after": 0}):
+    for keywords in ({"cash": 0.0}, {"cash": np.nan}):
         with pytest.raises(ConfigError, match="cash"):
             from_weights(weights, two_names(), **keywords)
+    with pytest.raises(ConfigError, match="stale_after"):
+        Rules(stale_after=0)
     with pytest.raises(PanelError, match="no session"):
         from_weights(weights, two_names(), start="2025-01-01")
     with pytest.raises(PanelError, match="no session"):
@@ -277,10 +281,10 @@ def test_ruin_is_an_error():
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=seeds, costs=cost_levels, short=st.booleans(), size_at=st.sampled_from(["close", "fill"]))
-def test_every_frame_follows_from_orders_and_fills(seed, costs, short, size_at):
+@given(seed=seeds, costs=cost_levels, short=st.booleans(), sized=st.sampled_from(["decision", "fill"]))
+def test_every_frame_follows_from_orders_and_fills(seed, costs, short, sized):
     """Orders say what each fill was asked for; positions are the sum of the fills; a frame is built once."""
-    result = from_weights(wishes(seed, short), market(seed), costs, cash=1e5, size_at=size_at)
+    result = from_weights(wishes(seed, short), market(seed), costs, cash=1e5, fill=next_open(sized=sized))
     orders, trades = result.orders, result.trades
     assert result.orders is orders and result.trades is trades
     asked = trades[trades["reason"] == "rebalance"].set_index(["decided", "symbol"])["quantity"].sort_index()
@@ -299,17 +303,17 @@ def test_every_frame_follows_from_orders_and_fills(seed, costs, short, size_at):
 def test_sized_at_the_fill():
     """The holdings fetch 50 x 12 + 25 x 25 = 1225 at the opens; half of it is asked of each name."""
     weights = weights_of(*[(d, s, 0.5) for d in ("2024-01-02", "2024-01-03") for s in "AB"])
-    result = from_weights(weights, two_names(), Costs(0, 0), cash=1000.0, size_at="fill")
+    result = from_weights(weights, two_names(), Costs(0, 0), cash=1000.0, fill=next_open(sized="fill"))
     np.testing.assert_allclose(result.positions["shares"].loc["2024-01-04"], [1225 / 2 / 12, 1225 / 2 / 25])
     np.testing.assert_allclose(result.equity, [1000, 1100, 1225])
     gone = two_names().drop([("2024-01-04", "B")])  # no open: it counts at its last close, and its order lapses
-    lapsed = from_weights(weights, gone, Costs(0, 0), cash=1000.0, size_at="fill")
+    lapsed = from_weights(weights, gone, Costs(0, 0), cash=1000.0, fill=next_open(sized="fill"))
     np.testing.assert_allclose(lapsed.orders["quantity"].iloc[-2:], [1100 / 2 / 12 - 50, 1100 / 2 / 20 - 25])
     assert lapsed.orders["reason"].iloc[-1] == "no open"
-    last = from_weights(weights, two_names(), end="2024-01-03", size_at="fill").orders.iloc[-1]
+    last = from_weights(weights, two_names(), end="2024-01-03", fill=next_open(sized="fill")).orders.iloc[-1]
     assert last["reason"] == "no next session" and pd.isna(last["date"]) and last["filled"] == 0
-    with pytest.raises(ConfigError, match="size_at"):
-        from_weights(weights, two_names(), size_at="open")
+    with pytest.raises(ConfigError, match="sized"):
+        next_open(sized="open")
 
 
 def test_missing_rows_and_nan_rows_are_the_same():
@@ -464,3 +468,30 @@ def test_a_first_compilation_is_told_once_where_somebody_waits(monkeypatch, caps
         for _, listener in heard:
             listener.on_start(begun)
     assert capsys.readouterr().err.count("compiling kernels") == len(heard)
+
+
+MODELS = [next_open(), next_open(sized="fill"), next_close(), next_close(sized="fill"), vwap(), vwap(sized="fill")]
+
+
+@pytest.mark.parametrize("fill", MODELS, ids=lambda f: f"{f.name}, {f.sized}")
+@pytest.mark.parametrize("costs", [Costs(1, 5), Costs(5, 0, sell_tax_bps=10)])
+def test_at_once_and_session_by_session_are_one_account(fill, costs):
+    """Target orders one session after another reach the equity of the whole history traded at once."""
+    bars, weights = market(4), wishes(4) * 0.5
+    bars = bars.assign(high=bars[["open", "close"]].max(axis=1) * 1.01, low=bars[["open", "close"]].min(axis=1) * 0.99)
+    fast = from_weights(weights, bars, costs, fill=fill)
+    slow = from_weights(weights, bars, costs, Rules(price_limit=1e9), fill)  # a limit that nothing reaches
+    np.testing.assert_allclose(fast.equity, slow.equity, rtol=1e-11)
+    np.testing.assert_allclose(fast.cash, slow.cash, rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(fast.trades["commission"], slow.trades["commission"], rtol=1e-9)
+    assert fast.orders["reason"].tolist() == slow.orders["reason"].tolist() and fast.trades["symbol"].equals(slow.trades["symbol"])
+
+
+def test_weights_pay_fees_per_order_trade_lots_and_respect_limits():
+    weights = weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.5))
+    whole = from_weights(weights, two_names(), Costs(0, 0, minimum=2.0), Rules(lot=7.0), cash=1000.0)
+    assert whole.trades["quantity"].tolist() == [49, 21] and whole.trades["commission"].tolist() == [2, 2]
+    limited = from_weights(weights_of(("2024-01-03", "B", 0.5)), two_names(), Costs(0, 0), Rules(price_limit=0.2), cash=1000.0)
+    assert limited.trades.empty and limited.unfilled["reason"].tolist() == ["at the limit"]  # B opens a quarter above its last close
+    with pytest.raises(ConfigError, match="at once"):
+        equities([weights], two_names(), Costs(minimum=1.0))

@@ -1,5 +1,7 @@
 """The event loop: against the fast path, against what must always hold, and against answers found by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,8 +10,8 @@ from hypothesis import strategies as st
 
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
-from quantlab.backtest.events import trade_orders
-from quantlab.backtest.orders import from_orders
+from quantlab.backtest.orders import from_orders, from_rule
+from quantlab.broker.fill_model import FillModel, next_close, next_open, vwap
 from quantlab.broker.rules import KINDS, TYPES, Rules
 from quantlab.broker.trips import round_trips, trip_summary
 from quantlab.core.errors import ConfigError, DataError, PanelError, QuantlabError
@@ -57,9 +59,18 @@ def wishes(seed, bars, n=60):
     return pd.DataFrame(plan | bracket | {"reduce": rng.random(n) < 0.1})
 
 
-rule_sets = st.builds(
-    Rules, fill=st.sampled_from(["open", "close", "vwap"]), participation=st.sampled_from([np.inf, 0.01]), queue=st.sampled_from([0.0, 0.05]),
-    through=st.sampled_from([0.0, 0.002]), lot=st.sampled_from([0.0, 1.0, 10.0]), max_gross=st.sampled_from([1.0, 2.0]), delisting_return=st.sampled_from([0.0, -0.3]),
+FILLS = {"open": next_open, "close": next_close, "vwap": vwap}
+
+
+def split_terms(fill="open", **settings):
+    """Put settings where they belong: into rules or into the fill model."""
+    mine = {name: settings.pop(name) for name in ("participation", "queue", "through", "gaps", "sized", "cash") if name in settings}
+    return {"rules": Rules(**settings), "fill": FILLS[fill](**mine)}
+
+
+term_sets = st.builds(
+    split_terms, fill=st.sampled_from(["open", "close", "vwap"]), participation=st.sampled_from([np.inf, 0.01]), queue=st.sampled_from([0.0, 0.05]),
+    through=st.sampled_from([0.0, 0.002]), sized=st.sampled_from(["decision", "fill"]), cash=st.sampled_from(["shared", "in turn"]), lot=st.sampled_from([0.0, 1.0, 10.0]), max_gross=st.sampled_from([1.0, 2.0]), delisting_return=st.sampled_from([0.0, -0.3]),
 )  # fmt: skip
 tariffs = st.sampled_from([FREE, Costs(1, 5), Costs(5, 10, per_share=0.005, minimum=1.0, borrow_bps=100, interest_bps=300, funding_bps=200)])
 
@@ -69,10 +80,10 @@ def charged(result):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=seeds, rules=rule_sets, costs=tariffs)
-def test_conservation(seed, rules, costs):
+@given(seed=seeds, terms=term_sets, costs=tariffs)
+def test_conservation(seed, terms, costs):
     bars = market(seed)
-    result = trade_orders(wishes(seed, bars), bars, rules, costs, cash=1e6, start=DATES[0])
+    result = from_orders(wishes(seed, bars), bars, costs, **terms, cash=1e6, start=DATES[0])
     value = result.positions["value"].groupby("date").sum().reindex(DATES, fill_value=0.0)
     np.testing.assert_allclose(result.cash + value, result.equity, rtol=1e-10)
     trades = result.trades
@@ -83,10 +94,10 @@ def test_conservation(seed, rules, costs):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=seeds, rules=rule_sets, costs=tariffs)
-def test_every_order_gets_what_its_fills_say(seed, rules, costs):
+@given(seed=seeds, terms=term_sets, costs=tariffs)
+def test_every_order_gets_what_its_fills_say(seed, terms, costs):
     bars = market(seed, extras=False)
-    result = trade_orders(wishes(seed, bars), bars, rules, costs, start=DATES[0])
+    result = from_orders(wishes(seed, bars), bars, costs, **terms, start=DATES[0])
     orders, fills = result.orders, result.book.fills
     filled = np.bincount(fills.order[fills.order >= 0], fills.quantity[fills.order >= 0], len(orders))
     np.testing.assert_allclose(orders["filled"], filled, rtol=1e-9, atol=1e-9)
@@ -97,18 +108,18 @@ def test_every_order_gets_what_its_fills_say(seed, rules, costs):
     paid, side = fills.price[fills.order >= 0], np.sign(fills.quantity[fills.order >= 0])
     limit = (priced["type"] == "limit").to_numpy()
     assert (side * (paid / priced["price"] - 1) <= 1e-12)[limit].all()  # never worse than the limit
-    if rules.participation < 1:
+    if terms["fill"].participation < 1:
         traded = np.zeros((30, 5))
         asked = fills.order >= 0
         np.add.at(traded, (fills.session[asked], fills.symbol[asked]), np.abs(fills.quantity[asked]))
-        assert (traded <= rules.participation * to_wide(bars["volume"]).fillna(0.0).to_numpy() + 1e-9).all()
+        assert (traded <= terms["fill"].participation * to_wide(bars["volume"]).fillna(0.0).to_numpy() + 1e-9).all()
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=seeds, rules=rule_sets, costs=tariffs)
-def test_still_prices_make_no_money(seed, rules, costs):
+@given(seed=seeds, terms=term_sets, costs=tariffs)
+def test_still_prices_make_no_money(seed, terms, costs):
     bars = market(seed, moves=0.0, extras=False)
-    result = trade_orders(wishes(seed, bars), bars, Rules(**{**rules.__dict__, "delisting_return": 0.0}), costs, cash=1e6, start=DATES[0])
+    result = from_orders(wishes(seed, bars), bars, costs, replace(terms["rules"], delisting_return=0.0), terms["fill"], cash=1e6, start=DATES[0])
     np.testing.assert_allclose(result.equity, 1e6 - result.costs.sum(axis=1).cumsum(), rtol=1e-10)
 
 
@@ -118,27 +129,28 @@ def test_scale_of_cash(seed, fill, scale):
     bars = market(seed)
     plan, costs = wishes(seed, bars), Costs(1, 5, borrow_bps=100, interest_bps=300)
     money = plan.assign(size=plan["size"] * np.where(plan["kind"].isin(["shares", "value"]), scale, 1.0))
-    one = trade_orders(plan, bars, Rules(fill=fill), costs, cash=1e6, start=DATES[0])
-    many = trade_orders(money, bars, Rules(fill=fill), costs, cash=1e6 * scale, start=DATES[0])
+    one = from_orders(plan, bars, costs, fill=FILLS[fill](), cash=1e6, start=DATES[0])
+    many = from_orders(money, bars, costs, fill=FILLS[fill](), cash=1e6 * scale, start=DATES[0])
     np.testing.assert_allclose(many.equity, one.equity * scale, rtol=1e-9)
     assert len(many.trades) == len(one.trades) and many.orders["reason"].equals(one.orders["reason"])
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=seeds, rules=rule_sets, costs=tariffs, order=st.permutations(NAMES))
-def test_names_do_not_matter(seed, rules, costs, order):
+@given(seed=seeds, terms=term_sets, costs=tariffs, order=st.permutations(NAMES))
+def test_names_do_not_matter(seed, terms, costs, order):
+    terms = terms | {"fill": replace(terms["fill"], cash="shared")}  # in turn, the first sent come first
     new = dict(zip(NAMES, order, strict=True))
     bars = market(seed)
     plan = wishes(seed, bars).drop_duplicates(["date", "symbol"])
     renamed = as_panel(bars.reset_index().assign(symbol=lambda x: x["symbol"].map(new)))
-    a = trade_orders(plan, bars, rules, costs, start=DATES[0])
-    b = trade_orders(plan.assign(symbol=plan["symbol"].map(new)), renamed, rules, costs, start=DATES[0])
+    a = from_orders(plan, bars, costs, **terms, start=DATES[0])
+    b = from_orders(plan.assign(symbol=plan["symbol"].map(new)), renamed, costs, **terms, start=DATES[0])
     np.testing.assert_allclose(a.equity, b.equity, rtol=1e-10)
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=seeds, rules=rule_sets, cut=st.integers(3, 27))
-def test_nothing_after_a_close_matters_to_it(seed, rules, cut):
+@given(seed=seeds, terms=term_sets, cut=st.integers(3, 27))
+def test_nothing_after_a_close_matters_to_it(seed, terms, cut):
     bars = market(seed)
     plan, costs = wishes(seed, bars), Costs(1, 5, impact=0.5)
     late = bars.index.get_level_values("date") > DATES[cut]
@@ -146,12 +158,12 @@ def test_nothing_after_a_close_matters_to_it(seed, rules, cut):
     prices = ["open", "high", "low", "close"]
     spoiled.loc[late, prices] *= 1.1
     spoiled.loc[late, ["volume", "borrow", "funding", "rate", "dividend"]] *= 1.1
-    a, b = (trade_orders(plan, frame, rules, costs, start=DATES[0]) for frame in (bars, spoiled))
+    a, b = (from_orders(plan, frame, costs, **terms, start=DATES[0]) for frame in (bars, spoiled))
     known = lambda frame: frame[frame["date"] <= DATES[cut]].reset_index(drop=True)
     assert a.equity.loc[: DATES[cut]].equals(b.equity.loc[: DATES[cut]]) and a.cash.loc[: DATES[cut]].equals(b.cash.loc[: DATES[cut]])
     assert known(a.trades).equals(known(b.trades))
     assert a.positions.loc[: DATES[cut]].equals(b.positions.loc[: DATES[cut]]) and a.costs.loc[: DATES[cut]].equals(b.costs.loc[: DATES[cut]])
-    short = trade_orders(plan[plan["date"] <= DATES[cut]], bars[~late], rules, costs, start=DATES[0])
+    short = from_orders(plan[plan["date"] <= DATES[cut]], bars[~late], costs, **terms, start=DATES[0])
     assert short.equity.equals(a.equity.loc[: DATES[cut]])
 
 
@@ -163,7 +175,7 @@ def test_equals_the_fast_path(seed, costs, short):
     w = rng.dirichlet(np.ones(5), 9) * (rng.random((9, 5)) < 0.7) * (rng.choice([1.0, -0.6], (9, 5)) if short else 1.0)
     weights = as_panel(pd.DataFrame(w, DATES[days].rename("date"), pd.Index(NAMES, name="symbol")).stack().rename("weight").reset_index())
     fast = from_weights(weights, bars, costs)
-    slow = from_orders(weights.rename(columns={"weight": "size"}).assign(kind="target"), bars, Rules(max_gross=np.inf), costs)
+    slow = from_orders(weights.rename(columns={"weight": "size"}).assign(kind="target"), bars, costs, Rules(max_gross=np.inf))
     np.testing.assert_allclose(slow.equity, fast.equity, rtol=1e-9)
     np.testing.assert_allclose(slow.trades["quantity"], fast.trades["quantity"], rtol=1e-7, atol=1e-9)
     assert slow.closed["symbol"].equals(fast.closed["symbol"]) and len(slow.unfilled) == len(fast.unfilled)
@@ -175,7 +187,7 @@ def flat(n=6, **columns):
 
 
 def trade(*rows, bars=None, costs=FREE, cash=10_000.0, **rules):
-    return trade_orders(pd.DataFrame([{"date": DATES[0], "symbol": "A"} | row for row in rows]), flat() if bars is None else bars, Rules(**rules), costs, cash)
+    return from_orders(pd.DataFrame([{"date": DATES[0], "symbol": "A"} | row for row in rows]), flat() if bars is None else bars, costs, **split_terms(**rules), cash=cash)
 
 
 @pytest.mark.parametrize(
@@ -301,14 +313,14 @@ def test_a_currency_and_a_multiplier():
 def test_cash_and_gross_are_kept():
     three = pd.concat([as_panel(flat().reset_index().assign(symbol=s)) for s in "ABC"]).sort_index()
     plan = pd.DataFrame({"date": DATES[0], "symbol": list("ABC"), "size": [900.0, 900.0, 5.0], "stop_loss": [0.5, np.nan, np.nan]})
-    paid = trade_orders(plan, three, Rules(), Costs(10, 10, minimum=25.0), cash=10_000.0)
+    paid = from_orders(plan, three, Costs(10, 10, minimum=25.0), cash=10_000.0)
     assert -1e-6 < paid.cash.min() < 10 and set(paid.orders["reason"]) == {"no cash", "price not reached"}
     assert np.isclose(paid.trades["quantity"].iloc[0], paid.trades["quantity"].iloc[1])
-    lots = trade_orders(plan, three, Rules(lot=100), Costs(10, 10, minimum=25.0), cash=10_000.0)
+    lots = from_orders(plan, three, Costs(10, 10, minimum=25.0), Rules(lot=100), cash=10_000.0)
     assert lots.trades["quantity"].tolist() == [400, 400] and lots.cash.min() > 0
-    short = trade_orders(plan.assign(size=-plan["size"]), three, Rules(max_gross=1.5), FREE, cash=10_000.0)
+    short = from_orders(plan.assign(size=-plan["size"]), three, FREE, Rules(max_gross=1.5), cash=10_000.0)
     assert np.isclose(-short.trades["quantity"].sum(), 1500) and set(short.orders["reason"]) == {"gross limit", "price not reached"}
-    nothing = trade_orders(plan, three, Rules(), Costs(0, 0, minimum=20_000.0), cash=10_000.0)
+    nothing = from_orders(plan, three, Costs(0, 0, minimum=20_000.0), cash=10_000.0)
     assert nothing.trades.empty and (nothing.equity == 10_000).all()
 
 
@@ -319,7 +331,7 @@ def test_a_list_that_knows_the_close_earns_nothing():
     bars = as_panel(pd.DataFrame({"date": DATES, "symbol": "A", "open": 10.0, "high": 10 + np.maximum(jump, 0), "low": 10 + np.minimum(jump, 0), "close": 10 + jump}))
     plan = pd.DataFrame({"date": DATES[:-1], "symbol": "A", "size": np.where(np.diff(jump, prepend=0)[:-1] > 0, 10.0, -10.0)})
     out = plan.assign(size=-plan["size"], date=DATES[1:])
-    result = trade_orders(pd.concat([plan, out]), bars, Rules(max_gross=np.inf), FREE, cash=10_000.0)
+    result = from_orders(pd.concat([plan, out]), bars, FREE, Rules(max_gross=np.inf), cash=10_000.0)
     assert (result.trades["price"] == 10).all() and len(result.trades) > 50
     assert np.isclose(result.cash.iloc[-1] + result.positions["shares"].groupby("date").sum().reindex(DATES, fill_value=0).iloc[-1] * 10, 10_000)
 
@@ -327,18 +339,18 @@ def test_a_list_that_knows_the_close_earns_nothing():
 def test_impact_is_charged_from_the_past():
     bars = market(4, missing=0.0, extras=False)
     wide = pd.DataFrame({"date": DATES[25], "symbol": NAMES, "size": 500.0})
-    result = trade_orders(wide, bars, Rules(), Costs(0, 0, impact=1.0), cash=1e7)
+    result = from_orders(wide, bars, Costs(0, 0, impact=1.0), cash=1e7)
     close, volume = to_wide(bars["close"]), to_wide(bars["volume"])
     sigma, typical = close.pct_change().iloc[:26].tail(20).std(), volume.iloc[:26].tail(20).mean()
     expected = to_wide(bars["open"]).iloc[26] * (1 + sigma * np.sqrt(500 / typical))
     np.testing.assert_allclose(result.trades["price"], expected[result.trades["symbol"]], rtol=1e-9)
-    early = trade_orders(wide.assign(date=DATES[3]), bars, Rules(), Costs(0, 0, impact=1.0))
+    early = from_orders(wide.assign(date=DATES[3]), bars, Costs(0, 0, impact=1.0))
     assert early.trades.empty and set(early.orders["reason"]) == {"unknown liquidity"}
 
 
 def test_degenerate_lists_and_bars():
     empty = pd.DataFrame({"date": DATES[:0], "symbol": pd.Series([], dtype="str"), "size": []})
-    none = trade_orders(empty, flat())
+    none = from_orders(empty, flat())
     assert none.trades.empty and none.orders.empty and none.positions.empty and (none.equity == 1e6).all() and none.turnover.eq(0).all()
     assert trade({"size": 1.0}, bars=flat(1)).orders["reason"].tolist() == ["no next session"]
     dark = flat(open=np.nan, high=np.nan, low=np.nan, close=np.nan)
@@ -378,19 +390,19 @@ def test_empty_bars_and_wrong_accounts():
     with pytest.raises(ConfigError, match="cash"):
         trade({"size": 1.0}, cash=np.nan)
     with pytest.raises(PanelError, match="an order needs"):
-        trade_orders(pd.DataFrame({"symbol": ["A"]}), flat())
+        from_orders(pd.DataFrame({"symbol": ["A"]}), flat())
     with pytest.raises(PanelError, match="no session between"):
-        trade_orders(pd.DataFrame({"date": DATES[:1], "symbol": "A", "size": 1.0}), flat(), start="2030-01-01")
-    for wrong in ({"fill": "noon"}, {"lot": -1}, {"queue": 2.0}, {"max_gross": np.nan}):
+        from_orders(pd.DataFrame({"date": DATES[:1], "symbol": "A", "size": 1.0}), flat(), start="2030-01-01")
+    for wrong in ({"moment": "noon"}, {"lot": -1}, {"queue": 2.0}, {"max_gross": np.nan}, {"sized": "later"}, {"cash": "first"}, {"rounding": -1}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
-            Rules(**wrong)
+            FillModel("mine", **wrong) if {"lot", "max_gross"}.isdisjoint(wrong) else Rules(**wrong)
 
 
 def test_what_a_lot_leaves_over_says_so():
     days = pd.bdate_range("2024-01-01", periods=3).as_unit("us")
     bars = as_panel(pd.DataFrame({"date": days, "symbol": "A", "open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 1e6}))
     asked = pd.DataFrame({"date": [days[0]] * 2, "symbol": "A", "size": [814.82, 0.5]})
-    orders = trade_orders(asked, bars, Rules(lot=1)).orders
+    orders = from_orders(asked, bars, rules=Rules(lot=1)).orders
     assert orders["filled"].tolist() == [814.0, 0.0] and orders["reason"].tolist() == ["less than a lot"] * 2
 
 
@@ -404,14 +416,14 @@ def test_a_sale_inside_the_bar_does_not_pay_for_a_buy_inside_it():
     d = bars.index.unique("date")
     bars.loc[(d[2], "A"), "high"], bars.loc[(d[2], "B"), "low"] = 110.0, 90.0
     plan = pd.DataFrame({"date": [d[0], d[1], d[1]], "symbol": ["A", "A", "B"], "size": [10000.0, -10000.0, 11000.0], "type": ["market", "limit", "limit"], "price": [np.nan, 110.0, 90.0]})
-    trades = trade_orders(plan, bars, costs=Costs(0, 0)).trades
+    trades = from_orders(plan, bars, costs=Costs(0, 0)).trades
     assert trades.loc[trades["symbol"] == "B", "quantity"].sum() < 1e-3 and (trades["symbol"] == "A").sum() == 2
 
 
 def test_a_queue_is_one_queue_for_all_our_orders():
     bars = flat_bars(("A",), volume=100.0, low=90.0, high=110.0)
     plan = pd.DataFrame({"date": [bars.index[0][0]] * 5, "symbol": "A", "size": 1000.0, "type": "limit", "price": 99.0})
-    assert trade_orders(plan, bars, Rules(queue=0.1), Costs(0, 0)).orders["filled"].sum() == pytest.approx(35.0)
+    assert from_orders(plan, bars, Costs(0, 0), fill=next_open(queue=0.1)).orders["filled"].sum() == pytest.approx(35.0)
 
 
 def test_impact_is_the_same_economics_before_and_after_a_split():
@@ -424,7 +436,7 @@ def test_impact_is_the_same_economics_before_and_after_a_split():
     for column in ("open", "high", "low", "close"):
         cut[column] = np.where(after, whole[column] / 4, whole[column])
     for day, size in ((49, 10_000.0), (55, 40_000.0)):
-        paid = [trade_orders(pd.DataFrame({"date": [days[day]], "symbol": "A", "size": s}), b, costs=Costs(0, 0, impact=1.0), cash=1e8).trades["slippage"].iloc[0] for b, s in ((whole, 10_000.0), (cut, size))]
+        paid = [from_orders(pd.DataFrame({"date": [days[day]], "symbol": "A", "size": s}), b, costs=Costs(0, 0, impact=1.0), cash=1e8).trades["slippage"].iloc[0] for b, s in ((whole, 10_000.0), (cut, size))]
         assert paid[0] == pytest.approx(paid[1], rel=1e-9)
 
 
@@ -435,15 +447,16 @@ def test_impact_is_the_same_economics_before_and_after_a_split():
 def test_an_order_list_with_a_slip_is_refused(change, says):
     bars = flat_bars()
     with pytest.raises(PanelError, match=says):
-        trade_orders(pd.DataFrame({"date": [bars.index[0][0]], "symbol": "A", "size": 1.0}).assign(**change), bars)
+        from_orders(pd.DataFrame({"date": [bars.index[0][0]], "symbol": "A", "size": 1.0}).assign(**change), bars)
 
 
 def test_terms_of_another_kind_are_refused():
     bars, plan = flat_bars(), pd.DataFrame({"date": [pd.Timestamp("2020-01-01")], "symbol": "A", "size": 1.0})
-    with pytest.raises(ConfigError, match="give Rules"):
-        trade_orders(plan, bars, Costs())
+    for wrong, words in (({"rules": Costs()}, "give Rules"), ({"costs": Rules()}, "give Costs"), ({"fill": "open"}, "give FillModel"), ({"fill": next_open}, "call it: next_open")):
+        with pytest.raises(ConfigError, match=words):
+            from_orders(plan, bars, **wrong)
     with pytest.raises(ConfigError, match="column volume"):
-        trade_orders(plan, bars.drop(columns="volume"), Rules(participation=0.1))
+        from_orders(plan, bars.drop(columns="volume"), fill=next_open(participation=0.1))
     weights = pd.DataFrame({"weight": [1.0]}, index=bars.index[:1])
     for column, value in (("split_ratio", 2.0), ("dividend", 1.0), ("rate", 0.5)):
         with pytest.raises(DataError, match=column):
@@ -454,7 +467,7 @@ def test_terms_of_another_kind_are_refused():
 def test_a_rule_that_answers_nonsense_is_refused(answer):
     bars = flat_bars()
     with pytest.raises(PanelError, match="cannot be traded"):
-        from_orders(lambda held, score, tradable: answer, bars[["close"]].set_axis(["score"], axis=1), bars)
+        from_rule(lambda held, score, tradable: answer, bars[["close"]].set_axis(["score"], axis=1), bars)
 
 
 def priced(*bars):
@@ -503,9 +516,9 @@ def test_a_stop_born_behind_the_market_sells_there():
 def test_one_target_sent_twice_is_one_order():
     two = pd.concat([as_panel(flat().reset_index().assign(symbol=s)) for s in "AB"]).sort_index()
     plan = pd.DataFrame({"date": DATES[0], "symbol": list("AAB"), "size": 0.5, "kind": "target"})
-    result = trade_orders(plan, two, Rules(), FREE, cash=10_000.0)
+    result = from_orders(plan, two, FREE, cash=10_000.0)
     assert np.allclose(result.trades["quantity"], [500, 500]) and result.orders["reason"].tolist() == ["replaced", "", ""]
-    other = trade_orders(plan.assign(size=[0.5, 0.2, 0.5]), two, Rules(), FREE, cash=10_000.0)  # the later one is meant
+    other = from_orders(plan.assign(size=[0.5, 0.2, 0.5]), two, FREE, cash=10_000.0)  # the later one is meant
     assert np.allclose(other.trades["quantity"], [200, 500])
     both = trade({"size": 0.0, "kind": "target", "type": "limit", "price": 10.5}, {"size": 0.0, "kind": "target", "type": "stop", "price": 9.5}, {"size": 0.5, "kind": "target", "type": "market"})
     assert np.isclose(both.trades["quantity"].sum(), 500)  # two ways to a target are two orders, and none leads past it
@@ -523,7 +536,7 @@ def test_what_a_stop_sold_inside_the_bar_does_not_pay_for_a_limit_inside_it():
     d = bars.index.unique("date")
     bars.loc[(d[2], slice(None)), "low"] = 90.0
     plan = pd.DataFrame({"date": [d[0], d[1], d[1]], "symbol": ["A", "A", "B"], "size": [10000.0, -10000.0, 11000.0], "type": ["market", "stop", "limit"], "price": [np.nan, 95.0, 90.0]})
-    assert np.allclose(trade_orders(plan, bars, costs=Costs(0, 0)).orders["filled"], [10000, -10000, 0], atol=1e-3)
+    assert np.allclose(from_orders(plan, bars, costs=Costs(0, 0)).orders["filled"], [10000, -10000, 0], atol=1e-3)
 
 
 def test_a_stop_covers_a_short_whatever_the_cash():
@@ -532,7 +545,7 @@ def test_a_stop_covers_a_short_whatever_the_cash():
     d = bars.index.unique("date")
     bars.loc[(slice(d[3], None), "A"), ["open", "high", "low", "close"]] = [100.0, 115.0, 100.0, 112.0]
     plan = pd.DataFrame({"date": [d[0], d[1]], "symbol": ["A", "B"], "size": [-50.0, 149.0], "stop_loss": [0.1, np.nan]})
-    result = trade_orders(plan, bars, Rules(max_gross=np.inf), Costs(0, 0), cash=10_000.0)
+    result = from_orders(plan, bars, Costs(0, 0), Rules(max_gross=np.inf), cash=10_000.0)
     assert result.trades[["date", "quantity", "price"]].to_numpy().tolist()[-1] == [d[3], 50.0, pytest.approx(110.0)] and result.cash.iloc[-1] == pytest.approx(-5_400)
 
 
@@ -554,7 +567,7 @@ def test_round_trips_know_splits_and_add_up_to_the_account():
     rng = np.random.default_rng(3)
     for seed in range(8):
         bars = market(seed).drop(columns=["dividend", "borrow", "funding"])
-        result = trade_orders(wishes(seed, bars), bars, Rules(max_gross=np.inf), Costs(1, 5), cash=1e7, start=DATES[0])
+        result = from_orders(wishes(seed, bars), bars, Costs(1, 5), Rules(max_gross=np.inf), cash=1e7, start=DATES[0])
         trips = round_trips(result.trades, result.positions.groupby("symbol")["price"].last())
         assert trips["pnl"].sum() == pytest.approx(result.equity.iloc[-1] - result.equity.iloc[0], rel=1e-9, abs=1e-4)
         summary = trip_summary(trips, draws=int(rng.integers(1, 5)))

@@ -1,8 +1,9 @@
-"The account of from_orders: against a plain telling of it, against Qlib's own report, and what may never happen."
+"The account of from_rule: against a plain telling of it, against Qlib's own report, and what may never happen."
 
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.backtest.orders import FREE, Exchange, from_orders
+from quantlab.backtest.costs import QLIB_COSTS, Costs
+from quantlab.backtest.orders import from_rule
+from quantlab.broker.fill_model import next_close, next_open, same_close, vwap
+from quantlab.broker.rules import QLIB_RULES, Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.core.panel import as_panel, to_wide
 from quantlab.portfolio.topk_drop import TopKDrop
@@ -41,7 +45,7 @@ def market(seed, n=8, missing=0.15, moves=0.05):
     return bars, scores
 
 
-def told(rule, scores, bars, exchange, cash):
+def told(rule, scores, bars, costs, rules, cash):
     "Keep the account with dictionaries, one order at a time."
     close, factor = to_wide(bars["close"]), to_wide(bars["factor"])
     score = to_wide(scores["score"]).reindex(index=close.index, columns=close.columns)
@@ -50,7 +54,7 @@ def told(rule, scores, bars, exchange, cash):
     for t, day in enumerate(close.index):
         if t and score.iloc[t - 1].notna().any():
             there = close.loc[day].notna()
-            up, down = change.loc[day] >= exchange.limit, change.loc[day] <= -exchange.limit
+            up, down = change.loc[day] >= rules.price_limit, change.loc[day] <= -rules.price_limit
             held = np.array([shares[s] > 0 for s in close.columns])
             names, sizes = rule(held, score.iloc[t - 1].to_numpy(), (there & ~up & ~down).to_numpy())
             for stage in (-1, 1):
@@ -59,38 +63,44 @@ def told(rule, scores, bars, exchange, cash):
                     if np.sign(size) != stage:
                         continue
                     s = close.columns[i]
-                    price, whole = close.loc[day, s], exchange.lot / factor.loc[day, s] if exchange.lot else 0.0
+                    price, whole = close.loc[day, s], rules.lot / factor.loc[day, s] if rules.lot else 0.0
                     if stage < 0:
                         value = shares[s] * price
-                        cash, shares[s] = cash + value - max(value * exchange.sell_cost, exchange.min_cost), 0.0
+                        cash, shares[s] = cash + value - max(value * costs.sale, costs.minimum), 0.0
                     else:
                         n = size * money / price
                         n = np.floor(n / whole + 0.001) * whole if whole else n
                         if n > 0:
-                            cash -= n * price + max(n * price * exchange.buy_cost, exchange.min_cost)
+                            cash -= n * price + max(n * price * costs.commission, costs.minimum)
                             shares[s] += n
         equity.append(cash + sum(n * mark.loc[day, s] for s, n in shares.items() if n))
     return np.array(equity)
 
 
-EXCHANGES = [Exchange(), FREE, Exchange(0.01, 0.02, 50.0, 100.0, 0.04), Exchange(lot=1.0, limit=np.inf)]
+PLAIN, NO_END = Costs(0, 0), Rules(stale_after=np.inf)
+TERMS = [
+    (QLIB_COSTS, QLIB_RULES), (PLAIN, NO_END), (Costs(100, 0, minimum=50.0, sell_tax_bps=100), replace(QLIB_RULES, price_limit=0.04)),
+    (QLIB_COSTS, Rules(lot=1.0, stale_after=np.inf)),
+]  # fmt: skip
+QLIB = (QLIB_COSTS, QLIB_RULES, same_close())
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("terms", TERMS)
 @pytest.mark.parametrize("seed", range(4))
-def test_the_account_is_what_it_is_told_to_be(exchange, seed):
+def test_the_account_is_what_it_is_told_to_be(terms, seed):
     bars, scores = market(seed)
     rule = TopKDrop(3, 1, 0.9)
-    run = from_orders(rule, scores, bars, exchange, cash=200_000.0, start=DATES[0])
-    np.testing.assert_allclose(run.equity, told(rule, scores, bars, exchange, 200_000.0), rtol=1e-12)
+    run = from_rule(rule, scores, bars, *terms, same_close(), cash=200_000.0, start=DATES[0])
+    np.testing.assert_allclose(run.equity, told(rule, scores, bars, *terms, 200_000.0), rtol=1e-12)
     assert len(run.trades) > 5
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(EXCHANGES), st.integers(1, 5), st.integers(0, 3), st.sampled_from([3_000.0, 1e6]))
-def test_what_may_never_happen(seed, exchange, k, n_drop, cash):
+@given(st.integers(0, 10_000), st.sampled_from(TERMS), st.integers(1, 5), st.integers(0, 3), st.sampled_from([3_000.0, 1e6]))
+def test_what_may_never_happen(seed, terms, k, n_drop, cash):
+    costs, rules = terms
     bars, scores = market(seed)
-    run = from_orders(TopKDrop(k, n_drop), scores, bars, exchange, cash=cash, start=DATES[0])
+    run = from_rule(TopKDrop(k, n_drop), scores, bars, costs, rules, same_close(), cash=cash, start=DATES[0])
     trades = run.trades
     price = bars["close"].reindex(pd.MultiIndex.from_frame(trades[["date", "symbol"]])).to_numpy()
     assert (run.cash >= -1e-6).all() and (run.positions["shares"] > 0).all()
@@ -98,16 +108,16 @@ def test_what_may_never_happen(seed, exchange, k, n_drop, cash):
     close = to_wide(bars["close"])
     change = (close / close.ffill().shift(1) - 1).stack().reindex(pd.MultiIndex.from_frame(trades[["date", "symbol"]])).fillna(0)
     buys = (trades["quantity"] > 0).to_numpy()
-    assert (change[buys] < exchange.limit).all() and (change[~buys] > -exchange.limit).all()
-    assert (trades["commission"] >= exchange.min_cost).all()
+    assert (change[buys] < rules.price_limit).all() and (change[~buys] > -rules.price_limit).all()
+    assert (trades["commission"] >= costs.minimum).all()
     flow = (trades["quantity"] * trades["price"] + trades["commission"]).groupby(trades["date"]).sum()
     np.testing.assert_allclose(cash - flow.reindex(DATES, fill_value=0.0).cumsum(), run.cash, atol=1e-6)
     value = run.positions["value"].groupby("date").sum().reindex(DATES, fill_value=0.0)
     np.testing.assert_allclose(run.cash + value, run.equity, rtol=1e-12)
     np.testing.assert_allclose(run.costs.sum(axis=1).sum(), trades["commission"].sum())
-    if exchange.lot:
+    if rules.lot:
         factor = bars["factor"].reindex(pd.MultiIndex.from_frame(trades[["date", "symbol"]])).to_numpy()
-        lots = (trades["quantity"] * factor / exchange.lot)[buys]
+        lots = (trades["quantity"] * factor / rules.lot)[buys]
         assert np.allclose(lots, np.round(lots), atol=1e-6) and (lots >= 1 - 1e-6).all()
 
 
@@ -119,19 +129,19 @@ def test_nothing_after_a_close_matters_to_it(cut):
     spoiled.loc[later(bars), "close"] *= 5.0
     other.loc[later(scores), "score"] *= -1.0
     rule = TopKDrop(3, 1)
-    a, b, short = (from_orders(rule, s, p, end=e, start=DATES[0]) for s, p, e in ((scores, bars, None), (other, spoiled, None), (scores, bars, DATES[cut])))
+    a, b, short = (from_rule(rule, s, p, *QLIB, end=e, start=DATES[0]) for s, p, e in ((scores, bars, None), (other, spoiled, None), (scores, bars, DATES[cut])))
     assert a.equity.loc[: DATES[cut]].equals(b.equity.loc[: DATES[cut]]) and not a.equity.equals(b.equity)
     assert a.equity.loc[: DATES[cut]].equals(short.equity)
     before = scores.copy()
     before.loc[scores.index.get_level_values("date") == DATES[cut], "score"] *= -1.0  # the scores of a day trade on the next
-    assert from_orders(rule, before, bars, start=DATES[0]).equity.loc[: DATES[cut]].equals(a.equity.loc[: DATES[cut]])
+    assert from_rule(rule, before, bars, *QLIB, start=DATES[0]).equity.loc[: DATES[cut]].equals(a.equity.loc[: DATES[cut]])
 
 
 def test_a_part_of_a_holding_can_be_sold():
     bars, scores = market(1, missing=0.0)
     plan = iter([([0], [0.5]), ([0], [-0.5])])
     rule = lambda held, score, tradable: tuple(np.array(x) for x in next(plan, ([], [])))
-    run = from_orders(rule, scores.loc[DATES[:2]], bars, FREE)
+    run = from_rule(rule, scores.loc[DATES[:2]], bars, PLAIN, NO_END, same_close())
     first, second = run.trades["quantity"]
     assert np.isclose(second, -first / 2) and np.isclose(run.positions["shares"].iloc[-1], first / 2)
 
@@ -141,13 +151,13 @@ def test_a_lot_that_is_not_covered_is_not_bought():
     bars = bars.assign(close=10.0, factor=1.0)
     plan = iter([([0], [1.0])])
     rule = lambda held, score, tradable: tuple(np.array(x) for x in next(plan, ([], [])))
-    run = from_orders(rule, scores.loc[DATES[:2]], bars, Exchange(0.0, 0.0, 0.0, 100.0, np.inf), cash=999.95)
+    run = from_rule(rule, scores.loc[DATES[:2]], bars, PLAIN, Rules(lot=100.0), same_close(), cash=999.95)
     assert run.trades.empty and (run.cash == 999.95).all()  # five cents short of the lot that the guard would round up to
 
 
 def test_change_of_the_source_counts_before_ours():
     bars, scores = market(2, missing=0.0)
-    run = from_orders(TopKDrop(3, 1), scores, bars.assign(change=0.2), Exchange(), start=DATES[0])
+    run = from_rule(TopKDrop(3, 1), scores, bars.assign(change=0.2), *QLIB, start=DATES[0])
     assert run.trades.empty and (run.equity == 1_000_000).all()
 
 
@@ -161,13 +171,13 @@ def test_what_is_refused(change, error, words):
     bars, scores = market(3)
     arguments = {"bars": bars, "predictions": scores} | {k: v({"bars": bars, "predictions": scores}[k]) if callable(v) else v for k, v in change.items()}
     with pytest.raises(error, match=words):
-        from_orders(TopKDrop(), **arguments)
+        from_rule(TopKDrop(), **arguments, costs=QLIB_COSTS, rules=QLIB_RULES, fill=same_close())
 
 
-@pytest.mark.parametrize("wrong", [{"buy_cost": -1.0}, {"lot": np.inf}, {"limit": np.nan}])
-def test_exchange_out_of_range(wrong):
+@pytest.mark.parametrize("wrong", [{"lot": np.inf}, {"price_limit": np.nan}, {"price_limit": -0.1}])
+def test_rules_out_of_range(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        Exchange(**wrong)
+        Rules(**wrong)
 
 
 @NEEDS_QLIB
@@ -190,7 +200,7 @@ def test_equals_qlib_day_by_day(tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
     assert done.returncode == 0, done.stderr[-2000:]
     theirs = pd.read_parquet(tmp_path / "report.parquet")
-    ours = from_orders(TopKDrop(50, 5), scores, bars, Exchange(), cash=1e8, start=start, end=end)
+    ours = from_rule(TopKDrop(50, 5), scores, bars, *QLIB, cash=1e8, start=start, end=end)
     assert len(theirs) == len(ours.equity) > 70 and (ours.unfilled.empty or set(ours.unfilled["reason"]) == {"less than a lot"})
     for mine, other in (
         (ours.equity, theirs["account"]), (ours.cash, theirs["cash"]), (ours.costs.sum(axis=1).cumsum(), theirs["total_cost"]), (ours.turnover, theirs["turnover"]),
@@ -202,7 +212,30 @@ def test_a_share_of_no_cash_is_no_order():
     days = pd.bdate_range("2024-01-01", periods=4).as_unit("us")
     bars = as_panel(pd.DataFrame({"date": np.repeat(days, 2), "symbol": ["A", "B"] * 4, "close": 10.0}))
     scores = bars[["close"]].set_axis(["score"], axis=1)
-    result = from_orders(lambda held, score, tradable: (np.array([0]), np.array([1.0])), scores, bars, Exchange(lot=0.0, min_cost=0.0, buy_cost=0.0), cash=1000.0)
+    one = lambda held, score, tradable: (np.array([0]), np.array([1.0]))
+    result = from_rule(one, scores, bars, PLAIN, NO_END, same_close(), cash=1000.0)
     assert result.trades["quantity"].sum() == pytest.approx(100) and np.isfinite(result.equity).all()
-    poor = from_orders(lambda held, score, tradable: (np.array([0]), np.array([1.0])), scores, bars, Exchange(lot=0.0), cash=1000.0)
+    poor = from_rule(one, scores, bars, QLIB_COSTS, NO_END, same_close(), cash=1000.0)
     assert (poor.cash >= 0).all() and np.isfinite(poor.equity).all()
+
+
+MODELS = [next_open(), next_open(sized="fill"), next_close(), vwap(), same_close(), next_open(cash="in turn"), next_open(participation=0.01)]
+
+
+@pytest.mark.parametrize("fill", MODELS, ids=lambda f: f"{f.name}, {f.sized}, {f.cash}, {f.participation:g}")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rule_trades_by_every_fill_model(fill, seed):
+    "The holdings say what was bought, cash never runs out, and nothing after a close matters to it."
+    bars, scores = market(seed)
+    bars = bars.assign(open=bars["close"] * 0.99, high=bars["close"] * 1.01, low=bars["close"] * 0.98, volume=1e4)
+    run = from_rule(TopKDrop(3, 1), scores, bars, Costs(1, 5), Rules(lot=1.0, price_limit=0.2), fill, cash=1e5, start=DATES[0])
+    assert (run.cash >= -1e-6).all() and (run.trades["decided"] < run.trades["date"]).all() and len(run.trades) > 5
+    late = bars.index.get_level_values("date") > DATES[15]
+    again = from_rule(TopKDrop(3, 1), scores, bars.mul(np.where(late, 2.0, 1.0), axis=0), Costs(1, 5), Rules(lot=1.0, price_limit=0.2), fill, cash=1e5, start=DATES[0])
+    assert again.equity.loc[: DATES[15]].equals(run.equity.loc[: DATES[15]]) and not again.equity.equals(run.equity)
+    column = {"open": "open", "close": "close", "session": None}[fill.moment]
+    market_price = (run.trades["price"] - run.trades["slippage"] / run.trades["quantity"]).to_numpy()
+    at = pd.MultiIndex.from_frame(run.trades[["date", "symbol"]])
+    expected = bars[column].loc[at] if column else bars[["high", "low", "close"]].mean(axis=1).loc[at]
+    asked = (run.trades["reason"] != "stopped").to_numpy()
+    np.testing.assert_allclose(market_price[asked], expected.to_numpy()[asked])

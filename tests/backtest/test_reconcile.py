@@ -10,9 +10,8 @@ from quantlab.backtest import backtrader as adapter
 from quantlab.backtest.backtrader import RULES, reconcile, run_predictions
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
-from quantlab.backtest.events import trade_orders
-from quantlab.backtest.orders import FREE as FREE_EXCHANGE
-from quantlab.backtest.orders import from_orders
+from quantlab.backtest.orders import from_orders, from_rule
+from quantlab.broker.fill_model import next_close, next_open, same_close
 from quantlab.broker.rules import Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.core.panel import as_panel, to_wide
@@ -79,7 +78,7 @@ def gaps(bars):
 def delisting(bars):
     "Hold the two names that stop, decide again while they are silent."
     days = to_wide(bars["close"]).loc["2018-07-02":"2018-07-31"].index[::4]
-    return holding(pd.DataFrame(0.2, index=days, columns=["AET", "DO", "JPM"])), bars, {"stale_after": 4}
+    return holding(pd.DataFrame(0.2, index=days, columns=["AET", "DO", "JPM"])), bars, {"rules": Rules(stale_after=4)}
 
 
 def cash_starved(bars):
@@ -96,7 +95,7 @@ def high_cost(bars):
 
 
 def one_rebalance(bars):
-    return best(to_wide(bars["close"]).drop(columns=["AET", "DO"]) * 0 + 1, 7, 1000, 0.98), bars, {"size_at": "fill"}
+    return best(to_wide(bars["close"]).drop(columns=["AET", "DO"]) * 0 + 1, 7, 1000, 0.98), bars, {"fill": next_open(sized="fill")}
 
 
 SCENARIOS = [momentum, reversal, equal_weight, single_name, long_short, high_turnover, gaps, delisting, cash_starved, cost_free, high_cost, one_rebalance]
@@ -147,7 +146,7 @@ OURS = {
 @pytest.mark.parametrize("defect", OURS)
 def test_a_defect_of_ours_is_found(bars, defect):
     weights, market, _ = one_rebalance(bars)
-    result = from_weights(weights, market, costs=Costs(10, 20), size_at="fill")
+    result = from_weights(weights, market, costs=Costs(10, 20), fill=next_open(sized="fill"))
     fills = result.book.fills
     new = fills._replace(**{name: change(getattr(fills, name)) for name, change in OURS[defect].items()})
     broken = replace(result, book=result.book._replace(fills=new))
@@ -159,11 +158,11 @@ def test_a_defect_of_ours_is_found(bars, defect):
 
 def test_a_lost_fill_and_a_false_reason_are_found(bars):
     weights, market, _ = one_rebalance(bars)
-    result = from_weights(weights, market, size_at="fill")
+    result = from_weights(weights, market, fill=next_open(sized="fill"))
     book = result.book
     short = replace(result, book=book._replace(fills=type(book.fills)(*(column[1:] for column in book.fills))))
     assert set(reconcile(short, market, sessions=None, strict=False).query("rule == ''")["item"]) == {"value", "commission", "equity"} - {"equity"}
-    for word in (3, 4, 5):  # no open, no cash, no next session: none is true
+    for word in map(book.words.index, ("no open", "no cash", "no next session")):  # none is true
         orders = book.orders._replace(reason=np.where(np.arange(len(book.orders.reason)) == 2, word, 0))
         excuse = replace(result, book=book._replace(orders=orders))
         found = reconcile(excuse, market, sessions=None, strict=False)
@@ -213,18 +212,21 @@ def test_what_cannot_be_sent_is_named(bars):
     with pytest.raises(ConfigError, match="proportional"):
         reconcile(result, market, costs=Costs(minimum=5.0))
     scores = as_panel(to_wide(market["close"]).pct_change(5, fill_method=None).stack().dropna().rename("score").reset_index())
-    at_close = from_orders(TopKDrop(3, 1), scores, market, FREE_EXCHANGE)
+    at_close = from_rule(TopKDrop(3, 1), scores, market, FREE, fill=same_close())
     with pytest.raises(ConfigError, match="type close"):
         reconcile(at_close, market, costs=FREE)
 
 
-@pytest.mark.parametrize("rules", [Rules(), Rules(lot=1.0), Rules(participation=0.001, lot=10.0), Rules(fill="close")], ids=["plain", "whole shares", "capped", "close"])
-def test_orders_of_the_event_loop(rules):
+TERMS = {"plain": {}, "whole shares": {"rules": Rules(lot=1.0)}, "capped": {"rules": Rules(lot=10.0), "fill": next_open(participation=0.001)}, "close": {"fill": next_close()}}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_orders_of_the_event_loop(name):
     bars = adjust(sample_bars(NAMES, "2018-01-02", "2018-10-31"), "total")
     rng, days = np.random.default_rng(1), bars.index.unique("date")[5:180:4]
     rows = [(day, name, 10.0 * round(rng.normal(0, 90))) for day in days for name in rng.choice(NAMES, 3, replace=False) if (day, name) in bars.index]
-    result = trade_orders(pd.DataFrame(rows, columns=["date", "symbol", "size"]), bars, rules)
-    if rules.fill == "close":
+    result = from_orders(pd.DataFrame(rows, columns=["date", "symbol", "size"]), bars, **TERMS[name])
+    if name == "close":
         with pytest.raises(ConfigError, match="away from the open"):
             reconcile(result, bars, sessions=None)
         return

@@ -1,5 +1,7 @@
 """The event loop against a second broker in plain Python, on random order books; and no fill of any engine outside its bar."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,8 @@ from slow_broker import Bar, SlowBroker
 
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
-from quantlab.backtest.events import trade_orders
-from quantlab.backtest.orders import Exchange, from_orders
+from quantlab.backtest.orders import from_orders, from_rule
+from quantlab.broker.fill_model import next_close, next_open, same_close, vwap
 from quantlab.broker.rules import KINDS, TYPES, Rules
 from quantlab.core.errors import QuantlabError
 from quantlab.core.panel import as_panel, to_wide
@@ -66,16 +68,19 @@ def random_orders(rng, bars):
 def random_terms(rng):
     """Rules and costs, each dial off as often as on."""
     pick = lambda *values: values[rng.integers(len(values))]
+    model = pick(next_open, next_close, vwap)
+    fill = model(through=pick(0.0, 0.0, 0.002), queue=pick(0.0, 0.0, 0.1), participation=pick(np.inf, np.inf, 0.01, 0.05))
     rules = Rules(
-        fill=pick("open", "close", "vwap"), through=pick(0.0, 0.0, 0.002), queue=pick(0.0, 0.0, 0.1), participation=pick(np.inf, np.inf, 0.01, 0.05),
         lot=pick(0.0, 1.0, 10.0), max_gross=pick(np.inf, 2.0, 1.0), stale_after=pick(2, 5), delisting_return=pick(0.0, -0.3),
     )  # fmt: skip
     costs = pick(Costs(0, 0), Costs(1, 5), Costs(5, 20, per_share=0.005, minimum=1.0, half_spread_bps=3, borrow_bps=100, interest_bps=300, funding_bps=200))
-    return rules, costs, float(pick(5_000.0, 50_000.0, 1e6))
+    return {"costs": costs, "rules": rules, "fill": fill}, float(pick(5_000.0, 50_000.0, 1e6))
 
 
-def reference(orders, bars, rules, costs, cash):
+def reference(orders, bars, costs, rules, fill, cash):
     """Play a book through the slow broker."""
+    word = {"next open": "open", "next close": "close", "next vwap": "vwap"}[fill.name]
+    rules = SimpleNamespace(**vars(rules), fill=word, through=fill.through, queue=fill.queue, participation=fill.participation)
     days = [dict.fromkeys(NAMES) for _ in range(T)]
     place = {date: t for t, date in enumerate(DATES)}
     for row in bars.reset_index().to_dict("records"):
@@ -98,11 +103,11 @@ def reference(orders, bars, rules, costs, cash):
 def compare(seed):
     """Play one random book twice; every fill, the cash and the equity of every close must agree."""
     rng = np.random.default_rng(seed)
-    bars, (rules, costs, cash) = random_bars(rng), random_terms(rng)
+    bars, (terms, cash) = random_bars(rng), random_terms(rng)
     orders = random_orders(rng, bars)
-    slow = reference(orders, bars, rules, costs, cash)
+    slow = reference(orders, bars, **terms, cash=cash)
     try:
-        fast = trade_orders(orders, bars, rules, costs, cash, start=DATES[0])
+        fast = from_orders(orders, bars, **terms, cash=cash, start=DATES[0])
     except QuantlabError as error:
         assert "ruined" in str(error) and min(equity for _, equity in slow.log) <= 0
         return None
@@ -153,11 +158,11 @@ def test_no_fill_of_the_other_engines_leaves_its_bar(seed):
     rng = np.random.default_rng(seed)
     bars = random_bars(rng).drop(columns=["split_ratio", "dividend", "rate", "funding", "borrow"], errors="ignore")
     weights = (bars[["close"]].sample(frac=0.6, random_state=seed).sort_index() * 0 + 0.3).set_axis(["weight"], axis=1)
-    result = from_weights(weights, bars, Costs(1, 5), stale_after=2)
+    result = from_weights(weights, bars, Costs(1, 5), Rules(stale_after=2))
     inside(result, bars)
     scores = (bars[["close"]] * 0 + rng.normal(size=(len(bars), 1))).set_axis(["score"], axis=1)
     rule = lambda held, score, tradable: (np.flatnonzero(tradable & ~np.isnan(score)), np.where(held, -1.0, 0.2)[tradable & ~np.isnan(score)])
-    result = from_orders(rule, scores, bars, Exchange(lot=0.0, limit=np.inf), cash=1e5)
+    result = from_rule(rule, scores, bars, Costs(5, 0, minimum=5.0, sell_tax_bps=10), Rules(stale_after=np.inf), same_close(), cash=1e5)
     assert len(result.trades) > 5
     inside(result, bars)
 

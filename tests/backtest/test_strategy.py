@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_events import DATES, FREE, NAMES, market, rule_sets, seeds, wishes
+from test_events import DATES, FREE, NAMES, market, seeds, term_sets, wishes
 
 from quantlab.backtest.costs import Costs
-from quantlab.backtest.events import trade_orders
-from quantlab.broker.rules import Rules
+from quantlab.backtest.orders import from_orders
+from quantlab.backtest.signals import from_signals
+from quantlab.backtest.strategy import Strategy, from_strategy, load_strategy
 from quantlab.core.errors import ConfigError, PanelError
 from quantlab.core.panel import to_wide
-from quantlab.strategy.base import Crossover, Momentum, Pairs, Strategy, from_strategy, load_strategy
-from quantlab.strategy.signals import from_signals
+from quantlab.strategy.examples import Crossover, Momentum, Pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,13 +38,13 @@ class Listed:
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=seeds, rules=rule_sets)
-def test_a_strategy_and_its_orders_agree_to_the_last_bit(seed, rules):
+@given(seed=seeds, terms=term_sets)
+def test_a_strategy_and_its_orders_agree_to_the_last_bit(seed, terms):
     bars, costs = market(seed), Costs(1, 5, borrow_bps=50)
     plan, strategy = wishes(seed, bars), None
     strategy = Listed(plan)
-    asked = from_strategy(strategy, bars, rules, costs)
-    listed = trade_orders(plan, bars, rules, costs, start=DATES[0])
+    asked = from_strategy(strategy, bars, costs, **terms)
+    listed = from_orders(plan, bars, costs, **terms, start=DATES[0])
     assert asked.equity.equals(listed.equity) and asked.cash.equals(listed.cash) and asked.positions.equals(listed.positions)
     assert asked.trades.equals(listed.trades) and asked.orders.equals(listed.orders)
     assert [(f.date, f.symbol, f.quantity, f.price) for f in strategy.fills] == list(asked.trades[["date", "symbol", "quantity", "price"]].itertuples(index=False, name=None))
@@ -98,7 +98,7 @@ def test_a_strategy_is_found_by_its_name(tmp_path, monkeypatch):
     info = tmp_path / "others-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[quantlab.strategies]\ntheirs = quantlab.strategy.base:Crossover\n")
+    (info / "entry_points.txt").write_text("[quantlab.strategies]\ntheirs = quantlab.strategy.examples:Crossover\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert load_strategy("theirs", fast=3, slow=8) == Crossover(3, 8)
     assert len(from_strategy("theirs", market(1)).equity) == 30
@@ -108,7 +108,7 @@ def test_a_strategy_is_found_by_its_name(tmp_path, monkeypatch):
 
 def test_the_examples_are_registered():
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["quantlab.strategies"]
-    assert known == {name: f"quantlab.strategy.base:{cls}" for name, cls in (("momentum", "Momentum"), ("pairs", "Pairs"), ("crossover", "Crossover"))}
+    assert known == {name: f"quantlab.strategy.examples:{cls}" for name, cls in (("momentum", "Momentum"), ("pairs", "Pairs"), ("crossover", "Crossover"))}
 
 
 def flags(seed, bars, share):
@@ -121,7 +121,9 @@ def test_signals_hold_one_position_a_name(seed, stop, take, kind):
     bars = market(seed, extras=False)
     buy, sell, short, cover = (flags(seed + k, bars, 0.2) for k in range(4))
     short = short & ~(buy & ~sell)
-    run = from_signals(buy, sell, bars, 0.1 if kind == "percent" else 1e5, kind, short, cover, stop, take, costs=FREE)
+    run = from_signals(
+        buy, sell, bars, FREE, size=0.1 if kind == "percent" else 1e5, kind=kind, short_entries=short, short_exits=cover, stop_loss=stop, take_profit=take
+    )
     worth = run.positions["value"].abs() / run.equity.reindex(run.positions.index.get_level_values("date")).to_numpy()
     assert worth.max() < 0.2 and len(run.trades)
     fills = run.trades[run.trades["reason"] == "market"]
@@ -157,4 +159,4 @@ def test_degenerate_signals():
     with pytest.raises(PanelError, match="not in bars"):
         from_signals(never.rename(index={NAMES[0]: "ZZ"}).sort_index(), None, bars)
     with pytest.raises(ConfigError, match="on_bar"):
-        from_strategy(object(), bars, Rules())
+        from_strategy(object(), bars)

@@ -18,6 +18,8 @@ from test_engine import DATES, market, wishes
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import equities, from_weights
 from quantlab.backtest.sweep import Span, Terms, heat_map, sweep
+from quantlab.broker.fill_model import next_close, next_open
+from quantlab.broker.rules import Rules
 from quantlab.core.compute import ComputeError
 from quantlab.core.errors import ConfigError
 from quantlab.core.ledger import Ledger
@@ -39,13 +41,13 @@ def bars():
     return market(2, missing=0.05)
 
 
-@pytest.mark.parametrize("size_at", ["close", "fill"])
-def test_one_pass_is_as_many_runs(size_at):
+@pytest.mark.parametrize("fill", [next_open(), next_open(sized="fill"), next_close()])
+def test_one_pass_is_as_many_runs(fill):
     bars, costs = market(3, missing=0.2), Costs(5, 20)
     sets = [wishes(seed, seed % 2 == 1) for seed in range(12)]
-    equity, totals = equities(sets, bars, costs, 1e5, stale_after=2, size_at=size_at)
+    equity, totals = equities(sets, bars, costs, Rules(stale_after=2), fill, 1e5)
     for m, weights in enumerate(sets):
-        run = from_weights(weights, bars, costs, 1e5, stale_after=2, size_at=size_at)
+        run = from_weights(weights, bars, costs, Rules(stale_after=2), fill, 1e5)
         assert equity[m].dropna().tolist() == run.equity.tolist()
         assert totals["fills"][m] == len(run.trades) and totals["turnover"][m] == pytest.approx(run.turnover.sum(), rel=1e-12)
     nothing, none = equities([], bars)

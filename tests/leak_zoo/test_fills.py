@@ -9,8 +9,10 @@ import pytest
 
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
-from quantlab.backtest.orders import Exchange, from_orders
+from quantlab.backtest.orders import from_rule
 from quantlab.broker.audit_fills import audit_fills
+from quantlab.broker.fill_model import next_open, same_close
+from quantlab.broker.rules import Rules
 from quantlab.core.audit import LEAK, NOT_ASSESSED, PASS
 from quantlab.core.errors import ConfigError
 from quantlab.core.panel import as_panel, to_wide
@@ -57,10 +59,10 @@ def test_on_other_markets_too(pair, seed):
     assert audit_fills(pair.twin, wishes(other, 3 + seed), other).status == PASS
 
 
-@pytest.mark.parametrize("size_at", ["close", "fill"])
+@pytest.mark.parametrize("fill", [next_open(), next_open(sized="fill"), next_open(cash="in turn")])
 @pytest.mark.parametrize("stale_after", [1, 3])
-def test_our_engine_passes(bars, size_at, stale_after):
-    engine = lambda weights, panel: from_weights(weights, panel, Costs(5, 20), start=bars.index[0][0], size_at=size_at, stale_after=stale_after)
+def test_our_engine_passes(bars, fill, stale_after):
+    engine = lambda weights, panel: from_weights(weights, panel, Costs(5, 20), rules=Rules(stale_after=stale_after), fill=fill, start=bars.index[0][0])
     verdict = audit_fills(engine, wishes(bars), bars, name="from_weights")
     assert verdict.status == PASS, verdict
 
@@ -76,7 +78,10 @@ def test_our_engine_with_a_leak_is_caught(bars):
 def test_an_account_that_fills_at_the_close_passes(bars):
     "Scores take the place of weights; the whole bar of the fill is known."
     scores = wishes(bars, every=1)
-    engine = lambda weights, panel: from_orders(TopKDrop(2, 1), weights.rename(columns={"weight": "score"}), panel[["close"]], Exchange(limit=0.05), start=bars.index[0][0])
+    engine = lambda weights, panel: from_rule(
+        TopKDrop(2, 1), weights.rename(columns={"weight": "score"}), panel[["close"]], Costs(5, 0, minimum=5.0), Rules(lot=100, price_limit=0.05, stale_after=np.inf), same_close(),
+        start=bars.index[0][0],
+    )  # fmt: skip
     verdict = audit_fills(engine, scores, bars, moment="close", cuts=4)
     assert verdict.status == PASS, verdict
     same_bar = lambda weights, panel: account(weights, panel, lag=0, price=lambda b, t: b["close"][t], value=lambda b, t: b["close"][t])
