@@ -100,7 +100,48 @@ def check_terms(
     fill: FillModel,
     cash: float,
 ) -> None:
-    "Raise ConfigError on terms of another kind, and on an account that starts with nothing."
+    """Raise ConfigError on terms of another kind, and on an account that starts with nothing.
+
+    Parameters
+    ----------
+    costs : Costs
+        Charged on every fill.
+    rules : Rules
+        How orders fill and what an account may hold.
+    fill : FillModel
+    cash : float
+
+    Raises
+    ------
+    ConfigError
+        On terms of another kind, and on an account that starts with nothing.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(), "total")
+    >>> close = to_wide(bars["close"])
+    >>> past = close.shift(21) / close.shift(252) - 1
+    >>> score = past.where(close.notna()).iloc[252::20]
+    >>> top = score.rank(axis=1, ascending=False, method="first") <= 30
+    >>> weights = as_panel(top.stack().loc[lambda x: x].rename("weight").mul(1 / 30).reset_index())
+    >>> result = from_weights(weights, bars)
+    >>> result.trades.head(4)
+            date    decided symbol     quantity      price  commission   slippage  \\
+    0 2011-01-04 2011-01-03   AAPL  3338.206428  10.056617    3.357106  16.777142
+    1 2011-01-04 2011-01-03    AIG   873.902016  38.044130    3.324684  16.615113
+    2 2011-01-04 2011-01-03   AMZN  3611.400024   9.312154    3.362991  16.806553
+    3 2011-01-04 2011-01-03    BKR  1095.101864  30.422826    3.331609  16.649722
+
+          reason
+    0  rebalance
+    1  rebalance
+    2  rebalance
+    3  rebalance
+    """
     for name, given, kind in (("costs", costs, Costs), ("rules", rules, Rules), ("fill", fill, FillModel)):
         if not isinstance(given, kind):
             call = f"; call it: {given.__name__}()" if callable(given) else ""
@@ -126,7 +167,46 @@ def read_market(
     costs: Costs = DEFAULT_COSTS,
     fill: FillModel = DEFAULT_FILL,
 ) -> tuple[Grid, Market]:
-    "Spread bars over the arrays that a session reads."
+    """Spread bars over the arrays that a session reads.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel with close, for fills at the open with open; optional the columns of the tables above.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill.
+    fill : FillModel, default DEFAULT_FILL
+
+    Returns
+    -------
+    tuple[Grid, Market]
+
+    Raises
+    ------
+    PanelError
+        Saying what is wrong and where (see check_panel).
+        "bars are empty; read some with quantlab.data"
+    ConfigError
+        "{why}; add it, or drop the rule"
+    DataError
+        "the bars' factor {column} is not applied; {remedy}"
+        Naming the first bad cell of a column.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import _extra, _prices, read_market
+    >>> from quantlab.core.panel import grid
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> some = bars.iloc[:6].assign(dividend=[0.1, np.nan] * 3, rate=[np.nan, 1.1, 1.2, 1.1, 1.2, 1.1])
+    >>> extra = _extra(some, grid(some.index), _prices(some, grid(some.index))["close"])
+    >>> pd.DataFrame({name: values.mean() for name, values in extra.items() if values.size}, index=["mean"]).round(
+    ...     3
+    ... )
+    >>> at, market = read_market(bars)
+    >>> pd.Series({name: str(values.shape) for name, values in market._asdict().items()}).to_frame("shape").T
+    """
     check_panel(bars, ["close"] if fill.moment == "close" else ["open", "close"])
     if (fill.participation < np.inf or fill.queue > 0) and "volume" not in bars:
         why = "participation and queue count the session's volume, and the bars have no column volume"
@@ -158,7 +238,13 @@ _QUIET = bool({"ipykernel", "pytest"} & set(sys.modules))  # what these store mu
 
 @cache
 def tell_compiling() -> None:
-    "Have one line written to stderr when this process compiles its first kernel; none in a notebook or a test."
+    """Have one line written to stderr when this process compiles its first kernel; none in a notebook or a test.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import tell_compiling
+    >>> tell_compiling()
+    """
     if _QUIET:
         return
 
@@ -192,7 +278,38 @@ def plain_rows(
     kind: int | np.ndarray,  # what the size counts: SHARES, VALUE, PERCENT, TARGET, HOLDING or REST of broker.rules
     type_: int = 0,  # MARKET or AT_CLOSE
 ) -> np.ndarray:  # ORDER[m]
-    "Make day orders without a price."
+    """Make day orders without a price.
+
+    Parameters
+    ----------
+    symbol : np.ndarray
+        Int, positions in the bars' symbols.
+    size : np.ndarray
+    kind : int | np.ndarray
+        What the size counts: SHARES, VALUE, PERCENT, TARGET, HOLDING or REST of broker.rules.
+    type_ : int, default 0
+        MARKET or AT_CLOSE.
+
+    Returns
+    -------
+    np.ndarray
+        ORDER[m].
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> at, market = read_market(bars)
+    >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
+    >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
+    ...     simulator.step()
+    ...     simulator.send(rows)
+    """
     rows = np.zeros(len(symbol), ORDER)
     rows["symbol"], rows["size"], rows["kind"], rows["type"] = symbol, size, kind, type_
     rows["price"], rows["goal"], rows["valid"], rows["ended"] = np.nan, np.nan, 1, -1
@@ -200,7 +317,40 @@ def plain_rows(
 
 # %% ../../nbs/backtest/705_account.ipynb #0cad5e1f
 class Simulator:
-    "Keep an account session by session: every door sends its orders here."
+    """Keep an account session by session: every door sends its orders here.
+
+    Parameters
+    ----------
+    market : Market
+    costs : Costs
+        Charged on every fill.
+    rules : Rules
+        How orders fill and what an account may hold.
+    fill : FillModel
+    cash : float
+        Account money at the start.
+    first : int
+        Session of the account's first close.
+
+    Raises
+    ------
+    ConfigError
+        "{name} is a {__name__}; give {__name__}{call}"
+        "cash is {cash}; it must be positive and finite"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import Simulator, read_market
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.broker.rules import Rules
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> at, market = read_market(bars)
+    >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
+    >>> pd.DataFrame(simulator.log[:2]).round(3)
+    """
 
     def __init__(
         self,
@@ -222,7 +372,28 @@ class Simulator:
         self.account = Account(np.zeros(shape), empty, *np.zeros((3, shape[1])), live, np.zeros(2, np.int64))
 
     def step(self) -> np.ndarray:  # FILL rows of the session
-        "Play the next session."
+        """Play the next session.
+
+        Returns
+        -------
+        np.ndarray
+            FILL rows of the session.
+
+        Examples
+        --------
+        >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.broker.fill_model import next_open
+        >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> at, market = read_market(bars)
+        >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
+        >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
+        ...     simulator.step()
+        ...     simulator.send(rows)
+        """
         self.t += 1
         live, before = (int(n) for n in self.account.count)
         most = 9 * live + len(self.account.age)  # three stages each for an order and its bracket, and the stopped
@@ -234,7 +405,28 @@ class Simulator:
         self,
         rows: np.ndarray,  # ORDER[m], as order_rows and plain_rows make them
     ) -> None:
-        "Take orders decided at the close of the session just played."
+        """Take orders decided at the close of the session just played.
+
+        Parameters
+        ----------
+        rows : np.ndarray
+            ORDER[m], as order_rows and plain_rows make them.
+
+        Examples
+        --------
+        >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.broker.fill_model import next_open
+        >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> at, market = read_market(bars)
+        >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
+        >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
+        ...     simulator.step()
+        ...     simulator.send(rows)
+        """
         if not len(rows):
             return
         begin, self.sent = self.sent, self.sent + len(rows)
@@ -271,7 +463,35 @@ def describe(
     cash: float,
     bars: pd.DataFrame,
 ) -> dict:  # plain words and numbers
-    "Say by which terms an account was kept."
+    """Say by which terms an account was kept.
+
+    Parameters
+    ----------
+    costs : Costs
+        Charged on every fill.
+    rules : Rules
+        How orders fill and what an account may hold.
+    fill : FillModel
+    cash : float
+    bars : pd.DataFrame
+        Panel with close, for fills at the open with open; optional the columns of the tables above.
+
+    Returns
+    -------
+    dict
+        Plain words and numbers.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import describe
+    >>> from quantlab.backtest.costs import DEFAULT_COSTS
+    >>> from quantlab.broker.fill_model import vwap
+    >>> from quantlab.broker.rules import Rules
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> pd.Series(describe(DEFAULT_COSTS, Rules(), vwap(), 1e6, bars)).astype(str).head(5).to_frame("states")
+    """
     typical = fill.moment == "session" and fill.price is None and "vwap" not in bars
     raw = {"dividend", "split_ratio"} & set(bars)
     prices = "with dividends in cash and splits" if raw else "total-return prices hold the dividends"
@@ -293,7 +513,35 @@ def span(
     start,  # first session of the account
     end,  # last session
 ) -> tuple[int, int]:  # session numbers: first close, end (exclusive)
-    "Find the sessions of an account; raise PanelError when there is none."
+    """Find the sessions of an account; raise PanelError when there is none.
+
+    Parameters
+    ----------
+    at : Grid
+    start
+        First session of the account.
+    end
+        Last session.
+
+    Returns
+    -------
+    tuple[int, int]
+        Session numbers: first close, end (exclusive).
+
+    Raises
+    ------
+    PanelError
+        When there is none.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import read_market, span
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> at, market = read_market(bars)
+    >>> assert span(at, "2015-08-22", None)[0] == at.dates.get_loc("2015-08-24")
+    """
     first, stop = at.dates.slice_locs(start, end)
     if first >= stop:
         runs = f"bars run from {at.dates[0]:%Y-%m-%d} to {at.dates[-1]:%Y-%m-%d}"
@@ -306,7 +554,38 @@ def simulated(
     at: Grid,
     settings: dict,  # from describe, and what else a door states
 ) -> Result:
-    "Put what a simulator wrote into the frozen result."
+    """Put what a simulator wrote into the frozen result.
+
+    Parameters
+    ----------
+    simulator : Simulator
+        That has played its last session.
+    at : Grid
+    settings : dict
+        From describe, and what else a door states.
+
+    Returns
+    -------
+    Result
+        The account of one backtest; each frame is built when it is first read.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import Simulator, describe, plain_rows, read_market, simulated
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> at, market = read_market(bars)
+    >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
+    >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
+    ...     simulator.step()
+    ...     simulator.send(rows)
+    >>> result = simulated(simulator, at, describe(Costs(1, 5), Rules(), next_open(), 10_000.0, bars))
+    >>> result.trades.round(3)
+    """
     n, days, market = simulator.t + 1, simulator.days[: simulator.t + 1], simulator.market
     orders, fills = _lists(simulator)
     signs = {"borrow": 1.0, "funding": 1.0, "interest": -1.0, "dividends": -1.0}

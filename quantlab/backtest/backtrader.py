@@ -524,7 +524,8 @@ def replay(
 
     Examples
     --------
-    >>> from quantlab.backtest.backtrader import reconcile
+    >>> from quantlab.backtest.backtrader import replay
+    >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.backtest.engine import from_weights
     >>> from quantlab.core.panel import as_panel, to_wide
     >>> from quantlab.data.bars import adjust
@@ -535,13 +536,9 @@ def replay(
     >>> top = close.pct_change(60).iloc[60::10].rank(axis=1, ascending=False, method="first") <= 5
     >>> weights = as_panel(top.stack().loc[lambda x: x].rename("weight").mul(0.2).reset_index())
     >>> ours = from_weights(weights, bars)
-    >>> explained = reconcile(ours, bars, sessions=None)
-    >>> explained.groupby("rule").agg(
-    ...     orders=("item", "size"), largest_cut=("difference", lambda x: x.abs().max())
-    ... ).round(3)
-          orders  largest_cut
-    rule
-    cash      79       54.768
+    >>> first = ours.book.first
+    >>> run, short = replay(ours, bars, Costs(), first, first + 60)
+    >>> len(run.trades), len(short)
     """
     bt, dates = _library(), result.book.dates
     sends = _sends(result)

@@ -241,10 +241,6 @@ def diagnose(
     DataError
         For fills without a number (see round_trips).
 
-    References
-    ----------
-    .. [1] Mertens (2002), *Comments on variance of the IID estimator in Lo (2002)*.
-
     Examples
     --------
     >>> from quantlab.backtest.doctor import diagnose

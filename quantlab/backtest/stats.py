@@ -767,7 +767,7 @@ def summary(
     returns : pd.Series
         Decimal, by date, after the costs a reader should assume.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        Sessions in a year.
     benchmark : pd.Series | None, default None
         Adds alpha and beta, changes nothing else.
     turnover : pd.Series | None, default None
@@ -775,9 +775,9 @@ def summary(
     draws : int, default 500
         Resampled histories.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the resampling.
     exposed : pd.DataFrame | None, default None
-        By date, from exposure; adds gross, net and the share of sessions in the market.
+        By date, from exposure; adds gross, net and the time in the market.
 
     Returns
     -------
@@ -793,10 +793,6 @@ def summary(
         "the return of {first} is infinite; mend the prices it came from"
     PanelError
         Naming both sides where one has a time zone and another has none (see check_zones).
-
-    References
-    ----------
-    .. [1] Mertens (2002).
 
     Examples
     --------

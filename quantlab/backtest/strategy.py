@@ -27,7 +27,14 @@ from ..core.types import Fill
 # %% ../../nbs/backtest/715_strategy.ipynb #9736e7b7
 @runtime_checkable
 class Strategy(Protocol):
-    "Decide at each close what to order."
+    """Decide at each close what to order.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import load_strategy
+    >>> fast = load_strategy("crossover", fast=5, slow=50)
+    >>> fast
+    """
 
     def on_bar(
         self,
@@ -35,17 +42,70 @@ class Strategy(Protocol):
         past: "Past",  # bars up to now
         book: "Holdings",  # the account at the close
     ) -> pd.DataFrame | None:  # symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit
-        "Return orders for the next session, or None."
+        """Return orders for the next session, or None.
+
+        Parameters
+        ----------
+        now : pd.Timestamp
+            The session whose close is known.
+        past : Past
+            Bars up to now.
+        book : Holdings
+            The account at the close.
+
+        Returns
+        -------
+        pd.DataFrame | None
+            Symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit.
+
+        Examples
+        --------
+        >>> class Written:
+        ...     "Ask a strategy and keep what it ordered."
+        ...
+        ...     def __init__(self, strategy):
+        ...         self.strategy, self.orders, self.fills = strategy, [], []
+        ...
+        ...     def on_bar(self, now, past, book):
+        ...         orders = self.strategy.on_bar(now, past, book)
+        ...         if orders is not None:
+        ...             self.orders.append(orders.assign(date=now))
+        ...         return orders
+        ...
+        ...     def on_fill(self, fill):
+        ...         self.fills.append(fill)
+        """
 
     def on_fill(
         self,
         fill: Fill,  # of this session
     ) -> None:
-        "Take note of a fill."
+        """Take note of a fill.
+
+        Parameters
+        ----------
+        fill : Fill
+            Of this session.
+        """
 
 # %% ../../nbs/backtest/715_strategy.ipynb #17333f99
 class Past:
-    "Show the bars up to now."
+    """Show the bars up to now.
+
+    Parameters
+    ----------
+    columns : list[str]
+    shape : tuple[int, int]
+        Dates, symbols.
+    symbols : pd.Index
+        Names of the instruments.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import Past
+    >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+    >>> past["close"]
+    """
 
     def __init__(
         self,
@@ -61,7 +121,26 @@ class Past:
         dates: pd.DatetimeIndex,  # all sessions up to now
         row: dict[str, np.ndarray],  # column -> [symbols], of the last of them
     ) -> None:
-        "Write the row of one more session."
+        """Write the row of one more session.
+
+        Parameters
+        ----------
+        dates : pd.DatetimeIndex
+            All sessions up to now.
+        row : dict[str, np.ndarray]
+            Column -> [symbols], of the last of them.
+
+        Examples
+        --------
+        >>> from quantlab.backtest.strategy import Past
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+        >>> for t in range(2):
+        ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+        """
         self.dates = dates
         for name, values in row.items():
             self._rows[name][len(dates) - 1] = values
@@ -70,7 +149,34 @@ class Past:
         self,
         column: str,  # of the bars
     ) -> np.ndarray:  # [sessions so far, symbols], read-only, NaN = no bar
-        "Return one column up to now."
+        """Return one column up to now.
+
+        Parameters
+        ----------
+        column : str
+            Of the bars.
+
+        Returns
+        -------
+        np.ndarray
+            [sessions so far, symbols], read-only, NaN = no bar.
+
+        Raises
+        ------
+        PanelError
+            "the bars have no column {column}; they have {...}"
+
+        Examples
+        --------
+        >>> from quantlab.backtest.strategy import Past
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+        >>> for t in range(2):
+        ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+        """
         if column not in self._rows:
             raise PanelError(f"the bars have no column {column!r}; they have {', '.join(self._rows)}")
         view = self._rows[column][: len(self.dates)]
@@ -84,7 +190,28 @@ class Past:
 # %% ../../nbs/backtest/715_strategy.ipynb #22a23c4f
 @dataclass(frozen=True)
 class Holdings:
-    "Hold the account as its owner sees it at a close."
+    """Hold the account as its owner sees it at a close.
+
+    Parameters
+    ----------
+    cash : float
+        Account money at the start.
+    equity : float
+    shares : pd.Series
+        By symbol, signed, every name of the bars.
+    open_rows : np.ndarray
+        ORDER, what may still fill.
+    at : Grid
+        Cut at now.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import from_strategy
+    >>> cut = pd.Timestamp("2012-01-09")
+    >>> noise = np.random.default_rng(7).uniform(0.5, 2.0, len(bars))
+    >>> spoiled = bars.mul(np.where(bars.index.get_level_values("date") > cut, noise, 1.0), axis=0)
+    >>> again = from_strategy(Falling(), spoiled)
+    """
 
     cash: float
     equity: float
@@ -94,7 +221,41 @@ class Holdings:
 
     @cached_property
     def pending(self) -> pd.DataFrame:  # decided, symbol, type, price, left
-        "Return the orders that may still fill."
+        """Return the orders that may still fill.
+
+        Returns
+        -------
+        pd.DataFrame
+            Decided, symbol, type, price, left.
+
+        Examples
+        --------
+        >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.backtest.strategy import Past, _fills, _holdings
+        >>> from quantlab.broker.fill_model import next_open
+        >>> from quantlab.broker.rules import Rules, SHARES
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+        >>> for t in range(2):
+        ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+        >>> at, market = read_market(bars)
+        >>> simulator, past = (
+        ...     Simulator(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
+        ...     Past(["close"], market.close.shape, at.symbols),
+        ... )
+        >>> for t in range(2):
+        ...     rows = simulator.step()
+        ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
+        ...     simulator.send(plain_rows([0], [10.0], SHARES))
+        >>> (told,), book = _fills(simulator, rows, at), _holdings(simulator, past)
+        >>> assert (
+        ...     told.quantity == 10 and told.reason == "market" and book.shares.iloc[0] == 10 and len(book.pending) == 1
+        ... )
+        """
         rows, kind = self.open_rows, pd.Index(TYPES, dtype="str")[self.open_rows["type"]]
         names = {"decided": self.at.dates[rows["decided"]], "symbol": self.at.symbols[rows["symbol"]], "type": kind}
         return pd.DataFrame(names | {"price": rows["price"], "left": rows["left"]})
@@ -132,7 +293,31 @@ def load_strategy(
     name: str,  # of the entry point
     **parameters,  # for its class
 ) -> Strategy:
-    "Build a registered strategy; raise ConfigError naming the known ones."
+    """Build a registered strategy; raise ConfigError naming the known ones.
+
+    Parameters
+    ----------
+    name : str
+        Of the entry point.
+    **parameters
+        For its class.
+
+    Returns
+    -------
+    Strategy
+        Decide at each close what to order.
+
+    Raises
+    ------
+    ConfigError
+        Naming the known ones.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import load_strategy
+    >>> fast = load_strategy("crossover", fast=5, slow=50)
+    >>> fast
+    """
     known = {point.name: point for point in entry_points(group="quantlab.strategies")}
     if name not in known:
         some = f"known: {', '.join(sorted(known)) or 'none'}"
@@ -151,7 +336,51 @@ def from_strategy(
     start=None,  # first session of the account and first question; None = the first of bars
     end=None,  # last session; None = the last of bars
 ) -> Result:
-    "Ask a strategy at every close, fill what it orders from the next session on, and keep the account."
+    """Ask a strategy at every close, fill what it orders from the next session on, and keep the account.
+
+    Parameters
+    ----------
+    strategy : Strategy | str
+        An object with on_bar and on_fill, or a registered name.
+    bars : pd.DataFrame
+        Panel with open and close; optional what read_market takes.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    rules : Rules, default DEFAULT_RULES
+        Of the market and the account.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    cash : float, default 1_000_000.0
+        Account money at the start.
+    start : default None
+        First session of the account and first question; None = the first of bars.
+    end : default None
+        Last session; None = the last of bars.
+
+    Returns
+    -------
+    Result
+        The account of one backtest; each frame is built when it is first read.
+
+    Raises
+    ------
+    ConfigError
+        "no strategy is called {name}; {some}; {remedy}"
+        "{__name__} lacks on_bar or on_fill; a strategy has both"
+        On terms of another kind, and on an account that starts with nothing (see check_terms).
+    PanelError
+        When there is none (see span).
+        "{when}; leave date out, an order is decided now"
+        On unknown dates and names (see order_rows).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import from_strategy
+    >>> cut = pd.Timestamp("2012-01-09")
+    >>> noise = np.random.default_rng(7).uniform(0.5, 2.0, len(bars))
+    >>> spoiled = bars.mul(np.where(bars.index.get_level_values("date") > cut, noise, 1.0), axis=0)
+    >>> again = from_strategy(Falling(), spoiled)
+    """
     strategy = load_strategy(strategy) if isinstance(strategy, str) else strategy
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"{type(strategy).__name__} lacks on_bar or on_fill; a strategy has both")

@@ -38,13 +38,12 @@ class Terms:
     Parameters
     ----------
     costs : Costs, default DEFAULT_COSTS
-        Charged on every fill.
+        Shares of the value traded only.
+    rules : Rules, default DEFAULT_RULES
+        How orders fill and what an account may hold.
+    fill : FillModel, default DEFAULT_FILL
     cash : float, default 1_000_000.0
         Money at the start.
-    stale_after : int, default 5
-        Sessions without a bar after which a holding is closed.
-    size_at : str, default "close"
-        "close" or "fill", as from_weights takes it.
     periods_per_year : float, default 252.0
         Sessions.
 
@@ -210,6 +209,7 @@ class Sweep:
     >>> from quantlab.core.cache import off
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.types import Span
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from tempfile import TemporaryDirectory
@@ -224,21 +224,17 @@ class Sweep:
     ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / k)}, index=index)
     >>> folder = TemporaryDirectory()
     >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
-    >>> space = {"lookback": [20, 60, 120, 180, 250], "k": [3, 5, 10, 20, 40], "every": [10, 20]}
     >>> with off():
-    ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
-    >>> found.members.nlargest(3, "sharpe").drop(columns=["key", "ruined"]).round(3)
-            lookback   k  every  round  sharpe     se  growth  volatility  \\
-    member
-    25           120  10     20      1   1.325  0.433   0.238       0.173
-    24           120  10     10      1   1.307  0.433   0.234       0.172
-    28           120  40     10      1   1.302  0.433   0.182       0.135
-
-            drawdown  turnover  fills
-    member
-    25        -0.139     9.623    960
-    24        -0.132    13.510   1753
-    28        -0.132     9.529   6564
+    ...     fine = sweep(
+    ...         winners,
+    ...         {"lookback": Span(20, 250), "k": Span(3, 40), "every": [20]},
+    ...         bars,
+    ...         ledger,
+    ...         "narrowing",
+    ...         close,
+    ...         rounds=3,
+    ...         workers=1,
+    ...     )
     """
 
     members: pd.DataFrame  # one row a member: settings, round, figures, key in the ledger
@@ -300,21 +296,28 @@ class Sweep:
 
         Examples
         --------
-        >>> from quantlab.validation.deflate import deflate
-        >>> deflated = deflate(again.returns, ledger.trials("winners"), found.returns)
-        >>> pd.Series(vars(deflated)).round(4).to_frame("value")
-                            value
-        sharpe             0.0835
-        se                 0.0273
-        n_obs           1388.0000
-        skew              -0.3055
-        kurtosis           4.3509
-        n_trials          50.0000
-        n_effective        3.7797
-        trial_variance     0.0005
-        benchmark          0.0231
-        psr                0.9989
-        dsr                0.9865
+        >>> from quantlab.backtest.engine import from_weights
+        >>> from quantlab.backtest.sweep import Terms, _part
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+        >>> close = to_wide(bars["close"])
+        >>> def winners(close, lookback, k, every):
+        ...     "Hold the k names that rose most over a lookback, in equal parts."
+        ...     past = (close / close.shift(lookback) - 1).iloc[lookback::every]
+        ...     table = (past.rank(axis=1, ascending=False, method="first") <= k).to_numpy()
+        ...     t, i = np.nonzero(table)
+        ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+        ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / k)}, index=index)
+        >>> grid = [{"lookback": 60, "k": k, "every": 20} for k in (3, 10, 30)]
+        >>> figures, equity = _part(grid, winners, close, bars, Terms())
+        >>> alone = [from_weights(winners(close, **one), bars) for one in grid]
+        >>> assert all(equity[m].dropna().tolist() == run.equity.tolist() for m, run in enumerate(alone))
+        >>> assert all(
+        ...     np.isclose(f["turnover"], run.turnover.sum() / len(run.returns) * 252) and f["fills"] == len(run.trades)
+        ...     for f, run in zip(figures, alone, strict=True)
+        ... )
         """
         return self.equity.pct_change(fill_method=None).iloc[1:]
 
@@ -390,6 +393,7 @@ def sweep(
     >>> from quantlab.core.cache import off
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.types import Span
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from tempfile import TemporaryDirectory
@@ -404,21 +408,17 @@ def sweep(
     ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / k)}, index=index)
     >>> folder = TemporaryDirectory()
     >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
-    >>> space = {"lookback": [20, 60, 120, 180, 250], "k": [3, 5, 10, 20, 40], "every": [10, 20]}
     >>> with off():
-    ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
-    >>> found.members.nlargest(3, "sharpe").drop(columns=["key", "ruined"]).round(3)
-            lookback   k  every  round  sharpe     se  growth  volatility  \\
-    member
-    25           120  10     20      1   1.325  0.433   0.238       0.173
-    24           120  10     10      1   1.307  0.433   0.234       0.172
-    28           120  40     10      1   1.302  0.433   0.182       0.135
-
-            drawdown  turnover  fills
-    member
-    25        -0.139     9.623    960
-    24        -0.132    13.510   1753
-    28        -0.132     9.529   6564
+    ...     fine = sweep(
+    ...         winners,
+    ...         {"lookback": Span(20, 250), "k": Span(3, 40), "every": [20]},
+    ...         bars,
+    ...         ledger,
+    ...         "narrowing",
+    ...         close,
+    ...         rounds=3,
+    ...         workers=1,
+    ...     )
     """
     _check(space, points, rounds, chunk)
     inputs = bars if inputs is None else inputs

@@ -22,7 +22,44 @@ MOMENTS = {"open": OPEN, "session": VWAP, "close": CLOSE}  # of the session afte
 
 @dataclass(frozen=True)
 class FillModel:
-    "State when and at what price an order fills, and how much of it."
+    """State when and at what price an order fills, and how much of it.
+
+    Parameters
+    ----------
+    name : str
+        As results print it.
+    moment : str, default "open"
+        Of the session after the decision: "open", "session" (at price) or "close".
+    price : Callable[[Market], np.ndarray] | None, default None
+        [dates, symbols], of moment "session"; None = the VWAP.
+    sized : str, default "decision"
+        "decision": shares from its close; "fill": shares from the prices of the fill.
+    cash : str, default "shared"
+        "shared": all buys shrink by one factor; "in turn": served in the sequence of sending.
+    participation : float, default np.inf
+        Share of the session's volume that our orders in a name may be; inf = no cap.
+    through : float, default 0.0
+        Share of the price by which a bar must trade through a limit.
+    queue : float, default 0.0
+        Share of the session's volume that goes first at a limit.
+    gaps : bool, default True
+        An open beyond a limit or stop fills at the open; False: at the order's own price.
+    rounding : float, default 1e-9
+        Share of a lot that may be missing from a whole one.
+
+    Raises
+    ------
+    ConfigError
+        "{name} is {...}; give one of {...}"
+        "a price of its own is for moment 'session', not {moment}"
+        "{name} is {...}; give a number from 0 to {high}"
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import FillModel
+    >>> open_model = FillModel("next open")
+    >>> pd.Series(vars(open_model)).astype(str).to_frame("next open")
+    """
 
     name: str  # as results print it
     moment: str = "open"  # of the session after the decision: "open", "session" (at price) or "close"
@@ -50,21 +87,78 @@ class FillModel:
 def next_open(
     **settings,  # other fields of FillModel
 ) -> FillModel:
-    "Fill market orders at the next session's open: what a decision at the close can have first."
+    """Fill market orders at the next session's open: what a decision at the close can have first.
+
+    Parameters
+    ----------
+    **settings
+        Other fields of FillModel.
+
+    Returns
+    -------
+    FillModel
+        When and at what price an order fills, and how much of it.
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
+    >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
+    >>> pd.DataFrame(
+    ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
+    ... ).T
+    """
     return FillModel("next open", "open", **settings)
 
 
 def next_close(
     **settings,  # other fields of FillModel
 ) -> FillModel:
-    "Fill market orders at the next session's close, as an order for the closing auction does."
+    """Fill market orders at the next session's close, as an order for the closing auction does.
+
+    Parameters
+    ----------
+    **settings
+        Other fields of FillModel.
+
+    Returns
+    -------
+    FillModel
+        When and at what price an order fills, and how much of it.
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
+    >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
+    >>> pd.DataFrame(
+    ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
+    ... ).T
+    """
     return FillModel("next close", "close", **settings)
 
 
 def vwap(
     **settings,  # other fields of FillModel
 ) -> FillModel:
-    "Fill market orders at the next session's column vwap, or at (high + low + close) / 3 where bars have none."
+    """Fill market orders at the next session's column vwap, or at (high + low + close) / 3 where bars have none.
+
+    Parameters
+    ----------
+    **settings
+        Other fields of FillModel.
+
+    Returns
+    -------
+    FillModel
+        When and at what price an order fills, and how much of it.
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
+    >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
+    >>> pd.DataFrame(
+    ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
+    ... ).T
+    """
     return FillModel("next vwap", "session", **settings)
 
 
@@ -72,14 +166,55 @@ def limit_queue(
     queue: float = 0.05,  # share of the session's volume that goes first at a limit
     **settings,  # other fields of FillModel
 ) -> FillModel:
-    "Fill limits only with the volume beyond their price, after those who wait there; market orders at the next open."
+    """Fill limits only with the volume beyond their price, after those who wait there; market orders at the next open.
+
+    Parameters
+    ----------
+    queue : float, default 0.05
+        Share of the session's volume that goes first at a limit.
+    **settings
+        Other fields of FillModel.
+
+    Returns
+    -------
+    FillModel
+        When and at what price an order fills, and how much of it.
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
+    >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
+    >>> pd.DataFrame(
+    ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
+    ... ).T
+    """
     return FillModel("limits in a queue", "open", queue=queue, **settings)
 
 # %% ../../nbs/broker/691_fill_model.ipynb #e35c53ad
 def same_close(
     **settings,  # other fields of FillModel
 ) -> FillModel:
-    "Size and fill at the close of the session after the decision, buys in turn, as Qlib does: for its benchmarks only."
+    """Size and fill at the close of the session after the decision, buys in turn, as Qlib does: for its benchmarks
+    only.
+
+    Parameters
+    ----------
+    **settings
+        Other fields of FillModel.
+
+    Returns
+    -------
+    FillModel
+        When and at what price an order fills, and how much of it.
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
+    >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
+    >>> pd.DataFrame(
+    ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
+    ... ).T
+    """
     qlib = {"moment": "close", "sized": "fill", "cash": "in turn", "rounding": 0.001}
     return FillModel("same close", **(qlib | settings))
 
@@ -90,7 +225,21 @@ DEFAULT_FILL = next_open()  # for a function that is told nothing else
 def in_words(
     fill: FillModel,
 ) -> str:
-    "Say how orders fill."
+    """Say how orders fill.
+
+    Parameters
+    ----------
+    fill : FillModel
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import in_words, vwap
+    >>> assert in_words(vwap(participation=0.1)).endswith("vwap, at most 0.1 of the session's volume")
+    """
     when = {"open": "open", "session": "vwap" if fill.price is None else fill.name, "close": "close"}[fill.moment]
     words = f"decided at the close; market orders fill at the next session's {when}"
     words += ", sized at the fill prices" * (fill.sized == "fill")
@@ -102,7 +251,40 @@ def in_words(
 
 # %% ../../nbs/broker/691_fill_model.ipynb #a7fb76ef
 class SessionTerms(NamedTuple):
-    "Hold rules and fill model as numbers, as the jitted session takes them."
+    """Hold rules and fill model as numbers, as the jitted session takes them.
+
+    Parameters
+    ----------
+    fill : int
+        Stage in which market orders fill.
+    at_fill : int
+        1 = sized there.
+    in_turn : int
+        1 = buys are served in the sequence of sending.
+    gaps : int
+        1 = an open beyond a price fills at the open.
+    rounding : float
+        Share of a lot that may be missing from a whole one.
+    through : float
+        Share of the price by which a bar must trade through a limit.
+    queue : float
+        Share of the session's volume that goes first at a limit.
+    participation : float
+        Share of the session's volume that our orders in a name may be; inf = no cap.
+    lot : float
+    max_gross : float
+    price_limit : float
+    stale_after : float
+    delisting_return : float
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import same_close, terms_of, vwap
+    >>> from quantlab.broker.rules import Rules, VWAP
+    >>> assert (
+    ...     terms_of(Rules(lot=1), vwap())[:4] == (VWAP, 0, 0, 1) and terms_of(Rules(), same_close()).in_turn == 1
+    ... )
+    """
 
     fill: int  # stage in which market orders fill
     at_fill: int  # 1 = sized there
@@ -123,7 +305,27 @@ def terms_of(
     rules: Rules,
     fill: FillModel,
 ) -> SessionTerms:
-    "Return rules and fill model as numbers."
+    """Return rules and fill model as numbers.
+
+    Parameters
+    ----------
+    rules : Rules
+        How orders fill and what an account may hold.
+    fill : FillModel
+
+    Returns
+    -------
+    SessionTerms
+        Rules and fill model as numbers.
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import same_close, terms_of, vwap
+    >>> from quantlab.broker.rules import Rules, VWAP
+    >>> assert (
+    ...     terms_of(Rules(lot=1), vwap())[:4] == (VWAP, 0, 0, 1) and terms_of(Rules(), same_close()).in_turn == 1
+    ... )
+    """
     whole = (MOMENTS[fill.moment], int(fill.sized == "fill"), int(fill.cash == "in turn"), int(fill.gaps))
     model = (fill.rounding, fill.through, fill.queue, fill.participation)
     market = (rules.lot, rules.max_gross, rules.price_limit, rules.stale_after, rules.delisting_return)

@@ -129,7 +129,24 @@ def _wanted(order, t, stage, held, market, terms, account):
 # %% ../../nbs/broker/692_session.ipynb #85218353
 @njit(cache=True)
 def fill_cost(quantity, reference, limit, unit, impact, rates):
-    "Return the price paid and the commission of one fill; limit is NaN where there is none."
+    """Return the price paid and the commission of one fill; limit is NaN where there is none.
+
+    Parameters
+    ----------
+    quantity
+    reference
+    limit
+    unit
+    impact
+    rates
+
+    Examples
+    --------
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.session import fill_cost
+    >>> tariff = Costs(commission_bps=2, slippage_bps=10, minimum=1.0)
+    >>> paid, fee = fill_cost(-300.0, 20.0, np.nan, 1.0, 0.0, tariff.rates)
+    """
     side, size, worse = np.sign(quantity), abs(quantity), rates.slippage
     if size > 0.0:
         worse += impact * np.sqrt(size)
@@ -496,7 +513,30 @@ def _expire(t, terms, account, orders):
 # %% ../../nbs/broker/692_session.ipynb #c799a970
 @njit(cache=True)
 def admit(t, begin, end, unit, equity, terms, account, orders):
-    "Size the orders decided at the close of session t, rows begin to end, and make them live."
+    """Size the orders decided at the close of session t, rows begin to end, and make them live.
+
+    Parameters
+    ----------
+    t
+    begin
+    end
+        Last date.
+    unit
+    equity
+    terms
+    account
+    orders
+
+    Examples
+    --------
+    >>> from quantlab.broker.rules import TARGET, VALUE
+    >>> from quantlab.broker.session import admit
+    >>> table = Table(
+    ...     [{"kind": TARGET, "size": 0.5}, {"kind": TARGET, "size": 0.2}, {"kind": VALUE, "size": 264.4}]
+    ... )
+    >>> table.account.count[0] = 0
+    >>> admit(0, 0, 3, table.market.unit, 10_000.0, table.terms, table.account, table.orders)
+    """
     for row in range(begin, end):
         order = orders[row]
         i, priced = order.symbol, order.type == LIMIT or order.type == STOP
@@ -537,52 +577,15 @@ def session(t, market, terms, rates, account, orders, days, log):
     Examples
     --------
     >>> from quantlab.backtest.costs import Costs
-    >>> from quantlab.broker.rules import Account, DAY, FILL, Market, ORDER, REASONS, Rules
-    >>> from quantlab.broker.session import session
-    >>> from quantlab.core.panel import to_wide
-    >>> def play(rows, rules=Rules(), costs=Costs(0, 0), cash=10_000.0, **columns):
-    ...     "Play orders, all decided at the first close, over the bars; return orders, fills and days as frames."
-    ...     wide = {c: to_wide(bars[c]).to_numpy() for c in ("open", "high", "low", "close", "volume")}
-    ...     shape = wide["close"].shape
-    ...     zeros, ones = np.zeros(shape), np.ones(shape)
-    ...     rest = {
-    ...         "vwap": wide["close"],
-    ...         "unit": ones,
-    ...         "split": ones,
-    ...         "dividend": zeros,
-    ...         "borrow": zeros,
-    ...         "funding": zeros,
-    ...         "impact": zeros,
-    ...     }
-    ...     market = Market(
-    ...         **wide,
-    ...         **(rest | {c: np.array(v, dtype=float)[:, None] for c, v in columns.items()}),
-    ...         years=np.array([0, 3 / 365, 1 / 365]),
-    ...     )
-    ...     orders, days, log = np.zeros(len(rows), ORDER), np.zeros(3, DAY), np.zeros(20, FILL)
-    ...     for k, row in enumerate(rows):
-    ...         for name, value in (
-    ...             {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row
-    ...         ).items():
-    ...             orders[k][name] = value
-    ...     days["cash"][0], orders["quantity"] = cash, orders["left"]
-    ...     account = Account(
-    ...         np.zeros(shape),
-    ...         np.full(shape, np.nan),
-    ...         np.zeros(1),
-    ...         np.zeros(1),
-    ...         np.zeros(1),
-    ...         np.arange(len(rows)),
-    ...         np.array([len(rows), 0]),
-    ...     )
-    ...     for t in range(3):
-    ...         session(t, market, rules.terms, costs.rates, account, orders, days, log)
-    ...     orders = pd.DataFrame(orders).assign(why=[REASONS[r] for r in orders["reason"]])
-    ...     return (
-    ...         orders[["price", "quantity", "filled", "why", "ended"]],
-    ...         pd.DataFrame(log[: account.count[1]]),
-    ...         pd.DataFrame(days),
-    ...     )
+    >>> from quantlab.broker.rules import TARGET
+    >>> from quantlab.broker.session import admit, session
+    >>> order = {"kind": TARGET, "size": 0.5}
+    >>> table = Table([order], costs=Costs(1, 5))
+    >>> for t in range(3):
+    ...     session(t, table.market, table.terms, table.rates, table.account, table.orders, table.days, table.log)
+    ...     admit(
+    ...         t, 0, 1, table.market.unit, table.days["equity"][t], table.terms, table.account, table.orders
+    ...     ) if t == 0 else None
     """
     _night(t, market, rates, account, orders, days)
     day, purse = days[t], np.inf
@@ -677,7 +680,38 @@ def _value_at(price, mark, held, out):
 # %% ../../nbs/broker/692_session.ipynb #4c38438f
 @njit(cache=True)
 def rebalance(price, close, decision, weight, cash, terms, rates):
-    "Keep the account of weights over all sessions; decision holds the row of weight decided at each close, or -1."
+    """Keep the account of weights over all sessions; decision holds the row of weight decided at each close, or -1.
+
+    Parameters
+    ----------
+    price
+    close
+    decision
+    weight
+    cash
+    terms
+    rates
+
+    Examples
+    --------
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open, terms_of
+    >>> from quantlab.broker.rules import Rules, TARGET
+    >>> from quantlab.broker.session import rebalance
+    >>> from quantlab.core.panel import to_wide
+    >>> three = (to_wide(bars["open"]).to_numpy(), to_wide(bars["close"]).to_numpy())
+    >>> run = rebalance(
+    ...     *three,
+    ...     np.array([0, -1, -1]),
+    ...     np.array([[0.5]]),
+    ...     10_000.0,
+    ...     terms_of(Rules(), next_open()),
+    ...     Costs(1, 5).rates,
+    ... )
+    >>> order = {"kind": TARGET, "size": 0.5}
+    >>> table = Table([order], costs=Costs(1, 5))
+    >>> pd.DataFrame({"weights at once": run[5], "session by session": table.days["equity"]}).round(6)
+    """
     n, most = len(close), len(weight) * close.shape[1]
     decided, name, why = np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.int64)
     asked, filled, scale = np.zeros(most), np.zeros(most), np.ones(len(weight))
@@ -711,7 +745,42 @@ def rebalance(price, close, decision, weight, cash, terms, rates):
 # %% ../../nbs/broker/692_session.ipynb #00211611
 @njit(cache=True)
 def rebalance_many(price, close, decision, weight, start, cash, terms, rates):
-    "Run one account after another on the same prices; return equity, value traded over equity, and fills."
+    """Run one account after another on the same prices; return equity, value traded over equity, and fills.
+
+    Parameters
+    ----------
+    price
+    close
+    decision
+    weight
+    start
+        First date.
+    cash
+    terms
+    rates
+
+    Examples
+    --------
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open, terms_of
+    >>> from quantlab.broker.rules import Rules
+    >>> from quantlab.broker.session import rebalance_many
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25")
+    >>> three = (to_wide(bars["open"]).to_numpy(), to_wide(bars["close"]).to_numpy())
+    >>> two = np.array([[0, -1, -1], [-1, 0, -1]])
+    >>> equity, turned, count = rebalance_many(
+    ...     *three,
+    ...     two,
+    ...     np.array([[0.5], [1.0]]),
+    ...     np.array([0, 1, 2]),
+    ...     10_000.0,
+    ...     terms_of(Rules(), next_open()),
+    ...     Costs(1, 5).rates,
+    ... )
+    >>> equity.round(2)
+    """
     worth, turned, count = np.zeros(decision.shape), np.zeros(len(decision)), np.zeros(len(decision), np.int64)
     for m in range(len(decision)):
         run = rebalance(price, close, decision[m], weight[start[m] : start[m + 1]], cash, terms, rates)

@@ -20,7 +20,39 @@ from ..validation.inference import sharpe_error
 
 # %% ../../nbs/broker/694_statement.ipynb #b29d17e9
 class Orders(NamedTuple):
-    "Hold what was asked for: one entry an order, in the sequence of sending."
+    """Hold what was asked for: one entry an order, in the sequence of sending.
+
+    Parameters
+    ----------
+    session : np.ndarray
+        Int, when it filled last or lapsed; -1 = no session was left.
+    decided : np.ndarray
+        Int, session of the decision.
+    symbol : np.ndarray
+        Int, position in the book's symbols.
+    quantity : np.ndarray
+        Shares asked for, signed; NaN = no price to size it.
+    filled : np.ndarray
+        Shares got, signed.
+    reason : np.ndarray
+        Int, position in the book's words: why it is not whole.
+    kind : np.ndarray | None, default None
+        Int, position in OrderType; None = market.
+    price : np.ndarray | None, default None
+        Limit or stop; NaN or None = none.
+
+    Examples
+    --------
+    >>> from quantlab.broker.statement import Orders
+    >>> orders = Orders(
+    ...     np.array([1, 1]),
+    ...     np.array([0, 0]),
+    ...     np.array([0, 1]),
+    ...     np.array([50.0, 30.0]),
+    ...     np.array([50.0, 25.0]),
+    ...     np.array([0, 1]),
+    ... )
+    """
 
     session: np.ndarray  # int, when it filled last or lapsed; -1 = no session was left
     decided: np.ndarray  # int, session of the decision
@@ -33,7 +65,41 @@ class Orders(NamedTuple):
 
 
 class Fills(NamedTuple):
-    "Hold what was traded: one entry a fill, in the sequence of filling."
+    """Hold what was traded: one entry a fill, in the sequence of filling.
+
+    Parameters
+    ----------
+    order : np.ndarray
+        Int, position in orders; -1 = nobody asked: the engine's own rule.
+    session : np.ndarray
+        Int.
+    symbol : np.ndarray
+        Int, position in the book's symbols.
+    quantity : np.ndarray
+        Shares, signed.
+    price : np.ndarray
+        Paid, slippage included.
+    commission : np.ndarray
+        Money.
+    slippage : np.ndarray
+        Money.
+    reason : np.ndarray
+        Int, position in the book's words.
+
+    Examples
+    --------
+    >>> from quantlab.broker.statement import Fills
+    >>> fills = Fills(
+    ...     np.array([0, 1, -1]),
+    ...     np.array([1, 1, 3]),
+    ...     np.array([0, 1, 1]),
+    ...     np.array([50.0, 25.0, -25.0]),
+    ...     np.array([10.0, 20.0, 20.0]),
+    ...     np.array([1.0, 1.0, 1.0]),
+    ...     np.zeros(3),
+    ...     np.array([2, 2, 3]),
+    ... )
+    """
 
     order: np.ndarray  # int, position in orders; -1 = nobody asked: the engine's own rule
     session: np.ndarray  # int
@@ -46,7 +112,71 @@ class Fills(NamedTuple):
 
 # %% ../../nbs/broker/694_statement.ipynb #4d3e547f
 class Book(NamedTuple):
-    "Hold what an engine wrote, with its coordinates."
+    """Hold what an engine wrote, with its coordinates.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        [n], every session that the numbers speak of.
+    symbols : pd.Index
+        [s], sorted.
+    first : int
+        Session of the account's first close.
+    close : np.ndarray
+        [n, s], what holdings are marked at, carried over NaN.
+    equity : np.ndarray
+        [n], money at the close.
+    cash : np.ndarray
+        [n], money at the close.
+    orders : Orders
+    fills : Fills
+    words : tuple
+        The reasons.
+    shares : np.ndarray | None, default None
+        [n, s], held at the close; None = the sum of the fills.
+    charges : dict | None, default None
+        Name -> [n] money a session beside trading: borrow, funding ...
+    split : np.ndarray | None, default None
+        [n, s], shares for one of the first session; None = the prices know no splits.
+
+    Examples
+    --------
+    >>> from quantlab.broker.statement import Book, Fills, Orders
+    >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+    >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+    >>> orders = Orders(
+    ...     np.array([1, 1]),
+    ...     np.array([0, 0]),
+    ...     np.array([0, 1]),
+    ...     np.array([50.0, 30.0]),
+    ...     np.array([50.0, 25.0]),
+    ...     np.array([0, 1]),
+    ... )
+    >>> fills = Fills(
+    ...     np.array([0, 1, -1]),
+    ...     np.array([1, 1, 3]),
+    ...     np.array([0, 1, 1]),
+    ...     np.array([50.0, 25.0, -25.0]),
+    ...     np.array([10.0, 20.0, 20.0]),
+    ...     np.array([1.0, 1.0, 1.0]),
+    ...     np.zeros(3),
+    ...     np.array([2, 2, 3]),
+    ... )
+    >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+    >>> book = Book(
+    ...     dates,
+    ...     symbols,
+    ...     0,
+    ...     close,
+    ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
+    ...     cash,
+    ...     orders,
+    ...     fills,
+    ...     ("", "no cash", "rebalance", "stopped"),
+    ... )
+    >>> book.orders.filled
+    array([50., 25.])
+    """
 
     dates: pd.DatetimeIndex  # [n], every session that the numbers speak of
     symbols: pd.Index  # [s], sorted
@@ -178,7 +308,68 @@ def _glance(
 # %% ../../nbs/broker/694_statement.ipynb #e7ec6871
 @dataclass(frozen=True, repr=False, eq=False)
 class Result:
-    "Hold the account of one backtest; each frame is built when it is first read."
+    """Hold the account of one backtest; each frame is built when it is first read.
+
+    Parameters
+    ----------
+    book : Book
+    settings : dict
+        The rules and parameters in words and numbers, for the report.
+    scale : pd.Series
+        By fill date: k, the share of the buys that cash allowed.
+
+    Raises
+    ------
+    QuantlabError
+        "the account is ruined on {day}: equity is {value}; hold less short"
+
+    Examples
+    --------
+    >>> from quantlab.broker.statement import Book, Fills, Orders, Result
+    >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+    >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+    >>> orders = Orders(
+    ...     np.array([1, 1]),
+    ...     np.array([0, 0]),
+    ...     np.array([0, 1]),
+    ...     np.array([50.0, 30.0]),
+    ...     np.array([50.0, 25.0]),
+    ...     np.array([0, 1]),
+    ... )
+    >>> fills = Fills(
+    ...     np.array([0, 1, -1]),
+    ...     np.array([1, 1, 3]),
+    ...     np.array([0, 1, 1]),
+    ...     np.array([50.0, 25.0, -25.0]),
+    ...     np.array([10.0, 20.0, 20.0]),
+    ...     np.array([1.0, 1.0, 1.0]),
+    ...     np.zeros(3),
+    ...     np.array([2, 2, 3]),
+    ... )
+    >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+    >>> book = Book(
+    ...     dates,
+    ...     symbols,
+    ...     0,
+    ...     close,
+    ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
+    ...     cash,
+    ...     orders,
+    ...     fills,
+    ...     ("", "no cash", "rebalance", "stopped"),
+    ... )
+    >>> account = Result(book, {"fill": "by hand"}, pd.Series(dtype=float))
+    >>> account
+            date    decided symbol  quantity  price  commission  slippage  \\
+    0 2024-01-03 2024-01-02      A      50.0   10.0         1.0       0.0
+    1 2024-01-03 2024-01-02      B      25.0   20.0         1.0       0.0
+    2 2024-01-05 2024-01-05      B     -25.0   20.0         1.0       0.0
+
+          reason
+    0  rebalance
+    1  rebalance
+    2    stopped
+    """
 
     book: Book
     settings: dict  # the rules and parameters in words and numbers, for the report
@@ -192,7 +383,13 @@ class Result:
 
     @cached_property
     def glance(self) -> pd.Series:  # what -> in words
-        "Return the account in a few lines: period, return, Sharpe ratio with its error, drawdown, turnover, costs."
+        """Return the account in a few lines: period, return, Sharpe ratio with its error, drawdown, turnover, costs.
+
+        Returns
+        -------
+        pd.Series
+            What -> in words.
+        """
         return pd.Series(_glance(self.equity, self.turnover, self.costs, len(self.book.fills.order)), dtype="str")
 
     def __repr__(self):
@@ -206,53 +403,363 @@ class Result:
         values: np.ndarray,  # [n], one a session of the book
         name: str,
     ) -> pd.Series:
-        "Put values by session into a series, from the account's first close on."
+        """Put values by session into a series, from the account's first close on.
+
+        Parameters
+        ----------
+        values : np.ndarray
+            [n], one a session of the book.
+        name : str
+
+        Returns
+        -------
+        pd.Series
+        """
         return pd.Series(values[self.book.first :], self.book.dates[self.book.first :], name=name)
 
     @cached_property
     def equity(self) -> pd.Series:  # by date, money at the close
-        "Return what the account is worth."
+        """Return what the account is worth.
+
+        Returns
+        -------
+        pd.Series
+            By date, money at the close.
+
+        Examples
+        --------
+        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
+        >>> nothing = Fills(
+        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
+        ... )
+        >>> idle = Result(
+        ...     Book(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
+        ...     {},
+        ...     pd.Series(dtype=float),
+        ... )
+        >>> assert (
+        ...     idle.trades.empty
+        ...     and idle.orders.empty
+        ...     and idle.closed.empty
+        ...     and idle.positions.empty
+        ...     and (idle.turnover == 0).all()
+        ...     and len(idle.equity) == 3
+        ... )
+        """
         return self.by_date(self.book.equity, "equity")
 
     @cached_property
     def cash(self) -> pd.Series:  # by date, money at the close
-        "Return the money in the account."
+        """Return the money in the account.
+
+        Returns
+        -------
+        pd.Series
+            By date, money at the close.
+
+        Examples
+        --------
+        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> orders = Orders(
+        ...     np.array([1, 1]),
+        ...     np.array([0, 0]),
+        ...     np.array([0, 1]),
+        ...     np.array([50.0, 30.0]),
+        ...     np.array([50.0, 25.0]),
+        ...     np.array([0, 1]),
+        ... )
+        >>> fills = Fills(
+        ...     np.array([0, 1, -1]),
+        ...     np.array([1, 1, 3]),
+        ...     np.array([0, 1, 1]),
+        ...     np.array([50.0, 25.0, -25.0]),
+        ...     np.array([10.0, 20.0, 20.0]),
+        ...     np.array([1.0, 1.0, 1.0]),
+        ...     np.zeros(3),
+        ...     np.array([2, 2, 3]),
+        ... )
+        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+        >>> book = Book(
+        ...     dates,
+        ...     symbols,
+        ...     0,
+        ...     close,
+        ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
+        ...     cash,
+        ...     orders,
+        ...     fills,
+        ...     ("", "no cash", "rebalance", "stopped"),
+        ... )
+        >>> account = Result(book, {"fill": "by hand"}, pd.Series(dtype=float))
+        >>> value = account.positions["value"].groupby("date").sum().reindex(dates, fill_value=0.0)
+        >>> assert np.allclose(value + account.cash, account.equity)
+        """
         return self.by_date(self.book.cash, "cash")
 
     @cached_property
     def returns(self) -> pd.Series:  # by date, decimal, from the second session on
-        "Return the account's simple returns."
+        """Return the account's simple returns.
+
+        Returns
+        -------
+        pd.Series
+            By date, decimal, from the second session on.
+        """
         return self.equity.pct_change().iloc[1:].rename("returns")
 
     @cached_property
     def trades(self) -> pd.DataFrame:  # date, decided, symbol, quantity, price, commission, slippage, reason
-        "Return one row a fill; with splits, split_after: how many shares of the account's end one has become."
+        """Return one row a fill; with splits, split_after: how many shares of the account's end one has become.
+
+        Returns
+        -------
+        pd.DataFrame
+            Date, decided, symbol, quantity, price, commission, slippage, reason.
+
+        Examples
+        --------
+        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
+        >>> nothing = Fills(
+        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
+        ... )
+        >>> idle = Result(
+        ...     Book(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
+        ...     {},
+        ...     pd.Series(dtype=float),
+        ... )
+        >>> assert (
+        ...     idle.trades.empty
+        ...     and idle.orders.empty
+        ...     and idle.closed.empty
+        ...     and idle.positions.empty
+        ...     and (idle.turnover == 0).all()
+        ...     and len(idle.equity) == 3
+        ... )
+        """
         return _trades(self.book)
 
     @cached_property
     def orders(self) -> pd.DataFrame:  # date, decided, symbol, quantity, type, price, filled, reason
-        "Return one row an order, with what it got and why not all."
+        """Return one row an order, with what it got and why not all.
+
+        Returns
+        -------
+        pd.DataFrame
+            Date, decided, symbol, quantity, type, price, filled, reason.
+
+        Examples
+        --------
+        >>> from quantlab.broker.statement import Book, Fills, Orders
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> orders = Orders(
+        ...     np.array([1, 1]),
+        ...     np.array([0, 0]),
+        ...     np.array([0, 1]),
+        ...     np.array([50.0, 30.0]),
+        ...     np.array([50.0, 25.0]),
+        ...     np.array([0, 1]),
+        ... )
+        >>> fills = Fills(
+        ...     np.array([0, 1, -1]),
+        ...     np.array([1, 1, 3]),
+        ...     np.array([0, 1, 1]),
+        ...     np.array([50.0, 25.0, -25.0]),
+        ...     np.array([10.0, 20.0, 20.0]),
+        ...     np.array([1.0, 1.0, 1.0]),
+        ...     np.zeros(3),
+        ...     np.array([2, 2, 3]),
+        ... )
+        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+        >>> book = Book(
+        ...     dates,
+        ...     symbols,
+        ...     0,
+        ...     close,
+        ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
+        ...     cash,
+        ...     orders,
+        ...     fills,
+        ...     ("", "no cash", "rebalance", "stopped"),
+        ... )
+        >>> book.orders.filled
+        array([50., 25.])
+        """
         return _orders(self.book)
 
     @cached_property
     def unfilled(self) -> pd.DataFrame:  # date, decided, symbol, quantity, reason: "no open", "no cash" ...
-        "Return the orders of which nothing filled."
+        """Return the orders of which nothing filled.
+
+        Returns
+        -------
+        pd.DataFrame
+            Date, decided, symbol, quantity, reason: "no open", "no cash" ...
+
+        Examples
+        --------
+        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> orders = Orders(
+        ...     np.array([1, 1]),
+        ...     np.array([0, 0]),
+        ...     np.array([0, 1]),
+        ...     np.array([50.0, 30.0]),
+        ...     np.array([50.0, 25.0]),
+        ...     np.array([0, 1]),
+        ... )
+        >>> fills = Fills(
+        ...     np.array([0, 1, -1]),
+        ...     np.array([1, 1, 3]),
+        ...     np.array([0, 1, 1]),
+        ...     np.array([50.0, 25.0, -25.0]),
+        ...     np.array([10.0, 20.0, 20.0]),
+        ...     np.array([1.0, 1.0, 1.0]),
+        ...     np.zeros(3),
+        ...     np.array([2, 2, 3]),
+        ... )
+        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+        >>> book = Book(
+        ...     dates,
+        ...     symbols,
+        ...     0,
+        ...     close,
+        ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
+        ...     cash,
+        ...     orders,
+        ...     fills,
+        ...     ("", "no cash", "rebalance", "stopped"),
+        ... )
+        >>> account = Result(book, {"fill": "by hand"}, pd.Series(dtype=float))
+        >>> assert account.orders["reason"].tolist() == ["", "no cash"] and account.unfilled.empty
+        """
         nothing = self.orders[self.orders["filled"] == 0].reset_index(drop=True)
         return nothing[["date", "decided", "symbol", "quantity", "reason"]]
 
     @cached_property
     def closed(self) -> pd.DataFrame:  # date, symbol, last_bar, quantity, price (before slippage), reason: "stopped"
-        "Return the holdings that the engine closed by its own rule."
+        """Return the holdings that the engine closed by its own rule.
+
+        Returns
+        -------
+        pd.DataFrame
+            Date, symbol, last_bar, quantity, price (before slippage), reason: "stopped".
+
+        Examples
+        --------
+        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
+        >>> nothing = Fills(
+        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
+        ... )
+        >>> idle = Result(
+        ...     Book(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
+        ...     {},
+        ...     pd.Series(dtype=float),
+        ... )
+        >>> assert (
+        ...     idle.trades.empty
+        ...     and idle.orders.empty
+        ...     and idle.closed.empty
+        ...     and idle.positions.empty
+        ...     and (idle.turnover == 0).all()
+        ...     and len(idle.equity) == 3
+        ... )
+        """
         return _closed(self.book)
 
     @cached_property
     def positions(self) -> pd.DataFrame:  # (date, symbol): shares, price (last close), value; only what is held
-        "Return what is held at each close."
+        """Return what is held at each close.
+
+        Returns
+        -------
+        pd.DataFrame
+            (date, symbol): shares, price (last close), value; only what is held.
+
+        Examples
+        --------
+        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
+        >>> nothing = Fills(
+        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
+        ... )
+        >>> idle = Result(
+        ...     Book(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
+        ...     {},
+        ...     pd.Series(dtype=float),
+        ... )
+        >>> assert (
+        ...     idle.trades.empty
+        ...     and idle.orders.empty
+        ...     and idle.closed.empty
+        ...     and idle.positions.empty
+        ...     and (idle.turnover == 0).all()
+        ...     and len(idle.equity) == 3
+        ... )
+        """
         return _positions(self.book)
 
     @cached_property
     def costs(self) -> pd.DataFrame:  # by date: commission, slippage, and what else was charged; money
-        "Return what the account paid."
+        """Return what the account paid.
+
+        Returns
+        -------
+        pd.DataFrame
+            By date: commission, slippage, and what else was charged; money.
+
+        Examples
+        --------
+        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> orders = Orders(
+        ...     np.array([1, 1]),
+        ...     np.array([0, 0]),
+        ...     np.array([0, 1]),
+        ...     np.array([50.0, 30.0]),
+        ...     np.array([50.0, 25.0]),
+        ...     np.array([0, 1]),
+        ... )
+        >>> fills = Fills(
+        ...     np.array([0, 1, -1]),
+        ...     np.array([1, 1, 3]),
+        ...     np.array([0, 1, 1]),
+        ...     np.array([50.0, 25.0, -25.0]),
+        ...     np.array([10.0, 20.0, 20.0]),
+        ...     np.array([1.0, 1.0, 1.0]),
+        ...     np.zeros(3),
+        ...     np.array([2, 2, 3]),
+        ... )
+        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+        >>> book = Book(
+        ...     dates,
+        ...     symbols,
+        ...     0,
+        ...     close,
+        ...     cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12],
+        ...     cash,
+        ...     orders,
+        ...     fills,
+        ...     ("", "no cash", "rebalance", "stopped"),
+        ... )
+        >>> account = Result(book, {"fill": "by hand"}, pd.Series(dtype=float))
+        >>> assert np.isclose(account.turnover.iloc[1], (500 + 500) / 1000) and account.costs["commission"].sum() == 3
+        """
         f, n = self.book.fills, len(self.book.equity)
         paid = {name: np.bincount(f.session, getattr(f, name), n) for name in ("commission", "slippage")}
         paid |= self.book.charges or {}
@@ -260,7 +767,36 @@ class Result:
 
     @cached_property
     def turnover(self) -> pd.Series:  # by date: bought plus sold over the last close's equity
-        "Return the share of equity that was traded."
+        """Return the share of equity that was traded.
+
+        Returns
+        -------
+        pd.Series
+            By date: bought plus sold over the last close's equity.
+
+        Examples
+        --------
+        >>> from quantlab.broker.statement import Book, Fills, Orders, Result
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
+        >>> nothing = Fills(
+        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
+        ... )
+        >>> idle = Result(
+        ...     Book(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
+        ...     {},
+        ...     pd.Series(dtype=float),
+        ... )
+        >>> assert (
+        ...     idle.trades.empty
+        ...     and idle.orders.empty
+        ...     and idle.closed.empty
+        ...     and idle.positions.empty
+        ...     and (idle.turnover == 0).all()
+        ...     and len(idle.equity) == 3
+        ... )
+        """
         f = self.book.fills
         share = np.abs(f.quantity * f.price) / self.book.equity[np.maximum(f.session - 1, 0)]
         return self.by_date(np.bincount(f.session, share, len(self.book.equity)), "turnover")

@@ -92,7 +92,7 @@ def content_hash(
     Examples
     --------
     >>> from quantlab.core.cache import content_hash
-    >>> assert content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+    >>> assert content_hash(1) != content_hash(1.0) and content_hash([1, 2]) != content_hash((1, 2))
     """
     return _describe(value, {})
 
@@ -181,19 +181,9 @@ def off() -> Iterator[None]:
 
     Examples
     --------
-    >>> from quantlab.core.cache import off, remember
-    >>> from quantlab.core.config import root
-    >>> from quantlab.core.panel import as_panel
-    >>> sample = pd.read_parquet(
-    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
-    ... )
-    >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
-    >>> runs = []
-    >>> def slow(frame: pd.DataFrame, window: int) -> pd.DataFrame:
-    ...     runs.append(window)
-    ...     return frame.groupby("symbol").transform(lambda x: x.rolling(window).mean())
+    >>> from quantlab.core.cache import _OFF, off
     >>> with off():
-    ...     remember(slow, bars, 20)
+    ...     assert _OFF.get()
     """
     token = _OFF.set(True)
     try:
@@ -275,6 +265,7 @@ def trim(
     --------
     >>> from quantlab.core.cache import trim
     >>> trim(0.0)
+    >>> trim(0.0)
     """
     most = setting("research", "cache_gb", float) if most is None else most
     entries = _entries(path("research", "cache"))
@@ -340,7 +331,9 @@ def remember(
     function : Callable[..., pd.DataFrame | pd.Series]
         Deterministic, without effects.
     *args : object
+        What it is called with; frames, numbers, text, functions.
     **kwargs : object
+        The same, by name.
 
     Returns
     -------
@@ -354,7 +347,7 @@ def remember(
         "a cache key is at least 32 hex digits, got {key}; take content_hash of all that the value
         depends on"
         For an address (see path).
-        "{...} returns a {__name__}; only frames and Series are kept"
+        "{name} returns a {__name__}; only frames and Series are kept"
 
     Examples
     --------

@@ -188,12 +188,13 @@ def map(
     function : Callable
         Called as function(item, *shared); must not depend on the order.
     items : Iterable
+        What is worked on, one by one.
     shared : Sequence, default ()
         Further arguments, equal for all items, such as a large frame.
     workers : int | None, default None
         Processes; None: one per core, or the scheduler of the settings; 1: in this process.
     scheduler : str | None, default None
-        Address of a Dask scheduler; the setting [research] scheduler when workers is None.
+        Address of a Dask scheduler; when workers is None, of the setting.
     names : Sequence[str] | None, default None
         Of the items, for errors and progress; their text when absent.
     progress : Callable[[int, int, str], None] | None, default None
@@ -214,10 +215,10 @@ def map(
         When absent or malformed (see setting).
         "dask is not installed; pip install -e ".[dask]", or leave the scheduler out"
     ComputeError
-        "the cluster lost its workers {_ROUNDS} times, {...} is not done; see the workers' logs"
+        "the cluster lost its workers {_ROUNDS} times, {undone} is not done; see the workers' logs"
         "a worker process died, often for want of memory; use fewer workers, or workers=1 to see which
         item"
-        "{name} failed: {__name__}: {error}; run it alone with workers=1 to see where"
+        "{said}; run it alone with workers=1 to see where"
 
     Examples
     --------

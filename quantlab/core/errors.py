@@ -57,9 +57,18 @@ class ConfigError(QuantlabError):
 
     Examples
     --------
-    >>> from quantlab.core.errors import ConfigError
-    >>> def refuse(item):
-    ...     raise ConfigError("no")
+    >>> from quantlab.core.types import as_interval
+    >>> spelt = ["15m", "60min", "1wk", "Daily", "4H", "1M", "1m", "120 minutes"]
+    >>> read = [as_interval(text) for text in spelt]
+    >>> dict(zip(spelt, map(str, read)))
+    {'15m': '15min',
+     '60min': '1h',
+     '1wk': '1w',
+     'Daily': '1d',
+     '4H': '4h',
+     '1M': '1mo',
+     '1m': '1min',
+     '120 minutes': '2h'}
     """
 
 

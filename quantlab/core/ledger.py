@@ -25,13 +25,44 @@ from .errors import QuantlabError
 def content_key(
     **parts: object,  # anything that JSON can hold: parameters, hashes of code and data, the seed
 ) -> str:  # 16 hex digits
-    "Return a short hash of named content, independent of the order of the names."
+    """Return a short hash of named content, independent of the order of the names.
+
+    Parameters
+    ----------
+    **parts : object
+        Anything that JSON can hold: parameters, hashes of code and data, the seed.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+
+    Examples
+    --------
+    >>> from quantlab.core.ledger import content_key
+    >>> assert content_key(fast=2, slow=30) == content_key(slow=30, fast=2) != content_key(fast=2, slow=60)
+    """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 # %% ../../nbs/core/040_ledger.ipynb #f89c7d61
 class LedgerError(QuantlabError):
-    "Signal a ledger whose chain is broken or whose rows cannot be written."
+    """Signal a ledger whose chain is broken or whose rows cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
+                    key                    params  n_obs    sharpe   kurtosis
+    0  bd0bb6781b62f34a   {"fast": 2, "slow": 30}   3272  0.020205  15.422619
+    1  b8c72f45219b56bc   {"fast": 2, "slow": 60}   3272  0.026684  17.229369
+    2  2ba5c465250f9c8f   {"fast": 2, "slow": 90}   3272  0.030874  14.692585
+    3  d44b685e053f01c6  {"fast": 2, "slow": 120}   3272  0.024983  12.881267
+    4  d28b2d9405ce97b3  {"fast": 2, "slow": 150}   3272  0.026311  15.737751
+    """
 
 
 GENESIS = "0" * 64
@@ -233,7 +264,27 @@ def _number(value: float | None) -> float | None:
 
 
 class Ledger(_Appended):
-    "Record trials, fits and runs in an append-only, hash-chained SQLite file."
+    """Record trials, fits and runs in an append-only, hash-chained SQLite file.
+
+    Parameters
+    ----------
+    file : Path | str
+        Created with its folder at the first record.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
+                    key                    params  n_obs    sharpe   kurtosis
+    0  bd0bb6781b62f34a   {"fast": 2, "slow": 30}   3272  0.020205  15.422619
+    1  b8c72f45219b56bc   {"fast": 2, "slow": 60}   3272  0.026684  17.229369
+    2  2ba5c465250f9c8f   {"fast": 2, "slow": 90}   3272  0.030874  14.692585
+    3  d44b685e053f01c6  {"fast": 2, "slow": 120}   3272  0.024983  12.881267
+    4  d28b2d9405ce97b3  {"fast": 2, "slow": 150}   3272  0.026311  15.737751
+    """
 
     def record(
         self,
@@ -247,14 +298,114 @@ class Ledger(_Appended):
         skew: float | None = None,
         kurtosis: float | None = None,  # raw: 3 for a normal
     ) -> str:  # the new head: the hash of the row
-        "Append one row and return its hash; raise LedgerError for an unknown kind, or a ledger whose tail is gone."
+        """Append one row and return its hash; raise LedgerError for an unknown kind, or a ledger whose tail is gone.
+
+        Parameters
+        ----------
+        kind : str
+            Fit, trial or run.
+        key : str
+            content_key of code, data, parameters and seed.
+        study : str
+            What is being searched: the unit over which trials are counted.
+        params : dict[str, object]
+            For the reader.
+        n_obs : int | None, default None
+            Returns behind the Sharpe ratio.
+        periods_per_year : float | None, default None
+            252 for trading days, 52 for weeks, 12 for months.
+        sharpe : float | None, default None
+            Per period, not annualised.
+        skew : float | None, default None
+        kurtosis : float | None, default None
+            Raw: 3 for a normal.
+
+        Returns
+        -------
+        str
+            The new head: the hash of the row.
+
+        Raises
+        ------
+        LedgerError
+            For an unknown kind, or a ledger whose tail is gone.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from quantlab.core.ledger import Ledger, content_key
+        >>> from quantlab.core.panel import as_panel, to_wide
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> raw = pd.read_parquet(
+        ...     "../../data/sample/us_bars.parquet",
+        ...     columns=["date", "symbol", "close", "adj"],
+        ...     filters=[("symbol", "==", "GE")],
+        ... )
+        >>> panel = as_panel(raw)
+        >>> close = to_wide(panel["close"] * panel["adj"])["GE"]
+        >>> returns = close.pct_change()
+        >>> trials = {
+        ...     (fast, slow): (
+        ...         returns * (close.rolling(fast).mean() > close.rolling(slow).mean()).shift(2, fill_value=False)
+        ...     ).iloc[250:]
+        ...     for fast in range(2, 22, 2)
+        ...     for slow in range(30, 210, 30)
+        ... }
+        >>> sharpes = pd.Series({key: r.mean() / r.std() for key, r in trials.items()}).rename_axis(["fast", "slow"])
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> for (fast, slow), r in trials.items():
+        ...     key = content_key(code="ma-cross", data="GE", fast=fast, slow=slow)
+        ...     ledger.record(
+        ...         "trial",
+        ...         key,
+        ...         "ma-cross on GE",
+        ...         {"fast": fast, "slow": slow},
+        ...         len(r),
+        ...         252,
+        ...         r.mean() / r.std(),
+        ...         r.skew(),
+        ...         r.kurt() + 3,
+        ...     )
+        """
         return self.record_many([(kind, key, study, params, n_obs, periods_per_year, sharpe, skew, kurtosis)])
 
     def record_many(
         self,
         rows: list[tuple],  # each the arguments of record
     ) -> str:  # the new head: the hash of the last row
-        "Append rows in one transaction: all or none; a thousand cost little more than one."
+        """Append rows in one transaction: all or none; a thousand cost little more than one.
+
+        Parameters
+        ----------
+        rows : list[tuple]
+            Each the arguments of record.
+
+        Returns
+        -------
+        str
+            The new head: the hash of the last row.
+
+        Raises
+        ------
+        LedgerError
+            "kind is '{kind}', expected one of {...}"
+
+        Examples
+        --------
+        >>> import sqlite3
+        >>> from contextlib import closing
+        >>> from quantlab.core.ledger import Ledger
+        >>> def tampered(name: str, *statements: str) -> Ledger:
+        ...     "Write five rows, then change the file behind the ledger's back."
+        ...     victim = Ledger(f"{workspace.name}/{name}.sqlite")
+        ...     victim.record_many([("trial", f"t{i}", "s", {}, 250, 252.0, 0.1 * i, 0.0, 3.0) for i in range(5)])
+        ...     with closing(sqlite3.connect(victim.file, isolation_level=None)) as forger:
+        ...         for trigger in ("ledger_no_update", "ledger_no_delete"):
+        ...             forger.execute(f"DROP TRIGGER {trigger}")
+        ...         for statement in statements:
+        ...             forger.execute(statement)
+        ...     return victim
+        """
         values = []
         for kind, key, study, params, n_obs, *figures in rows:
             if kind not in KINDS:
@@ -266,7 +417,28 @@ class Ledger(_Appended):
         self,
         reason: str,  # for the reader, for ever
     ) -> str:  # the new head
-        "Go on with a ledger whose tail or whose head beside it is lost; that it was accepted becomes a row."
+        """Go on with a ledger whose tail or whose head beside it is lost; that it was accepted becomes a row.
+
+        Parameters
+        ----------
+        reason : str
+            For the reader, for ever.
+
+        Returns
+        -------
+        str
+            The new head.
+
+        Raises
+        ------
+        LedgerError
+            "row {seq} of {name} does not follow the row before it; it was changed or a row is missing"
+            "the time of row {seq} of {name}, or of one before it, was changed; its seal does not fit"
+
+        Examples
+        --------
+        >>> cut.accept("the disk was restored from last week's copy")
+        """
         holds = _walk(self._all(), self.file.name)
         params = json.dumps({"reason": reason, "rows": len(holds)}, sort_keys=True)
         return self._record([("run", content_key(reason=reason, rows=len(holds)), "ledger: accepted", params, None, None, None, None, None)], accepted=True)
@@ -276,7 +448,33 @@ class Ledger(_Appended):
         study: str,
         until: str | None = None,  # a head: count only rows up to it
     ) -> pd.DataFrame:  # one row for each distinct key, the first time it was looked at
-        "Return the distinct trials of a study; raise LedgerError for a head that is not in the chain."
+        """Return the distinct trials of a study; raise LedgerError for a head that is not in the chain.
+
+        Parameters
+        ----------
+        study : str
+            What is being searched: the unit over which trials are counted.
+        until : str | None, default None
+            A head: count only rows up to it.
+
+        Returns
+        -------
+        pd.DataFrame
+            One row for each distinct key, the first time it was looked at.
+
+        Raises
+        ------
+        LedgerError
+            For a head that is not in the chain.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from quantlab.core.ledger import Ledger
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> assert len(ledger.trials("ma-cross on GE")) == 61
+        """
         rows = self.rows()
         if until is not None and until != GENESIS and until not in set(rows["hash"]):
             raise LedgerError(f"head {until[:12]}... is not in {self.file.name}; this ledger is not the one the report was written with")
@@ -289,7 +487,61 @@ class Ledger(_Appended):
         self,
         *known: str | Mapping,  # heads that must be in the chain, or manifests of runs that name some
     ) -> int:  # number of rows
-        "Follow both chains to the head beside the store; raise LedgerError naming the first row that does not fit."
+        """Follow both chains to the head beside the store; raise LedgerError naming the first row that does not fit.
+
+        Parameters
+        ----------
+        *known : str | Mapping
+            Heads that must be in the chain, or manifests of runs that name some.
+
+        Returns
+        -------
+        int
+            Number of rows.
+
+        Raises
+        ------
+        LedgerError
+            Naming the first row that does not fit.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from quantlab.core.ledger import Ledger, content_key
+        >>> from quantlab.core.panel import as_panel, to_wide
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> raw = pd.read_parquet(
+        ...     "../../data/sample/us_bars.parquet",
+        ...     columns=["date", "symbol", "close", "adj"],
+        ...     filters=[("symbol", "==", "GE")],
+        ... )
+        >>> panel = as_panel(raw)
+        >>> close = to_wide(panel["close"] * panel["adj"])["GE"]
+        >>> returns = close.pct_change()
+        >>> trials = {
+        ...     (fast, slow): (
+        ...         returns * (close.rolling(fast).mean() > close.rolling(slow).mean()).shift(2, fill_value=False)
+        ...     ).iloc[250:]
+        ...     for fast in range(2, 22, 2)
+        ...     for slow in range(30, 210, 30)
+        ... }
+        >>> sharpes = pd.Series({key: r.mean() / r.std() for key, r in trials.items()}).rename_axis(["fast", "slow"])
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> for (fast, slow), r in trials.items():
+        ...     key = content_key(code="ma-cross", data="GE", fast=fast, slow=slow)
+        ...     ledger.record(
+        ...         "trial",
+        ...         key,
+        ...         "ma-cross on GE",
+        ...         {"fast": fast, "slow": slow},
+        ...         len(r),
+        ...         252,
+        ...         r.mean() / r.std(),
+        ...         r.skew(),
+        ...         r.kurt() + 3,
+        ...     )
+        >>> assert ledger.verify() == 60
+        """
         rows = self._all()
         self._check_head(rows, _walk(rows, self.file.name))
         there = {GENESIS, *(row[2] for row in rows)}

@@ -63,11 +63,11 @@ def check_panel(
 
     Examples
     --------
-    >>> from quantlab.core.panel import as_panel, check_panel
-    >>> def tiny(rows):
-    ...     return pd.DataFrame(rows, columns=["date", "symbol", "x"])
-    >>> empty = as_panel(tiny([]))
-    >>> assert len(empty) == 0 and check_panel(empty) is empty
+    >>> from quantlab.core.panel import check_panel
+    >>> rows = pd.MultiIndex.from_tuples([("2024-01-02", "A"), ("2024-01-02", "A")], names=["date", "symbol"])
+    >>> good = rows.set_levels(pd.to_datetime(rows.levels[0]), level="date")
+    >>> one_row = pd.DataFrame({"x": [1.0]}, index=good[:1])
+    >>> assert check_panel(one_row) is one_row and check_panel(one_row, ["x"]) is one_row
     """
     problem = _index_problem(frame.index)
     if problem:

@@ -54,19 +54,11 @@ def style() -> Iterator[None]:
 
     Examples
     --------
-    >>> from quantlab.core.plot import COLORS, figure, style
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.labels.forward import forward_returns
-    >>> labels = forward_returns(adjust(sample_bars()), horizon=20)
-    >>> t1 = labels["t1"]
-    >>> decided = pd.DatetimeIndex(labels.index.get_level_values("date"))
-    >>> days = (pd.DatetimeIndex(t1) - decided).days.to_series(index=labels.index)
+    >>> import matplotlib as mpl
+    >>> from quantlab.core.plot import style
     >>> with style():
-    ...     title = "Held for 20 sessions, a label spans 29 to 34 days, fewer where a name stops"
-    ...     fig, ax = figure(title, "calendar days from date to t1", "labels (log scale)", size=(8, 2.4))
-    ...     ax.hist(days.dropna(), bins=np.arange(0.5, 40.5), color=COLORS[0], log=True)
-    >>> fig
+    ...     inside = mpl.rcParams["axes.titleweight"], len(mpl.rcParams["axes.prop_cycle"])
+    >>> inside
     """
     import matplotlib as mpl
 
@@ -107,11 +99,7 @@ def figure(
     Examples
     --------
     >>> from quantlab.core.plot import figure
-    >>> fig, ax = figure(
-    ...     "Same market, same years: four stocks that began together ended 30-fold apart",
-    ...     "",
-    ...     "total return since January 2010",
-    ... )
+    >>> fig, ax = figure("Eight colours, one line each", "", "")
     >>> fig
     """
     import matplotlib.pyplot as plt
@@ -198,6 +186,7 @@ def percent_axis(
     Parameters
     ----------
     ax : Axes
+        As figure returns them.
     decimals : int | None, default 0
         At least; None = as few as tell the ticks apart.
 
@@ -207,23 +196,10 @@ def percent_axis(
 
     Examples
     --------
-    >>> from quantlab.core.panel import as_panel, to_wide
     >>> from quantlab.core.plot import figure, percent_axis
-    >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
-    ...     columns=["date", "symbol", "close", "adj"],
-    ...     filters=[("symbol", "in", ["AAPL", "MSFT", "XOM", "GE"])],
-    ... )
-    >>> panel = as_panel(raw)
-    >>> price = to_wide(panel["close"] * panel["adj"])
-    >>> growth = price / price.iloc[0] - 1
-    >>> fig, ax = figure(
-    ...     "Same market, same years: four stocks that began together ended 30-fold apart",
-    ...     "",
-    ...     "total return since January 2010",
-    ... )
-    >>> for symbol in growth.columns:
-    ...     ax.plot(growth[symbol], label=symbol)
+    >>> fig, ax = figure("Half percents need one decimal", "", "return", size=(6, 1.6))
+    >>> ax.plot([0.0, 0.02])
+    >>> ax.set_yticks([0.0, 0.005, 0.01, 0.015, 0.02])
     >>> percent_axis(ax)
     """
     number_axis(ax.yaxis, 100.0, "%", decimals or 0)
@@ -241,9 +217,11 @@ def shade(
     Parameters
     ----------
     ax : Axes
+        As figure returns them.
     flags : pd.Series
         Bool by date.
     color : str, default COLORS[6]
+        One of COLORS.
     label : str | None, default None
         For the legend, once.
 

@@ -47,17 +47,11 @@ def first_rows(
 
     Examples
     --------
-    >>> from quantlab.data.sample import sample_bars, sample_members, sample_sectors
-    >>> from quantlab.data.schemas import check
-    >>> bars = sample_bars(["AAPL", "C", "GEN"])
-    >>> sectors, spells = sample_sectors(), sample_members()
-    >>> real = {"bars": bars, "reference": sectors, "universe": spells}
-    >>> assert all(check(frame, kind) is frame for kind, frame in real.items())
-    >>> pd.Series({kind: len(frame) for kind, frame in real.items()}, name="rows that passed").to_frame()
-               rows that passed
-    bars                  10566
-    reference             93103
-    universe               1230
+    >>> from quantlab.core.config import path
+    >>> from quantlab.data.bars import first_rows
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> first_rows(raw, (raw["volume"] > 1.5e9).to_numpy(), ["volume"])
     """
     rows = frame.loc[wrong]
     some = rows.head(5).reset_index()
@@ -94,17 +88,16 @@ def check_dates(
 
     Examples
     --------
-    >>> from quantlab.data.sample import sample_bars, sample_members, sample_sectors
-    >>> from quantlab.data.schemas import check
-    >>> bars = sample_bars(["AAPL", "C", "GEN"])
-    >>> sectors, spells = sample_sectors(), sample_members()
-    >>> real = {"bars": bars, "reference": sectors, "universe": spells}
-    >>> assert all(check(frame, kind) is frame for kind, frame in real.items())
-    >>> pd.Series({kind: len(frame) for kind, frame in real.items()}, name="rows that passed").to_frame()
-               rows that passed
-    bars                  10566
-    reference             93103
-    universe               1230
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import check_dates
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> around = raw[raw["symbol"] == "GEN"].set_index("date").loc["2019-12":"2020-03"]
+    >>> fig, ax = figure("GEN lost 40 % on 3 February 2020, or did it?", "", "close, USD")
+    >>> ax.plot(around["close"])
+    >>> ax.set_xticks(pd.date_range("2019-12-01", periods=5, freq="MS"))
+    >>> check_dates(pd.DatetimeIndex(["2024-01-02", "2024-01-03"]))
     """
     if dates.tz is not None and str(dates.tz) != "UTC":
         raise DataError(f"date is in {dates.tz}; intraday bars carry their end in UTC: tz_convert('UTC')")
@@ -130,17 +123,19 @@ class Rule(NamedTuple):
 
     Examples
     --------
-    >>> from quantlab.data.sample import sample_bars, sample_members, sample_sectors
-    >>> from quantlab.data.schemas import check
-    >>> bars = sample_bars(["AAPL", "C", "GEN"])
-    >>> sectors, spells = sample_sectors(), sample_members()
-    >>> real = {"bars": bars, "reference": sectors, "universe": spells}
-    >>> assert all(check(frame, kind) is frame for kind, frame in real.items())
-    >>> pd.Series({kind: len(frame) for kind, frame in real.items()}, name="rows that passed").to_frame()
-               rows that passed
-    bars                  10566
-    reference             93103
-    universe               1230
+    >>> from quantlab.core.config import path
+    >>> from quantlab.data.bars import BAR_COLUMNS, bar_rules
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> gen = raw[raw["symbol"] == "GEN"].set_index("date").drop(columns="symbol").loc["2020-01-29":"2020-02-05"]
+    >>> rules = bar_rules([*BAR_COLUMNS, "adj"])
+    >>> broken = {rule.name: int(rule.broken(gen).sum()) for rule in rules}
+    >>> [rule.name for rule in rules][-5:]
+    ['adj is not positive',
+     'high < low',
+     'open is outside low..high',
+     'close is outside low..high',
+     'volume is negative or infinite']
     """
 
     name: str  # said in the error
@@ -167,24 +162,11 @@ def price_rules(
 
     Examples
     --------
-    >>> from quantlab.core.config import path
-    >>> from quantlab.core.panel import as_panel
-    >>> from quantlab.data.bars import check_bars
-    >>> file = path("data", "sample") / "us_bars.parquet"
-    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
-    >>> sample = as_panel(raw.assign(symbol=raw["symbol"].astype("str"))).astype("float64")
-    >>> check_bars(sample).tail(3)
-                             open        high         low       close      volume  \\
-    date       symbol
-    2023-12-29 AAPL    193.899994  194.399994  191.729996  192.529999  42628800.0
-               C        51.560001   51.610001   51.220001   51.439999  13147900.0
-               GEN      22.959999   22.980000   22.719999   22.820000   2132400.0
-
-                            adj
-    date       symbol
-    2023-12-29 AAPL    0.998726
-               C       0.990546
-               GEN     0.994137
+    >>> from quantlab.data.bars import price_rules
+    >>> from quantlab.data.schemas import _schema, check
+    >>> positive = _schema("closes", numbers=["close"], rules=price_rules("close"))
+    >>> [check.error for check in [*positive.columns["close"].checks, *positive.checks]]
+    ['must hold numbers', 'close is missing or infinite', 'close is not positive']
     """
     return [
         Rule(f"{column} is missing or infinite", (column, *also), lambda f: ~(f[column].abs() < np.inf)),
@@ -208,17 +190,19 @@ def bar_rules(
 
     Examples
     --------
-    >>> from quantlab.data.sample import sample_bars, sample_members, sample_sectors
-    >>> from quantlab.data.schemas import check
-    >>> bars = sample_bars(["AAPL", "C", "GEN"])
-    >>> sectors, spells = sample_sectors(), sample_members()
-    >>> real = {"bars": bars, "reference": sectors, "universe": spells}
-    >>> assert all(check(frame, kind) is frame for kind, frame in real.items())
-    >>> pd.Series({kind: len(frame) for kind, frame in real.items()}, name="rows that passed").to_frame()
-               rows that passed
-    bars                  10566
-    reference             93103
-    universe               1230
+    >>> from quantlab.core.config import path
+    >>> from quantlab.data.bars import BAR_COLUMNS, bar_rules
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> gen = raw[raw["symbol"] == "GEN"].set_index("date").drop(columns="symbol").loc["2020-01-29":"2020-02-05"]
+    >>> rules = bar_rules([*BAR_COLUMNS, "adj"])
+    >>> broken = {rule.name: int(rule.broken(gen).sum()) for rule in rules}
+    >>> [rule.name for rule in rules][-5:]
+    ['adj is not positive',
+     'high < low',
+     'open is outside low..high',
+     'close is outside low..high',
+     'volume is negative or infinite']
     """
     factors = [c for c in ("split", "adj") if c in columns]
     rules = [rule for c in _PRICES for rule in price_rules(c, ("volume",))] + [
@@ -265,17 +249,12 @@ def check_until(
 
     Examples
     --------
-    >>> from quantlab.data.sample import sample_bars, sample_members, sample_sectors
-    >>> from quantlab.data.schemas import check
-    >>> bars = sample_bars(["AAPL", "C", "GEN"])
-    >>> sectors, spells = sample_sectors(), sample_members()
-    >>> real = {"bars": bars, "reference": sectors, "universe": spells}
-    >>> assert all(check(frame, kind) is frame for kind, frame in real.items())
-    >>> pd.Series({kind: len(frame) for kind, frame in real.items()}, name="rows that passed").to_frame()
-               rows that passed
-    bars                  10566
-    reference             93103
-    universe               1230
+    >>> from quantlab.core.config import path
+    >>> from quantlab.data.bars import check_until
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> gen = raw[raw["symbol"] == "GEN"].set_index("date").drop(columns="symbol").loc["2020-01-29":"2020-02-05"]
+    >>> check_until(gen.reset_index(), gen.index, "2020-02-05")
     """
     until = pd.Timestamp(until)
     if until.tz is None and dates.tz is not None:
@@ -590,6 +569,7 @@ def read_bars(
     >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
     >>> sample = as_panel(raw.assign(symbol=raw["symbol"].astype("str"))).astype("float64")
     >>> total = adjust(sample)
+    >>> files = ["none.csv", "mine.xls", "half.parquet"]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     files = [Path(folder) / "bars.csv", Path(folder) / "bars.parquet"]
     ...     total.reset_index().to_csv(files[0], index=False)

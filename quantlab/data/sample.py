@@ -131,7 +131,7 @@ def sample_context(
     Parameters
     ----------
     symbols : Sequence[str] | str | None, default None
-        SPY QQQ IWM TLT GLD HYG GSPC VIX and eight sector funds XL*; None: all.
+        SPY QQQ IWM TLT GLD HYG GSPC VIX, sector funds XL*; None: all.
     start : str | pd.Timestamp | None, default None
         First date, inclusive.
     end : str | pd.Timestamp | None, default None

@@ -114,18 +114,31 @@ def member_mask(
 
     Examples
     --------
-    >>> from quantlab.data.universe import member_mask
-    >>> hand = pd.DataFrame(
-    ...     {
-    ...         "symbol": ["A", "A"],
-    ...         "start": pd.to_datetime(["2024-01-02", "2024-01-05"]),
-    ...         "end": pd.to_datetime(["2024-01-03", None]),
-    ...     }
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_bars, sample_members
+    >>> from quantlab.data.universe import member_mask, members
+    >>> spells = sample_members()
+    >>> first, last = (set(members(spells, day)) for day in ("2005-01-03", "2025-01-02"))
+    >>> fig, ax = figure(
+    ...     f"Of {len(first)} members of January 2005, {len(first & last)} were members twenty years later",
+    ...     "",
+    ...     "names",
     ... )
-    >>> week = pd.MultiIndex.from_product(
-    ...     [pd.date_range("2024-01-01", periods=6), ["A", "B"]], names=["date", "symbol"]
+    >>> days = pd.date_range("2005-01-03", "2025-01-02", freq="QS")
+    >>> ax.plot(days, [len(members(spells, day)) for day in days], label="members")
+    >>> ax.plot(
+    ...     days,
+    ...     [len(first & set(members(spells, day))) for day in days],
+    ...     label="members of January 2005 among them",
     ... )
-    >>> assert member_mask(hand, week).unstack()["A"].tolist() == [False, True, True, False, True, True]
+    >>> bars = sample_bars(["DD", "KSS", "AAPL"])
+    >>> mask = member_mask(spells, bars.index)
+    >>> mask.groupby(level="symbol").mean().to_frame("share of sessions in the index")
+            share of sessions in the index
+    symbol
+    AAPL                          1.000000
+    DD                            0.875639
+    KSS                           0.765758
     """
     at = grid(index)
     days = at.dates.tz_localize(None).normalize() if at.dates.tz is not None else at.dates

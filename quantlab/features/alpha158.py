@@ -41,7 +41,29 @@ def _gain_loss(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class AlphaBlock(Block):
-    "Derive, once, what the formulas of the set share."
+    """Derive, once, what the formulas of the set share.
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> pd.DataFrame(
+    ...     {
+    ...         "close": tiny.close[:, 0],
+    ...         "up": tiny.up[:, 0],
+    ...         "gain": tiny.close_change[0][:, 0],
+    ...         "loss": tiny.close_change[1][:, 0],
+    ...     }
+    ... )
+       close   up  gain  loss
+    0   10.0  0.0   NaN   NaN
+    1   12.0  1.0   2.0   0.0
+    2   11.0  0.0   0.0   1.0
+    """
 
     zeros = ("volume",)  # a day without trades counts in the reference's windows
 
@@ -97,7 +119,45 @@ CANDLE = ("KMID", "KLEN", "KMID2", "KUP", "KUP2", "KLOW", "KLOW2", "KSFT", "KSFT
 def candle(
     b: Block,  # some symbols
 ) -> Iterator[np.ndarray]:  # in the order of CANDLE
-    "Describe the shape of one bar."
+    """Describe the shape of one bar.
+
+    Parameters
+    ----------
+    b : Block
+        Some symbols.
+
+    Yields
+    ------
+    Iterator[np.ndarray]
+        In the order of CANDLE.
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, candle
+    >>> from quantlab.features.block import Block
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.array_equal(
+    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
+    ... )
+    >>> doji = Block(
+    ...     np.ones((1, 1)),
+    ...     open=np.array([[10.0]]),
+    ...     high=np.array([[12.0]]),
+    ...     low=np.array([[9.0]]),
+    ...     close=np.array([[10.5]]),
+    ... )
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> pd.Series(shape).round(3).to_frame("a bar from 10 to 10.5, high 12, low 9").T
+                                           KMID  KLEN  KMID2   KUP  KUP2  KLOW  \\
+    a bar from 10 to 10.5, high 12, low 9  0.05   0.3  0.167  0.15   0.5   0.1
+
+                                           KLOW2  KSFT  KSFT2
+    a bar from 10 to 10.5, high 12, low 9  0.333   0.0    0.0
+    """
     span = b.high - b.low + TINY
     body, upper = b.close - b.open, b.high - np.maximum(b.open, b.close)
     lower, shift = np.minimum(b.open, b.close) - b.low, 2 * b.close - b.high - b.low
@@ -113,7 +173,32 @@ def over_close(
     b: Block,  # some symbols
     field: str,  # open, high, low or vwap
 ) -> tuple[np.ndarray]:
-    "Divide a price by the close."
+    """Divide a price by the close.
+
+    Parameters
+    ----------
+    b : Block
+        Some symbols.
+    field : str
+        Open, high, low or vwap.
+
+    Returns
+    -------
+    tuple[np.ndarray]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import over_close
+    >>> from quantlab.features.block import Block
+    >>> doji = Block(
+    ...     np.ones((1, 1)),
+    ...     open=np.array([[10.0]]),
+    ...     high=np.array([[12.0]]),
+    ...     low=np.array([[9.0]]),
+    ...     close=np.array([[10.5]]),
+    ... )
+    >>> assert over_close(doji, "open")[0][0, 0] == 10 / 10.5
+    """
     return (getattr(b, field) / b.close,)
 
 # %% ../../nbs/features/206_alpha158.ipynb #68bb20d7
@@ -121,7 +206,29 @@ def rate_of_change(
     b: AlphaBlock,  # some symbols
     n: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Compare an earlier close with today's."
+    """Compare an earlier close with today's.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, rate_of_change
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose(rate_of_change(tiny, 2)[0][-1, 0], 10 / 11)
+    """
     return (ref(b.close, n) / b.close,)
 
 
@@ -129,7 +236,29 @@ def moving_average(
     b: AlphaBlock,  # some symbols
     n: int,  # sessions of the window
 ) -> Iterator[np.ndarray]:
-    "Compare mean and deviation of the close with the close."
+    """Compare mean and deviation of the close with the close.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+
+    Returns
+    -------
+    Iterator[np.ndarray]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, moving_average
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose(next(iter(moving_average(tiny, 3)))[-1, 0], 1)  # the mean is today's close
+    """
     return (v / b.close for v in mean_std(b.close, n))
 
 
@@ -137,7 +266,30 @@ def trend_line(
     b: AlphaBlock,  # some symbols
     n: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Fit a line through the closes."
+    """Fit a line through the closes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, trend_line
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> round(float(trend_line(tiny, 3)[0][-1, 0] * 11), 4)
+    0.5
+    """
     slope, fit, rest = trend(b.close, n, FLAT)
     return slope / b.close, fit, rest / b.close
 
@@ -146,7 +298,42 @@ def price_range(
     b: AlphaBlock,  # some symbols
     n: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Place the close between the extremes."
+    """Place the close between the extremes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
+    >>> from quantlab.features.block import Block
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.array_equal(
+    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
+    ... )
+    >>> doji = Block(
+    ...     np.ones((1, 1)),
+    ...     open=np.array([[10.0]]),
+    ...     high=np.array([[12.0]]),
+    ...     low=np.array([[9.0]]),
+    ...     close=np.array([[10.5]]),
+    ... )
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    """
     top, bottom = highest(b.high, n), lowest(b.low, n)
     return top / b.close, bottom / b.close, (b.close - bottom) / (top - bottom + TINY)
 
@@ -155,7 +342,29 @@ def price_quantiles(
     b: AlphaBlock,  # some symbols
     n: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Read quintiles and rank off the order of the closes."
+    """Read quintiles and rank off the order of the closes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, price_quantiles
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose(price_quantiles(tiny, 3)[2][-1, 0], 2 / 3)  # the second of three
+    """
     ranked, upper, lower = rank(b.close, n, (0.8, 0.2))
     return upper / b.close, lower / b.close, ranked
 
@@ -164,7 +373,41 @@ def aroon(
     b: AlphaBlock,  # some symbols
     n: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Date the extremes within the window."
+    """Date the extremes within the window.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle
+    >>> from quantlab.features.block import Block
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.array_equal(
+    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
+    ... )
+    >>> doji = Block(
+    ...     np.ones((1, 1)),
+    ...     open=np.array([[10.0]]),
+    ...     high=np.array([[12.0]]),
+    ...     low=np.array([[9.0]]),
+    ...     close=np.array([[10.5]]),
+    ... )
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    """
     rows = np.minimum(b.age, n)
     top, bottom = rows - since_highest(b.listed_high, n), rows - since_lowest(b.listed_low, n)
     return top / n, bottom / n, (top - bottom) / n
@@ -174,7 +417,19 @@ def price_volume_correlation(
     b: AlphaBlock,  # some symbols
     n: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Correlate price and volume, as levels and as changes."
+    """Correlate price and volume, as levels and as changes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+    """
     return corr(b.close, b.log_volume, n, FLAT), corr(b.price_ratio, b.volume_ratio, n, FLAT)
 
 
@@ -182,7 +437,50 @@ def up_down_days(
     b: AlphaBlock,  # some symbols
     n: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Count the days up and down."
+    """Count the days up and down.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+        The days up and down.
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import (
+    ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ... )
+    >>> from quantlab.features.block import Block
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.array_equal(
+    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
+    ... )
+    >>> doji = Block(
+    ...     np.ones((1, 1)),
+    ...     open=np.array([[10.0]]),
+    ...     high=np.array([[12.0]]),
+    ...     low=np.array([[9.0]]),
+    ...     close=np.array([[10.5]]),
+    ... )
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
+    >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
     up, down = mean(b.up, n), mean(b.down, n)
     return up, down, up - down
 
@@ -192,7 +490,51 @@ def gain_loss_share(
     n: int,  # sessions of the window
     change: str,  # close_change or volume_change
 ) -> tuple[np.ndarray, ...]:
-    "Split the sum of changes into its rises and falls."
+    """Split the sum of changes into its rises and falls.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+    change : str
+        close_change or volume_change.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import (
+    ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ... )
+    >>> from quantlab.features.block import Block
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.array_equal(
+    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
+    ... )
+    >>> doji = Block(
+    ...     np.ones((1, 1)),
+    ...     open=np.array([[10.0]]),
+    ...     high=np.array([[12.0]]),
+    ...     low=np.array([[9.0]]),
+    ...     close=np.array([[10.5]]),
+    ... )
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
+    >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
     gain, loss = (total(part, n) for part in getattr(b, change))
     every = gain + loss + TINY
     return gain / every, loss / every, (gain - loss) / every
@@ -202,7 +544,49 @@ def volume_average(
     b: AlphaBlock,  # some symbols
     n: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Compare mean and deviation of volume with today's."
+    """Compare mean and deviation of volume with today's.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import (
+    ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ... )
+    >>> from quantlab.features.block import Block
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.array_equal(
+    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
+    ... )
+    >>> doji = Block(
+    ...     np.ones((1, 1)),
+    ...     open=np.array([[10.0]]),
+    ...     high=np.array([[12.0]]),
+    ...     low=np.array([[9.0]]),
+    ...     close=np.array([[10.5]]),
+    ... )
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
+    >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
     middle, spread = mean_std(b.volume, n)
     return middle / (b.volume + TINY), spread / (b.volume + TINY)
 
@@ -211,7 +595,30 @@ def weighted_volatility(
     b: AlphaBlock,  # some symbols
     n: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Measure how uneven the volume-weighted moves are."
+    """Measure how uneven the volume-weighted moves are.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    n : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, weighted_volatility
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> moves = np.array([20, 100 / 12])
+    >>> assert np.allclose(weighted_volatility(tiny, 3)[0][-1, 0], moves.std(ddof=1) / moves.mean())
+    """
     return (mean_std(b.weighted_move, n)[1] / (mean(b.weighted_move, n) + TINY),)
 
 # %% ../../nbs/features/206_alpha158.ipynb #05bbbc62

@@ -36,6 +36,7 @@ def lagged_ratio(
     Parameters
     ----------
     b : Block
+        Some symbols.
     field : str
         One of FIELDS.
     lag : int

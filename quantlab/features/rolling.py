@@ -151,11 +151,6 @@ def count(
     PanelError
         "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
 
-    References
-    ----------
-    .. [1] Van Herk (1992, *Pattern Recognition Letters* 13, 517-521).
-    .. [2] Gil and Werman (1993, *IEEE Transactions on Pattern Analysis* 15, 504-507).
-
     Examples
     --------
     >>> from quantlab.features.rolling import count
@@ -190,11 +185,6 @@ def total(
     PanelError
         "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
 
-    References
-    ----------
-    .. [1] Van Herk (1992, *Pattern Recognition Letters* 13, 517-521).
-    .. [2] Gil and Werman (1993, *IEEE Transactions on Pattern Analysis* 15, 504-507).
-
     Examples
     --------
     >>> from quantlab.features.rolling import total
@@ -228,11 +218,6 @@ def mean(
         "a window of {n} rows is empty; use 1 or more"
     PanelError
         "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
-
-    References
-    ----------
-    .. [1] Van Herk (1992, *Pattern Recognition Letters* 13, 517-521).
-    .. [2] Gil and Werman (1993, *IEEE Transactions on Pattern Analysis* 15, 504-507).
 
     Examples
     --------
@@ -319,10 +304,6 @@ def mean_std(
         "a window of {n} rows is empty; use 1 or more"
     PanelError
         "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
-
-    References
-    ----------
-    .. [1] Chan, Golub and LeVeque (1983).
 
     Examples
     --------
@@ -546,13 +527,28 @@ def highest(
 
     Examples
     --------
-    >>> from quantlab.features.rolling import (
-    ...     corr, highest, lowest, mean, mean_std, rank, since_highest, total, trend,
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.rolling import highest, total
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2012-12-31"), "total")
+    >>> wide_close, wide_volume = to_wide(bars["close"]), to_wide(bars["volume"])
+    >>> close, volume = wide_close.to_numpy(), wide_volume.to_numpy()
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> spiked = volume[:, :1].copy()
+    >>> spiked[100] = 1e20
+    >>> running = np.cumsum(spiked, axis=0)
+    >>> running[20:] -= running[:-20].copy()
+    >>> exact = np.array([[spiked[max(t - 19, 0) : t + 1, 0].sum()] for t in range(len(spiked))])
+    >>> drifted, piled = (np.abs(v - exact)[120:, 0] / exact[120:, 0] for v in (running, total(spiked, 20)))
+    >>> title = "A running sum keeps the error of one bad print; two piles forget it"
+    >>> fig, ax = figure(
+    ...     title, "sessions after the bad print left the window", "relative error of the 20-day volume"
     ... )
-    >>> for empty in (np.empty((0, 3)), np.empty((5, 0)), np.full((4, 2), np.nan)):
-    ...     words = [mean(empty, 3), *mean_std(empty, 3), *trend(empty, 3), highest(empty, 3), lowest(empty, 3)]
-    ...     words += [*rank(empty, 3, (0.5,)), corr(empty, empty, 3), since_highest(empty, 3), total(empty, 3)]
-    ...     assert all(w.shape == empty.shape and np.isnan(w).all() for w in words)
+    >>> ax.semilogy(np.maximum(drifted, 1e-17)[::4], label="add the new, subtract the old")
+    >>> ax.semilogy(np.maximum(piled, 1e-17)[::4], color=COLORS[1], label="two piles")
+    >>> assert np.array_equal(highest(hand, 2).T, [[1, 2, 4, 4, 3]])
     """
     return _peak(_tile(x, n), n, -np.inf)[0]
 
@@ -584,13 +580,28 @@ def lowest(
 
     Examples
     --------
-    >>> from quantlab.features.rolling import (
-    ...     corr, highest, lowest, mean, mean_std, rank, since_highest, total, trend,
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.rolling import lowest, total
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2012-12-31"), "total")
+    >>> wide_close, wide_volume = to_wide(bars["close"]), to_wide(bars["volume"])
+    >>> close, volume = wide_close.to_numpy(), wide_volume.to_numpy()
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> spiked = volume[:, :1].copy()
+    >>> spiked[100] = 1e20
+    >>> running = np.cumsum(spiked, axis=0)
+    >>> running[20:] -= running[:-20].copy()
+    >>> exact = np.array([[spiked[max(t - 19, 0) : t + 1, 0].sum()] for t in range(len(spiked))])
+    >>> drifted, piled = (np.abs(v - exact)[120:, 0] / exact[120:, 0] for v in (running, total(spiked, 20)))
+    >>> title = "A running sum keeps the error of one bad print; two piles forget it"
+    >>> fig, ax = figure(
+    ...     title, "sessions after the bad print left the window", "relative error of the 20-day volume"
     ... )
-    >>> for empty in (np.empty((0, 3)), np.empty((5, 0)), np.full((4, 2), np.nan)):
-    ...     words = [mean(empty, 3), *mean_std(empty, 3), *trend(empty, 3), highest(empty, 3), lowest(empty, 3)]
-    ...     words += [*rank(empty, 3, (0.5,)), corr(empty, empty, 3), since_highest(empty, 3), total(empty, 3)]
-    ...     assert all(w.shape == empty.shape and np.isnan(w).all() for w in words)
+    >>> ax.semilogy(np.maximum(drifted, 1e-17)[::4], label="add the new, subtract the old")
+    >>> ax.semilogy(np.maximum(piled, 1e-17)[::4], color=COLORS[1], label="two piles")
+    >>> assert np.array_equal(lowest(hand, 2).T, [[1, 1, 2, 4, 3]])
     """
     return -highest(-x, n)
 
@@ -622,13 +633,28 @@ def since_highest(
 
     Examples
     --------
-    >>> from quantlab.features.rolling import (
-    ...     corr, highest, lowest, mean, mean_std, rank, since_highest, total, trend,
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.rolling import since_highest, total
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2012-12-31"), "total")
+    >>> wide_close, wide_volume = to_wide(bars["close"]), to_wide(bars["volume"])
+    >>> close, volume = wide_close.to_numpy(), wide_volume.to_numpy()
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> spiked = volume[:, :1].copy()
+    >>> spiked[100] = 1e20
+    >>> running = np.cumsum(spiked, axis=0)
+    >>> running[20:] -= running[:-20].copy()
+    >>> exact = np.array([[spiked[max(t - 19, 0) : t + 1, 0].sum()] for t in range(len(spiked))])
+    >>> drifted, piled = (np.abs(v - exact)[120:, 0] / exact[120:, 0] for v in (running, total(spiked, 20)))
+    >>> title = "A running sum keeps the error of one bad print; two piles forget it"
+    >>> fig, ax = figure(
+    ...     title, "sessions after the bad print left the window", "relative error of the 20-day volume"
     ... )
-    >>> for empty in (np.empty((0, 3)), np.empty((5, 0)), np.full((4, 2), np.nan)):
-    ...     words = [mean(empty, 3), *mean_std(empty, 3), *trend(empty, 3), highest(empty, 3), lowest(empty, 3)]
-    ...     words += [*rank(empty, 3, (0.5,)), corr(empty, empty, 3), since_highest(empty, 3), total(empty, 3)]
-    ...     assert all(w.shape == empty.shape and np.isnan(w).all() for w in words)
+    >>> ax.semilogy(np.maximum(drifted, 1e-17)[::4], label="add the new, subtract the old")
+    >>> ax.semilogy(np.maximum(piled, 1e-17)[::4], color=COLORS[1], label="two piles")
+    >>> assert np.array_equal(since_highest(hand, 3).T, [[0, 0, 0, 0, 1]])  # the gap counts as the highest
     """
     return _peak(_tile(x, n), n, np.inf)[1]
 

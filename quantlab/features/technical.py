@@ -114,7 +114,8 @@ def rsi(
     Returns
     -------
     Feature
-        One number per date and symbol, known at the close of its date.
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
 
     Raises
     ------
@@ -172,7 +173,8 @@ def average_true_range(
     Returns
     -------
     Feature
-        One number per date and symbol, known at the close of its date.
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
 
     Raises
     ------
@@ -236,7 +238,8 @@ def adx(
     Returns
     -------
     Feature
-        One number per date and symbol, known at the close of its date.
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
 
     Raises
     ------
@@ -306,7 +309,8 @@ def macd(
     Returns
     -------
     Feature
-        One number per date and symbol, known at the close of its date.
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
 
     Raises
     ------
@@ -365,7 +369,8 @@ def bollinger(
     Returns
     -------
     Feature
-        One number per date and symbol, known at the close of its date.
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
 
     Raises
     ------
@@ -385,9 +390,7 @@ def bollinger(
     ...     n = len(next(iter(columns.values())))
     ...     frame = pd.DataFrame({"symbol": "A", **columns})
     ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=n)))
-    >>> assert np.isclose(
-    ...     bollinger(3, 1).function(one(close=[1.0, 2.0, 3.0])).iloc[-1], 0.5 + 1 / (2 * np.sqrt(2 / 3))
-    ... )
+    >>> assert np.isclose(bollinger(3, 1)(one(close=[1.0, 2.0, 3.0])).iloc[-1], 0.5 + 1 / (2 * np.sqrt(2 / 3)))
     """
     if not width > 0:
         raise ConfigError(f"bands of width {width} have no inside; use a number above 0")
@@ -420,7 +423,8 @@ def stochastic(
     Returns
     -------
     Feature
-        One number per date and symbol, known at the close of its date.
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
 
     Raises
     ------
@@ -442,7 +446,7 @@ def stochastic(
     ...     frame = pd.DataFrame({"symbol": "A", **columns})
     ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=n)))
     >>> level = one(high=[5.0, 5.0, 5.0], low=[1.0, 1.0, 1.0], close=[2.0, 3.0, 4.0])
-    >>> assert np.allclose(stochastic(1, 1).function(level), [25, 50, 75])
+    >>> assert np.allclose(stochastic(1, 1)(level), [25, 50, 75])
     """
     _part("the stochastic oscillator", part, ("k", "d"))
     if lookback < 1 or smoothing < 1:
@@ -488,7 +492,8 @@ def vwap(
     Returns
     -------
     Feature
-        One number per date and symbol, known at the close of its date.
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
 
     References
     ----------
@@ -504,7 +509,7 @@ def vwap(
     ...     frame = pd.DataFrame({"symbol": "A", **columns})
     ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=n)))
     >>> flat = {"high": [10.0, 20.0], "low": [10.0, 20.0], "close": [10.0, 20.0]}
-    >>> assert np.isclose(vwap(2).function(one(**flat, volume=[3.0, 1.0])).iloc[-1], 20 / 12.5 - 1)
+    >>> assert np.isclose(vwap(2)(one(**flat, volume=[3.0, 1.0])).iloc[-1], 20 / 12.5 - 1)
     """
 
     def formula(high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame, volume: pd.DataFrame) -> pd.DataFrame:
@@ -528,7 +533,8 @@ def anchored_vwap(
     Returns
     -------
     Feature
-        One number per date and symbol, known at the close of its date.
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
 
     Raises
     ------
@@ -548,7 +554,7 @@ def anchored_vwap(
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.technical import anchored_vwap
     >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2016-12-30"), "total")
-    >>> since = anchored_vwap("month").function(bars).unstack()
+    >>> since = anchored_vwap("month")(bars).unstack()
     >>> since.loc["2010-01-29":"2010-02-03"].round(4)
     symbol        AAPL     BAC      KO     XOM
     date

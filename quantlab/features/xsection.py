@@ -353,11 +353,6 @@ def neutralise(
     ConfigError
         "there is nothing to neutralise against; give groups, exposures, or both"
 
-    References
-    ----------
-    .. [1] Asness, Porter and Stevens (2000).
-    .. [2] Frisch and Waugh (1933).
-
     Examples
     --------
     >>> from quantlab.core.panel import as_panel

@@ -74,21 +74,16 @@ class Mapping:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.importer.files import guess_columns
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> guess = guess_columns(folder / "kurse.csv")
-    >>> print("\\n".join(guess.lines()))
-    >>> guess.table()
-            column known by                                       first values
-    date      Date     name               18.12.2023 | 18.12.2023 | 19.12.2023
-    symbol  Ticker     name                                  AAPL | XOM | AAPL
-    open      Open     name  196,08999633789062 | 102,12999725341797 | 196,...
-    high      High     name  196,6300048828125 | 103,11000061035156 | 196,9...
-    low        Low     name  194,38999938964844 | 101,5199966430664 | 195,8...
-    close    Close     name  195,88999938964844 | 101,6500015258789 | 196,9...
-    volume    Vol.     name               55751900,0 | 21610400,0 | 40714100,0
+    >>> from quantlab.importer.files import Mapping
+    >>> samples = {"Day": "02/01 | 03/01", "Last": "10,5 | 10,6", "Note": "x | y"}
+    >>> hand = Mapping(
+    ...     {"date": "Day", "close": "Last"}, {"date": "contents", "close": "told"}, samples, interval="1d"
+    ... )
+    >>> hand.table()
+                     column  known by   first values
+    date                Day  contents  02/01 | 03/01
+    close              Last      told    10,5 | 10,6
+    (not imported 1)   Note                    x | y
     """
 
     columns: dict[str, str]  # our name -> the file's
@@ -119,21 +114,16 @@ class Mapping:
 
         Examples
         --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.importer.files import guess_columns
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> guess = guess_columns(folder / "kurse.csv")
-        >>> print("\\n".join(guess.lines()))
-        >>> guess.table()
-                column known by                                       first values
-        date      Date     name               18.12.2023 | 18.12.2023 | 19.12.2023
-        symbol  Ticker     name                                  AAPL | XOM | AAPL
-        open      Open     name  196,08999633789062 | 102,12999725341797 | 196,...
-        high      High     name  196,6300048828125 | 103,11000061035156 | 196,9...
-        low        Low     name  194,38999938964844 | 101,5199966430664 | 195,8...
-        close    Close     name  195,88999938964844 | 101,6500015258789 | 196,9...
-        volume    Vol.     name               55751900,0 | 21610400,0 | 40714100,0
+        >>> from quantlab.importer.files import Mapping
+        >>> samples = {"Day": "02/01 | 03/01", "Last": "10,5 | 10,6", "Note": "x | y"}
+        >>> hand = Mapping(
+        ...     {"date": "Day", "close": "Last"}, {"date": "contents", "close": "told"}, samples, interval="1d"
+        ... )
+        >>> hand.table()
+                         column  known by   first values
+        date                Day  contents  02/01 | 03/01
+        close              Last      told    10,5 | 10,6
+        (not imported 1)   Note                    x | y
         """
         rows = {ours: (their, self.known_by[ours], self.samples[their]) for ours, their in self.columns.items()}
         spare = [c for c in self.samples if c not in self.columns.values()]
@@ -149,12 +139,12 @@ class Mapping:
 
         Examples
         --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.importer.files import guess_columns
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> guess = guess_columns(folder / "kurse.csv")
-        >>> print("\\n".join(guess.lines()))
+        >>> from quantlab.importer.files import Mapping
+        >>> samples = {"Day": "02/01 | 03/01", "Last": "10,5 | 10,6", "Note": "x | y"}
+        >>> hand = Mapping(
+        ...     {"date": "Day", "close": "Last"}, {"date": "contents", "close": "told"}, samples, interval="1d"
+        ... )
+        >>> assert hand.lines() == ["dates: unknown", "interval: 1d (told)"]
         """
         told = self.interval and (self.spacing is None or self.interval != self.spacing.interval)
         why = (
@@ -182,7 +172,7 @@ def open_questions(
     Parameters
     ----------
     mapping : Mapping
-        From guess_columns, looked at.
+        Guessed, or corrected.
 
     Returns
     -------
@@ -191,12 +181,12 @@ def open_questions(
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.importer.files import guess_columns, questions
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> guess = guess_columns(folder / "kurse.csv")
-    >>> assert questions(guess) == [] and guess.interval == "1d"
+    >>> from quantlab.importer.files import Mapping, open_questions
+    >>> samples = {"Day": "02/01 | 03/01", "Last": "10,5 | 10,6", "Note": "x | y"}
+    >>> hand = Mapping(
+    ...     {"date": "Day", "close": "Last"}, {"date": "contents", "close": "told"}, samples, interval="1d"
+    ... )
+    >>> assert list(open_questions(hand)) == ["column open", "column high", "column low", "date_form", "symbol"]
     """
     has, asked = mapping.columns, {}
     for ours in [c for c in ("date", "open", "high", "low", "close") if c not in has]:
@@ -230,7 +220,7 @@ def questions(
     Parameters
     ----------
     mapping : Mapping
-        From guess_columns, looked at.
+        Guessed, or corrected.
 
     Returns
     -------
@@ -239,12 +229,17 @@ def questions(
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.importer.files import guess_columns, questions
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> guess = guess_columns(folder / "kurse.csv")
-    >>> assert questions(guess) == [] and guess.interval == "1d"
+    >>> from quantlab.importer.files import Mapping, questions
+    >>> samples = {"Day": "02/01 | 03/01", "Last": "10,5 | 10,6", "Note": "x | y"}
+    >>> hand = Mapping(
+    ...     {"date": "Day", "close": "Last"}, {"date": "contents", "close": "told"}, samples, interval="1d"
+    ... )
+    >>> questions(hand)
+    ["which column is open? columns={'open': ...}, one of ['Day', 'Last', 'Note']",
+     "which column is high? columns={'high': ...}, one of ['Day', 'Last', 'Note']",
+     "which column is low? columns={'low': ...}, one of ['Day', 'Last', 'Note']",
+     'how are dates like 02/01 written? date_form=a strptime format',
+     "whose bars are these? symbol='AAPL', or symbol='{stem}' for the file's name"]
     """
     return list(open_questions(mapping).values())
 
@@ -580,22 +575,8 @@ def check_symbols(
 
     Examples
     --------
-    >>> import gzip
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.importer.files import guess_columns
-    >>> from quantlab.importer.folder import find_files, import_files
-    >>> folder = Path(tempfile.mkdtemp()) / "year"
-    >>> folder.mkdir()
-    >>> year = sample_bars(["AAPL", "KO", "XOM"], "2023-01-01", "2023-12-29")
-    >>> text = {name: part.droplevel("symbol").to_csv() for name, part in year.groupby(level="symbol")}
-    >>> (folder / "AAPL.csv").write_text(text["AAPL"])
-    >>> (folder / "KO.CSV").write_text(text["KO"].replace(",", ";"))
-    >>> (folder / "XOM.csv.gz").write_bytes(gzip.compress(text["XOM"].encode()))
-    >>> found = find_files(folder)
-    >>> first = guess_columns(found.files[0])
-    >>> pd.testing.assert_frame_equal(import_files(found.files, first), year)
+    >>> from quantlab.importer.files import check_symbols
+    >>> assert check_symbols(pd.Series([" KO", "BRK.B"]), "hand.csv").tolist() == ["KO", "BRK.B"]
     """
     missing, plain = symbols.isna(), symbols.astype("str").str.strip()
     rules = {

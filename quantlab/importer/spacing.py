@@ -299,20 +299,7 @@ def sessions_of(
 
     Examples
     --------
-    >>> from quantlab.data.calendar import bar_ends, schedule
     >>> from quantlab.importer.spacing import find_interval, sessions_of
-    >>> hours = schedule("XNYS", "2024-06-24", "2024-07-12")  # with a half day and a holiday
-    >>> found = {}
-    >>> for interval in ("1min", "5min", "15min", "30min", "1h", "2h", "3h", "4h", "6h"):
-    ...     ends = bar_ends(hours, interval)
-    ...     opens = hours["open"].iloc[hours["close"].searchsorted(ends)].to_numpy()
-    ...     starts = (
-    ...         pd.Series(ends).shift().where(lambda before, opens=opens: before > opens, opens)
-    ...     )  # a bar starts where the one before it ends
-    ...     found[interval] = {
-    ...         kind: find_interval(pd.Series(stamps)).interval
-    ...         for kind, stamps in (("ends", ends), ("starts", starts))
-    ...     }
     >>> mondays = pd.Series(pd.date_range("2024-01-01", periods=5, freq="7D"))
     >>> assert find_interval(mondays)[::2] == ("1w", "start") and sessions_of(mondays, "1w", "start").iloc[
     ...     0
@@ -351,7 +338,7 @@ def check_told(
     dates : pd.Series
         Naive stamps as written.
     symbols : pd.Series | None
-        Names of the instruments.
+        Whose bar each is; None: one symbol.
     interval : str
         As the user said.
     name : str

@@ -54,14 +54,11 @@ def check_features(
     Examples
     --------
     >>> from quantlab.core.panel import as_panel
-    >>> from quantlab.models.base import check_features, check_training
+    >>> from quantlab.models.base import check_features
     >>> two = as_panel(
     ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
     ... )
-    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
-    >>> ordered, values, weight = check_training(two, outcome)
-    >>> single = ordered.astype("float32")
-    >>> assert np.shares_memory(check_features(single).to_numpy(), single.to_numpy())
+    >>> sorted_two = check_features(two)
     """
     check_panel(X)
     if X.shape[1] == 0 or not X.columns.is_unique:
@@ -173,13 +170,12 @@ def check_columns(
     Examples
     --------
     >>> from quantlab.core.panel import as_panel
-    >>> from quantlab.models.base import check_columns, check_training
+    >>> from quantlab.models.base import check_columns, check_features
     >>> two = as_panel(
     ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
     ... )
-    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
-    >>> ordered, values, weight = check_training(two, outcome)
-    >>> assert check_columns(two[["b", "a"]], ["a", "b"]).equals(ordered)
+    >>> sorted_two = check_features(two)
+    >>> assert check_columns(two[["b", "a"]], ["a", "b"]).equals(sorted_two)
     """
     missing, unknown = sorted(set(columns) - set(X.columns)), sorted(set(X.columns) - set(columns))
     if missing or unknown:
@@ -217,7 +213,11 @@ def as_scores(
     ... )
     >>> outcome = pd.Series([0.1, -0.1], index=two.index)
     >>> ordered, values, weight = check_training(two, outcome)
-    >>> assert as_scores(values, two.index)["score"].tolist() == [0.1, -0.1]
+    >>> as_scores(values, two.index)
+                       score
+    date       symbol
+    2020-01-02 A         0.1
+               B        -0.1
     """
     return pd.DataFrame({"score": np.asarray(values, dtype="float64")}, index=index)
 
@@ -238,21 +238,17 @@ class WalkForwardRun:
     Examples
     --------
     >>> from quantlab.models.base import walk_forward
-    >>> from quantlab.validation.splits import WalkForward
-    >>> splits = WalkForward(train=504, test=126, expanding=True)
-    >>> run = walk_forward(OneColumn(), X, y, splits.split(X, t1=labels["t1"]))
-    >>> run.folds.tail(3)
+    >>> run = walk_forward(OneColumn("f"), four, outcome, splits)
+    >>> run.folds
          train_first train_last test_first  test_last  trained  excluded  \\
     fold
-    3     2015-01-02 2018-06-04 2018-07-05 2019-01-03   103320         0
-    4     2015-01-02 2018-11-30 2019-01-04 2019-07-05   117864         0
-    5     2015-01-02 2019-06-05 2019-07-08 2019-12-31   132228         0
+    0     2020-01-01 2020-01-02 2020-01-03 2020-01-03        1         1
+    1     2020-01-01 2020-01-03 2020-01-04 2020-01-04        2         1
 
           predicted
     fold
-    3         14424
-    4         14364
-    5         14136
+    0             1
+    1             1
     """
 
     predictions: pd.DataFrame  # (date, symbol): score, what else the model says, fold; out of sample
@@ -462,21 +458,17 @@ def walk_forward(
     Examples
     --------
     >>> from quantlab.models.base import walk_forward
-    >>> from quantlab.validation.splits import WalkForward
-    >>> splits = WalkForward(train=504, test=126, expanding=True)
-    >>> run = walk_forward(OneColumn(), X, y, splits.split(X, t1=labels["t1"]))
-    >>> run.folds.tail(3)
+    >>> run = walk_forward(OneColumn("f"), four, outcome, splits)
+    >>> run.folds
          train_first train_last test_first  test_last  trained  excluded  \\
     fold
-    3     2015-01-02 2018-06-04 2018-07-05 2019-01-03   103320         0
-    4     2015-01-02 2018-11-30 2019-01-04 2019-07-05   117864         0
-    5     2015-01-02 2019-06-05 2019-07-08 2019-12-31   132228         0
+    0     2020-01-01 2020-01-02 2020-01-03 2020-01-03        1         1
+    1     2020-01-01 2020-01-03 2020-01-04 2020-01-04        2         1
 
           predicted
     fold
-    3         14424
-    4         14364
-    5         14136
+    0             1
+    1             1
     """
     check_features(X)
     for name, column in {"y": y, "sample_weight": sample_weight}.items():
@@ -541,22 +533,10 @@ def without_memory(
 
     Examples
     --------
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.features.base import compute
-    >>> from quantlab.features.sets import feature_set
-    >>> from quantlab.labels.forward import excess, forward_returns
-    >>> from quantlab.models.base import check_model
-    >>> from quantlab.models.linear import RidgeModel
-    >>> from quantlab.models.processors import ByDate, Fill, chain
-    >>> raw = sample_bars(start="2016-01-01", end="2020-06-30")
-    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
-    >>> X = compute(bars, feature_set("base"))[["amihud_21", "mom_252_21", "rev_21", "std_20"]]
-    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
-    >>> y = excess(labels["y"]).rename("y")
-    >>> known = y.notna()
-    >>> check_model(chain(ByDate(), Fill(0.0), RidgeModel(100.0)), X[known], y[known]).eq("pass").all()
-    np.True_
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.models.base import without_memory
+    >>> show_error(lambda: without_memory({"memory": "a folder"}))
+    'StateError: a pipeline with a memory cannot be kept; leave memory at None'
     """
     if held.get("memory") is not None:
         raise StateError("a pipeline with a memory cannot be kept; leave memory at None")

@@ -34,7 +34,44 @@ def return_paths(
     close: pd.Series,  # (date, symbol): total-return close
     window: int = 60,  # sessions
 ) -> pd.DataFrame:  # path_00 (oldest) ... on the same index; known at the close of date; NaN where the path is short
-    "Lay the last daily log returns, less their date's median, side by side."
+    """Lay the last daily log returns, less their date's median, side by side.
+
+    Parameters
+    ----------
+    close : pd.Series
+        (date, symbol): total-return close.
+    window : int, default 60
+        Sessions.
+
+    Returns
+    -------
+    pd.DataFrame
+        path_00 (oldest) ... on the same index; known at the close of date; NaN where the path is short.
+
+    Raises
+    ------
+    ConfigError
+        "window is {window} on {...} rows; give at least 2 sessions and some prices"
+
+    Examples
+    --------
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.models.cascade import return_paths
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+    >>> paths = return_paths(bars["close"], 20)
+    >>> day = paths.index.unique("date")[40]
+    >>> require_causal(lambda part: return_paths(part["close"], 20), bars)
+    >>> paths.loc[day].iloc[:, -4:].round(4)
+            path_16  path_17  path_18  path_19
+    symbol
+    AAPL     0.0026   0.0144   0.0123  -0.0001
+    JPM      0.0164   0.0000   0.0000   0.0246
+    PFE      0.0000  -0.0057  -0.0050   0.0131
+    WMT     -0.0094   0.0042   0.0018  -0.0082
+    XOM     -0.0050  -0.0049  -0.0081   0.0000
+    """
     if window < 2 or not len(close):
         raise ConfigError(f"window is {window} on {len(close)} rows; give at least 2 sessions and some prices")
     step = np.log(to_wide(close)).diff()
@@ -61,7 +98,28 @@ def _targets(y: np.ndarray) -> np.ndarray:  # [n, 3]
 # %% ../../nbs/models/447_cascade.ipynb #0ba6cb5e
 @keepable
 class KernelEncoder(BaseEstimator):
-    "Read paths by random convolutions and a ridge regression."
+    """Read paths by random convolutions and a ridge regression.
+
+    Parameters
+    ----------
+    n_kernels : int, default 60
+        Filters drawn, over all spacings.
+    alpha : float, default 0.1
+        Ridge penalty per row.
+    seed : int, default 7
+        Of the filters.
+
+    Examples
+    --------
+    >>> from quantlab.models.cascade import KernelEncoder, _targets
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+    >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+    >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
+    """
 
     def __init__(
         self,
@@ -87,7 +145,32 @@ class KernelEncoder(BaseEstimator):
         return np.column_stack([np.vstack(parts), size])
 
     def fit(self, paths: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None) -> "KernelEncoder":
-        "Draw the kernels, then fit the ridge."
+        """Draw the kernels, then fit the ridge.
+
+        Parameters
+        ----------
+        paths : np.ndarray
+        targets : np.ndarray
+            [n, k].
+        sample_weight : np.ndarray | None, default None
+            Weight of each row of X; None = all equal.
+
+        Returns
+        -------
+        KernelEncoder
+            The same object.
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import KernelEncoder, _targets
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+        >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+        >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
+        """
         rng, window = np.random.default_rng(self.seed), paths.shape[1]
         length = min(9, window)
         dilations = [d for d in (1, 2, 4, 8, 16) if (length - 1) * d < window]
@@ -103,12 +186,46 @@ class KernelEncoder(BaseEstimator):
         return self
 
     def predict(self, paths: np.ndarray) -> np.ndarray:  # [n, 3]
-        "Answer the three questions for each path."
+        """Answer the three questions for each path.
+
+        Parameters
+        ----------
+        paths : np.ndarray
+
+        Returns
+        -------
+        np.ndarray
+            [n, 3].
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import TreeHeads
+        >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
+        """
         return self.ridge_.predict(self._read(paths))
 
 # %% ../../nbs/models/447_cascade.ipynb #f24b4b0a
 def load_torch() -> ModuleType:
-    "Import torch; raise ConfigError naming the extra that brings it."
+    """Import torch; raise ConfigError naming the extra that brings it.
+
+    Returns
+    -------
+    ModuleType
+
+    Raises
+    ------
+    ConfigError
+        Naming the extra that brings it.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.models.cascade import load_torch
+    >>> from unittest.mock import patch
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(load_torch)
+    >>> refused
+    """
     try:
         import torch
     except ImportError as error:
@@ -120,7 +237,25 @@ def load_torch() -> ModuleType:
 # %% ../../nbs/models/447_cascade.ipynb #41878aa3
 @keepable
 class ConvEncoder(BaseEstimator):
-    "Read paths by a small convolutional network; needs the extra deep."
+    """Read paths by a small convolutional network; needs the extra deep.
+
+    Parameters
+    ----------
+    channels : int, default 16
+    epochs : int, default 8
+    seed : int, default 7
+        Of the generator that draws; the same seed gives the same numbers.
+
+    Examples
+    --------
+    >>> from quantlab.models.cascade import ConvEncoder
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+    >>> channels = ConvEncoder()._inputs(noise[:3])
+    """
 
     def __init__(self, channels: int = 16, epochs: int = 8, seed: int = 7):
         self.channels, self.epochs, self.seed = channels, epochs, seed
@@ -138,7 +273,38 @@ class ConvEncoder(BaseEstimator):
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * self.channels, 3))
 
     def fit(self, paths: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None) -> "ConvEncoder":
-        "Learn filters and answers together."
+        """Learn filters and answers together.
+
+        Parameters
+        ----------
+        paths : np.ndarray
+        targets : np.ndarray
+            [n, k].
+        sample_weight : np.ndarray | None, default None
+            Weight of each row of X; None = all equal.
+
+        Returns
+        -------
+        ConvEncoder
+            The same object.
+
+        Raises
+        ------
+        ConfigError
+            "torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and
+            head='trees'"
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import KernelEncoder, _targets
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+        >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+        >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
+        """
         squared = lambda f, out, y: f.mse_loss(out, y, reduction="none").mean(dim=1)
         self.net_ = _train_net(
             self._build, self._inputs(paths), squared, targets, sample_weight, self.epochs, self.seed
@@ -146,16 +312,59 @@ class ConvEncoder(BaseEstimator):
         return self
 
     def predict(self, paths: np.ndarray) -> np.ndarray:  # [n, 3]
-        "Answer the three questions for each path."
+        """Answer the three questions for each path.
+
+        Parameters
+        ----------
+        paths : np.ndarray
+
+        Returns
+        -------
+        np.ndarray
+            [n, 3].
+
+        Raises
+        ------
+        ConfigError
+            "torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and
+            head='trees'"
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import TreeHeads
+        >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
+        """
         return _ask_net(self.net_, self._inputs(paths))
 
     def to_state(self) -> dict:
-        "Return the settings and the weights."
+        """Return the settings and the weights.
+
+        Returns
+        -------
+        dict
+            The settings and the weights.
+        """
         return {"settings": self.get_params(), "weights": _weights(self.net_)}
 
     @classmethod
     def from_state(cls, held: dict) -> "ConvEncoder":
-        "Build the net again."
+        """Build the net again.
+
+        Parameters
+        ----------
+        held : dict
+
+        Returns
+        -------
+        ConvEncoder
+            Read paths by a small convolutional network; needs the extra deep.
+
+        Raises
+        ------
+        ConfigError
+            "torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and
+            head='trees'"
+        """
         made = cls(**held["settings"])
         made.net_ = _net_of(made._build, held["weights"])
         return made
@@ -239,7 +448,46 @@ def make_validator(
     kind: str,  # "mlp" or "xgboost"
     seed: int,  # of its start
 ) -> Pipeline:  # unfitted; its last step is named last
-    "Return the classifier of stage 2; raise ConfigError for an unknown kind or a missing extra."
+    """Return the classifier of stage 2; raise ConfigError for an unknown kind or a missing extra.
+
+    Parameters
+    ----------
+    kind : str
+        "mlp" or "xgboost".
+    seed : int
+        Of its start.
+
+    Returns
+    -------
+    Pipeline
+        Unfitted; its last step is named last.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown kind or a missing extra.
+
+    Examples
+    --------
+    >>> from quantlab.models.cascade import make_validator
+    >>> feature = rng.normal(size=2000)
+    >>> right = (rng.random(2000) < np.where(feature > 0, 0.8, 0.5)).astype(int)
+    >>> asked = pd.DataFrame(
+    ...     {"feature": feature, "dull": rng.normal(size=2000)},
+    ...     index=pd.MultiIndex.from_product(
+    ...         [pd.bdate_range("2020-01-01", periods=50, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...         names=["date", "symbol"],
+    ...     ),
+    ... )
+    >>> trusted = make_validator("mlp", 7).fit(asked, right).predict_proba(asked)[:, 1]
+    >>> trusted = (
+    ...     pd.Series(trusted)
+    ...     .groupby(np.where(feature > 0, "positive", "negative"))
+    ...     .mean()
+    ...     .rename("said to be right")
+    ... )
+    >>> trusted.round(2).to_frame()
+    """
     if kind == "mlp":
         return _scaled(MLPClassifier((16,), alpha=1.0, tol=1e-3, n_iter_no_change=3, random_state=seed))
     if kind != "xgboost":
@@ -260,13 +508,48 @@ def make_validator(
 # %% ../../nbs/models/447_cascade.ipynb #db9d75a0
 @keepable
 class TreeHeads(BaseEstimator):
-    "Predict a probability and a return by two sets of trees."
+    """Predict a probability and a return by two sets of trees.
+
+    Parameters
+    ----------
+    seed : int, default 7
+        Of the generator that draws; the same seed gives the same numbers.
+
+    Examples
+    --------
+    >>> from quantlab.models.cascade import TreeHeads
+    >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
+    """
 
     def __init__(self, seed: int = 7):
         self.seed = seed
 
     def fit(self, Z: pd.DataFrame, y: pd.Series, weight: pd.Series | None) -> "TreeHeads":
-        "Fit both heads on the same rows."
+        """Fit both heads on the same rows.
+
+        Parameters
+        ----------
+        Z : pd.DataFrame
+        y : pd.Series
+            Outcomes, on the rows of X.
+        weight : pd.Series | None
+
+        Returns
+        -------
+        TreeHeads
+            The same object.
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import KernelEncoder, _targets
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+        >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+        >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
+        """
         trees = dict(
             n_estimators=60, num_leaves=8, min_child_samples=min(200, max(len(Z) // 20, 1)), num_threads=1,
             seed=self.seed
@@ -276,7 +559,22 @@ class TreeHeads(BaseEstimator):
         return self
 
     def predict(self, Z: pd.DataFrame) -> np.ndarray:  # [n, 2]: probability of y > 0, return
-        "Ask both heads."
+        """Ask both heads.
+
+        Parameters
+        ----------
+        Z : pd.DataFrame
+
+        Returns
+        -------
+        np.ndarray
+            [n, 2]: probability of y > 0, return.
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import TreeHeads
+        >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
+        """
         return np.column_stack([self.up_.predict(Z)["score"], self.size_.predict(Z)["score"]])
 
 # %% ../../nbs/models/447_cascade.ipynb #15ed1545
@@ -287,13 +585,54 @@ def _trunk(width: int, nn) -> object:
 
 @keepable
 class NetHeads(BaseEstimator):
-    "Predict a probability and a return by one network with two outputs; needs the extra deep."
+    """Predict a probability and a return by one network with two outputs; needs the extra deep.
+
+    Parameters
+    ----------
+    seed : int, default 7
+        Of the generator that draws; the same seed gives the same numbers.
+
+    Examples
+    --------
+    >>> from quantlab.models.cascade import Cascade
+    >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
+    """
 
     def __init__(self, seed: int = 7):
         self.seed = seed
 
     def fit(self, Z: pd.DataFrame, y: pd.Series, weight: pd.Series | None) -> "NetHeads":
-        "Fit trunk and heads together."
+        """Fit trunk and heads together.
+
+        Parameters
+        ----------
+        Z : pd.DataFrame
+        y : pd.Series
+            Outcomes, on the rows of X.
+        weight : pd.Series | None
+
+        Returns
+        -------
+        NetHeads
+            The same object.
+
+        Raises
+        ------
+        ConfigError
+            "torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and
+            head='trees'"
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import KernelEncoder, _targets
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+        >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+        >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
+        """
         self.inputs_, self.scale_ = _scaled("passthrough").fit(Z), float(y.std() or 1.0)
         targets = np.column_stack([y > 0, y / self.scale_])
         both = lambda f, out, t: f.binary_cross_entropy_with_logits(out[:, 0], t[:, 0], reduction="none") + (out[:, 1] - t[:, 1]) ** 2
@@ -304,17 +643,60 @@ class NetHeads(BaseEstimator):
         return self
 
     def predict(self, Z: pd.DataFrame) -> np.ndarray:  # [n, 2]: probability of y > 0, return
-        "Ask both heads."
+        """Ask both heads.
+
+        Parameters
+        ----------
+        Z : pd.DataFrame
+
+        Returns
+        -------
+        np.ndarray
+            [n, 2]: probability of y > 0, return.
+
+        Raises
+        ------
+        ConfigError
+            "torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and
+            head='trees'"
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import TreeHeads
+        >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
+        """
         odds, size = _ask_net(self.net_, self.inputs_.transform(Z)).T
         return np.column_stack([1 / (1 + np.exp(-odds)), size * self.scale_])
 
     def to_state(self) -> dict:
-        "Return the settings, what scales the inputs and the outcome, and the weights."
+        """Return the settings, what scales the inputs and the outcome, and the weights.
+
+        Returns
+        -------
+        dict
+            The settings, what scales the inputs and the outcome, and the weights.
+        """
         return {"seed": self.seed, "inputs": self.inputs_, "scale": self.scale_, "weights": _weights(self.net_)}
 
     @classmethod
     def from_state(cls, held: dict) -> "NetHeads":
-        "Build the net again."
+        """Build the net again.
+
+        Parameters
+        ----------
+        held : dict
+
+        Returns
+        -------
+        NetHeads
+            Predict a probability and a return by one network with two outputs; needs the extra deep.
+
+        Raises
+        ------
+        ConfigError
+            "torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and
+            head='trees'"
+        """
         made = cls(held["seed"])
         made.inputs_, made.scale_ = held["inputs"], held["scale"]
         made.net_ = _net_of(partial(_trunk, held["weights"][0].shape[1]), held["weights"])
@@ -326,7 +708,43 @@ def inner_folds(
     blocks: int,  # of whole dates
     purge: int | None,  # sessions of this panel from a decision to the end of its label
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # training rows, rows to be asked; one fold per block but the first
-    "Cut training dates into a purged walk-forward; raise ConfigError when they are too few."
+    """Cut training dates into a purged walk-forward; raise ConfigError when they are too few.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel to train on.
+    blocks : int
+        Of whole dates.
+    purge : int | None
+        Sessions of this panel from a decision to the end of its label.
+
+    Returns
+    -------
+    list[tuple[np.ndarray, np.ndarray]]
+        Training rows, rows to be asked; one fold per block but the first.
+
+    Raises
+    ------
+    ConfigError
+        When they are too few.
+
+    Examples
+    --------
+    >>> from quantlab.models.cascade import inner_folds
+    >>> days = pd.bdate_range("2024-01-01", periods=24, unit="us")
+    >>> two = pd.DataFrame(index=pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"]))
+    >>> cuts = inner_folds(two, 4, 2)
+    >>> assert [(len(train) // 2, test[0] // 2, len(test) // 2) for train, test in cuts] == [
+    ...     (4, 6, 6),
+    ...     (10, 12, 6),
+    ...     (16, 18, 6),
+    ... ]
+    >>> pd.DataFrame(
+    ...     [(days[train[-1] // 2], days[test[0] // 2]) for train, test in cuts],
+    ...     columns=["learns until", "asked from"],
+    ... )
+    """
     dates, starts = date_starts(X.index)
     if purge is None or purge < 0 or blocks < 4 or len(dates) < blocks * ((purge or 0) + 2):
         raise ConfigError(
@@ -345,7 +763,42 @@ def out_of_sample(
     n: int,  # rows of the panel
     seen: np.ndarray,  # bool[n]: rows whose inputs are out of sample
 ) -> np.ndarray:  # float64[n, k]; NaN where no fold asked
-    "Fit on each fold's usable training rows and ask for its block."
+    """Fit on each fold's usable training rows and ask for its block.
+
+    Parameters
+    ----------
+    fit : Callable[[np.ndarray], Callable]
+        Training rows -> (rows -> array).
+    folds : list[tuple[np.ndarray, np.ndarray]]
+        From inner_folds.
+    n : int
+        Rows of the panel.
+    seen : np.ndarray
+        bool[n]: rows whose inputs are out of sample.
+
+    Returns
+    -------
+    np.ndarray
+        float64[n, k]; NaN where no fold asked.
+
+    Examples
+    --------
+    >>> from quantlab.models.cascade import inner_folds, out_of_sample
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> days = pd.bdate_range("2024-01-01", periods=24, unit="us")
+    >>> two = pd.DataFrame(index=pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"]))
+    >>> cuts = inner_folds(two, 4, 2)
+    >>> def mean_of_rows(rows):
+    ...     "A model that remembers the mean row number it has learned from."
+    ...     return lambda ask: np.full((len(ask), 1), rows.mean())
+    >>> answers = out_of_sample(mean_of_rows, cuts, 48, np.ones(48, dtype=bool))[:, 0]
+    >>> pd.Series(answers[::12], ["block 1", "block 2", "block 3", "block 4"]).rename(
+    ...     "mean row learned from"
+    ... ).to_frame()
+    """
     parts = {}
     for k, (train, test) in enumerate(folds):
         use = train[seen[train]]
@@ -462,7 +915,32 @@ class _Nest:
 # %% ../../nbs/models/447_cascade.ipynb #b1e3d6f5
 @keepable
 class Cascade(BaseEstimator):
-    "Read the path, doubt the call, then predict a probability and a return."
+    """Read the path, doubt the call, then predict a probability and a return.
+
+    Parameters
+    ----------
+    purge : int | None, default None
+        Sessions of the panel from a decision to the end of its label.
+    encoder : str, default "kernels"
+        Or "cnn", with the extra deep.
+    validator : str, default "mlp"
+        "xgboost" with the extra boost, or "none".
+    head : str, default "trees"
+        Or "net", with the extra deep.
+    blocks : int, default 5
+        Of training dates, at least 4.
+    n_kernels : int, default 60
+        Of the encoder "kernels".
+    path : str, default "path_"
+        What the names of the path's columns begin with.
+    seed : int, default 7
+        Of the generator that draws; the same seed gives the same numbers.
+
+    Examples
+    --------
+    >>> from quantlab.models.cascade import Cascade
+    >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
+    """
 
     def __init__(
         self,
@@ -479,7 +957,42 @@ class Cascade(BaseEstimator):
         self.blocks, self.n_kernels, self.path, self.seed = blocks, n_kernels, path, seed
 
     def fit(self, X: pd.DataFrame, y: pd.Series, sample_weight: pd.Series | None = None) -> "Cascade":
-        "Fit the stages in a nested purged walk-forward, then each on all it may see; y has both signs."
+        """Fit the stages in a nested purged walk-forward, then each on all it may see; y has both signs.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+        y : pd.Series
+            Outcomes, on the rows of X.
+        sample_weight : pd.Series | None, default None
+            Weight of each row of X; None = all equal.
+
+        Returns
+        -------
+        Cascade
+            The same object.
+
+        Raises
+        ------
+        PanelError
+            When rows do not match or an outcome is missing (see check_training).
+        DataError
+            When rows do not match or an outcome is missing (see check_training).
+        ConfigError
+            "{...} columns begin with {path}; stage 1 needs a path, see return_paths"
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import KernelEncoder, _targets
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+        >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+        >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
+        """
         X, outcome, weight = check_training(X, y, sample_weight)
         self.columns_, self.path_ = list(X.columns), [c for c in X.columns if c.startswith(self.path)]
         if len(self.path_) < 2:
@@ -492,7 +1005,35 @@ class Cascade(BaseEstimator):
         return self
 
     def stages(self, X: pd.DataFrame) -> pd.DataFrame:  # s1_return, s1_up, s1_size, s2_valid, prob_raw, prob, score
-        "Return what each stage says about each row; prob_raw is before calibration."
+        """Return what each stage says about each row; prob_raw is before calibration.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+
+        Returns
+        -------
+        pd.DataFrame
+            s1_return, s1_up, s1_size, s2_valid, prob_raw, prob, score.
+
+        Raises
+        ------
+        PanelError
+            When a column is missing or unknown (see check_columns).
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import Cascade
+        >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
+        >>> said = cascade.stages(X.iloc[late])
+        >>> said.head(3).round(3)
+                           s1_return  s1_up  s1_size  s2_valid  prob_raw   prob  score
+        date       symbol
+        2020-06-17 S00        -0.495 -0.197    0.955     0.532     0.498  0.498  0.002
+                   S01         0.020 -0.006    0.892     0.668     0.512  0.511 -0.021
+                   S02        -0.217 -0.107    0.758     0.640     0.274  0.288 -0.276
+        """
         X = check_columns(X, self.columns_)
         if not len(X):
             names = ["s1_return", "s1_up", "s1_size", "s2_valid", "prob_raw", "prob", "score"]
@@ -506,6 +1047,27 @@ class Cascade(BaseEstimator):
         )
 
     def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score (a return), prob (of y > 0), doubt (of the call)
-        "Return score, probability and doubt of each row."
+        """Return score, probability and doubt of each row.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+
+        Returns
+        -------
+        pd.DataFrame
+            Score (a return), prob (of y > 0), doubt (of the call).
+
+        Raises
+        ------
+        PanelError
+            When a column is missing or unknown (see check_columns).
+
+        Examples
+        --------
+        >>> from quantlab.models.cascade import TreeHeads
+        >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
+        """
         found = self.stages(X)
         return as_scores(found["score"], X.index).assign(prob=found["prob"], doubt=1 - found["s2_valid"])

@@ -137,29 +137,17 @@ class Ensemble(BaseEstimator):
     purge : int | None, default None
         Sessions from a decision to the end of its label.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the columns that are drawn, and of the models.
 
     Examples
     --------
-    >>> from quantlab.data.synth import synth_market
-    >>> from quantlab.labels.forward import forward_returns
     >>> from quantlab.models.ensemble import Ensemble
+    >>> from quantlab.models.gbm import GBMModel
     >>> from quantlab.models.linear import RidgeModel
-    >>> made = synth_market(n_symbols=60, n_dates=500, ic=0.08, seed=3)
-    >>> outcome = forward_returns(made.bars, horizon=1)["y"]
-    >>> known = outcome.notna()
-    >>> Z, z = made.features[known], outcome[known]
-    >>> early = Z.index.get_level_values("date") < Z.index.unique("date")[400]
-    >>> mixed = Ensemble({"ridge": RidgeModel()}, seeds=6, share=0.6, purge=2).fit(Z[early], z[early])
-    >>> drew = pd.Series({name: "factor" in c for name, (_, c) in mixed.members_.items()}, name="drew the factor")
-    >>> mixed.weights_.join(drew).round(3)
-                ic  weight  drew the factor
-    ridge 0 -0.008   0.083            False
-    ridge 1 -0.008   0.083            False
-    ridge 2  0.080   0.084             True
-    ridge 3 -0.008   0.083            False
-    ridge 4  0.081   0.581             True
-    ridge 5  0.080   0.084             True
+    >>> trees = GBMModel(n_estimators=30, num_leaves=8, min_child_samples=100, num_threads=1)
+    >>> mixture = Ensemble(
+    ...     {"ridge": RidgeModel(100.0), "trees": trees}, seeds=3, share=0.67, purge=3
+    ... )  # 3 thinned dates hold 21 sessions
     """
 
     def __init__(
@@ -211,8 +199,13 @@ class Ensemble(BaseEstimator):
         --------
         >>> from quantlab.data.synth import synth_market
         >>> from quantlab.labels.forward import forward_returns
-        >>> from quantlab.models.ensemble import Ensemble
+        >>> from quantlab.models.ensemble import Ensemble, _members
         >>> from quantlab.models.linear import RidgeModel
+        >>> drawn = _members({"ridge": RidgeModel(), "stiff": RidgeModel(100.0)}, 2, list("abcd"), 0.5, 7)
+        >>> assert list(drawn) == ["ridge 0", "stiff 0", "ridge 1", "stiff 1"] and {
+        ...     len(c) for _, c in drawn.values()
+        ... } == {2}
+        >>> {name: columns for name, (_, columns) in drawn.items()}
         >>> made = synth_market(n_symbols=60, n_dates=500, ic=0.08, seed=3)
         >>> outcome = forward_returns(made.bars, horizon=1)["y"]
         >>> known = outcome.notna()

@@ -322,7 +322,7 @@ class GBMModel(BaseEstimator):
     num_threads : int, default 2
         Fixed; more cores are not used.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of what is drawn for each tree.
     reg_alpha : float, default 0.0
         Penalty on absolute leaf values.
     max_depth : int, default -1

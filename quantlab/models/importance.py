@@ -155,11 +155,11 @@ def permutation(
     tests : Sequence[np.ndarray]
         Rows of X that each model has not seen, purged by the splitter.
     groups : Mapping[str, Sequence[str]] | None, default None
-        Name -> columns to be shuffled together; each alone when absent.
+        Name -> columns shuffled together; each alone when absent.
     repeats : int, default 5
         Shuffles that are averaged.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the shuffles.
     progress : Callable[[int, int, str], None] | None, default None
         Called with folds done, how many, the last one's name.
     workers : int | None, default 1
@@ -181,11 +181,6 @@ def permutation(
         "groups name columns {unknown} that X lacks, or are empty; X has {...}"
         "{...} models, {...} sets of test rows, {repeats} repeats; give one set for each model and at
         least one repeat"
-
-    References
-    ----------
-    .. [1] Breiman (2001).
-    .. [2] López de Prado (2018).
 
     Examples
     --------

@@ -167,7 +167,6 @@ class FamaMacBeth(BaseEstimator):
     References
     ----------
     .. [1] Fama and MacBeth (1973).
-    .. [2] Newey and West (1987).
 
     Examples
     --------

@@ -57,7 +57,49 @@ def to_dataset(
     learn: Sequence = (),  # Qlib's learn processors, applied to what is trained on
     fitted: bool = False,  # the processors have learned already
 ):  # qlib.data.dataset.DatasetH
-    "Hand a panel to Qlib; raise ConfigError where the library is missing."
+    """Hand a panel to Qlib; raise ConfigError where the library is missing.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel of features.
+    y : pd.Series | None, default None
+        Outcome on X's index; None when there is nothing to learn.
+    segments : dict[str, tuple] | None, default None
+        Name -> first and last date, inclusive; None = all rows are "test".
+    processors : Sequence, default ()
+        Qlib's infer processors: configurations, or fitted objects.
+    learn : Sequence, default ()
+        Qlib's learn processors, applied to what is trained on.
+    fitted : bool, default False
+        The processors have learned already.
+
+    Raises
+    ------
+    ConfigError
+        Where the library is missing.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.qlib import to_dataset
+    >>> tiny = as_panel(
+    ...     pd.DataFrame(
+    ...         {
+    ...             "date": ["2020-01-02"] * 2 + ["2020-01-03"] * 2,
+    ...             "symbol": list("ABAB"),
+    ...             "x": [1.0, 3.0, 5.0, np.nan],
+    ...         }
+    ...     )
+    ... )
+    >>> outcome = pd.Series([0.1, 0.2, 0.3, 0.4], tiny.index)
+    >>> dataset = to_dataset(
+    ...     tiny,
+    ...     outcome,
+    ...     {"train": ("2020-01-02", "2020-01-02"), "test": ("2020-01-03", "2020-01-03")},
+    ...     [{"class": "Fillna", "kwargs": {"fill_value": 9.0}}],
+    ... )
+    """
     with _quiet():
         handler, dataset = _import("qlib.data.dataset.handler"), _import("qlib.data.dataset")
         loader, alpha = _import("qlib.data.dataset.loader"), _import("qlib.contrib.data.handler")
@@ -114,7 +156,32 @@ def _weigher(
 # %% ../../nbs/models/415_qlib.ipynb #74d64bc6
 @keepable
 class QlibModel(BaseEstimator):
-    "Score rows by any model of Qlib's interface."
+    """Score rows by any model of Qlib's interface.
+
+    Parameters
+    ----------
+    path : str, default "qlib.contrib.model.gbdt.LGBModel"
+        Module and class.
+    settings : dict | None, default None
+        Arguments of the class; give it its seed.
+    processors : tuple | list, default ()
+        Qlib's infer processors, learned on the training dates.
+    learn : tuple | list, default ()
+        Qlib's learn processors.
+    valid : float, default 0.2
+        Share of the training dates, the last ones, for early stopping; 0 = none.
+    gap : int, default 0
+        Sessions between them and the rest: as many as the outcome spans.
+
+    Examples
+    --------
+    >>> from quantlab.models.qlib import QlibModel
+    >>> settings = {
+    ...     "num_boost_round": 20, "early_stopping_rounds": 10, "num_threads": 1, "seed": 7, "deterministic": True,
+    ...     "force_col_wise": True
+    ... }
+    >>> boosted = QlibModel("qlib.contrib.model.gbdt.LGBModel", settings, gap=21)
+    """
 
     def __init__(
         self,
@@ -129,7 +196,52 @@ class QlibModel(BaseEstimator):
         self.learn, self.valid, self.gap = learn, valid, gap
 
     def fit(self, X: pd.DataFrame, y: pd.Series, sample_weight: pd.Series | None = None) -> "QlibModel":
-        "Train Qlib's model; raise ConfigError for a class that cannot be made."
+        """Train Qlib's model; raise ConfigError for a class that cannot be made.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+        y : pd.Series
+            Outcomes, on the rows of X.
+        sample_weight : pd.Series | None, default None
+            Weight of each row of X; None = all equal.
+
+        Returns
+        -------
+        QlibModel
+            The same object.
+
+        Raises
+        ------
+        ConfigError
+            For a class that cannot be made.
+        PanelError
+            When rows do not match or an outcome is missing (see check_training).
+        DataError
+            When rows do not match or an outcome is missing (see check_training).
+            "{...} training dates leave none to train on beside {n} for validation and a gap of {gap}; train
+            on more dates"
+
+        Examples
+        --------
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.qlib import QlibModel
+        >>> rng = np.random.default_rng(0)
+        >>> plant = as_panel(
+        ...     pd.DataFrame(rng.normal(size=(200, 2)), columns=["a", "b"]).assign(
+        ...         date="2020-01-02", symbol=[f"S{i:03d}" for i in range(200)]
+        ...     )
+        ... )
+        >>> truth = 2 * plant["a"] - plant["b"]
+        >>> odd = np.arange(200) % 2 == 1
+        >>> lied = truth.where(~odd, 100.0)
+        >>> line = QlibModel("qlib.contrib.model.linear.LinearModel", valid=0).fit(
+        ...     plant, lied, sample_weight=pd.Series(1.0 - odd, plant.index)
+        ... )
+        >>> line.model_.coef_.round(6)
+        array([ 2., -1.])
+        """
         features, outcome, weight = check_training(X, y, sample_weight)
         spans = _segments(features.index.unique("date"), self.valid, self.gap)
         dataset = to_dataset(features, pd.Series(outcome, features.index), spans, self.processors, self.learn)
@@ -147,7 +259,44 @@ class QlibModel(BaseEstimator):
         return self
 
     def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score, in the units of what was learned
-        "Return one score per row; raise PanelError when columns do not match."
+        """Return one score per row; raise PanelError when columns do not match.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+
+        Returns
+        -------
+        pd.DataFrame
+            Score, in the units of what was learned.
+
+        Raises
+        ------
+        PanelError
+            When columns do not match.
+        ConfigError
+            "{...} cannot be imported ({error}); install the extra: pip install -e '.[qlib]', or mend the
+            path"
+
+        Examples
+        --------
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.qlib import QlibModel
+        >>> rng = np.random.default_rng(0)
+        >>> plant = as_panel(
+        ...     pd.DataFrame(rng.normal(size=(200, 2)), columns=["a", "b"]).assign(
+        ...         date="2020-01-02", symbol=[f"S{i:03d}" for i in range(200)]
+        ...     )
+        ... )
+        >>> truth = 2 * plant["a"] - plant["b"]
+        >>> odd = np.arange(200) % 2 == 1
+        >>> lied = truth.where(~odd, 100.0)
+        >>> line = QlibModel("qlib.contrib.model.linear.LinearModel", valid=0).fit(
+        ...     plant, lied, sample_weight=pd.Series(1.0 - odd, plant.index)
+        ... )
+        >>> assert np.allclose(line.model_.coef_, [2, -1]) and np.allclose(line.predict(plant)["score"], truth)
+        """
         features = check_columns(X, self.columns_)
         if len(features) == 0:
             return as_scores([], X.index)
@@ -158,7 +307,22 @@ class QlibModel(BaseEstimator):
 
     @classmethod
     def from_state(cls, held: dict) -> "QlibModel":
-        "Build the model again; raise StateError where it names a class that is not Qlib's."
+        """Build the model again; raise StateError where it names a class that is not Qlib's.
+
+        Parameters
+        ----------
+        held : dict
+
+        Returns
+        -------
+        QlibModel
+            Score rows by any model of Qlib's interface.
+
+        Raises
+        ------
+        StateError
+            Where it names a class that is not Qlib's.
+        """
         told = (*held["processors"], *held["learn"])
         named = [held["path"], *(one.get("module_path", "qlib.") if isinstance(one, dict) else "" for one in told)]
         named += ["" if isinstance(one, (dict, str)) else "qlib." for one in held["processors_"]]  # objects by now

@@ -131,23 +131,10 @@ class Filtered:
 
     Examples
     --------
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.data.sample import sample_context
-    >>> from quantlab.regime.hmm import Filtered, HMM, regime_inputs
-    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
-    >>> ax.plot(spy)
-    >>> X = regime_inputs(spy)
-    >>> model = HMM().fit(X[:"2016"])
-    >>> filtered, smoothed = model.filter(X), model.smooth(X)
-    >>> window = slice("2018-01-15", "2018-06-30")
-    >>> fig, ax = figure(
-    ...     "Spring 2018: what the filter doubts for days, the smoothed state knew at once", "", "P(calm)"
-    ... )
-    >>> ax.plot(smoothed.probabilities.loc[window, "calm"], color=COLORS[1], label="smoothed: has read the future")
-    >>> show_error(lambda: Filtered(smoothed.probabilities["2020":]))
-    'LeakError: these probabilities are smoothed: each row has read later rows; filter instead'
+    >>> from quantlab.regime.hmm import Filtered
+    >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+    >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
+    >>> known = Filtered(sure, pd.Series(days[0], days))
     """
 
     probabilities: pd.DataFrame  # date x state; rows sum to 1; known at the close of date
@@ -170,16 +157,11 @@ class Filtered:
 
         Examples
         --------
-        >>> from quantlab.data.sample import sample_context
-        >>> from quantlab.regime.hmm import HMM, regime_inputs
-        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-        >>> X = regime_inputs(spy)
-        >>> model = HMM().fit(X[:"2016"])
-        >>> filtered, smoothed = model.filter(X), model.smooth(X)
-        >>> pd.Series(
-        ...     {"rows": len(X), "whose parameters knew later dates": int(filtered.in_sample().sum())},
-        ...     name="filter on 2010-2023, fit to 2016",
-        ... ).to_frame()
+        >>> from quantlab.regime.hmm import Filtered
+        >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+        >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
+        >>> known = Filtered(sure, pd.Series(days[0], days))
+        >>> assert known.in_sample().tolist() == [False, False]
         """
         dates = self.probabilities.index
         return pd.Series(False, index=dates) if self.trained_to is None else self.trained_to > dates
@@ -194,13 +176,13 @@ class Filtered:
 
         Examples
         --------
-        >>> from quantlab.data.sample import sample_context
-        >>> from quantlab.regime.hmm import HMM, regime_inputs
-        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-        >>> X = regime_inputs(spy)
-        >>> model = HMM().fit(X[:"2016"])
-        >>> filtered, smoothed = model.filter(X), model.smooth(X)
-        >>> assert len(filtered.out_of_sample().probabilities) == (X.index >= model.trained_to_).sum()
+        >>> from quantlab.regime.hmm import Filtered
+        >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+        >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
+        >>> late = Filtered(sure, pd.Series(days[1], days))
+        >>> assert late.in_sample().tolist() == [True, False] and late.out_of_sample().probabilities.index.tolist() == [
+        ...     days[1]
+        ... ]
         """
         keep = ~self.in_sample()
         return Filtered(self.probabilities[keep], None if self.trained_to is None else self.trained_to[keep])
@@ -227,12 +209,10 @@ class Smoothed:
 
     Examples
     --------
-    >>> from quantlab.regime.hmm import Filtered, Smoothed
-    >>> dates = pd.date_range("2020-01-01", periods=3)
-    >>> by_hand = Filtered(
-    ...     pd.DataFrame({"calm": [1.0, 0.5, 0.0], "choppy": 0.0, "stressed": [0.0, 0.5, 1.0]}, index=dates)
-    ... )
-    >>> swapped = Smoothed(by_hand.probabilities.set_axis(["stressed", "choppy", "calm"], axis=1))
+    >>> from quantlab.regime.hmm import Smoothed
+    >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+    >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
+    >>> assert not Smoothed(sure).probabilities.attrs == {} and sure.attrs == {}, "the mark is on a copy"
     """
 
     probabilities: pd.DataFrame  # date x state; rows sum to 1
@@ -279,10 +259,6 @@ def forward_filter(
     -------
     np.ndarray
         float64[t, s]: P(state at t | rows up to t).
-
-    References
-    ----------
-    .. [1] Rabiner (1989).
 
     Examples
     --------
@@ -374,6 +350,7 @@ class HMM(BaseEstimator):
     Parameters
     ----------
     n_states : int, default 3
+        That hide.
     seed : int, default 7
         Of the first start; the others count up.
     n_iter : int, default 200
@@ -388,19 +365,19 @@ class HMM(BaseEstimator):
 
     Examples
     --------
-    >>> from quantlab.core.plot import figure
-    >>> from quantlab.data.sample import sample_context
-    >>> from quantlab.regime.hmm import HMM, describe, regime_inputs
-    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
-    >>> ax.plot(spy)
-    >>> X = regime_inputs(spy)
-    >>> model = HMM().fit(X[:"2016"])
-    >>> describe(model).round(4)
-              mean_log_return  mean_log_vol_21  std_log_return  expected_stay
-    calm               0.0005          -5.1681          0.0062        39.9011
-    choppy             0.0008          -4.7049          0.0087        23.3716
-    stressed          -0.0001          -4.1654          0.0167        38.4282
+    >>> from quantlab.regime.hmm import HMM
+    >>> rng = np.random.default_rng(0)
+    >>> truth = np.repeat([0, 1, 0, 1], 150)
+    >>> drawn = pd.DataFrame(
+    ...     {"r": rng.normal(0, np.where(truth, 0.03, 0.005))}, index=pd.bdate_range("2020-01-01", periods=600)
+    ... )
+    >>> two = HMM(n_states=2).fit(drawn)
+    >>> two.filter(drawn).probabilities.iloc[[0, 149, 151, 153]].round(3)
+                 calm  stressed
+    2020-01-01  1.000     0.000
+    2020-07-28  0.998     0.002
+    2020-07-30  0.997     0.003
+    2020-08-03  0.000     1.000
     """
 
     def __init__(
@@ -440,19 +417,19 @@ class HMM(BaseEstimator):
 
         Examples
         --------
-        >>> from quantlab.core.plot import figure
-        >>> from quantlab.data.sample import sample_context
-        >>> from quantlab.regime.hmm import HMM, describe, regime_inputs
-        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
-        >>> ax.plot(spy)
-        >>> X = regime_inputs(spy)
-        >>> model = HMM().fit(X[:"2016"])
-        >>> describe(model).round(4)
-                  mean_log_return  mean_log_vol_21  std_log_return  expected_stay
-        calm               0.0005          -5.1681          0.0062        39.9011
-        choppy             0.0008          -4.7049          0.0087        23.3716
-        stressed          -0.0001          -4.1654          0.0167        38.4282
+        >>> from quantlab.regime.hmm import HMM
+        >>> rng = np.random.default_rng(0)
+        >>> truth = np.repeat([0, 1, 0, 1], 150)
+        >>> drawn = pd.DataFrame(
+        ...     {"r": rng.normal(0, np.where(truth, 0.03, 0.005))}, index=pd.bdate_range("2020-01-01", periods=600)
+        ... )
+        >>> two = HMM(n_states=2).fit(drawn)
+        >>> two.filter(drawn).probabilities.iloc[[0, 149, 151, 153]].round(3)
+                     calm  stressed
+        2020-01-01  1.000     0.000
+        2020-07-28  0.998     0.002
+        2020-07-30  0.997     0.003
+        2020-08-03  0.000     1.000
         """
         values = _check_fit(self, X)
         self.center_, self.scale_ = values.mean(axis=0), values.std(axis=0)

@@ -190,7 +190,7 @@ def learning_figure(
     >>> trees = np.arange(100)
     >>> fig = learning_figure(
     ...     pd.DataFrame({"train": 1 - 0.004 * trees, "valid": 1 + 2e-5 * (trees - 30) ** 2}),
-    ...     "By hand: after tree 31 the model only remembers",
+    ...     "By hand: after tree 31 the model only remembers"
     ... )
     >>> fig
     """
@@ -234,9 +234,8 @@ def regime_figure(
     >>> market = sample_context(start="2014-01-01")["close"].xs("SPY", level="symbol")
     >>> wild = (market.pct_change().rolling(21).std() > 0.013).astype(float).loc["2014-02":]
     >>> fig = regime_figure(
-    ...     market,
-    ...     pd.DataFrame({"calm": 1 - wild, "stressed": wild}),
-    ...     "A crude regime: SPY's 21-day volatility above 1.3 % a day",
+    ...     market, pd.DataFrame({"calm": 1 - wild, "stressed": wild}),
+    ...     "A crude regime: SPY's 21-day volatility above 1.3 % a day"
     ... )
     >>> fig
     """

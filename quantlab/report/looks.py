@@ -185,9 +185,8 @@ def study_trials(
     >>> from quantlab.report.looks import deflate_look, long_short, looks, looks_sentence, study_trials
     >>> from unittest.mock import patch
     >>> real = long_short(compute(bars, [momentum(252, 21)]), step, 20)
-    >>> with (
-    ...     tempfile.TemporaryDirectory() as folder,
-    ...     patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": f"{folder}/ledger.sqlite"}),
+    >>> with tempfile.TemporaryDirectory() as folder, patch.dict(
+    ...     "os.environ", {"QUANTLAB_RESEARCH_LEDGER": f"{folder}/ledger.sqlite"}
     ... ):
     ...     mine = looks(real, "momentum/sample", 252, {"horizon": 20})
     ...     weekly = looks(real.iloc[::5], "momentum/sample", 252 / 5, {"horizon": 20})
@@ -238,10 +237,9 @@ def deflate_look(
     --------
     >>> from quantlab.report.looks import deflate_look
     >>> only = pd.DataFrame(own)[["key", "sharpe"]]
-    >>> assert (
-    ...     deflate_look(shown, only).dsr == found.psr
-    ...     and deflate_look(shown, only, either_sign=True).dsr < found.psr
-    ... ), "one try in a given sign is no search"
+    >>> assert deflate_look(shown, only).dsr == found.psr and deflate_look(
+    ...     shown, only, either_sign=True
+    ... ).dsr < found.psr, "one try in a given sign is no search"
     """
     alone = deflate(account, trials.iloc[:0])
     tries = len(trials) * (2 if either_sign else 1)

@@ -195,7 +195,7 @@ def ablation_table(
     >>> from quantlab.labels.forward import forward_returns
     >>> from quantlab.models.base import check_model, walk_forward
     >>> from quantlab.report.checks import MODELS
-    >>> from quantlab.report.model import ablation_figure, ablation_table, make_model
+    >>> from quantlab.report.model import ablation_table, make_model
     >>> from quantlab.validation.splits import WalkForward
     >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
     >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
@@ -210,10 +210,7 @@ def ablation_table(
     >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
     >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
     >>> outcome = y.reindex(scores.index)
-    >>> ablation_figure(
-    ...     ablation_table(scores, outcome),
-    ...     "No other model is shown to differ from the trees on these thirty names",
-    ... )
+    >>> assert ablation_table(scores[["gbm"]], outcome * np.nan)["ic"].isna().all()
     """
     full, rows = scores.iloc[:, 0], {}
     for name in scores:
@@ -455,20 +452,29 @@ def fold_agreement(
 
     Examples
     --------
-    >>> from quantlab.report.model import fold_agreement
-    >>> steady = pd.DataFrame(
-    ...     {
-    ...         name: fold_agreement(runs[name].models, X, [test for _, test in folds])
-    ...         for name in ("gbm", "ridge", "ensemble")
-    ...     }
-    ... )
-    >>> same = runs["ridge"].models[0]
-    >>> assert np.allclose(fold_agreement([same] * 3, X, [test for _, test in folds[:3]]), 1)
-    >>> steady.round(2)
-           gbm  ridge  ensemble
-    fold
-    1     0.29   0.75      0.58
-    2     0.01   0.08     -0.02
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import agreement, fold_agreement, make_model
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train=500, test=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> assert np.isnan(agreement(scores["gbm"] * 0, scores["gbm"])) and fold_agreement([], X, []).empty
     """
     if len(models) != len(tests):
         raise PanelError(f"{len(models)} models and {len(tests)} test blocks; give one block for each model")

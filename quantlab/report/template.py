@@ -29,20 +29,78 @@ def nearest(
     name: str,  # as typed
     known: Sequence[str],  # what there is
 ) -> str:  # a hint that ends an error message
-    "Say which known name was probably meant."
+    """Say which known name was probably meant.
+
+    Parameters
+    ----------
+    name : str
+        As typed.
+    known : Sequence[str]
+        What there is.
+
+    Returns
+    -------
+    str
+        A hint that ends an error message.
+
+    Examples
+    --------
+    >>> from quantlab.report.template import nearest
+    >>> nearest("tearshet", ["factor", "tearsheet"])
+    "did you mean 'tearsheet'?"
+    """
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(known) or 'nothing'}"
 
 # %% ../../nbs/report/815_template.ipynb #599090b7
 def templates() -> dict[str, Path]:  # name -> file
-    "List the workspace's templates."
+    """List the workspace's templates.
+
+    Returns
+    -------
+    dict[str, Path]
+        Name -> file.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.report.template import find_template
+    >>> assert find_template(small) == small.resolve()
+    """
     return {file.stem: file for file in sorted(path("research", "templates").glob("*.ipynb"))}
 
 # %% ../../nbs/report/815_template.ipynb #c38e45e8
 def find_template(
     name: str | Path,  # a template's name, or the path of a notebook
 ) -> Path:  # absolute
-    "Resolve a template; raise ReportError naming the nearest one."
+    """Resolve a template; raise ReportError naming the nearest one.
+
+    Parameters
+    ----------
+    name : str | Path
+        A template's name, or the path of a notebook.
+
+    Returns
+    -------
+    Path
+        Absolute.
+
+    Raises
+    ------
+    ReportError
+        Naming the nearest one.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.report.template import find_template
+    >>> assert find_template(small) == small.resolve()
+    """
     file, known = Path(name), templates()
     if file.suffix == ".ipynb" and file.is_file():
         return file.resolve()
@@ -55,7 +113,27 @@ def find_template(
 def read_cells(
     notebook: Path,  # an .ipynb file, executed or not
 ) -> list[dict]:  # the cells, `source` joined to one string, `tags` a list
-    "Read a notebook's cells with nothing but json."
+    """Read a notebook's cells with nothing but json.
+
+    Parameters
+    ----------
+    notebook : Path
+        An .ipynb file, executed or not.
+
+    Returns
+    -------
+    list[dict]
+        The cells, `source` joined to one string, `tags` a list.
+
+    Raises
+    ------
+    ReportError
+
+    Examples
+    --------
+    >>> from quantlab.report.template import read_cells
+    >>> assert [cell["tags"] for cell in read_cells(small)] == [["parameters"], ["check"], [""]]
+    """
     try:
         cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
         tags = [cell["metadata"].get("tags", []) for cell in cells]
@@ -69,7 +147,31 @@ def tagged_source(
     template: Path,  # the notebook
     tag: str,  # of the wanted cell
 ) -> str | None:  # its source; None when no cell has the tag
-    "Return the one cell with a tag; raise ReportError when there are several."
+    """Return the one cell with a tag; raise ReportError when there are several.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+    tag : str
+        Of the wanted cell.
+
+    Returns
+    -------
+    str | None
+        Its source; None when no cell has the tag.
+
+    Raises
+    ------
+    ReportError
+        When there are several.
+
+    Examples
+    --------
+    >>> from quantlab.report.template import tagged_source
+    >>> tagged_source(small, "check").strip().splitlines()[-1]
+    '    raise ConfigError(f"window is {window}, expected at least 2 sessions")'
+    """
     found = [cell["source"] for cell in read_cells(template) if tag in cell["tags"]]
     if len(found) > 1:
         where = display_path(template)
@@ -82,7 +184,25 @@ KINDS = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 
 @dataclass(frozen=True)
 class Parameter:
-    "Hold one line of a template's parameters cell."
+    """Hold one line of a template's parameters cell.
+
+    Parameters
+    ----------
+    name : str
+        As typed.
+    kind : str
+        One of KINDS.
+    default : int | float | str | bool | list
+    comment : str
+        What it means, with its unit.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.template import Parameter, check_value
+    >>> width = Parameter("window", "int", 21, "sessions in the volatility window")
+    >>> [show_error(lambda value=value: check_value(width, value)) for value in (30.0, True)]
+    """
 
     name: str
     kind: str  # one of KINDS
@@ -98,7 +218,31 @@ def check_value(
     parameter: Parameter,  # what is declared
     value: object,  # what is given
 ) -> int | float | str | bool | list:  # the value, an int widened to a declared float
-    "Return a value of the declared type; raise ConfigError naming parameter, type and default."
+    """Return a value of the declared type; raise ConfigError naming parameter, type and default.
+
+    Parameters
+    ----------
+    parameter : Parameter
+        What is declared.
+    value : object
+        What is given.
+
+    Returns
+    -------
+    int | float | str | bool | list
+        The value, an int widened to a declared float.
+
+    Raises
+    ------
+    ConfigError
+        Naming parameter, type and default.
+
+    Examples
+    --------
+    >>> from quantlab.report.template import Parameter, check_value
+    >>> width = Parameter("window", "int", 21, "sessions in the volatility window")
+    >>> assert check_value(width, 63) == 63 and check_value(Parameter("floor", "float", 0.0, ""), 1) == 1.0
+    """
     kind = KINDS[parameter.kind]
     if kind is float and type(value) is int:
         value = float(value)
@@ -115,7 +259,40 @@ def check_value(
 def read_parameters(
     template: Path,  # the notebook
 ) -> dict[str, Parameter]:  # by name, in the order of the cell
-    "Read the cell tagged `parameters`; raise ReportError when it breaks the convention."
+    """Read the cell tagged `parameters`; raise ReportError when it breaks the convention.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+
+    Returns
+    -------
+    dict[str, Parameter]
+        By name, in the order of the cell.
+
+    Raises
+    ------
+    ReportError
+        When it breaks the convention.
+    ConfigError
+        "parameter {parameter} cannot be {value}; give a value of type {kind}"
+
+    Examples
+    --------
+    >>> from quantlab.report.template import read_parameters
+    >>> spec = read_parameters(small)
+    >>> pd.DataFrame(
+    ...     [(p.name, p.kind, p.default, p.comment) for p in spec.values()],
+    ...     columns=["name", "type", "default", "comment"],
+    ... )
+         name   type          default                                comment
+    0  symbol    str             AAPL                    the name to look at
+    1  window    int               21      sessions in the volatility window
+    2   floor  float              0.0  lowest volatility plotted, annualised
+    3     log   bool            False                              log scale
+    4  levels   list  [0.1, 0.5, 0.9]             quantiles to print, 0 to 1
+    """
     source, where, spec = tagged_source(template, "parameters"), display_path(template), {}
     if source is None:
         raise ReportError(
@@ -141,7 +318,32 @@ def parse_value(
     parameter: Parameter,  # what is declared
     text: str,  # what was typed
 ) -> int | float | str | bool | list:  # of the declared type
-    "Turn text into a value; a list is JSON or separated by commas; raise ConfigError for another type."
+    """Turn text into a value; a list is JSON or separated by commas; raise ConfigError for another type.
+
+    Parameters
+    ----------
+    parameter : Parameter
+        What is declared.
+    text : str
+        What was typed.
+
+    Returns
+    -------
+    int | float | str | bool | list
+        Of the declared type.
+
+    Raises
+    ------
+    ConfigError
+        For another type.
+
+    Examples
+    --------
+    >>> from quantlab.report.template import parse_value
+    >>> assert (
+    ...     parse_value(spec["levels"], "0.25, 0.75") == [0.25, 0.75] and parse_value(spec["log"], "True") is True
+    ... )
+    """
     kind = parameter.kind
     if kind == "str":
         return text
@@ -163,7 +365,30 @@ def fill_parameters(
     spec: Mapping[str, Parameter],  # from read_parameters
     given: Mapping[str, object],  # name -> value
 ) -> dict[str, object]:  # every parameter, in the template's order
-    "Complete given values with the defaults; raise ConfigError on an unknown name or a wrong type."
+    """Complete given values with the defaults; raise ConfigError on an unknown name or a wrong type.
+
+    Parameters
+    ----------
+    spec : Mapping[str, Parameter]
+        From read_parameters.
+    given : Mapping[str, object]
+        Name -> value.
+
+    Returns
+    -------
+    dict[str, object]
+        Every parameter, in the template's order.
+
+    Raises
+    ------
+    ConfigError
+        On an unknown name or a wrong type.
+
+    Examples
+    --------
+    >>> from quantlab.report.template import fill_parameters, run_check
+    >>> run_check(small, fill_parameters(spec, {}))
+    """
     for name in given:
         if name not in spec:
             raise ConfigError(f"unknown parameter {name!r}; {nearest(name, list(spec))}")
@@ -174,7 +399,30 @@ def parse_parameters(
     spec: Mapping[str, Parameter],  # from read_parameters
     texts: Sequence[str],  # "name=value", as typed
 ) -> dict[str, object]:  # the given names only, typed
-    "Parse what was typed on a command line; raise ConfigError on the first mistake."
+    """Parse what was typed on a command line; raise ConfigError on the first mistake.
+
+    Parameters
+    ----------
+    spec : Mapping[str, Parameter]
+        From read_parameters.
+    texts : Sequence[str]
+        "name=value", as typed.
+
+    Returns
+    -------
+    dict[str, object]
+        The given names only, typed.
+
+    Raises
+    ------
+    ConfigError
+        On the first mistake.
+
+    Examples
+    --------
+    >>> from quantlab.report.template import parse_parameters
+    >>> parse_parameters(spec, ["window=63", "floor=1e-2", "log=True", "levels=0.25,0.75", "symbol=BRK-B"])
+    """
     given = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -193,7 +441,27 @@ def run_check(
     template: Path,  # the notebook
     values: Mapping[str, object],  # every parameter
 ) -> None:
-    "Execute the cell tagged `check`, if there is one; a QuantlabError it raises is passed on."
+    """Execute the cell tagged `check`, if there is one; a QuantlabError it raises is passed on.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+    values : Mapping[str, object]
+        Every parameter.
+
+    Raises
+    ------
+    ReportError
+        "{where} has {...} cells tagged {tag}, expected one; untag the others"
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.report.template import fill_parameters, run_check
+    >>> run_check(small, fill_parameters(spec, {}))
+    """
     source = tagged_source(template, "check")
     if source is None:
         return
@@ -218,7 +486,27 @@ TRIAL = {"key", "study", "params", "n_obs", "periods_per_year", "sharpe", "skew"
 def plain(
     value: object,  # numbers, numpy scalars, and dicts and lists of them
 ) -> object:
-    "Turn a value into what JSON can hold: numpy scalars into numbers, what is not finite into None."
+    """Turn a value into what JSON can hold: numpy scalars into numbers, what is not finite into None.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, numpy scalars, and dicts and lists of them.
+
+    Returns
+    -------
+    object
+
+    Examples
+    --------
+    >>> from IPython.utils.capture import capture_output
+    >>> from quantlab.report.template import emit, plain
+    >>> with capture_output() as shown:
+    ...     emit(
+    ...         {"sharpe": np.float64(0.5), "days": np.int64(250), "sortino": np.nan}, data_hash="0123456789abcdef"
+    ...     )
+    >>> assert plain({"a": [np.inf, 1.0, (2,)], "b": "x"}) == {"a": [None, 1.0, [2]], "b": "x"}
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -231,7 +519,32 @@ def emit(
     metrics: Mapping[str, float],  # flat: name -> number
     **extra: object,  # data_hash, headline, trials
 ) -> None:
-    "Display the report's numbers as a bundle that the runner can read; raise ReportError when they are not numbers."
+    """Display the report's numbers as a bundle that the runner can read; raise ReportError when they are not numbers.
+
+    Parameters
+    ----------
+    metrics : Mapping[str, float]
+        Flat: name -> number.
+    **extra : object
+        data_hash, headline, trials.
+
+    Raises
+    ------
+    ReportError
+        When they are not numbers.
+
+    Examples
+    --------
+    >>> from IPython.utils.capture import capture_output
+    >>> from quantlab.report.template import MIME, emit
+    >>> with capture_output() as shown:
+    ...     emit(
+    ...         {"sharpe": np.float64(0.5), "days": np.int64(250), "sortino": np.nan}, data_hash="0123456789abcdef"
+    ...     )
+    >>> shown.outputs[0].data[MIME]
+    {'metrics': {'days': 250, 'sharpe': 0.5, 'sortino': None},
+     'data_hash': '0123456789abcdef'}
+    """
     from IPython.display import display  # not needed by who only reads a template
 
     numbers = {name: int(value) if isinstance(value, bool) else value for name, value in plain(metrics).items()}
@@ -255,7 +568,37 @@ def emit(
 def read_emitted(
     notebook: Path,  # an executed report
 ) -> dict:  # {"metrics": {name: number}, ...}
-    "Read the bundle that a report emitted; raise ReportError unless there is exactly one."
+    """Read the bundle that a report emitted; raise ReportError unless there is exactly one.
+
+    Parameters
+    ----------
+    notebook : Path
+        An executed report.
+
+    Returns
+    -------
+    dict
+        {"metrics": {name: number}, ...}.
+
+    Raises
+    ------
+    ReportError
+        Unless there is exactly one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from IPython.utils.capture import capture_output
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import MIME, emit, read_emitted
+    >>> work = tempfile.TemporaryDirectory()
+    >>> with capture_output() as shown:
+    ...     emit(
+    ...         {"sharpe": np.float64(0.5), "days": np.int64(250), "sortino": np.nan}, data_hash="0123456789abcdef"
+    ...     )
+    >>> executed = Path(work.name) / "executed.ipynb"
+    >>> assert read_emitted(executed) == shown.outputs[0].data[MIME]
+    """
     outputs = [output.get("data", {}) for cell in read_cells(notebook) for output in cell.get("outputs", [])]
     found = [data[MIME] for data in outputs if MIME in data]
     if len(found) != 1:

@@ -23,7 +23,33 @@ def _frame(
 
 @dataclass
 class Momentum:
-    "Hold the names that rose most."
+    """Hold the names that rose most.
+
+    Parameters
+    ----------
+    k : int, default 3
+    lookback : int, default 252
+        Sessions.
+    skip : int, default 21
+        Last sessions that do not count.
+    every : int, default 21
+        Sessions between rebalances.
+
+    References
+    ----------
+    .. [1] Jegadeesh and Titman (1993).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import from_strategy
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.examples import Momentum
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> momentum = from_strategy(Momentum(), bars)
+    >>> momentum
+    """
 
     k: int = 3
     lookback: int = 252  # sessions
@@ -41,12 +67,45 @@ class Momentum:
         return _frame(target.index, target.to_numpy(), kind="target")
 
     def on_fill(self, fill):
-        "Need nothing: the next rebalance looks at the book."
+        """Need nothing: the next rebalance looks at the book.
+
+        Parameters
+        ----------
+        fill
+        """
 
 # %% ../../nbs/strategy/746_examples.ipynb #bfce2ffa
 @dataclass
 class Pairs:
-    "Trade the return of a price ratio to its mean."
+    """Trade the return of a price ratio to its mean.
+
+    Parameters
+    ----------
+    long : str, default "KO"
+    short : str, default "PG"
+    lookback : int, default 60
+        Sessions.
+    enter : float, default 2.0
+        Standard deviations.
+    leave : float, default 0.5
+    size : float, default 0.5
+        Share of equity on each side.
+
+    References
+    ----------
+    .. [1] Gatev, Goetzmann and Rouwenhorst (2006).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import from_strategy
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.examples import Pairs
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> pairs = from_strategy(Pairs(), bars)
+    >>> pairs
+    """
 
     long: str = "KO"
     short: str = "PG"
@@ -69,12 +128,50 @@ class Pairs:
         return None
 
     def on_fill(self, fill):
-        "Need nothing: the book shows the position."
+        """Need nothing: the book shows the position.
+
+        Parameters
+        ----------
+        fill
+        """
 
 # %% ../../nbs/strategy/746_examples.ipynb #7a6275e5
 @dataclass
 class Crossover:
-    "Hold each name while its fast average is above its slow one."
+    """Hold each name while its fast average is above its slow one.
+
+    Parameters
+    ----------
+    fast : int, default 20
+        Sessions.
+    slow : int, default 100
+
+    References
+    ----------
+    .. [1] Brock, Lakonishok and LeBaron (1992).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import from_strategy
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.examples import Crossover, Momentum, Pairs
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> momentum = from_strategy(Momentum(), bars)
+    >>> pairs = from_strategy(Pairs(), bars)
+    >>> runs = {"momentum": momentum, "pairs": pairs, "crossover": from_strategy(Crossover(), bars)}
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {
+    ...             "fills": len(run.trades),
+    ...             "return": run.equity.iloc[-1] / 1e6 - 1,
+    ...             "lowest cash": run.cash.min(),
+    ...         }
+    ...         for name, run in runs.items()
+    ...     }
+    ... ).T.round(3)
+    """
 
     fast: int = 20  # sessions
     slow: int = 100
@@ -91,4 +188,9 @@ class Crossover:
         return _frame(past.symbols[turn], np.where(up[turn], 1 / len(up), 0.0), kind="target")
 
     def on_fill(self, fill):
-        "Need nothing: the book shows the position."
+        """Need nothing: the book shows the position.
+
+        Parameters
+        ----------
+        fill
+        """

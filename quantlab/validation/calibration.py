@@ -51,7 +51,29 @@ def _bins(
 
 # %% ../../nbs/validation/375_calibration.ipynb #dc7b1229
 class Brier(NamedTuple):
-    "Hold a Brier score and its parts: score = reliability - resolution + uncertainty + within."
+    """Hold a Brier score and its parts: score = reliability - resolution + uncertainty + within.
+
+    Parameters
+    ----------
+    score : float
+    reliability : float
+        Squared distance of forecasts from frequencies; 0 is honest.
+    resolution : float
+        Squared distance of frequencies from the base rate; 0 is ignorant.
+    uncertainty : float
+        Variance of the outcome.
+    within : float
+        What is left inside the bins.
+
+    Examples
+    --------
+    >>> from quantlab.validation.calibration import brier
+    >>> assert np.allclose(
+    ...     brier(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])),
+    ...     (0.215, 0.09, 0.0625, 0.1875, 0),
+    ...     atol=1e-12,
+    ... )
+    """
 
     score: float
     reliability: float  # squared distance of forecasts from frequencies; 0 is honest
@@ -66,7 +88,48 @@ def brier(
     bins: int = 10,  # for the parts; the score does not depend on them
     how: str = "mass",  # "mass": equally many forecasts a bin; "width": equally wide bins
 ) -> Brier:  # NaN without pairs
-    "Score probabilities and split the score (Brier 1950, Murphy 1973); raise DataError, ConfigError."
+    """Score probabilities and split the score (Brier 1950, Murphy 1973); raise DataError, ConfigError.
+
+    Parameters
+    ----------
+    prob : pd.Series | np.ndarray
+        Forecast in [0, 1], known before the outcome.
+    y : pd.Series | np.ndarray
+        0 or 1; NaN = not known yet, the pair is left out.
+    bins : int, default 10
+        For the parts; the score does not depend on them.
+    how : str, default "mass"
+        "mass": equally many forecasts a bin; "width": equally wide bins.
+
+    Returns
+    -------
+    Brier
+        NaN without pairs.
+
+    Raises
+    ------
+    DataError
+        "prob has {...} rows, y {...}, and their labels differ; take y.reindex(prob.index)"
+        "prob has shape {...}, y {...}; pass one outcome per probability"
+        "{...} pairs are no probability and outcome, first prob {...} with y {...}; prob lies in [0, 1],
+        y is 0 or 1"
+    ConfigError
+        "bins={bins}, how={how}; give a whole number of bins and 'mass' or 'width'"
+
+    References
+    ----------
+    .. [1] Brier (1950).
+    .. [2] Murphy (1973).
+
+    Examples
+    --------
+    >>> from quantlab.validation.calibration import brier
+    >>> assert np.allclose(
+    ...     brier(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])),
+    ...     (0.215, 0.09, 0.0625, 0.1875, 0),
+    ...     atol=1e-12,
+    ... )
+    """
     pairs = _pairs(prob, y)
     if pairs.empty:
         return Brier(*[float("nan")] * 5)
@@ -124,7 +187,58 @@ def reliability(
     block: int = 1,  # dates in a cluster; 2 * horizon where outcomes overlap
     confidence: float = 0.95,  # of the interval
 ) -> pd.DataFrame:  # by bin that is not empty: n, prob (mean), frequency, low, high
-    "Compare forecasts with frequencies, date by date where there are dates; raise DataError, ConfigError."
+    """Compare forecasts with frequencies, date by date where there are dates; raise DataError, ConfigError.
+
+    Parameters
+    ----------
+    prob : pd.Series | np.ndarray
+        Forecast in [0, 1], known before the outcome.
+    y : pd.Series | np.ndarray
+        0 or 1; NaN = not known yet, the pair is left out.
+    bins : int, default 10
+        Of the forecasts.
+    how : str, default "mass"
+        "mass": equally many forecasts a bin; "width": equally wide bins.
+    block : int, default 1
+        Dates in a cluster; 2 * horizon where outcomes overlap.
+    confidence : float, default 0.95
+        Of the interval.
+
+    Returns
+    -------
+    pd.DataFrame
+        By bin that is not empty: n, prob (mean), frequency, low, high.
+
+    Raises
+    ------
+    DataError
+        "prob has {...} rows, y {...}, and their labels differ; take y.reindex(prob.index)"
+        "prob has shape {...}, y {...}; pass one outcome per probability"
+        "{...} pairs are no probability and outcome, first prob {...} with y {...}; prob lies in [0, 1],
+        y is 0 or 1"
+    ConfigError
+        "block is {block}; give a whole number of dates, 2 * horizon where outcomes overlap"
+        "bins={bins}, how={how}; give a whole number of bins and 'mass' or 'width'"
+        "confidence is {confidence}; give a probability between 0 and 1, such as 0.95"
+
+    Examples
+    --------
+    >>> from quantlab.validation.calibration import reliability
+    >>> curve = reliability(predictions["prob"], y, block=40)
+    >>> curve.round(3)
+             n   prob  frequency    low   high
+    bin
+    0    33713  0.102      0.416  0.397  0.435
+    1    33713  0.146      0.407  0.394  0.420
+    2    33713  0.202      0.412  0.399  0.424
+    3    33713  0.283      0.431  0.419  0.442
+    4    33712  0.391      0.469  0.457  0.481
+    5    33713  0.516      0.478  0.467  0.489
+    6    33713  0.650      0.505  0.493  0.517
+    7    33713  0.777      0.537  0.523  0.551
+    8    33713  0.879      0.621  0.607  0.634
+    9    33712  0.946      0.726  0.712  0.739
+    """
     pairs = _pairs(prob, y)
     rows, pairs["cluster"] = {}, _clusters(pairs.index, block)
     for b, part in pairs.groupby(_bins(pairs["prob"], bins, how)):
@@ -137,7 +251,27 @@ def reliability(
 
 # %% ../../nbs/validation/375_calibration.ipynb #bef99268
 class CalibrationError(NamedTuple):
-    "Hold an expected calibration error and what honest probabilities would show."
+    """Hold an expected calibration error and what honest probabilities would show.
+
+    Parameters
+    ----------
+    value : float
+    chance : float
+        Expected of honest probabilities with independent outcomes.
+
+    References
+    ----------
+    .. [1] Naeini, Cooper and Hauskrecht (2015).
+
+    Examples
+    --------
+    >>> from quantlab.validation.calibration import CalibrationError, calibration_error
+    >>> ece = {how: calibration_error(predictions["prob"], y, how=how) for how in ("mass", "width")}
+    >>> pd.DataFrame(ece, index=CalibrationError._fields).T.round(4)
+            value  chance
+    mass   0.1912  0.0017
+    width  0.1911  0.0017
+    """
 
     value: float
     chance: float  # expected of honest probabilities with independent outcomes
@@ -149,7 +283,44 @@ def calibration_error(
     bins: int = 10,  # of the forecasts
     how: str = "mass",  # "mass": equally many forecasts a bin; "width": equally wide bins
 ) -> CalibrationError:  # NaN without pairs
-    "Average the distance of forecasts from frequencies (Naeini et al. 2015); raise DataError, ConfigError."
+    """Average the distance of forecasts from frequencies (Naeini et al. 2015); raise DataError, ConfigError.
+
+    Parameters
+    ----------
+    prob : pd.Series | np.ndarray
+        Forecast in [0, 1], known before the outcome.
+    y : pd.Series | np.ndarray
+        0 or 1; NaN = not known yet, the pair is left out.
+    bins : int, default 10
+        Of the forecasts.
+    how : str, default "mass"
+        "mass": equally many forecasts a bin; "width": equally wide bins.
+
+    Returns
+    -------
+    CalibrationError
+        NaN without pairs.
+
+    Raises
+    ------
+    DataError
+        "prob has {...} rows, y {...}, and their labels differ; take y.reindex(prob.index)"
+        "prob has shape {...}, y {...}; pass one outcome per probability"
+        "{...} pairs are no probability and outcome, first prob {...} with y {...}; prob lies in [0, 1],
+        y is 0 or 1"
+    ConfigError
+        "bins={bins}, how={how}; give a whole number of bins and 'mass' or 'width'"
+
+    References
+    ----------
+    .. [1] Naeini et al. (2015).
+    .. [2] Naeini, Cooper and Hauskrecht (2015).
+
+    Examples
+    --------
+    >>> from quantlab.validation.calibration import calibration_error
+    >>> assert np.isclose(calibration_error(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])).value, 0.3)
+    """
     pairs = _pairs(prob, y)
     if pairs.empty:
         return CalibrationError(float("nan"), float("nan"))
@@ -189,7 +360,27 @@ class _Calibrator:
 
 # %% ../../nbs/validation/375_calibration.ipynb #70be4f54
 class TemperatureScaling(_Calibrator):
-    "Divide the log-odds of probabilities by one number (Guo et al. 2017)."
+    """Divide the log-odds of probabilities by one number (Guo et al. 2017).
+
+    References
+    ----------
+    .. [1] Guo et al. (2017).
+
+    Examples
+    --------
+    >>> from quantlab.validation.calibration import TemperatureScaling
+    >>> from scipy.special import expit
+    >>> rng = np.random.default_rng(7)
+    >>> odds = rng.normal(0, 1, 20_000)
+    >>> came = pd.Series(rng.uniform(size=20_000) < expit(odds)).astype(float)
+    >>> boaster = pd.DataFrame({"prob": expit(3 * odds)})
+    >>> cooled = TemperatureScaling().fit(boaster, came)
+    >>> ten = TemperatureScaling().fit(pd.DataFrame({"prob": [0.9] * 10}), pd.Series([1.0] * 6 + [0.0] * 4))
+    >>> pd.Series({"planted 3": cooled.temperature_, "by hand 5.42": ten.temperature_}, name="temperature").round(3)
+    planted 3       3.001
+    by hand 5.42    5.419
+    Name: temperature, dtype: float64
+    """
 
     def fit(
         self,
@@ -197,7 +388,42 @@ class TemperatureScaling(_Calibrator):
         y: pd.Series,  # 0 or 1, on X's index; NaN = not known yet, the row is left out
         sample_weight: pd.Series | None = None,  # on X's index
     ) -> "TemperatureScaling":
-        "Find the temperature of least log loss between e^-5 and e^5; raise DataError for probabilities of 0 or 1."
+        """Find the temperature of least log loss between e^-5 and e^5; raise DataError for probabilities of 0 or 1.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Predictions with column prob, made out of sample.
+        y : pd.Series
+            0 or 1, on X's index; NaN = not known yet, the row is left out.
+        sample_weight : pd.Series | None, default None
+            On X's index.
+
+        Returns
+        -------
+        TemperatureScaling
+            The same object.
+
+        Raises
+        ------
+        DataError
+            For probabilities of 0 or 1.
+
+        Examples
+        --------
+        >>> from quantlab.validation.calibration import TemperatureScaling
+        >>> from scipy.special import expit
+        >>> rng = np.random.default_rng(7)
+        >>> odds = rng.normal(0, 1, 20_000)
+        >>> came = pd.Series(rng.uniform(size=20_000) < expit(odds)).astype(float)
+        >>> boaster = pd.DataFrame({"prob": expit(3 * odds)})
+        >>> cooled = TemperatureScaling().fit(boaster, came)
+        >>> ten = TemperatureScaling().fit(pd.DataFrame({"prob": [0.9] * 10}), pd.Series([1.0] * 6 + [0.0] * 4))
+        >>> pd.Series({"planted 3": cooled.temperature_, "by hand 5.42": ten.temperature_}, name="temperature").round(3)
+        planted 3       3.001
+        by hand 5.42    5.419
+        Name: temperature, dtype: float64
+        """
         from scipy.optimize import minimize_scalar  # here: it takes long to import
 
         pairs = _training(X, y)
@@ -218,12 +444,48 @@ class TemperatureScaling(_Calibrator):
         self,
         X: pd.DataFrame,  # predictions with column prob
     ) -> pd.DataFrame:  # the same frame with prob mended
-        "Return predictions with honest probabilities."
+        """Return predictions with honest probabilities.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Predictions with column prob.
+
+        Returns
+        -------
+        pd.DataFrame
+            The same frame with prob mended.
+
+        Examples
+        --------
+        >>> from quantlab.validation.calibration import TemperatureScaling
+        >>> from scipy.special import expit
+        >>> rng = np.random.default_rng(7)
+        >>> odds = rng.normal(0, 1, 20_000)
+        >>> came = pd.Series(rng.uniform(size=20_000) < expit(odds)).astype(float)
+        >>> boaster = pd.DataFrame({"prob": expit(3 * odds)})
+        >>> cooled = TemperatureScaling().fit(boaster, came)
+        >>> assert np.allclose(cooled.predict(boaster)["prob"].rank(), boaster["prob"].rank())
+        """
         return X.assign(prob=expit(logit(X["prob"]) / self.temperature_))
 
 # %% ../../nbs/validation/375_calibration.ipynb #c45cc625
 class IsotonicCalibration(_Calibrator):
-    "Map probabilities through a rising step function (Zadrozny and Elkan 2002)."
+    """Map probabilities through a rising step function (Zadrozny and Elkan 2002).
+
+    References
+    ----------
+    .. [1] Zadrozny and Elkan (2002).
+
+    Examples
+    --------
+    >>> from quantlab.validation.calibration import IsotonicCalibration, TemperatureScaling
+    >>> date = predictions.index.get_level_values("date")
+    >>> learn, judge = date < "2017-01-01", date >= "2017-03-01"
+    >>> mended = {"as said": predictions[judge]}
+    >>> for name, model in (("temperature", TemperatureScaling()), ("isotonic", IsotonicCalibration())):
+    ...     mended[name] = model.fit(predictions[learn], y[learn]).predict(predictions[judge])
+    """
 
     def fit(
         self,
@@ -231,7 +493,42 @@ class IsotonicCalibration(_Calibrator):
         y: pd.Series,  # 0 or 1, on X's index; NaN = not known yet, the row is left out
         sample_weight: pd.Series | None = None,  # on X's index
     ) -> "IsotonicCalibration":
-        "Fit the curve to known outcomes; raise DataError when one outcome is missing."
+        """Fit the curve to known outcomes; raise DataError when one outcome is missing.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Predictions with column prob, made out of sample.
+        y : pd.Series
+            0 or 1, on X's index; NaN = not known yet, the row is left out.
+        sample_weight : pd.Series | None, default None
+            On X's index.
+
+        Returns
+        -------
+        IsotonicCalibration
+            The same object.
+
+        Raises
+        ------
+        DataError
+            When one outcome is missing.
+
+        Examples
+        --------
+        >>> from quantlab.validation.calibration import TemperatureScaling
+        >>> from scipy.special import expit
+        >>> rng = np.random.default_rng(7)
+        >>> odds = rng.normal(0, 1, 20_000)
+        >>> came = pd.Series(rng.uniform(size=20_000) < expit(odds)).astype(float)
+        >>> boaster = pd.DataFrame({"prob": expit(3 * odds)})
+        >>> cooled = TemperatureScaling().fit(boaster, came)
+        >>> ten = TemperatureScaling().fit(pd.DataFrame({"prob": [0.9] * 10}), pd.Series([1.0] * 6 + [0.0] * 4))
+        >>> pd.Series({"planted 3": cooled.temperature_, "by hand 5.42": ten.temperature_}, name="temperature").round(3)
+        planted 3       3.001
+        by hand 5.42    5.419
+        Name: temperature, dtype: float64
+        """
         from sklearn.isotonic import IsotonicRegression  # here: it takes a second to import
 
         pairs = _training(X, y)
@@ -245,7 +542,29 @@ class IsotonicCalibration(_Calibrator):
         self,
         X: pd.DataFrame,  # predictions with column prob
     ) -> pd.DataFrame:  # the same frame with prob mended
-        "Return predictions with honest probabilities."
+        """Return predictions with honest probabilities.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Predictions with column prob.
+
+        Returns
+        -------
+        pd.DataFrame
+            The same frame with prob mended.
+
+        Examples
+        --------
+        >>> from quantlab.validation.calibration import TemperatureScaling
+        >>> from scipy.special import expit
+        >>> rng = np.random.default_rng(7)
+        >>> odds = rng.normal(0, 1, 20_000)
+        >>> came = pd.Series(rng.uniform(size=20_000) < expit(odds)).astype(float)
+        >>> boaster = pd.DataFrame({"prob": expit(3 * odds)})
+        >>> cooled = TemperatureScaling().fit(boaster, came)
+        >>> assert np.allclose(cooled.predict(boaster)["prob"].rank(), boaster["prob"].rank())
+        """
         known = X["prob"].notna()
         return X.assign(
             prob=X["prob"].mask(known, pd.Series(self.curve_.predict(X.loc[known, "prob"]), X.index[known]))
@@ -259,7 +578,40 @@ def coverage(
     by: pd.Series | np.ndarray | None = None,  # group of each row, such as its year
     block: int = 1,  # dates in a cluster; 2 * horizon where outcomes overlap
 ) -> pd.DataFrame:  # "all" and each group: n, coverage, se (NaN with one cluster), below, above (shares), width (mean)
-    "Measure how often outcomes fall into their intervals, ends included; raise DataError for crossed ends."
+    """Measure how often outcomes fall into their intervals, ends included; raise DataError for crossed ends.
+
+    Parameters
+    ----------
+    y : pd.Series
+        Outcome; NaN = not known yet, the row is left out.
+    low : pd.Series
+        Lower end of the interval, on y's index.
+    high : pd.Series
+        Upper end.
+    by : pd.Series | np.ndarray | None, default None
+        Group of each row, such as its year.
+    block : int, default 1
+        Dates in a cluster; 2 * horizon where outcomes overlap.
+
+    Returns
+    -------
+    pd.DataFrame
+        "all" and each group: n, coverage, se (NaN with one cluster), below, above (shares), width
+        (mean).
+
+    Raises
+    ------
+    DataError
+        For crossed ends.
+    ConfigError
+        "block is {block}; give a whole number of dates, 2 * horizon where outcomes overlap"
+
+    Examples
+    --------
+    >>> from quantlab.validation.calibration import coverage
+    >>> four = pd.Series([0.0, 1.0, 2.0, 3.0])
+    >>> assert coverage(four, four * 0 + 1, four * 0 + 2).iloc[0].tolist()[:2] == [4, 0.5]
+    """
     if not (y.index.equals(low.index) and y.index.equals(high.index)):
         raise DataError(
             f"y, low and high have {len(y)}, {len(low)} and {len(high)} rows that do not match; reindex them to y's"
@@ -283,7 +635,34 @@ def pinball(
     y: pd.Series,  # outcome; NaN = not known yet, the row is left out
     quantiles: pd.DataFrame,  # on y's index; columns q1 ... q99, known before the outcome; others are not used
 ) -> pd.Series:  # mean loss by column, in units of y; NaN without pairs
-    "Score quantile forecasts (Koenker and Bassett 1978); raise DataError where a column or the index is another."
+    """Score quantile forecasts (Koenker and Bassett 1978); raise DataError where a column or the index is another.
+
+    Parameters
+    ----------
+    y : pd.Series
+        Outcome; NaN = not known yet, the row is left out.
+    quantiles : pd.DataFrame
+        On y's index; columns q1 ... q99, known before the outcome; others are not used.
+
+    Returns
+    -------
+    pd.Series
+        Mean loss by column, in units of y; NaN without pairs.
+
+    Raises
+    ------
+    DataError
+        Where a column or the index is another.
+
+    References
+    ----------
+    .. [1] Koenker and Bassett (1978).
+
+    Examples
+    --------
+    >>> from quantlab.validation.calibration import pinball
+    >>> assert np.allclose(pinball(pd.Series([1.0]), pd.DataFrame({"q10": [0.0], "q90": [0.0]})), [0.1, 0.9])
+    """
     names = quantiles.columns[quantiles.columns.str.fullmatch(r"q\d{1,2}") & (quantiles.columns != "q0")]
     if not len(names) or not quantiles.index.equals(y.index):
         raise DataError(

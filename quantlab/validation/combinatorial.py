@@ -21,7 +21,34 @@ from .splits import block_edges, check_whole, fold_around, label_spans
 # %% ../../nbs/validation/355_combinatorial.ipynb #2945a96a
 @dataclass(frozen=True)
 class CombinatorialPurgedCV:
-    "Test every combination of some groups of sessions, trained on all labels that do not touch them."
+    """Test every combination of some groups of sessions, trained on all labels that do not touch them.
+
+    Parameters
+    ----------
+    n_groups : int, default 6
+        Blocks of whole sessions, at least 2.
+    n_test_groups : int, default 2
+        Tested at a time, fewer than n_groups.
+    embargo : int, default 0
+        Sessions after the labels of each test group that are not trained on.
+    t1 : pd.Series | None, optional
+        Label ends, if split cannot be given them.
+
+    Raises
+    ------
+    ConfigError
+        Unless an argument is a whole number, large enough (see check_whole).
+        "n_test_groups={n_test_groups} of n_groups={n_groups} leaves nothing to train on; test fewer"
+
+    References
+    ----------
+    .. [1] López de Prado (2018).
+
+    Examples
+    --------
+    >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
+    >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+    """
 
     n_groups: int = 6  # blocks of whole sessions, at least 2
     n_test_groups: int = 2  # tested at a time, fewer than n_groups
@@ -33,11 +60,44 @@ class CombinatorialPurgedCV:
 
     @property
     def n_paths(self) -> int:
-        "Return how many complete histories the test predictions make."
+        """Return how many complete histories the test predictions make.
+
+        Returns
+        -------
+        int
+            How many complete histories the test predictions make.
+
+        Examples
+        --------
+        >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
+        >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+        >>> assert (cv.get_n_splits(), cv.n_paths) == (15, 5)
+        """
         return comb(self.n_groups - 1, self.n_test_groups - 1)
 
     def get_n_splits(self, X=None, y=None, groups=None) -> int:
-        "Return the number of combinations."
+        """Return the number of combinations.
+
+        Parameters
+        ----------
+        X : default None
+            Not used; in the signature for scikit-learn.
+        y : default None
+            Not used; in the signature for scikit-learn.
+        groups : default None
+            Not used; in the signature for scikit-learn.
+
+        Returns
+        -------
+        int
+            The number of combinations.
+
+        Examples
+        --------
+        >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
+        >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+        >>> assert (cv.get_n_splits(), cv.n_paths) == (15, 5)
+        """
         return comb(self.n_groups, self.n_test_groups)
 
     def split(
@@ -47,7 +107,44 @@ class CombinatorialPurgedCV:
         groups=None,  # not used
         t1: pd.Series | None = None,  # (date, symbol): end of each label; NaT = not known, never trained on
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # train_rows, test_rows: positions into the rows of X
-        "Yield the splits in lexicographic order; raise ConfigError or PanelError for what cannot be split."
+        """Yield the splits in lexicographic order; raise ConfigError or PanelError for what cannot be split.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel.
+        y : default None
+            Not used.
+        groups : default None
+            Not used.
+        t1 : pd.Series | None, default None
+            (date, symbol): end of each label; NaT = not known, never trained on.
+
+        Returns
+        -------
+        Iterator[tuple[np.ndarray, np.ndarray]]
+            train_rows, test_rows: positions into the rows of X.
+
+        Raises
+        ------
+        ConfigError
+            For what cannot be split.
+        PanelError
+            For what cannot be split.
+
+        Examples
+        --------
+        >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
+        >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
+        >>> tiny = pd.DataFrame(
+        ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+        ... )
+        >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
+        >>> made = [
+        ...     pd.Series(split, index=tiny.index[test], name="split")
+        ...     for split, (_, test) in enumerate(small.split(tiny))
+        ... ]
+        """
         spans = label_spans(X, self.t1 if t1 is None else t1)
         edges = block_edges(spans.dates, self.n_groups)
         return (
@@ -59,7 +156,49 @@ class CombinatorialPurgedCV:
         predictions: Sequence[pd.DataFrame | pd.Series],  # one panel per split, in the order of split: its test rows
         X: pd.DataFrame,  # the panel that was split
     ) -> list[pd.DataFrame | pd.Series]:  # n_paths panels, each with exactly the rows of X
-        "Join the test predictions into complete histories; raise PanelError where a split's rows do not fit."
+        """Join the test predictions into complete histories; raise PanelError where a split's rows do not fit.
+
+        Parameters
+        ----------
+        predictions : Sequence[pd.DataFrame | pd.Series]
+            One panel per split, in the order of split: its test rows.
+        X : pd.DataFrame
+            The panel that was split.
+
+        Returns
+        -------
+        list[pd.DataFrame | pd.Series]
+            n_paths panels, each with exactly the rows of X.
+
+        Raises
+        ------
+        PanelError
+            Where a split's rows do not fit.
+        ConfigError
+            If they are too few (see block_edges).
+
+        Examples
+        --------
+        >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV, path_table
+        >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+        >>> layout = path_table(cv)
+        >>> for path in range(5):
+        ...     assert ((layout == path).sum(axis=1) == 1).all()
+        >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
+        >>> tiny = pd.DataFrame(
+        ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+        ... )
+        >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
+        >>> made = [
+        ...     pd.Series(split, index=tiny.index[test], name="split")
+        ...     for split, (_, test) in enumerate(small.split(tiny))
+        ... ]
+        >>> laid_out = pd.DataFrame({f"path {k}": path for k, path in enumerate(small.paths(made, tiny))})
+        >>> laid_out.droplevel("symbol").rename(index=lambda date: f"{date:%d %b}").T
+        date    01 Jan  02 Jan  03 Jan  04 Jan  05 Jan  08 Jan
+        path 0       0       0       0       0       1       1
+        path 1       1       1       2       2       2       2
+        """
         return _paths(self, list(predictions), check_panel(X).index)
 
 # %% ../../nbs/validation/355_combinatorial.ipynb #237bdd6c
@@ -82,7 +221,33 @@ def _tested(splitter: CombinatorialPurgedCV) -> Iterator[tuple[int, ...]]:
 def path_table(
     splitter: CombinatorialPurgedCV,  # whose splits are laid out
 ) -> pd.DataFrame:  # groups x splits: the path a tested group goes to; -1 = not tested
-    "Say which path the predictions of each group and split belong to."
+    """Say which path the predictions of each group and split belong to.
+
+    Parameters
+    ----------
+    splitter : CombinatorialPurgedCV
+        Whose splits are laid out.
+
+    Returns
+    -------
+    pd.DataFrame
+        Groups x splits: the path a tested group goes to; -1 = not tested.
+
+    Examples
+    --------
+    >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV, path_table
+    >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+    >>> layout = path_table(cv)
+    >>> layout.where(layout >= 0, "").rename(columns=lambda split: f"{split:02d}")
+    split 00 01 02 03 04 05 06 07 08 09 10 11 12 13 14
+    group
+    0      0  1  2  3  4
+    1      0              1  2  3  4
+    2         0           1           2  3  4
+    3            0           1        2        3  4
+    4               0           1        2     3     4
+    5                  0           1        2     3  4
+    """
     table = np.full((splitter.n_groups, splitter.get_n_splits()), -1)
     for split, tested in enumerate(_tested(splitter)):
         table[list(tested), split] = (table[list(tested)] >= 0).sum(axis=1)

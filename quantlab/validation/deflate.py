@@ -192,21 +192,22 @@ class Effective(NamedTuple):
 
     Examples
     --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.validation.deflate import effective_trials
-    >>> found = effective_trials(trials)
-    >>> pd.Series(
-    ...     {
-    ...         "tries": len(grid),
-    ...         "effective number": found.n_trials,
-    ...         "sd of their annual ratios": np.sqrt(sharpes.var() * 252),
-    ...         "sd of one of them": np.sqrt(found.variance * 252),
-    ...     }
-    ... ).round(2)
-    tries                        42.00
-    effective number              5.42
-    sd of their annual ratios     0.15
-    sd of one of them             0.20
-    dtype: float64
+    >>> close = to_wide(adjust(sample_bars())["close"])
+    >>> returns = close.pct_change(fill_method=None)
+    >>> market = returns.mean(axis=1)
+    >>> def top20(lookback, skip):
+    ...     "Daily return over the market of the 20 strongest names, chosen every 21 sessions."
+    ...     past = (close.shift(skip) / close.shift(lookback) - 1).iloc[272::21]
+    ...     chosen = (past.rank(axis=1, ascending=False) <= 20).astype(float).reindex(close.index).ffill().shift(1)
+    ...     return returns.where(chosen == 1.0).mean(axis=1) - market
+    >>> lookbacks = (10, 15, 21, 30, 42, 63, 84, 105, 126, 147, 168, 189, 231, 252)
+    >>> grid = [(lookback, skip) for lookback in lookbacks for skip in (0, 2, 5)]
+    >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a, b in grid}).loc["2011-03":]
+    >>> doubled = effective_trials(pd.concat([trials, trials.add_suffix("_again")], axis=1))
     """
 
     n_trials: float  # at least 1, at most the number of tries
@@ -254,21 +255,22 @@ def effective_trials(
 
     Examples
     --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.validation.deflate import effective_trials
-    >>> found = effective_trials(trials)
-    >>> pd.Series(
-    ...     {
-    ...         "tries": len(grid),
-    ...         "effective number": found.n_trials,
-    ...         "sd of their annual ratios": np.sqrt(sharpes.var() * 252),
-    ...         "sd of one of them": np.sqrt(found.variance * 252),
-    ...     }
-    ... ).round(2)
-    tries                        42.00
-    effective number              5.42
-    sd of their annual ratios     0.15
-    sd of one of them             0.20
-    dtype: float64
+    >>> close = to_wide(adjust(sample_bars())["close"])
+    >>> returns = close.pct_change(fill_method=None)
+    >>> market = returns.mean(axis=1)
+    >>> def top20(lookback, skip):
+    ...     "Daily return over the market of the 20 strongest names, chosen every 21 sessions."
+    ...     past = (close.shift(skip) / close.shift(lookback) - 1).iloc[272::21]
+    ...     chosen = (past.rank(axis=1, ascending=False) <= 20).astype(float).reindex(close.index).ffill().shift(1)
+    ...     return returns.where(chosen == 1.0).mean(axis=1) - market
+    >>> lookbacks = (10, 15, 21, 30, 42, 63, 84, 105, 126, 147, 168, 189, 231, 252)
+    >>> grid = [(lookback, skip) for lookback in lookbacks for skip in (0, 2, 5)]
+    >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a, b in grid}).loc["2011-03":]
+    >>> doubled = effective_trials(pd.concat([trials, trials.add_suffix("_again")], axis=1))
     """
     x = returns.dropna().to_numpy(dtype=np.float64)
     if x.shape[1] == 0 or len(x) < 3 or not np.isfinite(x).all():

@@ -68,18 +68,15 @@ class Spans(NamedTuple):
 
     Examples
     --------
-    >>> from quantlab.validation.splits import WalkForward
+    >>> from quantlab.validation.splits import label_spans
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
     ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
     ... )
-    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(-2)
-    >>> folds = list(WalkForward(train=5, test=2, embargo=1).split(tiny, t1=tiny_t1))
-    >>> pd.DataFrame([[rows.tolist() for rows in fold] for fold in folds], columns=["train_rows", "test_rows"])
-      train_rows test_rows
-    0     [0, 1]    [5, 6]
-    1     [2, 3]    [7, 8]
-    2     [4, 5]       [9]
+    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
+    ...     -2
+    ... )  # labels that last two sessions; the last two are not known
+    >>> spans = label_spans(tiny, tiny_t1)
     """
 
     dates: pd.DatetimeIndex  # [d], the panel's sessions
@@ -114,8 +111,15 @@ def label_spans(
 
     Examples
     --------
-    >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
-    >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+    >>> from quantlab.validation.splits import label_spans
+    >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
+    ...     -2
+    ... )  # labels that last two sessions; the last two are not known
+    >>> spans = label_spans(tiny, tiny_t1)
     """
     index = check_panel(X).index
     dates, starts = date_starts(index)
@@ -132,6 +136,7 @@ def check_whole(
     Parameters
     ----------
     value : object
+        Of the argument.
     name : str
         Of the argument.
     least : int
@@ -144,8 +149,10 @@ def check_whole(
 
     Examples
     --------
-    >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
-    >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.validation.splits import check_whole
+    >>> show_error(lambda: check_whole(2.5, "test", 1))
+    'ConfigError: test is 2.5; give a whole number, at least 1'
     """
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name} is {value!r}; give a whole number, at least {least}")
@@ -185,7 +192,9 @@ class WalkForward:
     >>> tiny = pd.DataFrame(
     ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
     ... )
-    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(-2)
+    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
+    ...     -2
+    ... )  # labels that last two sessions; the last two are not known
     >>> folds = list(WalkForward(train=5, test=2, embargo=1).split(tiny, t1=tiny_t1))
     >>> pd.DataFrame([[rows.tolist() for rows in fold] for fold in folds], columns=["train_rows", "test_rows"])
       train_rows test_rows
@@ -229,19 +238,6 @@ class WalkForward:
             "{...}; train={train} leaves none to test on, shorten it or bring more history"
         PanelError
             Saying what is wrong and where (see check_panel).
-
-        Examples
-        --------
-        >>> from quantlab.core.errors import show_error
-        >>> from quantlab.validation.splits import PurgedKFold, WalkForward
-        >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
-        >>> tiny = pd.DataFrame(
-        ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
-        ... )
-        >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(-2)
-        >>> for few in (tiny.iloc[:0], tiny.iloc[:1], tiny.iloc[:2]):
-        ...     assert "too few for 3 blocks" in show_error(lambda few=few: PurgedKFold(3).split(few, t1=tiny_t1))
-        >>> assert "0 sessions" in show_error(lambda: WalkForward(5, 2).get_n_splits(tiny.iloc[:0]))
         """
         return len(_block_starts(self, date_starts(check_panel(X).index)[0]))
 
@@ -284,7 +280,9 @@ class WalkForward:
         >>> tiny = pd.DataFrame(
         ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
         ... )
-        >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(-2)
+        >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
+        ...     -2
+        ... )  # labels that last two sessions; the last two are not known
         >>> folds = list(WalkForward(train=5, test=2, embargo=1).split(tiny, t1=tiny_t1))
         >>> pd.DataFrame([[rows.tolist() for rows in fold] for fold in folds], columns=["train_rows", "test_rows"])
           train_rows test_rows
@@ -360,8 +358,9 @@ def block_edges(
 
     Examples
     --------
-    >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
-    >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+    >>> from quantlab.validation.splits import block_edges
+    >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
+    >>> edges = block_edges(sessions, 3)
     """
     if len(dates) < n:
         raise ConfigError(f"{_history(dates)}, too few for {n} blocks; ask for fewer or bring more history")
@@ -452,7 +451,9 @@ class PurgedKFold:
     >>> tiny = pd.DataFrame(
     ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
     ... )
-    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(-2)
+    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
+    ...     -2
+    ... )  # labels that last two sessions; the last two are not known
     >>> grown = [train.tolist() for train, _ in WalkForward(5, 2, expanding=True).split(tiny, t1=tiny_t1)]
     >>> short_t1 = pd.Series(sessions, index=tiny.index).shift(-1)  # labels of one session; the last is not known
     >>> pd.DataFrame(
@@ -492,19 +493,6 @@ class PurgedKFold:
         -------
         int
             The number of test blocks.
-
-        Examples
-        --------
-        >>> from quantlab.core.errors import show_error
-        >>> from quantlab.validation.splits import PurgedKFold, WalkForward
-        >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
-        >>> tiny = pd.DataFrame(
-        ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
-        ... )
-        >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(-2)
-        >>> for few in (tiny.iloc[:0], tiny.iloc[:1], tiny.iloc[:2]):
-        ...     assert "too few for 3 blocks" in show_error(lambda few=few: PurgedKFold(3).split(few, t1=tiny_t1))
-        >>> assert "0 sessions" in show_error(lambda: WalkForward(5, 2).get_n_splits(tiny.iloc[:0]))
         """
         return self.n_splits
 
@@ -547,7 +535,9 @@ class PurgedKFold:
         >>> tiny = pd.DataFrame(
         ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
         ... )
-        >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(-2)
+        >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
+        ...     -2
+        ... )  # labels that last two sessions; the last two are not known
         >>> folds = list(WalkForward(train=5, test=2, embargo=1).split(tiny, t1=tiny_t1))
         >>> pd.DataFrame([[rows.tolist() for rows in fold] for fold in folds], columns=["train_rows", "test_rows"])
           train_rows test_rows

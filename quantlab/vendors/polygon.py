@@ -123,7 +123,29 @@ def _minutes(
 
 # %% ../../nbs/vendors/140_polygon.ipynb #411abf9d
 class Polygon:
-    "Serve bars of US stocks from Polygon's aggregates; raise ConfigError for a pace of nothing."
+    """Serve bars of US stocks from Polygon's aggregates; raise ConfigError for a pace of nothing.
+
+    Parameters
+    ----------
+    adjusted : bool, default False
+        Prices adjusted for splits by Polygon; False: as traded, with split.
+    per_second : float, default 5 / 60
+        Requests, above 0 or refused; the free plan's five a minute.
+    url : str, default "https://api.polygon.io"
+        Of the service.
+    pace : Callable[[], None] | None, default None
+        Called before each request; None: waits as per_second asks.
+
+    Raises
+    ------
+    ConfigError
+        "per_second is {per_second}; give a number above 0, such as 5 / 60 for the free plan"
+
+    Examples
+    --------
+    >>> from quantlab.vendors.polygon import Polygon
+    >>> vendor = Polygon(url=server.url, pace=lambda: None)
+    """
 
     calendar, intervals = "XNYS", tuple(_STEPS)
 
@@ -165,7 +187,45 @@ class Polygon:
         end: pd.Timestamp,  # last date, inclusive
         interval: str,  # one of intervals
     ) -> Iterator[pd.DataFrame]:  # (date, symbol)
-        "Yield bars panels of one symbol in order of date; raise TemporaryError for what may pass, DataError for the rest."
+        """Yield bars panels of one symbol in order of date; raise TemporaryError for what may pass, DataError for the
+        rest.
+
+        Parameters
+        ----------
+        symbol : str
+            As Polygon names it: "KO", "BRK.B".
+        start : pd.Timestamp
+            First date, inclusive: a session, or a bar end in UTC.
+        end : pd.Timestamp
+            Last date, inclusive.
+        interval : str
+            One of intervals.
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            (date, symbol).
+
+        Raises
+        ------
+        TemporaryError
+            For what may pass, DataError for the rest.
+        ConfigError
+            Where it is not set (see secret).
+        DataError
+            "polygon names a next page at {...}; the key is not sent there: check url="
+            "polygon lists dividends of {symbol} in {foreign}; its prices are in USD: convert them, or load
+            the symbol elsewhere"
+            For ends without a time zone (see session_of).
+            For one as large as the price before it (see dividend_product).
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> from quantlab.core.errors import show_error
+        >>> show_error(lambda: list(vendor.pages("KO", *span, "1d")))
+        """
         kind, span = Interval(interval), [f"{d:%Y-%m-%d}" for d in (start, end)]
         if kind.intraday:  # stamps are starts: milliseconds, rounded up
             span = [-((-(d - pd.Timedelta(kind.value)).value) // 1_000_000) for d in (start, end)]
