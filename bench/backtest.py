@@ -23,10 +23,10 @@ import pandas as pd
 
 from quantlab.backtest.backtrader import run_backtrader
 from quantlab.backtest.costs import Costs
-from quantlab.backtest.engine import equities, from_weights
+from quantlab.backtest.engine import equity_curves, from_weights
 from quantlab.backtest.sweep import sweep
+from quantlab.broker.blotter import Result
 from quantlab.broker.fill_model import next_open
-from quantlab.broker.statement import Result
 from quantlab.core.ledger import Ledger
 from quantlab.core.panel import to_wide
 from quantlab.data.bars import adjust
@@ -38,7 +38,7 @@ RESULTS = HERE / "results" / "backtest.json"
 EVERY, CASH, COSTS, PEER_NAMES, PEER_SESSIONS = 20, 1_000_000.0, Costs(1.0, 5.0), 100, 1000
 
 
-def wishes(bars: pd.DataFrame) -> pd.DataFrame:
+def targets(bars: pd.DataFrame) -> pd.DataFrame:
     "Return random target weights of every name on every 20th session, 0.98 in all."
     dates, names = bars.index.unique("date")[:-1:EVERY], bars.index.unique("symbol")
     shares = 0.98 * np.random.default_rng(0).dirichlet(np.ones(len(names)), len(dates))
@@ -75,8 +75,8 @@ class Vectorbt:
         (folder / "terms.json").write_text(json.dumps({"cash": CASH, "fees": COSTS.commission, "slippage": COSTS.slippage}))
 
     def start(self, ours: Result) -> None:
-        amount = np.full(ours.book.close.shape, np.nan)
-        amount[ours.book.fills.session, ours.book.fills.symbol] = ours.book.fills.quantity
+        amount = np.full(ours.blotter.close.shape, np.nan)
+        amount[ours.blotter.fills.session, ours.blotter.fills.symbol] = ours.blotter.fills.quantity
         np.save(self.folder / "amount.npy", amount)
         command = [str(PYTHON), str(HERE / "peers" / "vectorbt_orders.py"), str(self.folder)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""})
@@ -108,19 +108,19 @@ def against_vectorbt(bars: pd.DataFrame, weights: pd.DataFrame, rounds: int) -> 
         (amount_s, _, _), again, _ = peer.run("amount")
         peer.close()
     ours_s, peer_s, peer_value_s, peer_mb = (statistics.median(side) for side in zip(*times, strict=True))
-    mine = ours.book.fills
+    mine = ours.blotter.fills
     order = np.lexsort((mine.symbol, mine.session))
-    shares = np.full(ours.book.close.shape, 0.0)
+    shares = np.full(ours.blotter.close.shape, 0.0)
     shares[fills[:, 0].astype(int), fills[:, 1].astype(int)] = fills[:, 2]
     parts = {
         "fills": len(order), "peer_fills": len(fills), "peer_with_value_s": peer_value_s, "ratio_with_value": peer_value_s / ours_s,
         "max_rel_diff_of_shares": harness.max_rel_diff(mine.quantity[order], shares[mine.session[order], mine.symbol[order]]),
-        "max_rel_diff_with_our_sizes": harness.max_rel_diff(ours.equity.to_numpy(), again[ours.book.first :]), "peer_with_our_sizes_cold_s": amount_s,
+        "max_rel_diff_with_our_sizes": harness.max_rel_diff(ours.equity.to_numpy(), again[ours.blotter.first :]), "peer_with_our_sizes_cold_s": amount_s,
     }  # fmt: skip
     return {
         "name": "backtest", "peer": f"vectorbt {peer.version}", "ours_s": round(ours_s, 5), "peer_s": round(peer_s, 5), "ratio": round(peer_s / ours_s, 2),
         "cold_s": round(cold, 4), "peer_cold_s": round(peer_cold, 4), "ours_mb": round(lift(run), 1), "peer_mb": round(peer_mb, 1),
-        "max_rel_diff": harness.max_rel_diff(ours.equity.to_numpy(), value[ours.book.first :]), "n": len(bars), "parts": {"vectorbt": parts},
+        "max_rel_diff": harness.max_rel_diff(ours.equity.to_numpy(), value[ours.blotter.first :]), "n": len(bars), "parts": {"vectorbt": parts},
     }  # fmt: skip
 
 
@@ -128,9 +128,9 @@ def against_backtrader(bars: pd.DataFrame, weights: pd.DataFrame, rounds: int) -
     "Time both engines on 100 names over the first sessions, under Backtrader's rule, and compare every close in money."
     names, last = bars.index.unique("symbol")[:PEER_NAMES], bars.index.unique("date")[PEER_SESSIONS - 1]
     part = bars[bars.index.get_level_values("symbol").isin(names) & (bars.index.get_level_values("date") <= last)]
-    wish = weights[weights.index.get_level_values("symbol").isin(names) & (weights.index.get_level_values("date") <= last)]
-    wish = 0.98 * wish / wish.groupby("date").transform("sum")
-    ours, theirs = (lambda: from_weights(wish, part, COSTS, cash=CASH)), (lambda: run_backtrader(wish, part, COSTS, CASH))
+    wanted = weights[weights.index.get_level_values("symbol").isin(names) & (weights.index.get_level_values("date") <= last)]
+    wanted = 0.98 * wanted / wanted.groupby("date").transform("sum")
+    ours, theirs = (lambda: from_weights(wanted, part, COSTS, cash=CASH)), (lambda: run_backtrader(wanted, part, COSTS, CASH))
     equity = (lambda run: run.equity.to_numpy(),) * 2
     found = harness.compare("backtrader", f"backtrader {backtrader.__version__}", ours, theirs, equity, n=len(part), rounds=rounds, memory=False)
     apart = float((ours().equity - theirs().equity).abs().max())
@@ -138,21 +138,21 @@ def against_backtrader(bars: pd.DataFrame, weights: pd.DataFrame, rounds: int) -
     return found | speed | {"largest_difference_in_money": apart, "names": PEER_NAMES, "sessions": PEER_SESSIONS}
 
 
-def winners(close: pd.DataFrame, lookback: int, k: int, every: int) -> pd.DataFrame:
+def winners(close: pd.DataFrame, lookback: int, top_k: int, rebalance: int) -> pd.DataFrame:
     "Hold the k names that rose most over a lookback, in equal parts."
-    past = (close / close.shift(lookback) - 1).iloc[lookback::every]
-    t, i = np.nonzero((past.rank(axis=1, ascending=False, method="first") <= k).to_numpy())
+    past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
+    t, i = np.nonzero((past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy())
     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
-    return pd.DataFrame({"weight": np.full(len(t), 0.98 / k)}, index=index)
+    return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
 
 
 def many(members: int = 1000) -> dict:
     "Sweep a strategy on the committed sample: strategy, engine, ledger and cache, and the engine alone."
     bars = adjust(sample_bars(), "total")[["open", "close"]]
     close = to_wide(bars["close"])
-    space = {"lookback": list(range(10, 260, 10)), "k": [5, 10, 20, 30], "every": list(range(5, 55, 5))}
+    space = {"lookback": list(range(10, 260, 10)), "top_k": [5, 10, 20, 30], "rebalance": list(range(5, 55, 5))}
     weights = [winners(close, 10 * (m + 1), 20, 20) for m in range(25)]
-    alone = harness.timed(lambda: equities(weights, bars), 3) / len(weights)
+    alone = harness.timed(lambda: equity_curves(weights, bars), 3) / len(weights)
     found = {"members": members, "names": close.shape[1], "sessions": len(close), "engine_members_per_s": 1 / alone}
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +175,7 @@ def main(rounds: int = 5) -> dict:
     if not PYTHON.exists():
         return {"name": "backtest", "skipped": "vectorbt's environment is not there; make bench-peers builds it"}
     bars = barrier.read_bars()[["open", "close"]]
-    weights = wishes(bars)
+    weights = targets(bars)
     found = against_vectorbt(bars, weights, rounds)
     found["parts"]["backtrader"] = against_backtrader(bars, weights, 3)
     found["parts"]["sweep"] = many()

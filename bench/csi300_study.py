@@ -11,9 +11,9 @@ from scipy.stats import norm, rankdata
 
 from quantlab.backtest.costs import QLIB_COSTS
 from quantlab.backtest.orders import from_rule
+from quantlab.broker.blotter import Result
 from quantlab.broker.fill_model import same_close
 from quantlab.broker.rules import QLIB_RULES
-from quantlab.broker.statement import Result
 from quantlab.core.panel import date_starts, grid, to_long, to_wide
 from quantlab.features.base import compute
 from quantlab.features.sets import SETS

@@ -5,7 +5,7 @@ import harness
 import numpy as np
 import pandas as pd
 
-from quantlab.backtest.backtrader import compare, run_backtrader
+from quantlab.backtest.backtrader import compare_accounts, run_backtrader
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
 from quantlab.data.bars import adjust
@@ -29,5 +29,5 @@ def main() -> dict:
     ours, theirs = (lambda: from_weights(weights, bars, costs)), (lambda: run_backtrader(weights, bars, costs))
     equity = (lambda run: run.equity.to_numpy(),) * 2
     found = harness.compare("engine", f"backtrader {backtrader.__version__}", ours, theirs, equity, n=len(bars))
-    differences = len(compare(ours(), theirs()))
+    differences = len(compare_accounts(ours(), theirs()))
     return found | {"parts": {"differences_over_one_cent": differences, "trades": len(ours().trades)}}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from quantlab.backtest.engine import equities, from_weights
+from quantlab.backtest.engine import equity_curves, from_weights
 from quantlab.backtest.orders import from_rule
 from quantlab.backtest.strategy import from_strategy
 from quantlab.core.panel import as_panel
@@ -43,8 +43,8 @@ def first_calls(bars: pd.DataFrame) -> dict[str, Callable[[], object]]:
     market = bars["close"].groupby("symbol").pct_change().groupby("date").mean().dropna().to_frame("market")
     calls = {
         "from_weights": lambda: from_weights(weights, bars).trades,
-        "equities": lambda: equities([weights], bars),
-        "from_strategy": lambda: from_strategy(Momentum(k=2), bars).trades,
+        "equity_curves": lambda: equity_curves([weights], bars),
+        "from_strategy": lambda: from_strategy(Momentum(top_k=2), bars).trades,
         "from_rule": lambda: from_rule(lambda held, s, ok: (np.array([0]), np.array([0.1])), score.to_frame().dropna(), bars),
         "rank_ic": lambda: rank_ic(score, outcome),
         "triple_barrier": lambda: triple_barrier(bars, volatility_width(bars).dropna()),

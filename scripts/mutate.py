@@ -52,11 +52,11 @@ TESTS = {  # module: the test files that speak of it
     "broker.session": "tests/backtest/test_slow_broker.py tests/backtest/test_events.py tests/backtest/test_strategy.py",
     "validation.deflate": "tests/validation/test_deflate.py",
     "validation.inference": "tests/validation/test_inference.py",
-    "regime.hmm": "tests/regime/test_known_values.py tests/regime/test_hmm.py",
+    "regime.hmm": "tests/regime/test_hmm_known_values.py tests/regime/test_hmm.py",
     "regime.gate": "tests/regime/test_gate.py",
     "portfolio.weights": "tests/portfolio/test_weights.py",
     "labels.weights": "tests/labels/test_label_weights.py",
-    "data.store": "tests/data/test_files.py tests/data/test_store.py tests/data/test_read.py",
+    "data.store": "tests/data/test_files.py tests/data/test_store.py tests/data/test_read_and_universe.py",
     "core.ledger": "tests/core/test_ledger.py",
 }
 # Tests that start processes, or only show that something large works, take half a minute a mutant.

@@ -195,7 +195,7 @@ def test_the_numbers_of_the_readme_are_counted():
     assert f"{bars.index.unique('symbol').size} US stocks, 2010-2023" in README and f"{bars.index.unique('symbol').size} of the largest stocks" in README
     assert (bars.index.unique("date").year.min(), bars.index.unique("date").year.max()) == (2010, 2023)
     assert f"{len(SETS['base'])} price, volatility and liquidity features" in README
-    assert len([name for name in rolling.__all__ if name.islower() and callable(getattr(rolling, name))]) == 13 and "thirteen rolling words" in README
+    assert len([name for name in rolling.__all__ if name.islower() and callable(getattr(rolling, name))]) == 13 and "thirteen rolling operators" in README
     assert tuple(SETS) == FEATURE_SETS, "report.checks repeats the names of the sets"
     assert len(MODELS) == 7 and "of seven models by name" in README
 

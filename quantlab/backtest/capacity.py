@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .costs import Costs, charge, square_root_impact
-from ..broker.statement import Result
+from ..broker.blotter import Result
 from .stats import bootstrap_rows, sharpe
 from ..core.errors import ConfigError, DataError
 from ..core.panel import check_panel, to_wide
@@ -128,7 +128,7 @@ def against_cost(
     >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
-    >>> result = from_weights(TopK(15, buffer=10, every=21)(score), bars, Costs(1.0, 2.0))
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
     >>> flat, level = against_cost(result, 252), break_even(result)
     >>> flat.round(3).T
     bps         0.0    1.0    2.0    5.0    10.0   20.0   50.0   100.0
@@ -196,7 +196,7 @@ def break_even(
     >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
-    >>> result = from_weights(TopK(15, buffer=10, every=21)(score), bars, Costs(1.0, 2.0))
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
     >>> flat, level = against_cost(result, 252), break_even(result)
     >>> flat.round(3).T
     bps         0.0    1.0    2.0    5.0    10.0   20.0   50.0   100.0
@@ -244,7 +244,7 @@ def cost_figure(
     >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
-    >>> result = from_weights(TopK(15, buffer=10, every=21)(score), bars, Costs(1.0, 2.0))
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
     >>> flat, level = against_cost(result, 252), break_even(result)
     >>> cost_figure(against_cost(result, 252, np.linspace(0, 1.3 * level["value"], 30)), level)
     """
@@ -308,7 +308,7 @@ def against_assets(
     >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
-    >>> result = from_weights(TopK(15, buffer=10, every=21)(score), bars, Costs(1.0, 2.0))
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
     >>> costs = Costs(1.0, 2.0, impact=1.0)
     >>> curve = against_assets(result, known, costs, 252)
     >>> curve.iloc[8:22:3].round(3)
@@ -405,7 +405,7 @@ def assets_at(
     >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
-    >>> result = from_weights(TopK(15, buffer=10, every=21)(score), bars, Costs(1.0, 2.0))
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
     >>> costs = Costs(1.0, 2.0, impact=1.0)
     >>> half, none = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0)
     >>> pd.DataFrame({"half of the Sharpe ratio": half, "nothing left": none}).div(1e6).round(0)
@@ -459,7 +459,7 @@ def assets_figure(
     >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
-    >>> result = from_weights(TopK(15, buffer=10, every=21)(score), bars, Costs(1.0, 2.0))
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
     >>> costs = Costs(1.0, 2.0, impact=1.0)
     >>> half, none = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0)
     >>> assets_figure(against_assets(result, known, costs, 252, np.geomspace(1e6, 2e10, 30)), half)
@@ -528,7 +528,7 @@ def days_to_liquidate(
     >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
-    >>> result = from_weights(TopK(15, buffer=10, every=21)(score), bars, Costs(1.0, 2.0))
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
     >>> costs = Costs(1.0, 2.0, impact=1.0)
     >>> half, none = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0)
     >>> out = days_to_liquidate(result, known, half["value"])
@@ -599,7 +599,7 @@ def by_name(
     >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
-    >>> result = from_weights(TopK(15, buffer=10, every=21)(score), bars, Costs(1.0, 2.0))
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
     >>> costs = Costs(1.0, 2.0, impact=1.0)
     >>> half, none = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0)
     >>> names = by_name(result, known, costs, half["value"])

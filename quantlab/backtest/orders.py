@@ -12,13 +12,21 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from .account import Simulator, check_terms, describe, plain_rows, read_market, simulated, span
+from quantlab.backtest.account import (
+    Simulator,
+    account_span,
+    account_terms,
+    check_terms,
+    plain_rows,
+    read_market,
+    simulated,
+)
 from .costs import DEFAULT_COSTS, Costs
 from ..broker.fill_model import DEFAULT_FILL, FillModel
 from quantlab.broker.rules import (
-    AT_CLOSE, DEFAULT_RULES, HOLDING, KINDS, LIMIT, MARKET, ORDER, REST, SHARES, STOP, TYPES, Market, Rules,
+    AT_CLOSE, DEFAULT_RULES, HOLDING, QUANTITY_KINDS, LIMIT, MARKET, ORDER_DTYPE, REST, SHARES, STOP, TYPES, Market, Rules,
 )  # fmt: skip
-from ..broker.statement import Fills, Result
+from ..broker.blotter import Fills, Result
 from ..core.errors import PanelError
 from ..core.panel import Grid, check_panel, grid
 from ..core.time import check_stray, check_zones
@@ -89,7 +97,7 @@ def complete(
     given = {name: orders[name].fillna(value) if name in orders else value for name, value in _DEFAULTS.items()}
     orders = orders.assign(**given).reset_index(drop=True)
     size, price, valid = (orders[c].to_numpy(dtype=float) for c in ("size", "price", "valid"))
-    for column, known in (("kind", KINDS), ("type", TYPES)):
+    for column, known in (("kind", QUANTITY_KINDS), ("type", TYPES)):
         _refuse(orders, ~orders[column].isin(known).to_numpy(), f"{column} is unknown; give one of {', '.join(known)}")
     priced = orders["type"].isin(["limit", "stop"]).to_numpy()
     _refuse(orders, ~np.isfinite(size), "size is not a number; drop the row")
@@ -108,7 +116,7 @@ def complete(
 def order_rows(
     orders: pd.DataFrame,  # see complete
     at: Grid,  # coordinates of the bars
-) -> np.ndarray:  # ORDER[rows], by session and symbol, brackets behind their order
+) -> np.ndarray:  # ORDER_DTYPE[rows], by session and symbol, brackets behind their order
     """Turn an order list into the rows that a session reads; raise PanelError on unknown dates and names.
 
     Parameters
@@ -121,7 +129,7 @@ def order_rows(
     Returns
     -------
     np.ndarray
-        ORDER[rows], by session and symbol, brackets behind their order.
+        ORDER_DTYPE[rows], by session and symbol, brackets behind their order.
 
     Raises
     ------
@@ -167,9 +175,9 @@ def order_rows(
     has = {column: ~np.isnan(values) for column, values in shares.items()}
     source = np.repeat(np.arange(len(orders)), 1 + has["stop_loss"] + has["take_profit"])
     back = np.arange(len(source)) - np.searchsorted(source, source)
-    rows = np.zeros(len(source), ORDER)
+    rows = np.zeros(len(source), ORDER_DTYPE)
     rows["decided"], rows["symbol"], rows["parent"], rows["ended"] = when[source], name[source], back, -1
-    for column, names in (("kind", KINDS), ("type", TYPES)):
+    for column, names in (("kind", QUANTITY_KINDS), ("type", TYPES)):
         rows[column] = pd.Index(names).get_indexer(orders[column])[source]
     for column in ("size", "price", "valid"):
         rows[column] = orders[column].to_numpy()[source]
@@ -248,14 +256,14 @@ def from_orders(
     check_terms(costs, rules, fill, cash)
     at, market = read_market(bars, costs, fill)
     rows = order_rows(orders, at)
-    first, stop = span(at, at.dates[rows["decided"][0]] if start is None and len(rows) else start, end)
+    first, stop = account_span(at, at.dates[rows["decided"][0]] if start is None and len(rows) else start, end)
     simulator = Simulator(market, costs, rules, fill, cash, first)
     begins = np.searchsorted(rows["decided"], np.arange(stop + 1))
     for t in range(stop):
         simulator.step()
         if t >= first:
             simulator.send(rows[begins[t] : begins[t + 1]])
-    return simulated(simulator, at, describe(costs, rules, fill, cash, bars))
+    return simulated(simulator, at, account_terms(costs, rules, fill, cash, bars))
 
 # %% ../../nbs/backtest/712_orders.ipynb #7359db36
 def _answer(
@@ -282,16 +290,16 @@ def _scores(
 ) -> np.ndarray:  # [dates, symbols], NaN = no score
     "Spread scores over the bars' names; raise PanelError on a name or date without bars."
     check_panel(predictions, ["score"])
-    wish = grid(predictions.index)
-    check_zones(predictions=wish.dates, bars=at.dates)
+    wanted = grid(predictions.index)
+    check_zones(predictions=wanted.dates, bars=at.dates)
     check_stray(predictions.index, "predictions")
-    for kind, mine, known in (("date", wish.dates, at.dates), ("symbol", wish.symbols, at.symbols)):
+    for kind, mine, known in (("date", wanted.dates, at.dates), ("symbol", wanted.symbols, at.symbols)):
         unknown = [str(u)[:10] for u in mine.difference(known)[:5]]
         if unknown:
             raise PanelError(f"predictions name a {kind} that is not in bars: {', '.join(unknown)}; use the bars' own")
     score = np.full((len(at.dates), len(at.symbols)), np.nan)
     if len(predictions):
-        row, col = at.dates.get_indexer(wish.dates)[wish.row], at.symbols.get_indexer(wish.symbols)[wish.col]
+        row, col = at.dates.get_indexer(wanted.dates)[wanted.row], at.symbols.get_indexer(wanted.symbols)[wanted.col]
         score[row, col] = predictions["score"]
     return score
 
@@ -310,14 +318,14 @@ def _by_name(
     result: Result,
 ) -> Result:
     "List orders by date, sales before buys, then by name, and the fills in the same sequence."
-    book, orders, fills = result.book, result.book.orders, result.book.fills
+    book, orders, fills = result.blotter, result.blotter.orders, result.blotter.fills
     rows = np.lexsort((orders.symbol, orders.filled > 0, orders.decided))
     place = np.empty(len(rows), dtype=int)
     place[rows] = np.arange(len(rows))
     fills = fills._replace(order=np.where(fills.order < 0, -1, np.append(place, -1)[fills.order]))
     sort = np.lexsort((fills.order, fills.order < 0, fills.session))
     sorted_orders = type(orders)(*(column[rows] for column in orders))
-    return replace(result, book=book._replace(orders=sorted_orders, fills=Fills(*(c[sort] for c in fills))))
+    return replace(result, blotter=book._replace(orders=sorted_orders, fills=Fills(*(c[sort] for c in fills))))
 
 # %% ../../nbs/backtest/712_orders.ipynb #1b903ab2
 def from_rule(
@@ -371,25 +379,35 @@ def from_rule(
 
     Examples
     --------
-    >>> from quantlab.backtest.costs import QLIB_COSTS
+    >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.backtest.orders import from_rule
-    >>> from quantlab.broker.fill_model import same_close
+    >>> from quantlab.broker.fill_model import next_close, next_open, same_close
     >>> from quantlab.broker.rules import Rules
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
     >>> from quantlab.features.price import reversal
     >>> from quantlab.portfolio.topk_drop import TopKDrop
+    >>> FREE = Costs(0, 0)
     >>> raw = sample_bars(start="2014-06-02", end="2016-12-30")
     >>> many = adjust(raw).assign(factor=raw["adj"])[["open", "close", "factor"]]
     >>> predictions = compute(adjust(raw), [reversal(5)]).set_axis(["score"], axis=1).dropna()
-    >>> policy, no_end = TopKDrop(k=30, n_drop=3), Rules(stale_after=np.inf)
-    >>> paid = from_rule(policy, predictions, many, QLIB_COSTS, Rules(lot=100, stale_after=np.inf), same_close())
+    >>> policy, no_end = TopKDrop(top_k=30, n_drop=3), Rules(stale_after=np.inf)
+    >>> ways = {
+    ...     m.name: from_rule(policy, predictions, many, FREE, no_end, m).equity
+    ...     for m in (same_close(), next_open(), next_close())
+    ... }
+    >>> ways = pd.DataFrame(ways).iloc[-1] / 1e6 - 1
+    >>> ways.round(4).to_frame("return")
+                return
+    same close  0.1243
+    next open   0.1446
+    next close  0.1243
     """
     check_terms(costs, rules, fill, cash)
     at, market = read_market(bars, costs, fill)
     score = _scores(predictions, at)
-    first, stop = span(at, predictions.index[0][0] if start is None and len(predictions) else start, end)
+    first, stop = account_span(at, predictions.index[0][0] if start is None and len(predictions) else start, end)
     tradable, type_ = _tradable(market, rules.price_limit), AT_CLOSE if fill.moment == "close" else MARKET
     sees_close = int(fill.moment == "close" and fill.sized == "fill")  # a decision that knows the close it fills at
     asks = ~np.isnan(score).all(axis=1)
@@ -401,5 +419,5 @@ def from_rule(
             given = rule(held, score[t], tradable[t + sees_close])
             names, sizes = _answer(given, len(at.symbols), at.dates[t + 1])
             simulator.send(plain_rows(names, sizes, np.where(sizes > 0, REST, HOLDING), type_))
-    settings = describe(costs, rules, fill, cash, bars) | {"rule": str(rule)}
+    settings = account_terms(costs, rules, fill, cash, bars) | {"rule": str(rule)}
     return _by_name(simulated(simulator, at, settings))

@@ -9,12 +9,12 @@ __all__ = ['from_signals']
 import numpy as np
 import pandas as pd
 
-from .account import Simulator, check_terms, describe, read_market, simulated, span
+from .account import Simulator, account_span, account_terms, check_terms, read_market, simulated
 from .costs import DEFAULT_COSTS, Costs
 from .orders import order_rows
 from ..broker.fill_model import DEFAULT_FILL, FillModel
 from ..broker.rules import DEFAULT_RULES, Rules
-from ..broker.statement import Result
+from ..broker.blotter import Result
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
 from ..core.time import check_zones
@@ -192,12 +192,12 @@ def from_signals(
     bracket = {"stop_loss": stop_loss, "take_profit": take_profit}
     blocks = {"close": _blocks(at, 0.0, "target")}
     blocks |= {name: _blocks(at, sign, kind, **bracket) for name, sign in (("long", 1.0), ("short", -1.0))}
-    first, stop = span(at, start, end)
+    first, stop = account_span(at, start, end)
     simulator = Simulator(market, costs, rules, fill, cash, first)
     for t in range(stop):
         simulator.step()
         if t >= first:
             held = simulator.account.shares[t]
             simulator.send(_sends(held, buy[t], sell[t], short[t], cover[t], sizes[t], blocks))
-    words = {"size": size if np.isscalar(size) else "a panel", "kind": kind, **bracket}
-    return simulated(simulator, at, describe(costs, rules, fill, cash, bars) | words)
+    sizing = {"size": size if np.isscalar(size) else "a panel", "kind": kind, **bracket}
+    return simulated(simulator, at, account_terms(costs, rules, fill, cash, bars) | sizing)

@@ -14,12 +14,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from .account import Simulator, check_terms, describe, read_market, simulated, span
+from .account import Simulator, account_span, account_terms, check_terms, read_market, simulated
 from .costs import DEFAULT_COSTS, Costs
 from .orders import order_rows
 from ..broker.fill_model import DEFAULT_FILL, FillModel
 from ..broker.rules import DEFAULT_RULES, TYPES, Rules
-from ..broker.statement import Result
+from ..broker.blotter import Result
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import Grid, to_wide
 from ..core.types import Fill
@@ -369,7 +369,7 @@ def from_strategy(
         "{__name__} lacks on_bar or on_fill; a strategy has both"
         On terms of another kind, and on an account that starts with nothing (see check_terms).
     PanelError
-        When there is none (see span).
+        When there is none (see account_span).
         "{when}; leave date out, an order is decided now"
         On unknown dates and names (see order_rows).
 
@@ -386,7 +386,7 @@ def from_strategy(
         raise ConfigError(f"{type(strategy).__name__} lacks on_bar or on_fill; a strategy has both")
     check_terms(costs, rules, fill, cash)
     at, market = read_market(bars, costs, fill)
-    first, stop = span(at, start, end)
+    first, stop = account_span(at, start, end)
     simulator = Simulator(market, costs, rules, fill, cash, first)
     wide = {name: to_wide(bars[name], at).to_numpy() for name in bars}
     past = Past(list(wide), market.close.shape, at.symbols)
@@ -403,4 +403,4 @@ def from_strategy(
                 when = f"the strategy dated its orders on {at.dates[t]:%Y-%m-%d}"
                 raise PanelError(f"{when}; leave date out, an order is decided now")
             simulator.send(order_rows(orders.assign(date=at.dates[t]), at))
-    return simulated(simulator, at, describe(costs, rules, fill, cash, bars) | {"strategy": str(strategy)})
+    return simulated(simulator, at, account_terms(costs, rules, fill, cash, bars) | {"strategy": str(strategy)})

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['OPEN', 'STOPS', 'LIMITS', 'ATTACHED', 'VWAP', 'CLOSE', 'MARKET', 'LIMIT', 'STOP', 'AT_CLOSE', 'SHARES', 'VALUE',
-           'PERCENT', 'TARGET', 'HOLDING', 'REST', 'TYPES', 'KINDS', 'REASONS', 'WHOLE', 'NO_BAR', 'NOT_REACHED',
-           'VOLUME', 'LOT', 'CASH', 'GROSS', 'GONE', 'REPLACED', 'STOPPED', 'NO_PRICE', 'ILLIQUID', 'LATE', 'AT_LIMIT',
-           'DEFAULT_RULES', 'QLIB_RULES', 'ORDER', 'FILL', 'DAY', 'Rules', 'Market', 'Account']
+           'PERCENT', 'TARGET', 'HOLDING', 'REST', 'TYPES', 'QUANTITY_KINDS', 'REASONS', 'WHOLE', 'NO_BAR',
+           'NOT_REACHED', 'VOLUME', 'LOT', 'CASH', 'GROSS', 'GONE', 'REPLACED', 'STOPPED', 'NO_PRICE', 'ILLIQUID',
+           'LATE', 'AT_LIMIT', 'DEFAULT_RULES', 'QLIB_RULES', 'ORDER_DTYPE', 'FILL_DTYPE', 'DAY_DTYPE', 'Rules',
+           'Market', 'Account']
 
 # %% ../../nbs/broker/690_rules.ipynb #811e748f
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ OPEN, STOPS, LIMITS, ATTACHED, VWAP, CLOSE = range(6)  # the stages of a session
 MARKET, LIMIT, STOP, AT_CLOSE = range(4)  # the order types, as OrderType lists them
 SHARES, VALUE, PERCENT, TARGET, HOLDING, REST = range(6)  # what a size counts; the last two only where a rule decides
 TYPES = tuple(str(t) for t in OrderType)
-KINDS = ("shares", "value", "percent", "target")
+QUANTITY_KINDS = ("shares", "value", "percent", "target")
 REASONS = (
     "", "no bar", "price not reached", "volume", "less than a lot", "no cash", "gross limit", "position closed",
     "replaced", "stopped", "no price", "unknown liquidity", "no next session", "at the limit",
@@ -77,17 +78,17 @@ DEFAULT_RULES = Rules()  # fractions, no price limits; for a function that is to
 QLIB_RULES = Rules(lot=100.0, max_gross=np.inf, price_limit=0.095, stale_after=np.inf)  # its benchmark, Chinese shares
 
 # %% ../../nbs/broker/690_rules.ipynb #1517a3e9
-ORDER = np.dtype([
+ORDER_DTYPE = np.dtype([
     ("decided", "i8"), ("symbol", "i8"), ("kind", "i8"), ("size", "f8"), ("type", "i8"), ("price", "f8"),
     ("valid", "i8"), ("parent", "i8"), ("goal", "f8"), ("since", "i8"), ("woken", "i8"), ("age", "i8"),
     ("unsized", "i8"), ("quantity", "f8"), ("left", "f8"), ("filled", "f8"), ("reason", "i8"), ("ended", "i8"),
 ])  # fmt: skip
-FILL = np.dtype([
+FILL_DTYPE = np.dtype([
     ("session", "i8"), ("row", "i8"), ("symbol", "i8"), ("quantity", "f8"), ("price", "f8"), ("commission", "f8"),
     ("slippage", "f8"),
 ])  # fmt: skip
 _MONEY = ("cash", "equity", "commission", "slippage", "borrow", "funding", "interest", "dividends", "traded", "scale")
-DAY = np.dtype([(name, "f8") for name in _MONEY])
+DAY_DTYPE = np.dtype([(name, "f8") for name in _MONEY])
 
 
 class Market(NamedTuple):
@@ -126,7 +127,7 @@ class Market(NamedTuple):
     --------
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open, terms_of
-    >>> from quantlab.broker.rules import Account, DAY, FILL, Market, ORDER, Rules
+    >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules
     >>> from quantlab.core.panel import to_wide
     >>> class Table:
     ...     "Hold three sessions of Apple, an account at the first close, and live orders."
@@ -151,7 +152,11 @@ class Market(NamedTuple):
     ...             **wide, **rest, years=np.array([0, 3 / 365, 1 / 365]), factor=none, change=none
     ...         )
     ...         self.terms, self.rates = terms_of(rules, fill), costs.rates
-    ...         self.orders, self.days, self.log = np.zeros(len(rows), ORDER), np.zeros(3, DAY), np.zeros(20, FILL)
+    ...         self.orders, self.days, self.log = (
+    ...             np.zeros(len(rows), ORDER_DTYPE),
+    ...             np.zeros(3, DAY_DTYPE),
+    ...             np.zeros(20, FILL_DTYPE),
+    ...         )
     ...         for k, row in enumerate(rows):
     ...             for name, value in (
     ...                 {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row
@@ -211,7 +216,7 @@ class Account(NamedTuple):
     --------
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open, terms_of
-    >>> from quantlab.broker.rules import Account, DAY, FILL, Market, ORDER, Rules
+    >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules
     >>> from quantlab.core.panel import to_wide
     >>> class Table:
     ...     "Hold three sessions of Apple, an account at the first close, and live orders."
@@ -236,7 +241,11 @@ class Account(NamedTuple):
     ...             **wide, **rest, years=np.array([0, 3 / 365, 1 / 365]), factor=none, change=none
     ...         )
     ...         self.terms, self.rates = terms_of(rules, fill), costs.rates
-    ...         self.orders, self.days, self.log = np.zeros(len(rows), ORDER), np.zeros(3, DAY), np.zeros(20, FILL)
+    ...         self.orders, self.days, self.log = (
+    ...             np.zeros(len(rows), ORDER_DTYPE),
+    ...             np.zeros(3, DAY_DTYPE),
+    ...             np.zeros(20, FILL_DTYPE),
+    ...         )
     ...         for k, row in enumerate(rows):
     ...             for name, value in (
     ...                 {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row

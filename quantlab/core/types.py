@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Side', 'OrderType', 'Interval', 'AssetClass', 'Venue', 'as_interval', 'Bar', 'Signal', 'Order', 'Fill', 'PnL',
-           'Position', 'record_names', 'record_row', 'Span']
+           'Position', 'record_names', 'record_row', 'SearchRange']
 
 # %% ../../nbs/core/005_types.ipynb #9e070ce5
 import math
@@ -730,7 +730,7 @@ def _short(x: float) -> float:
 
 
 @dataclass(frozen=True)
-class Span:
+class SearchRange:
     """Hold a range of numbers to search, ends included.
 
     Parameters
@@ -749,8 +749,12 @@ class Span:
 
     Examples
     --------
-    >>> from quantlab.core.types import Span
-    >>> assert Span(1, 100, log=True).points(3) == [1, 10, 100] and Span(0.0, 1.0).points(3) == [0.0, 0.5, 1.0]
+    >>> from quantlab.core.types import SearchRange
+    >>> assert SearchRange(1, 100, log=True).points(3) == [1, 10, 100] and SearchRange(0.0, 1.0).points(3) == [
+    ...     0.0,
+    ...     0.5,
+    ...     1.0,
+    ... ]
     """
 
     low: int | float  # smallest value
@@ -783,8 +787,12 @@ class Span:
 
         Examples
         --------
-        >>> from quantlab.core.types import Span
-        >>> assert Span(1, 100, log=True).points(3) == [1, 10, 100] and Span(0.0, 1.0).points(3) == [0.0, 0.5, 1.0]
+        >>> from quantlab.core.types import SearchRange
+        >>> assert SearchRange(1, 100, log=True).points(3) == [1, 10, 100] and SearchRange(0.0, 1.0).points(3) == [
+        ...     0.0,
+        ...     0.5,
+        ...     1.0,
+        ... ]
         """
         import numpy as np  # here, because refusals read this module without waiting for it
 
@@ -795,7 +803,7 @@ class Span:
         self,
         best: int | float,  # one of the points
         n: int,  # how many points there were
-    ) -> "Span":
+    ) -> "SearchRange":
         """Narrow the range to half the way from its best point to the neighbours.
 
         Parameters
@@ -807,19 +815,19 @@ class Span:
 
         Returns
         -------
-        Span
+        SearchRange
             A range of numbers to search, ends included.
 
         Examples
         --------
-        >>> from quantlab.core.types import Span
-        >>> assert Span(1, 100, log=True).around(10, 3) == Span(3, 32, log=True) and Span(0.0, 1.0).around(
-        ...     1.0, 5
-        ... ) == Span(0.875, 1.0)
+        >>> from quantlab.core.types import SearchRange
+        >>> assert SearchRange(1, 100, log=True).around(10, 3) == SearchRange(3, 32, log=True) and SearchRange(
+        ...     0.0, 1.0
+        ... ).around(1.0, 5) == SearchRange(0.875, 1.0)
         """
         step = (self.high / self.low) ** (0.5 / (n - 1)) if self.log else (self.high - self.low) * 0.5 / (n - 1)
         low, high = (best / step, best * step) if self.log else (best - step, best + step)
         low, high = max(low, self.low), min(high, self.high)
         if self.whole:
-            return Span(math.floor(low), math.ceil(high), self.log)
-        return Span(_short(low), _short(high), self.log)
+            return SearchRange(math.floor(low), math.ceil(high), self.log)
+        return SearchRange(_short(low), _short(high), self.log)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BAR_COLUMNS', 'first_rows', 'check_dates', 'Rule', 'price_rules', 'bar_rules', 'check_until', 'check_bars', 'adjust',
-           'read_bars', 'data_hash', 'coverage']
+           'read_bars', 'data_hash', 'symbol_coverage']
 
 # %% ../../nbs/data/100_bars.ipynb #9375e122
 import hashlib
@@ -645,7 +645,7 @@ def data_hash(
     return digest.hexdigest()[:16]
 
 # %% ../../nbs/data/100_bars.ipynb #b866577c
-def coverage(
+def symbol_coverage(
     bars: pd.DataFrame,  # (date, symbol)
 ) -> pd.DataFrame:  # by symbol: first and last date, rows, missing sessions between the two
     """Count what each symbol has, against the sessions on which any symbol of the panel has a row.
@@ -664,9 +664,9 @@ def coverage(
     --------
     >>> from quantlab.core.config import path
     >>> from quantlab.core.panel import as_panel
-    >>> from quantlab.data.bars import coverage
+    >>> from quantlab.data.bars import symbol_coverage
     >>> everyone = pd.read_parquet(path("data", "sample") / "us_bars.parquet", columns=["date", "symbol", "close"])
-    >>> found = coverage(as_panel(everyone.assign(symbol=everyone["symbol"].astype("str"))))
+    >>> found = symbol_coverage(as_panel(everyone.assign(symbol=everyone["symbol"].astype("str"))))
     >>> found[found["last"] < found["last"].max()]
     """
     at = grid(bars.index)

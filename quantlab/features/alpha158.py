@@ -21,7 +21,7 @@ from quantlab.features.rolling import (
     lowest,
     mean,
     mean_std,
-    rank,
+    ts_rank,
     ref,
     since_highest,
     since_lowest,
@@ -204,7 +204,7 @@ def over_close(
 # %% ../../nbs/features/206_alpha158.ipynb #68bb20d7
 def rate_of_change(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
     """Compare an earlier close with today's.
 
@@ -212,7 +212,7 @@ def rate_of_change(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
 
     Returns
@@ -229,12 +229,12 @@ def rate_of_change(
     ... )
     >>> assert np.allclose(rate_of_change(tiny, 2)[0][-1, 0], 10 / 11)
     """
-    return (ref(b.close, n) / b.close,)
+    return (ref(b.close, lookback) / b.close,)
 
 
 def moving_average(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
 ) -> Iterator[np.ndarray]:
     """Compare mean and deviation of the close with the close.
 
@@ -242,7 +242,7 @@ def moving_average(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
 
     Returns
@@ -259,12 +259,12 @@ def moving_average(
     ... )
     >>> assert np.allclose(next(iter(moving_average(tiny, 3)))[-1, 0], 1)  # the mean is today's close
     """
-    return (v / b.close for v in mean_std(b.close, n))
+    return (v / b.close for v in mean_std(b.close, lookback))
 
 
 def trend_line(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
     """Fit a line through the closes.
 
@@ -272,7 +272,7 @@ def trend_line(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
 
     Returns
@@ -290,13 +290,13 @@ def trend_line(
     >>> round(float(trend_line(tiny, 3)[0][-1, 0] * 11), 4)
     0.5
     """
-    slope, fit, rest = trend(b.close, n, FLAT)
+    slope, fit, rest = trend(b.close, lookback, FLAT)
     return slope / b.close, fit, rest / b.close
 
 
 def price_range(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
     """Place the close between the extremes.
 
@@ -304,7 +304,7 @@ def price_range(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
 
     Returns
@@ -334,13 +334,13 @@ def price_range(
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
     """
-    top, bottom = highest(b.high, n), lowest(b.low, n)
+    top, bottom = highest(b.high, lookback), lowest(b.low, lookback)
     return top / b.close, bottom / b.close, (b.close - bottom) / (top - bottom + TINY)
 
 
 def price_quantiles(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
     """Read quintiles and rank off the order of the closes.
 
@@ -348,7 +348,7 @@ def price_quantiles(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
 
     Returns
@@ -365,13 +365,13 @@ def price_quantiles(
     ... )
     >>> assert np.allclose(price_quantiles(tiny, 3)[2][-1, 0], 2 / 3)  # the second of three
     """
-    ranked, upper, lower = rank(b.close, n, (0.8, 0.2))
+    ranked, upper, lower = ts_rank(b.close, lookback, (0.8, 0.2))
     return upper / b.close, lower / b.close, ranked
 
 
 def aroon(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
     """Date the extremes within the window.
 
@@ -379,7 +379,7 @@ def aroon(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
 
     Returns
@@ -408,14 +408,14 @@ def aroon(
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     """
-    rows = np.minimum(b.age, n)
-    top, bottom = rows - since_highest(b.listed_high, n), rows - since_lowest(b.listed_low, n)
-    return top / n, bottom / n, (top - bottom) / n
+    rows = np.minimum(b.age, lookback)
+    top, bottom = rows - since_highest(b.listed_high, lookback), rows - since_lowest(b.listed_low, lookback)
+    return top / lookback, bottom / lookback, (top - bottom) / lookback
 
 # %% ../../nbs/features/206_alpha158.ipynb #bd11b363
 def price_volume_correlation(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
     """Correlate price and volume, as levels and as changes.
 
@@ -423,19 +423,19 @@ def price_volume_correlation(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
 
     Returns
     -------
     tuple[np.ndarray, ...]
     """
-    return corr(b.close, b.log_volume, n, FLAT), corr(b.price_ratio, b.volume_ratio, n, FLAT)
+    return corr(b.close, b.log_volume, lookback, FLAT), corr(b.price_ratio, b.volume_ratio, lookback, FLAT)
 
 
 def up_down_days(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
     """Count the days up and down.
 
@@ -443,7 +443,7 @@ def up_down_days(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
 
     Returns
@@ -481,13 +481,13 @@ def up_down_days(
     >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
     [0.6667, 0.3333, 0.3333]
     """
-    up, down = mean(b.up, n), mean(b.down, n)
+    up, down = mean(b.up, lookback), mean(b.down, lookback)
     return up, down, up - down
 
 
 def gain_loss_share(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
     change: str,  # close_change or volume_change
 ) -> tuple[np.ndarray, ...]:
     """Split the sum of changes into its rises and falls.
@@ -496,7 +496,7 @@ def gain_loss_share(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
     change : str
         close_change or volume_change.
@@ -535,14 +535,14 @@ def gain_loss_share(
     >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
     [0.6667, 0.3333, 0.3333]
     """
-    gain, loss = (total(part, n) for part in getattr(b, change))
+    gain, loss = (total(part, lookback) for part in getattr(b, change))
     every = gain + loss + TINY
     return gain / every, loss / every, (gain - loss) / every
 
 
 def volume_average(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
     """Compare mean and deviation of volume with today's.
 
@@ -550,7 +550,7 @@ def volume_average(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
 
     Returns
@@ -587,13 +587,13 @@ def volume_average(
     >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
     [0.6667, 0.3333, 0.3333]
     """
-    middle, spread = mean_std(b.volume, n)
+    middle, spread = mean_std(b.volume, lookback)
     return middle / (b.volume + TINY), spread / (b.volume + TINY)
 
 
 def weighted_volatility(
     b: AlphaBlock,  # some symbols
-    n: int,  # sessions of the window
+    lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
     """Measure how uneven the volume-weighted moves are.
 
@@ -601,7 +601,7 @@ def weighted_volatility(
     ----------
     b : AlphaBlock
         Some symbols.
-    n : int
+    lookback : int
         Sessions of the window.
 
     Returns
@@ -619,7 +619,7 @@ def weighted_volatility(
     >>> moves = np.array([20, 100 / 12])
     >>> assert np.allclose(weighted_volatility(tiny, 3)[0][-1, 0], moves.std(ddof=1) / moves.mean())
     """
-    return (mean_std(b.weighted_move, n)[1] / (mean(b.weighted_move, n) + TINY),)
+    return (mean_std(b.weighted_move, lookback)[1] / (mean(b.weighted_move, lookback) + TINY),)
 
 # %% ../../nbs/features/206_alpha158.ipynb #05bbbc62
 WINDOWS = (5, 10, 20, 30, 60)
@@ -653,7 +653,7 @@ def _alpha158() -> tuple[Feature, ...]:
     for n in WINDOWS:
         for names, formula, more, inputs in ROLLING:
             columns = tuple(f"{name}{n}" for name in names.split())
-            groups.append(Group(columns, partial(formula, n=n), n - 1 + more, inputs, _CITATION, AlphaBlock))
+            groups.append(Group(columns, partial(formula, lookback=n), n - 1 + more, inputs, _CITATION, AlphaBlock))
     by_name = {f.name: f for group in groups for f in group.features()}
     return tuple(by_name[name] for name in (*list(by_name)[:13], *(f"{name}{n}" for name in _ORDER for n in WINDOWS)))
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESENT', 'window', 'Feature', 'scatter', 'gather', 'traded', 'WideBars', 'as_features', 'compute', 'check_feature',
-           'describe']
+           'describe_features']
 
 # %% ../../nbs/features/200_base.ipynb #16fa7369
 import math
@@ -28,7 +28,7 @@ PRESENT = 0.8  # share of a window that must be there
 
 def window(
     wide: pd.DataFrame,  # dates x symbols
-    n: int,  # sessions, the current one included
+    lookback: int,  # sessions, the current one included
 ) -> pd.api.typing.Rolling:  # call .mean(), .std(), .max(), ... on it
     """Open the window of the last n sessions; fewer than 4 in 5 values give NaN.
 
@@ -36,7 +36,7 @@ def window(
     ----------
     wide : pd.DataFrame
         Dates x symbols.
-    n : int
+    lookback : int
         Sessions, the current one included.
 
     Returns
@@ -50,7 +50,7 @@ def window(
     >>> hand = pd.DataFrame({"A": [1.0, 2.0, np.nan, 4.0, 5.0]})
     >>> assert window(hand, 5).mean()["A"].iloc[-1] == 3.0  # (1 + 2 + 4 + 5) / 4
     """
-    return wide.rolling(n, min_periods=math.ceil(PRESENT * n))
+    return wide.rolling(lookback, min_periods=math.ceil(PRESENT * lookback))
 
 # %% ../../nbs/features/200_base.ipynb #b8dfb1c6
 @dataclass(frozen=True)
@@ -620,7 +620,7 @@ def check_feature(
     return verdict
 
 # %% ../../nbs/features/200_base.ipynb #ed0de7b5
-def describe(
+def describe_features(
     features: Feature | Callable | Sequence[Feature | Callable],  # one, several, or plain functions
     bars: pd.DataFrame | None = None,  # to check the features on
 ) -> pd.DataFrame:  # one row per feature: lookback, inputs, normalised, citation and, with bars, causality
@@ -646,8 +646,8 @@ def describe(
 
     Examples
     --------
-    >>> from quantlab.features.base import describe
-    >>> register = describe([daily, score, tried[0]], small)
+    >>> from quantlab.features.base import describe_features
+    >>> register = describe_features([daily, score, tried[0]], small)
     >>> register.drop(columns="citation")
     """
     features = as_features(features)

@@ -138,7 +138,7 @@ def rolling_scored(
 # %% ../../nbs/features/232_transform.ipynb #9b24f91d
 def frac_weights(
     d: float,  # order of the difference, 0 or more
-    width: int,  # how many weights
+    lookback: int,  # how many weights
 ) -> np.ndarray:  # float64[width]; the weight of today first
     """Return the weights of a fractional difference (Hosking 1981); raise ConfigError for a bad order.
 
@@ -146,7 +146,7 @@ def frac_weights(
     ----------
     d : float
         Order of the difference, 0 or more.
-    width : int
+    lookback : int
         How many weights.
 
     Returns
@@ -168,12 +168,12 @@ def frac_weights(
     >>> from quantlab.features.transform import frac_weights
     >>> assert frac_weights(0.5, 5).tolist() == [1, -0.5, -0.125, -0.0625, -0.0390625]
     """
-    if not (0 <= d < math.inf and width >= 1):
+    if not (0 <= d < math.inf and lookback >= 1):
         raise ConfigError(
-            f"order {d} with {width} weights is no difference; "
+            f"order {d} with {lookback} weights is no difference; "
             "use an order of 0 or more and a width of 1 or more"
         )
-    k = np.arange(1, width)
+    k = np.arange(1, lookback)
     return np.concatenate([[1.0], np.cumprod((k - 1 - d) / k)])
 
 
@@ -201,8 +201,8 @@ def frac_width(
     Raises
     ------
     ConfigError
-        "order {d} with {width} weights is no difference; use an order of 0 or more and a width of 1 or
-        more"
+        "order {d} with {lookback} weights is no difference; use an order of 0 or more and a width of 1
+        or more"
         "order {d} has more than {most} weights above {threshold}; raise the threshold"
 
     References
@@ -233,7 +233,7 @@ def _difference(wide: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
 def frac_diff(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric; for prices give logs
     d: float,  # order of the difference, 0 or more
-    width: int,  # sessions of the window, the current one included; see frac_width
+    lookback: int,  # sessions of the window, the current one included; see frac_width
 ) -> pd.DataFrame | pd.Series:
     """Difference each symbol's series to a fractional order with a window of fixed width.
 
@@ -243,7 +243,7 @@ def frac_diff(
         (date, symbol), numeric; for prices give logs.
     d : float
         Order of the difference, 0 or more.
-    width : int
+    lookback : int
         Sessions of the window, the current one included; see frac_width.
 
     Returns
@@ -255,8 +255,8 @@ def frac_diff(
     PanelError
         Saying what is wrong and where (see check_panel).
     ConfigError
-        "order {d} with {width} weights is no difference; use an order of 0 or more and a width of 1 or
-        more"
+        "order {d} with {lookback} weights is no difference; use an order of 0 or more and a width of 1
+        or more"
 
     Examples
     --------
@@ -268,7 +268,7 @@ def frac_diff(
     ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=len(values))))["x"]
     >>> assert np.allclose(frac_diff(one(1, 2, 4, 8), 0.5, 3).iloc[2:], [4 - 1 - 0.125, 8 - 2 - 0.25])
     """
-    return _by_symbol(frame, partial(_difference, weights=frac_weights(d, width)))
+    return _by_symbol(frame, partial(_difference, weights=frac_weights(d, lookback)))
 
 # %% ../../nbs/features/232_transform.ipynb #c9483241
 def frac_return(
@@ -293,8 +293,8 @@ def frac_return(
     Raises
     ------
     ConfigError
-        "order {d} with {width} weights is no difference; use an order of 0 or more and a width of 1 or
-        more"
+        "order {d} with {lookback} weights is no difference; use an order of 0 or more and a width of 1
+        or more"
 
     References
     ----------

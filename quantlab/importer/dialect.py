@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['kind_of', 'find_encoding', 'read_text', 'find_separator', 'Head', 'find_head', 'Raw', 'read_raw', 'find_decimal',
-           'read_numbers', 'read_dates', 'wall_dates', 'zone_of', 'date_forms']
+           'read_numbers', 'read_dates', 'wall_dates', 'zone_of_form', 'date_forms']
 
 # %% ../../nbs/importer/131_dialect.ipynb #781773e4
 import codecs
@@ -843,7 +843,7 @@ def wall_dates(
     return dates.dt.tz_localize(None) if dates.dt.tz is not None else dates
 
 
-def zone_of(
+def zone_of_form(
     form: str | None,  # of read_dates; None: unknown
     column: pd.Series | None = None,  # of timestamps
 ) -> str | None:  # "UTC" where stamps are absolute; None: they carry no zone
@@ -863,8 +863,8 @@ def zone_of(
 
     Examples
     --------
-    >>> from quantlab.importer.dialect import zone_of
-    >>> assert zone_of("%Y%m%d") is None
+    >>> from quantlab.importer.dialect import zone_of_form
+    >>> assert zone_of_form("%Y%m%d") is None
     """
     if form == "timestamps" and column is not None and pd.api.types.is_datetime64_any_dtype(column):
         return None if column.dt.tz is None else "UTC"

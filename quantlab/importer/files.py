@@ -31,7 +31,7 @@ from quantlab.importer.dialect import (
     read_numbers,
     read_raw,
     wall_dates,
-    zone_of,
+    zone_of_form,
 )
 
 # %% ../../nbs/importer/132_files.ipynb #b8a3cde8
@@ -460,7 +460,7 @@ def guess_columns(
     forms = [date_form] if date_form else [] if cells is None else date_forms(cells)
     form, zone, spacing = forms[0] if len(forms) == 1 else None, None, None
     if cells is not None and form:
-        zone = zone_of(form, cells) or ("UTC" if re.search(r"gmt|utc", found["date"].lower()) else None)
+        zone = zone_of_form(form, cells) or ("UTC" if re.search(r"gmt|utc", found["date"].lower()) else None)
         dates = wall_dates(cells, form)
         whose = frame[found["symbol"]].astype("str") if "symbol" in found else None
         tomorrow = pd.Timestamp.now() + pd.Timedelta(days=1)

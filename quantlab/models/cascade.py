@@ -32,7 +32,7 @@ from ..validation.splits import WalkForward
 # %% ../../nbs/models/447_cascade.ipynb #7408b654
 def return_paths(
     close: pd.Series,  # (date, symbol): total-return close
-    window: int = 60,  # sessions
+    lookback: int = 60,  # sessions
 ) -> pd.DataFrame:  # path_00 (oldest) ... on the same index; known at the close of date; NaN where the path is short
     """Lay the last daily log returns, less their date's median, side by side.
 
@@ -40,7 +40,7 @@ def return_paths(
     ----------
     close : pd.Series
         (date, symbol): total-return close.
-    window : int, default 60
+    lookback : int, default 60
         Sessions.
 
     Returns
@@ -51,7 +51,7 @@ def return_paths(
     Raises
     ------
     ConfigError
-        "window is {window} on {...} rows; give at least 2 sessions and some prices"
+        "lookback is {lookback} on {...} rows; give at least 2 sessions and some prices"
 
     Examples
     --------
@@ -72,13 +72,14 @@ def return_paths(
     WMT     -0.0094   0.0042   0.0018  -0.0082
     XOM     -0.0050  -0.0049  -0.0081   0.0000
     """
-    if window < 2 or not len(close):
-        raise ConfigError(f"window is {window} on {len(close)} rows; give at least 2 sessions and some prices")
+    if lookback < 2 or not len(close):
+        raise ConfigError(f"lookback is {lookback} on {len(close)} rows; give at least 2 sessions and some prices")
     step = np.log(to_wide(close)).diff()
     step = step.sub(step.median(axis=1), axis=0)
-    width = len(str(window - 1)) if window > 10 else 2
+    width = len(str(lookback - 1)) if lookback > 10 else 2
     columns = {
-        f"path_{window - 1 - lag:0{width}d}": to_long(step.shift(lag).to_numpy(), close.index) for lag in range(window)
+        f"path_{lookback - 1 - lag:0{width}d}": to_long(step.shift(lag).to_numpy(), close.index)
+        for lag in range(lookback)
     }
     return pd.DataFrame(columns)[sorted(columns)]
 
@@ -754,7 +755,7 @@ def inner_folds(
     ends = np.append(dates.to_numpy(), [np.datetime64("NaT")] * purge)[purge:] if purge else dates.to_numpy()
     t1 = pd.Series(np.repeat(ends, np.diff(starts)), index=X.index)
     size = -(-len(dates) // blocks)
-    return list(WalkForward(train=size, test=size, expanding=True, t1=t1).split(X))
+    return list(WalkForward(train_sessions=size, test_sessions=size, expanding=True, t1=t1).split(X))
 
 # %% ../../nbs/models/447_cascade.ipynb #f080a1fd
 def out_of_sample(

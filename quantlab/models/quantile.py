@@ -293,7 +293,7 @@ def conformal(
     predictions: pd.DataFrame,  # (date, symbol): q10 ... q90, out of sample; other columns are kept
     y: pd.Series,  # outcome on the same index; NaN = not known yet
     t1: pd.Series,  # on the same index: end of each label, NaT = not known yet
-    rate: float = 0.02,  # step per session, in widths of the interval; times the delay of outcomes below 1.5
+    step: float = 0.02,  # step per session, in widths of the interval; times the delay of outcomes below 1.5
 ) -> pd.DataFrame:  # the same frame, quantiles shifted and in order; before the first outcome as they were
     """Steer quantiles to their coverage by outcomes whose t1 has passed; raise ConfigError, PanelError or DataError.
 
@@ -305,7 +305,7 @@ def conformal(
         Outcome on the same index; NaN = not known yet.
     t1 : pd.Series
         On the same index: end of each label, NaT = not known yet.
-    rate : float, default 0.02
+    step : float, default 0.02
         Step per session, in widths of the interval; times the delay of outcomes below 1.5.
 
     Returns
@@ -331,14 +331,14 @@ def conformal(
     ... )
     >>> five = pd.Series(5.0, index=line.index)
     >>> known = pd.Series(days[[1, 2, 3, 4, 4]], index=line.index)
-    >>> steered = conformal(line, five, known, rate=0.1)
+    >>> steered = conformal(line, five, known, step=0.1)
     """
     names = list(predictions.columns[predictions.columns.str.fullmatch(r"q\d{1,2}")])
     _check_conformal(predictions, y, t1, names)
     starts, order, arrived, delay = _arrivals(predictions.index, y, t1)
-    if not 0 <= rate * max(delay, 1.0) <= 1.5:
+    if not 0 <= step * max(delay, 1.0) <= 1.5:
         raise ConfigError(
-            f"rate={rate} with outcomes that take {delay:.0f} sessions would swing; give at most "
+            f"step={step} with outcomes that take {delay:.0f} sessions would swing; give at most "
             f"{1.5 / max(delay, 1.0):.3f}"
         )
     steered, outcome = np.sort(predictions[names].to_numpy(dtype="float64"), axis=1), y.to_numpy(dtype="float64")[:, None]
@@ -347,7 +347,7 @@ def conformal(
     for i in range(len(starts) - 1):
         new = order[arrived[i] : arrived[i + 1]]
         if len(new):
-            offset += rate * (levels - (outcome[new] <= steered[new]).mean(axis=0))
+            offset += step * (levels - (outcome[new] <= steered[new]).mean(axis=0))
         rows = slice(starts[i], starts[i + 1])
         steered[rows] = np.sort(steered[rows] + offset * width[rows], axis=1)
     return predictions.assign(**dict(zip(names, steered.T, strict=True)))

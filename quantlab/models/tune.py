@@ -21,7 +21,7 @@ from sklearn.base import BaseEstimator, clone
 
 from ..core.errors import ConfigError
 from ..core.ledger import Ledger, content_key
-from ..core.types import Span
+from ..core.types import SearchRange
 from ..data.bars import data_hash
 from .base import check_features
 from ..validation.inference import return_moments
@@ -302,7 +302,7 @@ class Search:
     Examples
     --------
     >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.core.types import Span
+    >>> from quantlab.core.types import SearchRange
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.labels.forward import forward_returns
     >>> from quantlab.models.gbm import GBMModel
@@ -322,9 +322,9 @@ class Search:
     ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
     ... )
     >>> space = {
-    ...     "num_leaves": Span(2, 64, log=True),
-    ...     "min_child_samples": Span(10, 2000, log=True),
-    ...     "learning_rate": Span(0.01, 0.5, log=True),
+    ...     "num_leaves": SearchRange(2, 64, log=True),
+    ...     "min_child_samples": SearchRange(10, 2000, log=True),
+    ...     "learning_rate": SearchRange(0.01, 0.5, log=True),
     ... }
     >>> search = tune(task, space, n_trials=15)
     >>> search.trials.sort_values("value", ascending=False).head(4).drop(columns="key").round(4)
@@ -390,7 +390,7 @@ def _search(study: optuna.Study) -> Search:
 def _suggest(trial: optuna.Trial, space: dict) -> None:
     "Let a trial choose its settings."
     for name, span in space.items():
-        if not isinstance(span, Span):
+        if not isinstance(span, SearchRange):
             trial.suggest_categorical(name, list(span))
         elif span.whole:
             trial.suggest_int(name, span.low, span.high, log=span.log)
@@ -400,7 +400,7 @@ def _suggest(trial: optuna.Trial, space: dict) -> None:
 # %% ../../nbs/models/440_tune.ipynb #838a8633
 def tune(
     task: Task,
-    space: dict[str, Span | list],  # setting -> range or choices
+    space: dict[str, SearchRange | list],  # setting -> range or choices
     n_trials: int = 30,  # in all, those of an earlier call with this storage included
     storage: str | None = None,  # such as "sqlite:///search.db", to resume; None = in memory
     prune: bool = True,  # stop settings that are worse than the median after a fold
@@ -412,7 +412,7 @@ def tune(
     Parameters
     ----------
     task : Task
-    space : dict[str, Span | list]
+    space : dict[str, SearchRange | list]
         Setting -> range or choices.
     n_trials : int, default 30
         In all, those of an earlier call with this storage included.
@@ -438,7 +438,7 @@ def tune(
     Examples
     --------
     >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.core.types import Span
+    >>> from quantlab.core.types import SearchRange
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.labels.forward import forward_returns
     >>> from quantlab.models.gbm import GBMModel
@@ -458,9 +458,9 @@ def tune(
     ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
     ... )
     >>> space = {
-    ...     "num_leaves": Span(2, 64, log=True),
-    ...     "min_child_samples": Span(10, 2000, log=True),
-    ...     "learning_rate": Span(0.01, 0.5, log=True),
+    ...     "num_leaves": SearchRange(2, 64, log=True),
+    ...     "min_child_samples": SearchRange(10, 2000, log=True),
+    ...     "learning_rate": SearchRange(0.01, 0.5, log=True),
     ... }
     >>> search = tune(task, space, n_trials=15)
     >>> search.trials.sort_values("value", ascending=False).head(4).drop(columns="key").round(4)
@@ -484,7 +484,7 @@ def tune(
 # %% ../../nbs/models/440_tune.ipynb #093ff9ef
 def coarse_to_fine(
     task: Task,
-    space: dict[str, Span | list],  # setting -> range or choices; choices are kept in each round
+    space: dict[str, SearchRange | list],  # setting -> range or choices; choices are kept in each round
     points: int = 3,  # per range and round, at least 3
     rounds: int = 2,  # each narrows the ranges
     storage: str | None = None,  # as for tune
@@ -495,7 +495,7 @@ def coarse_to_fine(
     Parameters
     ----------
     task : Task
-    space : dict[str, Span | list]
+    space : dict[str, SearchRange | list]
         Setting -> range or choices; choices are kept in each round.
     points : int, default 3
         Per range and round, at least 3.
@@ -519,7 +519,7 @@ def coarse_to_fine(
     Examples
     --------
     >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.core.types import Span
+    >>> from quantlab.core.types import SearchRange
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.labels.forward import forward_returns
     >>> from quantlab.models.gbm import GBMModel
@@ -536,7 +536,7 @@ def coarse_to_fine(
     >>> trees = GBMModel(n_estimators=20, num_threads=1)
     >>> grid = coarse_to_fine(
     ...     Task(trees, X[searched], y[searched], folds, 1, Ledger(f"{folder.name}/grid.sqlite"), "grid"),
-    ...     {"learning_rate": Span(0.01, 1.0, log=True), "num_leaves": [2, 16]}, points=3, rounds=2,
+    ...     {"learning_rate": SearchRange(0.01, 1.0, log=True), "num_leaves": [2, 16]}, points=3, rounds=2,
     ... )  # fmt: skip
     """
     if points < 3 or rounds < 1 or not space or set(space) - set(task.model.get_params()):
@@ -547,7 +547,7 @@ def coarse_to_fine(
     with _quiet():
         study, reached = _open(task, storage), []
         for _ in range(rounds):
-            axes = [span.points(points) if isinstance(span, Span) else list(span) for span in space.values()]
+            axes = [span.points(points) if isinstance(span, SearchRange) else list(span) for span in space.values()]
             done = [t.params for t in study.get_trials(deepcopy=False, states=_DONE)]
             reached += [dict(zip(space, p, strict=True)) for p in product(*axes)]
             todo = [params for k, params in enumerate(reached) if params not in done and params not in reached[:k]]
@@ -561,7 +561,7 @@ def coarse_to_fine(
                 key=lambda t: t.value
             ).params
             space = {
-                name: span.around(best[name], points) if isinstance(span, Span) else span
+                name: span.around(best[name], points) if isinstance(span, SearchRange) else span
                 for name, span in space.items()
             }
         return _search(study)

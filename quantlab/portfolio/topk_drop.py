@@ -18,7 +18,7 @@ def topk_drop(
     held: np.ndarray,  # bool[s], held before this session
     score: np.ndarray,  # float64[s], known at the last close; NaN = none
     tradable: np.ndarray,  # bool[s], in this session, in either direction
-    k: int,  # names to hold
+    top_k: int,  # names to hold
     n_drop: int,  # names that may be replaced in a session
 ) -> tuple[np.ndarray, np.ndarray, int]:  # names to sell, names to buy best first, buys before striking
     """Choose the names that leave and the names that come in (Qlib's TopkDropoutStrategy).
@@ -31,7 +31,7 @@ def topk_drop(
         float64[s], known at the last close; NaN = none.
     tradable : np.ndarray
         bool[s], in this session, in either direction.
-    k : int
+    top_k : int
         Names to hold.
     n_drop : int
         Names that may be replaced in a session.
@@ -51,18 +51,18 @@ def topk_drop(
     >>> from quantlab.portfolio.topk_drop import topk_drop
     >>> bars = adjust(sample_bars(start="2015-01-01", end="2016-12-30"))
     >>> score = to_wide(compute(bars, [reversal(5)])["rev_5"]).dropna(how="all")
-    >>> def choose(held, score, k=3, n_drop=1, stuck=""):
+    >>> def choose(held, score, top_k=3, n_drop=1, stuck=""):
     ...     "Ask the rule about names A, B, C ...; the letters in stuck cannot trade."
     ...     letters = np.array(list("ABCDEF"))
     ...     own, free = np.isin(letters, list(held)), ~np.isin(letters, list(stuck))
-    ...     sell, buy, _ = topk_drop(own, np.array(score, dtype=float), free, k, n_drop)
+    ...     sell, buy, _ = topk_drop(own, np.array(score, dtype=float), free, top_k, n_drop)
     ...     return "".join(letters[sell]), "".join(letters[buy])
     >>> falling = [6, 5, 4, 3, 2, 1]
     >>> choose("BEF", falling)
     ('F', 'A')
     """
     order = np.argsort(-score, kind="stable")  # NaN last
-    room = k - np.count_nonzero(held)
+    room = top_k - np.count_nonzero(held)
     known = order[~np.isnan(score[order])]
     candidates = known[~held[known]][: max(n_drop + room, 0)]
     pool = held.copy()
@@ -80,7 +80,7 @@ class TopKDrop:
 
     Parameters
     ----------
-    k : int, default 50
+    top_k : int, default 50
         Names to hold.
     n_drop : int, default 5
         Names that may be replaced in a session.
@@ -103,7 +103,9 @@ class TopKDrop:
     >>> bars = adjust(sample_bars(start="2015-01-01", end="2016-12-30"))
     >>> score = to_wide(compute(bars, [reversal(5)])["rev_5"]).dropna(how="all")
     >>> some = score.columns[:30]
-    >>> today = orders(TopKDrop(k=10, n_drop=2), pd.Series(100.0, some[:10]), score.iloc[-1], pd.Series(True, some))
+    >>> today = orders(
+    ...     TopKDrop(top_k=10, n_drop=2), pd.Series(100.0, some[:10]), score.iloc[-1], pd.Series(True, some)
+    ... )
     >>> today
       symbol  side  share
     0    ABT  SELL  1.000
@@ -111,13 +113,13 @@ class TopKDrop:
     2   ARNC   BUY  0.475
     """
 
-    k: int = 50  # names to hold
+    top_k: int = 50  # names to hold
     n_drop: int = 5  # names that may be replaced in a session
     invested: float = 0.95  # share of the cash after the sales that buys
 
     def __post_init__(self):
-        whole = all(isinstance(v, (int, np.integer)) for v in (self.k, self.n_drop))
-        if not (whole and self.k >= 1 and self.n_drop >= 0 and 0 < self.invested <= 1):
+        whole = all(isinstance(v, (int, np.integer)) for v in (self.top_k, self.n_drop))
+        if not (whole and self.top_k >= 1 and self.n_drop >= 0 and 0 < self.invested <= 1):
             raise ConfigError(f"{self} is out of range; k is a whole number from 1, n_drop from 0, invested in (0, 1]")
 
     def __call__(
@@ -127,7 +129,7 @@ class TopKDrop:
         tradable: np.ndarray,  # bool[s], in this session
     ) -> tuple[np.ndarray, np.ndarray]:  # names, sizes: sales first, then buys, best first
         "Return the session's orders as positions and sizes."
-        sell, buy, wanted = topk_drop(held, score, tradable, self.k, self.n_drop)
+        sell, buy, wanted = topk_drop(held, score, tradable, self.top_k, self.n_drop)
         sizes = np.full(len(sell) + len(buy), -1.0)
         sizes[len(sell) :] = self.invested / max(wanted, 1)
         return np.concatenate([sell, buy]), sizes
@@ -174,7 +176,9 @@ def orders(
     >>> bars = adjust(sample_bars(start="2015-01-01", end="2016-12-30"))
     >>> score = to_wide(compute(bars, [reversal(5)])["rev_5"]).dropna(how="all")
     >>> some = score.columns[:30]
-    >>> today = orders(TopKDrop(k=10, n_drop=2), pd.Series(100.0, some[:10]), score.iloc[-1], pd.Series(True, some))
+    >>> today = orders(
+    ...     TopKDrop(top_k=10, n_drop=2), pd.Series(100.0, some[:10]), score.iloc[-1], pd.Series(True, some)
+    ... )
     >>> today
       symbol  side  share
     0    ABT  SELL  1.000

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'find_factors', 'check_factors', 'factor_table', 'plain_figure', 'methods_table', 'tranche_returns',
-           'break_even', 'decay_figure', 'group_table', 'group_figure', 'account_figure', 'factor_verdict']
+           'factor_break_even', 'decay_figure', 'group_table', 'group_figure', 'account_figure', 'factor_verdict']
 
 # %% ../../nbs/report/808_factor.ipynb #335d894f
 from collections.abc import Callable, Sequence
@@ -149,15 +149,15 @@ def _t_test(values: pd.Series) -> tuple[float, float, float, float]:  # mean, se
     return values.mean(), se, t, 2 * ndtr(-abs(t))
 
 
-def _judge(score: pd.Series, y: pd.Series, horizon: int, n: int, method: str) -> dict[str, float]:
+def _judge(score: pd.Series, y: pd.Series, horizon: int, quantiles: int, method: str) -> dict[str, float]:
     "Return the figures of one factor."
     test = ic_test(ic_rows(score, y), method, horizon)
     daily = rank_ic(score, y).dropna()
     plain = _t_test(daily)[2]
-    top = quantile_turnover(score, n, horizon)
+    top = quantile_turnover(score, quantiles, horizon)
     return {
         "ic": test.mean, "se": test.se, "p": test.p, "persistence": rank_autocorrelation(score, horizon).mean(),
-        "turnover": top[n].mean() if n in top else np.nan,
+        "turnover": top[quantiles].mean() if quantiles in top else np.nan,
         "dates": test.n_dates, "plain_t": plain, "plain_p": 2 * ndtr(-abs(plain)),
     }  # fmt: skip
 
@@ -166,7 +166,7 @@ def factor_table(
     scores: pd.DataFrame,  # (date, symbol), one column per factor, known at the close of date
     y: pd.Series,  # (date, symbol), decimal outcome over the horizon
     horizon: int,  # sessions an outcome lasts
-    n: int = 5,  # quantiles
+    quantiles: int = 5,  # quantiles
     rate: float = 0.1,  # false discovery rate that is accepted
     method: str = "forward",  # of validation.inference.ic_test
     progress: Callable[[int, int, str], None] | None = None,  # called with factors done, how many, the next
@@ -181,7 +181,7 @@ def factor_table(
         (date, symbol), decimal outcome over the horizon.
     horizon : int
         Sessions an outcome lasts.
-    n : int, default 5
+    quantiles : int, default 5
         Quantiles.
     rate : float, default 0.1
         False discovery rate that is accepted.
@@ -238,7 +238,7 @@ def factor_table(
     for number, name in enumerate(scores):
         if progress:
             progress(number, scores.shape[1], name)
-        rows[name] = _judge(scores[name], y, horizon, n, method)
+        rows[name] = _judge(scores[name], y, horizon, quantiles, method)
     table = pd.DataFrame.from_dict(rows, orient="index")
     judged = false_discoveries(table["p"], rate)
     table.insert(3, "adjusted", judged.adjusted)
@@ -397,7 +397,7 @@ def tranche_returns(
     return pd.DataFrame({"gross": gross, "turnover": held.diff().abs().sum(axis=1)}).iloc[horizon:]
 
 
-def break_even(
+def factor_break_even(
     account: pd.DataFrame,  # from tranche_returns
 ) -> float:  # bps of traded value; NaN without trading, 0 where nothing is earned
     """Return the cost at which the long-short portfolio earns nothing.
@@ -418,7 +418,7 @@ def break_even(
 
     Examples
     --------
-    >>> from quantlab.report.factor import break_even, tranche_returns
+    >>> from quantlab.report.factor import factor_break_even, tranche_returns
     >>> index = pd.MultiIndex.from_product(
     ...     [pd.date_range("2024-01-01", periods=6), ["A", "B"]], names=["date", "symbol"]
     ... )
@@ -426,7 +426,7 @@ def break_even(
     >>> assert (
     ...     np.allclose(always["gross"], 0.01)
     ...     and np.allclose(always["turnover"], 0)
-    ...     and np.isnan(break_even(always))
+    ...     and np.isnan(factor_break_even(always))
     ... )
     """
     traded = account["turnover"].mean()
@@ -458,13 +458,13 @@ def decay_figure(
     >>> from quantlab.features.sets import SETS
     >>> from quantlab.labels.forward import forward_returns
     >>> from quantlab.report.factor import decay_figure
-    >>> from quantlab.validation.decay import half_life, ic_decay, lagged
+    >>> from quantlab.validation.decay import half_life, ic_decay, lagged_outcomes
     >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
     >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
     >>> scores = compute(bars, SETS["base"])
     >>> y = forward_returns(bars, 20)["y"]
     >>> lags = [0, 5, 10, 20, 40, 60]
-    >>> curve = ic_decay(scores["rev_21"], lagged(y, lags))
+    >>> curve = ic_decay(scores["rev_21"], lagged_outcomes(y, lags))
     >>> decay_figure(curve, half_life(curve))
     """
     known = np.isfinite(life.sessions)

@@ -103,7 +103,7 @@ def quantile_figure(
     >>> bars = adjust(sample_bars(start="2014-01-01"))
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"]
     >>> labels = forward_returns(bars, horizon=20)
-    >>> by_quantile = quantile_returns(score, labels["y"], n=5)
+    >>> by_quantile = quantile_returns(score, labels["y"], quantiles=5)
     >>> fig = quantile_figure(
     ...     by_quantile, 20, "Momentum's quintiles on large stocks: differences within two standard errors"
     ... )
@@ -302,7 +302,7 @@ def equity_figure(
 def rolling_sharpe_figure(
     returns: pd.Series,  # by date, simple
     periods_per_year: float,
-    window: int = 252,  # periods
+    lookback: int = 252,  # periods
     title: str = "Rolling Sharpe ratio",
 ) -> Figure:
     """Draw the Sharpe ratio over a moving window, with one standard error (Lo 2002, independent returns).
@@ -313,7 +313,7 @@ def rolling_sharpe_figure(
         By date, simple.
     periods_per_year : float
         252 for trading days, 52 for weeks, 12 for months.
-    window : int, default 252
+    lookback : int, default 252
         Periods.
     title : str, default "Rolling Sharpe ratio"
         Headline of the picture.
@@ -343,11 +343,11 @@ def rolling_sharpe_figure(
     ...     title="SPY's one-year Sharpe ratio ran between -2 and 4 while nothing about it changed",
     ... )
     """
-    rolling = returns.rolling(window)
+    rolling = returns.rolling(lookback)
     varies = rolling.max() - rolling.min() > ROUNDING * (1 + rolling.max().abs())
     sharpe = (rolling.mean() / rolling.std()).where(varies)
-    error = np.sqrt((1 + sharpe**2 / 2) / window)
-    fig, ax = figure(title, "", f"annual Sharpe over {window} periods")
+    error = np.sqrt((1 + sharpe**2 / 2) / lookback)
+    fig, ax = figure(title, "", f"annual Sharpe over {lookback} periods")
     year = np.sqrt(periods_per_year)
     ax.plot(sharpe * year)
     ax.fill_between(sharpe.index, (sharpe - error) * year, (sharpe + error) * year, alpha=0.2, lw=0)

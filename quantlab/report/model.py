@@ -203,7 +203,7 @@ def ablation_table(
     >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
     >>> X = X[labels["y"].reindex(X.index).notna()]
     >>> y = rank(labels["y"].reindex(X.index)).rename("y")
-    >>> folds = list(WalkForward(train=500, test=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
     >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
     >>> for name in MODELS[:3]:
     ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
@@ -257,7 +257,7 @@ def ablation_figure(
     >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
     >>> X = X[labels["y"].reindex(X.index).notna()]
     >>> y = rank(labels["y"].reindex(X.index)).rename("y")
-    >>> folds = list(WalkForward(train=500, test=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
     >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
     >>> for name in MODELS[:3]:
     ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
@@ -323,7 +323,7 @@ def shorten(
     >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
     >>> X = X[labels["y"].reindex(X.index).notna()]
     >>> y = rank(labels["y"].reindex(X.index)).rename("y")
-    >>> folds = list(WalkForward(train=500, test=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
     >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
     >>> for name in MODELS[:3]:
     ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
@@ -413,7 +413,7 @@ def agreement(
     >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
     >>> X = X[labels["y"].reindex(X.index).notna()]
     >>> y = rank(labels["y"].reindex(X.index)).rename("y")
-    >>> folds = list(WalkForward(train=500, test=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
     >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
     >>> for name in MODELS[:3]:
     ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
@@ -468,7 +468,7 @@ def fold_agreement(
     >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
     >>> X = X[labels["y"].reindex(X.index).notna()]
     >>> y = rank(labels["y"].reindex(X.index)).rename("y")
-    >>> folds = list(WalkForward(train=500, test=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
     >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
     >>> for name in MODELS[:3]:
     ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
@@ -537,7 +537,7 @@ def said_and_happened(
     >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
     >>> X = X[labels["y"].reindex(X.index).notna()]
     >>> y = rank(labels["y"].reindex(X.index)).rename("y")
-    >>> folds = list(WalkForward(train=500, test=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
     >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
     >>> for name in MODELS[:3]:
     ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
@@ -599,7 +599,7 @@ def slope(
     >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
     >>> X = X[labels["y"].reindex(X.index).notna()]
     >>> y = rank(labels["y"].reindex(X.index)).rename("y")
-    >>> folds = list(WalkForward(train=500, test=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
     >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
     >>> for name in MODELS[:3]:
     ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
@@ -652,7 +652,7 @@ def said_figure(
     >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
     >>> X = X[labels["y"].reindex(X.index).notna()]
     >>> y = rank(labels["y"].reindex(X.index)).rename("y")
-    >>> folds = list(WalkForward(train=500, test=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
     >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
     >>> for name in MODELS[:3]:
     ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
@@ -712,7 +712,7 @@ def coverage_table(
     >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
     >>> X = X[labels["y"].reindex(X.index).notna()]
     >>> y = rank(labels["y"].reindex(X.index)).rename("y")
-    >>> folds = list(WalkForward(train=500, test=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
     >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
     >>> for name in MODELS[:3]:
     ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()

@@ -15,7 +15,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.panel import as_panel
 from ..core.types import Interval
 from ..data.bars import BAR_COLUMNS
-from .base import TemporaryError, redact
+from .base import TemporaryError, redact_request
 
 # %% ../../nbs/vendors/138_crypto.ipynb #d6056609
 def _holds_rows(
@@ -43,7 +43,7 @@ def _ask(
         raise TemporaryError(str(error), float(after) if after.isdigit() else None) from None
     except ccxt.BaseError as error:
         raise DataError(
-            redact(f"{client.id} refuses {symbol} {timeframe} ({error}); markets look like BTC/USDT")
+            redact_request(f"{client.id} refuses {symbol} {timeframe} ({error}); markets look like BTC/USDT")
         ) from None
     try:
         raw = json.loads(client.last_http_response)

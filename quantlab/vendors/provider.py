@@ -14,7 +14,7 @@ import pandas as pd
 from ..core.config import import_named
 from ..core.errors import ConfigError
 from ..core.panel import as_panel
-from .base import TemporaryError, redact
+from .base import TemporaryError, redact_request
 from .web import get_json
 
 # %% ../../nbs/vendors/148_provider.ipynb #1b5fd3c4
@@ -183,7 +183,7 @@ def find_provider(
         raise
     except Exception as error:  # a stranger's code may raise anything
         raise ConfigError(
-            redact(
+            redact_request(
                 f"provider '{name}' ({known[name]}) cannot be made ({type(error).__name__}: {error}); "
                 "mend it, or its options"
             )

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ConfigError, DataError
-from .base import TemporaryError, redact
+from .base import TemporaryError, redact_request
 
 # %% ../../nbs/vendors/139_web.ipynb #f304a8a9
 class _Stay(HTTPRedirectHandler):
@@ -83,7 +83,7 @@ def get_json(
     except HTTPError as error:
         what = f"{url} answered {error.code} {error.reason}{_reason(error)}"
         if error.code != 429 and error.code < 500:
-            raise DataError(redact(f"{what} to {params}; check the symbol, the address and the key")) from None
+            raise DataError(redact_request(f"{what} to {params}; check the symbol, the address and the key")) from None
         after = error.headers.get("Retry-After", "")
         raise TemporaryError(what, float(after) if after.isdigit() else None) from None
     except (OSError, HTTPException, ValueError) as error:

@@ -16,7 +16,7 @@ from ..core.panel import as_panel
 from ..core.types import Interval
 from ..data.bars import BAR_COLUMNS
 from ..data.calendar import schedule
-from .base import TemporaryError, redact
+from .base import TemporaryError, redact_request
 
 # %% ../../nbs/vendors/136_yahoo.ipynb #3f515038
 _STEPS = {"1d": "1d", "1h": "1h", "5min": "5m", "1min": "1m"}
@@ -113,7 +113,9 @@ def _chart(
     if "Data doesn't exist" in reason:
         return None
     raise DataError(
-        redact(f"Yahoo has no {symbol} ({reason or response.status_code}); check the symbol on finance.yahoo.com")
+        redact_request(
+            f"Yahoo has no {symbol} ({reason or response.status_code}); check the symbol on finance.yahoo.com"
+        )
     )
 
 # %% ../../nbs/vendors/136_yahoo.ipynb #450fe24f

@@ -14,9 +14,9 @@ import pandas as pd
 from quantlab.backtest.costs import QLIB_COSTS, Costs
 from quantlab.backtest.engine import from_weights
 from quantlab.backtest.orders import from_rule
+from quantlab.broker.blotter import Result
 from quantlab.broker.fill_model import next_open, same_close
 from quantlab.broker.rules import QLIB_RULES, Rules
-from quantlab.broker.statement import Result
 from quantlab.core.panel import as_panel, to_wide
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars

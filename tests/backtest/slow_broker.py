@@ -6,7 +6,7 @@ It is slow and reads like the rules. tests/backtest/test_slow_broker.py holds th
 from dataclasses import dataclass, field
 from math import floor, inf, isnan, nan
 
-HAIR, DUST = 1e-9, 1e-8  # share of cash that buys leave; share of an order that counts as nothing
+CASH_RESERVE, DUST = 1e-9, 1e-8  # share of cash that buys leave; share of an order that counts as nothing
 STAGES = ("open", "stops", "limits", "born", "vwap", "close")
 INSIDE = ("stops", "limits", "born")
 
@@ -207,16 +207,16 @@ class SlowBroker:
                 price = self.market_price(t, stage, order, bar)
                 if price is None:
                     continue
-                wish = self.towards(order.goal, plan[order.name], order.left)
+                wanted = self.towards(order.goal, plan[order.name], order.left)
                 room = self.room(stage, order, bar, used[order.name])
-                if abs(wish) > room:
+                if abs(wanted) > room:
                     room = room if room > 1e-12 * abs(order.quantity) else 0.0  # dust is no room
-                    wish = room if wish > 0 else -room
-                wish = self.lots(wish, plan[order.name])
-                if wish:
-                    used[order.name] += abs(wish)
-                    plan[order.name] += wish
-                    asks.append((order, wish, price))
+                    wanted = room if wanted > 0 else -room
+                wanted = self.lots(wanted, plan[order.name])
+                if wanted:
+                    used[order.name] += abs(wanted)
+                    plan[order.name] += wanted
+                    asks.append((order, wanted, price))
         rate = {n: (self.bars[t][n].rate if stage == "close" and self.bars[t][n] else self.rate[n]) for n in self.held}
         g = self.gross_share(asks, rate, now)
         self.play(t, stage, [a for a in asks if a[1] < 0], g, 1.0, rate, used)
@@ -230,23 +230,23 @@ class SlowBroker:
             return 1.0
         value = {n: q * now[n] * rate[n] for n, q in self.held.items() if q}
         equity, gross, opening, plan = self.cash + sum(value.values()), sum(map(abs, value.values())), 0.0, dict(self.held)
-        for order, wish, price in asks:
+        for order, wanted, price in asks:
             n = order.name
-            part = self.closing(plan[n], wish)
+            part = self.closing(plan[n], wanted)
             gross -= abs(part) * (now[n] or 0.0) * rate[n]
-            opening += abs(wish - part) * price * rate[n]
-            plan[n] += wish
+            opening += abs(wanted - part) * price * rate[n]
+            plan[n] += wanted
         room = self.rules.max_gross * equity - gross
-        room = room if room > HAIR * self.rules.max_gross * equity else 0.0  # dust is no room
+        room = room if room > CASH_RESERVE * self.rules.max_gross * equity else 0.0  # dust is no room
         return room / opening if opening > room else 1.0
 
-    def scaled(self, order, wish, g, k):
+    def scaled(self, order, wanted, g, k):
         "Return an order's shares after both factors; a stop closes whatever the cash."
         if g == k == 1.0:
-            return wish
+            return wanted
         held = self.held[order.name]
-        part = self.closing(held, wish)
-        rest = (wish - part) * g
+        part = self.closing(held, wanted)
+        rest = (wanted - part) * g
         return self.lots(part + rest * k if order.type == "stop" else (part + rest) * k, held)
 
     def cash_share(self, asks, g, cash, rate):
@@ -254,13 +254,13 @@ class SlowBroker:
 
         def bill(k):
             total = 0.0
-            for order, wish, price in asks:
-                quantity = self.scaled(order, wish, g, k)
+            for order, wanted, price in asks:
+                quantity = self.scaled(order, wanted, g, k)
                 cost, fee = self.paid(order, quantity, price, rate[order.name])
                 total += quantity * cost * rate[order.name] + fee
             return total
 
-        budget, need, k = max(cash * (1 - HAIR), 0.0), bill(1.0), 1.0
+        budget, need, k = max(cash * (1 - CASH_RESERVE), 0.0), bill(1.0), 1.0
         if need <= budget:
             return 1.0
         fixed = bill(0.0)
@@ -270,14 +270,14 @@ class SlowBroker:
             k *= (budget - fixed) / (need - fixed)
             need = bill(k)
             if need <= cash:
-                return k if k > HAIR else 0.0  # what the hair left buys nothing
+                return k if k > CASH_RESERVE else 0.0  # what the cash reserve left buys nothing
         return 0.0
 
     def play(self, t, stage, asks, g, k, rate, used):
         "Fill the orders of one side."
-        for order, wish, price in asks:
-            quantity = self.towards(order.goal, self.held[order.name], self.scaled(order, wish, g, k))
-            used[order.name] -= abs(wish) - abs(quantity)
+        for order, wanted, price in asks:
+            quantity = self.towards(order.goal, self.held[order.name], self.scaled(order, wanted, g, k))
+            used[order.name] -= abs(wanted) - abs(quantity)
             if quantity:
                 self.fill(t, stage, order, quantity, price, rate[order.name])
 

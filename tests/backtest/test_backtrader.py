@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from quantlab.backtest.backtrader import compare, run_backtrader
+from quantlab.backtest.backtrader import compare_accounts, run_backtrader
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
 from quantlab.core.errors import ConfigError, DataError, PanelError
@@ -38,7 +38,7 @@ def theirs(weights, bars):
 
 def test_same_trades_and_same_equity_to_a_cent(weights, bars, theirs):
     ours = from_weights(weights, bars, HARSH)
-    assert compare(ours, theirs).empty
+    assert compare_accounts(ours, theirs).empty
     assert len(ours.trades) == len(theirs.trades) > 250
     assert ours.trades["symbol"].tolist() != [] and ours.equity.index.equals(theirs.equity.index)
     np.testing.assert_allclose(ours.equity, theirs.equity, rtol=1e-12)
@@ -54,7 +54,7 @@ def test_random_long_and_short_weights(bars, costs):
     frame = pd.DataFrame(w, index=days.rename("date"), columns=pd.Index(NAMES, name="symbol"))
     weights = as_panel(frame.stack().rename("weight").reset_index())
     part = bars[bars.index.get_level_values("date") <= days[-1]]
-    assert compare(from_weights(weights, part, costs, cash=50_000.0), run_backtrader(weights, part, costs, cash=50_000.0)).empty
+    assert compare_accounts(from_weights(weights, part, costs, cash=50_000.0), run_backtrader(weights, part, costs, cash=50_000.0)).empty
 
 
 def test_still_prices_and_a_repeated_wish_trade_once_in_both():
@@ -64,7 +64,7 @@ def test_still_prices_and_a_repeated_wish_trade_once_in_both():
     rows = [(d, s, w) for d in dates[:5] for s, w in (("A", 0.3), ("B", 0.1))]
     weights = as_panel(pd.DataFrame(rows, columns=["date", "symbol", "weight"]))
     ours, theirs = from_weights(weights, bars, Costs(0, 0)), run_backtrader(weights, bars, Costs(0, 0))
-    assert len(ours.trades) == len(theirs.trades) == 2 and compare(ours, theirs).empty
+    assert len(ours.trades) == len(theirs.trades) == 2 and compare_accounts(ours, theirs).empty
 
 
 DEFECTS = {
@@ -79,13 +79,13 @@ DEFECTS = {
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_is_caught(weights, bars, theirs, defect):
-    found = compare(DEFECTS[defect](weights, bars), theirs)
+    found = compare_accounts(DEFECTS[defect](weights, bars), theirs)
     assert not found.empty and "equity" in set(found["item"])
 
 
 def test_a_lost_trade_and_a_lost_day_are_caught(weights, bars, theirs):
     ours = from_weights(weights, bars, HARSH)
-    found = compare(ours, replace(theirs, trades=theirs.trades.drop(index=7), equity=theirs.equity.drop(theirs.equity.index[30])))
+    found = compare_accounts(ours, replace(theirs, trades=theirs.trades.drop(index=7), equity=theirs.equity.drop(theirs.equity.index[30])))
     assert found["item"].tolist() == ["value", "commission", "equity"] and found["difference"].isna().all()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from quantlab.backtest.capacity import capacity
 from quantlab.backtest.costs import Costs, liquidity
-from quantlab.backtest.doctor import RULES, SEVERITY, diagnose, findings_figure
+from quantlab.backtest.doctor import SEVERITY, THRESHOLDS, diagnose, findings_figure
 from quantlab.backtest.engine import from_weights
 from quantlab.backtest.montecarlo import perturb
 from quantlab.backtest.orders import from_orders
@@ -70,7 +70,7 @@ def row(result, bars, finding, **given):
 def test_the_clean_run_has_no_finding(clean, given):
     table = diagnose(*clean, 252, **given)
     assert (table["severity"] == "ok").all(), table[["finding", "severity", "evidence", "detail"]]
-    assert set(table["finding"]) == set(RULES) and (table["evidence"] <= table["threshold"]).all() and (table["remedy"] == "").all()
+    assert set(table["finding"]) == set(THRESHOLDS) and (table["evidence"] <= table["threshold"]).all() and (table["remedy"] == "").all()
 
 
 def noise(clean):
@@ -138,11 +138,11 @@ def test_each_planted_defect_is_found(defect, clean, given):
     name = "stale_fills" if defect == "unmoved" else defect
     result, bars, plant = PLANTED[defect](clean)
     found = row(result, bars, name, **(given | plant))
-    assert found["severity"] in ("medium", "high") and found["evidence"] > found["threshold"] and found["remedy"] == RULES[name].remedy, found
+    assert found["severity"] in ("medium", "high") and found["evidence"] > found["threshold"] and found["remedy"] == THRESHOLDS[name].remedy, found
 
 
 def test_every_finding_is_planted():
-    assert {name if name != "unmoved" else "stale_fills" for name in PLANTED} == set(RULES)
+    assert {name if name != "unmoved" else "stale_fills" for name in PLANTED} == set(THRESHOLDS)
 
 
 def test_what_is_not_given_is_not_assessed(clean):
@@ -201,7 +201,7 @@ def test_short_and_idle_runs_are_not_assessed_but_do_not_break(clean, sessions):
         trades=full.trades[full.trades["date"].isin(days)], positions=full.positions.loc[days[0] : days[-1]],
     )  # fmt: skip
     table = diagnose(short, bars, 252, benchmark=full.returns, parameters=3)
-    assert len(table) == len(RULES) and table["severity"].isin(SEVERITY).all()
+    assert len(table) == len(THRESHOLDS) and table["severity"].isin(SEVERITY).all()
     idle = from_weights(book().iloc[:0], bars)
     assert (diagnose(idle, bars, 252, parameters=2)["severity"] == "not assessed").all()
 

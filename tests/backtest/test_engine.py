@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.backtest.costs import Costs, charge
-from quantlab.backtest.engine import equities, from_weights
+from quantlab.backtest.engine import equity_curves, from_weights
 from quantlab.broker.fill_model import next_close, next_open, vwap
 from quantlab.broker.rules import Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError, QuantlabError
@@ -32,7 +32,7 @@ def market(seed, missing=0.1, moves=0.02):
     return as_panel(pd.DataFrame(rows))
 
 
-def wishes(seed, short=False, gross=1.0):
+def targets(seed, short=False, gross=1.0):
     """Random weights on a dozen random sessions; long only, or with shorts and a net of at most 1."""
     rng = np.random.default_rng(seed + 1)
     days = np.sort(rng.choice(40, 12, replace=False))
@@ -62,7 +62,7 @@ seeds = st.integers(0, 10_000)
 @given(seed=seeds, costs=cost_levels, short=st.booleans())
 def test_conservation(seed, costs, short):
     bars = market(seed)
-    result = from_weights(wishes(seed, short), bars, costs, cash=1e5)
+    result = from_weights(targets(seed, short), bars, costs, cash=1e5)
     value = result.positions["value"].groupby("date").sum().reindex(result.equity.index, fill_value=0.0)
     np.testing.assert_allclose(result.cash + value, result.equity, rtol=1e-11)
     money, shares = rebuilt(result, 1e5)
@@ -77,7 +77,7 @@ def test_conservation(seed, costs, short):
 @given(seed=seeds, costs=cost_levels, short=st.booleans())
 def test_still_prices_make_no_money(seed, costs, short):
     bars = market(seed, moves=0.0)
-    result = from_weights(wishes(seed, short), bars, costs, cash=1e5)
+    result = from_weights(targets(seed, short), bars, costs, cash=1e5)
     paid = result.costs.sum(axis=1).cumsum()
     np.testing.assert_allclose(result.equity, 1e5 - paid, rtol=1e-11)
 
@@ -85,7 +85,7 @@ def test_still_prices_make_no_money(seed, costs, short):
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds, costs=cost_levels, short=st.booleans(), scale=st.sampled_from([1e-3, 7.0, 1e4]))
 def test_scale_of_cash(seed, costs, short, scale):
-    bars, weights = market(seed), wishes(seed, short)
+    bars, weights = market(seed), targets(seed, short)
     one, many = (from_weights(weights, bars, costs, cash=c) for c in (1e5, 1e5 * scale))
     np.testing.assert_allclose(many.equity, one.equity * scale, rtol=1e-10)
     np.testing.assert_allclose(many.turnover, one.turnover, rtol=1e-9, atol=1e-12)
@@ -96,7 +96,7 @@ def test_scale_of_cash(seed, costs, short, scale):
 @given(seed=seeds, costs=cost_levels, short=st.booleans(), order=st.permutations(NAMES))
 def test_names_do_not_matter(seed, costs, short, order):
     new = dict(zip(NAMES, order, strict=True))
-    bars, weights = market(seed), wishes(seed, short)
+    bars, weights = market(seed), targets(seed, short)
     renamed = [as_panel(f.reset_index().assign(symbol=lambda x: x["symbol"].map(new))) for f in (weights, bars)]
     a, b = from_weights(weights, bars, costs), from_weights(*renamed, costs)
     np.testing.assert_allclose(a.equity, b.equity, rtol=1e-11)
@@ -108,7 +108,7 @@ def test_names_do_not_matter(seed, costs, short, order):
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds, costs=cost_levels)
 def test_costs_follow_from_trades(seed, costs):
-    result = from_weights(wishes(seed), market(seed), costs)
+    result = from_weights(targets(seed), market(seed), costs)
     trades = result.trades
     traded = (trades["quantity"] * trades["price"]).abs()
     np.testing.assert_allclose(trades["commission"], traded * costs.commission, atol=1e-12)
@@ -123,7 +123,7 @@ def test_costs_follow_from_trades(seed, costs):
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds, cut=st.integers(5, 35))
 def test_future_bars_and_weights_do_not_matter(seed, cut):
-    bars, weights = market(seed), wishes(seed)
+    bars, weights = market(seed), targets(seed)
     late = {True: bars.index.get_level_values("date") > DATES[cut], False: weights.index.get_level_values("date") > DATES[cut]}
     full = from_weights(weights, bars, start=DATES[0])
     spoiled = bars.copy()
@@ -138,7 +138,7 @@ def test_future_bars_and_weights_do_not_matter(seed, cut):
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds)
 def test_every_order_fills_or_is_listed(seed):
-    bars, weights = market(seed, missing=0.3), wishes(seed)
+    bars, weights = market(seed, missing=0.3), targets(seed)
     result = from_weights(weights, bars)
     opens = to_wide(bars["open"])
     for row in result.unfilled.itertuples():
@@ -284,7 +284,7 @@ def test_ruin_is_an_error():
 @given(seed=seeds, costs=cost_levels, short=st.booleans(), sized=st.sampled_from(["decision", "fill"]))
 def test_every_frame_follows_from_orders_and_fills(seed, costs, short, sized):
     """Orders say what each fill was asked for; positions are the sum of the fills; a frame is built once."""
-    result = from_weights(wishes(seed, short), market(seed), costs, cash=1e5, fill=next_open(sized=sized))
+    result = from_weights(targets(seed, short), market(seed), costs, cash=1e5, fill=next_open(sized=sized))
     orders, trades = result.orders, result.trades
     assert result.orders is orders and result.trades is trades
     asked = trades[trades["reason"] == "rebalance"].set_index(["decided", "symbol"])["quantity"].sort_index()
@@ -319,7 +319,7 @@ def test_sized_at_the_fill():
 def test_missing_rows_and_nan_rows_are_the_same():
     bars = market(3)
     full = bars.reindex(pd.MultiIndex.from_product([DATES, NAMES], names=["date", "symbol"]))
-    a, b = from_weights(wishes(3), bars), from_weights(wishes(3), full)
+    a, b = from_weights(targets(3), bars), from_weights(targets(3), full)
     assert a.equity.equals(b.equity) and a.closed.equals(b.closed)
 
 
@@ -347,7 +347,7 @@ GOLDEN = {
 
 
 def test_the_defaults_are_these():
-    bars, weights = market(4), wishes(4)
+    bars, weights = market(4), targets(4)
     result = from_weights(weights, bars)
     told = from_weights(weights, bars, Costs(1.0, 5.0), 1_000_000.0, None, None, 5, "close")
     assert result.equity.equals(told.equity) and result.settings == told.settings
@@ -359,22 +359,22 @@ def test_the_defaults_are_these():
 
 
 def test_many_accounts_at_once_are_each_what_it_is_alone():
-    from quantlab.backtest.engine import equities
+    from quantlab.backtest.engine import equity_curves
 
-    bars, sets = market(6), [wishes(s, s % 2 == 1) for s in (1, 2, 3)]
+    bars, sets = market(6), [targets(s, s % 2 == 1) for s in (1, 2, 3)]
     for keywords in ({}, {"costs": Costs(50, 100), "cash": 5e4, "stale_after": 2, "size_at": "fill"}):
-        worth, counts = equities(sets, bars, **keywords)
+        worth, counts = equity_curves(sets, bars, **keywords)
         for m, weights in enumerate(sets):
             one = from_weights(weights, bars, **keywords)
             assert worth[m].dropna().to_numpy().tobytes() == one.equity.to_numpy().tobytes()
             assert worth[m].first_valid_index() == one.equity.index[0]
             assert counts.loc[m, "fills"] == len(one.trades) and counts.loc[m, "turnover"] == pytest.approx(one.turnover.sum(), rel=1e-12)
-    nothing, none = equities([], bars)
+    nothing, none = equity_curves([], bars)
     assert nothing.shape == (40, 0) and none.empty
-    idle, zero = equities([sets[0].iloc[:0]], bars)
+    idle, zero = equity_curves([sets[0].iloc[:0]], bars)
     assert (idle == 1e6).all(axis=None) and zero.to_numpy().tolist() == [[0.0, 0.0]]
     with pytest.raises(ConfigError, match="stale_after 0"):
-        equities(sets, bars, stale_after=0)
+        equity_curves(sets, bars, stale_after=0)
 
 
 def test_buys_are_scaled_to_the_cash_and_leave_a_hair():
@@ -477,7 +477,7 @@ MODELS = [next_open(), next_open(sized="fill"), next_close(), next_close(sized="
 @pytest.mark.parametrize("costs", [Costs(1, 5), Costs(5, 0, sell_tax_bps=10)])
 def test_at_once_and_session_by_session_are_one_account(fill, costs):
     """Target orders one session after another reach the equity of the whole history traded at once."""
-    bars, weights = market(4), wishes(4) * 0.5
+    bars, weights = market(4), targets(4) * 0.5
     bars = bars.assign(high=bars[["open", "close"]].max(axis=1) * 1.01, low=bars[["open", "close"]].min(axis=1) * 0.99)
     fast = from_weights(weights, bars, costs, fill=fill)
     slow = from_weights(weights, bars, costs, Rules(price_limit=1e9), fill)  # a limit that nothing reaches
@@ -494,4 +494,4 @@ def test_weights_pay_fees_per_order_trade_lots_and_respect_limits():
     limited = from_weights(weights_of(("2024-01-03", "B", 0.5)), two_names(), Costs(0, 0), Rules(price_limit=0.2), cash=1000.0)
     assert limited.trades.empty and limited.unfilled["reason"].tolist() == ["at the limit"]  # B opens a quarter above its last close
     with pytest.raises(ConfigError, match="at once"):
-        equities([weights], two_names(), Costs(minimum=1.0))
+        equity_curves([weights], two_names(), Costs(minimum=1.0))

@@ -12,8 +12,8 @@ from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
 from quantlab.backtest.orders import from_orders, from_rule
 from quantlab.broker.fill_model import FillModel, next_close, next_open, vwap
-from quantlab.broker.rules import KINDS, TYPES, Rules
-from quantlab.broker.trips import round_trips, trip_summary
+from quantlab.broker.round_trips import round_trip_summary, round_trips
+from quantlab.broker.rules import QUANTITY_KINDS, TYPES, Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError, QuantlabError
 from quantlab.core.panel import as_panel, to_wide
 
@@ -46,10 +46,10 @@ def market(seed, missing=0.1, moves=0.02, extras=True):
     return as_panel(pd.DataFrame({"date": DATES[t], "symbol": np.array(NAMES)[i]} | {name: values[t, i] for name, values in wide.items()}))
 
 
-def wishes(seed, bars, n=60):
+def targets(seed, bars, n=60):
     """A random list of orders of every type and kind, some with brackets."""
     rng = np.random.default_rng(seed + 1)
-    t, i, kind = rng.integers(0, 30, n), rng.integers(0, 5, n), rng.choice(KINDS, n)
+    t, i, kind = rng.integers(0, 30, n), rng.integers(0, 5, n), rng.choice(QUANTITY_KINDS, n)
     type_ = rng.choice(TYPES, n)
     close = to_wide(bars["close"]).ffill().reindex(columns=NAMES).to_numpy()[t, i]
     size = rng.normal(0, 1, n) * np.select([kind == "shares", kind == "value"], [100.0, 1e4], 0.2)
@@ -83,7 +83,7 @@ def charged(result):
 @given(seed=seeds, terms=term_sets, costs=tariffs)
 def test_conservation(seed, terms, costs):
     bars = market(seed)
-    result = from_orders(wishes(seed, bars), bars, costs, **terms, cash=1e6, start=DATES[0])
+    result = from_orders(targets(seed, bars), bars, costs, **terms, cash=1e6, start=DATES[0])
     value = result.positions["value"].groupby("date").sum().reindex(DATES, fill_value=0.0)
     np.testing.assert_allclose(result.cash + value, result.equity, rtol=1e-10)
     trades = result.trades
@@ -97,8 +97,8 @@ def test_conservation(seed, terms, costs):
 @given(seed=seeds, terms=term_sets, costs=tariffs)
 def test_every_order_gets_what_its_fills_say(seed, terms, costs):
     bars = market(seed, extras=False)
-    result = from_orders(wishes(seed, bars), bars, costs, **terms, start=DATES[0])
-    orders, fills = result.orders, result.book.fills
+    result = from_orders(targets(seed, bars), bars, costs, **terms, start=DATES[0])
+    orders, fills = result.orders, result.blotter.fills
     filled = np.bincount(fills.order[fills.order >= 0], fills.quantity[fills.order >= 0], len(orders))
     np.testing.assert_allclose(orders["filled"], filled, rtol=1e-9, atol=1e-9)
     assert (orders["filled"].abs() <= orders["quantity"].abs() * (1 + 1e-9) + 1e-12)[orders["quantity"].notna()].all()
@@ -119,7 +119,15 @@ def test_every_order_gets_what_its_fills_say(seed, terms, costs):
 @given(seed=seeds, terms=term_sets, costs=tariffs)
 def test_still_prices_make_no_money(seed, terms, costs):
     bars = market(seed, moves=0.0, extras=False)
-    result = from_orders(wishes(seed, bars), bars, costs, replace(terms["rules"], delisting_return=0.0), terms["fill"], cash=1e6, start=DATES[0])
+    result = from_orders(
+        targets(seed, bars),
+        bars,
+        costs,
+        replace(terms["rules"], delisting_return=0.0),
+        terms["fill"],
+        cash=1e6,
+        start=DATES[0],
+    )
     np.testing.assert_allclose(result.equity, 1e6 - result.costs.sum(axis=1).cumsum(), rtol=1e-10)
 
 
@@ -127,7 +135,7 @@ def test_still_prices_make_no_money(seed, terms, costs):
 @given(seed=seeds, fill=st.sampled_from(["open", "close", "vwap"]), scale=st.sampled_from([1e-3, 7.0, 1e4]))
 def test_scale_of_cash(seed, fill, scale):
     bars = market(seed)
-    plan, costs = wishes(seed, bars), Costs(1, 5, borrow_bps=100, interest_bps=300)
+    plan, costs = targets(seed, bars), Costs(1, 5, borrow_bps=100, interest_bps=300)
     money = plan.assign(size=plan["size"] * np.where(plan["kind"].isin(["shares", "value"]), scale, 1.0))
     one = from_orders(plan, bars, costs, fill=FILLS[fill](), cash=1e6, start=DATES[0])
     many = from_orders(money, bars, costs, fill=FILLS[fill](), cash=1e6 * scale, start=DATES[0])
@@ -141,7 +149,7 @@ def test_names_do_not_matter(seed, terms, costs, order):
     terms = terms | {"fill": replace(terms["fill"], cash="shared")}  # in turn, the first sent come first
     new = dict(zip(NAMES, order, strict=True))
     bars = market(seed)
-    plan = wishes(seed, bars).drop_duplicates(["date", "symbol"])
+    plan = targets(seed, bars).drop_duplicates(["date", "symbol"])
     renamed = as_panel(bars.reset_index().assign(symbol=lambda x: x["symbol"].map(new)))
     a = from_orders(plan, bars, costs, **terms, start=DATES[0])
     b = from_orders(plan.assign(symbol=plan["symbol"].map(new)), renamed, costs, **terms, start=DATES[0])
@@ -152,7 +160,7 @@ def test_names_do_not_matter(seed, terms, costs, order):
 @given(seed=seeds, terms=term_sets, cut=st.integers(3, 27))
 def test_nothing_after_a_close_matters_to_it(seed, terms, cut):
     bars = market(seed)
-    plan, costs = wishes(seed, bars), Costs(1, 5, impact=0.5)
+    plan, costs = targets(seed, bars), Costs(1, 5, impact=0.5)
     late = bars.index.get_level_values("date") > DATES[cut]
     spoiled = bars.copy()
     prices = ["open", "high", "low", "close"]
@@ -567,10 +575,10 @@ def test_round_trips_know_splits_and_add_up_to_the_account():
     rng = np.random.default_rng(3)
     for seed in range(8):
         bars = market(seed).drop(columns=["dividend", "borrow", "funding"])
-        result = from_orders(wishes(seed, bars), bars, Costs(1, 5), Rules(max_gross=np.inf), cash=1e7, start=DATES[0])
+        result = from_orders(targets(seed, bars), bars, Costs(1, 5), Rules(max_gross=np.inf), cash=1e7, start=DATES[0])
         trips = round_trips(result.trades, result.positions.groupby("symbol")["price"].last())
         assert trips["pnl"].sum() == pytest.approx(result.equity.iloc[-1] - result.equity.iloc[0], rel=1e-9, abs=1e-4)
-        summary = trip_summary(trips, draws=int(rng.integers(1, 5)))
+        summary = round_trip_summary(trips, draws=int(rng.integers(1, 5)))
         assert summary.at["expectancy", "value"] * len(trips) == pytest.approx(trips["pnl"].sum())
     one = trade({"size": 10.0}, {"date": DATES[3], "kind": "target", "size": 0.0}, bars=flat(split_ratio=[1, 1, 4, 1, 1, 1.0]))
     trips = round_trips(one.trades)

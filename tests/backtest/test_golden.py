@@ -34,6 +34,6 @@ def test_a_strategy_is_what_it_was(runs, stored, name):
 
 def test_the_hash_sees_one_order(runs):
     run = runs["one name"]
-    orders = run.book.orders
-    more = replace(run, book=run.book._replace(orders=orders._replace(quantity=orders.quantity * (1 + 1e-7))))
+    orders = run.blotter.orders
+    more = replace(run, blotter=run.blotter._replace(orders=orders._replace(quantity=orders.quantity * (1 + 1e-7))))
     assert golden.figures(more)["order_list"] != golden.figures(run)["order_list"]

@@ -31,10 +31,10 @@ def random_book(market, seed, k=5, every=10):
 
 def test_histories_are_made_of_the_days_there_are():
     r = series(np.random.default_rng(0).normal(0, 0.01, 200)).mask(lambda x: x.index == x.index[7])
-    h = mc.resample(r, 50, block=5)
+    h = mc.bootstrap_returns(r, 50, block=5)
     assert h.shape == (50, 199) and np.isin(h, r.dropna()).all()
-    assert not np.array_equal(h[0], h[1]) and np.array_equal(h, mc.resample(r, 50, block=5))
-    assert not np.array_equal(h, mc.resample(r, 50, block=5, seed=8))
+    assert not np.array_equal(h[0], h[1]) and np.array_equal(h, mc.bootstrap_returns(r, 50, block=5))
+    assert not np.array_equal(h, mc.bootstrap_returns(r, 50, block=5, seed=8))
 
 
 def test_errors_of_independent_normal_returns_are_the_textbooks():
@@ -60,7 +60,7 @@ def test_long_memory_gets_long_blocks():
 @settings(max_examples=40, deadline=None)
 def test_shuffles_keep_the_sum_and_bound_the_fall(pnl):
     trips = pd.DataFrame({"entry": pd.date_range("2024-01-01", periods=len(pnl)), "exit": pd.date_range("2024-02-01", periods=len(pnl)), "pnl": np.array(pnl, float)})
-    table = mc.shuffle_trips(trips, 99)
+    table = mc.shuffle_round_trips(trips, 99)
     worst = min(sum(x for x in pnl if x < 0), 0)
     assert worst - 1e-9 <= table.at["max_fall", "low"] <= table.at["max_fall", "high"] <= 0
     assert table["p"].between(1 / 100, 1).all() and table.at["losing_streak", "value"] <= sum(x < 0 for x in pnl)
@@ -71,8 +71,8 @@ def test_clustered_losses_are_found_and_a_shuffled_order_is_not():
     rng = np.random.default_rng(5)
     frame = lambda pnl: pd.DataFrame({"entry": days, "exit": days, "pnl": pnl})
     sorted_, mixed = np.r_[np.ones(120), -np.ones(80)], rng.permutation(np.r_[np.ones(120), -np.ones(80)])
-    assert (mc.shuffle_trips(frame(sorted_))["p"] <= 0.002).all()
-    assert (mc.shuffle_trips(frame(mixed))["p"] > 0.05).all()
+    assert (mc.shuffle_round_trips(frame(sorted_))["p"] <= 0.002).all()
+    assert (mc.shuffle_round_trips(frame(mixed))["p"] > 0.05).all()
 
 
 @settings(max_examples=20, deadline=None)
@@ -184,6 +184,6 @@ def test_little_is_defined():
         r = series(values)
         assert mc.bootstrap(r, 252).shape == (6, 5) and len(mc.fan(r, 20)) == r.count()
     with pytest.raises(DataError, match="infinite"):
-        mc.resample(series([0.1, np.inf]))
+        mc.bootstrap_returns(series([0.1, np.inf]))
     with pytest.raises(ConfigError, match="draws"):
-        mc.resample(series([0.1, 0.2]), 0)
+        mc.bootstrap_returns(series([0.1, 0.2]), 0)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from quantlab.backtest import backtrader as adapter
-from quantlab.backtest.backtrader import RULES, reconcile, run_predictions
+from quantlab.backtest.backtrader import EXPLANATIONS, reconcile, run_predictions
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
 from quantlab.backtest.orders import from_orders, from_rule
@@ -107,7 +107,11 @@ def test_every_difference_has_a_name(bars, scenario):
     weights, market, options = scenario(bars)
     result = from_weights(weights, market, **options)
     found = reconcile(result, market, sessions=None)
-    assert len(result.trades) >= 1 and (found["rule"] != "").all() and set(found["rule"]) <= {*RULES.values(), "stale closing"}
+    assert (
+        len(result.trades) >= 1
+        and (found["rule"] != "").all()
+        and set(found["rule"]) <= {*EXPLANATIONS.values(), "stale closing"}
+    )
     assert (found["item"] == "order").sum() == (result.orders["reason"] != "").sum() and (found["item"] == "closing").sum() == len(result.closed)
     assert EXPECTED.get(scenario.__name__, set()) <= set(found["rule"])
     if scenario.__name__ in ("one_rebalance", "single_name"):
@@ -147,9 +151,9 @@ OURS = {
 def test_a_defect_of_ours_is_found(bars, defect):
     weights, market, _ = one_rebalance(bars)
     result = from_weights(weights, market, costs=Costs(10, 20), fill=next_open(sized="fill"))
-    fills = result.book.fills
+    fills = result.blotter.fills
     new = fills._replace(**{name: change(getattr(fills, name)) for name, change in OURS[defect].items()})
-    broken = replace(result, book=result.book._replace(fills=new))
+    broken = replace(result, blotter=result.blotter._replace(fills=new))
     with pytest.raises(DataError, match="unexplained"):
         reconcile(broken, market, sessions=None)
     listed = reconcile(broken, market, sessions=None, strict=False)
@@ -159,12 +163,14 @@ def test_a_defect_of_ours_is_found(bars, defect):
 def test_a_lost_fill_and_a_false_reason_are_found(bars):
     weights, market, _ = one_rebalance(bars)
     result = from_weights(weights, market, fill=next_open(sized="fill"))
-    book = result.book
-    short = replace(result, book=book._replace(fills=type(book.fills)(*(column[1:] for column in book.fills))))
+    blotter = result.blotter
+    short = replace(
+        result, blotter=blotter._replace(fills=type(blotter.fills)(*(column[1:] for column in blotter.fills)))
+    )
     assert set(reconcile(short, market, sessions=None, strict=False).query("rule == ''")["item"]) == {"value", "commission", "equity"} - {"equity"}
-    for word in map(book.words.index, ("no open", "no cash", "no next session")):  # none is true
-        orders = book.orders._replace(reason=np.where(np.arange(len(book.orders.reason)) == 2, word, 0))
-        excuse = replace(result, book=book._replace(orders=orders))
+    for word in map(blotter.reasons.index, ("no open", "no cash", "no next session")):  # none is true
+        orders = blotter.orders._replace(reason=np.where(np.arange(len(blotter.orders.reason)) == 2, word, 0))
+        excuse = replace(result, blotter=blotter._replace(orders=orders))
         found = reconcile(excuse, market, sessions=None, strict=False)
         assert found["rule"].tolist() == [""] and found["item"].tolist() == ["order"]
 
@@ -172,7 +178,9 @@ def test_a_lost_fill_and_a_false_reason_are_found(bars):
 def test_a_wrong_equity_is_found(bars):
     weights, market, _ = one_rebalance(bars)
     result = from_weights(weights, market)
-    wrong = replace(result, book=result.book._replace(equity=result.book.equity + np.arange(len(result.book.equity))))
+    wrong = replace(
+        result, blotter=result.blotter._replace(equity=result.blotter.equity + np.arange(len(result.blotter.equity)))
+    )
     assert "equity" in set(reconcile(wrong, market, sessions=None, strict=False).query("rule == ''")["item"])
 
 
@@ -245,7 +253,7 @@ def test_degenerate_accounts(bars):
 def test_predictions_and_analyzers(bars):
     whole = bars[~bars.index.get_level_values("symbol").isin(["AET", "DO"])]
     scores = as_panel(to_wide(whole["close"]).pct_change(20, fill_method=None).iloc[20:].stack().dropna().rename("score").reset_index())
-    policy = TopK(k=3, every=10)
+    policy = TopK(top_k=3, rebalance=10)
     run = run_predictions(scores, whole, policy, analyze=True)
     assert run.equity.equals(run_predictions(scores, whole, policy).equity)
     told = run.analyzers.set_index(["analyzer", "name"])["value"]

@@ -11,7 +11,7 @@ from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
 from quantlab.backtest.orders import from_orders, from_rule
 from quantlab.broker.fill_model import next_close, next_open, same_close, vwap
-from quantlab.broker.rules import KINDS, TYPES, Rules
+from quantlab.broker.rules import QUANTITY_KINDS, TYPES, Rules
 from quantlab.core.errors import QuantlabError
 from quantlab.core.panel import as_panel, to_wide
 
@@ -54,7 +54,7 @@ def random_bars(rng):
 def random_orders(rng, bars):
     """Up to 40 orders of every type and kind, with brackets, copies of targets and orders that only reduce."""
     n = int(rng.integers(1, 40))
-    t, i, kind, type_ = rng.integers(0, T, n), rng.integers(0, len(NAMES), n), rng.choice(KINDS, n), rng.choice(TYPES, n)
+    t, i, kind, type_ = rng.integers(0, T, n), rng.integers(0, len(NAMES), n), rng.choice(QUANTITY_KINDS, n), rng.choice(TYPES, n)
     close = to_wide(bars["close"]).ffill().reindex(columns=NAMES).to_numpy()[t, i]
     size = rng.normal(0, 1, n) * np.select([kind == "shares", kind == "value"], [300.0, 1e4], 0.5) * np.where(rng.random(n) < 0.1, 0.0, 1.0)
     priced = np.isin(type_, ["limit", "stop"])

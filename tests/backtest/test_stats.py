@@ -27,7 +27,7 @@ def series(values):
 def test_same_as_empyrical(values):
     r = series(values)
     assert stats.annual_return(r, 252) == pytest.approx(empyrical.annual_return(r), rel=1e-9, abs=1e-12)
-    assert stats.volatility(r, 252) == pytest.approx(empyrical.annual_volatility(r), rel=1e-9, abs=1e-12)
+    assert stats.annual_volatility(r, 252) == pytest.approx(empyrical.annual_volatility(r), rel=1e-9, abs=1e-12)
     assert stats.max_drawdown(r) == pytest.approx(empyrical.max_drawdown(r), rel=1e-9, abs=1e-12)
     if np.quantile(values, 0.05) < -1e-6 and np.quantile(values, 0.95) > 0:
         assert stats.tail_ratio(r) == pytest.approx(empyrical.tail_ratio(r), rel=1e-9)
@@ -75,7 +75,7 @@ def test_stated_differences_from_empyrical():
 def test_a_missing_day_is_no_observation(values, gap):
     r = series(values)
     holed = pd.concat([r, pd.Series([np.nan], index=[r.index[min(gap, len(r) - 1)] + pd.Timedelta("1h")])]).sort_index()
-    for function in (stats.annual_return, stats.volatility, stats.sharpe, stats.sortino, stats.calmar):
+    for function in (stats.annual_return, stats.annual_volatility, stats.sharpe, stats.sortino, stats.calmar):
         np.testing.assert_equal(function(holed, 252), function(r, 252))
     for function in (stats.hit_rate, stats.max_drawdown):
         np.testing.assert_equal(function(holed), function(r))
@@ -123,7 +123,7 @@ def test_bad_input_is_named():
     with pytest.raises(DataError, match="2020-01-02"):
         stats.sharpe(r, 252)
     with pytest.raises(ConfigError, match="periods_per_year"):
-        stats.volatility(r.iloc[:1], np.nan)
+        stats.annual_volatility(r.iloc[:1], np.nan)
     with pytest.raises(ConfigError, match="block"):
         stats.bootstrap_rows(10, 5, block=0.5)
 
@@ -216,7 +216,7 @@ def test_a_day_without_change_is_no_hit():
 def test_one_return_has_no_ratio_and_two_have(one):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for measure in (stats.sharpe, stats.sortino, stats.volatility):
+        for measure in (stats.sharpe, stats.sortino, stats.annual_volatility):
             assert np.isnan(measure(series([one]), 252)) and np.isfinite(measure(series([one, -0.02]), 252))
         assert np.isnan(stats.alpha_beta(series([one]), series([0.02]), 252)).all()
         assert stats.annual_return(series([0.01]), 12) == pytest.approx(1.01**12 - 1)
@@ -227,7 +227,9 @@ def test_by_hand():
     r = series([0.02, -0.01, 0.03, -0.02])
     down = np.sqrt((0.01**2 + 0.02**2) / 4)
     assert stats.sortino(r, 100) == pytest.approx(10 * 0.005 / down)
-    assert stats.volatility(r, 100) == pytest.approx(10 * np.sqrt((0.015**2 + 0.015**2 + 0.025**2 + 0.025**2) / 3))
+    assert stats.annual_volatility(r, 100) == pytest.approx(
+        10 * np.sqrt((0.015**2 + 0.015**2 + 0.025**2 + 0.025**2) / 3)
+    )
     assert stats.max_drawdown(r) == pytest.approx(-0.02) and stats.calmar(r, 4) == pytest.approx((1.02 * 0.99 * 1.03 * 0.98 - 1) / 0.02)
     assert stats.annual_turnover(series([0.1, 0.0, 0.3]), 250) == pytest.approx(0.4 / 3 * 250) and np.isnan(stats.annual_turnover(series([]), 250))
     assert stats.drawdown(series([-0.1, 0.2])).tolist() == pytest.approx([-0.1, 0.0])
@@ -259,7 +261,7 @@ def test_the_errors_of_a_summary_are_those_of_its_resampled_histories():
     weights, equity = account(slice(7, None))
     table = stats.summary(r, 252, benchmark=b, turnover=r.abs(), exposed=stats.exposure(weights, equity))
     rows = stats.bootstrap_rows(400, 500, seed=7)
-    drawn = stats.volatility(r.to_numpy()[rows], 252)
+    drawn = stats.annual_volatility(r.to_numpy()[rows], 252)
     assert table.loc["volatility", ["se", "low", "high"]].tolist() == pytest.approx([drawn.std(ddof=1), *np.quantile(drawn, [0.025, 0.975])])
     lines = stats.alpha_beta(r.to_numpy()[rows], b.to_numpy()[rows], 252)
     assert table.at["beta", "se"] == pytest.approx(lines.beta.std(ddof=1)) and table.at["alpha", "se"] == pytest.approx(lines.alpha.std(ddof=1))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_events import DATES, FREE, NAMES, market, seeds, term_sets, wishes
+from test_events import DATES, FREE, NAMES, market, seeds, targets, term_sets
 
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.orders import from_orders
@@ -16,7 +16,7 @@ from quantlab.backtest.signals import from_signals
 from quantlab.backtest.strategy import Strategy, from_strategy, load_strategy
 from quantlab.core.errors import ConfigError, PanelError
 from quantlab.core.panel import to_wide
-from quantlab.strategy.examples import Crossover, Momentum, Pairs
+from quantlab.strategy.examples import Crossover, Momentum, PairsTrading
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +41,7 @@ class Listed:
 @given(seed=seeds, terms=term_sets)
 def test_a_strategy_and_its_orders_agree_to_the_last_bit(seed, terms):
     bars, costs = market(seed), Costs(1, 5, borrow_bps=50)
-    plan, strategy = wishes(seed, bars), None
+    plan, strategy = targets(seed, bars), None
     strategy = Listed(plan)
     asked = from_strategy(strategy, bars, costs, **terms)
     listed = from_orders(plan, bars, costs, **terms, start=DATES[0])
@@ -54,7 +54,7 @@ def test_a_strategy_and_its_orders_agree_to_the_last_bit(seed, terms):
 
 def test_the_past_ends_now_and_cannot_be_written():
     bars = market(3)
-    strategy = Listed(wishes(3, bars))
+    strategy = Listed(targets(3, bars))
     from_strategy(strategy, bars)
     close = to_wide(bars["close"]).to_numpy()
     for t, seen in enumerate(strategy.seen):
@@ -74,7 +74,7 @@ def test_the_past_ends_now_and_cannot_be_written():
     assert vandal.trades.empty and (vandal.equity == 1e6).all()
 
 
-@pytest.mark.parametrize("strategy", [lambda: Momentum(2, 10, 2, 5), lambda: Pairs("AA", "BB", 8, 1.0, 0.2), lambda: Crossover(3, 8)])
+@pytest.mark.parametrize("strategy", [lambda: Momentum(2, 10, 2, 5), lambda: PairsTrading("AA", "BB", 8, 1.0, 0.2), lambda: Crossover(3, 8)])
 def test_examples_trade_and_see_no_future(strategy):
     bars = market(8, missing=0.0, extras=False, moves=0.03)
     assert isinstance(strategy(), Strategy)

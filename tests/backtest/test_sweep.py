@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from sweep_strategies import failing, holding, loud
-from test_engine import DATES, market, wishes
+from test_engine import DATES, market, targets
 
 from quantlab.backtest.costs import Costs
-from quantlab.backtest.engine import equities, from_weights
-from quantlab.backtest.sweep import Span, Terms, heat_map, sweep
+from quantlab.backtest.engine import equity_curves, from_weights
+from quantlab.backtest.sweep import SearchRange, SweepTerms, heat_map, sweep
 from quantlab.broker.fill_model import next_close, next_open
 from quantlab.broker.rules import Rules
 from quantlab.core.compute import ComputeError
@@ -44,15 +44,15 @@ def bars():
 @pytest.mark.parametrize("fill", [next_open(), next_open(sized="fill"), next_close()])
 def test_one_pass_is_as_many_runs(fill):
     bars, costs = market(3, missing=0.2), Costs(5, 20)
-    sets = [wishes(seed, seed % 2 == 1) for seed in range(12)]
-    equity, totals = equities(sets, bars, costs, Rules(stale_after=2), fill, 1e5)
+    sets = [targets(seed, seed % 2 == 1) for seed in range(12)]
+    equity, totals = equity_curves(sets, bars, costs, Rules(stale_after=2), fill, 1e5)
     for m, weights in enumerate(sets):
         run = from_weights(weights, bars, costs, Rules(stale_after=2), fill, 1e5)
         assert equity[m].dropna().tolist() == run.equity.tolist()
         assert totals["fills"][m] == len(run.trades) and totals["turnover"][m] == pytest.approx(run.turnover.sum(), rel=1e-12)
-    nothing, none = equities([], bars)
+    nothing, none = equity_curves([], bars)
     assert nothing.shape == (40, 0) and none.empty
-    idle, zero = equities([sets[0].iloc[:0]], bars)
+    idle, zero = equity_curves([sets[0].iloc[:0]], bars)
     assert (idle[0] == 1e6).all() and zero["fills"][0] == 0
 
 
@@ -71,7 +71,7 @@ def test_members_are_runs_and_trials(bars, ledger):
     again = sweep(holding, SPACE, bars, ledger, "hold", close, workers=1, chunk=2)
     pd.testing.assert_frame_equal(found.members, again.members)
     assert ledger.head() == head and ledger.verify() == 9  # a repeated sweep is not a new trial
-    sweep(holding, SPACE, bars, ledger, "hold", close, Terms(costs=Costs(0, 0)), workers=1)
+    sweep(holding, SPACE, bars, ledger, "hold", close, SweepTerms(costs=Costs(0, 0)), workers=1)
     assert len(ledger.trials("hold")) == 18
 
 
@@ -135,7 +135,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
 
 def test_a_search_narrows(bars, ledger):
     close = to_wide(bars["close"]).ffill()
-    found = sweep(holding, {"days": [5], "share": Span(0.1, 0.9)}, bars, ledger, "n", close, rounds=3, workers=1)
+    found = sweep(holding, {"days": [5], "share": SearchRange(0.1, 0.9)}, bars, ledger, "n", close, rounds=3, workers=1)
     assert found.members.groupby("round").size().tolist()[0] == 3 and found.members["round"].max() == 3
     assert not found.members.duplicated(found.settings).any() and found.best["share"] in set(found.members["share"])
     widths = found.members.groupby("round")["share"].agg(np.ptp)

@@ -100,7 +100,7 @@ def test_a_changed_kernel_changes_the_key(monkeypatch) -> None:
     from quantlab.features.sets import SETS
 
     before = content_hash(SETS["alpha158"])
-    monkeypatch.setattr(rolling, "DUST", 1e-12)
+    monkeypatch.setattr(rolling, "_DUST", 1e-12)
     assert content_hash(SETS["alpha158"]) != before
 
 

@@ -185,7 +185,7 @@ def test_only_a_class_that_is_known_is_made(monkeypatch):
     assert same(there_and_back([Pair(1.0, math.inf)]), [Pair(1.0, math.inf)])
 
 
-def forged(said=None, *, value=None, mime=state.MIME, entries=(), packed=False) -> io.BytesIO:
+def forged(said=None, *, value=None, mime=state.STATE_MIME, entries=(), packed=False) -> io.BytesIO:
     "Write an archive by hand."
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
@@ -237,7 +237,7 @@ def test_a_foreign_file_is_one_clear_line(name):
 def deepest() -> io.BytesIO:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("mimetype", state.MIME)
+        archive.writestr("mimetype", state.STATE_MIME)
         archive.writestr("value.json", '{"format": 1, "key": "", "value": ' + "[" * 200_000 + "]" * 200_000 + "}")
     return file
 
@@ -305,7 +305,7 @@ def test_a_file_of_another_kind_is_refused():
     def forged(**changes) -> io.BytesIO:
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("mimetype", state.MIME)
+            archive.writestr("mimetype", state.STATE_MIME)
             archive.writestr("value.json", json.dumps({"format": state.FORMAT, "key": "", "value": 1} | changes))
         return file
 

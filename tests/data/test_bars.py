@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.core.panel import as_panel
-from quantlab.data.bars import BAR_COLUMNS, adjust, check_bars, coverage, data_hash, read_bars
+from quantlab.data.bars import BAR_COLUMNS, adjust, check_bars, data_hash, read_bars, symbol_coverage
 
 PRICES = ["open", "high", "low", "close"]
 
@@ -78,11 +78,11 @@ def test_degenerate_bars():
     columns = {c: pd.Series(dtype="float64") for c in BAR_COLUMNS}
     index = pd.MultiIndex.from_arrays([pd.DatetimeIndex([], dtype="datetime64[us]"), pd.Index([], dtype="str")], names=["date", "symbol"])
     empty = pd.DataFrame(columns, index=index)
-    assert check_bars(empty).empty and coverage(empty).empty and len(data_hash(empty)) == 16
+    assert check_bars(empty).empty and symbol_coverage(empty).empty and len(data_hash(empty)) == 16
     assert adjust(empty.assign(adj=1.0)).empty
     one = as_panel(pd.DataFrame([{"date": "2024-01-02", "symbol": "A", "open": 1, "high": 1, "low": 1, "close": 1, "volume": np.nan, "adj": 0.5}]))
     assert check_bars(one) is one and adjust(one)["close"].item() == 0.5
-    assert coverage(one).loc["A", ["rows", "missing"]].tolist() == [1, 0]
+    assert symbol_coverage(one).loc["A", ["rows", "missing"]].tolist() == [1, 0]
     for columns_left in (["open"], []):
         with pytest.raises(PanelError):
             check_bars(one[columns_left])
@@ -249,7 +249,7 @@ def test_hash_is_pinned():
 @given(bars_panels())
 @settings(max_examples=60, deadline=None)
 def test_coverage_equals_the_slow_way(bars):
-    found, dates = coverage(bars), bars.index.get_level_values("date").unique().sort_values()
+    found, dates = symbol_coverage(bars), bars.index.get_level_values("date").unique().sort_values()
     assert found["rows"].sum() == len(bars)
     for symbol, rows in bars.groupby(level="symbol"):
         own = rows.index.get_level_values("date")

@@ -16,6 +16,7 @@ from quantlab.core.time import end_stamps
 from quantlab.data.bars import adjust
 from quantlab.data.calendar import (
     bar_ends,
+    exchange_sessions,
     expected_ends,
     monthly,
     next_session,
@@ -23,7 +24,6 @@ from quantlab.data.calendar import (
     resample,
     schedule,
     session_of,
-    sessions,
     week_as_of,
     weekly,
 )
@@ -126,7 +126,7 @@ def test_bar_ends_are_on_their_own_grid(name, interval):
 
 
 def test_next_and_previous_skip_what_is_closed():
-    days = sessions("XNYS", "2024-12-01", "2025-02-01")
+    days = exchange_sessions("XNYS", "2024-12-01", "2025-02-01")
     inner = days[1:-1]
     assert (next_session(inner, "XNYS") == days[2:]).all() and (previous_session(inner, "XNYS") == days[:-2]).all()
     assert next_session(pd.DatetimeIndex(["2025-01-08 17:00"]), "XNYS")[0] == pd.Timestamp("2025-01-10")  # the 9th was a day of mourning
@@ -223,7 +223,7 @@ def test_real_crypto_days():
 # --- one price level ---------------------------------------------------------------------------------------------
 
 PRICES = ["open", "high", "low", "close"]
-QUARTER = sessions("XNYS", "2024-01-02", "2024-03-28")
+QUARTER = exchange_sessions("XNYS", "2024-01-02", "2024-03-28")
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.sampled_from([1 / 7, 0.5, 3.0, 10.0]), st.floats(0.9, 0.999), st.sampled_from([weekly, monthly]))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, DataError
-from quantlab.data.bars import BAR_COLUMNS, check_bars, coverage
-from quantlab.data.quality import RULES, ends, findings, lay_out, summary
+from quantlab.data.bars import BAR_COLUMNS, check_bars, symbol_coverage
+from quantlab.data.quality import RULES, count_findings, ends, findings, lay_out
 from quantlab.data.sample import sample_bars
 from quantlab.data.synth import synth_damage, synth_market
 
@@ -173,7 +173,7 @@ def test_any_frame_is_survived(rows):
     keyed = frame[frame["date"].isin(["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-06"]) & frame["symbol"].notna()]
     assert found.loc[found["rule"] == "no_key", "value"].sum() == len(frame) - len(keyed)
     assert found.loc[found["rule"] == "duplicate", "value"].sum() == keyed.duplicated(["date", "symbol"], keep=False).sum()
-    assert summary(found)["findings"].sum() == len(found)
+    assert count_findings(found)["findings"].sum() == len(found)
 
 
 @given(st.integers(0, 2**31), st.floats(0, 0.05), st.floats(0, 0.3), st.floats(0, 0.3), st.integers(0, 8))
@@ -237,7 +237,7 @@ class TestSharedUS:
     def test_missing_days(self, found, us):
         assert found.loc[found["rule"] == "missing", "value"].sum() == 424
         panel = us.astype({"symbol": "str"}).set_index(["date", "symbol"]).sort_index()
-        assert coverage(panel)["missing"].sum() == 424
+        assert symbol_coverage(panel)["missing"].sum() == 424
 
     def test_zero_volume(self, found, us):
         counted = int((us["volume"] == 0).sum())

@@ -13,7 +13,7 @@ import pytest
 from quantlab.core.config import root
 from quantlab.core.errors import DataError
 from quantlab.core.panel import check_panel
-from quantlab.data.bars import adjust, check_bars, coverage
+from quantlab.data.bars import adjust, check_bars, symbol_coverage
 from quantlab.data.sample import sample_bars, sample_context, sample_members, sample_sectors, sample_vix
 
 FOLDER = root() / "data" / "sample"
@@ -80,7 +80,7 @@ def test_empty_and_unknown_selections():
     for empty in (sample_bars([]), sample_bars(start="2030-01-01"), sample_bars(start="2020-02-01", end="2020-01-01")):
         assert empty.empty and list(empty.columns) == ["open", "high", "low", "close", "volume", "adj"]
         check_bars(empty)
-        assert coverage(empty).empty
+        assert symbol_coverage(empty).empty
     with pytest.raises(DataError, match=r"no \['GOOG'\]; close to them: .*GOOGL"):
         sample_bars("GOOG")
     with pytest.raises(DataError, match="it has AABA"):
@@ -95,7 +95,7 @@ def test_missing_folder_is_a_data_error(monkeypatch, tmp_path):
 
 
 def test_bars_flaws_are_as_documented(bars):
-    found = coverage(bars)
+    found = symbol_coverage(bars)
     assert len(found) == 120 and bars.index.levels[0].size == 3522 and (found["missing"] == 0).all()
     stops = found[found["last"] < "2023-12-29"]
     assert stops.index.tolist() == ["AABA", "AET", "APC", "ARNC", "DO", "STI"]
@@ -133,7 +133,7 @@ def test_no_series_is_shifted_by_a_session(bars):
 def test_context_flaws_are_as_documented(context, bars):
     assert context.index.levels[0].equals(bars.index.levels[0])
     assert context.index.levels[1].tolist() == "GLD GSPC HYG IWM QQQ SPY TLT VIX XLE XLF XLI XLK XLP XLU XLV XLY".split()
-    assert (coverage(context)["rows"] == 3522).all()
+    assert (symbol_coverage(context)["rows"] == 3522).all()
     zero = context[context["volume"] == 0].groupby(level="symbol").size()
     assert zero.to_dict() == {"GSPC": 1, "VIX": 3522}
     own, cboe = context.xs("VIX", level="symbol"), sample_vix()

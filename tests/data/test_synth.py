@@ -9,8 +9,19 @@ from scipy.stats import rankdata, spearmanr
 
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.core.panel import check_panel, to_wide
-from quantlab.data.bars import adjust, check_bars, coverage, data_hash
-from quantlab.data.synth import GARCH, STATES, correlation_of, garch_volatility, ic_decay, rank_ic_of, synth_damage, synth_fills, synth_market, synth_minutes
+from quantlab.data.bars import adjust, check_bars, data_hash, symbol_coverage
+from quantlab.data.synth import (
+    GARCH,
+    STATES,
+    correlation_of,
+    expected_ic_decay,
+    garch_volatility,
+    rank_ic_of,
+    synth_damage,
+    synth_fills,
+    synth_market,
+    synth_minutes,
+)
 from quantlab.labels.forward import forward_returns
 from quantlab.validation.scores import rank_ic
 
@@ -164,8 +175,8 @@ def test_what_cannot_be_planted_is_refused(change, part):
 @pytest.mark.parametrize(("horizon", "persistence"), [(1, 0.0), (5, 0.9)])
 def test_decay_is_what_is_measured_at_every_horizon(horizon, persistence):
     markets = [synth_market(40, 250, ic=0.1, horizon=horizon, persistence=persistence, seed=s) for s in range(40)]
-    true = ic_decay(markets[0].truth, [1, 3, 10, 30])
-    assert ic_decay(markets[0].truth, [horizon])[horizon] == pytest.approx(0.1, abs=1e-12) and ic_decay(markets[0].truth, []).empty
+    true = expected_ic_decay(markets[0].truth, [1, 3, 10, 30])
+    assert expected_ic_decay(markets[0].truth, [horizon])[horizon] == pytest.approx(0.1, abs=1e-12) and expected_ic_decay(markets[0].truth, []).empty
     for h, expected in true.items():
         got = np.array([mean_ic(m, horizon=h) for m in markets])
         assert abs(got.mean() - expected) < 3.5 * got.std(ddof=1) / np.sqrt(len(got))
@@ -259,7 +270,7 @@ def test_the_list_of_damage_is_the_damage(seed, missing, delisted, censored, spi
     whole = synth_market(15, 120, ic=0.0, seed=1).bars
     bars, truth = synth_damage(whole, missing, delisted, censored, spikes, seed)
     assert check_bars(bars) is bars
-    found, full = coverage(bars), whole.loc[bars.index]
+    found, full = symbol_coverage(bars), whole.loc[bars.index]
     lost = truth[truth["rule"] == "missing"]
     assert found["missing"].sum() == len(lost) and not pd.MultiIndex.from_frame(lost[["date", "symbol"]]).isin(bars.index).any()
     ends = truth[truth["rule"].isin(["delisted", "ends_together"])].set_index("symbol")["date"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_features import market
+from test_price_and_vol_invariants import market
 
 from quantlab.core.errors import ConfigError
 from quantlab.features.factors import beta, idiosyncratic_volatility, relative_volume, residual_momentum, seasonality, turnover

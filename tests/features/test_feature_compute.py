@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_features import market, same
+from test_price_and_vol_invariants import market, same
 
 import quantlab.features.base as base
 import quantlab.features.block as block
@@ -11,7 +11,7 @@ from quantlab.core.errors import ConfigError, LeakError, PanelError
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.features.alpha158 import ALPHA158
-from quantlab.features.base import Feature, as_features, check_feature, compute, describe
+from quantlab.features.base import Feature, as_features, check_feature, compute, describe_features
 from quantlab.features.block import Group
 from quantlab.features.sets import SETS
 from quantlab.features.transform import rolling_scored, rolling_zscore
@@ -115,7 +115,7 @@ def test_a_plain_function_is_held_to_the_suite() -> None:
         check_feature(peek, BARS)
     with pytest.raises(PanelError, match="more than its lookback of 0"):
         check_feature(week, BARS)
-    assert describe([DAILY, peek])["inputs"].tolist() == ["close", "close"]
+    assert describe_features([DAILY, peek])["inputs"].tolist() == ["close", "close"]
 
 
 def test_a_feature_reads_another_where_there_are_rows() -> None:

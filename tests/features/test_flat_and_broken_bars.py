@@ -13,7 +13,7 @@ from quantlab.features.base import compute
 from quantlab.features.factors import FACTORS, beta, idiosyncratic_volatility, residual_momentum, seasonality, turnover
 from quantlab.features.price import PRICE, momentum
 from quantlab.features.sets import feature_set
-from quantlab.features.technical import TECHNICAL, anchored_vwap, bollinger, macd, rsi, stochastic, vwap
+from quantlab.features.technical import TECHNICAL, anchored_vwap, bollinger, macd, rsi, stochastic, vwap_distance
 from quantlab.features.transform import cusum, frac_diff, rolling_zscore
 from quantlab.features.vol import RANGE_VOL, VOL, volatility, yang_zhang
 
@@ -112,9 +112,9 @@ class TestMarketModel:
         (lambda: rsi(0), "0 sessions"),
         (lambda: macd(signal=0), "not shares"),
         (lambda: stochastic(0), "hold nothing"),
-        (lambda: vwap(0), "lookback -1"),
+        (lambda: vwap_distance(0), "lookback -1"),
         (lambda: rolling_zscore(of_one_symbol(1, 2), 1), "no deviation"),
-        (lambda: rolling.rank(np.ones((4, 1)), 3, (80,)), "leave"),
+        (lambda: rolling.ts_rank(np.ones((4, 1)), 3, (80,)), "leave"),
     ],
 )
 def test_a_builder_refuses(call, says: str) -> None:

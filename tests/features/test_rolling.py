@@ -1,4 +1,4 @@
-"""The rolling words against pandas and plain loops, and the properties they keep."""
+"""The rolling operators against pandas and plain loops, and the properties they keep."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from quantlab.core.errors import ConfigError, PanelError
 from quantlab.features import rolling as r
 
 LIGHT = settings(max_examples=25, deadline=None)
-WORDS = {
+OPERATORS = {
     "total": r.total,
     "mean": r.mean,
     "std": lambda x, n: r.mean_std(x, n)[1],
@@ -21,8 +21,8 @@ WORDS = {
     "lowest": r.lowest,
     "since_highest": r.since_highest,
     "since_lowest": r.since_lowest,
-    "rank": lambda x, n: r.rank(x, n)[0],
-    "quantile": lambda x, n: r.rank(x, n, (0.8,))[1],
+    "rank": lambda x, n: r.ts_rank(x, n)[0],
+    "quantile": lambda x, n: r.ts_rank(x, n, (0.8,))[1],
     "corr": lambda x, n: r.corr(x, np.abs(x) ** 0.5, n),
 }
 
@@ -71,7 +71,7 @@ def test_words_that_pandas_has(seed: int, n: int) -> None:
         "rank": window.rank(pct=True), "quantile": window.quantile(0.8),
     }  # fmt: skip
     for word, expected in oracles.items():
-        np.testing.assert_allclose(WORDS[word](x, n), expected, rtol=1e-7, atol=1e-7, err_msg=word)
+        np.testing.assert_allclose(OPERATORS[word](x, n), expected, rtol=1e-7, atol=1e-7, err_msg=word)
     np.testing.assert_array_equal(r.count(x, n), window.count())
     ours, theirs = r.corr(x, y, n), window.corr(other).to_numpy()
     steady = (r.mean_std(np.where(np.isnan(y), np.nan, x), n)[1] > 1e-6) & (r.mean_std(np.where(np.isnan(x), np.nan, y), n)[1] > 1e-6)
@@ -91,39 +91,39 @@ def test_trend_and_positions(seed: int, n: int) -> None:
     np.testing.assert_array_equal(r.since_lowest(x, n), plain(x, n, lambda w: len(w) - 1 - w.argmin()))
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", OPERATORS)
 class TestEveryWord:
     @pytest.mark.parametrize("n", [1, 2, 5, 60])
     def test_is_causal_and_forgets(self, word: str, n: int) -> None:
         x = tile(3, rows=150)
-        full = WORDS[word](x, n)
-        np.testing.assert_allclose(WORDS[word](x[:100], n), full[:100], rtol=1e-9)
-        np.testing.assert_allclose(WORDS[word](x[80:], n)[n:], full[80 + n :], rtol=1e-7, atol=1e-9)
+        full = OPERATORS[word](x, n)
+        np.testing.assert_allclose(OPERATORS[word](x[:100], n), full[:100], rtol=1e-9)
+        np.testing.assert_allclose(OPERATORS[word](x[80:], n)[n:], full[80 + n :], rtol=1e-7, atol=1e-9)
 
     def test_symbols_do_not_meet(self, word: str) -> None:
         x = tile(4, symbols=37)
-        full = WORDS[word](x, 10)
-        np.testing.assert_array_equal(WORDS[word](x[:, 11:12], 10), full[:, 11:12])
-        np.testing.assert_array_equal(WORDS[word](x[:, ::-1], 10), full[:, ::-1])
+        full = OPERATORS[word](x, 10)
+        np.testing.assert_array_equal(OPERATORS[word](x[:, 11:12], 10), full[:, 11:12])
+        np.testing.assert_array_equal(OPERATORS[word](x[:, ::-1], 10), full[:, ::-1])
 
     def test_degenerate_arrays(self, word: str) -> None:
         for x in (np.empty((0, 3)), np.empty((4, 0)), np.full((3, 2), np.nan)):
-            assert WORDS[word](x, 5).shape == x.shape
-            assert np.isnan(WORDS[word](x, 5)).all()
-        flat = WORDS[word](np.full((30, 1), 0.1), 7)
+            assert OPERATORS[word](x, 5).shape == x.shape
+            assert np.isnan(OPERATORS[word](x, 5)).all()
+        flat = OPERATORS[word](np.full((30, 1), 0.1), 7)
         assert not np.isinf(flat).any()
 
     def test_leaves_its_input_alone(self, word: str) -> None:
         x = tile(5)
         before = x.copy()
-        WORDS[word](x, 10)
+        OPERATORS[word](x, 10)
         np.testing.assert_array_equal(x, before)
 
     def test_refuses_an_empty_window(self, word: str) -> None:
         with pytest.raises(ConfigError, match="empty"):
-            WORDS[word](tile(6), 0)
+            OPERATORS[word](tile(6), 0)
         with pytest.raises(PanelError, match="dimensions"):
-            WORDS[word](np.ones(5), 2)
+            OPERATORS[word](np.ones(5), 2)
 
 
 def test_no_drift() -> None:
@@ -144,7 +144,7 @@ def test_levels_far_above_the_deviation() -> None:
     np.testing.assert_allclose(r.mean_std(x + 1e8, 20)[1], r.mean_std((x + 1e8) - 1e8, 20)[1], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("call", [lambda x: r.ref(x, -1), lambda x: r.rank(x, 5, (1.5,)), lambda x: r.corr(x, x[1:], 3)])
+@pytest.mark.parametrize("call", [lambda x: r.ref(x, -1), lambda x: r.ts_rank(x, 5, (1.5,)), lambda x: r.corr(x, x[1:], 3)])
 def test_clear_errors(call) -> None:
     with pytest.raises((ConfigError, PanelError)):
         call(tile(8))

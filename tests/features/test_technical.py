@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_features import market
+from test_price_and_vol_invariants import market
 
 from quantlab.core.errors import ConfigError, PanelError
-from quantlab.features.technical import adx, anchored_vwap, average_true_range, bollinger, macd, memory, rsi, smooth, stochastic, vwap
+from quantlab.features.technical import adx, anchored_vwap, average_true_range, bollinger, macd, memory, rsi, smooth, stochastic, vwap_distance
 
 talib = pytest.importorskip("talib", reason="TA-Lib is a development dependency")
 LIGHT = settings(max_examples=25, deadline=None)
@@ -88,7 +88,7 @@ def test_vwap_equals_its_definition() -> None:
     part = BARS.xs("B", level="symbol")
     typical = part[["high", "low", "close"]].mean(axis=1)
     last = (typical * part["volume"]).iloc[-10:].sum() / part["volume"].iloc[-10:].sum()
-    assert vwap(10)(BARS).xs("B", level="symbol").iloc[-1] == pytest.approx(part["close"].iloc[-1] / last - 1)
+    assert vwap_distance(10)(BARS).xs("B", level="symbol").iloc[-1] == pytest.approx(part["close"].iloc[-1] / last - 1)
     month = part.loc["2025-03-01":"2025-03-17"]
     last = (typical * part["volume"]).loc[month.index].sum() / month["volume"].sum()
     assert anchored_vwap("month")(BARS)[pd.Timestamp("2025-03-17"), "B"] == pytest.approx(month["close"].iloc[-1] / last - 1)
@@ -137,7 +137,7 @@ def test_equal_moves_up_and_down_count_for_neither_after_adjusting() -> None:
     "call",
     [
         lambda: rsi(0), lambda: adx(0), lambda: adx(14, "x"), lambda: macd(26, 12), lambda: macd(signal=0), lambda: macd(part="x"), lambda: bollinger(20, 0),
-        lambda: bollinger(0), lambda: stochastic(0), lambda: stochastic(14, 3, "x"), lambda: vwap(0), lambda: anchored_vwap("hour"), lambda: memory(0), lambda: memory(1.5),
+        lambda: bollinger(0), lambda: stochastic(0), lambda: stochastic(14, 3, "x"), lambda: vwap_distance(0), lambda: anchored_vwap("hour"), lambda: memory(0), lambda: memory(1.5),
     ],
 )  # fmt: skip
 def test_bad_arguments(call) -> None:

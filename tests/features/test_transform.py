@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import binom
-from test_features import market
+from test_price_and_vol_invariants import market
 
 from quantlab.core.audit import audit
 from quantlab.core.errors import ConfigError, PanelError

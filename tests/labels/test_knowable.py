@@ -208,7 +208,7 @@ def test_a_split_trains_on_nothing_that_the_cut_panel_does_not_know(seed, horizo
     table = delistings(bars, seed)
     make = lambda b: rank_normalise(forward_returns(b, horizon, delisted=table), "uniform")
     labels = make(bars)
-    folds = list(WalkForward(train=10, test=4).split(bars, t1=labels["t1"]))
+    folds = list(WalkForward(train_sessions=10, test_sessions=4).split(bars, t1=labels["t1"]))
     audit_splits(folds, bars.index, labels["t1"])
     for train, test in folds:
         before = bars.index[test[0]][0]

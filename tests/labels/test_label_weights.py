@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, PanelError
-from quantlab.labels.weights import _draw, attribution, concurrency, sequential_bootstrap, spans, time_decay, uniqueness
+from quantlab.labels.weights import (
+    _draw,
+    attribution,
+    concurrency,
+    label_sessions,
+    sequential_bootstrap,
+    time_decay,
+    uniqueness,
+)
 
 LIGHT = settings(max_examples=30, deadline=None)
 SEEDS = st.integers(0, 10**6)
@@ -116,7 +124,7 @@ def test_sequential_draws_follow_their_law() -> None:
         return u / u.sum()
 
     n = 60_000
-    at, rng = spans(labels, DAYS), np.random.default_rng(0)
+    at, rng = label_sessions(labels, DAYS), np.random.default_rng(0)
     draws = np.array([_draw(at.first, at.last, at.col, np.zeros((2, len(DAYS))), 3, rng) for _ in range(n)])
     assert np.array_equal(draws[0], sequential_bootstrap(labels, 3, 0, DAYS))
     seen = np.zeros((4, 4, 4))
@@ -189,7 +197,7 @@ def test_one_label_by_hand() -> None:
     "Bought at the open of day 1 and sold on day 3: its returns are those of days 2 and 3."
     index = pd.MultiIndex.from_product([DAYS[:1], ["A", "B"]], names=["date", "symbol"])
     labels = pd.DataFrame({"entry": DAYS[[1, 1]], "t1": DAYS[[3, 2]]}, index=index)
-    at = spans(labels, DAYS[:5])
+    at = label_sessions(labels, DAYS[:5])
     assert at.first.tolist() == [2, 2] and at.last.tolist() == [3, 2] and at.shape == (5, 2)
     assert concurrency(labels, DAYS[:5])["A"].tolist() == [0, 0, 1, 1, 0]
     assert uniqueness(labels, DAYS[:5]).tolist() == [1.0, 1.0]
@@ -206,11 +214,16 @@ def test_labels_off_the_calendar_are_named() -> None:
     index = pd.MultiIndex.from_product([DAYS[:2], ["A", "B"]], names=["date", "symbol"])
     labels = pd.DataFrame({"entry": DAYS[[1, 1, 2, 2]], "t1": DAYS[[3, 3, 1, 3]]}, index=index)  # one ends before it begins
     with pytest.raises(PanelError, match=r"label of \(Timestamp\('2024-01-02 00:00:00'\), 'A'\) runs from 2024-01-03 00:00:00 to 2024-01-02"):
-        spans(labels, DAYS)
+        label_sessions(labels, DAYS)
     late = labels.assign(t1=DAYS[[3, 9, 3, 3]])
     with pytest.raises(PanelError, match=r"'B'\) runs from 2024-01-02 00:00:00 to 2024-01-10"):
-        spans(late, DAYS[:5])
-    assert spans(labels.assign(t1=DAYS[[3, 3, 2, 3]]), DAYS).first.tolist() == [2, 2, 2, 3]  # sold on the day of the purchase
+        label_sessions(late, DAYS[:5])
+    assert label_sessions(labels.assign(t1=DAYS[[3, 3, 2, 3]]), DAYS).first.tolist() == [
+        2,
+        2,
+        2,
+        3,
+    ]  # sold on the day of the purchase
     with pytest.raises(PanelError, match=r"no close for \['B'\]"):
         attribution(labels.assign(t1=DAYS[3]), pd.Series(1.0, pd.MultiIndex.from_product([DAYS, ["A"]], names=["date", "symbol"])))
 
@@ -227,7 +240,7 @@ def test_more_limits_by_hand() -> None:
     index = pd.MultiIndex.from_product([DAYS[:2], ["A", "B"]], names=["date", "symbol"])
     strays = pd.DataFrame({"entry": DAYS[[2, 1, 3, 2]], "t1": DAYS[[1, 3, 1, 3]]}, index=index)
     with pytest.raises(PanelError, match="'A'. runs from 2024-01-03 00:00:00 to 2024-01-02 00:00:00"):
-        spans(strays, DAYS)  # the first of two that end before they begin
+        label_sessions(strays, DAYS)  # the first of two that end before they begin
     with pytest.raises(ConfigError, match="cannot draw 1 labels from 0"):
         sequential_bootstrap(labels.assign(t1=pd.Series(pd.NaT, labels.index, dtype="datetime64[us]")), 1, sessions=DAYS)
     six = pd.MultiIndex.from_product([DAYS[:1], list("ABCDEFG")], names=["date", "symbol"])

@@ -25,13 +25,13 @@ def account(
     dates, names = wide["close"].index, wide["close"].columns
     b = {c: w.to_numpy() for c, w in wide.items()}
     mark, shares, cash, rows, equity = wide["close"].ffill().to_numpy(), np.zeros(len(names)), 1e6, [], []
-    wishes = {date: part.droplevel("date").reindex(names).fillna(0.0).to_numpy() for date, part in weights["weight"].groupby("date")}
+    targets = {date: part.droplevel("date").reindex(names).fillna(0.0).to_numpy() for date, part in weights["weight"].groupby("date")}
     for t in range(len(dates)):
-        wish = wishes.get(dates[t - lag]) if t >= max(lag, 1) else None
-        if wish is not None:
+        wanted = targets.get(dates[t - lag]) if t >= max(lag, 1) else None
+        if wanted is not None:
             sizing, paid = np.where(np.isnan(value(b, t)), mark[t - 1], value(b, t)), price(b, t)
             worth = cash + np.nansum(shares * sizing)
-            order = np.where(np.isnan(sizing) | np.isnan(paid) | blocked(b, t), 0.0, wish * worth / sizing - shares)
+            order = np.where(np.isnan(sizing) | np.isnan(paid) | blocked(b, t), 0.0, wanted * worth / sizing - shares)
             for i in np.flatnonzero(order):
                 fee = abs(order[i]) * paid[i] * COST
                 rows.append((dates[t], names[i], order[i], paid[i], fee))

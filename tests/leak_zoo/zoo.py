@@ -250,7 +250,7 @@ def in_sample(panel: pd.DataFrame) -> pd.Series:
 def walked(panel: pd.DataFrame, purge: bool) -> pd.Series:
     X, labels = learning_panel(panel)
     ends = labels["t1"] if purge else labels["t1"].mask(labels["t1"].notna(), pd.Series(X.index.get_level_values("date"), X.index))
-    splits = WalkForward(train=120, test=40).split(X, t1=ends)
+    splits = WalkForward(train_sessions=120, test_sessions=40).split(X, t1=ends)
     return walk_forward(RidgeModel(1e-3), X.fillna(0.0), labels["y"], splits).predictions["score"]
 
 
@@ -306,7 +306,7 @@ def book(panel: pd.DataFrame, tradable: pd.DataFrame) -> pd.DataFrame:
     "Weights on 20-day momentum among the names that count as tradable."
     close = to_wide(panel["close"])
     score = (close / close.shift(20) - 1).where(tradable)
-    return TopK(2, every=5)(to_long(score, panel.index, name="score").to_frame())
+    return TopK(2, rebalance=5)(to_long(score, panel.index, name="score").to_frame())
 
 
 def limit_free(panel: pd.DataFrame, shift: int) -> pd.DataFrame:

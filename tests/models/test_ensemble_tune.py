@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, PanelError
 from quantlab.core.ledger import Ledger
-from quantlab.core.types import Span
+from quantlab.core.types import SearchRange
 from quantlab.data.synth import synth_market
 from quantlab.labels.forward import forward_returns
 from quantlab.models.base import check_model, walk_forward
@@ -115,7 +115,11 @@ def task(folder, name: str = "search", model=TREES, **more) -> Task:
     return Task(model, X, y, list(PurgedKFold(3).split(X, t1=t1)), 1, Ledger(folder / f"{name}.sqlite"), name)
 
 
-SPACE = {"num_leaves": Span(2, 32, log=True), "learning_rate": Span(0.01, 0.5, log=True), "colsample": [0.5, 1.0]}
+SPACE = {
+    "num_leaves": SearchRange(2, 32, log=True),
+    "learning_rate": SearchRange(0.01, 0.5, log=True),
+    "colsample": [0.5, 1.0],
+}
 
 
 def test_every_looked_at_setting_is_a_trial_pruned_ones_too(tmp_path):
@@ -150,7 +154,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path):
             yield number
 
     work = task(tmp_path, "killed", RidgeModel())
-    reach = {"alpha": Span(1e-3, 1e6, log=True)}
+    reach = {"alpha": SearchRange(1e-3, 1e6, log=True)}
     with pytest.raises(KeyboardInterrupt):
         tune(work, reach, 7, storage, progress=killed)
     assert len(work.ledger.trials("killed/ic")) == 3
@@ -170,7 +174,7 @@ def test_a_fit_that_dies_in_the_middle_leaves_no_trial(tmp_path):
                 raise MemoryError
             return super().fit(X, y, sample_weight)
 
-    storage, reach = f"sqlite:///{tmp_path / 'optuna.db'}", {"alpha": Span(1e-3, 1e6, log=True)}
+    storage, reach = f"sqlite:///{tmp_path / 'optuna.db'}", {"alpha": SearchRange(1e-3, 1e6, log=True)}
     work = task(tmp_path, "dies", Dies())
     with pytest.raises(MemoryError):
         tune(work, reach, 6, storage, prune=False)
@@ -183,18 +187,20 @@ def test_a_fit_that_dies_in_the_middle_leaves_no_trial(tmp_path):
 def test_the_grid_narrows_and_repeats_nothing(tmp_path):
     work = task(tmp_path, "grid", RidgeModel())
     storage = f"sqlite:///{tmp_path / 'grid.db'}"
-    search = coarse_to_fine(work, {"alpha": Span(1.0, 1e4, log=True)}, points=3, rounds=3, storage=storage)
+    search = coarse_to_fine(work, {"alpha": SearchRange(1.0, 1e4, log=True)}, points=3, rounds=3, storage=storage)
     alphas = search.trials["alpha"]
     assert alphas.iloc[:3].tolist() == [1.0, 100.0, 10_000.0] and alphas.is_unique and len(alphas) <= 9
     assert search.value == search.trials["value"].max() and search.best["alpha"] == alphas[search.trials["value"].idxmax()]
-    assert coarse_to_fine(work, {"alpha": Span(1.0, 1e4, log=True)}, points=3, rounds=3, storage=storage).trials.equals(search.trials)
+    assert coarse_to_fine(
+        work, {"alpha": SearchRange(1.0, 1e4, log=True)}, points=3, rounds=3, storage=storage
+    ).trials.equals(search.trials)
     assert len(work.ledger.trials("grid/ic")) == len(alphas)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(1e-3, 10), st.floats(1.1, 1e4), st.booleans(), st.integers(3, 9))
 def test_a_narrowed_range_lies_inside_and_holds_its_best_point(low, ratio, log, n):
-    span = Span(low, low * ratio, log)
+    span = SearchRange(low, low * ratio, log)
     for best in span.points(n):
         inner = span.around(best, n)
         near = 1 + 1e-9
@@ -204,14 +210,14 @@ def test_a_narrowed_range_lies_inside_and_holds_its_best_point(low, ratio, log, 
 
 def test_searches_that_cannot_be_are_refused(tmp_path):
     work = task(tmp_path)
-    for wrong in ({}, {"leaves": Span(1, 2)}):
+    for wrong in ({}, {"leaves": SearchRange(1, 2)}):
         with pytest.raises(ConfigError):
             tune(work, wrong)
         with pytest.raises(ConfigError):
             coarse_to_fine(work, wrong)
     for low, high, log in ((2, 1, False), (1, 1, False), (0, 1, True)):
         with pytest.raises(ConfigError, match="no range"):
-            Span(low, high, log)
+            SearchRange(low, high, log)
     with pytest.raises(ConfigError, match="folds"):
         Task(TREES, work.X, work.y, [], 1, work.ledger, "none")
     storage = f"sqlite:///{tmp_path / 'optuna.db'}"

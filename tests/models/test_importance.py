@@ -7,7 +7,7 @@ from sklearn.base import clone
 
 from quantlab.core.errors import ConfigError, PanelError
 from quantlab.models.gbm import GBMModel
-from quantlab.models.importance import alike, contributions, gain, permutation, spread
+from quantlab.models.importance import alike, contributions, fold_spread, gain, permutation
 from quantlab.models.linear import RidgeModel
 from quantlab.validation.scores import rank_ic
 from quantlab.validation.splits import PurgedKFold
@@ -34,7 +34,7 @@ def fitted(model, X, y, splits):
 def test_the_planted_factor_is_first_and_noise_around_zero(world, model):
     X, y, splits = world
     alone = X.drop(columns="copy")
-    table = spread(permutation(*fitted(model, alone, y, splits)[:1], alone, y, [t for _, t in splits]))
+    table = fold_spread(permutation(*fitted(model, alone, y, splits)[:1], alone, y, [t for _, t in splits]))
     assert table.index[0] == "planted" and table["mean"].iloc[0] > 0.1 and table["positive"].iloc[0] == 1
     noise = table.drop("planted")
     assert (noise["mean"].abs() < 0.02).all() and (noise["mean"].abs() < 4 * noise["se"] + 0.005).all()
@@ -46,7 +46,7 @@ def test_a_pair_is_missed_only_together(world):
     groups = alike(X)
     assert groups == {"copy + planted": ["copy", "planted"], "n1": ["n1"], "n2": ["n2"], "n3": ["n3"], "n4": ["n4"]}
     single, pair = permutation(models, X, y, tests), permutation(models, X, y, tests, groups)
-    assert spread(pair).index[0] == "copy + planted"
+    assert fold_spread(pair).index[0] == "copy + planted"
     assert pair.loc["copy + planted"].mean() > 1.2 * max(single.loc["planted"].mean(), single.loc["copy"].mean())
 
 
@@ -79,7 +79,7 @@ def test_missing_outcomes_do_not_count(world):
     X, y, splits = world
     models, tests = fitted(RidgeModel(), X, y, splits)
     gaps = y.where(np.random.default_rng(0).random(len(y)) > 0.3)
-    assert spread(permutation(models, X, gaps, tests)).index[0] in ("planted", "copy")
+    assert fold_spread(permutation(models, X, gaps, tests)).index[0] in ("planted", "copy")
     with pytest.raises(PanelError, match="rows of X"):
         permutation(models, X, y.iloc[1:], tests)
 
@@ -88,7 +88,7 @@ def test_gain_is_shared_over_folds(world):
     X, y, splits = world
     models, _ = fitted(TREES, X, y, splits)
     table = gain(models)
-    assert table.shape == (6, 4) and np.allclose(table.sum(), 1) and spread(table).index[0] in ("planted", "copy")
+    assert table.shape == (6, 4) and np.allclose(table.sum(), 1) and fold_spread(table).index[0] in ("planted", "copy")
     with pytest.raises(ConfigError, match="RidgeModel"):
         gain(fitted(RidgeModel(), X, y, splits)[0])
 

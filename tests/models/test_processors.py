@@ -13,9 +13,17 @@ from quantlab.features.xsection import rank
 from quantlab.models.base import check_model, walk_forward
 from quantlab.models.gbm import GBMModel
 from quantlab.models.linear import RidgeModel
-from quantlab.models.processors import ByDate, Fill, RankNorm, RobustZ, chain
+from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, chain
 
-PROCESSORS = [Fill(), Fill(0.0), RobustZ(), RobustZ(None), RankNorm(50), ByDate(), ByDate("robust_zscore")]
+PROCESSORS = [
+    FillMissing(),
+    FillMissing(0.0),
+    RobustZ(),
+    RobustZ(None),
+    RankNorm(50),
+    ByDate(),
+    ByDate("robust_zscore"),
+]
 each = pytest.mark.parametrize("processor", PROCESSORS, ids=repr)
 
 
@@ -42,7 +50,7 @@ def test_planted_outliers_of_the_test_span_never_move_the_state(processor, X):
     late = np.arange(len(X)) >= 360
     ruined = X.mul(np.where(late, 1e9, 1.0), axis=0)
     ruined[late & (np.arange(len(X)) % 7 == 0)] = np.nan
-    model = chain(processor, Fill(0.0), RidgeModel())
+    model = chain(processor, FillMissing(0.0), RidgeModel())
     clean, dirty = (walk_forward(model, frame, y, splits) for frame in (X, ruined))
     for a, b in zip(clean.models, dirty.models, strict=True):
         assert equal(state(a[0]), state(b[0])) and a[-1].coef_.equals(b[-1].coef_)
@@ -54,7 +62,7 @@ def test_planted_outliers_of_the_test_span_never_move_the_state(processor, X):
 def test_rows_columns_and_holes_are_kept(processor, X):
     out = clone(processor).fit(X).transform(X)
     assert out.index.equals(X.index) and sorted(out) == ["a", "b", "c"]
-    assert isinstance(processor, Fill) or (out.isna() == X[out.columns].isna()).all(axis=None)
+    assert isinstance(processor, FillMissing) or (out.isna() == X[out.columns].isna()).all(axis=None)
     shuffled = clone(processor).fit(X[["b", "c", "a"]]).transform(X)
     pd.testing.assert_frame_equal(shuffled, out, check_exact=True)
     with pytest.raises(PanelError, match="unknown"):
@@ -67,7 +75,7 @@ def test_rows_columns_and_holes_are_kept(processor, X):
 
 def test_fill_and_z_are_those_of_the_libraries(X):
     train, later = X.iloc[:300], X.iloc[300:]
-    filled = Fill().fit(train).transform(later)
+    filled = FillMissing().fit(train).transform(later)
     assert (filled.to_numpy() == SimpleImputer(strategy="median").fit(train[filled.columns]).transform(later[filled.columns])).all()
     z = RobustZ(None).fit(train).transform(later)
     expected = (later - train.median()) / median_abs_deviation(train, nan_policy="omit", scale="normal")
@@ -83,7 +91,7 @@ def test_ranks_are_scikit_learns_quantiles(X):
     assert ByDate().fit(train).transform(later).equals(rank(later[["a", "b", "c"]]))
 
 
-@pytest.mark.parametrize("model", [chain(RobustZ(), Fill(0.0), RidgeModel()), chain(ByDate(), GBMModel(10, min_child_samples=5, num_threads=1)), chain(RankNorm(), Fill(), RidgeModel())], ids=["z", "date", "rank"])
+@pytest.mark.parametrize("model", [chain(RobustZ(), FillMissing(0.0), RidgeModel()), chain(ByDate(), GBMModel(10, min_child_samples=5, num_threads=1)), chain(RankNorm(), FillMissing(), RidgeModel())], ids=["z", "date", "rank"])
 def test_a_chain_is_a_model(model, X):
     y = X["a"].fillna(0).rename("y")
     assert (check_model(model, X, y) == "pass").all()
@@ -91,8 +99,8 @@ def test_a_chain_is_a_model(model, X):
 
 def test_weights_reach_the_model_at_the_end(X):
     y, weight = X["a"].fillna(0), pd.Series(np.linspace(0, 1, len(X)), index=X.index)
-    processed = Fill().fit(X).transform(X)
+    processed = FillMissing().fit(X).transform(X)
     expected = RidgeModel().fit(processed, y, weight).coef_
-    assert chain(Fill(), RidgeModel()).fit(X, y, weight)[-1].coef_.equals(expected)
+    assert chain(FillMissing(), RidgeModel()).fit(X, y, weight)[-1].coef_.equals(expected)
     with pytest.raises(ConfigError, match="ends with a model"):
-        chain(Fill())
+        chain(FillMissing())

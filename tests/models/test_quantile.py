@@ -118,7 +118,9 @@ def test_coverage_of_the_sample_is_within_three_points_overall_and_by_year():
     y, dates = excess(labels["y"]), X.index.get_level_values("date")
     thin = y.where(dates.isin(dates.unique()[::10]))
     model = QuantileModel(TREES.set_params(min_child_samples=100), (0.1, 0.3, 0.7, 0.9))
-    found = walk_forward(model, X, thin, WalkForward(train=756, test=252).split(X, t1=labels["t1"])).predictions
+    found = walk_forward(
+        model, X, thin, WalkForward(train_sessions=756, test_sessions=252).split(X, t1=labels["t1"])
+    ).predictions
     outcome = y.reindex(found.index)
     steered = conformal(found, outcome, labels["t1"].reindex(found.index))
     assert not crossed(steered[["q10", "q30", "q70", "q90"]]).any()
@@ -138,7 +140,7 @@ def test_levels_without_a_name_are_refused(levels):
 def test_what_cannot_be_steered_is_refused():
     q, y, t1 = wandering(50, 5)
     with pytest.raises(ConfigError, match="would swing"):
-        conformal(q, y, t1, rate=0.5)
+        conformal(q, y, t1, step=0.5)
     with pytest.raises(ConfigError, match="at least two quantiles"):
         conformal(q[["q10"]], y, t1)
     with pytest.raises(ConfigError, match="rising"):

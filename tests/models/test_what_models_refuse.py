@@ -10,7 +10,7 @@ from quantlab.models.base import as_scores, check_columns, check_features, check
 from quantlab.models.cascade import Cascade, return_paths
 from quantlab.models.gbm import GBMModel, grade
 from quantlab.models.linear import RidgeModel
-from quantlab.models.processors import ByDate, Fill, RankNorm, RobustZ, chain
+from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, chain
 
 FOUR = as_panel(pd.DataFrame({"date": pd.date_range("2020-01-01", periods=4), "symbol": "A", "f": [1.0, 2.0, 3.0, 4.0]}))
 OUTCOME = pd.Series([-1.0, np.nan, 1.0, 1.0], index=FOUR.index)
@@ -49,7 +49,7 @@ def test_progress_is_told_before_and_after():
     assert steps == [(0, 1, ""), (1, 1, "fold 0 (2020-01-02 to 2020-01-02)")]
 
 
-@pytest.mark.parametrize("step", [Fill(), Fill(0.0), RobustZ(), RobustZ(None), RankNorm(), ByDate()], ids=lambda step: repr(step))
+@pytest.mark.parametrize("step", [FillMissing(), FillMissing(0.0), RobustZ(), RobustZ(None), RankNorm(), ByDate()], ids=lambda step: repr(step))
 def test_a_processor_takes_one_row_no_row_and_holes(step):
     assert step.fit(FIVE).transform(FIVE.iloc[:0]).empty
     assert step.transform(FIVE.astype("float32")).dtypes.eq("float32").all()
@@ -60,9 +60,9 @@ def test_a_processor_takes_one_row_no_row_and_holes(step):
 
 
 def test_processors_of_nothing_and_of_one_value():
-    assert Fill().fit(FIVE * np.nan).transform(FIVE * np.nan)["x"].tolist() == [0.0] * 5
+    assert FillMissing().fit(FIVE * np.nan).transform(FIVE * np.nan)["x"].tolist() == [0.0] * 5
     assert RobustZ().fit(FIVE * 0 + 7).transform(FIVE)["x"].tolist() == [0.0] * 5
-    for wrong in (lambda: RobustZ(0.0).fit(FIVE), lambda: RankNorm(1).fit(FIVE), lambda: ByDate("median").fit(FIVE), chain, lambda: chain(Fill())):
+    for wrong in (lambda: RobustZ(0.0).fit(FIVE), lambda: RankNorm(1).fit(FIVE), lambda: ByDate("median").fit(FIVE), chain, lambda: chain(FillMissing())):
         with pytest.raises(QuantlabError):
             wrong()
 

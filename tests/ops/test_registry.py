@@ -1,4 +1,4 @@
-"Promotion: every paper is asked for, each missing one is named, and nothing moves without all of them."
+"Promotion: every piece of evidence is asked for, each missing one is named, and nothing moves without all of them."
 
 import os
 import subprocess
@@ -18,19 +18,19 @@ from quantlab.ops import registry
 from quantlab.report import tracking
 from quantlab.validation.deflate import dsr
 
-PAPERS = ["audit", "tests", "ledger", "out-of-sample"]
+EVIDENCE = ["audit", "tests", "ledger", "out-of-sample"]
 PASSED = Verdict("PASS", "mom", "nothing moved")
 
 
-def bring(ledger: Ledger, paper: str) -> None:
-    if paper == "audit":
+def bring(ledger: Ledger, piece: str) -> None:
+    if piece == "audit":
         registry.record_audit("study", [PASSED], ledger)
-    if paper == "tests":
+    if piece == "tests":
         registry.record_tests(ledger=ledger)
-    if paper == "ledger":
+    if piece == "ledger":
         for i in range(5):
             ledger.record("trial", f"t{i}", "study", {}, 1000, 252, 0.2 if i == 4 else 0.01 * i, 0.0, 3.0)
-    if paper == "out-of-sample":
+    if piece == "out-of-sample":
         registry.open_out_of_sample("study", "t4", ledger)
 
 
@@ -43,29 +43,29 @@ def ledger(tmp_path) -> Ledger:
     return Ledger(tmp_path / "ledger.sqlite")
 
 
-@pytest.mark.parametrize("absent", PAPERS)
-def test_each_paper_is_asked_for(ledger, absent):
-    for paper in PAPERS:
-        if paper != absent:
-            bring(ledger, paper)
+@pytest.mark.parametrize("absent", EVIDENCE)
+def test_each_piece_of_evidence_is_asked_for(ledger, absent):
+    for piece in EVIDENCE:
+        if piece != absent:
+            bring(ledger, piece)
     found = registry.evidence(version(), ledger)
     assert found.index[~found["held"]].tolist() == [absent] and found.loc[absent, "missing"]
     bring(ledger, absent)
     assert registry.evidence(version(), ledger)["held"].all() and ledger.verify() > 0
 
 
-def test_papers_of_other_code_studies_and_trials_do_not_count(ledger):
-    for paper in PAPERS:
-        bring(ledger, paper)
+def test_evidence_of_other_code_studies_and_trials_do_not_count(ledger):
+    for piece in EVIDENCE:
+        bring(ledger, piece)
     lacks = {"sources": ["audit", "tests"], "study": ["audit", "ledger", "out-of-sample"], "key": ["ledger", "out-of-sample"]}
-    for tag, papers in lacks.items():
+    for tag, pieces in lacks.items():
         found = registry.evidence(version(**{tag: "another"}), ledger)
-        assert found.index[~found["held"]].tolist() == papers
+        assert found.index[~found["held"]].tolist() == pieces
 
 
 def test_the_last_verdict_counts(ledger):
-    for paper in PAPERS:
-        bring(ledger, paper)
+    for piece in EVIDENCE:
+        bring(ledger, piece)
     registry.record_audit("study", [PASSED, Verdict("LEAK", "peek", "column x moves")], ledger)
     registry.record_tests(False, ledger)
     registry.open_out_of_sample("study", "t4", ledger)
@@ -78,8 +78,8 @@ def test_the_last_verdict_counts(ledger):
 
 
 def test_the_sharpe_ratio_is_deflated_by_all_trials(ledger):
-    for paper in PAPERS:
-        bring(ledger, paper)
+    for piece in EVIDENCE:
+        bring(ledger, piece)
     trials = ledger.trials("study")
     expected = dsr(0.2, 1000, 0.0, 3.0, 5, trials["sharpe"].var())
     assert registry._deflated(trials, "t4") == pytest.approx(expected) and expected > 0.95
@@ -105,11 +105,11 @@ def test_a_model_climbs_one_step_at_a_time(ledger, tmp_path):
     assert registry.register("m", run_id, store).version == 1
     with pytest.raises(ReportError) as refused:
         registry.promote("m", "staging", ledger, store)
-    assert "4 of 4 papers are missing: (1) no causality audit" in str(refused.value) and all(f"({i})" in str(refused.value) for i in range(1, 5))
+    assert "4 of 4 pieces of evidence are missing: (1) no causality audit" in str(refused.value) and all(f"({i})" in str(refused.value) for i in range(1, 5))
     with pytest.raises(ReportError, match="is at staging"):
         registry.at_stage("m", "staging", store)
-    for paper in PAPERS:
-        bring(ledger, paper)
+    for piece in EVIDENCE:
+        bring(ledger, piece)
     with pytest.raises(ReportError, match="no version of model 'm' is at staging"):
         registry.promote("m", "production", ledger, store)
     assert [registry.promote("m", to, ledger, store).version for to in ("staging", "production")] == [1, 1]

@@ -62,20 +62,20 @@ def test_only_the_order_of_scores_counts(day, factor):
 
 
 def test_money_is_split_over_what_was_wanted():
-    policy = TopKDrop(k=4, n_drop=1, invested=0.8)
+    policy = TopKDrop(top_k=4, n_drop=1, invested=0.8)
     none, score = np.zeros(4, dtype=bool), np.array([4.0, 3, 2, 1])
     names, sizes = policy(none, score, np.array([True, False, True, True]))
     assert names.tolist() == [0, 2, 3] and np.allclose(sizes, 0.2)
 
 
 def test_orders_by_name():
-    found = orders(TopKDrop(k=2, n_drop=1), pd.Series({"A": 10.0, "Z": 5.0, "GONE": 0.0}), pd.Series({"A": 1.0, "B": 2.0, "C": 3.0}), pd.Series({"A": True, "B": True, "C": True, "Z": True}))
+    found = orders(TopKDrop(top_k=2, n_drop=1), pd.Series({"A": 10.0, "Z": 5.0, "GONE": 0.0}), pd.Series({"A": 1.0, "B": 2.0, "C": 3.0}), pd.Series({"A": True, "B": True, "C": True, "Z": True}))
     assert found.to_numpy().tolist() == [["Z", "SELL", 1.0], ["C", "BUY", 0.95]]
-    stuck = orders(TopKDrop(k=2, n_drop=1), pd.Series({"A": 10.0, "Z": 5.0}), pd.Series({"A": 1.0, "B": 2.0}), pd.Series({"B": True}))
+    stuck = orders(TopKDrop(top_k=2, n_drop=1), pd.Series({"A": 10.0, "Z": 5.0}), pd.Series({"A": 1.0, "B": 2.0}), pd.Series({"B": True}))
     assert stuck["symbol"].tolist() == ["B"]  # Z is not in tradable
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"k": 1.5}, {"n_drop": -1}, {"invested": 0}, {"invested": 1.01}, {"invested": float("nan")}])
+@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"top_k": 1.5}, {"n_drop": -1}, {"invested": 0}, {"invested": 1.01}, {"invested": float("nan")}])
 def test_settings_out_of_range(wrong):
     with pytest.raises(ConfigError, match="out of range"):
         TopKDrop(**wrong)

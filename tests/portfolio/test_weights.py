@@ -23,14 +23,14 @@ def predictions(values: np.ndarray) -> pd.DataFrame:
 
 
 def test_rank_weights_by_hand():
-    weights = TopK(3, weighting="rank", every=1)(predictions(np.array([[0.1, 0.4, 0.3, 0.2]])))["weight"]
+    weights = TopK(3, weighting="rank", rebalance=1)(predictions(np.array([[0.1, 0.4, 0.3, 0.2]])))["weight"]
     assert weights.droplevel("date").to_dict() == pytest.approx({"S01": 3 / 6, "S02": 2 / 6, "S03": 1 / 6})
 
 
 def test_a_held_name_stays_within_the_buffer_and_leaves_beyond_it():
     first, within, beyond = [4, 3, 2, 1, 0], [3, 2, 4, 1, 0], [4, 1, 3, 2, 0]
     score = predictions(np.array([first, within, beyond], dtype=float))
-    held = [set(w.index.get_level_values("symbol")) for _, w in TopK(2, buffer=1, every=1)(score).groupby("date")]
+    held = [set(w.index.get_level_values("symbol")) for _, w in TopK(2, buffer=1, rebalance=1)(score).groupby("date")]
     assert held == [{"S00", "S01"}, {"S00", "S01"}, {"S00", "S02"}]
 
 
@@ -55,7 +55,7 @@ def test_a_cap_is_kept_and_no_more_is_lost_than_it_must(raw, cap):
 @given(arrays(float, st.tuples(st.integers(1, 8), st.integers(1, 12)), elements=st.one_of(finite, st.just(np.nan))), st.integers(1, 6), st.integers(0, 4), st.sampled_from(["equal", "rank"]), st.floats(0.05, 1))
 def test_every_book_is_long_only_capped_and_affordable(values, k, buffer, weighting, cap):
     score = predictions(values)
-    weights = TopK(k, buffer, weighting, cap, every=2)(score)["weight"]
+    weights = TopK(k, buffer, weighting, cap, rebalance=2)(score)["weight"]
     total = weights.groupby("date").sum()
     assert (weights >= 0).all() and (weights <= cap * (1 + 1e-9)).all() and (total <= 1 + 1e-9).all()
     assert ((weights > 0).groupby("date").sum() <= k).all()
@@ -84,7 +84,7 @@ def test_the_volatility_target_scales_down_only_and_reads_the_past_only():
 
     score = predictions(random.normal(size=(120, 3)))
     bars = pd.DataFrame({"close": np.exp(random.normal(0, 0.02, (120, 3)).cumsum(axis=0)).ravel()}, index=score.index)
-    policy = TopK(2, every=10, vol_target=0.1)
+    policy = TopK(2, rebalance=10, vol_target=0.1)
     joined = score.join(bars)
     verdict = audit(lambda panel: policy(panel[["score"]], panel[["close"]]), joined)
     assert verdict.status == "PASS", verdict
@@ -94,15 +94,15 @@ def test_a_gate_scales_the_book_and_must_cover_it():
     score = predictions(np.ones((3, 2)))
     dates = score.index.unique("date")
     gate = pd.DataFrame({"gate": [1.0, 0.5, 0.0]}, index=dates)
-    total = TopK(2, every=1)(score, gate=gate)["weight"].groupby("date").sum()
+    total = TopK(2, rebalance=1)(score, gate=gate)["weight"].groupby("date").sum()
     assert total.tolist() == [1.0, 0.5, 0.0]
     with pytest.raises(PanelError, match="1 dates, first 2020-01-03"):
-        TopK(2, every=1)(score, gate=gate.iloc[:2])
+        TopK(2, rebalance=1)(score, gate=gate.iloc[:2])
     with pytest.raises(PanelError, match=r"\[0, 1\]"):
-        TopK(2, every=1)(score, gate=gate * 1.5)
+        TopK(2, rebalance=1)(score, gate=gate * 1.5)
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"buffer": -1}, {"weighting": "best"}, {"max_weight": 0.0}, {"every": 0}, {"vol_target": -0.1}, {"vol_target": 0.0}, {"vol_window": 19}])
+@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"buffer": -1}, {"weighting": "best"}, {"max_weight": 0.0}, {"rebalance": 0}, {"vol_target": -0.1}, {"vol_target": 0.0}, {"vol_window": 19}])
 def test_a_setting_out_of_range_is_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         TopK(**wrong)
@@ -110,7 +110,7 @@ def test_a_setting_out_of_range_is_refused(wrong):
 
 @pytest.mark.parametrize("values", [np.empty((0, 3)), np.full((4, 3), np.nan), np.full((4, 3), np.inf)], ids=["empty", "all NaN", "infinite"])
 def test_nothing_to_hold(values):
-    weights = TopK(2, every=1)(predictions(values))
+    weights = TopK(2, rebalance=1)(predictions(values))
     assert weights.empty and list(weights.columns) == ["weight"] and weights.index.names == ["date", "symbol"]
 
 
@@ -119,7 +119,7 @@ def test_one_date_and_one_symbol():
 
 
 def test_a_book_that_loses_every_score_is_sold():
-    weights = TopK(2, every=1)(predictions(np.array([[1.0, 2.0], [np.nan, np.nan]])))["weight"]
+    weights = TopK(2, rebalance=1)(predictions(np.array([[1.0, 2.0], [np.nan, np.nan]])))["weight"]
     assert weights.groupby("date").sum().tolist() == [1.0, 0.0]
 
 
@@ -136,9 +136,9 @@ def test_intraday_scores_make_the_same_book_on_their_own_clock(vol_target):
     bars = predictions(50 * np.exp(rng.normal(0, 0.01, (90, 4)).cumsum(axis=0))).rename(columns={"score": "close"})
     gate = pd.DataFrame({"gate": 0.5}, index=score.index.unique("date"))
     told = {"vol_target": vol_target, "periods_per_year": 252}
-    daily = TopK(2, every=4, **told)(score, bars, gate)
+    daily = TopK(2, rebalance=4, **told)(score, bars, gate)
     hours = at_hours(score).index.unique("date")
-    intraday = TopK(2, every=4, **told)(at_hours(score), at_hours(bars), gate.set_axis(hours))
+    intraday = TopK(2, rebalance=4, **told)(at_hours(score), at_hours(bars), gate.set_axis(hours))
     assert intraday.index.unique("date").tolist() == hours[::4].tolist() and str(intraday.index.levels[0].dtype) == "datetime64[us, UTC]"
     assert intraday["weight"].to_numpy().tobytes() == daily["weight"].to_numpy().tobytes()
     assert str(TopK(2)(at_hours(score).iloc[:0]).index.levels[0].dtype) == "datetime64[us, UTC]"
@@ -149,7 +149,10 @@ def test_a_volatility_target_counts_the_bars_of_a_year():
     rng = np.random.default_rng(1)
     score = predictions(rng.normal(size=(90, 4)))
     bars = predictions(50 * np.exp(rng.normal(0, 0.05, (90, 4)).cumsum(axis=0))).rename(columns={"score": "close"})
-    daily, hourly = TopK(2, every=30, vol_target=0.1)(score, bars), TopK(2, every=30, vol_target=0.1)(at_hours(score), at_hours(bars))
+    daily, hourly = (
+        TopK(2, rebalance=30, vol_target=0.1)(score, bars),
+        TopK(2, rebalance=30, vol_target=0.1)(at_hours(score), at_hours(bars)),
+    )
     assert np.allclose(hourly["weight"].iloc[2:].to_numpy(), daily["weight"].iloc[2:].to_numpy() * np.sqrt(252 / 2190))
 
 
@@ -166,10 +169,12 @@ def test_a_row_on_a_day_when_nobody_trades_does_not_become_the_book():
     saturday = score.xs("S01", level="symbol", drop_level=False).iloc[[3]].rename(index={score.index[18][0]: pd.Timestamp("2020-01-11")}, level="date")
     mixed = pd.concat([score, saturday]).sort_index()
     with pytest.raises(PanelError, match="2020-01-11 with S01 alone"):
-        TopK(3, every=1)(mixed)
-    meant = TopK(3, every=1, sparse=True)(mixed)
+        TopK(3, rebalance=1)(mixed)
+    meant = TopK(3, rebalance=1, sparse=True)(mixed)
     assert meant.loc["2020-01-11", "weight"].to_dict() == {"S01": 1.0}
-    pd.testing.assert_frame_equal(TopK(3, every=1)(mixed.drop(pd.Timestamp("2020-01-11"))), TopK(3, every=1)(score))
+    pd.testing.assert_frame_equal(
+        TopK(3, rebalance=1)(mixed.drop(pd.Timestamp("2020-01-11"))), TopK(3, rebalance=1)(score)
+    )
 
 
 def test_the_defaults_are_these():
@@ -178,7 +183,7 @@ def test_the_defaults_are_these():
 
 def test_a_score_of_minus_infinity_is_no_score():
     row = np.array([[np.inf, -np.inf, 0.2, 0.1, -0.1]])
-    held = TopK(5, every=1)(predictions(row))
+    held = TopK(5, rebalance=1)(predictions(row))
     assert set(held.index.get_level_values("symbol")) == {"S02", "S03", "S04"}
 
 
@@ -187,7 +192,7 @@ def test_a_gate_outside_the_unit_interval_is_refused_with_its_date(value):
     score = predictions(np.arange(20.0).reshape(4, 5))
     gate = pd.DataFrame({"gate": [1.0, 0.0, value, 0.5]}, index=score.index.unique("date"))
     with pytest.raises(PanelError, match=r"no value in \[0, 1\] on 1 dates, first 2020-01-03"):
-        TopK(2, every=1)(score, gate=gate)
+        TopK(2, rebalance=1)(score, gate=gate)
 
 
 def test_the_volatility_that_scales_is_the_books_own_by_hand():
@@ -210,7 +215,9 @@ def test_the_window_of_a_volatility_target_is_the_last_sessions():
     last = predictions(np.array([[3.0, 2.0, 1.0]])).rename(index={pd.Timestamp("2020-01-01"): close.index[-1]}, level="date")
     book = close.pct_change().mean(axis=1)
     for window in (20, 63):
-        got = TopK(3, every=1, vol_target=0.1, vol_window=window, periods_per_year=252.0)(last, bars)["weight"].sum()
+        got = TopK(3, rebalance=1, vol_target=0.1, vol_lookback=window, periods_per_year=252.0)(last, bars)[
+            "weight"
+        ].sum()
         assert got == pytest.approx(min(1.0, 0.1 / (book.iloc[-window:].std() * 252**0.5)))
 
 
@@ -231,9 +238,9 @@ def test_weights_of_nothing_by_rank_capped_and_of_infinite_scores():
         TopK(5, vol_target=0.1)(many)
     with pytest.raises(PanelError, match="weights >= 0"):
         cap_weights(np.array([-0.1]), 0.5)
-    assert np.allclose(sorted(TopK(3, weighting="rank", every=10_000)(many)["weight"]), [1 / 6, 2 / 6, 3 / 6])
+    assert np.allclose(sorted(TopK(3, weighting="rank", rebalance=10_000)(many)["weight"]), [1 / 6, 2 / 6, 3 / 6])
     capped = TopK(5, max_weight=0.1)(many)["weight"]
     assert (capped <= 0.1 + 1e-12).all() and np.allclose(capped.groupby("date").sum(), 0.5)
     endless = many.copy()
     endless.iloc[:5] = np.inf
-    assert not set(TopK(5, every=10_000)(endless).index) & set(endless.index[:5]), "an infinite score is no score"
+    assert not set(TopK(5, rebalance=10_000)(endless).index) & set(endless.index[:5]), "an infinite score is no score"

@@ -9,7 +9,7 @@ import pytest
 from quantlab.core.errors import ConfigError, DataError, RunError
 from quantlab.data.synth import synth_market
 from quantlab.features.sets import SETS
-from quantlab.report.factor import break_even, check_factors, factor_table, find_factors, group_table, methods_table, tranche_returns
+from quantlab.report.factor import check_factors, factor_break_even, factor_table, find_factors, group_table, methods_table, tranche_returns
 from quantlab.report.run import run_report
 from quantlab.validation.scores import rank_ic
 
@@ -94,7 +94,7 @@ def test_tranches_are_the_mean_of_their_parts(market):
     one, five = (tranche_returns(score, step, h) for h in (1, 5))
     late = [tranche_returns(score.groupby("symbol").shift(k), step, 1)["gross"] for k in range(5)]
     assert np.allclose(five["gross"].iloc[10:], sum(late).div(5).reindex(five.index).iloc[10:], equal_nan=True)
-    assert five["turnover"].mean() < one["turnover"].mean() and break_even(five) > 0
+    assert five["turnover"].mean() < one["turnover"].mean() and factor_break_even(five) > 0
 
 
 def test_every_word_of_the_help_names_factors():

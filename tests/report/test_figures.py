@@ -70,7 +70,7 @@ def test_the_fall_of_the_first_day_is_drawn():
 
 def test_returns_that_never_vary_have_no_rolling_ratio():
     r = pd.Series(np.where(np.arange(300) < 150, 0.1 + 0.2 - 0.29, 0.01), DAYS)
-    drawn = rolling_sharpe_figure(r, 252, window=20).axes[0].lines[0].get_ydata()
+    drawn = rolling_sharpe_figure(r, 252, lookback=20).axes[0].lines[0].get_ydata()
     assert np.isnan(np.asarray(drawn, dtype=float)).all()
 
 

@@ -5,11 +5,19 @@ import pytest
 
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.bars import adjust
-from quantlab.data.quality import RULES, findings, lay_out, summary
+from quantlab.data.quality import RULES, count_findings, findings, lay_out
 from quantlab.data.sample import sample_bars
 from quantlab.data.store import Lake
 from quantlab.data.synth import synth_damage, synth_market
-from quantlab.report.health import GRADES, by_symbol, cases_figure, coverage_figure, health_verdict, read_raw, worst
+from quantlab.report.health import (
+    GRADES,
+    by_symbol,
+    cases_figure,
+    coverage_figure,
+    health_verdict,
+    read_unchecked,
+    worst,
+)
 from quantlab.report.market import load_market
 from quantlab.report.run import run_report
 
@@ -36,7 +44,7 @@ def test_the_verdict_follows_the_gravest_finding(spoilt):
 
 def test_counts_and_worst(spoilt):
     found = findings(spoilt)
-    assert by_symbol(found).to_numpy().sum() == len(found) == summary(found)["findings"].sum()
+    assert by_symbol(found).to_numpy().sum() == len(found) == count_findings(found)["findings"].sum()
     top = worst(found, each=2)
     assert len(top) == 2 and top["value"].abs().min() >= found.query("rule == 'spike'")["value"].abs().sort_values().iloc[-2]
     assert worst(found[:0]).empty and by_symbol(found[:0]).empty
@@ -55,19 +63,19 @@ def test_raw_files_are_read_as_they_are(tmp_path):
     text = "date,symbol,open,high,low,close,volume\n2024-01-03,NA,10,12,9,11,100\n2024-01-02,NA,10,12,9,x,100\nsoon,NA,1,1,1,1,1\n"
     file = tmp_path / "mine.csv"
     file.write_text(text)
-    raw = read_raw(str(file))
+    raw = read_unchecked(str(file))
     assert raw["symbol"].tolist() == ["NA"] * 3 and findings(raw)["rule"].tolist() == ["no_key", "impossible"]
-    assert len(read_raw(str(file), end="2024-01-02")) == 2, "a row without a date is kept to be counted"
+    assert len(read_unchecked(str(file), end="2024-01-02")) == 2, "a row without a date is kept to be counted"
     raw.to_parquet(tmp_path / "mine.parquet")
-    assert len(read_raw(str(tmp_path / "mine.parquet"))) == 3
+    assert len(read_unchecked(str(tmp_path / "mine.parquet"))) == 3
     for name, content in (("empty.csv", ""), ("names.csv", "day,ticker\n1,2\n"), ("torn.parquet", "PAR1")):
         (tmp_path / name).write_text(content)
         with pytest.raises(DataError):
-            read_raw(str(tmp_path / name))
+            read_unchecked(str(tmp_path / name))
     with pytest.raises(DataError, match="no rows"):
-        read_raw(str(file), start="2030-01-01")
+        read_unchecked(str(file), start="2030-01-01")
     with pytest.raises(DataError, match="check the path"):
-        read_raw(str(tmp_path / "absent.csv"))
+        read_unchecked(str(tmp_path / "absent.csv"))
 
 
 def test_the_sample_page(workspace):

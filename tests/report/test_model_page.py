@@ -29,7 +29,7 @@ SHEET = FEW | {
         ({"model": "nowhere:X"}, "no module"),
         ({"model": "math:X"}, "cannot import"),
         ({"lengths": [600]}, "lengths"),
-        ({"every": 0}, "every"),
+        ({"learn_every": 0}, "learn_every"),
         ({"universe": "AAPL"}, "symbol"),
     ],
 )

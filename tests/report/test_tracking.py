@@ -65,14 +65,14 @@ def test_a_model_without_an_example_is_refused(world, tmp_path):
 
 def test_two_runs_are_compared(logged):
     table = tracking.runs("ridge", logged[0])
-    side = tracking.compare(table, "weak", "str")
+    side = tracking.compare_runs(table, "weak", "str")
     assert side.index.tolist() == ["params.alpha", "metrics.ic"]
     assert side.loc["params.alpha", ["first", "second"]].tolist() == ["1.0", "9.0"] and side.loc["metrics.ic", "change"] == pytest.approx(0.08)
-    same = tracking.compare(table, "weak", "weak")
+    same = tracking.compare_runs(table, "weak", "weak")
     assert same.index.tolist() == ["metrics.ic"] and same["change"].tolist() == [0.0]
     for wrong in ("middle", ""):
         with pytest.raises(ReportError, match="runs are called"):
-            tracking.compare(table, wrong, "weak")
+            tracking.compare_runs(table, wrong, "weak")
 
 
 def test_the_makefile_opens_the_pages():

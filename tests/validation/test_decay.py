@@ -10,7 +10,7 @@ from quantlab.core.errors import ConfigError
 from quantlab.core.panel import to_wide
 from quantlab.data.synth import synth_market
 from quantlab.labels.forward import forward_returns
-from quantlab.validation.decay import half_life, ic_decay, lagged
+from quantlab.validation.decay import half_life, ic_decay, lagged_outcomes
 from quantlab.validation.inference import mean_ic
 
 
@@ -23,21 +23,21 @@ def ragged(seed=0, dates=40, names=6):
 
 def test_lags_count_sessions_of_the_panel():
     y = ragged()
-    wide, got = to_wide(y), lagged(y, [0, 1, 7])
+    wide, got = to_wide(y), lagged_outcomes(y, [0, 1, 7])
     assert got.index.equals(y.index) and got.columns.tolist() == [0, 1, 7]
     for (date, symbol), row in got.iloc[::11].iterrows():
         at = wide.index.get_loc(date)
         for lag in (0, 1, 7):
             expected = wide[symbol].iloc[at + lag] if at + lag < len(wide) else np.nan
             assert np.array_equal(row[lag], expected, equal_nan=True)
-    assert lagged(y, [400])[400].isna().all()
+    assert lagged_outcomes(y, [400])[400].isna().all()
     for bad in ([], [-1], [1, 1], [2, 1], [0.5]):
         with pytest.raises(ConfigError, match="rising"):
-            lagged(y, bad)
+            lagged_outcomes(y, bad)
 
 
 def test_curve_is_the_test_of_each_column():
-    score, outcomes = ragged(1), lagged(ragged(2), [0, 3])
+    score, outcomes = ragged(1), lagged_outcomes(ragged(2), [0, 3])
     curve = ic_decay(score, outcomes)
     for lag in (0, 3):
         test = mean_ic(score, outcomes[lag], "forward")
@@ -47,7 +47,7 @@ def test_curve_is_the_test_of_each_column():
 @pytest.mark.parametrize(("persistence", "seed"), [(0.8, 1), (0.93, 2)])
 def test_planted_half_life_is_inside_the_interval(persistence, seed):
     world = synth_market(n_symbols=60, n_dates=1200, ic=0.12, persistence=persistence, seed=seed)
-    found = half_life(ic_decay(world.features["factor"], lagged(forward_returns(world.bars, 1)["y"], [0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22])))
+    found = half_life(ic_decay(world.features["factor"], lagged_outcomes(forward_returns(world.bars, 1)["y"], [0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22])))
     assert found.low < np.log(0.5) / np.log(persistence) < found.high
 
 

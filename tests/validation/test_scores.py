@@ -151,9 +151,9 @@ def test_groups_are_ranked_within_and_missing_labels_left_out():
     assert split.columns.tolist() == ["a", "b"] and split.index.equals(rank_ic(score, y).index)
     for name in "ab":
         assert np.allclose(split[name], rank_ic(score[labels == name], y).reindex(split.index), equal_nan=True)
-    within, overall = (by_group(quantile_returns, score, y, labels, within=way, n=2) for way in (True, False))
-    assert np.allclose(within["a"], quantile_returns(score[labels == "a"], y, n=2), equal_nan=True)
-    assert np.allclose(overall["a"], quantile_returns(score, y.where(labels == "a"), n=2), equal_nan=True)
+    within, overall = (by_group(quantile_returns, score, y, labels, within=way, quantiles=2) for way in (True, False))
+    assert np.allclose(within["a"], quantile_returns(score[labels == "a"], y, quantiles=2), equal_nan=True)
+    assert np.allclose(overall["a"], quantile_returns(score, y.where(labels == "a"), quantiles=2), equal_nan=True)
     with pytest.raises(PanelError, match="no label"):
         by_group(rank_ic, score, y, labels * np.nan if labels.dtype == float else pd.Series(np.nan, score.index))
 

@@ -217,7 +217,7 @@ def test_audit_catches_one_planted_row():
         audit_splits(folds, X.index, t1)
 
 
-@pytest.mark.parametrize("bad", [{"train": 0}, {"test": 0}, {"embargo": -1}, {"train": 5.0}, {"test": True}, {"train": 5, "embargo": 5}])
+@pytest.mark.parametrize("bad", [{"train_sessions": 0}, {"test_sessions": 0}, {"embargo": -1}, {"train_sessions": 5.0}, {"test_sessions": True}, {"train_sessions": 5, "embargo": 5}])
 def test_bad_windows_are_refused(bad):
     with pytest.raises(ConfigError):
         WalkForward(**bad)

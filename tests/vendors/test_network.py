@@ -18,7 +18,7 @@ from quantlab.core.types import Interval
 from quantlab.data.bars import adjust
 from quantlab.data.calendar import bar_ends, schedule
 from quantlab.data.sample import sample_bars
-from quantlab.vendors.base import Pace, TemporaryError, fetch, redact
+from quantlab.vendors.base import Pace, TemporaryError, fetch, redact_request
 from quantlab.vendors.crypto import Crypto
 from quantlab.vendors.download import Download, State, find_gaps
 from quantlab.vendors.nasdaq import Nasdaq
@@ -599,11 +599,11 @@ def test_no_error_of_any_provider_shows_a_secret(monkeypatch):
         "https://api.host/v1?symbol=KO&apiKey=hush1&limit=2", "https://me:hush1@host/path", "{'api_key': 'hush1', 'page': 2}", '{"token": "hush1"}', "Authorization: Bearer hush1hush1",
         "X-Api-Token: hush1", "Max retries exceeded with url: /v8?crumb=hush1 (Caused by ...)", "signature=hush1&timestamp=1", "sent zzz-very-secret-zzz along", "password = hush1",
     ):  # fmt: skip
-        shown = redact(text)
+        shown = redact_request(text)
         assert "hush1" not in shown and "zzz-very" not in shown and "***" in shown, shown
         assert "hush1" not in str(TemporaryError(text))
     for text in ("KEY: Yahoo has no KEY (delisted); check the symbol", "http://127.0.0.1:8000/bars answered 404 Not Found to {'symbol': 'KO', 'page': 0}; check the symbol, the address and the key"):
-        assert redact(text) == text
+        assert redact_request(text) == text
     with pytest.raises(TemporaryError) as error:
         get_json("http://me:hush1@127.0.0.1:9/bars", {"api_key": "hush1"}, timeout=1)
     assert "hush1" not in str(error.value) and error.value.__cause__ is None

@@ -28,7 +28,7 @@ from quantlab.models.cascade import Cascade, ConvEncoder, KernelEncoder, NetHead
 from quantlab.models.ensemble import Ensemble
 from quantlab.models.gbm import GBMModel
 from quantlab.models.linear import FamaMacBeth, RidgeModel
-from quantlab.models.processors import ByDate, Fill, RankNorm, RobustZ, chain
+from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, chain
 from quantlab.models.quantile import QuantileModel
 from quantlab.regime.hmm import HMM
 from quantlab.report.model import MODELS, make_model
@@ -79,7 +79,7 @@ PANELS = {  # label -> unfitted, asked by predict on a panel
     "quantlab.models.quantile:QuantileModel": lambda: QuantileModel(GBMModel(**TREES), (0.1, 0.5, 0.9)),
     "quantlab.models.ensemble:Ensemble": lambda: Ensemble({"r": RidgeModel(), "t": GBMModel(**TREES)}, seeds=2, share=0.5, purge=2),
     "quantlab.models.cascade:Cascade": lambda: Cascade(purge=1, n_kernels=6, blocks=4),
-    "quantlab.models.processors:Chain": lambda: chain(RobustZ(), RankNorm(20), Fill(), ByDate("zscore"), RidgeModel()),
+    "quantlab.models.processors:Chain": lambda: chain(RobustZ(), RankNorm(20), FillMissing(), ByDate("zscore"), RidgeModel()),
     "xgboost.sklearn:XGBClassifier": lambda: Cascade(purge=1, n_kernels=6, blocks=4, validator="xgboost"),
     "torch": lambda: Cascade(purge=1, blocks=4, encoder="cnn", head="net"),
     "quantlab.models.qlib:QlibModel": lambda: qlib_model("gbdt.LGBModel", **QLIB_TREES),
@@ -124,7 +124,7 @@ def processor_state(name):
 
 
 OTHERS = {
-    "quantlab.models.processors:Fill": lambda: (Fill().fit(X), lambda held: held.transform(X)),
+    "quantlab.models.processors:FillMissing": lambda: (FillMissing().fit(X), lambda held: held.transform(X)),
     "quantlab.models.processors:RobustZ": lambda: (RobustZ().fit(X), lambda held: held.transform(X)),
     "quantlab.models.processors:RankNorm": lambda: (RankNorm(20).fit(X), lambda held: held.transform(X)),
     "quantlab.models.processors:ByDate": lambda: (ByDate("rank").fit(X), lambda held: held.transform(X)),
@@ -289,7 +289,7 @@ def test_a_file_makes_qlib_make_nothing():
             load_state(forged(model, **change)).predict(FULL)
 
 
-@pytest.mark.parametrize("pipeline", [chain(Fill(), RidgeModel()), make_pipeline(StandardScaler(), Ridge())], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("pipeline", [chain(FillMissing(), RidgeModel()), make_pipeline(StandardScaler(), Ridge())], ids=lambda p: type(p).__name__)
 def test_a_pipeline_with_a_memory_is_neither_kept_nor_read(tmp_path, pipeline):
     "scikit-learn keeps a pipeline's memory as pickles, and opens them at the next fit."
     with pytest.raises(StateError, match="memory"):

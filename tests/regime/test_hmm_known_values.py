@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.regime import hmm
-from quantlab.regime.hmm import HMM, describe, match_states, regime_inputs, walk_forward_filter
+from quantlab.regime.hmm import HMM, describe_states, match_states, regime_inputs, walk_forward_filter
 
 
 def weather(n: int = 300, seed: int = 5) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def test_density_equals_scipys():
 
 def test_description_is_in_the_units_of_the_inputs():
     X = weather()
-    table = describe(HMM(2, n_starts=1).fit(X))
+    table = describe_states(HMM(2, n_starts=1).fit(X))
     truth = X.groupby(np.where(np.arange(300) // 50 % 2, "stressed", "calm"))
     assert table["mean_vol"].to_dict() == pytest.approx(truth["vol"].mean().to_dict(), abs=0.02)
     assert table["std_ret"].to_dict() == pytest.approx(truth["ret"].std().to_dict(), rel=0.05)
@@ -57,7 +57,7 @@ def test_description_is_in_the_units_of_the_inputs():
     stay = np.diag(model.hmm_.transmat_)
     assert table["expected_stay"].tolist() == pytest.approx((1 / (1 - stay)).tolist()) and (table["expected_stay"] > 30).all()
     model.hmm_.transmat_ = np.array([[1.0, 0.0], [0.5, 0.5]])
-    assert describe(model)["expected_stay"].tolist() == [np.inf, 2.0]
+    assert describe_states(model)["expected_stay"].tolist() == [np.inf, 2.0]
 
 
 def test_matching_takes_the_smallest_bhattacharyya_distance():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from quantlab.validation.longshort import alpha_beta, factor_weights
+from quantlab.validation.longshort import factor_alpha, factor_weights
 from quantlab.validation.scores import flat, ic, quantile_returns, rank_autocorrelation, rank_ic
 
 AT = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=30), list("ABCD")], names=["date", "symbol"])
@@ -29,7 +29,7 @@ def test_a_score_that_differs_by_rounding_orders_nothing():
 def test_a_flat_universe_has_no_beta_and_a_perfect_fit_no_t():
     dates = AT.unique("date")
     r, dust = pd.Series(np.random.default_rng(2).normal(0, 0.01, 30), dates), pd.Series([0.1 + 0.2 - 0.29, 0.01, 0.03 - 0.02] * 10, dates)
-    line = alpha_beta(r, dust, 5)
+    line = factor_alpha(r, dust, 5)
     assert np.isnan([line.alpha, line.beta, line.t]).all() and "never varies" in line.reason
-    assert np.isnan(alpha_beta(2 * r + 0.001, r, 5).t) and alpha_beta(2 * r + 0.001, r, 5).beta == pytest.approx(2)
+    assert np.isnan(factor_alpha(2 * r + 0.001, r, 5).t) and factor_alpha(2 * r + 0.001, r, 5).beta == pytest.approx(2)
     assert flat(np.array([[1.0, 1 + 1e-15], [1.0, 1.1]])).tolist() == [True, False] and flat(np.zeros(5)) and not flat(np.array([0.0, 1e-300]))

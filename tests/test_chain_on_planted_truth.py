@@ -16,7 +16,7 @@ from quantlab.validation.splits import WalkForward
 def fitted(world, model, horizon=1):
     "Out-of-sample score of a model and the outcome, by the same steps as the tearsheet."
     labels = forward_returns(world.bars, horizon).reindex(world.features.index)
-    splits = WalkForward(train=300, test=150, embargo=2).split(world.features, t1=labels["t1"])
+    splits = WalkForward(train_sessions=300, test_sessions=150, embargo=2).split(world.features, t1=labels["t1"])
     score = walk_forward(model, world.features, rank(labels["y"]), splits).predictions["score"]
     return score, labels["y"].reindex(score.index)
 

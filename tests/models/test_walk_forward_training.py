@@ -46,7 +46,7 @@ def cache(tmp_path, monkeypatch):
 JOB = """
 import sys
 sys.path.insert(0, {folder!r})
-from test_train import Noted, blocks, walk_forward, world
+from test_walk_forward_training import Noted, blocks, walk_forward, world
 X, y = world()
 walk_forward(Noted(2.0, {notes!r}, 0.25), X, y, blocks(), workers={workers}, resume=True)
 """

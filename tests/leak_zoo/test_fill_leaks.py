@@ -25,7 +25,7 @@ from zoo import market  # noqa: E402
 each = pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
 
 
-def wishes(bars, every=5, seed=1):
+def targets(bars, every=5, seed=1):
     "Random long weights on every fifth session, for names that have a bar."
     close = to_wide(bars["close"])
     rng = np.random.default_rng(seed)
@@ -40,13 +40,13 @@ def bars():
 
 @each
 def test_the_leak_is_caught(pair, bars):
-    verdict = audit_fills(pair.leak, wishes(bars), bars, cuts=4, name=pair.name, more=0)
+    verdict = audit_fills(pair.leak, targets(bars), bars, cuts=4, name=pair.name, more=0)
     assert verdict.status == LEAK and verdict.date is not None, verdict
 
 
 @each
 def test_the_clean_twin_passes(pair, bars):
-    verdict = audit_fills(pair.twin, wishes(bars), bars, cuts=4, name=pair.name, more=0)
+    verdict = audit_fills(pair.twin, targets(bars), bars, cuts=4, name=pair.name, more=0)
     assert verdict.status == PASS, verdict
 
 
@@ -55,15 +55,15 @@ def test_the_clean_twin_passes(pair, bars):
 @each
 def test_on_other_markets_too(pair, seed):
     other = market(seed, n_dates=260 + 13 * seed)
-    assert audit_fills(pair.leak, wishes(other, 3 + seed), other).status == LEAK
-    assert audit_fills(pair.twin, wishes(other, 3 + seed), other).status == PASS
+    assert audit_fills(pair.leak, targets(other, 3 + seed), other).status == LEAK
+    assert audit_fills(pair.twin, targets(other, 3 + seed), other).status == PASS
 
 
 @pytest.mark.parametrize("fill", [next_open(), next_open(sized="fill"), next_open(cash="in turn")])
 @pytest.mark.parametrize("stale_after", [1, 3])
 def test_our_engine_passes(bars, fill, stale_after):
     engine = lambda weights, panel: from_weights(weights, panel, Costs(5, 20), rules=Rules(stale_after=stale_after), fill=fill, start=bars.index[0][0])
-    verdict = audit_fills(engine, wishes(bars), bars, name="from_weights")
+    verdict = audit_fills(engine, targets(bars), bars, name="from_weights")
     assert verdict.status == PASS, verdict
 
 
@@ -72,12 +72,12 @@ def test_our_engine_with_a_leak_is_caught(bars):
     later, same_day = (lambda panel: panel["open"].groupby("symbol").shift(-1)), (lambda panel: panel["close"])
     for cheat in (later, same_day):
         engine = lambda weights, panel, cheat=cheat: from_weights(weights, panel.assign(open=cheat(panel)), start=bars.index[0][0])
-        assert audit_fills(engine, wishes(bars), bars).status == LEAK
+        assert audit_fills(engine, targets(bars), bars).status == LEAK
 
 
 def test_an_account_that_fills_at_the_close_passes(bars):
     "Scores take the place of weights; the whole bar of the fill is known."
-    scores = wishes(bars, every=1)
+    scores = targets(bars, every=1)
     engine = lambda weights, panel: from_rule(
         TopKDrop(2, 1), weights.rename(columns={"weight": "score"}), panel[["close"]], Costs(5, 0, minimum=5.0), Rules(lot=100, price_limit=0.05, stale_after=np.inf), same_close(),
         start=bars.index[0][0],
@@ -89,10 +89,10 @@ def test_an_account_that_fills_at_the_close_passes(bars):
 
 
 def test_what_is_not_assessed_or_refused(bars):
-    nothing = wishes(bars).assign(weight=0.0)
+    nothing = targets(bars).assign(weight=0.0)
     assert audit_fills(lambda w, b: from_weights(w, b), nothing, bars).status == NOT_ASSESSED
     with pytest.raises(ConfigError, match="moment"):
-        audit_fills(account, wishes(bars), bars, moment="noon")
+        audit_fills(account, targets(bars), bars, moment="noon")
 
 
 def test_an_oracle_that_must_see_the_future_earns_nothing():

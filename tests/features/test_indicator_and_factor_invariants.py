@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_features import market, same
+from test_price_and_vol_invariants import market, same
 
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.features.base import Feature, check_feature, compute
 from quantlab.features.factors import FACTORS, beta, idiosyncratic_volatility, relative_volume, residual_momentum, seasonality, turnover
 from quantlab.features.price import reversal
-from quantlab.features.technical import TECHNICAL, adx, anchored_vwap, average_true_range, bollinger, macd, rsi, stochastic, vwap
+from quantlab.features.technical import TECHNICAL, adx, anchored_vwap, average_true_range, bollinger, macd, rsi, stochastic, vwap_distance
 from quantlab.features.transform import frac_return, rolling_scored
 from quantlab.features.vol import RANGE_VOL, garman_klass, realised, rogers_satchell, volatility, yang_zhang
 
@@ -26,7 +26,7 @@ WINDOWED = (
     bollinger(6, 2),
     stochastic(5, 2),
     stochastic(5, 2, "d"),
-    vwap(5),
+    vwap_distance(5),
     anchored_vwap("week"),
     realised(6),
     garman_klass(6),

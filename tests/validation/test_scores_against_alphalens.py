@@ -12,7 +12,7 @@ from quantlab.core.panel import to_wide
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.data.universe import sectors_asof
-from quantlab.validation.longshort import alpha_beta, factor_returns, factor_weights
+from quantlab.validation.longshort import factor_alpha, factor_returns, factor_weights
 from quantlab.validation.scores import by_group, by_period, quantile_cells, quantile_returns, quantile_summary, quantile_turnover, rank_autocorrelation, rank_ic
 
 with warnings.catch_warnings():
@@ -142,7 +142,7 @@ def test_factor_weights_returns_alpha_and_beta(rows, options):
     for column, horizon in (("1D", 1), ("5D", 5), ("20D", 20)):
         earned = factor_returns(mine, ours[column])
         same(earned, theirs[column])
-        line = alpha_beta(earned, ours[column].groupby("date").mean(), horizon)
+        line = factor_alpha(earned, ours[column].groupby("date").mean(), horizon)
         assert line.annual_alpha == pytest.approx(figures.loc["Ann. alpha", column], abs=1e-9)
         assert line.beta == pytest.approx(figures.loc["beta", column], abs=1e-9)
 
@@ -153,5 +153,5 @@ def test_errors_of_alpha_and_beta_match_statsmodels():
     market = pd.Series(rng.standard_normal(300) / 50, pd.bdate_range("2020-01-01", periods=300, unit="us"))
     earned = 0.002 - 0.4 * market + pd.Series(np.convolve(rng.standard_normal(304), np.ones(5), "valid") / 100, market.index)
     fit = sm.OLS(earned, sm.add_constant(market)).fit(cov_type="HAC", cov_kwds={"maxlags": 20})
-    line = alpha_beta(earned, market, 5)
+    line = factor_alpha(earned, market, 5)
     assert [line.alpha, line.beta, line.alpha_se, line.beta_se, line.p] == pytest.approx([*fit.params, *fit.bse, fit.pvalues.iloc[0]])
