@@ -110,8 +110,8 @@ def _extra(
 def check_terms(
     costs: Costs,
     rules: Rules,
-    fill: FillModel,
-    cash: float,
+    fill: FillModel,  # when, at what price and how much of an order fills
+    cash: float,  # account money at the start
 ) -> None:
     """Raise ConfigError on terms of another kind, and on an account that starts with nothing.
 
@@ -122,7 +122,9 @@ def check_terms(
     rules : Rules
         How orders fill and what an account may hold.
     fill : FillModel
+        When, at what price and how much of an order fills.
     cash : float
+        Account money at the start.
 
     Raises
     ------
@@ -178,8 +180,8 @@ def _impact(
 def read_market(
     bars: pd.DataFrame,  # panel with close, for fills at the open with open; optional the columns of the tables above
     costs: Costs = DEFAULT_COSTS,
-    fill: FillModel = DEFAULT_FILL,
-) -> tuple[Grid, Market]:
+    fill: FillModel = DEFAULT_FILL,  # gives the price of moment "session"
+) -> tuple[Grid, Market]:  # dates and symbols, and the arrays on them
     """Spread bars over the arrays that a session reads.
 
     Parameters
@@ -189,10 +191,12 @@ def read_market(
     costs : Costs, default DEFAULT_COSTS
         Charged on every fill.
     fill : FillModel, default DEFAULT_FILL
+        Gives the price of moment "session".
 
     Returns
     -------
     tuple[Grid, Market]
+        Dates and symbols, and the arrays on them.
 
     Raises
     ------
@@ -237,7 +241,7 @@ def read_market(
     tables["impact"] = _impact(bars, at, split, rates.impact) if rates.impact > 0 else np.zeros(split.shape)
     tables["years"] = np.diff((at.dates - at.dates[0]) / pd.Timedelta(days=365), prepend=0.0)
     tables |= extra
-    market = Market(**{k: np.require(v, np.float64, ["C", "W"]) for k, v in tables.items()})  # one kind: one compilation
+    market = Market(**{k: np.require(v, np.float64, ["C", "W"]) for k, v in tables.items()})  # one kind: compiled once
     if fill.price is not None:
         market = market._replace(vwap=np.require(fill.price(market), np.float64, ["C", "W"]))
         bad = (market.vwap <= 0) | np.isinf(market.vwap)
@@ -287,7 +291,7 @@ def _grown(
 
 def plain_rows(
     symbol: np.ndarray,  # int, positions in the bars' symbols
-    size: np.ndarray,
+    size: np.ndarray,  # of each order, signed: above 0 buys; a target may be of either sign
     kind: int | np.ndarray,  # what the size counts: SHARES, VALUE, PERCENT, TARGET, HOLDING or REST of broker.rules
     type_: int = 0,  # MARKET or AT_CLOSE
 ) -> np.ndarray:  # ORDER_DTYPE[m]
@@ -298,6 +302,7 @@ def plain_rows(
     symbol : np.ndarray
         Int, positions in the bars' symbols.
     size : np.ndarray
+        Of each order, signed: above 0 buys; a target may be of either sign.
     kind : int | np.ndarray
         What the size counts: SHARES, VALUE, PERCENT, TARGET, HOLDING or REST of broker.rules.
     type_ : int, default 0
@@ -335,11 +340,13 @@ class Simulator:
     Parameters
     ----------
     market : Market
+        As read_market makes it.
     costs : Costs
         Charged on every fill.
     rules : Rules
         How orders fill and what an account may hold.
     fill : FillModel
+        When, at what price and how much of an order fills.
     cash : float
         Account money at the start.
     first : int
@@ -367,10 +374,10 @@ class Simulator:
 
     def __init__(
         self,
-        market: Market,
+        market: Market,  # as read_market makes it
         costs: Costs,
         rules: Rules,
-        fill: FillModel,
+        fill: FillModel,  # when, at what price and how much of an order fills
         cash: float,  # account money at the start
         first: int,  # session of the account's first close
     ):
@@ -476,9 +483,9 @@ def _lists(
 def account_terms(
     costs: Costs,
     rules: Rules,
-    fill: FillModel,
-    cash: float,
-    bars: pd.DataFrame,
+    fill: FillModel,  # when, at what price and how much of an order fills
+    cash: float,  # account money at the start
+    bars: pd.DataFrame,  # that it trades
 ) -> dict:  # plain words and numbers
     """Say by which terms an account was kept.
 
@@ -489,9 +496,11 @@ def account_terms(
     rules : Rules
         How orders fill and what an account may hold.
     fill : FillModel
+        When, at what price and how much of an order fills.
     cash : float
+        Account money at the start.
     bars : pd.DataFrame
-        Panel with close, for fills at the open with open; optional the columns of the tables above.
+        That it trades.
 
     Returns
     -------
@@ -526,7 +535,7 @@ def account_terms(
 
 
 def account_span(
-    at: Grid,
+    at: Grid,  # dates and symbols of the bars
     start,  # first session of the account
     end,  # last session
 ) -> tuple[int, int]:  # session numbers: first close, end (exclusive)
@@ -535,6 +544,7 @@ def account_span(
     Parameters
     ----------
     at : Grid
+        Dates and symbols of the bars.
     start
         First session of the account.
     end
@@ -568,7 +578,7 @@ def account_span(
 # %% ../../nbs/backtest/705_account.ipynb #b781d789
 def simulated(
     simulator: Simulator,  # that has played its last session
-    at: Grid,
+    at: Grid,  # dates and symbols of the market that it played
     settings: dict,  # from describe, and what else a door states
 ) -> Result:
     """Put what a simulator wrote into the frozen result.
@@ -578,6 +588,7 @@ def simulated(
     simulator : Simulator
         That has played its last session.
     at : Grid
+        Dates and symbols of the market that it played.
     settings : dict
         From describe, and what else a door states.
 

@@ -555,9 +555,9 @@ def by_name(
     known: pd.DataFrame,  # (date, symbol): volatility, volume
     costs: Costs,  # with impact
     assets: float,  # money; held at every date
-    participation: float = 0.1,
-) -> pd.DataFrame:  # by symbol, costliest first: traded (times assets), cost_bps (of its value), cost_share (of all costs), days (longest to liquidate)
-    """Say which names eat the money at a size.
+    participation: float = 0.1,  # share of an average session's volume that we take when we liquidate
+) -> pd.DataFrame:  # by symbol, costliest first: traded (times assets), cost_bps, cost_share, days (most to liquidate)
+    """Say which names eat the money at a size; cost_bps is of the value traded, cost_share of all costs.
 
     Parameters
     ----------
@@ -570,12 +570,13 @@ def by_name(
     assets : float
         Money; held at every date.
     participation : float, default 0.1
+        Share of an average session's volume that we take when we liquidate.
 
     Returns
     -------
     pd.DataFrame
-        By symbol, costliest first: traded (times assets), cost_bps (of its value), cost_share (of all
-        costs), days (longest to liquidate).
+        By symbol, costliest first: traded (times assets), cost_bps, cost_share, days (most to
+        liquidate).
 
     Raises
     ------
@@ -613,13 +614,22 @@ def by_name(
     """
     book = _book(result, known)
     fills = charge(book.share * assets, book.price, costs, book.volatility, book.volume)
-    fill = pd.DataFrame({"traded": np.abs(book.share) * book.price, "paid": (fills["commission"] + fills["slippage"]).to_numpy() / assets})
+    fill = pd.DataFrame(
+        {
+            "traded": np.abs(book.share) * book.price,
+            "paid": (fills["commission"] + fills["slippage"]).to_numpy() / assets,
+        }
+    )
     table = fill.groupby(pd.Index(book.symbol, name="symbol")).sum()
     held = result.positions
     dates, symbols = held.index.get_level_values("date"), held.index.get_level_values("symbol")
     _, volume = _as_known(known, dates, symbols.to_numpy(dtype=object))
     days = held["shares"].abs() * assets / result.equity.reindex(dates).to_numpy() / (participation * volume)
-    table = table.assign(cost_bps=1e4 * table["paid"] / table["traded"], cost_share=table["paid"] / table["paid"].sum(), days=days.groupby("symbol").max())
+    table = table.assign(
+        cost_bps=1e4 * table["paid"] / table["traded"],
+        cost_share=table["paid"] / table["paid"].sum(),
+        days=days.groupby("symbol").max(),
+    )
     return table.drop(columns="paid").sort_values("cost_share", ascending=False, kind="stable")
 
 # %% ../../nbs/backtest/740_capacity.ipynb #9836ff7e

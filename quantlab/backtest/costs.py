@@ -51,8 +51,11 @@ class Rates(NamedTuple):
 
     Examples
     --------
-    >>> from quantlab.backtest.costs import Costs, DEFAULT_COSTS
-    >>> assert DEFAULT_COSTS.proportional and not Costs(minimum=1.0).proportional
+    >>> from quantlab.backtest.costs import Costs, carry_cost
+    >>> held = Costs(borrow_bps=50, interest_bps=400, funding_bps=1000)
+    >>> assert np.allclose(
+    ...     carry_cost(0.0, 1000.0, 1000.0, held.rates, 1.0), [5.0, -40.0, -100.0]
+    ... )  # short, with its proceeds
     """
 
     commission: float  # share of the value at the fill price
@@ -214,7 +217,7 @@ def square_root_impact(
     quantity: np.ndarray,  # shares, of either sign
     volatility: np.ndarray,  # standard deviation of a session's return, decimal; known at the decision
     volume: np.ndarray,  # shares of an average session; known at the decision
-    coefficient: float = 1.0,
+    coefficient: float = 1.0,  # of the law; about 1 where it was measured
 ) -> np.ndarray:  # decimal, >= 0: how much worse than the market's price; NaN where volume is 0 or unknown
     """Return the price impact of orders by the square-root law; nothing traded moves nothing.
 
@@ -227,6 +230,7 @@ def square_root_impact(
     volume : np.ndarray
         Shares of an average session; known at the decision.
     coefficient : float, default 1.0
+        Of the law; about 1 where it was measured.
 
     Returns
     -------
@@ -378,16 +382,32 @@ def break_even_bps(
 
 # %% ../../nbs/backtest/700_costs.ipynb #327d1346
 @njit(cache=True)
-def carry_cost(long, short, cash, rates, years):
-    """Return money paid for (borrow, interest, funding) over a span of years; negative is received; short is >= 0.
+def carry_cost(
+    long: float,  # account money, value held long
+    short: float,  # account money, value held short, >= 0
+    cash: float,  # account money; below 0 it is debt
+    rates: Rates,  # costs as decimals; borrow, interest and funding are read
+    years: float,  # length of the span
+) -> tuple[float, float, float]:  # account money paid: borrow, interest, funding; negative is received
+    """Return what it costs to hold an account over a span of years.
 
     Parameters
     ----------
-    long
-    short
-    cash
-    rates
-    years
+    long : float
+        Account money, value held long.
+    short : float
+        Account money, value held short, >= 0.
+    cash : float
+        Account money; below 0 it is debt.
+    rates : Rates
+        Costs as decimals; borrow, interest and funding are read.
+    years : float
+        Length of the span.
+
+    Returns
+    -------
+    tuple[float, float, float]
+        Account money paid: borrow, interest, funding; negative is received.
 
     Examples
     --------

@@ -40,6 +40,11 @@ class Threshold(NamedTuple):
         What the number is.
     remedy : str
         What to do next.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.doctor import THRESHOLDS, Threshold
+    >>> assert all(isinstance(rule, Threshold) and rule.severe > rule.limit > 0 for rule in THRESHOLDS.values())
     """
 
     limit: float  # a finding above this

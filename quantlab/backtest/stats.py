@@ -488,6 +488,7 @@ class AlphaBeta(NamedTuple):
     alpha : float
         Annualised, decimal, not compounded.
     beta : float
+        Return for a return of 1 of the benchmark.
 
     References
     ----------
@@ -509,7 +510,7 @@ class AlphaBeta(NamedTuple):
     """
 
     alpha: float  # annualised, decimal, not compounded
-    beta: float
+    beta: float  # return for a return of 1 of the benchmark
 
 
 def alpha_beta(

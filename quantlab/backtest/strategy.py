@@ -95,6 +95,7 @@ class Past:
     Parameters
     ----------
     columns : list[str]
+        Of the bars, to be shown.
     shape : tuple[int, int]
         Dates, symbols.
     symbols : pd.Index
@@ -109,7 +110,7 @@ class Past:
 
     def __init__(
         self,
-        columns: list[str],
+        columns: list[str],  # of the bars, to be shown
         shape: tuple[int, int],  # dates, symbols
         symbols: pd.Index,
     ):
@@ -195,8 +196,9 @@ class Holdings:
     Parameters
     ----------
     cash : float
-        Account money at the start.
+        Account money at the close; below 0 it is debt.
     equity : float
+        Account money at the close: cash and what the holdings are worth.
     shares : pd.Series
         By symbol, signed, every name of the bars.
     open_rows : np.ndarray
@@ -207,14 +209,17 @@ class Holdings:
     Examples
     --------
     >>> from quantlab.backtest.strategy import from_strategy
-    >>> cut = pd.Timestamp("2012-01-09")
-    >>> noise = np.random.default_rng(7).uniform(0.5, 2.0, len(bars))
-    >>> spoiled = bars.mul(np.where(bars.index.get_level_values("date") > cut, noise, 1.0), axis=0)
-    >>> again = from_strategy(Falling(), spoiled)
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.examples import Momentum
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> momentum = from_strategy(Momentum(), bars)
+    >>> momentum
     """
 
-    cash: float
-    equity: float
+    cash: float  # account money at the close; below 0 it is debt
+    equity: float  # account money at the close: cash and what the holdings are worth
     shares: pd.Series  # by symbol, signed, every name of the bars
     open_rows: np.ndarray  # ORDER, what may still fill
     at: Grid  # cut at now

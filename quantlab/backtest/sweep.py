@@ -42,6 +42,7 @@ class SweepTerms:
     rules : Rules, default DEFAULT_RULES
         How orders fill and what an account may hold.
     fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
     cash : float, default 1_000_000.0
         Money at the start.
     periods_per_year : float, default 252.0
@@ -77,8 +78,8 @@ class SweepTerms:
     """
 
     costs: Costs = DEFAULT_COSTS  # shares of the value traded only
-    rules: Rules = DEFAULT_RULES
-    fill: FillModel = DEFAULT_FILL
+    rules: Rules = DEFAULT_RULES  # how orders fill and what an account may hold
+    fill: FillModel = DEFAULT_FILL  # when and at what price orders fill
     cash: float = 1_000_000.0  # money at the start
     periods_per_year: float = 252.0  # sessions
 
@@ -326,12 +327,20 @@ def _check(space: dict, points: int, rounds: int, chunk: int) -> None:
     "Raise ConfigError for a space that cannot be swept."
     empty = [name for name, span in space.items() if not isinstance(span, SearchRange) and not len(span)]
     if not space or empty or points < 3 or rounds < 1 or chunk < 1:
-        raise ConfigError(f"points={points}, rounds={rounds}, chunk={chunk} over {list(space)}, no choices in {empty}; give settings with choices, 3 points, a round and a chunk of 1 or more")
-    taken = sorted({"round", "key", "sharpe", "se", "growth", "volatility", "drawdown", "turnover", "fills", "ruined", "moments"} & set(space))
+        raise ConfigError(
+            f"points={points}, rounds={rounds}, chunk={chunk} over {list(space)}, no choices in {empty}; "
+            "give settings with choices, 3 points, a round and a chunk of 1 or more"
+        )
+    taken = sorted(
+        {"round", "key", "sharpe", "se", "growth", "volatility", "drawdown", "turnover", "fills", "ruined", "moments"}
+        & set(space)
+    )
     if taken:
         raise ConfigError(f"settings are called {taken}, as figures of the table are; rename them")
     if rounds > 1 and not any(isinstance(span, SearchRange) for span in space.values()):
-        raise ConfigError(f"{rounds} rounds over fixed choices find the same again; give a Span for a setting that should narrow")
+        raise ConfigError(
+            f"{rounds} rounds over fixed choices find the same again; give a Span for a setting that should narrow"
+        )
 
 
 def sweep(
@@ -341,7 +350,7 @@ def sweep(
     ledger: Ledger,
     study: str,  # name in the ledger
     inputs: object = None,  # what make reads, such as features or wide closes; None = the bars
-    terms: SweepTerms = SweepTerms(),
+    terms: SweepTerms = SweepTerms(),  # costs, rules, fill model and cash of every member
     points: int = 3,  # per SearchRange and round
     rounds: int = 1,  # of narrowing
     chunk: int = 25,  # members per part
@@ -364,6 +373,7 @@ def sweep(
     inputs : object, default None
         What make reads, such as features or wide closes; None = the bars.
     terms : SweepTerms, default SweepTerms()
+        Costs, rules, fill model and cash of every member.
     points : int, default 3
         Per SearchRange and round.
     rounds : int, default 1
@@ -422,7 +432,10 @@ def sweep(
     """
     _check(space, points, rounds, chunk)
     inputs = bars if inputs is None else inputs
-    identity = {"make": content_hash(make), "data": data_hash(bars), "inputs": content_hash(inputs), "terms": content_hash(asdict(terms))}
+    identity = {
+        "make": content_hash(make), "data": data_hash(bars), "inputs": content_hash(inputs),
+        "terms": content_hash(asdict(terms)),
+    }  # fmt: skip
     members, figures, equity, numbers = [], [], [], []
     for number in range(1, rounds + 1):
         todo = [one for one in _grid(space, points) if one not in members]
@@ -434,15 +447,21 @@ def sweep(
         if np.isnan(score).all():
             break
         best = members[int(np.nanargmax(score))]
-        space = {name: span.around(best[name], points) if isinstance(span, SearchRange) else span for name, span in space.items()}
+        space = {
+            name: span.around(best[name], points) if isinstance(span, SearchRange) else span
+            for name, span in space.items()
+        }
     keys = _record(ledger, study, members, figures, identity, terms.periods_per_year)
     table = pd.DataFrame(members).assign(round=numbers)
     told = pd.DataFrame([{k: v for k, v in one.items() if k != "moments"} for one in figures])
-    return Sweep(pd.concat([table, told], axis=1).assign(key=keys).rename_axis("member"), pd.concat(equity, axis=1, ignore_index=True), list(members[0]))
+    return Sweep(
+        pd.concat([table, told], axis=1).assign(key=keys).rename_axis("member"),
+        pd.concat(equity, axis=1, ignore_index=True), list(members[0]),
+    )  # fmt: skip
 
 # %% ../../nbs/backtest/744_sweep.ipynb #7e0d9fc1
 def heat_map(
-    found: Sweep,
+    found: Sweep,  # with at least two settings
     x: str,  # a setting
     y: str,  # another
     value: str = "sharpe",  # a column of members
@@ -453,6 +472,7 @@ def heat_map(
     Parameters
     ----------
     found : Sweep
+        With at least two settings.
     x : str
         A setting.
     y : str
@@ -510,6 +530,14 @@ def heat_map(
     if table.size <= 150:
         low, high = np.nanmin(table), np.nanmax(table)
         for (i, j), v in np.ndenumerate(table):
-            ax.text(j, i, f"{v:.2f}", ha="center", va="center", fontsize=8, color="white" if v < (low + high) / 2 else "black")
+            ax.text(
+                j,
+                i,
+                f"{v:.2f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if v < (low + high) / 2 else "black",
+            )
     fig.colorbar(image, ax=ax, label=value)
     return fig

@@ -129,7 +129,9 @@ class Blotter(NamedTuple):
     cash : np.ndarray
         [n], money at the close.
     orders : Orders
+        One entry an order.
     fills : Fills
+        One entry a fill, by session.
     reasons : tuple
         The reasons.
     shares : np.ndarray | None, default None
@@ -184,8 +186,8 @@ class Blotter(NamedTuple):
     close: np.ndarray  # [n, s], what holdings are marked at, carried over NaN
     equity: np.ndarray  # [n], money at the close
     cash: np.ndarray  # [n], money at the close
-    orders: Orders
-    fills: Fills
+    orders: Orders  # one entry an order
+    fills: Fills  # one entry a fill, by session
     reasons: tuple  # the reasons
     shares: np.ndarray | None = None  # [n, s], held at the close; None = the sum of the fills
     charges: dict | None = None  # name -> [n] money a session beside trading: borrow, funding ...
@@ -313,6 +315,7 @@ class Result:
     Parameters
     ----------
     blotter : Blotter
+        What the engine wrote.
     settings : dict
         The rules and parameters in words and numbers, for the report.
     scale : pd.Series
@@ -371,7 +374,7 @@ class Result:
     2    stopped
     """
 
-    blotter: Blotter
+    blotter: Blotter  # what the engine wrote
     settings: dict  # the rules and parameters in words and numbers, for the report
     scale: pd.Series  # by fill date: k, the share of the buys that cash allowed
 
@@ -401,19 +404,21 @@ class Result:
     def by_date(
         self,
         values: np.ndarray,  # [n], one a session of the blotter
-        name: str,
-    ) -> pd.Series:
-        """Put values by session into a series, from the account's first close on.
+        name: str,  # of the series
+    ) -> pd.Series:  # by date, from the account's first close on
+        """Put values by session into a series.
 
         Parameters
         ----------
         values : np.ndarray
             [n], one a session of the blotter.
         name : str
+            Of the series.
 
         Returns
         -------
         pd.Series
+            By date, from the account's first close on.
         """
         return pd.Series(values[self.blotter.first :], self.blotter.dates[self.blotter.first :], name=name)
 

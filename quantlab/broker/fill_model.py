@@ -223,17 +223,19 @@ DEFAULT_FILL = next_open()  # for a function that is told nothing else
 
 # %% ../../nbs/broker/691_fill_model.ipynb #a3c4f281
 def in_words(
-    fill: FillModel,
-) -> str:
+    fill: FillModel,  # what to describe
+) -> str:  # one line, for the terms of a result
     """Say how orders fill.
 
     Parameters
     ----------
     fill : FillModel
+        What to describe.
 
     Returns
     -------
     str
+        One line, for the terms of a result.
 
     Examples
     --------
@@ -272,10 +274,15 @@ class SessionTerms(NamedTuple):
     participation : float
         Share of the session's volume that our orders in a name may be; inf = no cap.
     lot : float
+        Traded shares in a lot; 0 = fractions.
     max_gross : float
+        Gross exposure over equity when a position is opened; inf = no limit.
     price_limit : float
+        Change since the last close at which a name cannot be traded; inf = no limit.
     stale_after : float
+        Sessions without a bar after which a holding is closed; inf = never.
     delisting_return : float
+        Decimal, of that closing against the last close.
 
     Examples
     --------
@@ -290,28 +297,29 @@ class SessionTerms(NamedTuple):
     at_fill: int  # 1 = sized there
     in_turn: int  # 1 = buys are served in the sequence of sending
     gaps: int  # 1 = an open beyond a price fills at the open
-    rounding: float
-    through: float
-    queue: float
-    participation: float
-    lot: float
-    max_gross: float
-    price_limit: float
-    stale_after: float
-    delisting_return: float
+    rounding: float  # share of a lot that may be missing from a whole one
+    through: float  # share of the price by which a bar must trade through a limit
+    queue: float  # share of the session's volume that goes first at a limit
+    participation: float  # share of the session's volume that our orders in a name may be; inf = no cap
+    lot: float  # traded shares in a lot; 0 = fractions
+    max_gross: float  # gross exposure over equity when a position is opened; inf = no limit
+    price_limit: float  # change since the last close at which a name cannot be traded; inf = no limit
+    stale_after: float  # sessions without a bar after which a holding is closed; inf = never
+    delisting_return: float  # decimal, of that closing against the last close
 
 
 def terms_of(
-    rules: Rules,
-    fill: FillModel,
+    rules: Rules,  # of the market and the account
+    fill: FillModel,  # when, at what price and how much of an order fills
 ) -> SessionTerms:
     """Return rules and fill model as numbers.
 
     Parameters
     ----------
     rules : Rules
-        How orders fill and what an account may hold.
+        Of the market and the account.
     fill : FillModel
+        When, at what price and how much of an order fills.
 
     Returns
     -------

@@ -97,9 +97,13 @@ class Market(NamedTuple):
     Parameters
     ----------
     open : np.ndarray
+        The session's first price.
     high : np.ndarray
+        Its highest price.
     low : np.ndarray
+        Its lowest price.
     close : np.ndarray
+        Its last price.
     vwap : np.ndarray
         Or another price of the session, as the fill model says.
     volume : np.ndarray
@@ -175,10 +179,10 @@ class Market(NamedTuple):
     ...         )
     """
 
-    open: np.ndarray
-    high: np.ndarray
-    low: np.ndarray
-    close: np.ndarray
+    open: np.ndarray  # the session's first price
+    high: np.ndarray  # its highest price
+    low: np.ndarray  # its lowest price
+    close: np.ndarray  # its last price
     vwap: np.ndarray  # or another price of the session, as the fill model says
     volume: np.ndarray  # shares; 0 without a bar
     unit: np.ndarray  # account money per unit of price and share at the close: rate x multiplier

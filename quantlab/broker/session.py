@@ -9,9 +9,11 @@ __all__ = ['CASH_RESERVE', 'LEAST_PART', 'LEAST_ORDER', 'fill_cost', 'admit', 's
 import numpy as np
 from numba import njit
 
+from .fill_model import SessionTerms
 from quantlab.broker.rules import (
-    AT_CLOSE, AT_LIMIT, ATTACHED, CASH, CLOSE, GONE, GROSS, HOLDING, ILLIQUID, LATE, LIMIT, LIMITS, LOT, NO_BAR, NO_PRICE, NOT_REACHED,
-    OPEN, REPLACED, REST, SHARES, STOP, STOPPED, STOPS, TARGET, VALUE, VOLUME, VWAP, WHOLE,
+    AT_CLOSE, AT_LIMIT, ATTACHED, CASH, CLOSE, GONE, GROSS, HOLDING, ILLIQUID, LATE, LIMIT, LIMITS, LOT, NO_BAR,
+    NO_PRICE, NOT_REACHED, OPEN, REPLACED, REST, SHARES, STOP, STOPPED, STOPS, TARGET, VALUE, VOLUME, VWAP, WHOLE,
+    Account, Market,
 )  # fmt: skip
 
 # %% ../../nbs/broker/692_session.ipynb #43143aac
@@ -128,17 +130,35 @@ def _wanted(order, t, stage, held, market, terms, account):
 
 # %% ../../nbs/broker/692_session.ipynb #85218353
 @njit(cache=True)
-def fill_cost(quantity, reference, limit, unit, impact, rates):
-    """Return the price paid and the commission of one fill; limit is NaN where there is none.
+def fill_cost(
+    quantity: float,  # shares, signed: above 0 is bought
+    reference: float,  # the market's price
+    limit: float,  # worst price of the order; NaN = it has none
+    unit: float,  # account money per unit of price and share
+    impact: float,  # price impact of one share, decimal; grows with the root of the shares
+    rates: tuple,  # the record Rates of backtest.costs: costs as decimals
+) -> tuple[float, float]:  # price paid, slippage and impact in it; commission, account money, >= 0
+    """Return the price paid and the commission of one fill.
 
     Parameters
     ----------
-    quantity
-    reference
-    limit
-    unit
-    impact
-    rates
+    quantity : float
+        Shares, signed: above 0 is bought.
+    reference : float
+        The market's price.
+    limit : float
+        Worst price of the order; NaN = it has none.
+    unit : float
+        Account money per unit of price and share.
+    impact : float
+        Price impact of one share, decimal; grows with the root of the shares.
+    rates : tuple
+        The record Rates of backtest.costs: costs as decimals.
+
+    Returns
+    -------
+    tuple[float, float]
+        Price paid, slippage and impact in it; commission, account money, >= 0.
 
     Examples
     --------
@@ -512,20 +532,36 @@ def _expire(t, terms, account, orders):
 
 # %% ../../nbs/broker/692_session.ipynb #c799a970
 @njit(cache=True)
-def admit(t, begin, end, unit, equity, terms, account, orders):
+def admit(
+    t: int,  # session at whose close the orders were decided
+    begin: int,  # their first row in orders
+    end: int,  # the row behind their last
+    unit: np.ndarray,  # float64[dates, symbols], account money per unit of price and share at the close
+    equity: float,  # account money at the close of t
+    terms: SessionTerms,  # rules and fill model as numbers
+    account: Account,  # shares and marks of t are read; live and count are changed in place
+    orders: np.ndarray,  # ORDER_DTYPE[m], changed in place: sizes in shares, and what a new target replaces
+) -> None:
     """Size the orders decided at the close of session t, rows begin to end, and make them live.
 
     Parameters
     ----------
-    t
-    begin
-    end
-        Last date.
-    unit
-    equity
-    terms
-    account
-    orders
+    t : int
+        Session at whose close the orders were decided.
+    begin : int
+        Their first row in orders.
+    end : int
+        The row behind their last.
+    unit : np.ndarray
+        float64[dates, symbols], account money per unit of price and share at the close.
+    equity : float
+        Account money at the close of t.
+    terms : SessionTerms
+        Rules and fill model as numbers.
+    account : Account
+        Shares and marks of t are read; live and count are changed in place.
+    orders : np.ndarray
+        ORDER_DTYPE[m], changed in place: sizes in shares, and what a new target replaces.
 
     Examples
     --------
@@ -560,19 +596,36 @@ def admit(t, begin, end, unit, equity, terms, account, orders):
 
 # %% ../../nbs/broker/692_session.ipynb #6742ee58
 @njit(cache=True)
-def session(t, market, terms, rates, account, orders, days, log):
+def session(
+    t: int,  # number of the session that is played
+    market: Market,  # what the bars say; not changed
+    terms: SessionTerms,  # rules and fill model as numbers
+    rates: tuple,  # the record Rates of backtest.costs: costs as decimals
+    account: Account,  # changed in place: row t of shares and mark, the day's scratch, live orders, counts
+    orders: np.ndarray,  # ORDER_DTYPE[m], changed in place: what is filled and left, why, and when it ended
+    days: np.ndarray,  # DAY_DTYPE[dates], row t is written in place; the row before holds the cash
+    log: np.ndarray,  # FILL_DTYPE[k], fills are written in place behind those it has; it must have room
+) -> None:
     """Take the account and its live orders from the close of session t - 1 to the close of t; read no later bar.
 
     Parameters
     ----------
-    t
-    market
-    terms
-    rates
-    account
-    orders
-    days
-    log
+    t : int
+        Number of the session that is played.
+    market : Market
+        What the bars say; not changed.
+    terms : SessionTerms
+        Rules and fill model as numbers.
+    rates : tuple
+        The record Rates of backtest.costs: costs as decimals.
+    account : Account
+        Changed in place: row t of shares and mark, the day's scratch, live orders, counts.
+    orders : np.ndarray
+        ORDER_DTYPE[m], changed in place: what is filled and left, why, and when it ended.
+    days : np.ndarray
+        DAY_DTYPE[dates], row t is written in place; the row before holds the cash.
+    log : np.ndarray
+        FILL_DTYPE[k], fills are written in place behind those it has; it must have room.
 
     Examples
     --------
@@ -679,18 +732,39 @@ def _value_at(price, mark, held, out):
 
 # %% ../../nbs/broker/692_session.ipynb #4c38438f
 @njit(cache=True)
-def rebalance(price, close, decision, weight, cash, terms, rates):
-    """Keep the account of weights over all sessions; decision holds the row of weight decided at each close, or -1.
+def rebalance(
+    price: np.ndarray,  # float64[dates, symbols], at which orders fill; NaN = no bar
+    close: np.ndarray,  # float64[dates, symbols], at which holdings are marked; NaN = no bar
+    decision: np.ndarray,  # int64[dates], row of weight that is decided at the close; -1 = none
+    weight: np.ndarray,  # float64[rebalances, symbols], share of equity; 0 = not held
+    cash: float,  # account money at the start
+    terms: SessionTerms,  # rules and fill model as numbers; at_fill, stale_after, delisting_return are read
+    rates: tuple,  # the record Rates of backtest.costs; every cost a share of the value traded
+) -> tuple:  # orders (decided, name, asked, filled, why), their number, fills, their number, scale, equity, cash
+    """Keep the account of weights; fills are (order, session, name) and (shares, price, commission, slippage).
 
     Parameters
     ----------
-    price
-    close
-    decision
-    weight
-    cash
-    terms
-    rates
+    price : np.ndarray
+        float64[dates, symbols], at which orders fill; NaN = no bar.
+    close : np.ndarray
+        float64[dates, symbols], at which holdings are marked; NaN = no bar.
+    decision : np.ndarray
+        int64[dates], row of weight that is decided at the close; -1 = none.
+    weight : np.ndarray
+        float64[rebalances, symbols], share of equity; 0 = not held.
+    cash : float
+        Account money at the start.
+    terms : SessionTerms
+        Rules and fill model as numbers; at_fill, stale_after, delisting_return are read.
+    rates : tuple
+        The record Rates of backtest.costs; every cost a share of the value traded.
+
+    Returns
+    -------
+    tuple
+        Orders (decided, name, asked, filled, why), their number, fills, their number, scale, equity,
+        cash.
 
     Examples
     --------
@@ -744,20 +818,41 @@ def rebalance(price, close, decision, weight, cash, terms, rates):
 
 # %% ../../nbs/broker/692_session.ipynb #00211611
 @njit(cache=True)
-def rebalance_many(price, close, decision, weight, start, cash, terms, rates):
-    """Run one account after another on the same prices; return equity, value traded over equity, and fills.
+def rebalance_many(
+    price: np.ndarray,  # float64[dates, symbols], at which orders fill; NaN = no bar
+    close: np.ndarray,  # float64[dates, symbols], at which holdings are marked; NaN = no bar
+    decision: np.ndarray,  # int64[accounts, dates], row of the account's own weights, from 0; -1 = none
+    weight: np.ndarray,  # float64[rebalances, symbols], share of equity, those of all accounts one after another
+    start: np.ndarray,  # int64[accounts + 1], first row of each account in weight, and the end
+    cash: float,  # account money at the start of each
+    terms: SessionTerms,  # rules and fill model as numbers; at_fill, stale_after, delisting_return are read
+    rates: tuple,  # the record Rates of backtest.costs; every cost a share of the value traded
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # equity [accounts, dates]; value traded over equity; fills
+    """Run one account after another on the same prices.
 
     Parameters
     ----------
-    price
-    close
-    decision
-    weight
-    start
-        First date.
-    cash
-    terms
-    rates
+    price : np.ndarray
+        float64[dates, symbols], at which orders fill; NaN = no bar.
+    close : np.ndarray
+        float64[dates, symbols], at which holdings are marked; NaN = no bar.
+    decision : np.ndarray
+        int64[accounts, dates], row of the account's own weights, from 0; -1 = none.
+    weight : np.ndarray
+        float64[rebalances, symbols], share of equity, those of all accounts one after another.
+    start : np.ndarray
+        int64[accounts + 1], first row of each account in weight, and the end.
+    cash : float
+        Account money at the start of each.
+    terms : SessionTerms
+        Rules and fill model as numbers; at_fill, stale_after, delisting_return are read.
+    rates : tuple
+        The record Rates of backtest.costs; every cost a share of the value traded.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray, np.ndarray]
+        Equity [accounts, dates]; value traded over equity; fills.
 
     Examples
     --------

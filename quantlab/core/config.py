@@ -151,13 +151,14 @@ def path(
 
 
 def display_path(
-    file: Path | str,
+    file: Path | str,  # absolute, or from the working folder
 ) -> str:  # relative to the root where possible
     """Return a path as a reader should see it.
 
     Parameters
     ----------
     file : Path | str
+        Absolute, or from the working folder.
 
     Returns
     -------

@@ -293,10 +293,10 @@ class Ledger(_Appended):
         study: str,  # what is being searched: the unit over which trials are counted
         params: dict[str, object],  # for the reader
         n_obs: int | None = None,  # returns behind the Sharpe ratio
-        periods_per_year: float | None = None,
+        periods_per_year: float | None = None,  # of those returns: 252 for trading days
         sharpe: float | None = None,  # per period, not annualised
-        skew: float | None = None,
-        kurtosis: float | None = None,  # raw: 3 for a normal
+        skew: float | None = None,  # of those returns; 0 for a normal
+        kurtosis: float | None = None,  # of those returns, raw: 3 for a normal
     ) -> str:  # the new head: the hash of the row
         """Append one row and return its hash; raise LedgerError for an unknown kind, or a ledger whose tail is gone.
 
@@ -313,12 +313,13 @@ class Ledger(_Appended):
         n_obs : int | None, default None
             Returns behind the Sharpe ratio.
         periods_per_year : float | None, default None
-            252 for trading days, 52 for weeks, 12 for months.
+            Of those returns: 252 for trading days.
         sharpe : float | None, default None
             Per period, not annualised.
         skew : float | None, default None
+            Of those returns; 0 for a normal.
         kurtosis : float | None, default None
-            Raw: 3 for a normal.
+            Of those returns, raw: 3 for a normal.
 
         Returns
         -------
@@ -410,7 +411,10 @@ class Ledger(_Appended):
         for kind, key, study, params, n_obs, *figures in rows:
             if kind not in ROW_KINDS:
                 raise LedgerError(f"kind is '{kind}', expected one of {', '.join(ROW_KINDS)}")
-            values.append((kind, key, study, json.dumps(params, sort_keys=True, default=str), None if n_obs is None else int(n_obs), *map(_number, figures)))
+            values.append(
+                (kind, key, study, json.dumps(params, sort_keys=True, default=str),
+                 None if n_obs is None else int(n_obs), *map(_number, figures))
+            )
         return self._record(values)
 
     def accept(
@@ -441,7 +445,11 @@ class Ledger(_Appended):
         """
         holds = _walk(self._all(), self.file.name)
         params = json.dumps({"reason": reason, "rows": len(holds)}, sort_keys=True)
-        return self._record([("run", content_key(reason=reason, rows=len(holds)), "ledger: accepted", params, None, None, None, None, None)], accepted=True)
+        return self._record(
+            [("run", content_key(reason=reason, rows=len(holds)), "ledger: accepted", params,
+              None, None, None, None, None)],
+            accepted=True,
+        )
 
     def trials(
         self,
@@ -477,7 +485,10 @@ class Ledger(_Appended):
         """
         rows = self.rows()
         if until is not None and until != GENESIS and until not in set(rows["hash"]):
-            raise LedgerError(f"head {until[:12]}... is not in {self.file.name}; this ledger is not the one the report was written with")
+            raise LedgerError(
+                f"head {until[:12]}... is not in {self.file.name}; this ledger is not the one the report was written "
+                "with"
+            )
         if until is not None:
             rows = rows.iloc[: 0 if until == GENESIS else rows.index[rows["hash"] == until][0] + 1]
         mine = rows[(rows["kind"] == "trial") & (rows["study"] == study)]
@@ -547,5 +558,8 @@ class Ledger(_Appended):
         there = {GENESIS, *(row[2] for row in rows)}
         for head in (head for one in known for head in _heads(one)):
             if head not in there:
-                raise LedgerError(f"head {head[:12]}... is not in {self.file.name}; rows were cut off, or this is another ledger than the one it was written with")
+                raise LedgerError(
+                    f"head {head[:12]}... is not in {self.file.name}; rows were cut off, or this is another ledger "
+                    "than the one it was written with"
+                )
         return len(rows)

@@ -73,7 +73,7 @@ def figure(
     size: tuple[float, float] = (9.0, 3.2),  # inches
     rows: int = 1,  # stacked axes that share x
     heights: tuple[float, ...] | None = None,  # relative heights of the rows
-) -> "tuple[Figure, Axes]":  # with rows > 1 an array of axes
+) -> "tuple[Figure, Axes | np.ndarray]":  # with rows > 1 an array of axes
     """Open a figure in the house style; it shows only when it is the value of a cell.
 
     Parameters
@@ -93,7 +93,7 @@ def figure(
 
     Returns
     -------
-    tuple[Figure, Axes]
+    tuple[Figure, Axes | np.ndarray]
         With rows > 1 an array of axes.
 
     Examples

@@ -673,7 +673,7 @@ class Position:
 # %% ../../nbs/core/005_types.ipynb #bb1bc349
 def record_names(
     kind: type,  # one of the records above
-) -> tuple[str, ...]:
+) -> tuple[str, ...]:  # in the order of the fields
     """Return the field names of a record: the columns that its frame shares.
 
     Parameters
@@ -684,14 +684,22 @@ def record_names(
     Returns
     -------
     tuple[str, ...]
-        The field names of a record: the columns that its frame shares.
+        In the order of the fields.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Bar, record_names
+    >>> rows = pd.read_parquet("../../data/sample/us_bars.parquet", filters=[("symbol", "==", "MSFT")])
+    >>> numbers = ["open", "high", "low", "close", "volume"]
+    >>> rows = rows[["date", "symbol", *numbers]].astype({"symbol": "str"} | dict.fromkeys(numbers, float))
+    >>> assert record_names(Bar) == tuple(rows.columns)
     """
     return tuple(field.name for field in fields(kind))
 
 
 def record_row(
     record: object,  # one of the records above
-) -> dict[str, object]:
+) -> dict[str, object]:  # field name -> value
     """Return a record as a row for a frame.
 
     Parameters
@@ -702,15 +710,14 @@ def record_row(
     Returns
     -------
     dict[str, object]
-        A record as a row for a frame.
+        Field name -> value.
 
     Examples
     --------
     >>> from quantlab.core.types import Bar, record_row
     >>> rows = pd.read_parquet("../../data/sample/us_bars.parquet", filters=[("symbol", "==", "MSFT")])
-    >>> rows = rows[["date", "symbol", "open", "high", "low", "close", "volume"]].astype(
-    ...     {"symbol": "str"} | dict.fromkeys(["open", "high", "low", "close", "volume"], float)
-    ... )
+    >>> numbers = ["open", "high", "low", "close", "volume"]
+    >>> rows = rows[["date", "symbol", *numbers]].astype({"symbol": "str"} | dict.fromkeys(numbers, float))
     >>> bars = [Bar(*row) for row in rows.head(250).itertuples(index=False)]
     >>> record_row(bars[0])
     {'date': Timestamp('2010-01-04 00:00:00'),
@@ -766,7 +773,14 @@ class SearchRange:
             raise ConfigError(f"{self} is no range; give low < high, and low > 0 for log")
 
     @property
-    def whole(self) -> bool:  # both ends are whole numbers
+    def whole(self) -> bool:  # True: both ends are whole numbers
+        """Say whether the range has whole numbers only.
+
+        Returns
+        -------
+        bool
+            True: both ends are whole numbers.
+        """
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def points(
@@ -803,7 +817,7 @@ class SearchRange:
         self,
         best: int | float,  # one of the points
         n: int,  # how many points there were
-    ) -> "SearchRange":
+    ) -> "SearchRange":  # within this one
         """Narrow the range to half the way from its best point to the neighbours.
 
         Parameters
@@ -816,7 +830,7 @@ class SearchRange:
         Returns
         -------
         SearchRange
-            A range of numbers to search, ends included.
+            Within this one.
 
         Examples
         --------

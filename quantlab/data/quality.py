@@ -40,8 +40,9 @@ class Sheet(NamedTuple):
     Parameters
     ----------
     dates : pd.DatetimeIndex
+        Of the rows and of the expected sessions, sorted, distinct.
     symbols : pd.Index
-        Names of the instruments.
+        Of the rows, sorted, distinct.
     rows : np.ndarray
         int64, how many rows the cell has.
     session : np.ndarray
@@ -61,8 +62,8 @@ class Sheet(NamedTuple):
     >>> small = Sheet(pd.date_range("2024-01-01", periods=5), pd.Index(["A", "B", "C"]), *[None] * 6)
     """
 
-    dates: pd.DatetimeIndex
-    symbols: pd.Index
+    dates: pd.DatetimeIndex  # of the rows and of the expected sessions, sorted, distinct
+    symbols: pd.Index  # of the rows, sorted, distinct
     rows: np.ndarray  # int64, how many rows the cell has
     session: np.ndarray  # bool by date
     alive: np.ndarray  # bool, between a series' first and last row

@@ -68,48 +68,167 @@ class AlphaBlock(Block):
     zeros = ("volume",)  # a day without trades counts in the reference's windows
 
     @cached_property
-    def previous_close(self) -> np.ndarray:
+    def previous_close(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
+        """Return the close of the row before.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN in the first row.
+        """
         return ref(self.close, 1)
 
     @cached_property
-    def up(self) -> np.ndarray:
+    def up(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
+        """Mark with 1 a close above the one before, with 0 every other.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN before the symbol exists.
+
+        Examples
+        --------
+        >>> from quantlab.features.alpha158 import AlphaBlock
+        >>> tiny = AlphaBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+        ...     volume=np.full((3, 1), 100.0),
+        ... )
+        >>> assert tiny.up.ravel().tolist() == [0, 1, 0] and tiny.down.ravel().tolist() == [0, 0, 1]
+        """
         return np.where(self.age > 0, self.close > self.previous_close, np.nan)
 
     @cached_property
-    def down(self) -> np.ndarray:
+    def down(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
+        """Mark with 1 a close below the one before, with 0 every other.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN before the symbol exists.
+
+        Examples
+        --------
+        >>> from quantlab.features.alpha158 import AlphaBlock
+        >>> tiny = AlphaBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+        ...     volume=np.full((3, 1), 100.0),
+        ... )
+        >>> assert tiny.up.ravel().tolist() == [0, 1, 0] and tiny.down.ravel().tolist() == [0, 0, 1]
+        """
         return np.where(self.age > 0, self.close < self.previous_close, np.nan)
 
     @cached_property
-    def log_volume(self) -> np.ndarray:
+    def log_volume(self) -> np.ndarray:  # float64[dates, symbols]; 0 without trades
+        """Return the log of the volume plus 1.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; 0 without trades.
+        """
         return np.log(self.volume + 1)
 
     @cached_property
-    def price_ratio(self) -> np.ndarray:
+    def price_ratio(self) -> np.ndarray:  # float64[dates, symbols]; 1: no change
+        """Divide the close by the one before.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; 1: no change.
+        """
         return self.close / self.previous_close
 
     @cached_property
-    def volume_ratio(self) -> np.ndarray:
+    def volume_ratio(self) -> np.ndarray:  # float64[dates, symbols]; NaN after a day without trades
+        """Return the log of 1 plus the volume over the one before.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN after a day without trades.
+        """
         ratio = self.volume / ref(self.volume, 1)
         return np.log(np.where(np.isfinite(ratio), ratio, np.nan) + 1)  # no ratio after a day without trades
 
     @cached_property
-    def weighted_move(self) -> np.ndarray:  # shares times the size of the move
+    def weighted_move(self) -> np.ndarray:  # float64[dates, symbols], shares times the size of the move
+        """Weight the size of the close's move by the volume.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols], shares times the size of the move.
+
+        Examples
+        --------
+        >>> from quantlab.features.alpha158 import AlphaBlock
+        >>> tiny = AlphaBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+        ...     volume=np.full((3, 1), 100.0),
+        ... )
+        >>> assert np.allclose(tiny.weighted_move.ravel()[1:], [20, 100 / 12])
+        """
         return np.abs(self.price_ratio - 1) * self.volume
 
     @cached_property
-    def close_change(self) -> tuple[np.ndarray, np.ndarray]:
+    def close_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
+        """Split the change of the close since the row before.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            float64[dates, symbols]: rise and fall, both positive.
+
+        Examples
+        --------
+        >>> from quantlab.features.alpha158 import AlphaBlock
+        >>> tiny = AlphaBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+        ...     volume=np.full((3, 1), 100.0),
+        ... )
+        >>> assert np.array_equal(
+        ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
+        ... )
+        """
         return _gain_loss(self.close)
 
     @cached_property
-    def volume_change(self) -> tuple[np.ndarray, np.ndarray]:
+    def volume_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
+        """Split the change of the volume since the row before.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            float64[dates, symbols]: rise and fall, both positive.
+        """
         return _gain_loss(self.volume)
 
     @cached_property
-    def listed_high(self) -> np.ndarray:  # never highest before the symbol exists
+    def listed_high(self) -> np.ndarray:  # float64[dates, symbols]; never highest before the symbol exists
+        """Return the high, and minus infinity where there is no symbol yet.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; never highest before the symbol exists.
+        """
         return np.where(self.age > 0, self.high, -np.inf)
 
     @cached_property
-    def listed_low(self) -> np.ndarray:  # never lowest before the symbol exists
+    def listed_low(self) -> np.ndarray:  # float64[dates, symbols]; never lowest before the symbol exists
+        """Return the low, and infinity where there is no symbol yet.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; never lowest before the symbol exists.
+        """
         return np.where(self.age > 0, self.low, np.inf)
 
 # %% ../../nbs/features/206_alpha158.ipynb #14e8ffe7
@@ -429,6 +548,19 @@ def price_volume_correlation(
     Returns
     -------
     tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> from quantlab.features.alpha158 import AlphaBlock, price_volume_correlation
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> busy = AlphaBlock(
+    ...     tiny.age, close=tiny.close, volume=np.exp(tiny.close)
+    ... )  # the log of volume follows the close
+    >>> assert np.allclose(price_volume_correlation(busy, 3)[0][-1, 0], 1)
     """
     return corr(b.close, b.log_volume, lookback, FLAT), corr(b.price_ratio, b.volume_ratio, lookback, FLAT)
 

@@ -255,7 +255,14 @@ class WideBars:
         self.arrays: dict[str, np.ndarray] = {}  # float64[dates, symbols] of each column read so far; 0 is kept
 
     @cached_property
-    def cells(self) -> np.ndarray:  # int64[rows], where each row stands in the flat array
+    def cells(self) -> np.ndarray:  # int64[rows]
+        """Return where each row of the bars stands in a flattened array of dates x symbols.
+
+        Returns
+        -------
+        np.ndarray
+            int64[rows].
+        """
         return self.at.row * self.shape[1] + self.at.col
 
     def column(

@@ -48,9 +48,13 @@ class Mapping:
     samples : dict[str, str]
         The file's column -> its first values.
     separator : str, default ","
+        Between the fields of a text; empty where the file is no text.
     encoding : str, default "utf-8"
+        Of a text, by Python's name; empty where the file is no text.
     decimal : str | None, default "."
+        Mark before the decimals; None: cannot be known.
     thousands : str | None, default None
+        Mark between groups of digits; None: there is none, or it cannot be known.
     date_form : str | None, default None
         Of dialect.read_dates.
     date_forms : tuple[str, ...], default ()
@@ -89,10 +93,10 @@ class Mapping:
     columns: dict[str, str]  # our name -> the file's
     known_by: dict[str, str]  # our name -> "name", "contents" or "told"
     samples: dict[str, str]  # the file's column -> its first values
-    separator: str = ","
-    encoding: str = "utf-8"
-    decimal: str | None = "."
-    thousands: str | None = None
+    separator: str = ","  # between the fields of a text; empty where the file is no text
+    encoding: str = "utf-8"  # of a text, by Python's name; empty where the file is no text
+    decimal: str | None = "."  # mark before the decimals; None: cannot be known
+    thousands: str | None = None  # mark between groups of digits; None: there is none, or it cannot be known
     date_form: str | None = None  # of dialect.read_dates
     date_forms: tuple[str, ...] = ()  # all that fit
     symbol: str | None = None  # where no column has it; {stem} stands for the file's name

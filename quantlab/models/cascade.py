@@ -145,21 +145,27 @@ class KernelEncoder(BaseEstimator):
             parts.append(np.hstack(answers))
         return np.column_stack([np.vstack(parts), size])
 
-    def fit(self, paths: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None) -> "KernelEncoder":
+    def fit(
+        self,
+        paths: np.ndarray,  # float[n, window]: daily log returns less their date's median, oldest first; NaN = no move
+        targets: np.ndarray,  # float64[n, 3]: how much, up or down, how large
+        sample_weight: np.ndarray | None = None,  # float[n]; None = all equal
+    ) -> "KernelEncoder":  # the same object, fitted
         """Draw the kernels, then fit the ridge.
 
         Parameters
         ----------
         paths : np.ndarray
+            float[n, window]: daily log returns less their date's median, oldest first; NaN = no move.
         targets : np.ndarray
-            [n, k].
+            float64[n, 3]: how much, up or down, how large.
         sample_weight : np.ndarray | None, default None
-            Weight of each row of X; None = all equal.
+            float[n]; None = all equal.
 
         Returns
         -------
         KernelEncoder
-            The same object.
+            The same object, fitted.
 
         Examples
         --------
@@ -186,17 +192,21 @@ class KernelEncoder(BaseEstimator):
         )
         return self
 
-    def predict(self, paths: np.ndarray) -> np.ndarray:  # [n, 3]
+    def predict(
+        self,
+        paths: np.ndarray,  # float[n, window]: daily log returns less their date's median, oldest first; NaN = no move
+    ) -> np.ndarray:  # float64[n, 3]: how much, up or down, how large
         """Answer the three questions for each path.
 
         Parameters
         ----------
         paths : np.ndarray
+            float[n, window]: daily log returns less their date's median, oldest first; NaN = no move.
 
         Returns
         -------
         np.ndarray
-            [n, 3].
+            float64[n, 3]: how much, up or down, how large.
 
         Examples
         --------
@@ -243,9 +253,11 @@ class ConvEncoder(BaseEstimator):
     Parameters
     ----------
     channels : int, default 16
+        Filters of each layer.
     epochs : int, default 8
+        Passes over the training rows.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the first weights and of the order of the rows.
 
     Examples
     --------
@@ -258,7 +270,12 @@ class ConvEncoder(BaseEstimator):
     >>> channels = ConvEncoder()._inputs(noise[:3])
     """
 
-    def __init__(self, channels: int = 16, epochs: int = 8, seed: int = 7):
+    def __init__(
+        self,
+        channels: int = 16,  # filters of each layer
+        epochs: int = 8,  # passes over the training rows
+        seed: int = 7,  # of the first weights and of the order of the rows
+    ):
         self.channels, self.epochs, self.seed = channels, epochs, seed
 
     def _inputs(self, paths: np.ndarray) -> np.ndarray:  # [n, 2, window]: shape, log volatility
@@ -273,21 +290,27 @@ class ConvEncoder(BaseEstimator):
         ]
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * self.channels, 3))
 
-    def fit(self, paths: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray | None = None) -> "ConvEncoder":
+    def fit(
+        self,
+        paths: np.ndarray,  # float[n, window]: daily log returns less their date's median, oldest first; NaN = no move
+        targets: np.ndarray,  # float64[n, 3]: how much, up or down, how large
+        sample_weight: np.ndarray | None = None,  # float[n]; None = all equal
+    ) -> "ConvEncoder":  # the same object, fitted
         """Learn filters and answers together.
 
         Parameters
         ----------
         paths : np.ndarray
+            float[n, window]: daily log returns less their date's median, oldest first; NaN = no move.
         targets : np.ndarray
-            [n, k].
+            float64[n, 3]: how much, up or down, how large.
         sample_weight : np.ndarray | None, default None
-            Weight of each row of X; None = all equal.
+            float[n]; None = all equal.
 
         Returns
         -------
         ConvEncoder
-            The same object.
+            The same object, fitted.
 
         Raises
         ------
@@ -312,17 +335,21 @@ class ConvEncoder(BaseEstimator):
         )
         return self
 
-    def predict(self, paths: np.ndarray) -> np.ndarray:  # [n, 3]
+    def predict(
+        self,
+        paths: np.ndarray,  # float[n, window]: daily log returns less their date's median, oldest first; NaN = no move
+    ) -> np.ndarray:  # float64[n, 3]: how much, up or down, how large
         """Answer the three questions for each path.
 
         Parameters
         ----------
         paths : np.ndarray
+            float[n, window]: daily log returns less their date's median, oldest first; NaN = no move.
 
         Returns
         -------
         np.ndarray
-            [n, 3].
+            float64[n, 3]: how much, up or down, how large.
 
         Raises
         ------
@@ -337,28 +364,32 @@ class ConvEncoder(BaseEstimator):
         """
         return _ask_net(self.net_, self._inputs(paths))
 
-    def to_state(self) -> dict:
+    def to_state(self) -> dict:  # settings; weights, a list of arrays by layer
         """Return the settings and the weights.
 
         Returns
         -------
         dict
-            The settings and the weights.
+            Settings; weights, a list of arrays by layer.
         """
         return {"settings": self.get_params(), "weights": _weights(self.net_)}
 
     @classmethod
-    def from_state(cls, held: dict) -> "ConvEncoder":
+    def from_state(
+        cls,
+        held: dict,  # what to_state gave
+    ) -> "ConvEncoder":  # fitted, as it was kept
         """Build the net again.
 
         Parameters
         ----------
         held : dict
+            What to_state gave.
 
         Returns
         -------
         ConvEncoder
-            Read paths by a small convolutional network; needs the extra deep.
+            Fitted, as it was kept.
 
         Raises
         ------
@@ -514,7 +545,7 @@ class TreeHeads(BaseEstimator):
     Parameters
     ----------
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of what is drawn for each tree.
 
     Examples
     --------
@@ -522,23 +553,33 @@ class TreeHeads(BaseEstimator):
     >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
     """
 
-    def __init__(self, seed: int = 7):
+    def __init__(
+        self,
+        seed: int = 7,  # of what is drawn for each tree
+    ):
         self.seed = seed
 
-    def fit(self, Z: pd.DataFrame, y: pd.Series, weight: pd.Series | None) -> "TreeHeads":
+    def fit(
+        self,
+        Z: pd.DataFrame,  # (date, symbol): features beside what stages 1 and 2 said
+        y: pd.Series,  # outcome, on the rows of Z
+        weight: pd.Series | None,  # of each row of Z; None = all equal
+    ) -> "TreeHeads":  # the same object, fitted
         """Fit both heads on the same rows.
 
         Parameters
         ----------
         Z : pd.DataFrame
+            (date, symbol): features beside what stages 1 and 2 said.
         y : pd.Series
-            Outcomes, on the rows of X.
+            Outcome, on the rows of Z.
         weight : pd.Series | None
+            Of each row of Z; None = all equal.
 
         Returns
         -------
         TreeHeads
-            The same object.
+            The same object, fitted.
 
         Examples
         --------
@@ -559,17 +600,21 @@ class TreeHeads(BaseEstimator):
         self.size_ = GBMModel(**trees).fit(Z, y, sample_weight=weight)
         return self
 
-    def predict(self, Z: pd.DataFrame) -> np.ndarray:  # [n, 2]: probability of y > 0, return
+    def predict(
+        self,
+        Z: pd.DataFrame,  # (date, symbol), with the columns of fit
+    ) -> np.ndarray:  # float64[n, 2]: probability of y > 0, return
         """Ask both heads.
 
         Parameters
         ----------
         Z : pd.DataFrame
+            (date, symbol), with the columns of fit.
 
         Returns
         -------
         np.ndarray
-            [n, 2]: probability of y > 0, return.
+            float64[n, 2]: probability of y > 0, return.
 
         Examples
         --------
@@ -591,7 +636,7 @@ class NetHeads(BaseEstimator):
     Parameters
     ----------
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the first weights and of the order of the rows.
 
     Examples
     --------
@@ -599,23 +644,33 @@ class NetHeads(BaseEstimator):
     >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
     """
 
-    def __init__(self, seed: int = 7):
+    def __init__(
+        self,
+        seed: int = 7,  # of the first weights and of the order of the rows
+    ):
         self.seed = seed
 
-    def fit(self, Z: pd.DataFrame, y: pd.Series, weight: pd.Series | None) -> "NetHeads":
+    def fit(
+        self,
+        Z: pd.DataFrame,  # (date, symbol): features beside what stages 1 and 2 said
+        y: pd.Series,  # outcome, on the rows of Z
+        weight: pd.Series | None,  # of each row of Z; None = all equal
+    ) -> "NetHeads":  # the same object, fitted
         """Fit trunk and heads together.
 
         Parameters
         ----------
         Z : pd.DataFrame
+            (date, symbol): features beside what stages 1 and 2 said.
         y : pd.Series
-            Outcomes, on the rows of X.
+            Outcome, on the rows of Z.
         weight : pd.Series | None
+            Of each row of Z; None = all equal.
 
         Returns
         -------
         NetHeads
-            The same object.
+            The same object, fitted.
 
         Raises
         ------
@@ -636,24 +691,30 @@ class NetHeads(BaseEstimator):
         """
         self.inputs_, self.scale_ = _scaled("passthrough").fit(Z), float(y.std() or 1.0)
         targets = np.column_stack([y > 0, y / self.scale_])
-        both = lambda f, out, t: f.binary_cross_entropy_with_logits(out[:, 0], t[:, 0], reduction="none") + (out[:, 1] - t[:, 1]) ** 2
+        both = lambda f, out, t: (
+            f.binary_cross_entropy_with_logits(out[:, 0], t[:, 0], reduction="none") + (out[:, 1] - t[:, 1]) ** 2
+        )
         self.net_ = _train_net(
             partial(_trunk, Z.shape[1]), self.inputs_.transform(Z), both, targets,
             None if weight is None else weight.to_numpy(), 8, self.seed
         )
         return self
 
-    def predict(self, Z: pd.DataFrame) -> np.ndarray:  # [n, 2]: probability of y > 0, return
+    def predict(
+        self,
+        Z: pd.DataFrame,  # (date, symbol), with the columns of fit
+    ) -> np.ndarray:  # float64[n, 2]: probability of y > 0, return
         """Ask both heads.
 
         Parameters
         ----------
         Z : pd.DataFrame
+            (date, symbol), with the columns of fit.
 
         Returns
         -------
         np.ndarray
-            [n, 2]: probability of y > 0, return.
+            float64[n, 2]: probability of y > 0, return.
 
         Raises
         ------
@@ -669,28 +730,32 @@ class NetHeads(BaseEstimator):
         odds, size = _ask_net(self.net_, self.inputs_.transform(Z)).T
         return np.column_stack([1 / (1 + np.exp(-odds)), size * self.scale_])
 
-    def to_state(self) -> dict:
+    def to_state(self) -> dict:  # seed, inputs, scale, weights
         """Return the settings, what scales the inputs and the outcome, and the weights.
 
         Returns
         -------
         dict
-            The settings, what scales the inputs and the outcome, and the weights.
+            Seed, inputs, scale, weights.
         """
         return {"seed": self.seed, "inputs": self.inputs_, "scale": self.scale_, "weights": _weights(self.net_)}
 
     @classmethod
-    def from_state(cls, held: dict) -> "NetHeads":
+    def from_state(
+        cls,
+        held: dict,  # what to_state gave
+    ) -> "NetHeads":  # fitted, as it was kept
         """Build the net again.
 
         Parameters
         ----------
         held : dict
+            What to_state gave.
 
         Returns
         -------
         NetHeads
-            Predict a probability and a return by one network with two outputs; needs the extra deep.
+            Fitted, as it was kept.
 
         Raises
         ------

@@ -243,9 +243,9 @@ def _dataset(
     model: "GBMModel",
     X: pd.DataFrame,  # panel of features
     y: pd.Series,  # outcome
-    weight: pd.Series | None,
-    reference: lightgbm.Dataset | None = None,  # whose bins to use
-) -> lightgbm.Dataset:
+    weight: pd.Series | None,  # by row
+    reference: object = None,  # a lightgbm.Dataset, whose bins to use
+) -> object:  # a lightgbm.Dataset
     "Bin a panel without copying it; raise what check_training raises."
     columns = list(check_features(X.iloc[:0]).columns)
     _, outcome, weight = check_training(X[columns[:1]], y, weight)
@@ -269,7 +269,7 @@ def _train(
     y: pd.Series,  # outcome
     weight: pd.Series | None,
     later: tuple[pd.DataFrame, pd.Series] | None,  # rows that are watched, and may stop the growth
-) -> tuple[lightgbm.Booster, pd.DataFrame, pd.Series]:  # trees; loss by tree; mean rank IC of the later dates by tree
+) -> tuple[object, pd.DataFrame, pd.Series]:  # lightgbm.Booster; loss by tree; mean rank IC of the later dates by tree
     "Grow the trees."
     data, curve, found = _dataset(model, X, y, weight), {}, []
     watched, calls = {}, [lightgbm.record_evaluation(curve)]
@@ -284,7 +284,7 @@ def _train(
     return booster, history, pd.Series(found, name="rank IC", dtype="float64").rename_axis("tree")
 
 # %% ../../nbs/models/420_gbm.ipynb #2cb0d5f9
-def _booster(held: dict) -> lightgbm.Booster:
+def _booster(held: dict) -> object:  # a lightgbm.Booster
     "Read trees from LightGBM's own text."
     made = lightgbm.Booster(model_str=held["text"])
     made.best_iteration = held["best_iteration"]
@@ -373,24 +373,31 @@ class GBMModel(BaseEstimator):
         self.reg_alpha, self.max_depth, self.alpha, self.grades = reg_alpha, max_depth, alpha, grades
         self.monotone, self.early_stopping, self.validation, self.purge = monotone, early_stopping, validation, purge
 
-    def fit(self, X: pd.DataFrame, y: pd.Series, sample_weight=None, eval_set=None) -> "GBMModel":
+    def fit(
+        self,
+        X: pd.DataFrame,  # panel of features; NaN is allowed
+        y: pd.Series,  # outcome on X's index, no NaN
+        sample_weight: pd.Series | None = None,  # on X's index; None = all equal
+        eval_set: tuple[pd.DataFrame, pd.Series] | None = None,  # later rows that are watched; None = those held out
+    ) -> "GBMModel":  # the same object, fitted
         """Grow the trees; NaN features are allowed; an eval_set of later (X, y), purged by the caller, is only
         watched.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel of features; NaN is allowed.
         y : pd.Series
-            Outcomes, on the rows of X.
-        sample_weight : default None
-            Weight of each row of X; None = all equal.
-        eval_set : default None
+            Outcome on X's index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On X's index; None = all equal.
+        eval_set : tuple[pd.DataFrame, pd.Series] | None, default None
+            Later rows that are watched; None = those held out.
 
         Returns
         -------
         GBMModel
-            The same object.
+            The same object, fitted.
 
         Raises
         ------

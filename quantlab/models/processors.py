@@ -285,13 +285,13 @@ class Chain(Pipeline):
         given = {} if sample_weight is None else {f"{self.steps[-1][0]}__sample_weight": sample_weight}
         return super().fit(X, y, **given)
 
-    def to_state(self) -> dict:
+    def to_state(self) -> dict:  # the parameters of the pipeline, its fitted steps among them
         """Return the steps, fitted.
 
         Returns
         -------
         dict
-            The steps, fitted.
+            The parameters of the pipeline, its fitted steps among them.
 
         Raises
         ------
@@ -302,17 +302,21 @@ class Chain(Pipeline):
         return without_memory(self.get_params(deep=False))
 
     @classmethod
-    def from_state(cls, held: dict) -> "Chain":
+    def from_state(
+        cls,
+        held: dict,  # what to_state gave
+    ) -> "Chain":  # fitted, as it was kept
         """Chain the steps again.
 
         Parameters
         ----------
         held : dict
+            What to_state gave.
 
         Returns
         -------
         Chain
-            Fit processors and a model as one estimator, on panels.
+            Fitted, as it was kept.
 
         Raises
         ------

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 from sklearn.base import BaseEstimator
@@ -56,7 +57,7 @@ def to_dataset(
     processors: Sequence = (),  # Qlib's infer processors: configurations, or fitted objects
     learn: Sequence = (),  # Qlib's learn processors, applied to what is trained on
     fitted: bool = False,  # the processors have learned already
-):  # qlib.data.dataset.DatasetH
+) -> object:  # a qlib.data.dataset.DatasetH
     """Hand a panel to Qlib; raise ConfigError where the library is missing.
 
     Parameters
@@ -73,6 +74,11 @@ def to_dataset(
         Qlib's learn processors, applied to what is trained on.
     fitted : bool, default False
         The processors have learned already.
+
+    Returns
+    -------
+    object
+        A qlib.data.dataset.DatasetH.
 
     Raises
     ------
@@ -140,9 +146,9 @@ def _segments(
 
 def _weigher(
     weight: pd.Series,  # by row
-):
+) -> object:  # a qlib.data.dataset.weight.Reweighter
     "Give weights in the shape Qlib asks for."
-    base = _import("qlib.data.dataset.weight").Reweighter
+    base: Any = _import("qlib.data.dataset.weight").Reweighter
 
     class Weights(base):
         def __init__(self):
@@ -306,17 +312,21 @@ class QlibModel(BaseEstimator):
         return as_scores(values.rename_axis(["date", "symbol"]).reindex(X.index).to_numpy(), X.index)
 
     @classmethod
-    def from_state(cls, held: dict) -> "QlibModel":
+    def from_state(
+        cls,
+        held: dict,  # attributes of a fitted model, by name
+    ) -> "QlibModel":  # fitted, as it was kept
         """Build the model again; raise StateError where it names a class that is not Qlib's.
 
         Parameters
         ----------
         held : dict
+            Attributes of a fitted model, by name.
 
         Returns
         -------
         QlibModel
-            Score rows by any model of Qlib's interface.
+            Fitted, as it was kept.
 
         Raises
         ------

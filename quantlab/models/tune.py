@@ -334,17 +334,21 @@ class Search:
     value: float  # that mean; flattered by the search
     trials: pd.DataFrame  # one row per trial: settings, value, se, folds, state, key
 
-    def model(self, base: BaseEstimator) -> BaseEstimator:  # unfitted
+    def model(
+        self,
+        base: BaseEstimator,  # the model that was searched; it stays as it is
+    ) -> BaseEstimator:  # a copy, unfitted
         """Return a model with the best settings.
 
         Parameters
         ----------
         base : BaseEstimator
+            The model that was searched; it stays as it is.
 
         Returns
         -------
         BaseEstimator
-            Unfitted.
+            A copy, unfitted.
 
         Examples
         --------
@@ -399,7 +403,7 @@ def _suggest(trial: optuna.Trial, space: dict) -> None:
 
 # %% ../../nbs/models/440_tune.ipynb #838a8633
 def tune(
-    task: Task,
+    task: Task,  # what every trial shares: model, data, splits, ledger
     space: dict[str, SearchRange | list],  # setting -> range or choices
     n_trials: int = 30,  # in all, those of an earlier call with this storage included
     storage: str | None = None,  # such as "sqlite:///search.db", to resume; None = in memory
@@ -412,6 +416,7 @@ def tune(
     Parameters
     ----------
     task : Task
+        What every trial shares: model, data, splits, ledger.
     space : dict[str, SearchRange | list]
         Setting -> range or choices.
     n_trials : int, default 30
@@ -483,7 +488,7 @@ def tune(
 
 # %% ../../nbs/models/440_tune.ipynb #093ff9ef
 def coarse_to_fine(
-    task: Task,
+    task: Task,  # what every trial shares: model, data, splits, ledger
     space: dict[str, SearchRange | list],  # setting -> range or choices; choices are kept in each round
     points: int = 3,  # per range and round, at least 3
     rounds: int = 2,  # each narrows the ranges
@@ -495,6 +500,7 @@ def coarse_to_fine(
     Parameters
     ----------
     task : Task
+        What every trial shares: model, data, splits, ledger.
     space : dict[str, SearchRange | list]
         Setting -> range or choices; choices are kept in each round.
     points : int, default 3

@@ -13,13 +13,18 @@ from contextlib import contextmanager
 # %% ../../nbs/ops/970_console.ipynb #b7a550d0
 def console(
     stderr: bool = False,  # True: for what is no result
-):  # rich.console.Console
+) -> object:  # a rich.console.Console
     """Open a console that never breaks a line apart when the output is a pipe.
 
     Parameters
     ----------
     stderr : bool, default False
         True: for what is no result.
+
+    Returns
+    -------
+    object
+        A rich.console.Console.
 
     Examples
     --------

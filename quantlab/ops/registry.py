@@ -185,11 +185,13 @@ class Version(NamedTuple):
     Parameters
     ----------
     name : str
+        Of the model, the same for all its versions.
     version : int
+        Its number, from 1.
     run_id : str
-        Of tracking.log_run, with model= and the tags _NEEDED.
+        Of the logged run that made it.
     tags : dict[str, str]
-        _NEEDED.
+        Study, key, sources and data_hash of that run; a promotion adds its ledger head.
 
     Examples
     --------
@@ -201,10 +203,10 @@ class Version(NamedTuple):
     ... )
     """
 
-    name: str
-    version: int
-    run_id: str
-    tags: dict[str, str]  # _NEEDED
+    name: str  # of the model, the same for all its versions
+    version: int  # its number, from 1
+    run_id: str  # of the logged run that made it
+    tags: dict[str, str]  # study, key, sources and data_hash of that run; a promotion adds its ledger head
 
 
 def _store(store: Path | None) -> Path:

@@ -95,14 +95,18 @@ def gate(
     return pd.DataFrame({"gate": np.clip(values, 0.0, 1.0)}, index=table.index)
 
 # %% ../../nbs/regime/460_gate.ipynb #167534cc
-def hindsight_share(filtered: Filtered, smoothed: Smoothed) -> float:  # in [0, 1]; NaN without common dates
+def hindsight_share(
+    filtered: Filtered,  # what was known on each date
+    smoothed: Smoothed,  # what the whole series says of the same states
+) -> float:  # in [0, 1]; NaN without common dates
     """Return the share of probability that only the future could place, over the common dates.
 
     Parameters
     ----------
     filtered : Filtered
-        State probabilities by date, known at the close.
+        What was known on each date.
     smoothed : Smoothed
+        What the whole series says of the same states.
 
     Returns
     -------

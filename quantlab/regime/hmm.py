@@ -117,6 +117,7 @@ class Filtered:
     probabilities : pd.DataFrame
         Date x state; rows sum to 1; known at the close of date.
     trained_to : pd.Series | None, default None
+        By date: last date that shaped the parameters; None = the caller vouches.
 
     Raises
     ------
@@ -138,9 +139,7 @@ class Filtered:
     """
 
     probabilities: pd.DataFrame  # date x state; rows sum to 1; known at the close of date
-    trained_to: pd.Series | None = (
-        None  # by date: last date that shaped the parameters; None = vouched for by the caller
-    )
+    trained_to: pd.Series | None = None  # by date: last date that shaped the parameters; None = the caller vouches
 
     def __post_init__(self):
         _check_probabilities(self.probabilities)

@@ -278,7 +278,7 @@ def _engine():
 
     class Watched(Engine):
         @classmethod
-        def execute_managed_notebook(cls, manager, kernel_name, watch, start_timeout=60, **_):
+        def execute_managed_notebook(cls, manager, kernel_name, watch, start_timeout=60, **_) -> None:
             begin = manager.cell_start
 
             def cell_start(cell, cell_index=None, **kwargs):
@@ -301,7 +301,7 @@ def execute(
     template: Path,  # the notebook
     parameters: Mapping[str, object],  # every parameter
     progress: Progress | None = None,  # called at each cell
-):  # the executed notebook, an nbformat node
+) -> object:  # the executed notebook, an nbformat.NotebookNode
     """Run a template in a fresh kernel; raise RunError when a cell fails.
 
     Parameters
@@ -312,6 +312,11 @@ def execute(
         Every parameter.
     progress : Progress | None, default None
         Called at each cell.
+
+    Returns
+    -------
+    object
+        The executed notebook, an nbformat.NotebookNode.
 
     Raises
     ------
@@ -505,6 +510,7 @@ class Run:
     Parameters
     ----------
     folder : Path
+        With report.html, report.ipynb, metrics.json and manifest.json.
     metrics : dict[str, float | None]
         None: a number that does not exist.
     manifest : dict[str, object]
@@ -519,7 +525,7 @@ class Run:
     >>> assert list_runs(Path(work.name) / "failed") == list_runs(Path(work.name) / "no such folder") == []
     """
 
-    folder: Path
+    folder: Path  # with report.html, report.ipynb, metrics.json and manifest.json
     metrics: dict[str, float | None]  # None: a number that does not exist
     manifest: dict[str, object]  # what went in
 

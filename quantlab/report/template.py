@@ -189,10 +189,11 @@ class Parameter:
     Parameters
     ----------
     name : str
-        As typed.
+        Of the variable in the cell.
     kind : str
         One of PARAMETER_TYPES.
     default : int | float | str | bool | list
+        Value in the cell.
     comment : str
         What it means, with its unit.
 
@@ -204,9 +205,9 @@ class Parameter:
     >>> [show_error(lambda value=value: check_value(width, value)) for value in (30.0, True)]
     """
 
-    name: str
+    name: str  # of the variable in the cell
     kind: str  # one of PARAMETER_TYPES
-    default: int | float | str | bool | list
+    default: int | float | str | bool | list  # value in the cell
     comment: str  # what it means, with its unit
 
     def __str__(self) -> str:

@@ -33,43 +33,47 @@ def available() -> bool:
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.data.sample import sample_context
-    >>> from quantlab.report.tracking import log_run
-    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-    >>> windows = [5, 10, 21, 63, 126, 252]
-    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
-    >>> table = pd.DataFrame(
-    ...     {
-    ...         "median": {w: v.median() for w, v in volatility.items()},
-    ...         "highest": {w: v.max() for w, v in volatility.items()},
-    ...     }
-    ... )
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import log_run, made_of
     >>> work = tempfile.TemporaryDirectory()
     >>> store = Path(work.name) / "tracking.sqlite"
-    >>> note = Path(work.name) / "note.txt"
-    >>> note.write_text("volatility of SPY")
-    >>> for w, row in table.iterrows():
-    ...     log_run(
-    ...         "volatility",
-    ...         {"symbol": "SPY", "window": w, "log": False},
-    ...         {**row, "absent": None},
-    ...         [note],
-    ...         {"run": f"window-{w}"},
-    ...         store,
+    >>> wide = as_panel(
+    ...     pd.DataFrame(
+    ...         {"date": "2020-01-02", "symbol": list("ABCDEF"), "mom": range(6), "vol": [3.0, 1, 2, 5, 4, 0]}
     ...     )
+    ... ).astype("float64")
+    >>> fitted = RidgeModel().fit(wide, wide["mom"] - wide["vol"])
+    >>> fig, ax = figure("What the model says", "", "score")
+    >>> run_id = log_run(
+    ...     "ridge",
+    ...     {"alpha": 1.0},
+    ...     {"ic": 0.05},
+    ...     tags={"run": "ridge", **made_of(wide)},
+    ...     store=store,
+    ...     figures={"scores": fig},
+    ...     model=fitted,
+    ...     example=wide,
+    ... )
     """
     return find_spec("mlflow") is not None
 
 # %% ../../nbs/report/800_tracking.ipynb #9f53964d
 def client(
     store: Path,  # the SQLite file
-):  # mlflow.MlflowClient
+) -> object:  # a mlflow.MlflowClient
     """Open the store, creating it when it is new; raise ReportError without MLflow.
 
     Parameters
     ----------
     store : Path
         The SQLite file.
+
+    Returns
+    -------
+    object
+        A mlflow.MlflowClient.
 
     Raises
     ------
@@ -80,30 +84,29 @@ def client(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.data.sample import sample_context
-    >>> from quantlab.report.tracking import log_run
-    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-    >>> windows = [5, 10, 21, 63, 126, 252]
-    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
-    >>> table = pd.DataFrame(
-    ...     {
-    ...         "median": {w: v.median() for w, v in volatility.items()},
-    ...         "highest": {w: v.max() for w, v in volatility.items()},
-    ...     }
-    ... )
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import log_run, made_of
     >>> work = tempfile.TemporaryDirectory()
     >>> store = Path(work.name) / "tracking.sqlite"
-    >>> note = Path(work.name) / "note.txt"
-    >>> note.write_text("volatility of SPY")
-    >>> for w, row in table.iterrows():
-    ...     log_run(
-    ...         "volatility",
-    ...         {"symbol": "SPY", "window": w, "log": False},
-    ...         {**row, "absent": None},
-    ...         [note],
-    ...         {"run": f"window-{w}"},
-    ...         store,
+    >>> wide = as_panel(
+    ...     pd.DataFrame(
+    ...         {"date": "2020-01-02", "symbol": list("ABCDEF"), "mom": range(6), "vol": [3.0, 1, 2, 5, 4, 0]}
     ...     )
+    ... ).astype("float64")
+    >>> fitted = RidgeModel().fit(wide, wide["mom"] - wide["vol"])
+    >>> fig, ax = figure("What the model says", "", "score")
+    >>> run_id = log_run(
+    ...     "ridge",
+    ...     {"alpha": 1.0},
+    ...     {"ic": 0.05},
+    ...     tags={"run": "ridge", **made_of(wide)},
+    ...     store=store,
+    ...     figures={"scores": fig},
+    ...     model=fitted,
+    ...     example=wide,
+    ... )
     """
     if not available():
         raise ReportError('mlflow is not installed; pip install -e ".[mlflow]", or run with --no-track')
@@ -249,30 +252,29 @@ def log_run(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.data.sample import sample_context
-    >>> from quantlab.report.tracking import log_run
-    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-    >>> windows = [5, 10, 21, 63, 126, 252]
-    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
-    >>> table = pd.DataFrame(
-    ...     {
-    ...         "median": {w: v.median() for w, v in volatility.items()},
-    ...         "highest": {w: v.max() for w, v in volatility.items()},
-    ...     }
-    ... )
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import log_run, made_of
     >>> work = tempfile.TemporaryDirectory()
     >>> store = Path(work.name) / "tracking.sqlite"
-    >>> note = Path(work.name) / "note.txt"
-    >>> note.write_text("volatility of SPY")
-    >>> for w, row in table.iterrows():
-    ...     log_run(
-    ...         "volatility",
-    ...         {"symbol": "SPY", "window": w, "log": False},
-    ...         {**row, "absent": None},
-    ...         [note],
-    ...         {"run": f"window-{w}"},
-    ...         store,
+    >>> wide = as_panel(
+    ...     pd.DataFrame(
+    ...         {"date": "2020-01-02", "symbol": list("ABCDEF"), "mom": range(6), "vol": [3.0, 1, 2, 5, 4, 0]}
     ...     )
+    ... ).astype("float64")
+    >>> fitted = RidgeModel().fit(wide, wide["mom"] - wide["vol"])
+    >>> fig, ax = figure("What the model says", "", "score")
+    >>> run_id = log_run(
+    ...     "ridge",
+    ...     {"alpha": 1.0},
+    ...     {"ic": 0.05},
+    ...     tags={"run": "ridge", **made_of(wide)},
+    ...     store=store,
+    ...     figures={"scores": fig},
+    ...     model=fitted,
+    ...     example=wide,
+    ... )
     """
     file = Path(store or path("research", "tracking")).resolve()
     service = client(file)
@@ -336,10 +338,12 @@ def runs(
 
     Examples
     --------
-    >>> from quantlab.core.config import path
-    >>> from quantlab.report.tracking import _COLUMNS, runs
-    >>> nowhere = path("data", "lake") / "no-such-store.sqlite"
-    >>> assert runs(store=nowhere).empty and list(runs(store=nowhere)) == list(_COLUMNS) and not nowhere.exists()
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.tracking import runs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> store = Path(work.name) / "tracking.sqlite"
+    >>> assert runs("another", store).empty and len(runs("volatility", store)) == 6
     """
     file = Path(store or path("research", "tracking")).resolve()
     if not file.exists():
@@ -361,7 +365,7 @@ def runs(
 def compare_runs(
     table: pd.DataFrame,  # one row a run, as runs() gives
     first: str,  # name of a run, or the beginning of one
-    second: str,
+    second: str,  # name of another run, or the beginning of one
 ) -> pd.DataFrame:  # by params.*, tags.* that differ and by metrics.*: both values, change of the numbers
     """Set two runs side by side; raise ReportError for a name that fits none or several.
 
@@ -372,6 +376,7 @@ def compare_runs(
     first : str
         Name of a run, or the beginning of one.
     second : str
+        Name of another run, or the beginning of one.
 
     Returns
     -------

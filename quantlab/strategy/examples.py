@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..backtest.strategy import Holdings, Past
+from ..core.types import Fill
+
 # %% ../../nbs/strategy/746_examples.ipynb #5ca5290b
 def _frame(
     symbols: pd.Index | list,
@@ -28,6 +31,7 @@ class Momentum:
     Parameters
     ----------
     top_k : int, default 3
+        Names that are held, in equal parts.
     lookback : int, default 252
         Sessions.
     skip : int, default 21
@@ -51,12 +55,33 @@ class Momentum:
     >>> momentum
     """
 
-    top_k: int = 3
+    top_k: int = 3  # names that are held, in equal parts
     lookback: int = 252  # sessions
     skip: int = 21  # last sessions that do not count
     rebalance: int = 21  # sessions between rebalances
 
-    def on_bar(self, now, past, book):
+    def on_bar(
+        self,
+        now: pd.Timestamp,  # the session whose close is known
+        past: Past,  # bars up to now
+        book: Holdings,  # the account at the close
+    ) -> pd.DataFrame | None:  # symbol, size (share of equity), kind; None between rebalances
+        """Buy the names that rose most, in equal parts, and sell the others.
+
+        Parameters
+        ----------
+        now : pd.Timestamp
+            The session whose close is known.
+        past : Past
+            Bars up to now.
+        book : Holdings
+            The account at the close.
+
+        Returns
+        -------
+        pd.DataFrame | None
+            Symbol, size (share of equity), kind; None between rebalances.
+        """
         if len(past.dates) <= self.lookback or (len(past.dates) - 1) % self.rebalance:
             return None
         close = past.array("close")
@@ -66,12 +91,16 @@ class Momentum:
         target[best] = 1 / self.top_k
         return _frame(target.index, target.to_numpy(), kind="target")
 
-    def on_fill(self, fill):
+    def on_fill(
+        self,
+        fill: Fill,  # of this session
+    ) -> None:
         """Need nothing: the next rebalance looks at the book.
 
         Parameters
         ----------
-        fill
+        fill : Fill
+            Of this session.
         """
 
 # %% ../../nbs/strategy/746_examples.ipynb #bfce2ffa
@@ -82,12 +111,15 @@ class PairsTrading:
     Parameters
     ----------
     long : str, default "KO"
+        Above the line of the ratio: bought when it is low, sold short when it is high.
     short : str, default "PG"
+        Below the line: the other way round.
     lookback : int, default 60
         Sessions.
     enter : float, default 2.0
-        Standard deviations.
+        Standard deviations from the mean, beyond which the pair is opened.
     leave : float, default 0.5
+        Standard deviations from the mean, within which it is closed.
     size : float, default 0.5
         Share of equity on each side.
 
@@ -107,14 +139,35 @@ class PairsTrading:
     >>> pairs
     """
 
-    long: str = "KO"
-    short: str = "PG"
+    long: str = "KO"  # above the line of the ratio: bought when it is low, sold short when it is high
+    short: str = "PG"  # below the line: the other way round
     lookback: int = 60  # sessions
-    enter: float = 2.0  # standard deviations
-    leave: float = 0.5
+    enter: float = 2.0  # standard deviations from the mean, beyond which the pair is opened
+    leave: float = 0.5  # standard deviations from the mean, within which it is closed
     size: float = 0.5  # share of equity on each side
 
-    def on_bar(self, now, past, book):
+    def on_bar(
+        self,
+        now: pd.Timestamp,  # the session whose close is known
+        past: Past,  # bars up to now
+        book: Holdings,  # the account at the close
+    ) -> pd.DataFrame | None:  # symbol, size (share of equity), kind; None while the pair stays as it is
+        """Open the pair far from its mean and close it near to it.
+
+        Parameters
+        ----------
+        now : pd.Timestamp
+            The session whose close is known.
+        past : Past
+            Bars up to now.
+        book : Holdings
+            The account at the close.
+
+        Returns
+        -------
+        pd.DataFrame | None
+            Symbol, size (share of equity), kind; None while the pair stays as it is.
+        """
         if len(past.dates) < self.lookback:
             return None
         pair = past["close"][[self.long, self.short]].iloc[-self.lookback :]
@@ -127,12 +180,16 @@ class PairsTrading:
             return _frame(pair.columns, [0.0, 0.0], kind="target")
         return None
 
-    def on_fill(self, fill):
+    def on_fill(
+        self,
+        fill: Fill,  # of this session
+    ) -> None:
         """Need nothing: the book shows the position.
 
         Parameters
         ----------
-        fill
+        fill : Fill
+            Of this session.
         """
 
 # %% ../../nbs/strategy/746_examples.ipynb #7a6275e5
@@ -145,6 +202,7 @@ class Crossover:
     fast : int, default 20
         Sessions.
     slow : int, default 100
+        Sessions, more than fast.
 
     References
     ----------
@@ -174,9 +232,30 @@ class Crossover:
     """
 
     fast: int = 20  # sessions
-    slow: int = 100
+    slow: int = 100  # sessions, more than fast
 
-    def on_bar(self, now, past, book):
+    def on_bar(
+        self,
+        now: pd.Timestamp,  # the session whose close is known
+        past: Past,  # bars up to now
+        book: Holdings,  # the account at the close
+    ) -> pd.DataFrame | None:  # symbol, size (share of equity), kind; None when no name turns
+        """Buy the names whose fast average is now above the slow one, and sell those where it is below.
+
+        Parameters
+        ----------
+        now : pd.Timestamp
+            The session whose close is known.
+        past : Past
+            Bars up to now.
+        book : Holdings
+            The account at the close.
+
+        Returns
+        -------
+        pd.DataFrame | None
+            Symbol, size (share of equity), kind; None when no name turns.
+        """
         close = past.array("close")
         if len(close) < self.slow:
             return None
@@ -187,10 +266,14 @@ class Crossover:
             return None
         return _frame(past.symbols[turn], np.where(up[turn], 1 / len(up), 0.0), kind="target")
 
-    def on_fill(self, fill):
+    def on_fill(
+        self,
+        fill: Fill,  # of this session
+    ) -> None:
         """Need nothing: the book shows the position.
 
         Parameters
         ----------
-        fill
+        fill : Fill
+            Of this session.
         """

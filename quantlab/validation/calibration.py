@@ -56,6 +56,7 @@ class Brier(NamedTuple):
     Parameters
     ----------
     score : float
+        Mean squared distance of forecasts from outcomes; 0 is perfect.
     reliability : float
         Squared distance of forecasts from frequencies; 0 is honest.
     resolution : float
@@ -75,7 +76,7 @@ class Brier(NamedTuple):
     ... )
     """
 
-    score: float
+    score: float  # mean squared distance of forecasts from outcomes; 0 is perfect
     reliability: float  # squared distance of forecasts from frequencies; 0 is honest
     resolution: float  # squared distance of frequencies from the base rate; 0 is ignorant
     uncertainty: float  # variance of the outcome
@@ -256,6 +257,7 @@ class CalibrationError(NamedTuple):
     Parameters
     ----------
     value : float
+        Mean distance of forecasts from frequencies, bins weighted by their forecasts.
     chance : float
         Expected of honest probabilities with independent outcomes.
 
@@ -273,7 +275,7 @@ class CalibrationError(NamedTuple):
     width  0.1911  0.0017
     """
 
-    value: float
+    value: float  # mean distance of forecasts from frequencies, bins weighted by their forecasts
     chance: float  # expected of honest probabilities with independent outcomes
 
 

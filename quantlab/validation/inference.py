@@ -567,8 +567,7 @@ def sharpe_error(
 # %% ../../nbs/validation/365_inference.ipynb #716d61e1
 @dataclass(frozen=True)
 class SharpeTest:
-    """Hold a per-period Sharpe ratio with its error, a test against 0 and a 95 % interval; knowable after the last
-    return.
+    """Hold a per-period Sharpe ratio with its error, test against 0 and 95 % interval; knowable after the last return.
 
     Parameters
     ----------
@@ -581,8 +580,9 @@ class SharpeTest:
     p : float
         Two-sided; "bootstrap": share of the draws, else normal.
     low : float
-        95 % interval.
+        Lower end of the 95 % interval, per period.
     high : float
+        Upper end.
     n_obs : int
         Returns that are not NaN.
     method : str
@@ -609,8 +609,8 @@ class SharpeTest:
     se: float  # per period
     t: float  # sharpe / se
     p: float  # two-sided; "bootstrap": share of the draws, else normal
-    low: float  # 95 % interval
-    high: float
+    low: float  # lower end of the 95 % interval, per period
+    high: float  # upper end
     n_obs: int  # returns that are not NaN
     method: str  # "hac", "iid" or "bootstrap"
     reason: str = ""  # why the numbers are NaN

@@ -146,15 +146,19 @@ class FactorAlpha:
     alpha : float
         Per outcome, decimal.
     alpha_se : float
+        Standard error (Newey-West) of alpha.
     annual_alpha : float
         Compounded.
     beta : float
+        Slope on the universe's outcome.
     beta_se : float
+        Standard error (Newey-West) of beta.
     t : float
         Alpha / alpha_se.
     p : float
         Two-sided, normal.
     n_dates : int
+        On which both have an outcome.
     reason : str, default ""
         Why the numbers are NaN.
 
@@ -168,13 +172,13 @@ class FactorAlpha:
     """
 
     alpha: float  # per outcome, decimal
-    alpha_se: float
+    alpha_se: float  # standard error (Newey-West) of alpha
     annual_alpha: float  # compounded
-    beta: float
-    beta_se: float
+    beta: float  # slope on the universe's outcome
+    beta_se: float  # standard error (Newey-West) of beta
     t: float  # alpha / alpha_se
     p: float  # two-sided, normal
-    n_dates: int
+    n_dates: int  # on which both have an outcome
     reason: str = ""  # why the numbers are NaN
 
 

@@ -121,6 +121,7 @@ class BestTest:
     p_spa : float
         Hansen's superior predictive ability, consistent version.
     n_strategies : int
+        That were compared, the best among them.
     n_obs : int
         Periods.
     reason : str, default ""
@@ -146,7 +147,7 @@ class BestTest:
     mean: float  # its return less the benchmark's, per period
     p_reality: float  # White's reality check
     p_spa: float  # Hansen's superior predictive ability, consistent version
-    n_strategies: int
+    n_strategies: int  # that were compared, the best among them
     n_obs: int  # periods
     reason: str = ""  # why the p-values are NaN
 

@@ -45,6 +45,7 @@ class Overfit:
     loss : float
         Share of splits in which its ratio out of sample is negative.
     n_trials : int
+        Tries that were compared.
     n_dates : int
         On which all tries have a return.
     splits : pd.DataFrame, default field(repr=False)
@@ -65,7 +66,7 @@ class Overfit:
     pbo: float  # share of splits in which it is in the lower half of the field
     slope: float  # of its ratio out of sample on that in sample; NaN if the latter never changes
     loss: float  # share of splits in which its ratio out of sample is negative
-    n_trials: int
+    n_trials: int  # tries that were compared
     n_dates: int  # on which all tries have a return
     splits: pd.DataFrame = field(repr=False)  # by split: chosen, in_sample, out_of_sample (Sharpe per period), logit
 

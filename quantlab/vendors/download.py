@@ -351,7 +351,9 @@ class Download:
     Parameters
     ----------
     sink : Sink
+        Store that receives the bars.
     state : State
+        Which spans it holds already.
     attempts : int, default 6
         Per page.
     progress : Callable[[str, int, int], None] | None, default None
@@ -361,6 +363,7 @@ class Download:
     clock : Callable[[], float], default time.monotonic
         Seconds, for the pace.
     now : Callable[[], pd.Timestamp], default lambda: pd.Timestamp.now("UTC")
+        The moment, in UTC: which bars have ended.
 
     Examples
     --------
@@ -368,13 +371,13 @@ class Download:
     >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
     """
 
-    sink: Sink
-    state: State
+    sink: Sink  # store that receives the bars
+    state: State  # which spans it holds already
     attempts: int = 6  # per page
     progress: Callable[[str, int, int], None] | None = None  # called with symbol, its number, how many
     sleep: Callable[[float], None] = time.sleep  # takes seconds
     clock: Callable[[], float] = time.monotonic  # seconds, for the pace
-    now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now("UTC")
+    now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now("UTC")  # the moment, in UTC: which bars have ended
 
     def backfill(
         self,
