@@ -87,8 +87,9 @@ def two_meanings(modules: dict[str, Module]) -> dict[str, list[str]]:
     "Return the public names that more than one module defines, with those modules."
     where = defaultdict(list)
     for name, module in modules.items():
-        for public in dict.fromkeys([*module.assigned, *module.functions, *module.classes]):
-            if not public.startswith("_"):
+        listed = re.search(r"^__all__ = (\[.*?\])", exported(name), re.M | re.S)
+        for public in ast.literal_eval(listed[1]) if listed else []:
+            if public in {*module.assigned, *module.functions, *module.classes}:
                 where[public].append(name)
     return {name: places for name, places in sorted(where.items()) if len(places) > 1}
 

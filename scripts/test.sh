@@ -19,6 +19,8 @@ diff <(echo "$before") <(fingerprint) || { echo "nbdev_clean or scripts/export.p
 
 say "lint"
 "$bin/ruff" check quantlab scripts tests bench
+"$bin/python" -m mypy
+"$bin/python" scripts/house.py | tail -24
 say "import contracts"
 "$bin/lint-imports" --no-cache
 

@@ -223,6 +223,14 @@ def read_market(
     ... )
     >>> at, market = read_market(bars)
     >>> pd.Series({name: str(values.shape) for name, values in market._asdict().items()}).to_frame("shape").T
+               open      high       low     close      vwap    volume      unit  \\
+    shape  (106, 2)  (106, 2)  (106, 2)  (106, 2)  (106, 2)  (106, 2)  (106, 2)
+
+              split  dividend    borrow   funding    impact   years  factor  \\
+    shape  (106, 2)  (106, 2)  (106, 2)  (106, 2)  (106, 2)  (106,)  (0, 0)
+
+           change
+    shape  (0, 0)
     """
     check_panel(bars, ["close"] if fill.moment == "close" else ["open", "close"])
     if (fill.participation < np.inf or fill.queue > 0) and "volume" not in bars:
@@ -370,6 +378,9 @@ class Simulator:
     >>> at, market = read_market(bars)
     >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
     >>> pd.DataFrame(simulator.log[:2]).round(3)
+       session  row  symbol  quantity   price  commission  slippage
+    0        1    0       0   187.358  26.470       0.496     2.478
+    1        2    1       0   -10.000  25.437       0.025     0.127
     """
 
     def __init__(
@@ -517,6 +528,12 @@ def account_terms(
     >>> from quantlab.data.sample import sample_bars
     >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
     >>> pd.Series(account_terms(DEFAULT_COSTS, Rules(), vwap(), 1e6, bars)).astype(str).head(5).to_frame("states")
+                                                           states
+    fill        decided at the close; market orders fill at th...
+    sequence    open, stops, limits, stops of new positions, s...
+    prices       as given, total-return prices hold the dividends
+    missing     a holding 5 sessions without a bar is closed a...
+    fill_model                                          next vwap
     """
     typical = fill.moment == "session" and fill.price is None and "vwap" not in bars
     raw = {"dividend", "split_ratio"} & set(bars)
@@ -613,6 +630,9 @@ def simulated(
     ...     simulator.send(rows)
     >>> result = simulated(simulator, at, account_terms(Costs(1, 5), Rules(), next_open(), 10_000.0, bars))
     >>> result.trades.round(3)
+            date    decided symbol  quantity   price  commission  slippage  reason
+    0 2015-08-04 2015-08-03   AAPL   187.358  26.470       0.496     2.478  market
+    1 2015-08-05 2015-08-04   AAPL   -10.000  25.437       0.025     0.127  market
     """
     n, days, market = simulator.t + 1, simulator.days[: simulator.t + 1], simulator.market
     orders, fills = _lists(simulator)

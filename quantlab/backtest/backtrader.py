@@ -539,6 +539,7 @@ def replay(
     >>> first = ours.blotter.first
     >>> run, short = replay(ours, bars, Costs(), first, first + 60)
     >>> len(run.trades), len(short)
+    (35, 3)
     """
     bt, dates = _library(), result.blotter.dates
     sends = _sends(result)

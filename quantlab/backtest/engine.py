@@ -177,7 +177,7 @@ def _span(
     return first, stop
 
 
-def _words(
+def _reasons(
     fill: FillModel,
 ) -> tuple:  # by number: reasons of orders, then of fills
     "Return the words for what becomes of a rebalance."
@@ -311,7 +311,7 @@ def from_weights(
         simulator = Simulator(market, costs, replace(rules, max_gross=np.inf), fill, cash, first)
         _by_session(session, target, simulator, stop)
         result = simulated(simulator, at, settings)
-        return replace(result, blotter=result.blotter._replace(words=_words(fill)))
+        return replace(result, blotter=result.blotter._replace(reasons=_reasons(fill)))
     decision = np.full(stop, -1)
     decision[session] = np.arange(len(session))
     terms = terms_of(rules, fill)
@@ -319,7 +319,7 @@ def from_weights(
     scale, equity, money = run[4:]
     sent = session + 1 < stop
     scale = pd.Series(scale[sent], dates[session[sent] + 1], name="scale")
-    blotter = Blotter(dates, at.symbols, first, close[:stop], equity, money, *_written(run, stop), _words(fill))
+    blotter = Blotter(dates, at.symbols, first, close[:stop], equity, money, *_written(run, stop), _reasons(fill))
     return Result(blotter, settings | {"start": f"{dates[first]:%Y-%m-%d}", "end": f"{dates[-1]:%Y-%m-%d}"}, scale)
 
 # %% ../../nbs/backtest/710_engine.ipynb #9b1177ba

@@ -34,6 +34,7 @@ class Strategy(Protocol):
     >>> from quantlab.backtest.strategy import load_strategy
     >>> fast = load_strategy("crossover", fast=5, slow=50)
     >>> fast
+    Crossover(fast=5, slow=50)
     """
 
     def on_bar(
@@ -106,6 +107,10 @@ class Past:
     >>> from quantlab.backtest.strategy import Past
     >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
     >>> past["close"]
+                  KO    PG
+    date
+    2012-01-03  10.0  20.0
+    2012-01-04  11.0  20.0
     """
 
     def __init__(
@@ -216,6 +221,15 @@ class Holdings:
     >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
     >>> momentum = from_strategy(Momentum(), bars)
     >>> momentum
+    Result
+      period    2012-01-03 to 2015-12-31, 1,006 sessions
+      equity    1,000,000.00 to 1,522,403.12
+      return    52.24%, 11.10% a year
+      Sharpe    0.74 ± 0.50 a year, of 252 sessions
+      drawdown  -13.78%
+      turnover  13.95 times equity, 3.49 a year
+      costs     9,325.38, 0.21% of equity a year: commission 1,554, slippage 7,771
+      fills     126
     """
 
     cash: float  # account money at the close; below 0 it is debt
@@ -322,6 +336,7 @@ def load_strategy(
     >>> from quantlab.backtest.strategy import load_strategy
     >>> fast = load_strategy("crossover", fast=5, slow=50)
     >>> fast
+    Crossover(fast=5, slow=50)
     """
     known = {point.name: point for point in entry_points(group="quantlab.strategies")}
     if name not in known:

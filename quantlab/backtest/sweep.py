@@ -70,11 +70,11 @@ class SweepTerms:
     >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
     >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
     >>> pd.DataFrame(figures).drop(columns="moments").assign(top_k=[3, 10, 30]).set_index("top_k").round(3)
-        sharpe     se  growth  volatility  drawdown  turnover  fills  ruined
-    k
-    3    0.859  0.423   0.192       0.238    -0.212    16.112    358   False
-    10   1.145  0.425   0.201       0.173    -0.180    13.873   1128   False
-    30   1.221  0.425   0.176       0.141    -0.160    10.472   3085   False
+           sharpe     se  growth  volatility  drawdown  turnover  fills  ruined
+    top_k
+    3       0.859  0.423   0.192       0.238    -0.212    16.112    358   False
+    10      1.145  0.425   0.201       0.173    -0.180    13.873   1128   False
+    30      1.221  0.425   0.176       0.141    -0.160    10.472   3085   False
     """
 
     costs: Costs = DEFAULT_COSTS  # shares of the value traded only
@@ -155,7 +155,7 @@ def _run_parts(
     "Run members in parts, finding those that an earlier run has kept."
     parts = [settings[k : k + chunk] for k in range(0, len(settings), chunk)]
     keys = [content_hash([identity, part]) for part in parts]
-    done = {key: found if _fits(found := kept(key), part) else None for key, part in zip(keys, parts, strict=True)}
+    done = {key: old if _fits(old := kept(key), part) else None for key, part in zip(keys, parts, strict=True)}
     todo = [k for k, key in enumerate(keys) if done[key] is None]
 
     def arrived(i: int, result: tuple) -> None:
@@ -339,7 +339,7 @@ def _check(space: dict, points: int, rounds: int, chunk: int) -> None:
         raise ConfigError(f"settings are called {taken}, as figures of the table are; rename them")
     if rounds > 1 and not any(isinstance(span, SearchRange) for span in space.values()):
         raise ConfigError(
-            f"{rounds} rounds over fixed choices find the same again; give a Span for a setting that should narrow"
+            f"{rounds} rounds over fixed choices find the same again; give a SearchRange for a setting that should narrow"
         )
 
 
@@ -394,8 +394,8 @@ def sweep(
         "points={points}, rounds={rounds}, chunk={chunk} over {...}, no choices in {empty}; give
         settings with choices, 3 points, a round and a chunk of 1 or more"
         "settings are called {taken}, as figures of the table are; rename them"
-        "{rounds} rounds over fixed choices find the same again; give a Span for a setting that should
-        narrow"
+        "{rounds} rounds over fixed choices find the same again; give a SearchRange for a setting that
+        should narrow"
 
     Examples
     --------

@@ -363,15 +363,15 @@ class Result:
     ... )
     >>> account = Result(blotter, {"fill": "by hand"}, pd.Series(dtype=float))
     >>> account
-            date    decided symbol  quantity  price  commission  slippage  \\
-    0 2024-01-03 2024-01-02      A      50.0   10.0         1.0       0.0
-    1 2024-01-03 2024-01-02      B      25.0   20.0         1.0       0.0
-    2 2024-01-05 2024-01-05      B     -25.0   20.0         1.0       0.0
-
-          reason
-    0  rebalance
-    1  rebalance
-    2    stopped
+    Result
+      period    2024-01-02 to 2024-01-05, 4 sessions
+      equity    1,000.00 to 1,097.00
+      return    9.70%
+      Sharpe    not known
+      drawdown  -0.09%
+      turnover  1.46 times equity
+      costs     3.00
+      fills     3
     """
 
     blotter: Blotter  # what the engine wrote

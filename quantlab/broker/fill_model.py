@@ -59,6 +59,17 @@ class FillModel:
     >>> from quantlab.broker.fill_model import FillModel
     >>> open_model = FillModel("next open")
     >>> pd.Series(vars(open_model)).astype(str).to_frame("next open")
+                   next open
+    name           next open
+    moment              open
+    price                NaN
+    sized           decision
+    cash              shared
+    participation        inf
+    through              0.0
+    queue                0.0
+    gaps                True
+    rounding           1e-09
     """
 
     name: str  # as results print it
@@ -106,6 +117,12 @@ def next_open(
     >>> pd.DataFrame(
     ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
     ... ).T
+                        moment     sized     cash queue
+    next open             open  decision   shared   0.0
+    next close           close  decision   shared   0.0
+    next vwap          session  decision   shared   0.0
+    limits in a queue     open  decision   shared  0.05
+    same close           close      fill  in turn   0.0
     """
     return FillModel("next open", "open", **settings)
 
@@ -132,6 +149,12 @@ def next_close(
     >>> pd.DataFrame(
     ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
     ... ).T
+                        moment     sized     cash queue
+    next open             open  decision   shared   0.0
+    next close           close  decision   shared   0.0
+    next vwap          session  decision   shared   0.0
+    limits in a queue     open  decision   shared  0.05
+    same close           close      fill  in turn   0.0
     """
     return FillModel("next close", "close", **settings)
 
@@ -158,6 +181,12 @@ def vwap(
     >>> pd.DataFrame(
     ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
     ... ).T
+                        moment     sized     cash queue
+    next open             open  decision   shared   0.0
+    next close           close  decision   shared   0.0
+    next vwap          session  decision   shared   0.0
+    limits in a queue     open  decision   shared  0.05
+    same close           close      fill  in turn   0.0
     """
     return FillModel("next vwap", "session", **settings)
 
@@ -182,11 +211,20 @@ def limit_queue(
 
     Examples
     --------
-    >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
-    >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
-    >>> pd.DataFrame(
-    ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
-    ... ).T
+    >>> from quantlab.broker.fill_model import limit_queue
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-20", "2015-08-26")
+    >>> volume = bars["volume"].xs("2015-08-24", level="date").item()
+    >>> low, high = (bars[c].xs("2015-08-24", level="date").item() for c in ("low", "high"))
+    >>> share = pd.Series(
+    ...     {p: max((p - low) / (high - low) - limit_queue().queue, 0.0) for p in (23.1, 23.3, 24.0, 26.0)}
+    ... )
+    >>> (share * volume).round(0).rename("shares that a buy limit gets on 24 August").to_frame()
+          shares that a buy limit gets on 24 August
+    23.1                                        0.0
+    23.3                                 13903389.0
+    24.0                                122040902.0
+    26.0                                431005227.0
     """
     return FillModel("limits in a queue", "open", queue=queue, **settings)
 
@@ -214,6 +252,12 @@ def same_close(
     >>> pd.DataFrame(
     ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
     ... ).T
+                        moment     sized     cash queue
+    next open             open  decision   shared   0.0
+    next close           close  decision   shared   0.0
+    next vwap          session  decision   shared   0.0
+    limits in a queue     open  decision   shared  0.05
+    same close           close      fill  in turn   0.0
     """
     qlib = {"moment": "close", "sized": "fill", "cash": "in turn", "rounding": 0.001}
     return FillModel("same close", **(qlib | settings))

@@ -785,6 +785,10 @@ def rebalance(
     >>> order = {"kind": TARGET, "size": 0.5}
     >>> table = Table([order], costs=Costs(1, 5))
     >>> pd.DataFrame({"weights at once": run[5], "session by session": table.days["equity"]}).round(6)
+       weights at once  session by session
+    0     10000.000000        10000.000000
+    1     10387.342714        10387.342714
+    2     10416.654132        10416.654132
     """
     n, most = len(close), len(weight) * close.shape[1]
     decided, name, why = np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.int64)
@@ -875,6 +879,8 @@ def rebalance_many(
     ...     Costs(1, 5).rates,
     ... )
     >>> equity.round(2)
+    array([[10000.  , 10387.34, 10416.65],
+           [10000.  , 10000.  ,  9331.09]])
     """
     worth, turned, count = np.zeros(decision.shape), np.zeros(len(decision)), np.zeros(len(decision), np.int64)
     for m in range(len(decision)):

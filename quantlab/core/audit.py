@@ -133,6 +133,7 @@ def auditing() -> bool:
     >>> with audit_running():
     ...     during = auditing()
     >>> during, auditing()
+    (True, False)
     """
     return _AUDITING.get()
 
@@ -151,6 +152,7 @@ def audit_running() -> Iterator[None]:
     >>> with audit_running():
     ...     during = auditing()
     >>> during, auditing()
+    (True, False)
     """
     token = _AUDITING.set(True)
     try:
@@ -456,6 +458,9 @@ def turning_dates(
     >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
     >>> order = turning_dates(panel, np.random.default_rng(1))
     >>> sessions(panel.index)[order[:6]]  # wild days, ends of months, of years and of weeks take turns
+    DatetimeIndex(['2010-01-29', '2011-11-30', '2010-12-31', '2012-08-17',
+                   '2010-01-04', '2011-08-11'],
+                  dtype='datetime64[us]', name='date', freq=None)
     """
     at = grid(panel.index)
     dates, n = at.dates, len(at.dates)

@@ -179,6 +179,7 @@ def sizes(
     >>> for label, table in shown.items():
     ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
     >>> sizes(small)
+    {'close': 19.053200483322144, 'mood': 0.0}
     """
     found = {}
     for name in frame.columns:
@@ -404,6 +405,7 @@ def reached(
     ...     return p["close"] * seen["runs"]
     >>> functions, containers, names, caches = reached(lambda p: counting(p))
     >>> containers[-1]
+    {'runs': 0}
     """
     functions, containers, names, caches = [], [], [], []
     queue, seen = [function], {}
@@ -726,6 +728,7 @@ def files_seen() -> Iterator[tuple[set[str], set[str]]]:
     >>> with files_seen() as (wrote, read):
     ...     open("../../settings.ini").close()
     >>> [name.rpartition("/")[2] for name in read]
+    ['settings.ini']
     """
     if not _WATCH["installed"]:
         sys.addaudithook(_note)

@@ -51,17 +51,23 @@ class LedgerError(QuantlabError):
 
     Examples
     --------
-    >>> import tempfile
-    >>> from quantlab.core.ledger import Ledger
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
-    >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
-                    key                    params  n_obs    sharpe   kurtosis
-    0  bd0bb6781b62f34a   {"fast": 2, "slow": 30}   3272  0.020205  15.422619
-    1  b8c72f45219b56bc   {"fast": 2, "slow": 60}   3272  0.026684  17.229369
-    2  2ba5c465250f9c8f   {"fast": 2, "slow": 90}   3272  0.030874  14.692585
-    3  d44b685e053f01c6  {"fast": 2, "slow": 120}   3272  0.024983  12.881267
-    4  d28b2d9405ce97b3  {"fast": 2, "slow": 150}   3272  0.026311  15.737751
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import _row_hash, _seal, _walk
+    >>> one = dict(zip(_CONTENT, ("trial", "k", "s", "{}", 250, 252.0, 0.1, 0.0, 3.0), strict=True))
+    >>> def chained(n: int) -> list[tuple]:
+    ...     "Make rows as the store holds them."
+    ...     rows, before, sealed = [], GENESIS, GENESIS
+    ...     for seq in range(1, n + 1):
+    ...         hashed = _row_hash(before, one)
+    ...         sealed = _seal(sealed, seq, hashed, "2024-01-02", 0)
+    ...         rows.append((seq, before, hashed, *one.values(), "2024-01-02", sealed))
+    ...         before = hashed
+    ...     return rows
+    >>> rows = chained(3)
+    >>> later = [rows[0], (*rows[1][:-2], "2020-01-01", rows[1][-1]), rows[2]]  # a time set back
+    >>> [show_error(lambda: _walk(rows[1:], "demo")), show_error(lambda: _walk(later, "demo"))]
+    ['LedgerError: row 2 of demo does not follow the row before it; it was changed or a row is missing',
+     'LedgerError: the time of row 2 of demo, or of one before it, was changed; its seal does not fit']
     """
 
 

@@ -147,27 +147,16 @@ class Grid(NamedTuple):
 
     Examples
     --------
+    >>> import matplotlib.pyplot as plt
     >>> from quantlab.core.panel import as_panel, grid
-    >>> def tiny(rows):
-    ...     return pd.DataFrame(rows, columns=["date", "symbol", "x"])
-    >>> shuffled = tiny([["2024-01-03", "B", 3.0], ["2024-01-02", "B", 2.0], ["2024-01-02", "A", 1.0]])
-    >>> untidy = as_panel(shuffled)
-    >>> untidy.index = pd.MultiIndex(
-    ...     levels=[untidy.index.levels[0], pd.Index(["C", "B", "A"], dtype="str")],
-    ...     codes=[[0, 0, 1], [2, 1, 1]],
-    ...     names=["date", "symbol"],
-    ... )
-    >>> pd.DataFrame(
-    ...     {
-    ...         "symbol": untidy.index.get_level_values("symbol"),
-    ...         "its code": untidy.index.codes[1],
-    ...         "its column": grid(untidy.index).col,
-    ...     }
-    ... )
-      symbol  its code  its column
-    0      A         2           0
-    1      B         1           1
-    2      B         1           1
+    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> at = grid(panel.index)
+    >>> len(at.dates), len(at.symbols), at.row[:3].tolist(), at.col[:3].tolist()
+    (3522, 120, [0, 0, 0], [0, 1, 2])
     """
 
     dates: pd.DatetimeIndex  # [d], sorted
@@ -209,27 +198,16 @@ def grid(
 
     Examples
     --------
+    >>> import matplotlib.pyplot as plt
     >>> from quantlab.core.panel import as_panel, grid
-    >>> def tiny(rows):
-    ...     return pd.DataFrame(rows, columns=["date", "symbol", "x"])
-    >>> shuffled = tiny([["2024-01-03", "B", 3.0], ["2024-01-02", "B", 2.0], ["2024-01-02", "A", 1.0]])
-    >>> untidy = as_panel(shuffled)
-    >>> untidy.index = pd.MultiIndex(
-    ...     levels=[untidy.index.levels[0], pd.Index(["C", "B", "A"], dtype="str")],
-    ...     codes=[[0, 0, 1], [2, 1, 1]],
-    ...     names=["date", "symbol"],
-    ... )
-    >>> pd.DataFrame(
-    ...     {
-    ...         "symbol": untidy.index.get_level_values("symbol"),
-    ...         "its code": untidy.index.codes[1],
-    ...         "its column": grid(untidy.index).col,
-    ...     }
-    ... )
-      symbol  its code  its column
-    0      A         2           0
-    1      B         1           1
-    2      B         1           1
+    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> at = grid(panel.index)
+    >>> len(at.dates), len(at.symbols), at.row[:3].tolist(), at.col[:3].tolist()
+    (3522, 120, [0, 0, 0], [0, 1, 2])
     """
     problem = _index_problem(index)
     if problem:

@@ -59,6 +59,7 @@ def style() -> Iterator[None]:
     >>> with style():
     ...     inside = mpl.rcParams["axes.titleweight"], len(mpl.rcParams["axes.prop_cycle"])
     >>> inside
+    ('bold', 8)
     """
     import matplotlib as mpl
 

@@ -206,6 +206,11 @@ class AssetClass(StrEnum):
     >>> from quantlab.core.types import AssetClass, Interval, OrderType, Side, Venue
     >>> [kind.value for kind in OrderType]
     >>> [f"{kind.__name__}: {', '.join(kind)}" for kind in (Side, OrderType, Interval, AssetClass, Venue)]
+    ['Side: buy, sell',
+     'OrderType: market, limit, stop, close',
+     'Interval: 1mo, 1w, 1d, 12h, 8h, 6h, 4h, 3h, 2h, 1h, 30min, 15min, 10min, 5min, 3min, 2min, 1min',
+     'AssetClass: equity, etf, index, crypto, fx, future, option',
+     'Venue: backtest, paper, exchange']
     """
 
     EQUITY = "equity"
@@ -234,6 +239,11 @@ class Venue(StrEnum):
     >>> from quantlab.core.types import AssetClass, Interval, OrderType, Side, Venue
     >>> [kind.value for kind in OrderType]
     >>> [f"{kind.__name__}: {', '.join(kind)}" for kind in (Side, OrderType, Interval, AssetClass, Venue)]
+    ['Side: buy, sell',
+     'OrderType: market, limit, stop, close',
+     'Interval: 1mo, 1w, 1d, 12h, 8h, 6h, 4h, 3h, 2h, 1h, 30min, 15min, 10min, 5min, 3min, 2min, 1min',
+     'AssetClass: equity, etf, index, crypto, fx, future, option',
+     'Venue: backtest, paper, exchange']
     """
 
     BACKTEST = "backtest"
@@ -479,6 +489,7 @@ class Fill:
     >>> sold = Order(day, "MSFT", -2, OrderType.LIMIT, 10.0)
     >>> filled = Fill(day, day, "MSFT", sold.quantity, 10.0, commission=1.0)
     >>> filled.cash_flow
+    19.0
     """
 
     date: datetime  # of the fill
@@ -533,6 +544,7 @@ class PnL:
     >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
     ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
     >>> position
+    Position(symbol='MSFT', quantity=5.0, average_price=105.0, realised=225.0, commission=3.0)
     """
 
     realised: float = 0.0  # on what was closed
@@ -587,6 +599,7 @@ class Position:
     >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
     ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
     >>> position
+    Position(symbol='MSFT', quantity=5.0, average_price=105.0, realised=225.0, commission=3.0)
     """
 
     symbol: str  # what is held
@@ -625,6 +638,7 @@ class Position:
         >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
         ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
         >>> position
+        Position(symbol='MSFT', quantity=5.0, average_price=105.0, realised=225.0, commission=3.0)
         """
         if fill.symbol != self.symbol:
             raise PanelError(

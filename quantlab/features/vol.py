@@ -257,6 +257,14 @@ def garman_klass(
     >>> compute(bars, [realised(), garman_klass(), rogers_satchell(), yang_zhang()]).groupby(
     ...     "symbol"
     ... ).median().round(4)
+             rv_20  garman_klass_20  rogers_satchell_20  yang_zhang_20
+    symbol
+    AAPL    0.0151           0.0123              0.0122         0.0164
+    BAC     0.0231           0.0184              0.0181         0.0214
+    JNJ     0.0074           0.0070              0.0072         0.0084
+    KO      0.0087           0.0077              0.0079         0.0089
+    T       0.0090           0.0089              0.0091         0.0103
+    XOM     0.0109           0.0094              0.0096         0.0116
     """
 
     def formula(open_: pd.DataFrame, high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame) -> pd.DataFrame:
@@ -304,6 +312,14 @@ def rogers_satchell(
     >>> compute(bars, [realised(), garman_klass(), rogers_satchell(), yang_zhang()]).groupby(
     ...     "symbol"
     ... ).median().round(4)
+             rv_20  garman_klass_20  rogers_satchell_20  yang_zhang_20
+    symbol
+    AAPL    0.0151           0.0123              0.0122         0.0164
+    BAC     0.0231           0.0184              0.0181         0.0214
+    JNJ     0.0074           0.0070              0.0072         0.0084
+    KO      0.0087           0.0077              0.0079         0.0089
+    T       0.0090           0.0089              0.0091         0.0103
+    XOM     0.0109           0.0094              0.0096         0.0116
     """
     return Feature(
         f"rogers_satchell_{lookback}",

@@ -262,11 +262,11 @@ def find_interval(
         why = "one bar a symbol and no step to judge by"
         return Decision(None, why) if clock else Decision("1d", f"{why}; its date has no time of day")
     decided = _long(dates, steps / 1440) if steps.min() >= 1200 else _short(rows)
-    usual = steps[steps <= 720].mode().max()  # a session over midnight has its short bars in the middle of a date
-    if decided.interval and steps.min() < 1200 and usual >= 60 and usual > Interval(decided.interval).minutes:
-        return Decision(
-            None, f"steps of {usual:g} minutes are the most frequent, and inside a date there are shorter ones"
-        )
+    near = steps[steps <= 720]  # a session over midnight has its short bars in the middle of a date
+    length = Interval(decided.interval).minutes if decided.interval and steps.min() < 1200 else np.inf
+    usual = max(near.mode().max(), near[near.isin(list(_LENGTHS))].max() if (near > length).mean() >= 0.3 else 0)
+    if usual >= 60 and usual > length:
+        return Decision(None, f"steps of {usual:g} minutes are frequent, and inside a date there are shorter ones")
     by_symbol = rows.dropna(subset="step").groupby("s")["step"].agg(["min", "max", "size", "median"])
     odd = by_symbol[(by_symbol["size"] >= 5) & _differs(by_symbol, decided.interval)]
     if decided.interval and len(odd):

@@ -519,6 +519,9 @@ def make_validator(
     ...     .rename("said to be right")
     ... )
     >>> trusted.round(2).to_frame()
+              said to be right
+    negative              0.57
+    positive              0.74
     """
     if kind == "mlp":
         return _scaled(MLPClassifier((16,), alpha=1.0, tol=1e-3, n_iter_no_change=3, random_state=seed))
@@ -810,6 +813,10 @@ def inner_folds(
     ...     [(days[train[-1] // 2], days[test[0] // 2]) for train, test in cuts],
     ...     columns=["learns until", "asked from"],
     ... )
+      learns until asked from
+    0   2024-01-04 2024-01-09
+    1   2024-01-12 2024-01-17
+    2   2024-01-22 2024-01-25
     """
     dates, starts = date_starts(X.index)
     if purge is None or purge < 0 or blocks < 4 or len(dates) < blocks * ((purge or 0) + 2):
@@ -864,6 +871,11 @@ def out_of_sample(
     >>> pd.Series(answers[::12], ["block 1", "block 2", "block 3", "block 4"]).rename(
     ...     "mean row learned from"
     ... ).to_frame()
+             mean row learned from
+    block 1                    NaN
+    block 2                    3.5
+    block 3                    9.5
+    block 4                   15.5
     """
     parts = {}
     for k, (train, test) in enumerate(folds):

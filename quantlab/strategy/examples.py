@@ -53,6 +53,15 @@ class Momentum:
     >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
     >>> momentum = from_strategy(Momentum(), bars)
     >>> momentum
+    Result
+      period    2012-01-03 to 2015-12-31, 1,006 sessions
+      equity    1,000,000.00 to 1,522,403.12
+      return    52.24%, 11.10% a year
+      Sharpe    0.74 ± 0.50 a year, of 252 sessions
+      drawdown  -13.78%
+      turnover  13.95 times equity, 3.49 a year
+      costs     9,325.38, 0.21% of equity a year: commission 1,554, slippage 7,771
+      fills     126
     """
 
     top_k: int = 3  # names that are held, in equal parts
@@ -137,6 +146,15 @@ class PairsTrading:
     >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
     >>> pairs = from_strategy(PairsTrading(), bars)
     >>> pairs
+    Result
+      period    2012-01-03 to 2015-12-31, 1,006 sessions
+      equity    1,000,000.00 to 1,010,465.48
+      return    1.05%, 0.26% a year
+      Sharpe    0.08 ± 0.50 a year, of 252 sessions
+      drawdown  -11.03%
+      turnover  30.11 times equity, 7.54 a year
+      costs     17,500.48, 0.45% of equity a year: commission 2,917, slippage 14,584
+      fills     60
     """
 
     long: str = "KO"  # above the line of the ratio: bought when it is low, sold short when it is high
@@ -229,6 +247,10 @@ class Crossover:
     ...         for name, run in runs.items()
     ...     }
     ... ).T.round(3)
+               fills  return  lowest cash
+    momentum   126.0   0.522        0.000
+    pairs       60.0   0.010   915754.455
+    crossover  129.0   0.378        0.000
     """
 
     fast: int = 20  # sessions

@@ -347,22 +347,19 @@ GOLDEN = {
 
 
 def test_the_defaults_are_these():
-    bars, weights = market(4), targets(4)
+    bars, weights = market(4), (4)
     result = from_weights(weights, bars)
-    told = from_weights(weights, bars, Costs(1.0, 5.0), 1_000_000.0, None, None, 5, "close")
+    told = from_weights(weights, bars, Costs(1.0, 5.0), Rules(stale_after=5), next_open(), 1_000_000.0, None, None)
     assert result.equity.equals(told.equity) and result.settings == told.settings
     assert result.equity.iloc[0] == 1e6 and result.equity.index[0] == weights.index[0][0] and result.equity.index[-1] == DATES[-1]
     said = result.settings
-    assert (said["commission_bps"], said["slippage_bps"], said["cash"], said["stale_after"], said["size_at"]) == (1.0, 5.0, 1e6, 5, "close")
-    assert said["start"] == f"{weights.index[0][0]:%Y-%m-%d}" and said["end"] == "2024-02-23" and "to 2 in absolute value" in said["limits"] and " 5 sessions" in said["missing"]
-    assert "sized at the fill prices" in from_weights(weights, bars, size_at="fill").settings["fill"] and "sized at" not in said["fill"]
+    assert (said["commission_bps"], said["slippage_bps"], said["cash"], said["stale_after"], said["fill_model"]) == (1.0, 5.0, 1e6, 5, "next open")
+    assert said["start"] == f"{weights.index[0][0]:%Y-%m-%d}" and said["end"] == "2024-02-23" and said["max_gross"] == 2.0 and " 5 sessions" in said["missing"]
 
 
 def test_many_accounts_at_once_are_each_what_it_is_alone():
-    from quantlab.backtest.engine import equity_curves
-
     bars, sets = market(6), [targets(s, s % 2 == 1) for s in (1, 2, 3)]
-    for keywords in ({}, {"costs": Costs(50, 100), "cash": 5e4, "stale_after": 2, "size_at": "fill"}):
+    for keywords in ({}, {"costs": Costs(50, 100), "cash": 5e4, "rules": Rules(stale_after=2), "fill": next_open(sized="fill")}):
         worth, counts = equity_curves(sets, bars, **keywords)
         for m, weights in enumerate(sets):
             one = from_weights(weights, bars, **keywords)
@@ -373,8 +370,6 @@ def test_many_accounts_at_once_are_each_what_it_is_alone():
     assert nothing.shape == (40, 0) and none.empty
     idle, zero = equity_curves([sets[0].iloc[:0]], bars)
     assert (idle == 1e6).all(axis=None) and zero.to_numpy().tolist() == [[0.0, 0.0]]
-    with pytest.raises(ConfigError, match="stale_after 0"):
-        equity_curves(sets, bars, stale_after=0)
 
 
 def test_buys_are_scaled_to_the_cash_and_leave_a_hair():
@@ -402,7 +397,7 @@ def test_what_is_held_already_is_not_traded():
     assert from_weights(out, steady, Costs(0, 0)).orders["symbol"].tolist() == ["B"]
 
 
-@pytest.mark.parametrize(("a", "b", "words"), [(1.5, -0.5, None), (1.5, -0.501, "absolute value to 2.001, above 2: equity covers half"), (1.0, 0.0, None), (0.6, 0.401, "sum to 1.001, above 1: cash pays"), (-2.0, 0.0, None), (-1.0, -1.001, "2.001, above 2")])
+@pytest.mark.parametrize(("a", "b", "words"), [(1.5, -0.5, None), (1.5, -0.501, "absolute value to 2.001, above 2"), (1.0, 0.0, None), (0.6, 0.401, "sum to 1.001, above 1: cash pays"), (-2.0, 0.0, None), (-1.0, -1.001, "2.001, above 2")])
 def test_the_limits_of_weights(a, b, words):
     weights = weights_of(("2024-01-02", "A", 0.1), ("2024-01-03", "A", a), ("2024-01-03", "B", b))
     steady = two_names().assign(open=10.0, close=10.0)
@@ -413,21 +408,24 @@ def test_the_limits_of_weights(a, b, words):
             from_weights(weights, steady)
 
 
-@pytest.mark.parametrize("costs", [Costs(minimum=1), Costs(per_share=0.01), Costs(impact=1), Costs(borrow_bps=1), Costs(interest_bps=1), Costs(funding_bps=1)])
-def test_costs_that_weights_cannot_carry_are_refused(costs):
-    with pytest.raises(ConfigError, match="shares of the value traded only"):
-        from_weights(weights_of(("2024-01-02", "A", 0.5)), two_names(), costs)
+@pytest.mark.parametrize("costs", [Costs(minimum=1), Costs(per_share=0.01), Costs(borrow_bps=1), Costs(interest_bps=1), Costs(funding_bps=1)])
+def test_costs_that_the_fast_way_cannot_carry_are_kept_session_by_session(costs):
+    weights = weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", -0.25))
+    dear, cheap = (from_weights(weights, two_names(), c).equity.iloc[-1] for c in (costs, Costs(1, 5)))
+    assert dear != cheap and abs(dear / cheap - 1) < 1e-3
+    with pytest.raises(ConfigError, match="from_weights"):
+        equity_curves([weights], two_names(), costs)
 
 
 def test_terms_and_spans_are_named():
     weights = weights_of(("2024-01-02", "A", 0.5))
-    with pytest.raises(ConfigError, match="costs is a dict; give Costs"):
+    with pytest.raises(ConfigError, match="costs is a dict"):
         from_weights(weights, two_names(), {"commission": 1})
     for keywords in ({"start": "2024-01-05"}, {"end": "2024-01-01"}, {"start": "2024-01-04", "end": "2024-01-03"}):
         with pytest.raises(PanelError, match="no session between .*bars run from 2024-01-02 to 2024-01-04"):
             from_weights(weights, two_names(), **keywords)
     assert len(from_weights(weights, two_names(), start="2024-01-04").equity) == 1
-    assert from_weights(weights, two_names(), Costs(0, 0), stale_after=1).closed.empty
+    assert from_weights(weights, two_names(), Costs(0, 0), Rules(stale_after=1)).closed.empty
     many = weights_of(*[("2024-01-02", f"Z{i}", 0.01) for i in range(7)])
     with pytest.raises(PanelError, match="symbol that is not in bars: Z0, Z1, Z2, Z3, Z4; use"):
         from_weights(many, two_names())
@@ -444,24 +442,24 @@ def test_a_name_without_a_close_yet_cannot_be_wished_and_one_with_can():
     assert len(from_weights(weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.0), ("2024-01-03", "B", 0.5)), bars).trades) == 3
 
 
-@pytest.mark.parametrize("size_at", ["close", "fill"])
-def test_a_name_that_begins_later_is_worth_nothing_before(size_at):
+@pytest.mark.parametrize("sized", ["decision", "fill"])
+def test_a_name_that_begins_later_is_worth_nothing_before(sized):
     bars = two_names().drop([("2024-01-02", "B"), ("2024-01-03", "B")])
     weights = weights_of(*[(d, "A", 0.5) for d in ("2024-01-02", "2024-01-03")])
     alone = two_names().xs("A", level="symbol", drop_level=False)
-    assert from_weights(weights, bars, size_at=size_at).equity.equals(from_weights(weights, alone, size_at=size_at).equity)
+    assert from_weights(weights, bars, fill=next_open(sized=sized)).equity.equals(from_weights(weights, alone, fill=next_open(sized=sized)).equity)
 
 
 @pytest.mark.parametrize("quiet", [True, False])
 def test_a_first_compilation_is_told_once_where_somebody_waits(monkeypatch, capsys, quiet):
     from types import SimpleNamespace
 
-    from quantlab.backtest import engine
+    from quantlab.backtest import account
 
     heard = []
-    monkeypatch.setattr(engine, "_QUIET", quiet)
-    monkeypatch.setattr(engine.event, "register", lambda kind, listener: heard.append((kind, listener)))
-    engine.tell_compiling.__wrapped__()
+    monkeypatch.setattr(account, "_QUIET", quiet)
+    monkeypatch.setattr(account.event, "register", lambda kind, listener: heard.append((kind, listener)))
+    account.tell_compiling.__wrapped__()
     assert [kind for kind, _ in heard] == ([] if quiet else ["numba:compile"])
     for module in ("somebody.elses", "quantlab.backtest.engine", "quantlab.broker.session"):
         begun = SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=SimpleNamespace(__module__=module))})

@@ -136,7 +136,7 @@ class TestWindows:
     def test_nothing_in_nothing_out(self, empty) -> None:
         r = rolling
         found = [r.mean(empty, 3), *r.mean_std(empty, 3), *r.trend(empty, 3), r.highest(empty, 3), r.lowest(empty, 3)]
-        found += [*r.rank(empty, 3, (0.5,)), r.corr(empty, empty, 3), r.since_highest(empty, 3), r.total(empty, 3)]
+        found += [*r.ts_rank(empty, 3, (0.5,)), r.corr(empty, empty, 3), r.since_highest(empty, 3), r.total(empty, 3)]
         assert all(v.shape == empty.shape and np.isnan(v).all() for v in found)
 
     def test_symbols_do_not_mix_and_long_windows_are_means(self, bars) -> None:

@@ -34,6 +34,7 @@ def layout(interval, opens, length, on_the_clock, days, kept):
     st.lists(st.booleans(), min_size=1, max_size=40) | st.just([True]),
 )
 @settings(max_examples=120, deadline=None)
+@example(Interval.H12, 360, 1110, True, 2, [True])  # 06:00, 12:00 and midnight, half days
 @example(Interval.H1, 570, 390, True, 1, [True, True] + [False] * 5)  # 09:30 and 10:00, hours
 def test_a_bar_is_never_known_before_it_ends(interval, opens, length, on_the_clock, days, kept):
     starts, ends = layout(interval, opens, length, on_the_clock, days, kept)

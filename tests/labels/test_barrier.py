@@ -343,7 +343,7 @@ def test_widths_by_hand() -> None:
     index = pd.MultiIndex.from_product([close.index, ["A"]], names=["date", "symbol"])
     bars = pd.DataFrame({"open": close.to_numpy(), "high": close.to_numpy() * 1.01, "low": close.to_numpy() * 0.99, "close": close.to_numpy()}, index=index)
     day = volatility_width(bars)
-    np.testing.assert_allclose(day.to_numpy(), volatility(20).function(bars).to_numpy(), rtol=1e-12)
+    np.testing.assert_allclose(day.to_numpy(), volatility(20)(bars).to_numpy(), rtol=1e-12)
     np.testing.assert_allclose(volatility_width(bars, 20, 9), 3 * day)  # nine sessions move three times as far
     pd.testing.assert_series_equal(day, volatility_width(bars, 20, 1))
     assert day.name == "width" == atr_width(bars).name

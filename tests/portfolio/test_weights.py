@@ -102,7 +102,7 @@ def test_a_gate_scales_the_book_and_must_cover_it():
         TopK(2, rebalance=1)(score, gate=gate * 1.5)
 
 
-@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"buffer": -1}, {"weighting": "best"}, {"max_weight": 0.0}, {"rebalance": 0}, {"vol_target": -0.1}, {"vol_target": 0.0}, {"vol_window": 19}])
+@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"buffer": -1}, {"weighting": "best"}, {"max_weight": 0.0}, {"rebalance": 0}, {"vol_target": -0.1}, {"vol_target": 0.0}, {"vol_lookback": 19}])
 def test_a_setting_out_of_range_is_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         TopK(**wrong)

@@ -328,7 +328,7 @@ def test_labels_that_do_not_fit_are_named():
     early = t1.mask(t1.index == t1.index[5], dates[0])
     with pytest.raises(PanelError, match=r"label of \(2024-01-03, B\) ends at 2024-01-01 00:00:00, before it starts"):
         WalkForward(3, 2).split(X, t1=early)
-    with pytest.raises(ConfigError, match="the panel has 8 sessions, 2024-01-01 to 2024-01-10; train=8 leaves none"):
+    with pytest.raises(ConfigError, match="the panel has 8 sessions, 2024-01-01 to 2024-01-10; train_sessions=8 leaves none"):
         WalkForward(8, 2).split(X, t1=t1)
     assert len(list(WalkForward(7, 2).split(X, t1=t1))) == 1
     far = t1.mask(t1.index.isin(t1.index[:8]), dates[7])

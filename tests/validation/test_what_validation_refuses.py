@@ -26,7 +26,7 @@ T1 = pd.Series(SESSIONS, index=TINY.index).shift(-2)
         ("embargo is -1", lambda: PurgedKFold(5, -1)),
         ("nothing to learn", lambda: list(PurgedKFold(2, embargo=9).split(TINY, t1=T1))),
         ("t1 is missing", lambda: PurgedKFold(3).split(TINY)),
-        ("train is 0", lambda: WalkForward(train_sessions=0)),
+        ("train_sessions is 0", lambda: WalkForward(train_sessions=0)),
         ("embargo is 1.5", lambda: WalkForward(embargo=1.5)),
         ("leaves nothing", lambda: WalkForward(train_sessions=5, embargo=5)),
         ("0 sessions", lambda: WalkForward(5, 2).get_n_splits(TINY.iloc[:0])),
@@ -90,7 +90,7 @@ def test_scores_of_holes_and_of_one_name_say_nothing():
         (r"y is infinite in 1 rows, first \(2024-01-01, C\)", lambda: ic(panel([[1, 2, 3]]), panel([[1, 2, np.inf]]))),
         ("one column", lambda: ic(Y.to_frame("y"), Y)),
         ("no row in common", lambda: ic(Y, NOTHING)),
-        ("n is 1", lambda: quantile_turnover(Y, quantiles=1)),
+        ("quantiles is 1", lambda: quantile_turnover(Y, quantiles=1)),
         ("lag is 0", lambda: rank_autocorrelation(Y, 0)),
     ],
 )
