@@ -166,7 +166,7 @@ def _run_parts(
     from quantlab.core import compute  # brings joblib, for which a reader of results need not wait
 
     compute.map(_part, [parts[k] for k in todo], [make, inputs, bars, terms], names=names, each=arrived, **where)
-    found = [done[key] for key in keys]
+    found: list[tuple] = [done[key] for key in keys]
     figures = [one for rows, _ in found for one in rows]
     return figures, pd.concat([equity for _, equity in found], axis=1, ignore_index=True)
 

@@ -128,6 +128,7 @@ def check_factors(
     --------
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import as_features
     >>> from quantlab.features.sets import SETS
     >>> from quantlab.report.factor import check_factors
     >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
@@ -135,7 +136,7 @@ def check_factors(
     >>> def year(bars):
     ...     "The same number for everybody."
     ...     return bars["close"] * 0 + bars.index.get_level_values("date").year
-    >>> clock = _own(year, "clock")
+    >>> [clock] = as_features(year)
     >>> assert check_factors([clock, SETS["base"][0]], bars) is None
     """
     if all(_same_for_all(factor, bars) for factor in factors):

@@ -347,7 +347,7 @@ GOLDEN = {
 
 
 def test_the_defaults_are_these():
-    bars, weights = market(4), (4)
+    bars, weights = market(4), targets(4)
     result = from_weights(weights, bars)
     told = from_weights(weights, bars, Costs(1.0, 5.0), Rules(stale_after=5), next_open(), 1_000_000.0, None, None)
     assert result.equity.equals(told.equity) and result.settings == told.settings
