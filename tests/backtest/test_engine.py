@@ -365,6 +365,8 @@ def test_many_accounts_at_once_are_each_what_it_is_alone():
             assert worth[m].dropna().to_numpy().tobytes() == one.equity.to_numpy().tobytes()
             assert worth[m].first_valid_index() == one.equity.index[0]
             assert counts.loc[m, "fills"] == len(one.trades) and counts.loc[m, "turnover"] == pytest.approx(one.turnover.sum(), rel=1e-12)
+    stops = market(7)
+    assert equities(sets[:1], stops)[0][0].dropna().tolist() == from_weights(sets[0], stops).equity.tolist() != from_weights(sets[0], stops, stale_after=6).equity.tolist()
     nothing, none = equities([], bars)
     assert nothing.shape == (40, 0) and none.empty
     idle, zero = equities([sets[0].iloc[:0]], bars)
@@ -430,7 +432,8 @@ def test_terms_and_spans_are_named():
     for column, value in (("split_ratio", 2.0), ("dividend", 0.5), ("rate", 1.1), ("multiplier", 50.0), ("funding", 0.01), ("split", 0.5)):
         with pytest.raises(DataError, match=f"factor {column} is not applied yet"):
             from_weights(weights, two_names().assign(**{column: value}))
-    from_weights(weights, two_names().assign(split=1.0, dividend=0.0, adj=np.nan))
+    neutral = two_names().assign(adj=np.nan, split=1.0, split_ratio=1.0, rate=1.0, multiplier=1.0, dividend=0.0, funding=0.0)
+    assert from_weights(weights, neutral).equity.equals(from_weights(weights, two_names()).equity)
 
 
 def test_a_name_without_a_close_yet_cannot_be_wished_and_one_with_can():
