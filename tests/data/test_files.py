@@ -519,3 +519,15 @@ def test_the_listing_shows_moments_without_their_zone(lake):
     table = lake.datasets().set_index("interval")
     assert table.loc["5min", ["first", "last"]].tolist() == ["2024-01-02T15:05:00", "2024-01-02T15:10:00"]
     assert table.loc["1d", ["symbols", "rows", "first", "last"]].tolist() == [2, 24, "2023-12-20T00:00:00", "2024-01-04T00:00:00"]
+
+
+def test_a_single_row_joins_what_is_there_and_a_damaged_neighbour_hides_nobody(lake):
+    row = make_bars(pd.to_datetime(["2024-02-01"]), ["A"])
+    lake.write("us", "1d", row)
+    lake.write("us", "1d", row)
+    pd.testing.assert_frame_equal(lake.read("us", symbols=["A"], start="2024-02-01"), row)
+    lake.write("aa", "1d", BARS)
+    (lake.folder / "dataset=aa" / "manifest.json").write_text("{")
+    assert lake.sql("SELECT count(*) AS n FROM us_1d")["n"][0] == 25
+    with pytest.raises(DataError, match="manifest of 'aa' is damaged"):
+        lake.sql("SELECT count(*) AS n FROM aa_1d")
