@@ -527,3 +527,15 @@ def test_formulas_are_written_as_they_are_where_that_is_asked(tmp_path):
     assert pd.read_csv(tmp_path / "raw.csv")["symbol"].tolist() == risky["symbol"].tolist()
     texts = ("+1", "-1.5e3", "-", "\t=1", "＝1", 3, None, "")
     assert [plain_text(t) for t in texts] == ["+1", "-1.5e3", "'-", "'\t=1", "'＝1", 3, None, ""]
+
+
+def test_a_single_row_joins_what_is_there_and_a_damaged_neighbour_hides_nobody(lake):
+    row = make_bars(pd.to_datetime(["2024-02-01"]), ["A"])
+    lake.write("us", "1d", row)
+    lake.write("us", "1d", row)
+    pd.testing.assert_frame_equal(lake.read("us", symbols=["A"], start="2024-02-01"), row)
+    lake.write("aa", "1d", BARS)
+    (lake.folder / "dataset=aa" / "manifest.json").write_text("{")
+    assert lake.sql("SELECT count(*) AS n FROM us_1d")["n"][0] == 25
+    with pytest.raises(DataError, match="manifest of 'aa' is damaged"):
+        lake.sql("SELECT count(*) AS n FROM aa_1d")

@@ -198,3 +198,5 @@ def test_hindsight_cannot_be_relabelled_and_a_day_knows_its_own_evening():
         with pytest.raises(FrozenInstanceError):
             state.probabilities = p
     assert not hmm.Filtered(p, pd.Series(dates, dates)).in_sample().any()
+    for kind in (hmm.Filtered, hmm.Smoothed):
+        assert kind(p) != kind(p.copy()) and len({kind(p), kind(p)}) == 2  # each is itself; frames have no single truth to compare
