@@ -122,7 +122,7 @@ def check_terms(
     rules : Rules
         How orders fill and what an account may hold.
     fill : FillModel
-        When, at what price and how much of an order fills.
+        when, at what price and how much of an order fills.
     cash : float
         Account money at the start.
 
@@ -308,7 +308,7 @@ def plain_rows(
     Parameters
     ----------
     symbol : np.ndarray
-        Int, positions in the bars' symbols.
+        int, positions in the bars' symbols.
     size : np.ndarray
         Of each order, signed: above 0 buys; a target may be of either sign.
     kind : int | np.ndarray
@@ -354,7 +354,7 @@ class Simulator:
     rules : Rules
         How orders fill and what an account may hold.
     fill : FillModel
-        When, at what price and how much of an order fills.
+        when, at what price and how much of an order fills.
     cash : float
         Account money at the start.
     first : int
@@ -507,7 +507,7 @@ def account_terms(
     rules : Rules
         How orders fill and what an account may hold.
     fill : FillModel
-        When, at what price and how much of an order fills.
+        when, at what price and how much of an order fills.
     cash : float
         Account money at the start.
     bars : pd.DataFrame
@@ -629,10 +629,10 @@ def simulated(
     ...     simulator.step()
     ...     simulator.send(rows)
     >>> result = simulated(simulator, at, account_terms(Costs(1, 5), Rules(), next_open(), 10_000.0, bars))
-    >>> result.trades.round(3)
-            date    decided symbol  quantity   price  commission  slippage  reason
-    0 2015-08-04 2015-08-03   AAPL   187.358  26.470       0.496     2.478  market
-    1 2015-08-05 2015-08-04   AAPL   -10.000  25.437       0.025     0.127  market
+    >>> result.trades.drop(columns=["decided"]).round({"quantity": 3, "price": 3, "commission": 3, "slippage": 3})
+            date symbol  quantity   price  commission  slippage  reason
+    0 2015-08-04   AAPL   187.358  26.470       0.496     2.478  market
+    1 2015-08-05   AAPL   -10.000  25.437       0.025     0.127  market
     """
     n, days, market = simulator.t + 1, simulator.days[: simulator.t + 1], simulator.market
     orders, fills = _lists(simulator)

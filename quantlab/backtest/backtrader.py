@@ -142,13 +142,13 @@ class BacktraderRun:
     Parameters
     ----------
     trades : pd.DataFrame
-        Date, symbol, quantity, price, commission; in the order of filling.
+        date, symbol, quantity, price, commission; in the order of filling.
     equity : pd.Series
         By date, the broker's value at the close.
     orders : pd.DataFrame
-        Date, symbol, status, asked, quantity, price, commission: every answer of the broker.
+        date, symbol, status, asked, quantity, price, commission: every answer of the broker.
     analyzers : pd.DataFrame
-        Analyzer, name, value; empty unless asked for.
+        analyzer, name, value; empty unless asked for.
 
     Examples
     --------
@@ -384,7 +384,7 @@ def compare_accounts(
     Returns
     -------
     pd.DataFrame
-        Item, date, symbol, ours, theirs, difference; empty when the engines agree.
+        item, date, symbol, ours, theirs, difference; empty when the engines agree.
 
     Examples
     --------
@@ -632,7 +632,7 @@ def reconcile(
     Returns
     -------
     pd.DataFrame
-        Item, date, symbol, ours, theirs, difference, rule.
+        item, date, symbol, ours, theirs, difference, rule.
 
     Raises
     ------

@@ -172,7 +172,7 @@ def break_even(
     Returns
     -------
     pd.Series
-        Bps: value, se, low, high (95 %); NaN without trades, no error below 10 sessions.
+        bps: value, se, low, high (95 %); NaN without trades, no error below 10 sessions.
 
     Raises
     ------
@@ -379,7 +379,7 @@ def assets_at(
     Returns
     -------
     pd.Series
-        Money: value, low, high (95 %); 0 when nothing is earned at any size, inf without impact.
+        money: value, low, high (95 %); 0 when nothing is earned at any size, inf without impact.
 
     Raises
     ------

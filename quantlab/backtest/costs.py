@@ -224,7 +224,7 @@ def square_root_impact(
     Parameters
     ----------
     quantity : np.ndarray
-        Shares, of either sign.
+        shares, of either sign.
     volatility : np.ndarray
         Standard deviation of a session's return, decimal; known at the decision.
     volume : np.ndarray
@@ -235,7 +235,7 @@ def square_root_impact(
     Returns
     -------
     np.ndarray
-        Decimal, >= 0: how much worse than the market's price; NaN where volume is 0 or unknown.
+        decimal, >= 0: how much worse than the market's price; NaN where volume is 0 or unknown.
 
     Examples
     --------

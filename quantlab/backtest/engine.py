@@ -351,7 +351,7 @@ def equity_curves(
     Returns
     -------
     tuple[pd.DataFrame, pd.DataFrame]
-        Equity, dates x accounts, NaN before its first rebalance; turnover and fills.
+        equity, dates x accounts, NaN before its first rebalance; turnover and fills.
 
     Raises
     ------

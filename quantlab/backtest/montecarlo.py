@@ -39,7 +39,7 @@ def block_length(
     Returns
     -------
     float
-        Sessions, at least 1.
+        sessions, at least 1.
 
     References
     ----------
@@ -99,7 +99,7 @@ def bootstrap_returns(
     Parameters
     ----------
     returns : pd.Series
-        Decimal, by date; NaN days are dropped.
+        decimal, by date; NaN days are dropped.
     draws : int, default 999
         Random draws; more make the simulated figures steadier.
     block : float | None, default None
@@ -176,7 +176,7 @@ def bootstrap(
     Parameters
     ----------
     returns : pd.Series
-        Decimal, by date, after costs.
+        decimal, by date, after costs.
     periods_per_year : float
         252 for trading days, 52 for weeks, 12 for months.
     draws : int, default 999
@@ -258,7 +258,7 @@ def fan(
     Parameters
     ----------
     returns : pd.Series
-        Decimal, by date.
+        decimal, by date.
     draws : int, default 999
         Random draws; more make the simulated figures steadier.
     block : float | None, default None
@@ -460,7 +460,7 @@ def random_weights(
     weights : pd.DataFrame
         (date, symbol): weight, decided at the close of date.
     eligible : pd.DataFrame
-        Bool, dates x symbols: what could have been held, known at the close of date.
+        bool, dates x symbols: what could have been held, known at the close of date.
     seed : int, default 7
         Of the generator that draws; the same seed gives the same numbers.
 
@@ -543,7 +543,7 @@ def random_portfolios(
     costs : Costs, default DEFAULT_COSTS
         Charged on every fill.
     eligible : pd.DataFrame | None, default None
-        Bool, dates x symbols; None = names with a close on the date.
+        bool, dates x symbols; None = names with a close on the date.
     draws : int, default 200
         Random draws; more make the simulated figures steadier.
     seed : int, default 7
@@ -694,7 +694,7 @@ def perturb(
     Returns
     -------
     pd.DataFrame
-        Parameter, setting, sharpe, change (of the Sharpe ratio), se (of the change); row 0 is the run.
+        parameter, setting, sharpe, change (of the Sharpe ratio), se (of the change); row 0 is the run.
 
     Raises
     ------
@@ -771,7 +771,7 @@ def fragility(
     Returns
     -------
     pd.Series
-        Sharpe, mean_near, spread, worst, loss (share of the run's ratio), t (change over its error),
+        sharpe, mean_near, spread, worst, loss (share of the run's ratio), t (change over its error),
         parameter, setting.
 
     Examples
@@ -833,7 +833,7 @@ def market_regimes(
     lookback : int, default 21
         Sessions behind the volatility.
     crash : tuple[float, int], default (0.1, 10)
-        Loss, within so many sessions.
+        loss, within so many sessions.
 
     Returns
     -------
@@ -877,7 +877,7 @@ def stress(
     Parameters
     ----------
     returns : pd.Series
-        Decimal, by date, after costs.
+        decimal, by date, after costs.
     regimes : pd.DataFrame
         Bool by date, from market_regimes.
     periods_per_year : float

@@ -107,9 +107,9 @@ def from_signals(
     Parameters
     ----------
     entries : pd.Series
-        Bool, (date, symbol): open a long; known at the close of date.
+        bool, (date, symbol): open a long; known at the close of date.
     exits : pd.Series | None
-        Bool: close a long.
+        bool: close a long.
     bars : pd.DataFrame
         Panel with open and close; for stops and limits high and low too.
     costs : Costs, default DEFAULT_COSTS
@@ -129,9 +129,9 @@ def from_signals(
     kind : str, default "percent"
         What size counts: "percent" = share of equity, "value" = money, "shares".
     short_entries : pd.Series | None, default None
-        Bool: open a short.
+        bool: open a short.
     short_exits : pd.Series | None, default None
-        Bool: cover it.
+        bool: cover it.
     stop_loss : float | None, default None
         Share of the price paid; None = no stop.
     take_profit : float | None, default None

@@ -44,7 +44,7 @@ def annual_return(
     Parameters
     ----------
     returns : pd.Series | np.ndarray
-        Decimal, per period.
+        decimal, per period.
     periods_per_year : float
         252 for trading days, 52 for weeks, 12 for months.
 
@@ -91,14 +91,14 @@ def annual_volatility(
     Parameters
     ----------
     returns : pd.Series | np.ndarray
-        Decimal, per period.
+        decimal, per period.
     periods_per_year : float
         252 for trading days, 52 for weeks, 12 for months.
 
     Returns
     -------
     float
-        Decimal, annualised; NaN with fewer than two observations.
+        decimal, annualised; NaN with fewer than two observations.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def hit_rate(
     Parameters
     ----------
     returns : pd.Series | np.ndarray
-        Decimal, per period.
+        decimal, per period.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def sharpe(
     Parameters
     ----------
     returns : pd.Series | np.ndarray
-        Decimal, per period, in excess of cash.
+        decimal, per period, in excess of cash.
     periods_per_year : float
         252 for trading days, 52 for weeks, 12 for months.
 
@@ -226,7 +226,7 @@ def sortino(
     Parameters
     ----------
     returns : pd.Series | np.ndarray
-        Decimal, per period, in excess of cash.
+        decimal, per period, in excess of cash.
     periods_per_year : float
         252 for trading days, 52 for weeks, 12 for months.
 
@@ -277,7 +277,7 @@ def drawdown(
     Parameters
     ----------
     returns : pd.Series | np.ndarray
-        Decimal, per period.
+        decimal, per period.
 
     Returns
     -------
@@ -318,7 +318,7 @@ def max_drawdown(
     Parameters
     ----------
     returns : pd.Series | np.ndarray
-        Decimal, per period.
+        decimal, per period.
 
     Returns
     -------
@@ -357,7 +357,7 @@ def calmar(
     Parameters
     ----------
     returns : pd.Series | np.ndarray
-        Decimal, per period.
+        decimal, per period.
     periods_per_year : float
         252 for trading days, 52 for weeks, 12 for months.
 
@@ -400,7 +400,7 @@ def drawdowns(
     Parameters
     ----------
     returns : pd.Series
-        Decimal, by date.
+        decimal, by date.
     n : int, default 5
         Observations.
 
@@ -454,7 +454,7 @@ def tail_ratio(
     Parameters
     ----------
     returns : pd.Series | np.ndarray
-        Decimal, per period.
+        decimal, per period.
 
     Returns
     -------
@@ -486,7 +486,7 @@ class AlphaBeta(NamedTuple):
     Parameters
     ----------
     alpha : float
-        Annualised, decimal, not compounded.
+        annualised, decimal, not compounded.
     beta : float
         Return for a return of 1 of the benchmark.
 
@@ -523,9 +523,9 @@ def alpha_beta(
     Parameters
     ----------
     returns : pd.Series | np.ndarray
-        Decimal, per period.
+        decimal, per period.
     benchmark : pd.Series | np.ndarray
-        Decimal, per period; dates that both have count.
+        decimal, per period; dates that both have count.
     periods_per_year : float
         252 for trading days, 52 for weeks, 12 for months.
 
@@ -766,7 +766,7 @@ def summary(
     Parameters
     ----------
     returns : pd.Series
-        Decimal, by date, after the costs a reader should assume.
+        decimal, by date, after the costs a reader should assume.
     periods_per_year : float
         Sessions in a year.
     benchmark : pd.Series | None, default None

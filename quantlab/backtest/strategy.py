@@ -57,7 +57,7 @@ class Strategy(Protocol):
         Returns
         -------
         pd.DataFrame | None
-            Symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit.
+            symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit.
 
         Examples
         --------
@@ -98,7 +98,7 @@ class Past:
     columns : list[str]
         Of the bars, to be shown.
     shape : tuple[int, int]
-        Dates, symbols.
+        dates, symbols.
     symbols : pd.Index
         Names of the instruments.
 
@@ -245,7 +245,7 @@ class Holdings:
         Returns
         -------
         pd.DataFrame
-            Decided, symbol, type, price, left.
+            decided, symbol, type, price, left.
 
         Examples
         --------

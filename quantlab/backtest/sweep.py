@@ -373,7 +373,7 @@ def sweep(
     inputs : object, default None
         What make reads, such as features or wide closes; None = the bars.
     terms : SweepTerms, default SweepTerms()
-        Costs, rules, fill model and cash of every member.
+        costs, rules, fill model and cash of every member.
     points : int, default 3
         Per SearchRange and round.
     rounds : int, default 1
@@ -381,7 +381,7 @@ def sweep(
     chunk : int, default 25
         Members per part.
     **where
-        Workers, scheduler, progress, as compute.map takes them.
+        workers, scheduler, progress, as compute.map takes them.
 
     Returns
     -------

@@ -25,19 +25,19 @@ class Orders(NamedTuple):
     Parameters
     ----------
     session : np.ndarray
-        Int, when it filled last or lapsed; -1 = no session was left.
+        int, when it filled last or lapsed; -1 = no session was left.
     decided : np.ndarray
-        Int, session of the decision.
+        int, session of the decision.
     symbol : np.ndarray
-        Int, position in the book's symbols.
+        int, position in the book's symbols.
     quantity : np.ndarray
         Shares asked for, signed; NaN = no price to size it.
     filled : np.ndarray
         Shares got, signed.
     reason : np.ndarray
-        Int, position in the blotter's reasons: why it is not whole.
+        int, position in the blotter's reasons: why it is not whole.
     kind : np.ndarray | None, default None
-        Int, position in OrderType; None = market.
+        int, position in OrderType; None = market.
     price : np.ndarray | None, default None
         Limit or stop; NaN or None = none.
 
@@ -70,21 +70,21 @@ class Fills(NamedTuple):
     Parameters
     ----------
     order : np.ndarray
-        Int, position in orders; -1 = nobody asked: the engine's own rule.
+        int, position in orders; -1 = nobody asked: the engine's own rule.
     session : np.ndarray
         Int.
     symbol : np.ndarray
-        Int, position in the book's symbols.
+        int, position in the book's symbols.
     quantity : np.ndarray
-        Shares, signed.
+        shares, signed.
     price : np.ndarray
-        Paid, slippage included.
+        paid, slippage included.
     commission : np.ndarray
         Money.
     slippage : np.ndarray
         Money.
     reason : np.ndarray
-        Int, position in the blotter's reasons.
+        int, position in the blotter's reasons.
 
     Examples
     --------
@@ -524,7 +524,7 @@ class Result:
         Returns
         -------
         pd.DataFrame
-            Date, decided, symbol, quantity, price, commission, slippage, reason.
+            date, decided, symbol, quantity, price, commission, slippage, reason.
 
         Examples
         --------
@@ -558,7 +558,7 @@ class Result:
         Returns
         -------
         pd.DataFrame
-            Date, decided, symbol, quantity, type, price, filled, reason.
+            date, decided, symbol, quantity, type, price, filled, reason.
 
         Examples
         --------
@@ -607,7 +607,7 @@ class Result:
         Returns
         -------
         pd.DataFrame
-            Date, decided, symbol, quantity, reason: "no open", "no cash" ...
+            date, decided, symbol, quantity, reason: "no open", "no cash" ...
 
         Examples
         --------
@@ -657,7 +657,7 @@ class Result:
         Returns
         -------
         pd.DataFrame
-            Date, symbol, last_bar, quantity, price (before slippage), reason: "stopped".
+            date, symbol, last_bar, quantity, price (before slippage), reason: "stopped".
 
         Examples
         --------

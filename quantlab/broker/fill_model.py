@@ -326,7 +326,7 @@ class SessionTerms(NamedTuple):
     stale_after : float
         Sessions without a bar after which a holding is closed; inf = never.
     delisting_return : float
-        Decimal, of that closing against the last close.
+        decimal, of that closing against the last close.
 
     Examples
     --------
@@ -363,7 +363,7 @@ def terms_of(
     rules : Rules
         Of the market and the account.
     fill : FillModel
-        When, at what price and how much of an order fills.
+        when, at what price and how much of an order fills.
 
     Returns
     -------

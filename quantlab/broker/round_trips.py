@@ -43,7 +43,7 @@ def round_trips(
     Parameters
     ----------
     trades : pd.DataFrame
-        Date, symbol, quantity (signed), price (paid), commission, with splits split_after:
+        date, symbol, quantity (signed), price (paid), commission, with splits split_after:
         Result.trades.
     last : pd.Series | None, default None
         By symbol: price, at the account's end, at which open positions are valued; None: their last
@@ -52,7 +52,7 @@ def round_trips(
     Returns
     -------
     pd.DataFrame
-        Symbol, side, entry, exit (NaT = open), fills, invested, pnl (both money), return (decimal); by
+        symbol, side, entry, exit (NaT = open), fills, invested, pnl (both money), return (decimal); by
         entry.
 
     Raises

@@ -47,7 +47,7 @@ class Rules:
     stale_after : float, default 5
         Sessions without a bar after which a holding is closed at its last close; inf = never.
     delisting_return : float, default 0.0
-        Decimal, of that closing against the last close.
+        decimal, of that closing against the last close.
 
     Raises
     ------

@@ -143,7 +143,7 @@ def fill_cost(
     Parameters
     ----------
     quantity : float
-        Shares, signed: above 0 is bought.
+        shares, signed: above 0 is bought.
     reference : float
         The market's price.
     limit : float
@@ -763,7 +763,7 @@ def rebalance(
     Returns
     -------
     tuple
-        Orders (decided, name, asked, filled, why), their number, fills, their number, scale, equity,
+        orders (decided, name, asked, filled, why), their number, fills, their number, scale, equity,
         cash.
 
     Examples

@@ -49,7 +49,7 @@ class Verdict:
     function : str
         Its name.
     reason : str
-        Why, in words.
+        why, in words.
     column : str | None, default None
         Where it leaks first.
     date : pd.Timestamp | None, default None
@@ -698,7 +698,7 @@ def audit(
     ...     return to_long(close / close.rolling(21).mean() - 1, panel.index, name="gap_21")
     >>> str(audit(honest, panel.head(6)))
     """
-    name = name or getattr(function, "__name__", type(function).__name__)
+    name = name or getattr(function, "name", None) or getattr(function, "__name__", type(function).__name__)
     found = len(sessions(check_panel(panel).index))
     if found < 4:
         return Verdict(NOT_ASSESSED, name, f"too little history: {found} dates, an audit needs at least 4")
@@ -720,7 +720,7 @@ def audit_each(
     Parameters
     ----------
     functions : Iterable[Callable[[pd.DataFrame], pd.DataFrame | pd.Series]]
-        Features, or functions of a panel.
+        features, or functions of a panel.
     panel : pd.DataFrame
         (date, symbol); enough history for each.
     cuts : int, default 6

@@ -77,7 +77,7 @@ def content_hash(
     Parameters
     ----------
     value : object
-        Frame, array, number, text, function, dataclass, unfitted estimator, or lists and dicts of them.
+        frame, array, number, text, function, dataclass, unfitted estimator, or lists and dicts of them.
 
     Returns
     -------
@@ -329,7 +329,7 @@ def remember(
     Parameters
     ----------
     function : Callable[..., pd.DataFrame | pd.Series]
-        Deterministic, without effects.
+        deterministic, without effects.
     *args : object
         What it is called with; frames, numbers, text, functions.
     **kwargs : object

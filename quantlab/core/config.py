@@ -73,7 +73,7 @@ def setting(
     key : str
         Within the section.
     kind : type, default str
-        Str, int, float or bool.
+        str, int, float or bool.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def display_path(
     Parameters
     ----------
     file : Path | str
-        Absolute, or from the working folder.
+        absolute, or from the working folder.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def import_named(
     Parameters
     ----------
     text : str
-        Module:name.
+        module:name.
 
     Returns
     -------

@@ -287,7 +287,7 @@ def moved(
     Returns
     -------
     tuple[pd.Timestamp, str, float] | None
-        Date, column and size of the earliest value that differs, or None.
+        date, column and size of the earliest value that differs, or None.
 
     Examples
     --------

@@ -309,7 +309,7 @@ class Ledger(_Appended):
         Parameters
         ----------
         kind : str
-            Fit, trial or run.
+            fit, trial or run.
         key : str
             content_key of code, data, parameters and seed.
         study : str

@@ -453,7 +453,7 @@ def save_state(
     Parameters
     ----------
     value : object
-        Numbers, text, lists, tuples, dicts, sets, arrays, frames, and objects of known classes.
+        numbers, text, lists, tuples, dicts, sets, arrays, frames, and objects of known classes.
     file : BinaryIO
         Open for writing.
     key : str, default ""

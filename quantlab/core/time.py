@@ -28,7 +28,7 @@ def sessions(
     Returns
     -------
     pd.DatetimeIndex
-        Sorted, unique.
+        sorted, unique.
 
     Examples
     --------
@@ -290,7 +290,7 @@ def periods_per_year(
     Parameters
     ----------
     dates : pd.DatetimeIndex
-        Sessions, or bar ends with a zone; sorted and unique.
+        sessions, or bar ends with a zone; sorted and unique.
 
     Returns
     -------
@@ -354,7 +354,7 @@ def is_stray(
     names : np.ndarray
         int64[dates]: how many names are there on each date.
     dates : pd.DatetimeIndex
-        Sessions, or bar ends with a zone; sorted and unique.
+        sessions, or bar ends with a zone; sorted and unique.
 
     Returns
     -------

@@ -319,7 +319,7 @@ class Bar:
     Parameters
     ----------
     date : datetime
-        Session (midnight, no zone) or bar end (UTC).
+        session (midnight, no zone) or bar end (UTC).
     symbol : str
         What is traded.
     open : float
@@ -371,7 +371,7 @@ class Signal:
     Parameters
     ----------
     date : datetime
-        Session, or bar end in UTC.
+        session, or bar end in UTC.
     symbol : str
         What it is about.
     score : float
@@ -475,11 +475,11 @@ class Fill:
     price : float
         Paid or received, slippage included.
     commission : float, default 0.0
-        Money, >= 0.
+        money, >= 0.
     slippage : float, default 0.0
         Money lost against the reference price; already inside `price`.
     reason : str, default ""
-        Why, in words.
+        why, in words.
 
     Examples
     --------
@@ -586,9 +586,9 @@ class Position:
     average_price : float, default 0.0
         Paid for what is open.
     realised : float, default 0.0
-        Money, on what was closed.
+        money, on what was closed.
     commission : float, default 0.0
-        Money, so far.
+        money, so far.
 
     Examples
     --------

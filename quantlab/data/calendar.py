@@ -117,7 +117,7 @@ def exchange_sessions(
     Returns
     -------
     pd.DatetimeIndex
-        Midnight, no zone.
+        midnight, no zone.
 
     Raises
     ------
@@ -496,7 +496,7 @@ def resample(
     Parameters
     ----------
     bars : pd.DataFrame
-        Intraday, (date, symbol), dates are bar ends in UTC.
+        intraday, (date, symbol), dates are bar ends in UTC.
     interval : Interval | str
         Of the bars.
     to : Interval | str
@@ -606,7 +606,7 @@ def weekly(
     Parameters
     ----------
     bars : pd.DataFrame
-        Daily, (date, symbol).
+        daily, (date, symbol).
     name : str
         Of their exchange.
 
@@ -655,7 +655,7 @@ def monthly(
     Parameters
     ----------
     bars : pd.DataFrame
-        Daily, (date, symbol).
+        daily, (date, symbol).
     name : str
         Of their exchange.
 

@@ -581,7 +581,7 @@ class Postgres:
         Returns
         -------
         dict
-            Version, hash, and by interval: columns, symbols, periods.
+            version, hash, and by interval: columns, symbols, periods.
 
         Raises
         ------
@@ -601,7 +601,7 @@ class Postgres:
         Returns
         -------
         pd.DataFrame
-            Dataset, interval, symbols, rows, first, last, hash.
+            dataset, interval, symbols, rows, first, last, hash.
 
         Raises
         ------

@@ -48,11 +48,11 @@ class Sheet(NamedTuple):
     session : np.ndarray
         Bool by date.
     alive : np.ndarray
-        Bool, between a series' first and last row.
+        bool, between a series' first and last row.
     wide : dict[str, np.ndarray]
         Of float64: total-return open high low close, and volume.
     raw : pd.DataFrame
-        Row, col and the columns, as numbers, in the order given.
+        row, col and the columns, as numbers, in the order given.
     unplaced : int
         Rows without a key.
 
@@ -228,7 +228,7 @@ def ends(
     Parameters
     ----------
     bars : pd.DataFrame
-        Date, symbol and bar columns; any order.
+        date, symbol and bar columns; any order.
     group : int, default 3
         Series that end on one date from which on it is the source that ended.
 
@@ -429,7 +429,7 @@ def findings(
     Parameters
     ----------
     bars : pd.DataFrame
-        Date, symbol and bar columns, optional adj and split; any order, any fault.
+        date, symbol and bar columns, optional adj and split; any order, any fault.
     sessions : pd.DatetimeIndex | None, default None
         When there should be a row; None: when half of the live series have one.
     spike : float, default 0.2
@@ -444,7 +444,7 @@ def findings(
     Returns
     -------
     pd.DataFrame
-        Rule, symbol, date, value, note; sorted by rule, symbol, date.
+        rule, symbol, date, value, note; sorted by rule, symbol, date.
 
     Raises
     ------

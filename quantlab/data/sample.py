@@ -215,7 +215,7 @@ def sample_members() -> pd.DataFrame:  # symbol, start, end (inclusive; NaT = st
     Returns
     -------
     pd.DataFrame
-        Symbol, start, end (inclusive; NaT = still in at the source's end, 2025-07).
+        symbol, start, end (inclusive; NaT = still in at the source's end, 2025-07).
 
     Raises
     ------

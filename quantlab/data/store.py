@@ -152,7 +152,7 @@ def entry(
     Returns
     -------
     dict
-        Rows, first, last, hash.
+        rows, first, last, hash.
 
     Examples
     --------
@@ -947,7 +947,7 @@ class Lake:
         Returns
         -------
         dict
-            Version, hash, and by interval: columns, symbols, periods.
+            version, hash, and by interval: columns, symbols, periods.
 
         Raises
         ------
@@ -974,7 +974,7 @@ class Lake:
         Returns
         -------
         pd.DataFrame
-            Dataset, interval, symbols, rows, first, last, hash.
+            dataset, interval, symbols, rows, first, last, hash.
 
         Raises
         ------
@@ -1062,7 +1062,7 @@ def verify(
     Returns
     -------
     pd.DataFrame
-        Interval, period, rows.
+        interval, period, rows.
 
     Raises
     ------

@@ -93,7 +93,7 @@ def rank_ic_of(
     rho : float
         Correlation of two normals, -1..1.
     n : int
-        Symbols, at least 2.
+        symbols, at least 2.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def correlation_of(
     ic : float
         Expected rank IC, -1..1.
     n : int
-        Symbols, at least 2.
+        symbols, at least 2.
 
     Returns
     -------
@@ -224,7 +224,7 @@ class SynthMarket:
     regime : pd.Series
         By date; the true state, "calm" throughout without regimes.
     truth : dict[str, float]
-        Ic, correlation, step, horizon, persistence, n_symbols, n_dates, n_noise, seed.
+        ic, correlation, step, horizon, persistence, n_symbols, n_dates, n_noise, seed.
     market : pd.DataFrame
         By date; the true common log return from this open to the next, and its volatility.
 
@@ -264,7 +264,7 @@ def synth_market(
     n_symbols : int, default 50
         At least 1; 2 when something is planted.
     n_dates : int, default 750
-        Sessions, at least 1.
+        sessions, at least 1.
     ic : float, default 0.05
         Expected rank IC of factor with the open-to-open return over horizon; 0 plants nothing.
     horizon : int, default 1
@@ -347,7 +347,7 @@ def expected_ic_decay(
     truth : dict[str, float]
         Of a SynthMarket.
     horizons : list[int]
-        Sessions, each at least 1.
+        sessions, each at least 1.
 
     Returns
     -------
@@ -480,7 +480,7 @@ def synth_fills(
     bars : pd.DataFrame
         (date, symbol); at least two rows of a series to have a volatility.
     n : int, default 1000
-        Fills, drawn with replacement from rows with volume.
+        fills, drawn with replacement from rows with volume.
     spread_bps : float, default 10.0
         Of the price.
     impact : float, default 0.7

@@ -25,7 +25,7 @@ def known_spells(
     Parameters
     ----------
     spells : pd.DataFrame
-        Symbol, start, end (inclusive; NaT = still in).
+        symbol, start, end (inclusive; NaT = still in).
     when : str | pd.Timestamp
         The last day that may be known.
 
@@ -60,7 +60,7 @@ def members(
     Parameters
     ----------
     spells : pd.DataFrame
-        Symbol, start, end.
+        symbol, start, end.
     start : str | pd.Timestamp
         A day.
     end : str | pd.Timestamp | None, default None
@@ -98,7 +98,7 @@ def member_mask(
     Parameters
     ----------
     spells : pd.DataFrame
-        Symbol, start, end.
+        symbol, start, end.
     index : pd.MultiIndex
         (date, symbol), of a panel.
 

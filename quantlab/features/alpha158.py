@@ -299,7 +299,7 @@ def over_close(
     b : Block
         Some symbols.
     field : str
-        Open, high, low or vwap.
+        open, high, low or vwap.
 
     Returns
     -------

@@ -37,7 +37,7 @@ def window(
     wide : pd.DataFrame
         Dates x symbols.
     lookback : int
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------
@@ -68,7 +68,7 @@ class Feature:
     inputs : Sequence['str | Feature']
         Columns of the bars, other features, or "bars" for the bars themselves.
     citation : str, default ""
-        Author (year), where; empty for one's own.
+        author (year), where; empty for one's own.
     normalised : bool, default True
         Free of the level of prices.
     shared : object, default None
@@ -407,7 +407,7 @@ def as_features(
     Returns
     -------
     list[Feature]
-        Features, plain functions declared.
+        features, plain functions declared.
 
     Raises
     ------
@@ -457,9 +457,9 @@ def compute(
     bars : pd.DataFrame
         (date, symbol), total-return prices; nothing is adjusted here.
     features : Feature | Callable | Sequence[Feature | Callable]
-        One, several, or plain functions (see as_features).
+        one, several, or plain functions (see as_features).
     rows : np.ndarray | None, default None
-        Bool, one for each row of the bars: the rows wanted; all when absent.
+        bool, one for each row of the bars: the rows wanted; all when absent.
     dtype : str, default "float64"
         Or "float32".
 
@@ -576,7 +576,7 @@ def check_feature(
     Parameters
     ----------
     feature : Feature | Callable | Sequence[Feature | Callable]
-        One, or a set to be checked in one go.
+        one, or a set to be checked in one go.
     bars : pd.DataFrame
         (date, symbol), total-return prices; more than lookback + 1 sessions.
 
@@ -636,7 +636,7 @@ def describe_features(
     Parameters
     ----------
     features : Feature | Callable | Sequence[Feature | Callable]
-        One, several, or plain functions.
+        one, several, or plain functions.
     bars : pd.DataFrame | None, default None
         To check the features on.
 

@@ -26,7 +26,7 @@ class Block:
     age : np.ndarray
         int64[dates, symbols], rows since a symbol's first, which is 1.
     **inputs : np.ndarray
-        Open, high, ...; NaN where the bars hold no positive finite number, nor an allowed 0.
+        open, high, ...; NaN where the bars hold no positive finite number, nor an allowed 0.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class Group:
     inputs : tuple[str, ...]
         Columns of the bars.
     citation : str, default ""
-        Author (year), where; empty for one's own.
+        author (year), where; empty for one's own.
     block : type[Block], default Block
         What the formula works on.
     optional : tuple[str, ...], default ()

@@ -297,7 +297,7 @@ def turnover(
     Parameters
     ----------
     lookback : int, default 21
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------
@@ -340,9 +340,9 @@ def relative_volume(
     Parameters
     ----------
     short : int, default 21
-        Sessions, the current one included.
+        sessions, the current one included.
     long : int, default 252
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------

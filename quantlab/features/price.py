@@ -110,7 +110,7 @@ def high_52w(
     Parameters
     ----------
     lookback : int, default 252
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------
@@ -230,7 +230,7 @@ def distance(
     Parameters
     ----------
     lookback : int, default 200
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------

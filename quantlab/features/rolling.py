@@ -137,7 +137,7 @@ def count(
     x : np.ndarray
         Dates x symbols.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def total(
     x : np.ndarray
         Dates x symbols.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def mean(
     x : np.ndarray
         Dates x symbols; of zeros and ones it is their share.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
 
     Returns
     -------
@@ -291,7 +291,7 @@ def mean_std(
     x : np.ndarray
         Dates x symbols.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
 
     Returns
     -------
@@ -378,7 +378,7 @@ def corr(
     y : np.ndarray
         Dates x symbols.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
     flat : float, default 0.0
         A deviation up to this counts as none.
 
@@ -425,7 +425,7 @@ def trend(
     x : np.ndarray
         Dates x symbols.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
     flat : float, default 0.0
         A deviation up to this counts as none: no R squared.
 
@@ -511,7 +511,7 @@ def highest(
     x : np.ndarray
         Dates x symbols.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
 
     Returns
     -------
@@ -564,7 +564,7 @@ def lowest(
     x : np.ndarray
         Dates x symbols.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
 
     Returns
     -------
@@ -617,7 +617,7 @@ def since_highest(
     x : np.ndarray
         Dates x symbols.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
 
     Returns
     -------
@@ -670,7 +670,7 @@ def since_lowest(
     x : np.ndarray
         Dates x symbols.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
 
     Returns
     -------
@@ -765,7 +765,7 @@ def ts_rank(
     x : np.ndarray
         Dates x symbols.
     lookback : int
-        Rows, the current one included.
+        rows, the current one included.
     quantiles : tuple[float, ...], default ()
         Shares in [0, 1], wanted at the same price.
 

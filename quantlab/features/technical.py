@@ -233,7 +233,7 @@ def adx(
     lookback : int, default 14
         Sessions of Wilder's smoothing.
     part : str, default "adx"
-        Adx, plus_di or minus_di.
+        adx, plus_di or minus_di.
 
     Returns
     -------
@@ -298,13 +298,13 @@ def macd(
     Parameters
     ----------
     fast : int, default 12
-        Span, sessions.
+        span, sessions.
     slow : int, default 26
-        Span, sessions.
+        span, sessions.
     signal : int, default 9
         Span of the line's own mean, sessions.
     part : str, default "hist"
-        Line, signal or hist.
+        line, signal or hist.
 
     Returns
     -------
@@ -362,7 +362,7 @@ def bollinger(
     Parameters
     ----------
     lookback : int, default 20
-        Sessions, the current one included.
+        sessions, the current one included.
     width : float, default 2.0
         Deviations from the mean to a band.
 
@@ -414,11 +414,11 @@ def stochastic(
     Parameters
     ----------
     lookback : int, default 14
-        Sessions, the current one included.
+        sessions, the current one included.
     smoothing : int, default 3
         Sessions of each plain mean.
     part : str, default "k"
-        K (one mean) or d (a mean of k).
+        k (one mean) or d (a mean of k).
 
     Returns
     -------
@@ -487,7 +487,7 @@ def vwap_distance(
     Parameters
     ----------
     lookback : int, default 20
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------
@@ -528,7 +528,7 @@ def anchored_vwap(
     Parameters
     ----------
     anchor : str, default "month"
-        Week, month, quarter or year.
+        week, month, quarter or year.
 
     Returns
     -------

@@ -60,7 +60,7 @@ def rolling_zscore(
     frame : pd.DataFrame | pd.Series
         (date, symbol), numeric.
     lookback : int, default 252
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def rolling_scored(
     of : Feature
         Whose values are standardised.
     lookback : int, default 252
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------

@@ -133,7 +133,7 @@ def parkinson(
     Parameters
     ----------
     lookback : int, default 20
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------
@@ -233,7 +233,7 @@ def garman_klass(
     Parameters
     ----------
     lookback : int, default 20
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------
@@ -288,7 +288,7 @@ def rogers_satchell(
     Parameters
     ----------
     lookback : int, default 20
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------
@@ -417,7 +417,7 @@ def dollar_volume(
     Parameters
     ----------
     lookback : int, default 21
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------
@@ -460,9 +460,9 @@ def volume_trend(
     Parameters
     ----------
     short : int, default 21
-        Sessions, the current one included.
+        sessions, the current one included.
     long : int, default 126
-        Sessions, the current one included.
+        sessions, the current one included.
 
     Returns
     -------

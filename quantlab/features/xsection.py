@@ -89,7 +89,7 @@ def rank(
     Returns
     -------
     pd.DataFrame | pd.Series
-        In (-0.5, 0.5), mean 0 on each date.
+        in (-0.5, 0.5), mean 0 on each date.
 
     Raises
     ------

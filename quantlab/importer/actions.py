@@ -219,7 +219,7 @@ def cash_factor(
     Returns
     -------
     pd.Series
-        Adj: total-return price = close x split x adj.
+        adj: total-return price = close x split x adj.
 
     Raises
     ------
@@ -275,7 +275,7 @@ def take_splits(
     Returns
     -------
     tuple[pd.Series, pd.Series]
-        Split, adj; their product is total up to a scale.
+        split, adj; their product is total up to a scale.
 
     Raises
     ------

@@ -113,7 +113,7 @@ def read_text(
     Parameters
     ----------
     file : Path
-        Plain, .gz, or .zip with one file in it.
+        plain, .gz, or .zip with one file in it.
 
     Returns
     -------
@@ -233,7 +233,7 @@ class Head(NamedTuple):
     Parameters
     ----------
     skip : int
-        Rows (of a text: lines) before the first bar.
+        rows (of a text: lines) before the first bar.
     names : list
         Of the columns: text, or pairs of text where a second line names tickers; empty: there is no
         header.
@@ -515,7 +515,7 @@ def read_raw(
     Parameters
     ----------
     file : Path
-        Text, plain or packed; .parquet; .xlsx.
+        text, plain or packed; .parquet; .xlsx.
 
     Returns
     -------
@@ -659,7 +659,7 @@ def read_numbers(
     Parameters
     ----------
     column : pd.Series
-        Text, numbers or objects.
+        text, numbers or objects.
     decimal : str
         Mark.
     thousands : str | None
@@ -774,14 +774,14 @@ def read_dates(
     Parameters
     ----------
     column : pd.Series
-        Text, numbers or timestamps.
+        text, numbers or timestamps.
     form : str
         A strptime format, "timestamps", or a name of special forms.
 
     Returns
     -------
     pd.Series
-        Timestamps, with a zone where the form has one; NaT where it does not fit.
+        timestamps, with a zone where the form has one; NaT where it does not fit.
 
     Examples
     --------
@@ -822,14 +822,14 @@ def wall_dates(
     Parameters
     ----------
     column : pd.Series
-        Text, numbers or timestamps.
+        text, numbers or timestamps.
     form : str
         Of read_dates.
 
     Returns
     -------
     pd.Series
-        Naive: the clock as it is written; epochs in UTC.
+        naive: the clock as it is written; epochs in UTC.
 
     Examples
     --------
@@ -882,7 +882,7 @@ def date_forms(
     Parameters
     ----------
     column : pd.Series
-        Text, numbers or timestamps.
+        text, numbers or timestamps.
 
     Returns
     -------

@@ -176,7 +176,7 @@ def open_questions(
     Parameters
     ----------
     mapping : Mapping
-        Guessed, or corrected.
+        guessed, or corrected.
 
     Returns
     -------
@@ -224,12 +224,12 @@ def questions(
     Parameters
     ----------
     mapping : Mapping
-        Guessed, or corrected.
+        guessed, or corrected.
 
     Returns
     -------
     list[str]
-        Empty: ready to import.
+        empty: ready to import.
 
     Examples
     --------
@@ -407,7 +407,7 @@ def guess_columns(
     Parameters
     ----------
     file : str | Path
-        Text, plain or packed; .parquet; .xlsx.
+        text, plain or packed; .parquet; .xlsx.
     columns : dict[str, str] | None, default None
         Our name -> the file's, where you know better; "none": no column.
     date_form : str | None, default None
@@ -563,7 +563,7 @@ def check_symbols(
     Parameters
     ----------
     symbols : pd.Series
-        Text, one per row.
+        text, one per row.
     name : str
         Of the file, for messages.
 
@@ -774,7 +774,7 @@ def import_file(
     Parameters
     ----------
     file : str | Path
-        Text, plain or packed; .parquet; .xlsx.
+        text, plain or packed; .parquet; .xlsx.
     mapping : Mapping
         From guess_columns, looked at.
     repair : Sequence[str], default ()

@@ -295,7 +295,7 @@ def sessions_of(
     Returns
     -------
     pd.Series
-        Sessions, midnight; the row is known at their close.
+        sessions, midnight; the row is known at their close.
 
     Examples
     --------

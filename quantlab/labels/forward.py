@@ -319,7 +319,7 @@ def forward_returns(
     Returns
     -------
     pd.DataFrame
-        Y (decimal), t1 (when y was knowable), entry (NaT = none), censored and delisted (bool).
+        y (decimal), t1 (when y was knowable), entry (NaT = none), censored and delisted (bool).
 
     Raises
     ------
@@ -382,12 +382,12 @@ def label_counts(
     Parameters
     ----------
     labels : pd.DataFrame
-        Y, t1, entry, censored; optional delisted, ambiguous.
+        y, t1, entry, censored; optional delisted, ambiguous.
 
     Returns
     -------
     pd.DataFrame
-        Count (rows), share (of all rows).
+        count (rows), share (of all rows).
 
     Raises
     ------

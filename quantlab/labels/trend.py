@@ -63,7 +63,7 @@ def trend_scan(
     Returns
     -------
     pd.DataFrame
-        Y, t1, entry, censored, label, t_value, end.
+        y, t1, entry, censored, label, t_value, end.
 
     Raises
     ------

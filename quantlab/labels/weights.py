@@ -28,7 +28,7 @@ class LabelSessions(NamedTuple):
     col : np.ndarray
         int64[n], column of its symbol.
     shape : tuple[int, int]
-        Sessions, symbols.
+        sessions, symbols.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def uniqueness(
     Returns
     -------
     pd.Series
-        In (0, 1]; NaN for a row without label.
+        in (0, 1]; NaN for a row without label.
 
     Raises
     ------

@@ -37,7 +37,7 @@ def check_features(
     Parameters
     ----------
     X : pd.DataFrame
-        Panel, one float column per feature.
+        panel, one float column per feature.
 
     Returns
     -------

@@ -389,7 +389,7 @@ class ConvEncoder(BaseEstimator):
         Returns
         -------
         ConvEncoder
-            Fitted, as it was kept.
+            fitted, as it was kept.
 
         Raises
         ------
@@ -575,7 +575,7 @@ class TreeHeads(BaseEstimator):
         Z : pd.DataFrame
             (date, symbol): features beside what stages 1 and 2 said.
         y : pd.Series
-            Outcome, on the rows of Z.
+            outcome, on the rows of Z.
         weight : pd.Series | None
             Of each row of Z; None = all equal.
 
@@ -666,7 +666,7 @@ class NetHeads(BaseEstimator):
         Z : pd.DataFrame
             (date, symbol): features beside what stages 1 and 2 said.
         y : pd.Series
-            Outcome, on the rows of Z.
+            outcome, on the rows of Z.
         weight : pd.Series | None
             Of each row of Z; None = all equal.
 
@@ -739,7 +739,7 @@ class NetHeads(BaseEstimator):
         Returns
         -------
         dict
-            Seed, inputs, scale, weights.
+            seed, inputs, scale, weights.
         """
         return {"seed": self.seed, "inputs": self.inputs_, "scale": self.scale_, "weights": _weights(self.net_)}
 
@@ -758,7 +758,7 @@ class NetHeads(BaseEstimator):
         Returns
         -------
         NetHeads
-            Fitted, as it was kept.
+            fitted, as it was kept.
 
         Raises
         ------
@@ -1042,7 +1042,7 @@ class Cascade(BaseEstimator):
         X : pd.DataFrame
             One row per observation, one column per feature, known at the close of its date.
         y : pd.Series
-            Outcomes, on the rows of X.
+            outcomes, on the rows of X.
         sample_weight : pd.Series | None, default None
             Weight of each row of X; None = all equal.
 
@@ -1135,7 +1135,7 @@ class Cascade(BaseEstimator):
         Returns
         -------
         pd.DataFrame
-            Score (a return), prob (of y > 0), doubt (of the call).
+            score (a return), prob (of y > 0), doubt (of the call).
 
         Raises
         ------

@@ -171,7 +171,7 @@ class Ensemble(BaseEstimator):
         X : pd.DataFrame
             One row per observation, one column per feature, known at the close of its date.
         y : pd.Series
-            Outcomes, on the rows of X.
+            outcomes, on the rows of X.
         sample_weight : pd.Series | None, default None
             Weight of each row of X; None = all equal.
 
@@ -253,7 +253,7 @@ class Ensemble(BaseEstimator):
         Returns
         -------
         pd.DataFrame
-            Score, in standard deviations; doubt, their weighted scatter.
+            score, in standard deviations; doubt, their weighted scatter.
 
         Raises
         ------

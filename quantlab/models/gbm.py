@@ -304,7 +304,7 @@ class GBMModel(BaseEstimator):
     Parameters
     ----------
     n_estimators : int, default 200
-        Trees, at most.
+        trees, at most.
     learning_rate : float, default 0.05
         Share of each tree that is added.
     num_leaves : int, default 31
@@ -462,7 +462,7 @@ class GBMModel(BaseEstimator):
         Returns
         -------
         pd.DataFrame
-            Score: in units of y, a probability, or a rank without unit.
+            score: in units of y, a probability, or a rank without unit.
 
         Raises
         ------

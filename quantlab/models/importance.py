@@ -147,7 +147,7 @@ def permutation(
     Parameters
     ----------
     models : Sequence[BaseEstimator]
-        Fitted, one for each fold.
+        fitted, one for each fold.
     X : pd.DataFrame
         Panel of features.
     y : pd.Series

@@ -28,7 +28,7 @@ class RidgeModel(BaseEstimator):
     Parameters
     ----------
     alpha : float, default 1.0
-        Shrinkage, in rows; 0 is least squares.
+        shrinkage, in rows; 0 is least squares.
 
     References
     ----------
@@ -115,7 +115,7 @@ class RidgeModel(BaseEstimator):
         Returns
         -------
         pd.DataFrame
-            Score, in units of y.
+            score, in units of y.
 
         Raises
         ------
@@ -279,7 +279,7 @@ class FamaMacBeth(BaseEstimator):
         Returns
         -------
         pd.DataFrame
-            Score, in units of y.
+            score, in units of y.
 
         Raises
         ------

@@ -184,7 +184,7 @@ class ByDate(_Processor):
     Parameters
     ----------
     operation : str, default "rank"
-        Rank, zscore or robust_zscore of features.xsection.
+        rank, zscore or robust_zscore of features.xsection.
 
     Examples
     --------
@@ -316,7 +316,7 @@ class Chain(Pipeline):
         Returns
         -------
         Chain
-            Fitted, as it was kept.
+            fitted, as it was kept.
 
         Raises
         ------

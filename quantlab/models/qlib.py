@@ -209,7 +209,7 @@ class QlibModel(BaseEstimator):
         X : pd.DataFrame
             One row per observation, one column per feature, known at the close of its date.
         y : pd.Series
-            Outcomes, on the rows of X.
+            outcomes, on the rows of X.
         sample_weight : pd.Series | None, default None
             Weight of each row of X; None = all equal.
 
@@ -275,7 +275,7 @@ class QlibModel(BaseEstimator):
         Returns
         -------
         pd.DataFrame
-            Score, in the units of what was learned.
+            score, in the units of what was learned.
 
         Raises
         ------
@@ -326,7 +326,7 @@ class QlibModel(BaseEstimator):
         Returns
         -------
         QlibModel
-            Fitted, as it was kept.
+            fitted, as it was kept.
 
         Raises
         ------

@@ -28,7 +28,7 @@ def quantile_names(
     Parameters
     ----------
     levels : tuple[float, ...]
-        Rising, whole percents between 0 and 1.
+        rising, whole percents between 0 and 1.
 
     Returns
     -------
@@ -126,7 +126,7 @@ class QuantileModel(BaseEstimator):
     model : BaseEstimator | None, default None
         Has objective and alpha to set; None = GBMModel of 60 small trees.
     levels : tuple[float, ...], default LEVELS
-        Rising, whole percents.
+        rising, whole percents.
 
     Examples
     --------
@@ -165,7 +165,7 @@ class QuantileModel(BaseEstimator):
         X : pd.DataFrame
             One row per observation, one column per feature, known at the close of its date.
         y : pd.Series
-            Outcomes, on the rows of X.
+            outcomes, on the rows of X.
         sample_weight : pd.Series | None, default None
             Weight of each row of X; None = all equal.
 

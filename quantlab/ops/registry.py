@@ -191,7 +191,7 @@ class Version(NamedTuple):
     run_id : str
         Of the logged run that made it.
     tags : dict[str, str]
-        Study, key, sources and data_hash of that run; a promotion adds its ledger head.
+        study, key, sources and data_hash of that run; a promotion adds its ledger head.
 
     Examples
     --------

@@ -158,7 +158,7 @@ def orders(
     Returns
     -------
     pd.DataFrame
-        Symbol, side, share: of the holding to sell, of the cash after the sales to spend.
+        symbol, side, share: of the holding to sell, of the cash after the sales to spend.
 
     Raises
     ------

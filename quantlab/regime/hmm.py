@@ -396,7 +396,7 @@ class HMM(BaseEstimator):
         X : pd.DataFrame
             One row per observation, one column per feature, known at the close of its date.
         y : None, default None
-            Outcomes, on the rows of X.
+            outcomes, on the rows of X.
 
         Returns
         -------

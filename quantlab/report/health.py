@@ -45,7 +45,7 @@ def read_unchecked(
     Returns
     -------
     pd.DataFrame
-        Date, symbol and the rest, as stored.
+        date, symbol and the rest, as stored.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def coverage_figure(
     sheet : Sheet
         From lay_out.
     title : str, default ""
-        Empty: the counts.
+        empty: the counts.
 
     Returns
     -------
@@ -320,7 +320,7 @@ def health_verdict(
     Returns
     -------
     tuple[str, str]
-        Grade ("refused", "suspect", "mind" or "clean"), Markdown.
+        grade ("refused", "suspect", "mind" or "clean"), Markdown.
 
     Examples
     --------

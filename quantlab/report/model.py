@@ -434,7 +434,7 @@ def fold_agreement(
     Parameters
     ----------
     models : Sequence[BaseEstimator]
-        Fitted, one for each fold.
+        fitted, one for each fold.
     X : pd.DataFrame
         Panel of features.
     tests : Sequence[np.ndarray]

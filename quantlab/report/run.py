@@ -418,7 +418,7 @@ def html_page(
     Parameters
     ----------
     notebook
-        Executed, an nbformat node.
+        executed, an nbformat node.
     spec : Mapping[str, Parameter]
         From read_parameters.
     parameters : Mapping[str, object]
@@ -461,7 +461,7 @@ def code_version() -> dict[str, object]:  # version, sha256 of the sources, comm
     Returns
     -------
     dict[str, object]
-        Version, sha256 of the sources, commit and whether it covers the tree.
+        version, sha256 of the sources, commit and whether it covers the tree.
 
     Raises
     ------

@@ -129,7 +129,7 @@ def stamps(
     Parameters
     ----------
     dates : pd.Series | pd.DatetimeIndex
-        Sessions, or moments with a zone.
+        sessions, or moments with a zone.
     missing : str, default "–"
         Shown for NaT.
 

@@ -492,7 +492,7 @@ def plain(
     Parameters
     ----------
     value : object
-        Numbers, numpy scalars, and dicts and lists of them.
+        numbers, numpy scalars, and dicts and lists of them.
 
     Returns
     -------
@@ -525,7 +525,7 @@ def emit(
     Parameters
     ----------
     metrics : Mapping[str, float]
-        Flat: name -> number.
+        flat: name -> number.
     **extra : object
         data_hash, headline, trials.
 

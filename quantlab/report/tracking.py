@@ -216,7 +216,7 @@ def log_run(
     Parameters
     ----------
     name : str
-        Experiment: the template's name.
+        experiment: the template's name.
     parameters : Mapping[str, object]
         Every parameter of the run.
     metrics : Mapping[str, float | None]
@@ -224,7 +224,7 @@ def log_run(
     artifacts : Sequence[Path], default ()
         Files copied beside the store.
     tags : Mapping[str, str] | None, default None
-        Run: its name; data_hash, sources: made_of(...); study, key: of its trial.
+        run: its name; data_hash, sources: made_of(...); study, key: of its trial.
     store : Path | None, default None
         SQLite file; the setting [research] tracking.
     figures : Mapping[str, object] | None, default None

@@ -89,7 +89,7 @@ class Momentum:
         Returns
         -------
         pd.DataFrame | None
-            Symbol, size (share of equity), kind; None between rebalances.
+            symbol, size (share of equity), kind; None between rebalances.
         """
         if len(past.dates) <= self.lookback or (len(past.dates) - 1) % self.rebalance:
             return None
@@ -184,7 +184,7 @@ class PairsTrading:
         Returns
         -------
         pd.DataFrame | None
-            Symbol, size (share of equity), kind; None while the pair stays as it is.
+            symbol, size (share of equity), kind; None while the pair stays as it is.
         """
         if len(past.dates) < self.lookback:
             return None
@@ -220,7 +220,7 @@ class Crossover:
     fast : int, default 20
         Sessions.
     slow : int, default 100
-        Sessions, more than fast.
+        sessions, more than fast.
 
     References
     ----------
@@ -276,7 +276,7 @@ class Crossover:
         Returns
         -------
         pd.DataFrame | None
-            Symbol, size (share of equity), kind; None when no name turns.
+            symbol, size (share of equity), kind; None when no name turns.
         """
         close = past.array("close")
         if len(close) < self.slow:

@@ -32,13 +32,13 @@ def psr(
     Parameters
     ----------
     sharpe : float
-        Observed, per period.
+        observed, per period.
     n_obs : int
         Returns it was computed from.
     skew : float, default 0.0
         Of the returns.
     kurtosis : float, default 3.0
-        Raw, of the returns.
+        raw, of the returns.
     benchmark : float, default 0.0
         Sharpe ratio to exceed, per period.
 
@@ -129,13 +129,13 @@ def dsr(
     Parameters
     ----------
     sharpe : float
-        Observed, per period.
+        observed, per period.
     n_obs : int
         Returns it was computed from.
     skew : float
         Of the returns.
     kurtosis : float
-        Raw, of the returns.
+        raw, of the returns.
     n_trials : float
         Independent tries, this one included.
     trial_variance : float
@@ -416,11 +416,11 @@ def min_track_record(
     Parameters
     ----------
     sharpe : float
-        Observed, per period.
+        observed, per period.
     skew : float, default 0.0
         Of the returns.
     kurtosis : float, default 3.0
-        Raw, of the returns.
+        raw, of the returns.
     benchmark : float, default 0.0
         Sharpe ratio to exceed, per period.
     confidence : float, default 0.95

@@ -306,7 +306,7 @@ def ic_test(
     Returns
     -------
     ICTest
-        Se, t and p NaN, with a reason, where the dates do not suffice.
+        se, t and p NaN, with a reason, where the dates do not suffice.
 
     Raises
     ------
@@ -373,7 +373,7 @@ def mean_ic(
     Returns
     -------
     ICTest
-        Se, t and p NaN, with a reason, where the dates do not suffice.
+        se, t and p NaN, with a reason, where the dates do not suffice.
 
     Raises
     ------

@@ -66,7 +66,7 @@ class TemporaryError(DataError):
     message : str
         Shown without the secrets in it.
     wait : float | None, default None
-        Seconds, as the vendor asked (Retry-After); None: it did not.
+        seconds, as the vendor asked (Retry-After); None: it did not.
 
     Examples
     --------

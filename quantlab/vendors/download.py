@@ -224,7 +224,7 @@ def last_finished(
     Parameters
     ----------
     calendar : str
-        Name, e.g. "XNYS".
+        name, e.g. "XNYS".
     interval : str
         Of the bars.
     now : pd.Timestamp
@@ -361,7 +361,7 @@ class Download:
     sleep : Callable[[float], None], default time.sleep
         Takes seconds.
     clock : Callable[[], float], default time.monotonic
-        Seconds, for the pace.
+        seconds, for the pace.
     now : Callable[[], pd.Timestamp], default lambda: pd.Timestamp.now("UTC")
         The moment, in UTC: which bars have ended.
 
@@ -549,7 +549,7 @@ def find_gaps(
     bars : pd.DataFrame
         (date, symbol), what is stored.
     calendar : str
-        Name, e.g. "XNYS".
+        name, e.g. "XNYS".
     interval : str
         Of the bars.
     start : object
@@ -562,7 +562,7 @@ def find_gaps(
     Returns
     -------
     pd.DataFrame
-        Symbol, start, end, bars (how many are missing in a row), where ("before", "inside", "after").
+        symbol, start, end, bars (how many are missing in a row), where ("before", "inside", "after").
 
     Raises
     ------

@@ -72,7 +72,7 @@ class Nasdaq:
     code : str, default "SHARADAR/SEP"
         Of the table, or refused; "WIKI/{symbol}": a data set of each symbol.
     per_second : float, default 5.0
-        Requests, above 0 or refused.
+        requests, above 0 or refused.
     url : str, default "https://data.nasdaq.com"
         Of the service.
     pace : Callable[[], None] | None, default None

@@ -130,7 +130,7 @@ class Polygon:
     adjusted : bool, default False
         Prices adjusted for splits by Polygon; False: as traded, with split.
     per_second : float, default 5 / 60
-        Requests, above 0 or refused; the free plan's five a minute.
+        requests, above 0 or refused; the free plan's five a minute.
     url : str, default "https://api.polygon.io"
         Of the service.
     pace : Callable[[], None] | None, default None

@@ -80,7 +80,7 @@ def read_members(
     Returns
     -------
     pd.DataFrame
-        Symbol, start, end (inclusive); of a store of minutes in its own zone.
+        symbol, start, end (inclusive); of a store of minutes in its own zone.
 
     Raises
     ------

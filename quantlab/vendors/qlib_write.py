@@ -38,7 +38,7 @@ def store_interval(
     Returns
     -------
     tuple[Interval, str]
-        Ours, and the one in Qlib's file names.
+        ours, and the one in Qlib's file names.
 
     Raises
     ------

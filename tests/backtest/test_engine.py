@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quantlab.backtest.costs import Costs, charge
 from quantlab.backtest.engine import equity_curves, from_weights
-from quantlab.broker.fill_model import next_close, next_open, vwap
+from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
 from quantlab.broker.rules import Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError, QuantlabError
 from quantlab.core.panel import as_panel, to_wide
@@ -493,3 +493,19 @@ def test_weights_pay_fees_per_order_trade_lots_and_respect_limits():
     assert limited.trades.empty and limited.unfilled["reason"].tolist() == ["at the limit"]  # B opens a quarter above its last close
     with pytest.raises(ConfigError, match="at once"):
         equity_curves([weights], two_names(), Costs(minimum=1.0))
+
+
+@pytest.mark.parametrize("fill", [next_open(), next_close(), vwap(), same_close(), limit_queue(), next_open(cash="in turn"), next_open(participation=0.01), next_open(sized="fill")], ids=str)
+def test_every_fill_model_keeps_an_account_of_weights(fill):
+    bars = market(8).assign(high=lambda b: b[["open", "close"]].max(axis=1), low=lambda b: b[["open", "close"]].min(axis=1), volume=1e4)
+    result = from_weights(targets(8), bars, fill=fill)
+    value = result.positions["value"].groupby("date").sum().reindex(result.equity.index, fill_value=0.0)
+    np.testing.assert_allclose(result.cash + value, result.equity, rtol=1e-11)
+    assert len(result.trades) and result.settings["fill_model"] and set(result.orders["reason"]) <= set(result.blotter.reasons)
+
+
+def test_an_audit_is_named_as_its_feature():
+    from quantlab.core.audit import audit
+    from quantlab.features.price import momentum
+
+    assert audit(momentum(5, 1), market(2), cuts=2).function == momentum(5, 1).name
