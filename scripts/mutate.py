@@ -152,6 +152,11 @@ def digest(names: list[str], more: str = "") -> str:
     return hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in names) + more.encode()).hexdigest()
 
 
+def source_of(module: str) -> str:
+    "Return the short hash of a module as it stands: a stored score speaks of the one that it was measured on."
+    return digest([f"quantlab/{module.replace('.', '/')}.py"])[:12]
+
+
 def prepare(module: str, sample: int, seed: int) -> tuple[Path, Path, Path, float]:
     "Copy the tree, check that the tests pass, and draw the sample unless the same one is there already."
     folder, file = HOME / module, Path("quantlab", *module.split(".")).with_suffix(".py")
@@ -216,7 +221,7 @@ def run(module: str, sample: int, seed: int) -> dict:
     excused = [diff for diff in alive if key(diff) in known]
     killed, counted = len(fates) - len(alive), len(fates) - len(excused)
     return {
-        "mutants": len(fates), "killed": killed, "score": killed / counted if counted else None,
+        "source": source_of(module), "mutants": len(fates), "killed": killed, "score": killed / counted if counted else None,
         "equivalent": {key(diff): known[key(diff)]["why"] for diff in excused},
         "survivors": {key(diff): "\n".join(changed(diff)) for diff in alive if diff not in excused},
     }  # fmt: skip
@@ -242,7 +247,8 @@ def main() -> None:
             RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
             print(f"{module}: {result['killed']} of {result['mutants']} killed", flush=True)
     for module, result in results.items():
-        print(f"{module:22} {result['mutants']:3} mutants, {len(result['equivalent'])} equivalent, {len(result['survivors'])} survive: score {result['score']:.1%}")
+        now = "" if result["source"] == source_of(module) else ", of an earlier text of the module"
+        print(f"{module:22} {result['mutants']:3} mutants, {len(result['equivalent'])} equivalent, {len(result['survivors'])} survive: score {result['score']:.1%}{now}")
         for name, text in result["survivors"].items() if asked.list or module in asked.modules else ():
             print(f"  {name}\n" + "\n".join("    " + line for line in text.splitlines()))
 

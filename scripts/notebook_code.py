@@ -28,7 +28,7 @@ HOUSE = {  # parameters that mean the same in every room; a comment of one's own
     "end": "last date",
     "title": "headline of the picture",
     "costs": "charged on every fill",
-    "rules": "how orders fill and what an account may hold",
+    "rules": "of the market and the account: lots, limits, what may be held",
     "result": "account of a backtest",
     "study": "what is being searched: the unit over which trials are counted",
     "ledger": "where trials, fits and runs are recorded",

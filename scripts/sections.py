@@ -282,12 +282,14 @@ def sections(module: Module, name: str, modules: dict[str, Module]) -> dict[str,
         or example_of_caller(name, module)
     )
     gives = None if is_class else returned(node, module, modules)
-    found = {name: written(head, slots, gives, errors, references(module, name, node), shown)}
+    found, told = {name: written(head, slots, gives, errors, references(module, name, node), shown)}, [shown]
     for method in methods(node) if is_class else ():
         full = f"{name}.{method.name}"
         slots = filled(parameters(method, module.said, module.code), full, module, modules)
         errors = raised(module, method, modules, node)
         shown = None if decorated(method, "setter") else example(module, method.name, method=True)
+        shown = None if shown in told else shown  # the class or another method shows it already
+        told.append(shown)
         found[full] = written("Parameters", slots, returned(method, module, modules), errors, [], shown)
     return found
 

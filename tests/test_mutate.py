@@ -36,6 +36,10 @@ def test_every_named_test_file_is_there():
 STORED = json.loads(mutate.RESULTS.read_text())
 
 
+def test_every_module_has_a_stored_run_that_says_of_which_text():
+    assert set(STORED) == set(mutate.TESTS) and all(len(result["source"]) == 12 for result in STORED.values())
+
+
 @pytest.mark.parametrize("module", STORED)
 def test_a_stored_run_kills_nine_of_ten(module):
     result = STORED[module]

@@ -120,7 +120,7 @@ def check_terms(
     costs : Costs
         Charged on every fill.
     rules : Rules
-        How orders fill and what an account may hold.
+        Of the market and the account: lots, limits, what may be held.
     fill : FillModel
         when, at what price and how much of an order fills.
     cash : float
@@ -352,7 +352,7 @@ class Simulator:
     costs : Costs
         Charged on every fill.
     rules : Rules
-        How orders fill and what an account may hold.
+        Of the market and the account: lots, limits, what may be held.
     fill : FillModel
         when, at what price and how much of an order fills.
     cash : float
@@ -446,21 +446,6 @@ class Simulator:
         ----------
         rows : np.ndarray
             ORDER_DTYPE[m], as order_rows and plain_rows make them.
-
-        Examples
-        --------
-        >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
-        >>> from quantlab.backtest.costs import Costs
-        >>> from quantlab.broker.fill_model import next_open
-        >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
-        >>> from quantlab.data.bars import adjust
-        >>> from quantlab.data.sample import sample_bars
-        >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
-        >>> at, market = read_market(bars)
-        >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
-        >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
-        ...     simulator.step()
-        ...     simulator.send(rows)
         """
         if not len(rows):
             return
@@ -505,7 +490,7 @@ def account_terms(
     costs : Costs
         Charged on every fill.
     rules : Rules
-        How orders fill and what an account may hold.
+        Of the market and the account: lots, limits, what may be held.
     fill : FillModel
         when, at what price and how much of an order fills.
     cash : float

@@ -151,11 +151,6 @@ class Costs:
         -------
         float
             Decimal.
-
-        Examples
-        --------
-        >>> from quantlab.backtest.costs import QLIB_COSTS
-        >>> assert QLIB_COSTS.commission == 0.0005 and QLIB_COSTS.sale == 0.0015  # the tax is the seller's
         """
         return (self.commission_bps + self.sell_tax_bps) / 10_000
 
@@ -182,11 +177,6 @@ class Costs:
         Returns
         -------
         bool
-
-        Examples
-        --------
-        >>> from quantlab.backtest.costs import Costs, DEFAULT_COSTS
-        >>> assert DEFAULT_COSTS.proportional and not Costs(minimum=1.0).proportional
         """
         return self.per_share == self.minimum == self.impact == 0
 

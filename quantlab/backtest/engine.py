@@ -342,7 +342,7 @@ def equity_curves(
     costs : Costs, default DEFAULT_COSTS
         Shares of the value traded only.
     rules : Rules, default DEFAULT_RULES
-        How orders fill and what an account may hold.
+        Of the market and the account: lots, limits, what may be held.
     fill : FillModel, default DEFAULT_FILL
         When and at what price orders fill.
     cash : float, default 1_000_000.0

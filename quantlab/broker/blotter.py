@@ -525,29 +525,6 @@ class Result:
         -------
         pd.DataFrame
             date, decided, symbol, quantity, price, commission, slippage, reason.
-
-        Examples
-        --------
-        >>> from quantlab.broker.blotter import Blotter, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
-        >>> nothing = Fills(
-        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
-        ... )
-        >>> idle = Result(
-        ...     Blotter(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
-        ...     {},
-        ...     pd.Series(dtype=float),
-        ... )
-        >>> assert (
-        ...     idle.trades.empty
-        ...     and idle.orders.empty
-        ...     and idle.closed.empty
-        ...     and idle.positions.empty
-        ...     and (idle.turnover == 0).all()
-        ...     and len(idle.equity) == 3
-        ... )
         """
         return _trades(self.blotter)
 
@@ -658,29 +635,6 @@ class Result:
         -------
         pd.DataFrame
             date, symbol, last_bar, quantity, price (before slippage), reason: "stopped".
-
-        Examples
-        --------
-        >>> from quantlab.broker.blotter import Blotter, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
-        >>> nothing = Fills(
-        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
-        ... )
-        >>> idle = Result(
-        ...     Blotter(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
-        ...     {},
-        ...     pd.Series(dtype=float),
-        ... )
-        >>> assert (
-        ...     idle.trades.empty
-        ...     and idle.orders.empty
-        ...     and idle.closed.empty
-        ...     and idle.positions.empty
-        ...     and (idle.turnover == 0).all()
-        ...     and len(idle.equity) == 3
-        ... )
         """
         return _closed(self.blotter)
 
@@ -692,29 +646,6 @@ class Result:
         -------
         pd.DataFrame
             (date, symbol): shares, price (last close), value; only what is held.
-
-        Examples
-        --------
-        >>> from quantlab.broker.blotter import Blotter, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
-        >>> nothing = Fills(
-        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
-        ... )
-        >>> idle = Result(
-        ...     Blotter(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
-        ...     {},
-        ...     pd.Series(dtype=float),
-        ... )
-        >>> assert (
-        ...     idle.trades.empty
-        ...     and idle.orders.empty
-        ...     and idle.closed.empty
-        ...     and idle.positions.empty
-        ...     and (idle.turnover == 0).all()
-        ...     and len(idle.equity) == 3
-        ... )
         """
         return _positions(self.blotter)
 
@@ -778,29 +709,6 @@ class Result:
         -------
         pd.Series
             By date: bought plus sold over the last close's equity.
-
-        Examples
-        --------
-        >>> from quantlab.broker.blotter import Blotter, Fills, Orders, Result
-        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
-        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
-        >>> none = Orders(*(np.zeros(0, dtype=int) for _ in range(3)), np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
-        >>> nothing = Fills(
-        ...     *(np.zeros(0, dtype=int) for _ in range(3)), *(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int)
-        ... )
-        >>> idle = Result(
-        ...     Blotter(dates, symbols, 1, close, np.full(4, 5.0), np.full(4, 5.0), none, nothing, ("",)),
-        ...     {},
-        ...     pd.Series(dtype=float),
-        ... )
-        >>> assert (
-        ...     idle.trades.empty
-        ...     and idle.orders.empty
-        ...     and idle.closed.empty
-        ...     and idle.positions.empty
-        ...     and (idle.turnover == 0).all()
-        ...     and len(idle.equity) == 3
-        ... )
         """
         f = self.blotter.fills
         share = np.abs(f.quantity * f.price) / self.blotter.equity[np.maximum(f.session - 1, 0)]

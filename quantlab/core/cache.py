@@ -115,10 +115,10 @@ def _frame(value: pd.DataFrame | pd.Series | pd.Index, seen: dict) -> list[objec
 _LIBRARIES = ("numpy", "pandas", "numba", "scipy", "pyarrow")
 
 
-def _code(code: CodeType, seen: dict) -> list[object]:
-    "Describe instructions, constants and names."
+def _code(code: CodeType, seen: dict, told: bool = False) -> list[object]:
+    "Describe instructions, constants and names; told: the first constant is a docstring, and changes no result."
     plain = lambda c: repr(sorted(c, key=repr) if isinstance(c, frozenset) else c)
-    constants = [_code(c, seen) if isinstance(c, CodeType) else plain(c) for c in code.co_consts]
+    constants = [_code(c, seen) if isinstance(c, CodeType) else plain(c) for c in code.co_consts[told:]]
     return [code.co_code.hex(), constants, list(code.co_names), list(code.co_varnames), list(code.co_freevars)]
 
 
@@ -152,7 +152,8 @@ def _function(function: FunctionType, seen: dict) -> list[object]:
             named.append((word, _describe(value, seen)))
     captured = [_describe(cell.cell_contents, seen) for cell in function.__closure__ or ()]
     given = [_describe(v, seen) for v in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items())]
-    return [_code(function.__code__, seen), named, captured, given]
+    told = isinstance(next(iter(function.__code__.co_consts), None), str)
+    return [_code(function.__code__, seen, told), named, captured, given]
 
 # %% ../../nbs/core/070_cache.ipynb #9f9a0655
 def _class(kind: type, seen: dict) -> list[object]:

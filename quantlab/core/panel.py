@@ -73,6 +73,8 @@ def check_panel(
     if problem:
         raise PanelError(problem)
     if columns is not None:
+        if not isinstance(frame, pd.DataFrame):
+            raise PanelError(f"this is a {type(frame).__name__} without columns; give a frame with {list(columns)}, such as x.to_frame({columns[0]!r})")
         missing = [c for c in columns if c not in frame.columns]
         if missing:
             raise PanelError(f"columns {missing} are missing; the frame has {list(frame.columns)}")

@@ -43,11 +43,6 @@ class Side(StrEnum):
         -------
         int
             +1 or -1.
-
-        Examples
-        --------
-        >>> from quantlab.core.types import Side
-        >>> assert Side("buy") is Side.BUY and Side.SELL.sign == -1
         """
         return 1 if self is Side.BUY else -1
 
@@ -151,13 +146,6 @@ class Interval(StrEnum):
         Returns
         -------
         bool
-
-        Examples
-        --------
-        >>> from quantlab.core.types import Interval
-        >>> assert Interval("5min").intraday and not any(Interval(i).intraday for i in ("1d", "1w", "1mo"))
-        >>> assert [Interval(i).minutes for i in ("1mo", "1d", "12h", "1h", "30min", "1min")] == [0, 0, 720, 60, 30, 1]
-        >>> {i.value: i.minutes for i in Interval if i.intraday}
         """
         return self.minutes > 0
 
@@ -169,13 +157,6 @@ class Interval(StrEnum):
         -------
         int
             0 for a day and longer: sessions, weeks and months differ in length.
-
-        Examples
-        --------
-        >>> from quantlab.core.types import Interval
-        >>> assert Interval("5min").intraday and not any(Interval(i).intraday for i in ("1d", "1w", "1mo"))
-        >>> assert [Interval(i).minutes for i in ("1mo", "1d", "12h", "1h", "30min", "1min")] == [0, 0, 720, 60, 30, 1]
-        >>> {i.value: i.minutes for i in Interval if i.intraday}
         """
         number, unit = int(self.value.rstrip("abcdefghijklmnopqrstuvwxyz")), self.value.lstrip("0123456789")
         return number * {"min": 1, "h": 60}.get(unit, 0)
@@ -628,17 +609,6 @@ class Position:
         ------
         PanelError
             For a fill in another symbol.
-
-        Examples
-        --------
-        >>> from datetime import datetime
-        >>> from quantlab.core.types import Fill, Position
-        >>> day = datetime(2024, 1, 2)
-        >>> position = Position("MSFT")
-        >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
-        ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
-        >>> position
-        Position(symbol='MSFT', quantity=5.0, average_price=105.0, realised=225.0, commission=3.0)
         """
         if fill.symbol != self.symbol:
             raise PanelError(
@@ -812,15 +782,6 @@ class SearchRange:
         -------
         list
             At most n, rising.
-
-        Examples
-        --------
-        >>> from quantlab.core.types import SearchRange
-        >>> assert SearchRange(1, 100, log=True).points(3) == [1, 10, 100] and SearchRange(0.0, 1.0).points(3) == [
-        ...     0.0,
-        ...     0.5,
-        ...     1.0,
-        ... ]
         """
         import numpy as np  # here, because refusals read this module without waiting for it
 

@@ -613,25 +613,6 @@ class Postgres:
             "no PostgreSQL answers ({reason}); start the server, or mend [data] postgres in settings.ini"
             "PostgreSQL refused ({...}); what was stored is as it was"
             When it is damaged (see parsed).
-
-        Examples
-        --------
-        >>> import os
-        >>> import tempfile
-        >>> from quantlab.data.postgres import Postgres
-        >>> from quantlab.data.store import Lake, verify
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
-        ...     content = store.write("demo_notebook", "1d", bars)
-        ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
-        ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
-        ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
-        ...     monthly = store.sql(
-        ...         "SELECT date_trunc('month', date) AS month, "
-        ...         "sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
-        ...     )
-        ...     listed = store.datasets()
-        >>> listed
         """
         with _session(self.dsn, self.timeout) as connection:
             texts = dict(_manifests(connection))
@@ -661,25 +642,6 @@ class Postgres:
             "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
             "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
             postgresql://user@host/quant"
-
-        Examples
-        --------
-        >>> import os
-        >>> import tempfile
-        >>> from quantlab.data.postgres import Postgres
-        >>> from quantlab.data.store import Lake, verify
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
-        ...     content = store.write("demo_notebook", "1d", bars)
-        ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
-        ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
-        ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
-        ...     monthly = store.sql(
-        ...         "SELECT date_trunc('month', date) AS month, "
-        ...         "sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
-        ...     )
-        ...     listed = store.datasets()
-        >>> listed
         """
         with _session(self.dsn, self.timeout) as connection:
             return _sql(connection, query)

@@ -107,16 +107,6 @@ class AlphaBlock(Block):
         -------
         np.ndarray
             float64[dates, symbols]; NaN before the symbol exists.
-
-        Examples
-        --------
-        >>> from quantlab.features.alpha158 import AlphaBlock
-        >>> tiny = AlphaBlock(
-        ...     np.arange(1, 4).reshape(-1, 1),
-        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
-        ...     volume=np.full((3, 1), 100.0),
-        ... )
-        >>> assert tiny.up.ravel().tolist() == [0, 1, 0] and tiny.down.ravel().tolist() == [0, 0, 1]
         """
         return np.where(self.age > 0, self.close < self.previous_close, np.nan)
 

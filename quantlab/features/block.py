@@ -96,15 +96,6 @@ class Group:
         -------
         tuple[Feature, ...]
             In the order of the names.
-
-        Examples
-        --------
-        >>> from quantlab.features.block import Block, Group
-        >>> def day(b: Block) -> tuple[np.ndarray, np.ndarray]:
-        ...     return b.high / b.low - 1, (b.close - b.low) / (b.high - b.low)
-        >>> day_range, day_place = Group(("range", "place"), day, 0, ("high", "low", "close")).features()
-        >>> day_range.name, day_place.name
-        ('range', 'place')
         """
         make = partial(Feature, lookback=self.lookback, inputs=self.inputs, citation=self.citation, shared=self)
         return tuple(make(name, self.formula) for name in self.names)

@@ -115,19 +115,6 @@ class Mapping:
         -------
         pd.DataFrame
             By our name; then what is not imported.
-
-        Examples
-        --------
-        >>> from quantlab.importer.files import Mapping
-        >>> samples = {"Day": "02/01 | 03/01", "Last": "10,5 | 10,6", "Note": "x | y"}
-        >>> hand = Mapping(
-        ...     {"date": "Day", "close": "Last"}, {"date": "contents", "close": "told"}, samples, interval="1d"
-        ... )
-        >>> hand.table()
-                         column  known by   first values
-        date                Day  contents  02/01 | 03/01
-        close              Last      told    10,5 | 10,6
-        (not imported 1)   Note                    x | y
         """
         rows = {ours: (their, self.known_by[ours], self.samples[their]) for ours, their in self.columns.items()}
         spare = [c for c in self.samples if c not in self.columns.values()]

@@ -166,17 +166,6 @@ class KernelEncoder(BaseEstimator):
         -------
         KernelEncoder
             The same object, fitted.
-
-        Examples
-        --------
-        >>> from quantlab.models.cascade import KernelEncoder, _targets
-        >>> rng = np.random.default_rng(0)
-        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
-        >>> at = rng.integers(0, 35, 4000)
-        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
-        >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
-        >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
-        >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
         """
         rng, window = np.random.default_rng(self.seed), paths.shape[1]
         length = min(9, window)
@@ -618,11 +607,6 @@ class TreeHeads(BaseEstimator):
         -------
         np.ndarray
             float64[n, 2]: probability of y > 0, return.
-
-        Examples
-        --------
-        >>> from quantlab.models.cascade import TreeHeads
-        >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
         """
         return np.column_stack([self.up_.predict(Z)["score"], self.size_.predict(Z)["score"]])
 

@@ -79,14 +79,6 @@ class RidgeModel(BaseEstimator):
             On unusable rows.
         ConfigError
             "alpha is {alpha}, expected a number >= 0; it counts rows of shrinkage"
-
-        Examples
-        --------
-        >>> from quantlab.core.panel import as_panel
-        >>> from quantlab.models.linear import RidgeModel
-        >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
-        >>> line = pd.Series([-1.0, 1.0], index=pair.index)
-        >>> half = RidgeModel(alpha=2.0).fit(pair, line)
         """
         if not self.alpha >= 0:
             raise ConfigError(f"alpha is {self.alpha}, expected a number >= 0; it counts rows of shrinkage")

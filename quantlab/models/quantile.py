@@ -178,27 +178,6 @@ class QuantileModel(BaseEstimator):
         ------
         ConfigError
             "levels are {...}; give at least two rising whole percents between 0.01 and 0.99"
-
-        Examples
-        --------
-        >>> from quantlab.data.bars import adjust
-        >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.features.base import compute
-        >>> from quantlab.features.price import momentum, reversal
-        >>> from quantlab.features.vol import volatility
-        >>> from quantlab.labels.forward import excess, forward_returns
-        >>> from quantlab.models.gbm import GBMModel
-        >>> from quantlab.models.quantile import QuantileModel
-        >>> bars = adjust(sample_bars())
-        >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(20), volatility(60)]).dropna()
-        >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
-        >>> y, t1 = excess(labels["y"]).rename("y"), labels["t1"]
-        >>> dates = X.index.get_level_values("date")
-        >>> tenth = pd.Series(dates.unique()[::10])
-        >>> few = dates.isin(tenth[:12])
-        >>> close = QuantileModel(GBMModel(60, min_child_samples=20, num_threads=1), levels=(0.45, 0.5, 0.55)).fit(
-        ...     X[few], y[few]
-        ... )
         """
         base = GBMModel(n_estimators=60, learning_rate=0.1, num_leaves=8) if self.model is None else self.model
         self.names_ = quantile_names(self.levels)

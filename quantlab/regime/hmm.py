@@ -413,22 +413,6 @@ class HMM(BaseEstimator):
             "X has columns {...}, the model was fitted on {columns_}; give it those"
         ConfigError
             "n_states, n_iter and n_starts must be at least 1; mend the model's setting"
-
-        Examples
-        --------
-        >>> from quantlab.regime.hmm import HMM
-        >>> rng = np.random.default_rng(0)
-        >>> truth = np.repeat([0, 1, 0, 1], 150)
-        >>> drawn = pd.DataFrame(
-        ...     {"r": rng.normal(0, np.where(truth, 0.03, 0.005))}, index=pd.bdate_range("2020-01-01", periods=600)
-        ... )
-        >>> two = HMM(n_states=2).fit(drawn)
-        >>> two.filter(drawn).probabilities.iloc[[0, 149, 151, 153]].round(3)
-                     calm  stressed
-        2020-01-01  1.000     0.000
-        2020-07-28  0.998     0.002
-        2020-07-30  0.997     0.003
-        2020-08-03  0.000     1.000
         """
         values = _check_fit(self, X)
         self.center_, self.scale_ = values.mean(axis=0), values.std(axis=0)
@@ -506,18 +490,6 @@ class HMM(BaseEstimator):
             level='symbol')"
         DataError
             "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
-
-        Examples
-        --------
-        >>> from quantlab.core.plot import figure
-        >>> from quantlab.data.sample import sample_context
-        >>> from quantlab.regime.hmm import HMM, regime_inputs
-        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
-        >>> ax.plot(spy)
-        >>> X = regime_inputs(spy)
-        >>> model = HMM().fit(X[:"2016"])
-        >>> filtered, smoothed = model.filter(X), model.smooth(X)
         """
         values = self.hmm_.predict_proba(_scaled(self, X)) if len(X) else np.empty((0, self.n_states))
         return Smoothed(pd.DataFrame(values, X.index, self.states_))

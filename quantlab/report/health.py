@@ -178,7 +178,7 @@ def worst(
     found : pd.DataFrame
         From findings.
     rules : tuple[str, ...], optional
-        How orders fill and what an account may hold.
+        Of the market and the account: lots, limits, what may be held.
     each : int, default 3
         Per rule.
 

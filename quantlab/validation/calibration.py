@@ -410,21 +410,6 @@ class TemperatureScaling(_Calibrator):
         ------
         DataError
             For probabilities of 0 or 1.
-
-        Examples
-        --------
-        >>> from quantlab.validation.calibration import TemperatureScaling
-        >>> from scipy.special import expit
-        >>> rng = np.random.default_rng(7)
-        >>> odds = rng.normal(0, 1, 20_000)
-        >>> came = pd.Series(rng.uniform(size=20_000) < expit(odds)).astype(float)
-        >>> boaster = pd.DataFrame({"prob": expit(3 * odds)})
-        >>> cooled = TemperatureScaling().fit(boaster, came)
-        >>> ten = TemperatureScaling().fit(pd.DataFrame({"prob": [0.9] * 10}), pd.Series([1.0] * 6 + [0.0] * 4))
-        >>> pd.Series({"planted 3": cooled.temperature_, "by hand 5.42": ten.temperature_}, name="temperature").round(3)
-        planted 3       3.001
-        by hand 5.42    5.419
-        Name: temperature, dtype: float64
         """
         from scipy.optimize import minimize_scalar  # here: it takes long to import
 

@@ -91,12 +91,6 @@ class CombinatorialPurgedCV:
         -------
         int
             The number of combinations.
-
-        Examples
-        --------
-        >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
-        >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
-        >>> assert (cv.get_n_splits(), cv.n_paths) == (15, 5)
         """
         return comb(self.n_groups, self.n_test_groups)
 

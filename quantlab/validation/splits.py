@@ -274,23 +274,6 @@ class WalkForward:
             For what cannot be split.
         PanelError
             For what cannot be split.
-
-        Examples
-        --------
-        >>> from quantlab.validation.splits import WalkForward
-        >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
-        >>> tiny = pd.DataFrame(
-        ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
-        ... )
-        >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
-        ...     -2
-        ... )  # labels that last two sessions; the last two are not known
-        >>> folds = list(WalkForward(train_sessions=5, test_sessions=2, embargo=1).split(tiny, t1=tiny_t1))
-        >>> pd.DataFrame([[rows.tolist() for rows in fold] for fold in folds], columns=["train_rows", "test_rows"])
-          train_rows test_rows
-        0     [0, 1]    [5, 6]
-        1     [2, 3]    [7, 8]
-        2     [4, 5]       [9]
         """
         spans = label_spans(X, self.t1 if t1 is None else t1)
         return (_fold(self, spans, first) for first in _block_starts(self, spans.dates))

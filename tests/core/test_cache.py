@@ -87,6 +87,16 @@ def test_captured_values_and_partials_count() -> None:
     assert content_hash(partial(scaled, by=1.0)) != content_hash(partial(scaled, by=2.0))
 
 
+def test_what_a_function_says_of_itself_changes_no_result() -> None:
+    def make(text):
+        space = {"__name__": __name__}
+        exec(f"def told(x):\n    {text!r}\n    return x + 'a'\n", space)
+        return space["told"]
+
+    assert content_hash(make("one")) == content_hash(make("another, with an example"))
+    assert content_hash(lambda: "a") != content_hash(lambda: "b")
+
+
 def test_a_set_of_features_has_a_key() -> None:
     from quantlab.features.sets import SETS
 

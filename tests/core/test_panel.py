@@ -157,3 +157,11 @@ def test_an_index_of_other_types_is_none():
             check_panel(plain.set_axis(index))
     with pytest.raises(PanelError, match=r"columns \['open'\] are missing"):
         check_panel(as_panel(pd.DataFrame([["2024-01-02", "A", 1.0]], columns=["date", "symbol", "close"])), ["open"])
+
+
+def test_a_series_where_columns_are_meant_is_named():
+    index = pd.MultiIndex.from_product([pd.DatetimeIndex(["2024-01-02"]), ["A"]], names=["date", "symbol"])
+    weight = pd.Series([1.0], index, name="weight")
+    with pytest.raises(PanelError, match=r"a Series without columns; give a frame with \['weight'\]"):
+        check_panel(weight, ["weight"])
+    assert check_panel(weight) is weight
