@@ -325,3 +325,17 @@ def test_calibration_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1  # what broke off left nothing behind
     table = calibrate.rates([["w", 1, "m", seed, p] for seed, p in enumerate([0.01, 0.2, 0.04, 0.9])])
     assert table.loc[0, ["rejected", "n", "rate"]].tolist() == [2, 4, 0.5] and table.loc[0, "low"] < 0.5 < table.loc[0, "high"]
+
+
+@pytest.mark.parametrize("method", ["hac", "iid"])
+def test_a_sharpe_ratio_is_tested_on_both_sides(method):
+    returns = pd.Series(np.random.default_rng(5).normal(0.0005, 0.01, 300))
+    up, down = sharpe_test(returns, method), sharpe_test(-returns, method)
+    assert up.p == pytest.approx(2 * stats.norm.sf(abs(up.t)), rel=1e-12) and down.p == pytest.approx(up.p) and down.t == pytest.approx(-up.t)
+    assert (up.low, up.high) == pytest.approx((up.sharpe - 1.96 * up.se, up.sharpe + 1.96 * up.se))
+
+
+def test_moments_that_no_returns_have_are_refused_and_the_extreme_ones_are_not():
+    assert sharpe_se(0.1, 100, 0.5, 1.25) > 0  # two values: kurtosis = 1 + skew squared
+    with pytest.raises(ConfigError):
+        sharpe_se(0.1, 100, 0.5, 1.2)
