@@ -51,7 +51,14 @@ def run_ours(name: str, keep: str | None = None) -> dict[str, float]:
     done = time.perf_counter()
     if keep:
         frame.to_parquet(keep)
-    return {"seconds": done - began, "cpu": cpu() - busy, "compute_s": done - read, "peak_mb": peak_mb(), "rows": len(frame), "columns": frame.shape[1]}
+    return {
+        "seconds": done - began,
+        "cpu": cpu() - busy,
+        "compute_s": done - read,
+        "peak_mb": peak_mb(),
+        "rows": len(frame),
+        "columns": frame.shape[1],
+    }
 
 
 def run_peer(name: str, keep: str | None = None, double: bool = False) -> dict[str, float]:
@@ -92,12 +99,18 @@ def profile(name: str) -> dict[str, float]:
     for f in features:
         formula = getattr(f.formula, "func", f.formula).__name__
         by_formula.setdefault(formula, []).append(f)
-    found = {"reading the files": spent(lambda: files.read_bars(START, END)), "whole set": spent(lambda: compute(bars, features, rows, "float32"))}
+    found = {
+        "reading the files": spent(lambda: files.read_bars(START, END)),
+        "whole set": spent(lambda: compute(bars, features, rows, "float32")),
+    }
     found["coordinates and output, one column"] = spent(lambda: compute(bars, features[:1], rows, "float32"))
     shape = (len(features), int(rows.sum()))
     found["writing the output once"] = spent(lambda: np.full(shape, 1.0, "float32"))
     base = found["coordinates and output, one column"]
-    return found | {f"formula {k}": max(spent(lambda v=v: compute(bars, v, rows, "float32")) - base, 0.0) for k, v in by_formula.items()}
+    return found | {
+        f"formula {k}": max(spent(lambda v=v: compute(bars, v, rows, "float32")) - base, 0.0)
+        for k, v in by_formula.items()
+    }
 
 
 def relative(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
@@ -114,9 +127,16 @@ def error_table(ours: pd.DataFrame, stock: pd.DataFrame, exact: pd.DataFrame) ->
         for side, frame in (("ours", ours), ("stock", stock)):
             error = relative(frame[[column]], exact[[column]])[column]
             nan = int((frame[column].isna() != exact[column].isna()).sum())
-            cell = rows.setdefault(family, dict.fromkeys(("ours_max", "ours_p999", "ours_nan", "stock_max", "stock_p999", "stock_nan"), 0.0))
-            cell[f"{side}_max"] = max(cell[f"{side}_max"], float(error.max(skipna=True)) if error.notna().any() else 0.0)
-            cell[f"{side}_p999"] = max(cell[f"{side}_p999"], float(error.quantile(0.999)) if error.notna().any() else 0.0)
+            cell = rows.setdefault(
+                family,
+                dict.fromkeys(("ours_max", "ours_p999", "ours_nan", "stock_max", "stock_p999", "stock_nan"), 0.0),
+            )
+            cell[f"{side}_max"] = max(
+                cell[f"{side}_max"], float(error.max(skipna=True)) if error.notna().any() else 0.0
+            )
+            cell[f"{side}_p999"] = max(
+                cell[f"{side}_p999"], float(error.quantile(0.999)) if error.notna().any() else 0.0
+            )
             cell[f"{side}_nan"] += nan
     return pd.DataFrame(rows).T
 
@@ -126,7 +146,13 @@ def exceptions(ours: pd.DataFrame, exact: pd.DataFrame) -> list[dict]:
     a, b = ours.to_numpy(np.float64), exact.to_numpy(np.float64)
     apart = ~(np.abs(a - b) <= 1e-6 + 1e-5 * np.abs(b)) & ~(np.isnan(a) & np.isnan(b))
     return [
-        {"column": exact.columns[c], "date": f"{exact.index[r][0]:%Y-%m-%d}", "symbol": exact.index[r][1], "ours": str(a[r, c]), "qlib_float64": str(b[r, c])}
+        {
+            "column": exact.columns[c],
+            "date": f"{exact.index[r][0]:%Y-%m-%d}",
+            "symbol": exact.index[r][1],
+            "ours": str(a[r, c]),
+            "qlib_float64": str(b[r, c]),
+        }
         for r, c in np.argwhere(apart)
     ]
 
@@ -158,13 +184,17 @@ def compare(name: str, rounds: int, exact: bool) -> dict:
                 double.submit(run_peer, name, path("exact"), True).result()
             ours, stock_frame, exact_frame = (pd.read_parquet(path(s)).sort_index() for s in ("ours", "stock", "exact"))
             if stock_frame.equals(exact_frame):
-                raise RuntimeError("the reference equals stock Qlib in every digit: it was not computed from float64 input")
+                raise RuntimeError(
+                    "the reference equals stock Qlib in every digit: it was not computed from float64 input"
+                )
             listed = exceptions(ours, exact_frame)
             clean = relative(ours, exact_frame)
             for cell in listed:
                 clean.loc[(pd.Timestamp(cell["date"]), cell["symbol"]), cell["column"]] = 0.0
             result |= {"max_rel_diff": float(clean.max().max()), "exceptions": listed}
-            result["errors"] = json.loads(error_table(ours, stock_frame, exact_frame).to_json(orient="index", double_precision=15))
+            result["errors"] = json.loads(
+                error_table(ours, stock_frame, exact_frame).to_json(orient="index", double_precision=15)
+            )
         return result
 
 
@@ -175,7 +205,16 @@ def scaling() -> list[dict]:
     from quantlab.features.sets import feature_set
 
     found, features = [], feature_set("alpha158")
-    for names, dates in [(50, 750), (100, 750), (300, 750), (1000, 750), (3000, 750), (300, 375), (300, 1500), (300, 3000)]:
+    for names, dates in [
+        (50, 750),
+        (100, 750),
+        (300, 750),
+        (1000, 750),
+        (3000, 750),
+        (300, 375),
+        (300, 1500),
+        (300, 3000),
+    ]:
         bars = synth_market(names, dates, ic=0.0).bars
         bars["vwap"] = bars[["high", "low", "close"]].mean(axis=1)
         spent = []
@@ -208,7 +247,9 @@ def main(rounds: int = 3) -> dict:
     found = {"name": "alpha158", "peer": "qlib 0.9.7, 2 processes, no processors", "data": f"{MARKET} {START} .. {END}"}
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
         parts = {"scaling": apart.submit(scaling).result(), "audit": apart.submit(audit_time).result()}
-    found |= compare("Alpha158", rounds, exact=True) | {"parts": parts | {"alpha360": compare("Alpha360", max(1, rounds - 2), exact=False)}}
+    found |= compare("Alpha158", rounds, exact=True) | {
+        "parts": parts | {"alpha360": compare("Alpha360", max(1, rounds - 2), exact=False)}
+    }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     return {k: v for k, v in found.items() if k not in ("errors", "profile_cpu_s")}

@@ -42,7 +42,9 @@ def targets(bars: pd.DataFrame) -> pd.DataFrame:
     "Return random target weights of every name on every 20th session, 0.98 in all."
     dates, names = bars.index.unique("date")[:-1:EVERY], bars.index.unique("symbol")
     shares = 0.98 * np.random.default_rng(0).dirichlet(np.ones(len(names)), len(dates))
-    return pd.DataFrame({"weight": shares.ravel()}, index=pd.MultiIndex.from_product([dates, names], names=["date", "symbol"]))
+    return pd.DataFrame(
+        {"weight": shares.ravel()}, index=pd.MultiIndex.from_product([dates, names], names=["date", "symbol"])
+    )
 
 
 def memory(key: str) -> float:
@@ -70,16 +72,25 @@ class Vectorbt:
         self.folder = folder
         close = to_wide(bars["close"])
         percent = to_wide(weights["weight"]).reindex(close.index).shift(1)  # filled a session after the decision
-        for name, values in {"open": to_wide(bars["open"]), "close": close, "percent": percent, "amount": percent}.items():
+        for name, values in {
+            "open": to_wide(bars["open"]),
+            "close": close,
+            "percent": percent,
+            "amount": percent,
+        }.items():
             np.save(folder / f"{name}.npy", values.to_numpy())
-        (folder / "terms.json").write_text(json.dumps({"cash": CASH, "fees": COSTS.commission, "slippage": COSTS.slippage}))
+        (folder / "terms.json").write_text(
+            json.dumps({"cash": CASH, "fees": COSTS.commission, "slippage": COSTS.slippage})
+        )
 
     def start(self, ours: Result) -> None:
         amount = np.full(ours.blotter.close.shape, np.nan)
         amount[ours.blotter.fills.session, ours.blotter.fills.symbol] = ours.blotter.fills.quantity
         np.save(self.folder / "amount.npy", amount)
         command = [str(PYTHON), str(HERE / "peers" / "vectorbt_orders.py"), str(self.folder)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""})
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""}
+        )
         self.version = self.process.stdout.readline().strip()
 
     def run(self, kind: str = "percent") -> tuple[list[float], np.ndarray, np.ndarray]:
@@ -128,11 +139,25 @@ def against_backtrader(bars: pd.DataFrame, weights: pd.DataFrame, rounds: int) -
     "Time both engines on 100 names over the first sessions, under Backtrader's rule, and compare every close in money."
     names, last = bars.index.unique("symbol")[:PEER_NAMES], bars.index.unique("date")[PEER_SESSIONS - 1]
     part = bars[bars.index.get_level_values("symbol").isin(names) & (bars.index.get_level_values("date") <= last)]
-    wanted = weights[weights.index.get_level_values("symbol").isin(names) & (weights.index.get_level_values("date") <= last)]
+    wanted = weights[
+        weights.index.get_level_values("symbol").isin(names) & (weights.index.get_level_values("date") <= last)
+    ]
     wanted = 0.98 * wanted / wanted.groupby("date").transform("sum")
-    ours, theirs = (lambda: from_weights(wanted, part, COSTS, cash=CASH)), (lambda: run_backtrader(wanted, part, COSTS, CASH))
+    ours, theirs = (
+        (lambda: from_weights(wanted, part, COSTS, cash=CASH)),
+        (lambda: run_backtrader(wanted, part, COSTS, CASH)),
+    )
     equity = (lambda run: run.equity.to_numpy(),) * 2
-    found = harness.compare("backtrader", f"backtrader {backtrader.__version__}", ours, theirs, equity, n=len(part), rounds=rounds, memory=False)
+    found = harness.compare(
+        "backtrader",
+        f"backtrader {backtrader.__version__}",
+        ours,
+        theirs,
+        equity,
+        n=len(part),
+        rounds=rounds,
+        memory=False,
+    )
     apart = float((ours().equity - theirs().equity).abs().max())
     speed = {"bars_per_s": found["n"] / found["ours_s"], "peer_bars_per_s": found["n"] / found["peer_s"]}
     return found | speed | {"largest_difference_in_money": apart, "names": PEER_NAMES, "sessions": PEER_SESSIONS}

@@ -43,10 +43,16 @@ class Peer:
 
     def __init__(self, folder: Path, close: pd.DataFrame, width: pd.DataFrame):
         self.folder, self.seconds = folder, []
-        for name, values in {"closes": close.to_numpy(), "widths": width.to_numpy(), "dates": close.index.to_numpy()}.items():
+        for name, values in {
+            "closes": close.to_numpy(),
+            "widths": width.to_numpy(),
+            "dates": close.index.to_numpy(),
+        }.items():
             np.save(folder / f"{name}.npy", values)
         command = [str(PYTHON), str(HERE / "peers" / "mlfinpy_barrier.py"), str(folder), str(HORIZON)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""})
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""}
+        )
         self.version = self.process.stdout.readline().strip()
 
     def run(self) -> np.ndarray:
@@ -91,17 +97,41 @@ def main(rounds: int = 3) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         peer = Peer(Path(folder), to_wide(few["close"]), to_wide(some))
         values = (lambda ours: to_wide(ours["y"]).to_numpy(), lambda theirs: theirs[1])
-        found = harness.compare("barrier", f"mlfinpy {peer.version}", lambda: label(few, some), peer.run, values, n=len(few), rounds=rounds, memory=False)
+        found = harness.compare(
+            "barrier",
+            f"mlfinpy {peer.version}",
+            lambda: label(few, some),
+            peer.run,
+            values,
+            n=len(few),
+            rounds=rounds,
+            memory=False,
+        )
         theirs = peer.run()
         peer.close()
     counted = differences(label(few, some), theirs, to_wide(some))
-    whole = {"closes only": harness.timed(lambda: label(flat, width), 5), "highs and lows": harness.timed(lambda: label(bars, width), 5)}
+    whole = {
+        "closes only": harness.timed(lambda: label(flat, width), 5),
+        "highs and lows": harness.timed(lambda: label(bars, width), 5),
+    }
     peer_us = 1e6 * float(np.median(peer.seconds[1:])) / counted["labels"]
     labels = int(label(bars, width)["y"].notna().sum())
-    parts = {"names": list(names), "peer_own_clock_s": float(np.median(peer.seconds[1:])), "peer_us_per_label": peer_us, "differences": counted}
+    parts = {
+        "names": list(names),
+        "peer_own_clock_s": float(np.median(peer.seconds[1:])),
+        "peer_us_per_label": peer_us,
+        "differences": counted,
+    }
     for kind, seconds in whole.items():
         own = 1e6 * seconds / labels
-        parts[f"whole panel, {kind}"] = {"ours_s": seconds, "names": NAMES, "sessions": SESSIONS, "labels": labels, "us_per_label": own, "ratio_per_label": peer_us / own}
+        parts[f"whole panel, {kind}"] = {
+            "ours_s": seconds,
+            "names": NAMES,
+            "sessions": SESSIONS,
+            "labels": labels,
+            "us_per_label": own,
+            "ratio_per_label": peer_us / own,
+        }
     return found | {"parts": parts}
 
 

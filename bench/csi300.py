@@ -22,7 +22,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import qlib_files as files  # noqa: E402
 
 RESULTS = HERE / "results" / "csi300.json"
-SPLIT = {"train": ("2008-01-01", "2014-12-31"), "valid": ("2015-01-01", "2016-12-31"), "test": ("2017-01-01", "2020-08-01")}
+SPLIT = {
+    "train": ("2008-01-01", "2014-12-31"),
+    "valid": ("2015-01-01", "2016-12-31"),
+    "test": ("2017-01-01", "2020-08-01"),
+}
 MODEL = {
     "colsample_bytree": 0.8879, "learning_rate": 0.2, "subsample": 0.8789, "lambda_l1": 205.6999, "lambda_l2": 580.9768, "max_depth": 8, "num_leaves": 210,
 }  # fmt: skip
@@ -58,9 +62,17 @@ def peer(threads: int, seeds: tuple[int, ...] = (0,), keep: str = "") -> dict:
     from qlib.contrib.data.handler import Alpha158
     from qlib.data.dataset import DatasetH
 
-    gbdt.R = type("Recorder", (), {"log_metrics": staticmethod(lambda **metrics: None)})  # the store that it opens refuses MLflow 3
+    gbdt.R = type(
+        "Recorder", (), {"log_metrics": staticmethod(lambda **metrics: None)}
+    )  # the store that it opens refuses MLflow 3
     watch = Watch()
-    handler = Alpha158(instruments="csi300", start_time=SPLIT["train"][0], end_time=SPLIT["test"][1], fit_start_time=SPLIT["train"][0], fit_end_time=SPLIT["train"][1])
+    handler = Alpha158(
+        instruments="csi300",
+        start_time=SPLIT["train"][0],
+        end_time=SPLIT["test"][1],
+        fit_start_time=SPLIT["train"][0],
+        fit_end_time=SPLIT["train"][1],
+    )
     data = DatasetH(handler, SPLIT)
     watch.lap("features")
     model = lambda seed: gbdt.LGBModel(loss="mse", num_threads=threads, seed=seed, **MODEL)
@@ -79,7 +91,9 @@ def peer(threads: int, seeds: tuple[int, ...] = (0,), keep: str = "") -> dict:
             other.fit(data, verbose_eval=0)
             scores = other.predict(data, "test")
             report = files.qlib_account(scores, *SPLIT["test"])
-        found[seed] = _judge(as_panel_scores(scores), as_panel_scores(label), report["return"] - report["bench"] - report["cost"])
+        found[seed] = _judge(
+            as_panel_scores(scores), as_panel_scores(label), report["return"] - report["bench"] - report["cost"]
+        )
     if keep:  # scores without ties, and Qlib's report on them: what the accounts are compared on
         unique = as_panel_scores(scores).groupby(level="date").rank(method="first")
         unique.to_frame().to_parquet(f"{keep}/scores.parquet")
@@ -154,7 +168,13 @@ def lightgbm_alone(threads: int) -> list[dict]:
         "float64 input": {}, "column-major input": {}, "one thread": {"num_threads": 1}, "quantised gradients": {"use_quantized_grad": True},
     }  # fmt: skip
     for name, change in ways.items():
-        X = X32.astype("float64") if name.startswith("float64") else np.asfortranarray(X32) if name.startswith("column-major") else X32
+        X = (
+            X32.astype("float64")
+            if name.startswith("float64")
+            else np.asfortranarray(X32)
+            if name.startswith("column-major")
+            else X32
+        )
         parameters = study.PUBLISHED | {"num_threads": threads, "verbosity": -1, "seed": 0} | change
         watch = Watch()
         dataset = lgb.Dataset(X, y[rows], params=parameters).construct()
@@ -183,14 +203,23 @@ def main(rounds: int = 3, threads: int = 2, seeds: int = 5) -> dict:
         us.submit(ours, threads, False).result()  # compiled code is loaded once
         same.submit(ours, threads, True).result()
         for _ in range(rounds):
-            turns.append((them.submit(peer, threads).result(), us.submit(ours, threads, False).result(), same.submit(ours, threads, True).result()))
+            turns.append(
+                (
+                    them.submit(peer, threads).result(),
+                    us.submit(ours, threads, False).result(),
+                    same.submit(ours, threads, True).result(),
+                )
+            )
     with side() as them, side() as same, side() as apart:
         peer_seeds = them.submit(peer, threads, tuple(range(seeds)), kept).result()["seeds"]
         our_seeds = same.submit(ours, threads, True, tuple(range(seeds))).result()["seeds"]
         compared = apart.submit(accounts, kept).result()
         alone = apart.submit(lightgbm_alone, threads).result()
     whole = lambda run: sum(run["seconds"].values())
-    seconds = {name: {p: round(median(turn[k]["seconds"][p] for turn in turns), 3) for p in PHASES} for k, name in enumerate(("qlib", "ours", "ours, published parameters"))}
+    seconds = {
+        name: {p: round(median(turn[k]["seconds"][p] for turn in turns), 3) for p in PHASES}
+        for k, name in enumerate(("qlib", "ours", "ours, published parameters"))
+    }
     peer_s, ours_s, same_s = (median(whole(turn[k]) for turn in turns) for k in range(3))
     peer_mb, ours_mb, same_mb = (turns[-1][k]["peak_mb"] for k in range(3))
     last = turns[-1]

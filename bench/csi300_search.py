@@ -33,7 +33,12 @@ STAGES = [
     [{}, {"target": "zscore"}, {"target": "uniform"}],
     [{"features": "raw+extra"}, {"features": "raw+rank"}, {"features": "rank"}],
     [{"horizons": ((1, 0.5), (5, 0.5))}, {"horizons": ((1, 0.7), (3, 0.3))}],
-    [{"num_leaves": 32, "min_data": 500}, {"num_leaves": 128, "lambda_l1": 150.0, "lambda_l2": 500.0}, {"feature_fraction": 0.15}, {"bagging": 0.5}],
+    [
+        {"num_leaves": 32, "min_data": 500},
+        {"num_leaves": 128, "lambda_l1": 150.0, "lambda_l2": 500.0},
+        {"feature_fraction": 0.15},
+        {"bagging": 0.5},
+    ],
     [{"half_life": 3.0}, {"start": "2010-01-01"}],
     [{"learning_rate": 0.05, "trees": 400}],
     [{"lambda_l1": 10.0, "lambda_l2": 50.0}, {"lambda_l1": 0.0, "lambda_l2": 10.0, "min_data": 1000}],
@@ -54,14 +59,22 @@ def write(trials: dict[str, dict]) -> None:
 def run(data: study.Data, config: study.Config, binned: dict) -> dict:
     "Fit one configuration on 2008-2014 and judge it on 2015-2016."
     began = time.perf_counter()
-    fit, held = data.span(config.start, study.TRAIN_END, config.gap), data.judged("2015-01-01", study.VALID_END, study.GAP)
+    fit, held = (
+        data.span(config.start, study.TRAIN_END, config.gap),
+        data.judged("2015-01-01", study.VALID_END, study.GAP),
+    )
     booster = study.train(data, config, fit, held, binned=binned)
     scores = study.predict(data, config, booster, held)
     key = content_key(**config.plain())
     KEPT.mkdir(parents=True, exist_ok=True)
     scores.to_frame().to_parquet(KEPT / f"{key}.parquet")
     found = study.numbers(scores, data.y()[held])
-    return {"config": config.plain(), "valid": found, "trees": booster.best_iteration, "seconds": round(time.perf_counter() - began, 1)}
+    return {
+        "config": config.plain(),
+        "valid": found,
+        "trees": booster.best_iteration,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
 
 
 def criterion(trial: dict) -> float:
@@ -82,7 +95,10 @@ def walk(data: study.Data, trials: dict, until: float) -> bool:
                 trials[key] = run(data, config, binned)
                 write(trials)
                 shown = {k: round(v, 4) for k, v in trials[key]["valid"].items()}
-                print(f"stage {number + 1}/{len(STAGES)} {shown} trees {trials[key]['trees']} {trials[key]['seconds']:.0f} s {config}", flush=True)
+                print(
+                    f"stage {number + 1}/{len(STAGES)} {shown} trees {trials[key]['trees']} {trials[key]['seconds']:.0f} s {config}",
+                    flush=True,
+                )
         best = max(tried, key=lambda c: criterion(trials[content_key(**c.plain())]))
     return True
 
@@ -90,7 +106,10 @@ def walk(data: study.Data, trials: dict, until: float) -> bool:
 def blend(data: study.Data, trials: dict) -> None:
     "Judge the averages of the best 3, 5 and 8 configurations, each with and without a ridge on ranks, as trials of their own."
     singles = sorted((k for k, t in trials.items() if "config" in t), key=lambda k: -criterion(trials[k]))
-    fit, held = data.span(study.START, study.TRAIN_END, study.GAP), data.judged("2015-01-01", study.VALID_END, study.GAP)
+    fit, held = (
+        data.span(study.START, study.TRAIN_END, study.GAP),
+        data.judged("2015-01-01", study.VALID_END, study.GAP),
+    )
     line = zscore(pd.Series(study.ridge(data, study.Config(), fit, held), data.index[held]))
     for size in (1, 3, 5, 8):
         trees = sum(zscore(pd.read_parquet(KEPT / f"{key}.parquet")["score"]) for key in singles[:size]) / size
@@ -103,19 +122,39 @@ def blend(data: study.Data, trials: dict) -> None:
             scores.to_frame().to_parquet(KEPT / f"{key}.parquet")
             trials[key] = {"blend": members, "valid": study.numbers(scores, data.y()[held])}
             write(trials)
-            print(f"blend of {size}, ridge {linear:g}: {({k: round(v, 4) for k, v in trials[key]['valid'].items()})}", flush=True)
+            print(
+                f"blend of {size}, ridge {linear:g}: { ({k: round(v, 4) for k, v in trials[key]['valid'].items()}) }",
+                flush=True,
+            )
 
 
 def record(trials: dict, ledger: Ledger) -> None:
     "Trade every trial's validation scores and put its excess return into the ledger, once."
     known = set(ledger.trials(STUDY)["key"])
     for key, trial in trials.items():
-        returns = study.excess(study.account(pd.read_parquet(KEPT / f"{key}.parquet")["score"], "2015-01-01", study.VALID_END))
+        returns = study.excess(
+            study.account(pd.read_parquet(KEPT / f"{key}.parquet")["score"], "2015-01-01", study.VALID_END)
+        )
         trial["valid"] |= study.risk(returns)
         moments = return_moments(returns)
-        trial["moments"] = {"n_obs": int(moments.n_obs), "sharpe": moments.sharpe, "skew": moments.skew, "kurtosis": moments.kurtosis}
+        trial["moments"] = {
+            "n_obs": int(moments.n_obs),
+            "sharpe": moments.sharpe,
+            "skew": moments.skew,
+            "kurtosis": moments.kurtosis,
+        }
         if key not in known:
-            ledger.record("trial", key, STUDY, trial.get("config", trial.get("blend")), moments.n_obs, 238.0, moments.sharpe, moments.skew, moments.kurtosis)
+            ledger.record(
+                "trial",
+                key,
+                STUDY,
+                trial.get("config", trial.get("blend")),
+                moments.n_obs,
+                238.0,
+                moments.sharpe,
+                moments.skew,
+                moments.kurtosis,
+            )
     write(trials)
 
 
@@ -137,13 +176,23 @@ def chosen(trials: dict) -> tuple[str, list[study.Config]]:
     members = trials[key]["blend"]["members"] if "blend" in trials[key] else [key]
     if trials[key].get("blend", {}).get("linear"):
         raise NotImplementedError("the final fits know no ridge; the best blend had none when this was written")
-    made = [{**trials[m]["config"], "horizons": tuple(tuple(h) for h in trials[m]["config"]["horizons"]), "trees": trials[m]["trees"]} for m in members]
+    made = [
+        {
+            **trials[m]["config"],
+            "horizons": tuple(tuple(h) for h in trials[m]["config"]["horizons"]),
+            "trees": trials[m]["trees"],
+        }
+        for m in members
+    ]
     return key, [study.Config(**config) for config in made]
 
 
 PERIODS = {  # line -> (last training day, first and last day predicted)
     "fixed": [("2014-12-31", "2017-01-01", study.TEST_END)],
-    "rolling": [(f"{year - 1}-12-31", f"{year}-01-01", min(f"{year}-12-31", study.TEST_END)) for year in (2017, 2018, 2019, 2020)],
+    "rolling": [
+        (f"{year - 1}-12-31", f"{year}-01-01", min(f"{year}-12-31", study.TEST_END))
+        for year in (2017, 2018, 2019, 2020)
+    ],
 }
 
 
@@ -163,7 +212,10 @@ def fits(line: str, seeds: range) -> None:
                 scores[str(seed)] = zscore(study.predict(data, config, booster, held))
             file.parent.mkdir(parents=True, exist_ok=True)
             pd.DataFrame(scores).to_parquet(file)
-            print(f"{line}, member {number + 1} of {len(configs)}, to {last}: {len(seeds)} seeds in {time.time() - began:.0f} s", flush=True)
+            print(
+                f"{line}, member {number + 1} of {len(configs)}, to {last}: {len(seeds)} seeds in {time.time() - began:.0f} s",
+                flush=True,
+            )
 
 
 def judge(line: str, batches: list[range]) -> dict[str, dict]:
@@ -172,7 +224,9 @@ def judge(line: str, batches: list[range]) -> dict[str, dict]:
     members = range(len(chosen(stored())[1]))
     for seeds in batches:
         name = lambda year, n, seeds=seeds: FITTED / f"{line}-{seeds.start}-{seeds.stop}-{year}-{n}.parquet"
-        parts = [sum(pd.read_parquet(name(test[0][:4], n)) for n in members) / len(members) for _, *test in PERIODS[line]]
+        parts = [
+            sum(pd.read_parquet(name(test[0][:4], n)) for n in members) / len(members) for _, *test in PERIODS[line]
+        ]
         every.append(pd.concat(parts).sort_index())
     scores = pd.concat(every, axis=1)
     for seed in [*scores, "mean of the seeds"]:
@@ -190,7 +244,9 @@ def purged(seeds: range) -> dict[str, dict[int, dict]]:
     for name, gap in {"published split": 0, "purged split": study.GAP}.items():
         for seed in seeds:
             scores = study.predict(data, study.Config(), study.train_published(data, seed, gap), held)
-            found.setdefault(name, {})[seed] = study.numbers(scores, data.y()[held]) | study.risk(study.excess(study.account(scores, "2017-01-01", study.TEST_END)))
+            found.setdefault(name, {})[seed] = study.numbers(scores, data.y()[held]) | study.risk(
+                study.excess(study.account(scores, "2017-01-01", study.TEST_END))
+            )
             print(name, seed, {k: round(v, 4) for k, v in found[name][seed].items()}, flush=True)
     return found
 

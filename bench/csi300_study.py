@@ -99,7 +99,9 @@ class Data:
         return compute(bars, list(chosen.values()), rows=self.rows, dtype="float32")
 
     def _ranked(self, frame: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame(ranked(frame.to_numpy(), date_starts(frame.index)[1]), frame.index, frame.columns).add_prefix("r_")
+        return pd.DataFrame(
+            ranked(frame.to_numpy(), date_starts(frame.index)[1]), frame.index, frame.columns
+        ).add_prefix("r_")
 
     @cached_property
     def rank(self) -> pd.DataFrame:
@@ -170,7 +172,9 @@ class Config:
 
 def target(data: Data, config: Config) -> np.ndarray:
     "Return what is fitted: the blend of the outcomes, each put on one scale within its date; NaN where the one-day outcome is."
-    blend = sum(share * np.nan_to_num(TARGETS[config.target](data.y(horizon)).to_numpy()) for horizon, share in config.horizons)
+    blend = sum(
+        share * np.nan_to_num(TARGETS[config.target](data.y(horizon)).to_numpy()) for horizon, share in config.horizons
+    )
     return np.where(data.y().notna(), blend, np.nan)
 
 
@@ -263,7 +267,9 @@ def ridge(data: Data, config: Config, train_rows: np.ndarray, rows: np.ndarray) 
 
 def predict(data: Data, config: Config, booster: lgb.Booster, rows: np.ndarray, threads: int = 1) -> pd.Series:
     "Return the booster's scores of some rows."
-    return pd.Series(booster.predict(data.features(config.features)[rows], num_threads=threads), data.index[rows], name="score")
+    return pd.Series(
+        booster.predict(data.features(config.features)[rows], num_threads=threads), data.index[rows], name="score"
+    )
 
 
 def account(scores: pd.Series, start: str, end: str) -> Result:
@@ -276,7 +282,13 @@ def account(scores: pd.Series, start: str, end: str) -> Result:
 def excess(result: Result) -> pd.Series:
     "Return the account's return after costs less the CSI 300's, by date, as Qlib's report has it."
     days = result.equity.index
-    index = files.read_bars(str(days[0].date()), str(days[-1].date()), warm_up=1, symbols=["SH000300"], fields=("close",))["close"].droplevel("symbol").astype("float64")
+    index = (
+        files.read_bars(str(days[0].date()), str(days[-1].date()), warm_up=1, symbols=["SH000300"], fields=("close",))[
+            "close"
+        ]
+        .droplevel("symbol")
+        .astype("float64")
+    )
     own = result.equity.div(result.equity.shift(1).fillna(1e8)) - 1
     return (own - index.pct_change().reindex(days)).rename("excess")
 
@@ -284,7 +296,11 @@ def excess(result: Result) -> pd.Series:
 def risk(returns: pd.Series) -> dict[str, float]:
     "Return Qlib's annualised return, information ratio and drawdown: sums, 238 sessions a year."
     mean, sd, total = returns.mean(), returns.std(), returns.cumsum()
-    return {"excess_return": float(mean * 238), "information_ratio": float(mean / sd * np.sqrt(238)), "max_drawdown": float((total - total.cummax()).min())}
+    return {
+        "excess_return": float(mean * 238),
+        "information_ratio": float(mean / sd * np.sqrt(238)),
+        "max_drawdown": float((total - total.cummax()).min()),
+    }
 
 
 def numbers(scores: pd.Series, y: pd.Series) -> dict[str, float]:

@@ -30,7 +30,10 @@ def market() -> pd.DataFrame:
     opened = close * (1 + rng.normal(0, 0.005, shape))
     top, bottom = np.maximum(opened, close) * 1.004, np.minimum(opened, close) * 0.996
     prices = {name: np.round(x, 2).ravel() for name, x in zip(COLUMNS, (opened, top, bottom, close), strict=False)}
-    more = {"volume": rng.integers(10**4, 10**7, SESSIONS * NAMES).astype(float), "adj": np.repeat(np.linspace(0.7, 1, SESSIONS), NAMES)}
+    more = {
+        "volume": rng.integers(10**4, 10**7, SESSIONS * NAMES).astype(float),
+        "adj": np.repeat(np.linspace(0.7, 1, SESSIONS), NAMES),
+    }
     dates = pd.bdate_range("2014-01-01", periods=SESSIONS).as_unit("us")
     symbols = pd.Index([f"N{i:03d}" for i in range(NAMES)], dtype="str")
     return pd.DataFrame(prices | more, index=pd.MultiIndex.from_product([dates, symbols], names=["date", "symbol"]))
@@ -42,7 +45,9 @@ def dump_qlib(bars: pd.DataFrame, folder: Path) -> None:
     (folder / "calendars").mkdir(parents=True)
     (folder / "instruments").mkdir()
     (folder / "calendars" / "day.txt").write_text("\n".join(f"{d:%Y-%m-%d}" for d in dates) + "\n")
-    (folder / "instruments" / "all.txt").write_text("".join(f"{s}\t{dates[0]:%Y-%m-%d}\t{dates[-1]:%Y-%m-%d}\n" for s in symbols))
+    (folder / "instruments" / "all.txt").write_text(
+        "".join(f"{s}\t{dates[0]:%Y-%m-%d}\t{dates[-1]:%Y-%m-%d}\n" for s in symbols)
+    )
     for column in COLUMNS:
         wide = bars[column].to_numpy().reshape(SESSIONS, NAMES).astype("<f4")
         for i, symbol in enumerate(symbols):
@@ -98,7 +103,14 @@ def report_peak(side: str, folder: str) -> None:
     frame = SIDES[side](folder)
     after = resident()
     codes = sum(np.asarray(c).nbytes for c in frame.index.codes)
-    print(json.dumps({"peak_mb": round((after - before) / 1024, 1), "frame_mb": round((sum(frame[c].nbytes for c in frame) + codes) / 2**20, 1)}))
+    print(
+        json.dumps(
+            {
+                "peak_mb": round((after - before) / 1024, 1),
+                "frame_mb": round((sum(frame[c].nbytes for c in frame) + codes) / 2**20, 1),
+            }
+        )
+    )
 
 
 def by_date(frame: pd.DataFrame) -> np.ndarray:
@@ -118,8 +130,22 @@ def main() -> dict:
         del bars
         version = metadata.version
         against = {"rounds": 5, "memory": False, "n": n}
-        one = compare("data", f"pandas {version('pandas')} read_parquet + set_index", lambda: ours(folder), lambda: pandas_one_file(folder), (values, values), **against)
-        top = compare("data", f"qlib {version('pyqlib')} D.features", lambda: ours(folder), lambda: qlib_features(folder), (values, by_date), **(against | {"rounds": 3}))
+        one = compare(
+            "data",
+            f"pandas {version('pandas')} read_parquet + set_index",
+            lambda: ours(folder),
+            lambda: pandas_one_file(folder),
+            (values, values),
+            **against,
+        )
+        top = compare(
+            "data",
+            f"qlib {version('pyqlib')} D.features",
+            lambda: ours(folder),
+            lambda: qlib_features(folder),
+            (values, by_date),
+            **(against | {"rounds": 3}),
+        )
         memory = {side: peak(side, folder) for side in SIDES}
         one |= {"ours_mb": memory["ours"]["peak_mb"], "peer_mb": memory["pandas"]["peak_mb"]}
         top |= {"ours_mb": memory["ours"]["peak_mb"], "peer_mb": memory["qlib"]["peak_mb"]}

@@ -31,7 +31,9 @@ def fit(rows: int, how: str) -> dict:
 
     rng, dates = np.random.default_rng(0), pd.bdate_range("2000-01-03", periods=-(-rows // 1000), unit="us")
     index = pd.MultiIndex.from_product([dates, [f"S{i:04d}" for i in range(1000)]], names=["date", "symbol"])[:rows]
-    X = pd.DataFrame(rng.standard_normal((rows, COLUMNS), dtype="float32"), index, [f"f{i:03d}" for i in range(COLUMNS)], copy=False)
+    X = pd.DataFrame(
+        rng.standard_normal((rows, COLUMNS), dtype="float32"), index, [f"f{i:03d}" for i in range(COLUMNS)], copy=False
+    )
     y = pd.Series(X["f000"].to_numpy("float64") + rng.standard_normal(rows), index=index)
     model, before, began = GBMModel(5, num_threads=1), held_gb(), time.perf_counter()
     if how == "ours":
@@ -40,7 +42,12 @@ def fit(rows: int, how: str) -> dict:
         parameters = _parameters(model, list(X.columns), rows)
         lightgbm.train(parameters, lightgbm.Dataset(X.astype("float64"), y, params=parameters), 5)
     seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"rows": rows, "panel_gb": round(rows * COLUMNS * 4 / 1e9, 3), "beside_gb": round(peak - before, 3), "seconds": round(seconds, 1)}
+    return {
+        "rows": rows,
+        "panel_gb": round(rows * COLUMNS * 4 / 1e9, 3),
+        "beside_gb": round(peak - before, 3),
+        "seconds": round(seconds, 1),
+    }
 
 
 def measure(rows: int, how: str) -> dict:
@@ -60,7 +67,13 @@ def main() -> dict:
         runs = [measure(rows, how) for rows in ROWS]
         slope, base = np.polyfit([r["rows"] for r in runs], [r["beside_gb"] for r in runs], 1)
         total = GOAL * COLUMNS * 4 / 1e9 + base + slope * GOAL
-        parts[how] = {"runs": runs, "bytes_per_row_beside": round(slope * 1e9), "fixed_gb": round(base, 3), "gb_at_10_million_rows": round(total, 1), "within_24_gb": bool(total < 24)}
+        parts[how] = {
+            "runs": runs,
+            "bytes_per_row_beside": round(slope * 1e9),
+            "fixed_gb": round(base, 3),
+            "gb_at_10_million_rows": round(total, 1),
+            "within_24_gb": bool(total < 24),
+        }
         sides[how] = runs[-1]
     if psutil.virtual_memory().available > 12e9:
         parts["ours"]["at_10_million_rows"] = measure(GOAL, "ours")

@@ -66,4 +66,12 @@ def main() -> dict:
         "ic", f"alphalens-reloaded {alphalens.__version__}", lambda: rank_ic(score, returns()), lambda: correlate(clean()),
         (lambda _: fed, lambda theirs: theirs), n=len(score), rounds=3, memory=False,
     )  # fmt: skip
-    return found | {"parts": {"with labels.forward": {"ours_s": round(labelled, 5), "peer_s": found["peer_s"], "ratio": round(found["peer_s"] / labelled, 2)}}}
+    return found | {
+        "parts": {
+            "with labels.forward": {
+                "ours_s": round(labelled, 5),
+                "peer_s": found["peer_s"],
+                "ratio": round(found["peer_s"] / labelled, 2),
+            }
+        }
+    }

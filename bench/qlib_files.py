@@ -20,14 +20,26 @@ def calendar(root: Path = CSI300) -> pd.DatetimeIndex:
 
 def spans(market: str, root: Path = CSI300) -> pd.DataFrame:
     "Return the membership spells of a market: symbol, start, end."
-    frame = pd.read_csv(root / "instruments" / f"{market}.txt", sep="\t", names=["symbol", "start", "end"], parse_dates=["start", "end"])
+    frame = pd.read_csv(
+        root / "instruments" / f"{market}.txt", sep="\t", names=["symbol", "start", "end"], parse_dates=["start", "end"]
+    )
     return frame.sort_values("symbol", ignore_index=True)
 
 
-def read_bars(start: str, end: str, warm_up: int = 61, symbols: list[str] | None = None, root: Path = CSI300, fields: tuple[str, ...] = FIELDS) -> pd.DataFrame:
+def read_bars(
+    start: str,
+    end: str,
+    warm_up: int = 61,
+    symbols: list[str] | None = None,
+    root: Path = CSI300,
+    fields: tuple[str, ...] = FIELDS,
+) -> pd.DataFrame:
     "Read the bars, float32 as they are stored, from `warm_up` sessions before start to end, with a row for each session between a symbol's first and last."
     days = calendar(root)
-    first, last = max(days.searchsorted(pd.Timestamp(start)) - warm_up, 0), days.searchsorted(pd.Timestamp(end), "right")
+    first, last = (
+        max(days.searchsorted(pd.Timestamp(start)) - warm_up, 0),
+        days.searchsorted(pd.Timestamp(end), "right"),
+    )
     names = sorted(symbols or (folder.name.upper() for folder in (root / "features").iterdir()))
     tiles = {field: np.full((last - first, len(names)), np.nan, dtype="float32") for field in fields}
     alive = np.zeros((last - first, len(names)), dtype=bool)
@@ -53,7 +65,10 @@ def members(bars: pd.DataFrame, market: str, start: str, root: Path = CSI300) ->
     inside = np.zeros((len(days), len(names)), dtype=bool)
     for symbol, first, last in spans(market, root).itertuples(index=False):
         if symbol in names:
-            inside[days.searchsorted(max(first, pd.Timestamp(start))) : days.searchsorted(last, "right"), names.get_loc(symbol)] = True
+            inside[
+                days.searchsorted(max(first, pd.Timestamp(start))) : days.searchsorted(last, "right"),
+                names.get_loc(symbol),
+            ] = True
     return inside[at.row, at.col]
 
 
@@ -62,8 +77,12 @@ def start_qlib(processes: int = 1, double: bool = False, root: Path = CSI300) ->
     import qlib
     from qlib.data.base import Feature
 
-    multiprocessing.set_start_method("fork", force=True)  # Qlib's usual way; a child of a spawned process would spawn, and lose `double`
-    qlib.init(provider_uri=str(root), region="cn", kernels=processes, joblib_backend="multiprocessing", logging_level=40)
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # Qlib's usual way; a child of a spawned process would spawn, and lose `double`
+    qlib.init(
+        provider_uri=str(root), region="cn", kernels=processes, joblib_backend="multiprocessing", logging_level=40
+    )
     if double:
         stock = Feature._load_internal
         Feature._load_internal = lambda self, *args: stock(self, *args).astype(np.float64)
@@ -84,6 +103,19 @@ def qlib_account(scores: pd.Series, start: str, end: str, cash: float = 1e8) -> 
     from qlib.contrib.strategy import TopkDropoutStrategy
 
     signal = scores.rename_axis(index={"date": "datetime", "symbol": "instrument"}).sort_index()
-    exchange = {"limit_threshold": 0.095, "deal_price": "close", "open_cost": 0.0005, "close_cost": 0.0015, "min_cost": 5}
-    report, _ = backtest_daily(start, end, TopkDropoutStrategy(signal=signal, topk=50, n_drop=5), account=cash, benchmark="SH000300", exchange_kwargs=exchange)
+    exchange = {
+        "limit_threshold": 0.095,
+        "deal_price": "close",
+        "open_cost": 0.0005,
+        "close_cost": 0.0015,
+        "min_cost": 5,
+    }
+    report, _ = backtest_daily(
+        start,
+        end,
+        TopkDropoutStrategy(signal=signal, topk=50, n_drop=5),
+        account=cash,
+        benchmark="SH000300",
+        exchange_kwargs=exchange,
+    )
     return report

@@ -8,7 +8,9 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = sorted(file.stem for file in HERE.glob("*.py") if "\ndef main(" in file.read_text(encoding="utf-8") and file.stem != "run")
+NAMES = sorted(
+    file.stem for file in HERE.glob("*.py") if "\ndef main(" in file.read_text(encoding="utf-8") and file.stem != "run"
+)
 
 
 def main(chosen: list[str]) -> int:

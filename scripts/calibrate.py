@@ -67,7 +67,10 @@ def momentum(seed: int) -> dict[tuple, float]:
     t = np.arange(LOOKBACK, LOOKBACK + DATES)
     past, y = paths[t] - paths[t - LOOKBACK], paths[t + h] - paths[t]
     v, there = unit_rows(y, True), np.ones((DATES, NAMES), bool)
-    for world, score in (("momentum, worthless", past), ("momentum, with a truth", past / past.std() + TRUTH * y / y.std())):
+    for world, score in (
+        ("momentum, worthless", past),
+        ("momentum, with a truth", past / past.std() + TRUTH * y / y.std()),
+    ):
         rows = ICRows(unit_rows(score, True), v, there)
         found[world, h, "shift"] = ic_test(rows).p
         found[world, h, "forward"] = ic_test(rows, "forward").p
@@ -84,14 +87,20 @@ def sharpes(seed: int) -> dict[tuple, float]:
         "returns, autocorrelated 0.3": lfilter([1.0], [1.0, -0.3], shocks)[100:],
     }
     methods = ("iid", "hac", "bootstrap") if seed < BOOTSTRAP_SEEDS else ("iid", "hac")
-    return {(world, 1, m): sharpe_test(pd.Series(x / 100), m, seed=seed).p for world, x in worlds.items() for m in methods}
+    return {
+        (world, 1, m): sharpe_test(pd.Series(x / 100), m, seed=seed).p for world, x in worlds.items() for m in methods
+    }
 
 
 def chunk(first: int, last: int, folder: Path) -> list[list]:
     "Return [world, horizon, method, seed, p] of a range of seeds; computed once, then read from its file."
     file = folder / f"{first:05d}-{last:05d}.json"
     if not file.exists():
-        found = [[*key, seed, float(p)] for seed in range(first, last) for key, p in (slow_noise(seed) | momentum(seed) | sharpes(seed)).items()]
+        found = [
+            [*key, seed, float(p)]
+            for seed in range(first, last)
+            for key, p in (slow_noise(seed) | momentum(seed) | sharpes(seed)).items()
+        ]
         write(file, found)
     return json.loads(file.read_text())
 
@@ -107,7 +116,12 @@ def write(file: Path, content: object) -> None:
 def rates(found: list[list]) -> pd.DataFrame:
     "Return the share of p <= 5 % by world, horizon and method with its error and 95 % interval (Clopper and Pearson)."
     frame = pd.DataFrame(found, columns=["world", "horizon", "method", "seed", "p"])
-    table = (frame["p"] <= 0.05).groupby([frame["world"], frame["horizon"], frame["method"]]).agg(rejected="sum", n="size").reset_index()
+    table = (
+        (frame["p"] <= 0.05)
+        .groupby([frame["world"], frame["horizon"], frame["method"]])
+        .agg(rejected="sum", n="size")
+        .reset_index()
+    )
     k, n = table["rejected"], table["n"]
     table["rate"], table["se"] = k / n, np.sqrt(k / n * (1 - k / n) / n)
     table["low"], table["high"] = beta.ppf(0.025, k, n - k + 1), beta.ppf(0.975, k + 1, n - k)
@@ -127,8 +141,19 @@ def main(seeds: int = SEEDS) -> None:
             progress.update(task, advance=last - first)
     table = rates(found)
     if seeds == SEEDS:
-        about = {"seeds": SEEDS, "bootstrap_seeds": BOOTSTRAP_SEEDS, "dates": DATES, "names": NAMES, "memory": MEMORY, "lookback": LOOKBACK, "truth": TRUTH}
-        write(root() / "bench" / "results" / "calibration.json", {"about": about, "rates": json.loads(table.round(6).to_json(orient="records"))})
+        about = {
+            "seeds": SEEDS,
+            "bootstrap_seeds": BOOTSTRAP_SEEDS,
+            "dates": DATES,
+            "names": NAMES,
+            "memory": MEMORY,
+            "lookback": LOOKBACK,
+            "truth": TRUTH,
+        }
+        write(
+            root() / "bench" / "results" / "calibration.json",
+            {"about": about, "rates": json.loads(table.round(6).to_json(orient="records"))},
+        )
     shown = Table("world", "horizon", "method", "rate", "se", "n", title="Share of worlds with p <= 5 %")
     for row in table.itertuples():
         shown.add_row(row.world, str(row.horizon), row.method, f"{row.rate:.2%}", f"{row.se:.2%}", str(row.n))

@@ -28,7 +28,13 @@ def small_bars(sessions: int = 320, names: int = 4) -> pd.DataFrame:
     rng = np.random.default_rng(7)
     close = 50 * np.exp(np.cumsum(rng.normal(0, 0.01, (sessions, names)), axis=0))
     open_ = close * np.exp(rng.normal(0, 0.002, close.shape))
-    wide = {"open": open_, "high": np.maximum(open_, close) * 1.01, "low": np.minimum(open_, close) * 0.99, "close": close, "volume": np.full(close.shape, 1e6)}
+    wide = {
+        "open": open_,
+        "high": np.maximum(open_, close) * 1.01,
+        "low": np.minimum(open_, close) * 0.99,
+        "close": close,
+        "volume": np.full(close.shape, 1e6),
+    }
     wide["amount"] = close * wide["volume"]
     dates, symbols = pd.bdate_range("2020-01-01", periods=sessions).as_unit("us"), [f"N{k}" for k in range(names)]
     at = {"date": np.repeat(dates, names), "symbol": symbols * sessions}
@@ -45,12 +51,16 @@ def first_calls(bars: pd.DataFrame) -> dict[str, Callable[[], object]]:
         "from_weights": lambda: from_weights(weights, bars).trades,
         "equity_curves": lambda: equity_curves([weights], bars),
         "from_strategy": lambda: from_strategy(Momentum(top_k=2), bars).trades,
-        "from_rule": lambda: from_rule(lambda held, s, ok: (np.array([0]), np.array([0.1])), score.to_frame().dropna(), bars),
+        "from_rule": lambda: from_rule(
+            lambda held, s, ok: (np.array([0]), np.array([0.1])), score.to_frame().dropna(), bars
+        ),
         "rank_ic": lambda: rank_ic(score, outcome),
         "triple_barrier": lambda: triple_barrier(bars, volatility_width(bars).dropna()),
         "hidden Markov filter": lambda: HMM(2, n_starts=1).fit(market).filter(market),
     }
-    return calls | {f"features {name}": lambda features=features: compute(bars, list(features)) for name, features in SETS.items()}
+    return calls | {
+        f"features {name}": lambda features=features: compute(bars, list(features)) for name, features in SETS.items()
+    }
 
 
 def main() -> int:

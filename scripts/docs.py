@@ -241,7 +241,9 @@ def shown(cell: nbformat.NotebookNode, module: str, package: dict[str, ast.AST])
             cell.metadata.transient = {"remove_source": True}
         return [cell]
     body = notebook_code.parse(cell.source).body
-    names = [n.name for n in body if isinstance(n, (*notebook_code.FUNCTION, ast.ClassDef)) and not n.name.startswith("_")]
+    names = [
+        n.name for n in body if isinstance(n, (*notebook_code.FUNCTION, ast.ClassDef)) and not n.name.startswith("_")
+    ]
     code = f"<details><summary>Code</summary><pre>{escape(cell.source.strip())}</pre></details>"
     return [as_html("".join(document(n, package[n], module) for n in names if n in package) + code)]
 
@@ -280,13 +282,19 @@ def names_page(index: list[list[str]]) -> nbformat.NotebookNode:
     listed: dict[str, list[str]] = {}
     for name, place, said, address in sorted(index, key=lambda e: (e[0].lower(), e[1])):
         if place != "notebook" and "." not in name:
-            row = f'<tr><td><a href="{address}"><code>{name}</code></a></td><td>{place}</td><td>{escape(said)}</td></tr>'
+            row = (
+                f'<tr><td><a href="{address}"><code>{name}</code></a></td><td>{place}</td><td>{escape(said)}</td></tr>'
+            )
             listed.setdefault(name[0].upper(), []).append(row)
     letters = "".join(f'<a href="#letter-{letter}">{letter}</a>' for letter in listed)
     parts = [f'<h2 id="letter-{letter}">{letter}</h2><table>{"".join(rows)}</table>' for letter, rows in listed.items()]
     count = sum(map(len, listed.values()))
-    head = nbformat.v4.new_markdown_cell(f"# Index of names\n\n> {count} public functions and classes, where each lives, and what it does.")
-    return nbformat.v4.new_notebook(cells=[head, as_html(f'<div class="names"><p class="letters">{letters}</p>{"".join(parts)}</div>')])
+    head = nbformat.v4.new_markdown_cell(
+        f"# Index of names\n\n> {count} public functions and classes, where each lives, and what it does."
+    )
+    return nbformat.v4.new_notebook(
+        cells=[head, as_html(f'<div class="names"><p class="letters">{letters}</p>{"".join(parts)}</div>')]
+    )
 
 
 def build() -> Path:

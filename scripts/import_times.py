@@ -38,7 +38,9 @@ def measure(module: str, rounds: int = 3) -> tuple[float, float, list[str]]:
     "Return the least and the median seconds of an import, and the heavy packages that came with it."
     runs = []
     for _ in range(rounds):
-        done = subprocess.run([sys.executable, "-c", PROGRAM, module, *HEAVY], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, module, *HEAVY], capture_output=True, text=True, check=True
+        )
         seconds, *heavy = done.stdout.split()
         runs.append(float(seconds))
     return min(runs), statistics.median(runs), heavy

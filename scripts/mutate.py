@@ -120,12 +120,26 @@ def copy_tree(folder: Path) -> Path:
 
 def enter(folder: Path, tree: Path) -> None:
     "Make the copy what this process imports, with caches of its own, and load what every test loads."
-    own = {"NUMBA_CACHE_DIR": folder / "numba", "XDG_CACHE_HOME": folder / "xdg", "QUANTLAB_RESEARCH_LEDGER": folder / "ledger.sqlite"}
+    own = {
+        "NUMBA_CACHE_DIR": folder / "numba",
+        "XDG_CACHE_HOME": folder / "xdg",
+        "QUANTLAB_RESEARCH_LEDGER": folder / "ledger.sqlite",
+    }
     os.environ |= {name: str(value) for name, value in own.items()} | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(tree))
     os.chdir(tree)
-    for name in ("pytest", "pandas", "numba", "scipy.stats", "scipy.optimize", "sklearn", "hypothesis", "pyarrow.parquet", "arch.bootstrap"):
+    for name in (
+        "pytest",
+        "pandas",
+        "numba",
+        "scipy.stats",
+        "scipy.optimize",
+        "sklearn",
+        "hypothesis",
+        "pyarrow.parquet",
+        "arch.bootstrap",
+    ):
         importlib.import_module(name)
 
 
@@ -137,7 +151,9 @@ def tests_pass(arguments: list[str], timeout: float | None = None) -> tuple[bool
             os.setsid()
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
-            os._exit(int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "-k", QUICK, *arguments])))
+            os._exit(
+                int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "-k", QUICK, *arguments]))
+            )
         deadline = time.monotonic() + (timeout or 3600)
         while (done := os.waitpid(pid, os.WNOHANG))[0] == 0:
             if time.monotonic() > deadline:
@@ -185,7 +201,9 @@ def draw(session: Path, file: Path, sample: int, seed: int) -> None:
     with use_db(session, WorkDB.Mode.create) as db:
         init([file], db, {})
         items = [item for item in db.work_items if OPERATORS.fullmatch(item.mutations[0].operator_name)]
-        items = [i for i in items if not any(a <= i.mutations[0].start_pos and i.mutations[0].end_pos <= b for a, b in hints)]
+        items = [
+            i for i in items if not any(a <= i.mutations[0].start_pos and i.mutations[0].end_pos <= b for a, b in hints)
+        ]
         items.sort(key=lambda i: (i.mutations[0].start_pos, i.mutations[0].operator_name, i.mutations[0].occurrence))
         db.clear()
         db.add_work_items(random.Random(seed).sample(items, min(sample, len(items))))
@@ -194,7 +212,9 @@ def draw(session: Path, file: Path, sample: int, seed: int) -> None:
 def judge(file: Path, mutation: MutationSpec, tests: list[str], timeout: float) -> WorkResult:
     "Write one mutant over the module, run the tests, and put the module back."
     source = file.read_text(encoding="utf-8")
-    mutant = MutationVisitor.mutate_code(source, get_operator(mutation.operator_name)(**mutation.operator_args), mutation.occurrence)
+    mutant = MutationVisitor.mutate_code(
+        source, get_operator(mutation.operator_name)(**mutation.operator_args), mutation.occurrence
+    )
     diff = "\n".join(difflib.unified_diff(source.splitlines(), mutant.splitlines(), lineterm=""))
     file.write_text(mutant, encoding="utf-8")
     try:
@@ -248,7 +268,9 @@ def main() -> None:
             print(f"{module}: {result['killed']} of {result['mutants']} killed", flush=True)
     for module, result in results.items():
         now = "" if result["source"] == source_of(module) else ", of an earlier text of the module"
-        print(f"{module:22} {result['mutants']:3} mutants, {len(result['equivalent'])} equivalent, {len(result['survivors'])} survive: score {result['score']:.1%}{now}")
+        print(
+            f"{module:22} {result['mutants']:3} mutants, {len(result['equivalent'])} equivalent, {len(result['survivors'])} survive: score {result['score']:.1%}{now}"
+        )
         for name, text in result["survivors"].items() if asked.list or module in asked.modules else ():
             print(f"  {name}\n" + "\n".join("    " + line for line in text.splitlines()))
 

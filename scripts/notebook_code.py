@@ -66,6 +66,7 @@ def told(first: int, last: int, said: dict[int, tuple[str, bool]]) -> str:
 @dataclass(frozen=True)
 class Slot:
     "Hold one parameter or field: how it is written and what its comment says."
+
     name: str
     annotation: str = ""
     default: str | None = None
@@ -172,6 +173,7 @@ def methods(cls: ast.ClassDef) -> list[ast.FunctionDef]:
 @dataclass
 class Cell:
     "Hold one cell of a notebook: its text, and for code its statements."
+
     source: str
     code: bool
     outputs: list = field(default_factory=list)
@@ -208,6 +210,7 @@ def read_cells(file: Path) -> list[Cell]:
 @dataclass
 class Module:
     "Hold one module: its notebook, its cells, and the functions and classes of its exported code."
+
     name: str  # room.module
     file: Path  # the notebook
     cells: list[Cell]

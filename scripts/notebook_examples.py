@@ -60,6 +60,7 @@ def mentions(node: ast.stmt, name: str, method: bool) -> bool:
 @dataclass
 class Example:
     "Hold the lines of an example, its output, and how far it is from the ideal one."
+
     lines: list[list[str]]  # one list a statement
     output: list[str]
     cost: float

@@ -49,7 +49,9 @@ def run(file: Path) -> None:
     rest = [c for c in notebook.cells if c not in export_cell]
     part = nbformat.NotebookNode(notebook | {"cells": rest})  # shares its cells with the notebook
     quiet = ["--log-level=CRITICAL"]
-    NotebookClient(part, timeout=600, extra_arguments=quiet, resources={"metadata": {"path": str(file.parent)}}).execute()
+    NotebookClient(
+        part, timeout=600, extra_arguments=quiet, resources={"metadata": {"path": str(file.parent)}}
+    ).execute()
     shrink_pictures(notebook)
     nbformat.write(notebook, file)
     nbdev_clean(fname=str(file))

@@ -106,6 +106,7 @@ def reached(node: ast.AST, kept: frozenset = frozenset()) -> list[tuple[ast.AST,
 @dataclass
 class Reach:
     "Walk what a call reaches: the function, what it calls of its module, and what else it calls says of itself."
+
     module: Module
     modules: dict[str, Module]
     cls: ast.ClassDef | None  # of the method that is called

@@ -41,7 +41,11 @@ from PIL import Image
 from refresh import EXPORT_CALL, ROOT, notebooks, shrink_picture
 
 RELATIVE = 1e-6  # difference between numbers that rounding on another processor may make
-COARSER, VISIBLE, SHARE = 3, 96, 0.0001  # pictures are compared smaller; a difference that the eye sees; the share of pixels that may show it
+COARSER, VISIBLE, SHARE = (
+    3,
+    96,
+    0.0001,
+)  # pictures are compared smaller; a difference that the eye sees; the share of pixels that may show it
 LIMIT = 900  # seconds for a notebook
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 STYLED = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-f])")  # pandas names a styled table at random
@@ -57,7 +61,9 @@ def same_text(fresh: str, stored: str) -> bool:
     if fresh == stored:
         return True
     a, b = (NUMBER.split(STYLED.sub("T_", text)) for text in (fresh, stored))
-    return len(a) == len(b) and all(x == y or (i % 2 == 1 and close(x, y)) for i, (x, y) in enumerate(zip(a, b, strict=True)))
+    return len(a) == len(b) and all(
+        x == y or (i % 2 == 1 and close(x, y)) for i, (x, y) in enumerate(zip(a, b, strict=True))
+    )
 
 
 def close(x: str, y: str) -> bool:
@@ -85,7 +91,9 @@ def joined(text: str | list[str]) -> str:
 def shown(outputs: list[dict]) -> dict[str, list]:
     "Sort a cell's outputs by kind: what it printed, what it displayed, what its last line gave."
     printed = "".join(joined(o["text"]) for o in outputs if o["output_type"] == "stream" and o["name"] == "stdout")
-    data = {kind: [o["data"] for o in outputs if o["output_type"] == kind] for kind in ("display_data", "execute_result")}
+    data = {
+        kind: [o["data"] for o in outputs if o["output_type"] == kind] for kind in ("display_data", "execute_result")
+    }
     return {"printed": [{"text/plain": printed}] if printed else [], **data}
 
 
@@ -127,12 +135,19 @@ def run(file: Path, flags: set[str]) -> tuple[list[str], str]:
     os.environ["IN_TEST"] = "1"
     os.chdir(file.parent)
     sys.path[:0] = [str(ROOT), str(file.parent)]
-    pd.set_option("display.max_columns", 20)  # pandas was loaded outside a notebook, where it takes the terminal's width
+    pd.set_option(
+        "display.max_columns", 20
+    )  # pandas was loaded outside a notebook, where it takes the terminal's width
     source = NBProcessor(file, process=True).nb
     shell, differences = ZMQInteractiveShell(file, mpl_format="png"), []
     for number, cell in enumerate(source.cells):
         directives = getattr(cell, "directives_", None) or {}
-        if cell.cell_type != "code" or EXPORT_CALL.search(cell.source) or flags & directives.keys() or directives.get("eval:", [""])[0].lower() == "false":
+        if (
+            cell.cell_type != "code"
+            or EXPORT_CALL.search(cell.source)
+            or flags & directives.keys()
+            or directives.get("eval:", [""])[0].lower() == "false"
+        ):
             continue
         stored = [dict(o) for o in cell.get("outputs", [])]
         cell["outputs"] = shell.run(cell.source)
@@ -170,7 +185,9 @@ def collect(files: list[Path], flags: set[str], workers: int) -> dict[Path, tupl
             process.start()
             there.close()
             running[here] = (waiting.pop(0), process, time.perf_counter())
-        for pipe in wait(list(running), timeout=1.0) or [p for p, (_, _, began) in running.items() if time.perf_counter() - began > LIMIT]:
+        for pipe in wait(list(running), timeout=1.0) or [
+            p for p, (_, _, began) in running.items() if time.perf_counter() - began > LIMIT
+        ]:
             file, process, began = running.pop(pipe)
             try:
                 result = pipe.recv() if pipe.poll() else ([], f"no end after {LIMIT} s", time.perf_counter() - began)
@@ -203,7 +220,9 @@ def main() -> int:
     done = collect(files, set(get_config().tst_flags.split()) - set(given.flags.split()), given.workers)
     bad = [file for file in files if done[file][0] or done[file][1]]
     if bad:
-        print(f"\n{len(bad)} of {len(files)} notebooks fail or hold stale outputs: {', '.join(map(named, bad))}; mend the first, `python scripts/refresh.py NOTEBOOK` the second")
+        print(
+            f"\n{len(bad)} of {len(files)} notebooks fail or hold stale outputs: {', '.join(map(named, bad))}; mend the first, `python scripts/refresh.py NOTEBOOK` the second"
+        )
     return bool(bad)
 
 

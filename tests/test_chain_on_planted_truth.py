@@ -34,7 +34,11 @@ def test_the_true_factor_measures_as_planted(seed):
     assert test.p < 0.01
 
 
-@pytest.mark.parametrize("model", [RidgeModel(), GBMModel(n_estimators=60, learning_rate=0.05, num_leaves=8, min_child_samples=500, num_threads=1)], ids=["ridge", "gbm"])
+@pytest.mark.parametrize(
+    "model",
+    [RidgeModel(), GBMModel(n_estimators=60, learning_rate=0.05, num_leaves=8, min_child_samples=500, num_threads=1)],
+    ids=["ridge", "gbm"],
+)
 def test_a_fitted_model_finds_most_of_it(planted, model):
     score, y = fitted(planted, model)
     true = mean_ic(planted.features["factor"].reindex(score.index), y).mean

@@ -63,7 +63,9 @@ def test_what_the_site_shows_of_a_cell():
     node = ast.parse(SIGNED).body[0]
     assert docs.shown(cell("#| hide\nx"), "m", {}) == [] and docs.shown(cell("#| default_exp a.b"), "m", {}) == []
     [page] = docs.shown(cell("#| export\ndef ratio(x): return x"), "m", {"ratio": node})
-    assert "by the spread." in page.outputs[0].data["text/html"] and "<summary>Code" in page.outputs[0].data["text/html"]
+    assert (
+        "by the spread." in page.outputs[0].data["text/html"] and "<summary>Code" in page.outputs[0].data["text/html"]
+    )
     [plain] = docs.shown(cell("#| eval: false\n1 + 1"), "m", {})
     assert plain.source == "1 + 1"
     [text] = docs.shown(nbformat.v4.new_markdown_cell("[a](../x/100_y.ipynb#z)"), "m", {})
@@ -102,7 +104,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def said(pattern: str) -> list[str]:
     "Return what README writes as code, one entry for each match."
-    code = re.findall(r"`([^`\n]+)`", README) + [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+    code = re.findall(r"`([^`\n]+)`", README) + [
+        line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()
+    ]
     return [line.partition("#")[0].strip() for line in code if re.match(pattern, line)]
 
 
@@ -139,7 +143,9 @@ def test_every_command_of_the_readme_exists():
             assert words[1] == "import" or set(words[1:]) - {"|"} <= set(found.commands), line
         if words[0] == "report" and len(words) > 1:
             spec = read_parameters(find_template(words[1]))
-            values = fill_parameters(spec, parse_parameters(spec, [words[k + 1] for k, word in enumerate(words) if word == "-p"]))
+            values = fill_parameters(
+                spec, parse_parameters(spec, [words[k + 1] for k, word in enumerate(words) if word == "-p"])
+            )
             assert values and all(word in ("-p", "--output", "DIR") or "=" in word for word in words[2:]), line
         if words[0] == "audit":
             assert words[1:] == ["module:name"], line
@@ -166,7 +172,11 @@ def test_the_csv_of_the_readme_is_read_and_a_broken_one_is_refused_with_its_row(
     file.write_text(text)
     assert read_bars(file).loc[("2020-01-02", "ACME"), "close"].item() == 101.0
     good = text.strip().splitlines()[-1]
-    for broken in (good, good.replace("2020-01-02", "2020-01-03").replace("101.5", "90.0"), good.replace("2020-01-02", "2020-01-03").replace("99.2", "-99.2")):
+    for broken in (
+        good,
+        good.replace("2020-01-02", "2020-01-03").replace("101.5", "90.0"),
+        good.replace("2020-01-02", "2020-01-03").replace("99.2", "-99.2"),
+    ):
         file.write_text(text + broken + "\n")
         with pytest.raises(QuantlabError, match="ACME"):
             read_bars(file)
@@ -192,10 +202,16 @@ def test_the_numbers_of_the_readme_are_counted():
     from quantlab.report.checks import FEATURE_SETS, MODELS
 
     bars = sample_bars()
-    assert f"{bars.index.unique('symbol').size} US stocks, 2010-2023" in README and f"{bars.index.unique('symbol').size} of the largest stocks" in README
+    assert (
+        f"{bars.index.unique('symbol').size} US stocks, 2010-2023" in README
+        and f"{bars.index.unique('symbol').size} of the largest stocks" in README
+    )
     assert (bars.index.unique("date").year.min(), bars.index.unique("date").year.max()) == (2010, 2023)
     assert f"{len(SETS['base'])} price, volatility and liquidity features" in README
-    assert len([name for name in rolling.__all__ if name.islower() and callable(getattr(rolling, name))]) == 13 and "thirteen rolling operators" in README
+    assert (
+        len([name for name in rolling.__all__ if name.islower() and callable(getattr(rolling, name))]) == 13
+        and "thirteen rolling operators" in README
+    )
     assert tuple(SETS) == FEATURE_SETS, "report.checks repeats the names of the sets"
     assert len(MODELS) == 7 and "of seven models by name" in README
 
@@ -209,7 +225,11 @@ def test_the_extras_and_licences_of_the_readme():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     told = README.split("The other extras are")[1]
     assert set(re.findall(r"`([a-z]+)`", told)) | {"backtrader"} == set(project["optional-dependencies"])
-    assert [str(file.relative_to(ROOT)) for file in (ROOT / "quantlab").rglob("*.py") if re.search(r"^\s*(import|from) backtrader", file.read_text(), re.M)] == ["quantlab/backtest/backtrader.py"]
+    assert [
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "quantlab").rglob("*.py")
+        if re.search(r"^\s*(import|from) backtrader", file.read_text(), re.M)
+    ] == ["quantlab/backtest/backtrader.py"]
     seen, todo = set(), [Requirement(line) for line in project["dependencies"]]
     while todo:
         name = re.sub(r"[-_.]+", "-", todo.pop().name).lower()
@@ -220,5 +240,9 @@ def test_the_extras_and_licences_of_the_readme():
         seen.add(name)
         todo += [r for r in map(Requirement, needs) if r.marker is None or r.marker.evaluate({"extra": ""})]
     about = {name: metadata.metadata(name) for name in seen}
-    licences = {name: f"{m.get('License-Expression') or ''} {m.get_all('Classifier') or ''}" for name, m in about.items()}
-    assert {name for name, text in licences.items() if re.search(r"GPL|MPL|Mozilla", text)} <= {"certifi", "tqdm"}, "README names these two"
+    licences = {
+        name: f"{m.get('License-Expression') or ''} {m.get_all('Classifier') or ''}" for name, m in about.items()
+    }
+    assert {name for name, text in licences.items() if re.search(r"GPL|MPL|Mozilla", text)} <= {"certifi", "tqdm"}, (
+        "README names these two"
+    )

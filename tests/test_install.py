@@ -13,7 +13,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def make(target: str, folder: Path, *words: str, path: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["/usr/bin/make", target, *words], cwd=folder, env={"PATH": path, "HOME": str(folder)}, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        ["/usr/bin/make", target, *words],
+        cwd=folder,
+        env={"PATH": path, "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 @pytest.fixture
@@ -37,7 +44,9 @@ pytestmark = pytest.mark.skipif(not Path("/usr/bin/make").exists(), reason="make
 @pytest.mark.parametrize("target", ["report", "test", "lab", "docs", "bench", "lock"])
 def test_every_target_says_which_python_is_missing(bare, target):
     done = make(target, bare[0], path=str(bare[1]))
-    assert done.returncode != 0 and "quantlab needs Python 3.11 or 3.12" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode != 0 and "quantlab needs Python 3.11 or 3.12" in done.stderr and "Traceback" not in done.stderr
+    )
     assert not (bare[0] / ".venv").exists()
 
 
@@ -109,7 +118,15 @@ def test_pip_reads_the_conda_environment(beside):
 @pytest.mark.slow
 def test_pip_would_install_the_conda_environment(beside):
     "pip's dry run, without a network: all is there already, in the locked versions."
-    words = ["install", "--dry-run", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "-r", "condaenv.requirements.txt"]
+    words = [
+        "install",
+        "--dry-run",
+        "--no-index",
+        "--no-build-isolation",
+        "--disable-pip-version-check",
+        "-r",
+        "condaenv.requirements.txt",
+    ]
     done = subprocess.run([sys.executable, "-m", "pip", *words], cwd=beside, capture_output=True, text=True)
     if "No module named pip" in done.stderr:
         pytest.skip("this environment has no pip")

@@ -19,13 +19,19 @@ def test_hints_are_no_code():
 
 
 def test_a_change_is_known_by_its_lines_not_by_its_place():
-    one, other = "--- a\n+++ b\n@@ -1 +1 @@\n-x = a + b\n+x = a - b", "--- c\n+++ d\n@@ -9 +9 @@\n-x = a + b\n+x = a - b"
+    one, other = (
+        "--- a\n+++ b\n@@ -1 +1 @@\n-x = a + b\n+x = a - b",
+        "--- c\n+++ d\n@@ -9 +9 @@\n-x = a + b\n+x = a - b",
+    )
     assert mutate.key(one) == mutate.key(other) != mutate.key(one.replace("a - b", "a * b"))
 
 
 def test_every_reason_is_a_sentence():
     reasons = tomllib.loads(mutate.REASONS.read_text(encoding="utf-8"))
-    assert all(set(r) == {"module", "change", "why"} and len(r["why"].split()) >= 4 and r["module"] in mutate.TESTS for r in reasons.values())
+    assert all(
+        set(r) == {"module", "change", "why"} and len(r["why"].split()) >= 4 and r["module"] in mutate.TESTS
+        for r in reasons.values()
+    )
 
 
 def test_every_named_test_file_is_there():
@@ -64,8 +70,12 @@ def test_a_planted_mutant_dies_and_an_untested_one_lives(tmp_path):
     (tree / "quantlab" / "toy").mkdir(parents=True)
     (tree / "tests").mkdir()
     (tree / "quantlab" / "__init__.py").touch()
-    (tree / "quantlab" / "toy" / "sums.py").write_text("def add(a, b):\n    return a + b\n\n\ndef lost(a, b):\n    return a - b\n")
-    (tree / "tests" / "test_sums.py").write_text("from quantlab.toy.sums import add\n\n\ndef test_add():\n    assert add(2, 3) == 5\n")
+    (tree / "quantlab" / "toy" / "sums.py").write_text(
+        "def add(a, b):\n    return a + b\n\n\ndef lost(a, b):\n    return a - b\n"
+    )
+    (tree / "tests" / "test_sums.py").write_text(
+        "from quantlab.toy.sums import add\n\n\ndef test_add():\n    assert add(2, 3) == 5\n"
+    )
     command = [sys.executable, "-c", PROGRAM, str(ROOT / "scripts"), str(tree), str(tmp_path / "home")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -48,7 +48,9 @@ def drawn(shift: int = 0, size: tuple[int, int] = (400, 200), line: bool = True)
 
 
 def test_a_picture_with_another_curve_is_another_picture():
-    assert script.same_picture(drawn(), drawn()) and script.same_picture(drawn(size=(401, 200)), drawn())  # a rounded margin
+    assert script.same_picture(drawn(), drawn()) and script.same_picture(
+        drawn(size=(401, 200)), drawn()
+    )  # a rounded margin
     for other in (drawn(shift=4), drawn(line=False), drawn(size=(404, 200))):
         assert not script.same_picture(other, drawn())
 
@@ -56,7 +58,9 @@ def test_a_picture_with_another_curve_is_another_picture():
 def test_a_shade_is_not_a_change():
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(drawn()))).convert("RGB")).astype(int)
     buffer = io.BytesIO()
-    Image.fromarray(np.clip(image + np.random.default_rng(0).integers(-5, 6, image.shape), 0, 255).astype("uint8")).save(buffer, "PNG")
+    Image.fromarray(
+        np.clip(image + np.random.default_rng(0).integers(-5, 6, image.shape), 0, 255).astype("uint8")
+    ).save(buffer, "PNG")
     assert script.same_picture(base64.b64encode(buffer.getvalue()).decode(), drawn())
 
 
@@ -77,7 +81,14 @@ def test_the_first_difference_is_named():
 def notebook(file: Path, *cells: tuple[str, str]) -> str:
     "Write a notebook of sources and stored results."
     listed = [
-        {"cell_type": "code", "execution_count": None, "id": f"c{i}", "metadata": {}, "source": source, "outputs": [dict(result(out), execution_count=None)] if out else []}
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": f"c{i}",
+            "metadata": {},
+            "source": source,
+            "outputs": [dict(result(out), execution_count=None)] if out else [],
+        }
         for i, (source, out) in enumerate(cells)
     ]
     file.write_text(json.dumps({"cells": listed, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
@@ -85,7 +96,13 @@ def notebook(file: Path, *cells: tuple[str, str]) -> str:
 
 
 def test_a_notebook_passes_fails_or_is_stale_with_the_place(tmp_path, monkeypatch, capsys):
-    good = notebook(tmp_path / "good.ipynb", ("#| hide\nx = 2", ""), ("#| slow\nx = 3", ""), ("#| eval: false\nx = 4", ""), ("x + 0.5", "2.5"))
+    good = notebook(
+        tmp_path / "good.ipynb",
+        ("#| hide\nx = 2", ""),
+        ("#| slow\nx = 3", ""),
+        ("#| eval: false\nx = 4", ""),
+        ("x + 0.5", "2.5"),
+    )
     stale = notebook(tmp_path / "stale.ipynb", ("x = 1", ""), ("'PASS'", "'FAIL'"), ("globals().get('y')", ""))
     failing = notebook(tmp_path / "failing.ipynb", ("y = 1", ""), ("1 / 0", ""))
     dying = notebook(tmp_path / "dying.ipynb", ("import os", ""), ("os._exit(3)", ""))
@@ -94,5 +111,12 @@ def test_a_notebook_passes_fails_or_is_stale_with_the_place(tmp_path, monkeypatc
     monkeypatch.setattr(sys, "argv", ["test_notebooks.py", failing, stale, dying, "--workers", "1"])
     assert script.main() == 1
     said = capsys.readouterr().out
-    assert "cell 1: text/plain" in said and "stored: 'FAIL'" in said and "fresh:  'PASS'" in said and "cell 2" not in said
-    assert "cell 1 failed" in said and "ZeroDivisionError" in said and "died with exit code 3" in said and "3 of 3 notebooks" in said
+    assert (
+        "cell 1: text/plain" in said and "stored: 'FAIL'" in said and "fresh:  'PASS'" in said and "cell 2" not in said
+    )
+    assert (
+        "cell 1 failed" in said
+        and "ZeroDivisionError" in said
+        and "died with exit code 3" in said
+        and "3 of 3 notebooks" in said
+    )

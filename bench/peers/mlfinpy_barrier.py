@@ -30,7 +30,10 @@ def label(close: pd.Series, width: pd.Series, horizon: int) -> pd.DataFrame:
 def main(folder: Path, horizon: int) -> None:
     closes, widths, dates = (np.load(folder / f"{name}.npy") for name in ("closes", "widths", "dates"))
     index = pd.DatetimeIndex(dates)
-    names = [(pd.Series(c, index=index).dropna(), pd.Series(w, index=index).dropna()) for c, w in zip(closes.T, widths.T, strict=True)]
+    names = [
+        (pd.Series(c, index=index).dropna(), pd.Series(w, index=index).dropna())
+        for c, w in zip(closes.T, widths.T, strict=True)
+    ]
     print(version("mlfinpy"), flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()

@@ -27,14 +27,27 @@ def memory(key: str) -> float:
 
 
 def main(folder: Path) -> None:
-    open_, close, percent, amount = (pd.DataFrame(np.load(folder / f"{name}.npy")) for name in ("open", "close", "percent", "amount"))
+    open_, close, percent, amount = (
+        pd.DataFrame(np.load(folder / f"{name}.npy")) for name in ("open", "close", "percent", "amount")
+    )
     terms = json.loads((folder / "terms.json").read_text())
-    shared = {"price": open_, "val_price": open_, "call_seq": "auto", "cash_sharing": True, "group_by": True, "ffill_val_price": True}
+    shared = {
+        "price": open_,
+        "val_price": open_,
+        "call_seq": "auto",
+        "cash_sharing": True,
+        "group_by": True,
+        "ffill_val_price": True,
+    }
     shared |= {"fees": terms["fees"], "slippage": terms["slippage"], "init_cash": terms["cash"], "freq": "D"}
     print(vbt.__version__, flush=True)
     for line in sys.stdin:
         kind = line.strip()
-        size = {"size": percent, "size_type": "targetpercent"} if kind == "percent" else {"size": amount, "size_type": "amount"}
+        size = (
+            {"size": percent, "size_type": "targetpercent"}
+            if kind == "percent"
+            else {"size": amount, "size_type": "amount"}
+        )
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # give back what earlier passes left, so that it is not used again unseen
         Path("/proc/self/clear_refs").write_text("5")

@@ -22,9 +22,35 @@ FLOORS = {
 }  # fmt: skip
 LAST_CELL = """#| hide
 import runpy; from quantlab.core.config import root; _ = runpy.run_path(f"{root()}/scripts/export.py", run_name="__main__")"""
-ENDS = {"data", "importer", "vendors", "altdata", "execution", "report", "ops"}  # rooms that may touch disk, network and clock
+ENDS = {
+    "data",
+    "importer",
+    "vendors",
+    "altdata",
+    "execution",
+    "report",
+    "ops",
+}  # rooms that may touch disk, network and clock
 DOORS = {"quantlab.core.config", "quantlab.core.ledger", "quantlab.core.compute", "quantlab.core.cache"}
-ONE_IMPORTER = ("alphalens", "backtrader", "qlib", "mlflow", "torch", "dask", "hmmlearn", "lightgbm", "papermill", "nbconvert", "ccxt", "yfinance", "exchange_calendars", "distributed", "shap", "xgboost", "optuna")
+ONE_IMPORTER = (
+    "alphalens",
+    "backtrader",
+    "qlib",
+    "mlflow",
+    "torch",
+    "dask",
+    "hmmlearn",
+    "lightgbm",
+    "papermill",
+    "nbconvert",
+    "ccxt",
+    "yfinance",
+    "exchange_calendars",
+    "distributed",
+    "shap",
+    "xgboost",
+    "optuna",
+)
 
 
 @cache
@@ -35,7 +61,9 @@ def exported(file: Path) -> str:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
             place = node.body[0]
-            lines[place.lineno - 1 : place.end_lineno] = ['""'.rjust(place.col_offset + 2)] + [""] * (place.end_lineno - place.lineno)
+            lines[place.lineno - 1 : place.end_lineno] = ['""'.rjust(place.col_offset + 2)] + [""] * (
+                place.end_lineno - place.lineno
+            )
     return "\n".join(lines)
 
 
@@ -46,7 +74,9 @@ def imports(file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            package = [".".join(["quantlab", file.parent.name][: 3 - node.level])] if node.level else []  # nbdev writes imports of the package relative
+            package = (
+                [".".join(["quantlab", file.parent.name][: 3 - node.level])] if node.level else []
+            )  # nbdev writes imports of the package relative
             module = ".".join(package + [node.module] * bool(node.module))
             found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     return found
@@ -82,28 +112,51 @@ class TestNotebook:
         code = [c for c in cells(file) if c["cell_type"] == "code"]
         source = "\n".join("".join(c["source"]) for c in code if "#| export" not in "".join(c["source"]))
         assert re.search(r"^\s*assert |raises|check_\w+\(", source, re.M), "no test beside the code"
-        if file.parent.name not in ("ops",) and file.stem not in ("800_tracking", "815_template", "820_run", "000_errors"):
+        if file.parent.name not in ("ops",) and file.stem not in (
+            "800_tracking",
+            "815_template",
+            "820_run",
+            "000_errors",
+        ):
             assert any("image/png" in o.get("data", {}) for c in code for o in c["outputs"]), "no plot"
 
     def test_outputs_show_no_error_and_no_machine(self, file):
         for cell in cells(file):
             for output in cell.get("outputs", []):
                 assert output["output_type"] != "error"
-                assert not (output["output_type"] == "stream" and output["name"] == "stderr"), "".join(output["text"])[:300]
-                text = json.dumps({k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}) + str(output.get("text", ""))
+                assert not (output["output_type"] == "stream" and output["name"] == "stderr"), "".join(output["text"])[
+                    :300
+                ]
+                text = json.dumps(
+                    {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
+                ) + str(output.get("text", ""))
                 assert not re.search(r"/(work|root|home|Users|tmp)/\w", text), text[:300]
 
     def test_only_the_ends_touch_disk_and_clock(self, file):
         name = f"quantlab.{file.parent.name}.{file.stem[4:]}"
         if file.parent.name in ENDS or name in DOORS:
             return
-        outside = {"os", "pathlib", "sqlite3", "shutil", "tempfile", "subprocess", "socket", "urllib", "requests", "time"}
+        outside = {
+            "os",
+            "pathlib",
+            "sqlite3",
+            "shutil",
+            "tempfile",
+            "subprocess",
+            "socket",
+            "urllib",
+            "requests",
+            "time",
+        }
         assert not outside & {i.split(".")[0] for i in imports(file)}, f"{name} reaches outside"
         assert not re.search(r"\b(open|read_parquet|read_csv|to_parquet|to_csv)\(|\.now\(|\.today\(", exported(file))
 
     def test_is_deterministic(self, file):
         code = exported(file)
-        assert not re.search(r"default_rng\(\s*\)|np\.random\.(seed|rand|randn|normal|shuffle|choice|permutation)\(|import random\b", code), "an unseeded generator"
+        assert not re.search(
+            r"default_rng\(\s*\)|np\.random\.(seed|rand|randn|normal|shuffle|choice|permutation)\(|import random\b",
+            code,
+        ), "an unseeded generator"
 
     def test_exports_no_stray_output(self, file):
         if file.parent.name != "ops":
@@ -128,7 +181,22 @@ def test_heavy_libraries_have_one_importer(library):
 
 def test_base_imports_without_the_extras():
     "Every module but the adapters imports while the optional libraries are blocked."
-    blocked = ("nbdev", "fastcore", "execnb", "backtrader", "qlib", "mlflow", "torch", "ccxt", "yfinance", "dask", "distributed", "shap", "xgboost", "psycopg")
+    blocked = (
+        "nbdev",
+        "fastcore",
+        "execnb",
+        "backtrader",
+        "qlib",
+        "mlflow",
+        "torch",
+        "ccxt",
+        "yfinance",
+        "dask",
+        "distributed",
+        "shap",
+        "xgboost",
+        "psycopg",
+    )
     program = f"""
 import sys, importlib
 class Block:
@@ -159,7 +227,13 @@ def test_base_install_is_permissive():
         except metadata.PackageNotFoundError:
             continue  # a dependency of another platform
         info = package.metadata
-        licence = " ".join([info.get("License-Expression") or "", (info.get("License") or "")[:80], *[c for c in info.get_all("Classifier") or [] if "License" in c]])
+        licence = " ".join(
+            [
+                info.get("License-Expression") or "",
+                (info.get("License") or "")[:80],
+                *[c for c in info.get_all("Classifier") or [] if "License" in c],
+            ]
+        )
         assert not re.search(r"(?<!L)(?<!Lesser )\bA?GPL", licence), f"{name}: {licence}"
         queue += [requirement_name(r) for r in package.requires or [] if "extra ==" not in r]
     assert {"numpy", "pandas", "lightgbm"} <= seen
@@ -185,7 +259,9 @@ def test_readme_is_rendered_from_the_index():
     sys.path.insert(0, str(ROOT / "scripts"))
     import readme
 
-    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme.render(), "run `make refresh` or `python scripts/readme.py`"
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme.render(), (
+        "run `make refresh` or `python scripts/readme.py`"
+    )
 
 
 def test_nothing_committed_names_a_machine():
@@ -200,10 +276,18 @@ def jitted(code: str) -> dict[str, set[str]]:
     "Map each compiled function of a module to the names that it calls."
     tree = ast.parse(code)
     compilers = {"njit", "jit", "vectorize", "guvectorize"}
-    compilers |= {t.id for n in tree.body if isinstance(n, ast.Assign) and isinstance(n.value, ast.Call) and "jit" in ast.unparse(n.value.func) for t in n.targets}
+    compilers |= {
+        t.id
+        for n in tree.body
+        if isinstance(n, ast.Assign) and isinstance(n.value, ast.Call) and "jit" in ast.unparse(n.value.func)
+        for t in n.targets
+    }
     marked = lambda f: any(compilers & {n.id for n in ast.walk(d) if isinstance(n, ast.Name)} for d in f.decorator_list)
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and marked(n)]
-    return {f.name: {c.func.id for c in ast.walk(f) if isinstance(c, ast.Call) and isinstance(c.func, ast.Name)} for f in functions}
+    return {
+        f.name: {c.func.id for c in ast.walk(f) if isinstance(c, ast.Call) and isinstance(c.func, ast.Name)}
+        for f in functions
+    }
 
 
 def test_a_kernel_calls_only_kernels_of_its_own_module():
@@ -211,7 +295,12 @@ def test_a_kernel_calls_only_kernels_of_its_own_module():
     kernels = {name: jitted(exported(file)) for name, file in MODULES.items()}
     assert sum(map(len, kernels.values())) > 30
     for name, functions in kernels.items():
-        foreign = {alias.asname or alias.name for n in ast.walk(ast.parse(exported(MODULES[name]))) if isinstance(n, ast.ImportFrom) and (n.level or n.module.startswith("quantlab")) for alias in n.names}
+        foreign = {
+            alias.asname or alias.name
+            for n in ast.walk(ast.parse(exported(MODULES[name])))
+            if isinstance(n, ast.ImportFrom) and (n.level or n.module.startswith("quantlab"))
+            for alias in n.names
+        }
         elsewhere = foreign & {f for other, found in kernels.items() if other != name for f in found}
         for function, calls in functions.items():
             assert not calls & elsewhere, f"{name}.{function} calls {calls & elsewhere}"

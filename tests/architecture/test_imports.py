@@ -23,8 +23,19 @@ for name in sys.stdin.read().split():
 
 def brought(rooms: list[str]) -> dict[str, list[str]]:
     "Import every module of some rooms, one after another; return which heavy packages each was the first to bring."
-    names = [f"quantlab.{room}.{file.stem}" for room in rooms for file in sorted((ROOT / "quantlab" / room).glob("[a-z]*.py"))]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *HEAVY], input=" ".join(names), capture_output=True, text=True, cwd=ROOT, check=True)
+    names = [
+        f"quantlab.{room}.{file.stem}"
+        for room in rooms
+        for file in sorted((ROOT / "quantlab" / room).glob("[a-z]*.py"))
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *HEAVY],
+        input=" ".join(names),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
     return {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
 
 
@@ -35,5 +46,11 @@ def test_core_features_validation_and_backtest_bring_nothing_heavy():
 
 def test_what_a_refusal_reads_brings_nothing_at_all():
     program = "import sys; from quantlab.ops import cli; import quantlab.report.run, quantlab.report.checks; print(*[n for n in sys.argv[1:] if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program, "pandas", "numpy", "numba", *HEAVY], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, "pandas", "numpy", "numba", *HEAVY],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
     assert done.stdout.strip() == ""

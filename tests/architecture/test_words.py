@@ -37,7 +37,9 @@ def meanings(trees: dict[str, ast.Module]) -> dict[str, list[str]]:
     "Return the modules that make each public name, without those that pass on what another made."
     found = defaultdict(list)
     for module, tree in trees.items():
-        brought = {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+        brought = {
+            alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+        }
         for name in public(tree):
             if name not in brought:
                 found[name].append(module)
@@ -76,12 +78,18 @@ def test_a_second_meaning_would_be_found():
 
 
 def test_banned_words_do_not_come_back():
-    back = {f"{m}.{n}" for m, tree in TREES.items() for n in public(tree) if n in BANNED_NAMES or BANNED_ANYWHERE.search(n)}
+    back = {
+        f"{m}.{n}" for m, tree in TREES.items() for n in public(tree) if n in BANNED_NAMES or BANNED_ANYWHERE.search(n)
+    }
     assert back == set() and BANNED_MODULES & set(TREES) == set()
 
 
 def test_one_word_for_each_parameter():
-    back = {f"{m}.{name}": taken & BANNED_PARAMETERS for m, tree in TREES.items() for name, taken in parameters(tree).items()}
+    back = {
+        f"{m}.{name}": taken & BANNED_PARAMETERS
+        for m, tree in TREES.items()
+        for name, taken in parameters(tree).items()
+    }
     assert {name: words for name, words in back.items() if words} == {}
 
 
@@ -92,7 +100,9 @@ ROWS = ROW.findall(TEXT)
 
 
 def test_every_row_of_the_glossary_is_read():
-    assert len(ROWS) == len([line for line in TEXT.splitlines() if line.startswith("| ")]) - TEXT.count("| in the field |")
+    assert len(ROWS) == len([line for line in TEXT.splitlines() if line.startswith("| ")]) - TEXT.count(
+        "| in the field |"
+    )
     assert len(ROWS) > 60 and all(len(meaning) < 160 for _, _, meaning, *_ in ROWS)
 
 
@@ -118,5 +128,8 @@ def test_parameters_in_the_glossary_belong_to_their_name():
 ])  # fmt: skip
 def test_the_field_s_terms_stand_in_titles(term):
     "A search for the field's word finds the notebook by its title or its question, and the glossary."
-    heads = ["".join(json.loads(f.read_text(encoding="utf-8"))["cells"][0]["source"]) for f in (ROOT / "nbs").glob("*/*.ipynb")]
+    heads = [
+        "".join(json.loads(f.read_text(encoding="utf-8"))["cells"][0]["source"])
+        for f in (ROOT / "nbs").glob("*/*.ipynb")
+    ]
     assert any(term in head.lower() for head in heads) and term in TEXT.lower()

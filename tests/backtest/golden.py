@@ -55,7 +55,9 @@ def strategies(bars: pd.DataFrame) -> dict[str, Result]:
     daily = close.pct_change(fill_method=None)
     calm, level = -daily.rolling(60).std(), close * 0 + 1
     names = ["AAPL", "GE", "JPM", "MSFT", "XOM"]
-    scores = as_panel((-past(5)).iloc[252:].rename_axis(index="date", columns="symbol").stack().dropna().rename("score").reset_index())
+    scores = as_panel(
+        (-past(5)).iloc[252:].rename_axis(index="date", columns="symbol").stack().dropna().rename("score").reset_index()
+    )
     run = lambda weights, **options: from_weights(weights, bars, **options)
     return {
         "momentum": run(top(past(252, 21), 30, 20)),
@@ -68,16 +70,30 @@ def strategies(bars: pd.DataFrame) -> dict[str, Result]:
         "five names": run(panel(level[names].iloc[252::10] * 0.19), cash=10_000.0),
         "one name": run(panel(level[["AAPL"]].iloc[[300]] * 0.9)),
         "overnight losers": run(top(-(open_ / close.shift(1) - 1), 15, 3), costs=Costs(50, 100)),
-        "stopped names, quickly closed": run(panel(level[["AET", "APC", "DO"]].iloc[252::4].where(close.notna()) * 0.3), rules=Rules(stale_after=2)),
-        "top and drop at the close": from_rule(TopKDrop(30, 3), scores, bars, QLIB_COSTS, replace(QLIB_RULES, lot=0.0), same_close()),
+        "stopped names, quickly closed": run(
+            panel(level[["AET", "APC", "DO"]].iloc[252::4].where(close.notna()) * 0.3), rules=Rules(stale_after=2)
+        ),
+        "top and drop at the close": from_rule(
+            TopKDrop(30, 3), scores, bars, QLIB_COSTS, replace(QLIB_RULES, lot=0.0), same_close()
+        ),
     }
 
 
 def figures(result: Result) -> dict[str, object]:
     "Return exact figures of an account and a hash of its order list."
     orders = result.orders
-    rows = zip(orders["decided"], orders["symbol"], orders["quantity"], orders["type"], orders["filled"], orders["reason"], strict=True)
-    text = "\n".join(f"{day:%Y-%m-%d} {name} {asked:.9g} {kind} {got:.9g} {why}" for day, name, asked, kind, got, why in rows)
+    rows = zip(
+        orders["decided"],
+        orders["symbol"],
+        orders["quantity"],
+        orders["type"],
+        orders["filled"],
+        orders["reason"],
+        strict=True,
+    )
+    text = "\n".join(
+        f"{day:%Y-%m-%d} {name} {asked:.9g} {kind} {got:.9g} {why}" for day, name, asked, kind, got, why in rows
+    )
     return {
         "equity": float(result.equity.iloc[-1]), "lowest": float(result.equity.min()), "volatility": float(result.returns.std()),
         "turnover": float(result.turnover.sum()), "costs": float(np.sum(result.costs.to_numpy())), "sessions": len(result.equity),

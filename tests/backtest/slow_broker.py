@@ -60,14 +60,18 @@ class SlowBroker:
     rules: object
     costs: object
     cash: float
-    fills: list[tuple] = field(default_factory=list)  # session, name, quantity, price, commission, market's price in the bar's money
+    fills: list[tuple] = field(
+        default_factory=list
+    )  # session, name, quantity, price, commission, market's price in the bar's money
     orders: list[Order] = field(default_factory=list)
     book: list[Order] = field(default_factory=list)  # that may still fill
     log: list[tuple[float, float]] = field(default_factory=list)  # cash, equity by close
 
     def __post_init__(self):
         names = list(self.bars[0])
-        self.held, self.mark, self.silent, self.rate, self.fee = (dict.fromkeys(names, x) for x in (0.0, None, 0, 1.0, 0.0))
+        self.held, self.mark, self.silent, self.rate, self.fee = (
+            dict.fromkeys(names, x) for x in (0.0, None, 0, 1.0, 0.0)
+        )
         for name in names:  # before its first bar a name has its first rate
             first = next((day[name].rate for day in self.bars if day[name]), 1.0)
             self.rate[name] = first
@@ -97,14 +101,21 @@ class SlowBroker:
         if order.target:
             order.goal = held + order.quantity
             for other in self.book:  # a target takes the place of what was asked before, and of its own copy
-                same = other.target and other.first == t + 1 and other.type == type_ and (other.price == price or isnan(price))
+                same = (
+                    other.target
+                    and other.first == t + 1
+                    and other.type == type_
+                    and (other.price == price or isnan(price))
+                )
                 if other.name == name and other.parent is None and (other.first <= t or same):
                     other.left = 0.0
         elif reduce:
             order.goal = 0.0
         for share, leg_type, sign in ((stop_loss, "stop", -1), (take_profit, "limit", 1)):
             if not isnan(share):
-                order.legs.append(Order(name, leg_type, nan, 0, reduce=True, goal=0.0, share=sign * share, parent=order))
+                order.legs.append(
+                    Order(name, leg_type, nan, 0, reduce=True, goal=0.0, share=sign * share, parent=order)
+                )
         self.orders += [order, *order.legs]
         if order.left:
             order.open = True
@@ -128,7 +139,9 @@ class SlowBroker:
                 self.mark[name] /= split
             for order in self.book:
                 if order.name == name:
-                    order.quantity, order.left, order.filled, order.goal = (x * split for x in (order.quantity, order.left, order.filled, order.goal))
+                    order.quantity, order.left, order.filled, order.goal = (
+                        x * split for x in (order.quantity, order.left, order.filled, order.goal)
+                    )
                     order.price /= split
         self.cash += paid
 
@@ -142,7 +155,9 @@ class SlowBroker:
         if order.type == "limit":
             if stage == "open" and (bar.open <= price if buys else bar.open >= price):
                 return bar.open
-            touched = bar.low <= price * (1 - self.rules.through) if buys else bar.high >= price * (1 + self.rules.through)
+            touched = (
+                bar.low <= price * (1 - self.rules.through) if buys else bar.high >= price * (1 + self.rules.through)
+            )
             if stage == "limits" and touched:
                 return min(bar.open, price) if buys else max(bar.open, price)
             return None
@@ -229,7 +244,12 @@ class SlowBroker:
         if self.rules.max_gross == inf:
             return 1.0
         value = {n: q * now[n] * rate[n] for n, q in self.held.items() if q}
-        equity, gross, opening, plan = self.cash + sum(value.values()), sum(map(abs, value.values())), 0.0, dict(self.held)
+        equity, gross, opening, plan = (
+            self.cash + sum(value.values()),
+            sum(map(abs, value.values())),
+            0.0,
+            dict(self.held),
+        )
         for order, wanted, price in asks:
             n = order.name
             part = self.closing(plan[n], wanted)
@@ -304,7 +324,10 @@ class SlowBroker:
             if new:
                 leg.price = cost * (1 + (1 if quantity > 0 else -1) * leg.share)
             if new or not leg.open:
-                leg.open, leg.first = True, t if stage == "open" or (leg.type == "stop" and stage in ("stops", "limits")) else t + 1
+                leg.open, leg.first = (
+                    True,
+                    t if stage == "open" or (leg.type == "stop" and stage in ("stops", "limits")) else t + 1,
+                )
                 self.book.append(leg)
             if leg.type == "stop" and stage in ("stops", "limits"):
                 leg.born = t
@@ -332,7 +355,9 @@ class SlowBroker:
                 self.mark[name], self.silent[name], self.rate[name] = bar.close, 0, bar.rate
             self.fee[name] = bar.borrow if bar and not isnan(bar.borrow) else self.costs.borrow_bps / 1e4
             if held and self.silent[name] >= self.rules.stale_after:
-                self.book_fill(t, None, name, -held, self.mark[name] * (1 + self.rules.delisting_return), self.rate[name])
+                self.book_fill(
+                    t, None, name, -held, self.mark[name] * (1 + self.rules.delisting_return), self.rate[name]
+                )
                 continue
             if held:
                 worth = held * self.mark[name] * self.rate[name]

@@ -54,13 +54,20 @@ def test_random_long_and_short_weights(bars, costs):
     frame = pd.DataFrame(w, index=days.rename("date"), columns=pd.Index(NAMES, name="symbol"))
     weights = as_panel(frame.stack().rename("weight").reset_index())
     part = bars[bars.index.get_level_values("date") <= days[-1]]
-    assert compare_accounts(from_weights(weights, part, costs, cash=50_000.0), run_backtrader(weights, part, costs, cash=50_000.0)).empty
+    assert compare_accounts(
+        from_weights(weights, part, costs, cash=50_000.0), run_backtrader(weights, part, costs, cash=50_000.0)
+    ).empty
 
 
 def test_still_prices_and_a_repeated_wish_trade_once_in_both():
     """Rounding leaves orders of 1e-16 of equity on the second rebalance; neither engine may send them."""
     dates = pd.bdate_range("2024-01-01", periods=6)
-    bars = as_panel(pd.DataFrame([(d, s, p, p) for d in dates for s, p in (("A", 0.1), ("B", 3.7))], columns=["date", "symbol", "open", "close"]))
+    bars = as_panel(
+        pd.DataFrame(
+            [(d, s, p, p) for d in dates for s, p in (("A", 0.1), ("B", 3.7))],
+            columns=["date", "symbol", "open", "close"],
+        )
+    )
     rows = [(d, s, w) for d in dates[:5] for s, w in (("A", 0.3), ("B", 0.1))]
     weights = as_panel(pd.DataFrame(rows, columns=["date", "symbol", "weight"]))
     ours, theirs = from_weights(weights, bars, Costs(0, 0)), run_backtrader(weights, bars, Costs(0, 0))
@@ -71,7 +78,9 @@ DEFECTS = {
     "commission": lambda w, b: from_weights(w, b, Costs(10.1, 20)),
     "slippage": lambda w, b: from_weights(w, b, Costs(10, 20.1)),
     "fill at the close": lambda w, b: from_weights(w, b.assign(open=b["close"]), HARSH),
-    "fill a session later": lambda w, b: from_weights(w, b.assign(open=b.groupby("symbol")["open"].shift(-1).fillna(b["open"])), HARSH),
+    "fill a session later": lambda w, b: from_weights(
+        w, b.assign(open=b.groupby("symbol")["open"].shift(-1).fillna(b["open"])), HARSH
+    ),
     "sized on the open": lambda w, b: from_weights(w, b.assign(close=b["open"]), HARSH),
     "one weight": lambda w, b: from_weights(w.assign(weight=[0.1999, *w["weight"].iloc[1:]]), b, HARSH),
 }
@@ -85,7 +94,9 @@ def test_a_planted_defect_is_caught(weights, bars, theirs, defect):
 
 def test_a_lost_trade_and_a_lost_day_are_caught(weights, bars, theirs):
     ours = from_weights(weights, bars, HARSH)
-    found = compare_accounts(ours, replace(theirs, trades=theirs.trades.drop(index=7), equity=theirs.equity.drop(theirs.equity.index[30])))
+    found = compare_accounts(
+        ours, replace(theirs, trades=theirs.trades.drop(index=7), equity=theirs.equity.drop(theirs.equity.index[30]))
+    )
     assert found["item"].tolist() == ["value", "commission", "equity"] and found["difference"].isna().all()
 
 

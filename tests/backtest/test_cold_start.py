@@ -12,7 +12,9 @@ LIGHT = (
 
 
 def python(code, **environment):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, check=True)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, check=True
+    )
 
 
 def test_heavy_libraries_wait_until_they_are_needed():

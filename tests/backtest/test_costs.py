@@ -49,7 +49,9 @@ def test_no_market_is_no_price(volume):
     assert charge([5.0], [10.0], costs, 0.02, volume).isna().all(axis=None)
     assert np.isnan(fill_cost(5.0, 10.0, np.nan, 1.0, np.nan, costs.rates)).all()
     assert fill_cost(0.0, 10.0, np.nan, 1.0, np.nan, costs.rates) == (10.0, 0.0)
-    assert charge([5.0], [10.0], DEFAULT_COSTS, np.nan, volume)["price"].item() == pytest.approx(10.005)  # without impact nobody asks
+    assert charge([5.0], [10.0], DEFAULT_COSTS, np.nan, volume)["price"].item() == pytest.approx(
+        10.005
+    )  # without impact nobody asks
 
 
 def test_cost_curve_meets_its_closed_form_and_rises():
@@ -61,7 +63,9 @@ def test_cost_curve_meets_its_closed_form_and_rises():
         total = fills["commission"] + fills["slippage"]
         form = value * (6e-4 + 0.9 * volatility * np.sqrt(value / price / volume))
         assert np.allclose(total, form, rtol=0.01)
-        assert (np.diff(total) > 0).all() and (np.diff(total / value) > 0).all()  # a larger order costs more, and more per dollar
+        assert (np.diff(total) > 0).all() and (
+            np.diff(total / value) > 0
+        ).all()  # a larger order costs more, and more per dollar
         assert np.allclose(np.diff(np.log(fills["slippage"] / value - 4e-4)) / np.diff(np.log(value)), 0.5)  # the root
 
 
@@ -75,7 +79,9 @@ def test_impact_rises_in_every_argument():
 
 def test_smallest_fee_and_per_share():
     costs = Costs(0, 0, per_share=0.005, minimum=1.0)
-    assert charge([1, 200, 201, 0, -1000], np.full(5, 10.0), costs)["commission"].tolist() == pytest.approx([1, 1, 1.005, 0, 5])
+    assert charge([1, 200, 201, 0, -1000], np.full(5, 10.0), costs)["commission"].tolist() == pytest.approx(
+        [1, 1, 1.005, 0, 5]
+    )
     assert not costs.proportional and DEFAULT_COSTS.proportional and Costs(half_spread_bps=3).proportional
 
 
@@ -104,7 +110,9 @@ def test_liquidity_is_known_at_its_date_and_counts_the_engines_shares():
     assert known.index.equals(raw.index) and np.allclose(known["volatility"], applied["volatility"], equal_nan=True)
     day = ("2016-12-30", "KO")
     value = (raw["volume"] * raw["close"]).xs("KO", level="symbol").iloc[-20:].mean()
-    assert known.loc[day, "volume"] * adjust(raw).loc[day, "close"] == pytest.approx(value, rel=0.03)  # dollars traded, at about today's price
+    assert known.loc[day, "volume"] * adjust(raw).loc[day, "close"] == pytest.approx(
+        value, rel=0.03
+    )  # dollars traded, at about today's price
     split = raw.assign(split=0.5, volume=raw["volume"] / 2)
     assert np.allclose(liquidity(split)["volume"], known["volume"], equal_nan=True)
 

@@ -31,19 +31,37 @@ def market(returns, there=None, volume=1e6):
     close = 50 * np.cumprod(1 + returns, axis=0)
     open_ = np.vstack([close[:1], close[:-1]]) * (1 + 0.5 * returns)  # halfway between the closes
     t, i = np.nonzero(np.ones((N, S), bool) if there is None else there)
-    frame = pd.DataFrame({"date": DAYS[t], "symbol": np.array(NAMES)[i], "open": open_[t, i], "close": close[t, i], "volume": np.broadcast_to(volume, (N, S))[t, i]})
+    frame = pd.DataFrame(
+        {
+            "date": DAYS[t],
+            "symbol": np.array(NAMES)[i],
+            "open": open_[t, i],
+            "close": close[t, i],
+            "volume": np.broadcast_to(volume, (N, S))[t, i],
+        }
+    )
     return as_panel(frame)
 
 
 def book(every=5, k=8, first=20):
     """Eight names in turn, changed every week: many trips, nothing chosen by the future."""
-    rows = [(DAYS[t], NAMES[(j * 5 + n) % S], 0.98 / k) for n, t in enumerate(range(first, N - 2, every)) for j in range(k)]
+    rows = [
+        (DAYS[t], NAMES[(j * 5 + n) % S], 0.98 / k) for n, t in enumerate(range(first, N - 2, every)) for j in range(k)
+    ]
     return as_panel(pd.DataFrame(rows, columns=["date", "symbol", "weight"]))
 
 
 def near(sharpe):
     """A perturbation table whose worst neighbour has the given Sharpe ratio."""
-    return pd.DataFrame({"parameter": ["run", "a"], "setting": [None, 8], "sharpe": [2.0, sharpe], "change": [0.0, sharpe - 2.0], "se": [0.0, 0.2]})
+    return pd.DataFrame(
+        {
+            "parameter": ["run", "a"],
+            "setting": [None, 8],
+            "sharpe": [2.0, sharpe],
+            "change": [0.0, sharpe - 2.0],
+            "se": [0.0, 0.2],
+        }
+    )
 
 
 def room(half):
@@ -60,7 +78,13 @@ def clean():
 def given(clean):
     """What a careful user hands in, all of it healthy."""
     weak = pd.Series(np.random.default_rng(9).normal(0.0001, 0.01, N), DAYS)
-    return {"parameters": 3, "gate_hindsight": 0.04, "perturbation": near(1.8), "benchmark": weak, "capacity": room(1e9)}
+    return {
+        "parameters": 3,
+        "gate_hindsight": 0.04,
+        "perturbation": near(1.8),
+        "benchmark": weak,
+        "capacity": room(1e9),
+    }
 
 
 def row(result, bars, finding, **given):
@@ -70,7 +94,11 @@ def row(result, bars, finding, **given):
 def test_the_clean_run_has_no_finding(clean, given):
     table = diagnose(*clean, 252, **given)
     assert (table["severity"] == "ok").all(), table[["finding", "severity", "evidence", "detail"]]
-    assert set(table["finding"]) == set(THRESHOLDS) and (table["evidence"] <= table["threshold"]).all() and (table["remedy"] == "").all()
+    assert (
+        set(table["finding"]) == set(THRESHOLDS)
+        and (table["evidence"] <= table["threshold"]).all()
+        and (table["remedy"] == "").all()
+    )
 
 
 def noise(clean):
@@ -114,7 +142,11 @@ def censored(clean):
     weights = book(every=20)
     last = pd.Series({name: DAYS[60 + 25 * i] for i, name in enumerate(NAMES[:16])}).reindex(NAMES).fillna(DAYS[-1])
     dates, names = (weights.index.get_level_values(n) for n in ("date", "symbol"))
-    return from_weights(weights[dates <= last.reindex(names).to_numpy()], bars, Costs(1, 2), Rules(stale_after=2)), bars, {}
+    return (
+        from_weights(weights[dates <= last.reindex(names).to_numpy()], bars, Costs(1, 2), Rules(stale_after=2)),
+        bars,
+        {},
+    )
 
 
 def benchmark(clean):
@@ -138,7 +170,11 @@ def test_each_planted_defect_is_found(defect, clean, given):
     name = "stale_fills" if defect == "unmoved" else defect
     result, bars, plant = PLANTED[defect](clean)
     found = row(result, bars, name, **(given | plant))
-    assert found["severity"] in ("medium", "high") and found["evidence"] > found["threshold"] and found["remedy"] == THRESHOLDS[name].remedy, found
+    assert (
+        found["severity"] in ("medium", "high")
+        and found["evidence"] > found["threshold"]
+        and found["remedy"] == THRESHOLDS[name].remedy
+    ), found
 
 
 def test_every_finding_is_planted():
@@ -148,7 +184,9 @@ def test_every_finding_is_planted():
 def test_what_is_not_given_is_not_assessed(clean):
     table = diagnose(*clean, 252).set_index("finding")
     missing = ["benchmark", "parameters", "hindsight", "fragility", "capacity"]
-    assert (table.loc[missing, "severity"] == "not assessed").all() and table.loc[missing, "detail"].str.contains("pass ").all()
+    assert (table.loc[missing, "severity"] == "not assessed").all() and table.loc[missing, "detail"].str.contains(
+        "pass "
+    ).all()
     assert (table["severity"].drop(missing) == "ok").all() and table.index[-1] in missing
 
 
@@ -179,7 +217,10 @@ def test_cost_share_by_hand(clean):
     paid, profit = result.costs.sum().sum(), result.equity.iloc[-1] - result.equity.iloc[0]
     assert row(*clean, "cost_share")["evidence"] == pytest.approx(paid / (profit + paid))
     broke = from_weights(book(every=1), market(moves(drift=-0.001)), Costs(20, 20))
-    assert row(broke, clean[1], "cost_share")["evidence"] == np.inf and row(broke, clean[1], "cost_share")["severity"] == "high"
+    assert (
+        row(broke, clean[1], "cost_share")["evidence"] == np.inf
+        and row(broke, clean[1], "cost_share")["severity"] == "high"
+    )
 
 
 def test_with_the_real_tables(clean):
@@ -208,9 +249,18 @@ def test_short_and_idle_runs_are_not_assessed_but_do_not_break(clean, sessions):
 
 def test_trips_that_do_not_add_up_to_the_account_are_not_judged():
     days = pd.bdate_range("2020-01-01", periods=8).as_unit("us")
-    bars = as_panel(pd.DataFrame({"date": days, "symbol": "A", "volume": 1e6, "split_ratio": 1.0} | dict.fromkeys(["open", "high", "low", "close"], 100.0)))
+    bars = as_panel(
+        pd.DataFrame(
+            {"date": days, "symbol": "A", "volume": 1e6, "split_ratio": 1.0}
+            | dict.fromkeys(["open", "high", "low", "close"], 100.0)
+        )
+    )
     bars["dividend"] = np.where(bars.index.get_level_values("date") == days[4], 20.0, 0.0)
-    orders = pd.DataFrame({"date": [days[0], days[5]], "symbol": "A", "size": [1000.0, 0.0], "kind": ["shares", "target"]})
+    orders = pd.DataFrame(
+        {"date": [days[0], days[5]], "symbol": "A", "size": [1000.0, 0.0], "kind": ["shares", "target"]}
+    )
     run = from_orders(orders, bars, costs=Costs(0, 0))
     row = diagnose(run, bars, 252).set_index("finding").loc["few_trades"]
-    assert run.equity.iloc[-1] == 1_020_000 and row["severity"] == "not assessed" and "total-return bars" in row["detail"]
+    assert (
+        run.equity.iloc[-1] == 1_020_000 and row["severity"] == "not assessed" and "total-return bars" in row["detail"]
+    )

@@ -54,7 +54,9 @@ def rebuilt(result, cash):
     return money, shares
 
 
-cost_levels = st.builds(Costs, commission_bps=st.sampled_from([0.0, 1.0, 50.0]), slippage_bps=st.sampled_from([0.0, 5.0, 100.0]))
+cost_levels = st.builds(
+    Costs, commission_bps=st.sampled_from([0.0, 1.0, 50.0]), slippage_bps=st.sampled_from([0.0, 5.0, 100.0])
+)
 seeds = st.integers(0, 10_000)
 
 
@@ -113,18 +115,32 @@ def test_costs_follow_from_trades(seed, costs):
     traded = (trades["quantity"] * trades["price"]).abs()
     np.testing.assert_allclose(trades["commission"], traded * costs.commission, atol=1e-12)
     before = result.equity.shift(1)
-    np.testing.assert_allclose(result.costs["commission"].iloc[1:], (result.turnover * before * costs.commission).iloc[1:], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        result.costs["commission"].iloc[1:],
+        (result.turnover * before * costs.commission).iloc[1:],
+        rtol=1e-9,
+        atol=1e-9,
+    )
     at_market = traded / (1 + costs.slippage * np.sign(trades["quantity"]))
     np.testing.assert_allclose(trades["slippage"], at_market * costs.slippage, rtol=1e-9, atol=1e-9)
-    again = charge(trades["quantity"], traded / trades["quantity"].abs() / (1 + costs.slippage * np.sign(trades["quantity"])), costs)
-    np.testing.assert_allclose(again[["price", "commission", "slippage"]], trades[["price", "commission", "slippage"]], rtol=1e-9, atol=1e-9)
+    again = charge(
+        trades["quantity"],
+        traded / trades["quantity"].abs() / (1 + costs.slippage * np.sign(trades["quantity"])),
+        costs,
+    )
+    np.testing.assert_allclose(
+        again[["price", "commission", "slippage"]], trades[["price", "commission", "slippage"]], rtol=1e-9, atol=1e-9
+    )
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds, cut=st.integers(5, 35))
 def test_future_bars_and_weights_do_not_matter(seed, cut):
     bars, weights = market(seed), targets(seed)
-    late = {True: bars.index.get_level_values("date") > DATES[cut], False: weights.index.get_level_values("date") > DATES[cut]}
+    late = {
+        True: bars.index.get_level_values("date") > DATES[cut],
+        False: weights.index.get_level_values("date") > DATES[cut],
+    }
     full = from_weights(weights, bars, start=DATES[0])
     spoiled = bars.copy()
     spoiled.loc[late[True]] *= 3.0
@@ -155,7 +171,11 @@ def test_every_order_fills_or_is_listed(seed):
 def two_names():
     rows = [("A", 10, 10), ("B", 20, 20), ("A", 10, 12), ("B", 20, 20), ("A", 12, 12), ("B", 25, 25)]
     dates = np.repeat(pd.to_datetime(["2024-01-02", "2024-01-03", "2024-01-04"]), 2)
-    return as_panel(pd.DataFrame(rows, columns=["symbol", "open", "close"]).assign(date=dates).astype({"open": float, "close": float}))
+    return as_panel(
+        pd.DataFrame(rows, columns=["symbol", "open", "close"])
+        .assign(date=dates)
+        .astype({"open": float, "close": float})
+    )
 
 
 def weights_of(*rows):
@@ -188,7 +208,11 @@ def test_a_stop_is_charged_and_may_be_undone():
     assert result.trades["reason"].tolist() == ["rebalance", "stopped", "rebalance"]
     assert result.closed.loc[0, ["symbol", "last_bar", "date", "price"]].tolist() == ["B", dates[1], dates[3], 20.0]
     stop = result.trades.loc[1]
-    assert stop["price"] == pytest.approx(19.8) and stop["commission"] == pytest.approx(25 * 19.8 * 0.01) and stop["slippage"] == pytest.approx(5.0)
+    assert (
+        stop["price"] == pytest.approx(19.8)
+        and stop["commission"] == pytest.approx(25 * 19.8 * 0.01)
+        and stop["slippage"] == pytest.approx(5.0)
+    )
     assert stop["decided"] == stop["date"] == dates[3] and result.trades.loc[0, "decided"] == dates[0]
     assert result.trades.loc[2, ["decided", "date"]].tolist() == [dates[3], dates[4]]
     later = from_weights(weights, bars, Costs(100, 100), cash=1000.0, rules=Rules(stale_after=3))
@@ -209,7 +233,13 @@ def test_covering_a_stopped_short_may_take_cash_below_zero_and_buys_then_wait():
     back = from_weights(more, bars, Costs(0, 0), cash=1000.0, rules=Rules(stale_after=1))
     np.testing.assert_allclose(back.cash.iloc[-1], 0, atol=1e-5)
     bars.loc[("2024-01-04", "A"), "close"] = 9.0
-    hungry = from_weights(pd.concat([weights, weights_of(("2024-01-04", "A", 1.0), ("2024-01-04", "B", 0.0))]), bars, Costs(0, 0), cash=1000.0, rules=Rules(stale_after=1))
+    hungry = from_weights(
+        pd.concat([weights, weights_of(("2024-01-04", "A", 1.0), ("2024-01-04", "B", 0.0))]),
+        bars,
+        Costs(0, 0),
+        cash=1000.0,
+        rules=Rules(stale_after=1),
+    )
     assert hungry.equity.iloc[-2] == pytest.approx(870) and hungry.trades.iloc[-1]["quantity"] < 0
 
 
@@ -218,7 +248,9 @@ def test_buys_without_cash_are_listed():
     dates = pd.to_datetime(["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"])
     rows = [(d, s, 10.0, 10.0) for d in dates for s in "AC"] + [(d, "B", 10.0, 10.0) for d in dates[:2]]
     bars = as_panel(pd.DataFrame(rows, columns=["date", "symbol", "open", "close"]).drop(index=6))  # no A on 5 January
-    weights = weights_of(("2024-01-02", "A", 1.3), ("2024-01-02", "B", -0.3), ("2024-01-04", "A", 0.9), ("2024-01-04", "C", 0.1))
+    weights = weights_of(
+        ("2024-01-02", "A", 1.3), ("2024-01-02", "B", -0.3), ("2024-01-04", "A", 0.9), ("2024-01-04", "C", 0.1)
+    )
     result = from_weights(weights, bars, Costs(0, 0), cash=1000.0, rules=Rules(stale_after=1))
     assert result.unfilled[["symbol", "reason"]].to_numpy().tolist() == [["A", "no open"], ["C", "no cash"]]
     assert result.scale.iloc[-1] == 0.0
@@ -235,7 +267,11 @@ def test_an_account_that_starts_before_and_ends_early():
 
 BAD = {
     "leverage": (lambda w, b: (w * 1.5, b), PanelError, "sum to 1.5, above 1"),
-    "gross": (lambda w, b: (weights_of(("2024-01-02", "A", 1.5), ("2024-01-02", "B", -0.8)), b), PanelError, "absolute value to 2.3"),
+    "gross": (
+        lambda w, b: (weights_of(("2024-01-02", "A", 1.5), ("2024-01-02", "B", -0.8)), b),
+        PanelError,
+        "absolute value to 2.3",
+    ),
     "nan": (lambda w, b: (w.mask(w > 0), b), PanelError, "weight of A on 2024-01-02 is not a number"),
     "inf": (lambda w, b: (w * np.inf, b), PanelError, "not a number"),
     "date": (lambda w, b: (weights_of(("2024-01-06", "A", 0.5)), b), PanelError, "2024-01-06"),
@@ -295,7 +331,12 @@ def test_every_frame_follows_from_orders_and_fills(seed, costs, short, sized):
     assert (orders.loc[~whole, "filled"].abs() < orders.loc[~whole, "quantity"].abs()).all()
     assert set(orders["reason"]) <= {"", "no cash", "no open", "no next session"} and set(orders["type"]) <= {"market"}
     assert len(result.unfilled) == (orders["filled"] == 0).sum()
-    shares = trades.pivot_table(index="date", columns="symbol", values="quantity", aggfunc="sum").reindex(result.equity.index).fillna(0).cumsum()
+    shares = (
+        trades.pivot_table(index="date", columns="symbol", values="quantity", aggfunc="sum")
+        .reindex(result.equity.index)
+        .fillna(0)
+        .cumsum()
+    )
     held = result.positions["shares"].unstack().reindex(index=shares.index, columns=shares.columns).fillna(0)
     np.testing.assert_allclose(held, shares, atol=1e-6)
 
@@ -351,21 +392,41 @@ def test_the_defaults_are_these():
     result = from_weights(weights, bars)
     told = from_weights(weights, bars, Costs(1.0, 5.0), Rules(stale_after=5), next_open(), 1_000_000.0, None, None)
     assert result.equity.equals(told.equity) and result.settings == told.settings
-    assert result.equity.iloc[0] == 1e6 and result.equity.index[0] == weights.index[0][0] and result.equity.index[-1] == DATES[-1]
+    assert (
+        result.equity.iloc[0] == 1e6
+        and result.equity.index[0] == weights.index[0][0]
+        and result.equity.index[-1] == DATES[-1]
+    )
     said = result.settings
-    assert (said["commission_bps"], said["slippage_bps"], said["cash"], said["stale_after"], said["fill_model"]) == (1.0, 5.0, 1e6, 5, "next open")
-    assert said["start"] == f"{weights.index[0][0]:%Y-%m-%d}" and said["end"] == "2024-02-23" and said["max_gross"] == 2.0 and " 5 sessions" in said["missing"]
+    assert (said["commission_bps"], said["slippage_bps"], said["cash"], said["stale_after"], said["fill_model"]) == (
+        1.0,
+        5.0,
+        1e6,
+        5,
+        "next open",
+    )
+    assert (
+        said["start"] == f"{weights.index[0][0]:%Y-%m-%d}"
+        and said["end"] == "2024-02-23"
+        and said["max_gross"] == 2.0
+        and " 5 sessions" in said["missing"]
+    )
 
 
 def test_many_accounts_at_once_are_each_what_it_is_alone():
     bars, sets = market(6), [targets(s, s % 2 == 1) for s in (1, 2, 3)]
-    for keywords in ({}, {"costs": Costs(50, 100), "cash": 5e4, "rules": Rules(stale_after=2), "fill": next_open(sized="fill")}):
+    for keywords in (
+        {},
+        {"costs": Costs(50, 100), "cash": 5e4, "rules": Rules(stale_after=2), "fill": next_open(sized="fill")},
+    ):
         worth, counts = equity_curves(sets, bars, **keywords)
         for m, weights in enumerate(sets):
             one = from_weights(weights, bars, **keywords)
             assert worth[m].dropna().to_numpy().tobytes() == one.equity.to_numpy().tobytes()
             assert worth[m].first_valid_index() == one.equity.index[0]
-            assert counts.loc[m, "fills"] == len(one.trades) and counts.loc[m, "turnover"] == pytest.approx(one.turnover.sum(), rel=1e-12)
+            assert counts.loc[m, "fills"] == len(one.trades) and counts.loc[m, "turnover"] == pytest.approx(
+                one.turnover.sum(), rel=1e-12
+            )
     nothing, none = equity_curves([], bars)
     assert nothing.shape == (40, 0) and none.empty
     idle, zero = equity_curves([sets[0].iloc[:0]], bars)
@@ -397,7 +458,17 @@ def test_what_is_held_already_is_not_traded():
     assert from_weights(out, steady, Costs(0, 0)).orders["symbol"].tolist() == ["B"]
 
 
-@pytest.mark.parametrize(("a", "b", "words"), [(1.5, -0.5, None), (1.5, -0.501, "absolute value to 2.001, above 2"), (1.0, 0.0, None), (0.6, 0.401, "sum to 1.001, above 1: cash pays"), (-2.0, 0.0, None), (-1.0, -1.001, "2.001, above 2")])
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        (1.5, -0.5, None),
+        (1.5, -0.501, "absolute value to 2.001, above 2"),
+        (1.0, 0.0, None),
+        (0.6, 0.401, "sum to 1.001, above 1: cash pays"),
+        (-2.0, 0.0, None),
+        (-1.0, -1.001, "2.001, above 2"),
+    ],
+)
 def test_the_limits_of_weights(a, b, words):
     weights = weights_of(("2024-01-02", "A", 0.1), ("2024-01-03", "A", a), ("2024-01-03", "B", b))
     steady = two_names().assign(open=10.0, close=10.0)
@@ -408,7 +479,9 @@ def test_the_limits_of_weights(a, b, words):
             from_weights(weights, steady)
 
 
-@pytest.mark.parametrize("costs", [Costs(minimum=1), Costs(per_share=0.01), Costs(borrow_bps=1), Costs(interest_bps=1), Costs(funding_bps=1)])
+@pytest.mark.parametrize(
+    "costs", [Costs(minimum=1), Costs(per_share=0.01), Costs(borrow_bps=1), Costs(interest_bps=1), Costs(funding_bps=1)]
+)
 def test_costs_that_the_fast_way_cannot_carry_are_kept_session_by_session(costs):
     weights = weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", -0.25))
     dear, cheap = (from_weights(weights, two_names(), c).equity.iloc[-1] for c in (costs, Costs(1, 5)))
@@ -429,7 +502,14 @@ def test_terms_and_spans_are_named():
     many = weights_of(*[("2024-01-02", f"Z{i}", 0.01) for i in range(7)])
     with pytest.raises(PanelError, match="symbol that is not in bars: Z0, Z1, Z2, Z3, Z4; use"):
         from_weights(many, two_names())
-    for column, value in (("split_ratio", 2.0), ("dividend", 0.5), ("rate", 1.1), ("multiplier", 50.0), ("funding", 0.01), ("split", 0.5)):
+    for column, value in (
+        ("split_ratio", 2.0),
+        ("dividend", 0.5),
+        ("rate", 1.1),
+        ("multiplier", 50.0),
+        ("funding", 0.01),
+        ("split", 0.5),
+    ):
         with pytest.raises(DataError, match=f"factor {column} is not applied yet"):
             from_weights(weights, two_names().assign(**{column: value}))
     from_weights(weights, two_names().assign(split=1.0, dividend=0.0, adj=np.nan))
@@ -439,7 +519,14 @@ def test_a_name_without_a_close_yet_cannot_be_wished_and_one_with_can():
     bars = two_names().drop(("2024-01-02", "B"))
     with pytest.raises(PanelError, match="B has a weight on 2024-01-02 but no close up to then"):
         from_weights(weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.5)), bars)
-    assert len(from_weights(weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.0), ("2024-01-03", "B", 0.5)), bars).trades) == 3
+    assert (
+        len(
+            from_weights(
+                weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.0), ("2024-01-03", "B", 0.5)), bars
+            ).trades
+        )
+        == 3
+    )
 
 
 @pytest.mark.parametrize("sized", ["decision", "fill"])
@@ -447,7 +534,9 @@ def test_a_name_that_begins_later_is_worth_nothing_before(sized):
     bars = two_names().drop([("2024-01-02", "B"), ("2024-01-03", "B")])
     weights = weights_of(*[(d, "A", 0.5) for d in ("2024-01-02", "2024-01-03")])
     alone = two_names().xs("A", level="symbol", drop_level=False)
-    assert from_weights(weights, bars, fill=next_open(sized=sized)).equity.equals(from_weights(weights, alone, fill=next_open(sized=sized)).equity)
+    assert from_weights(weights, bars, fill=next_open(sized=sized)).equity.equals(
+        from_weights(weights, alone, fill=next_open(sized=sized)).equity
+    )
 
 
 @pytest.mark.parametrize("quiet", [True, False])
@@ -482,26 +571,51 @@ def test_at_once_and_session_by_session_are_one_account(fill, costs):
     np.testing.assert_allclose(fast.equity, slow.equity, rtol=1e-11)
     np.testing.assert_allclose(fast.cash, slow.cash, rtol=1e-9, atol=1e-6)
     np.testing.assert_allclose(fast.trades["commission"], slow.trades["commission"], rtol=1e-9)
-    assert fast.orders["reason"].tolist() == slow.orders["reason"].tolist() and fast.trades["symbol"].equals(slow.trades["symbol"])
+    assert fast.orders["reason"].tolist() == slow.orders["reason"].tolist() and fast.trades["symbol"].equals(
+        slow.trades["symbol"]
+    )
 
 
 def test_weights_pay_fees_per_order_trade_lots_and_respect_limits():
     weights = weights_of(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.5))
     whole = from_weights(weights, two_names(), Costs(0, 0, minimum=2.0), Rules(lot=7.0), cash=1000.0)
     assert whole.trades["quantity"].tolist() == [49, 21] and whole.trades["commission"].tolist() == [2, 2]
-    limited = from_weights(weights_of(("2024-01-03", "B", 0.5)), two_names(), Costs(0, 0), Rules(price_limit=0.2), cash=1000.0)
-    assert limited.trades.empty and limited.unfilled["reason"].tolist() == ["at the limit"]  # B opens a quarter above its last close
+    limited = from_weights(
+        weights_of(("2024-01-03", "B", 0.5)), two_names(), Costs(0, 0), Rules(price_limit=0.2), cash=1000.0
+    )
+    assert limited.trades.empty and limited.unfilled["reason"].tolist() == [
+        "at the limit"
+    ]  # B opens a quarter above its last close
     with pytest.raises(ConfigError, match="at once"):
         equity_curves([weights], two_names(), Costs(minimum=1.0))
 
 
-@pytest.mark.parametrize("fill", [next_open(), next_close(), vwap(), same_close(), limit_queue(), next_open(cash="in turn"), next_open(participation=0.01), next_open(sized="fill")], ids=str)
+@pytest.mark.parametrize(
+    "fill",
+    [
+        next_open(),
+        next_close(),
+        vwap(),
+        same_close(),
+        limit_queue(),
+        next_open(cash="in turn"),
+        next_open(participation=0.01),
+        next_open(sized="fill"),
+    ],
+    ids=str,
+)
 def test_every_fill_model_keeps_an_account_of_weights(fill):
-    bars = market(8).assign(high=lambda b: b[["open", "close"]].max(axis=1), low=lambda b: b[["open", "close"]].min(axis=1), volume=1e4)
+    bars = market(8).assign(
+        high=lambda b: b[["open", "close"]].max(axis=1), low=lambda b: b[["open", "close"]].min(axis=1), volume=1e4
+    )
     result = from_weights(targets(8), bars, fill=fill)
     value = result.positions["value"].groupby("date").sum().reindex(result.equity.index, fill_value=0.0)
     np.testing.assert_allclose(result.cash + value, result.equity, rtol=1e-11)
-    assert len(result.trades) and result.settings["fill_model"] and set(result.orders["reason"]) <= set(result.blotter.reasons)
+    assert (
+        len(result.trades)
+        and result.settings["fill_model"]
+        and set(result.orders["reason"]) <= set(result.blotter.reasons)
+    )
 
 
 def test_an_audit_is_named_as_its_feature():

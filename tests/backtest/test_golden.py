@@ -21,7 +21,9 @@ def stored():
 
 def test_there_are_a_dozen_and_they_differ(stored):
     assert len(stored) == 12 and len({figures["order_list"] for figures in stored.values()}) == 12
-    assert any(figures["closed"] for figures in stored.values()) and any(figures["unfilled"] for figures in stored.values())
+    assert any(figures["closed"] for figures in stored.values()) and any(
+        figures["unfilled"] for figures in stored.values()
+    )
 
 
 @pytest.mark.parametrize("name", json.loads(golden.FILE.read_text(encoding="utf-8")) if golden.FILE.exists() else [])

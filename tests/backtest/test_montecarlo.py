@@ -53,13 +53,22 @@ def test_long_memory_gets_long_blocks():
         persistent[t] = 0.9 * persistent[t - 1] + noise[t]
     spells = noise * np.repeat(rng.choice([0.3, 3.0], 20), 50)
     assert mc.block_length(noise) < 6 < mc.block_length(persistent) and mc.block_length(spells) > 10
-    assert mc.bootstrap(series(persistent), 252, 300).at["sharpe", "se"] > 2 * mc.bootstrap(series(persistent), 252, 300, block=1).at["sharpe", "se"]
+    assert (
+        mc.bootstrap(series(persistent), 252, 300).at["sharpe", "se"]
+        > 2 * mc.bootstrap(series(persistent), 252, 300, block=1).at["sharpe", "se"]
+    )
 
 
 @given(pnl=st.lists(st.integers(-50, 50), min_size=1, max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_shuffles_keep_the_sum_and_bound_the_fall(pnl):
-    trips = pd.DataFrame({"entry": pd.date_range("2024-01-01", periods=len(pnl)), "exit": pd.date_range("2024-02-01", periods=len(pnl)), "pnl": np.array(pnl, float)})
+    trips = pd.DataFrame(
+        {
+            "entry": pd.date_range("2024-01-01", periods=len(pnl)),
+            "exit": pd.date_range("2024-02-01", periods=len(pnl)),
+            "pnl": np.array(pnl, float),
+        }
+    )
     table = mc.shuffle_round_trips(trips, 99)
     worst = min(sum(x for x in pnl if x < 0), 0)
     assert worst - 1e-9 <= table.at["max_fall", "low"] <= table.at["max_fall", "high"] <= 0
@@ -107,18 +116,29 @@ def test_dates_in_cash_stay_decisions(market):
     day = book.index[10][0]
     book.loc[day] = 0.0
     other = mc.random_weights(book, to_wide(market["close"]).notna())
-    assert (other.loc[day, "weight"] == 0).all() and other.index.get_level_values("date").unique().equals(book.index.get_level_values("date").unique())
+    assert (other.loc[day, "weight"] == 0).all() and other.index.get_level_values("date").unique().equals(
+        book.index.get_level_values("date").unique()
+    )
 
 
 def test_an_oracle_beats_random_names_and_chance_does_not(market):
     close = to_wide(market["close"])
     ahead = (close.shift(-11) / close.shift(-1)).iloc[20:-20:10]
     best = ahead.rank(axis=1, ascending=False) <= 5
-    oracle = best.stack().loc[lambda x: x].rename_axis(["date", "symbol"]).rename("weight").mul(0.2).astype(float).to_frame()
+    oracle = (
+        best.stack().loc[lambda x: x].rename_axis(["date", "symbol"]).rename("weight").mul(0.2).astype(float).to_frame()
+    )
     table = mc.against_random(mc.random_portfolios(oracle, market, 252, Costs(0, 0), draws=30))
     assert table.at["sharpe", "p"] == 1 / 31 and table.at["annual_return", "value"] > table.at["annual_return", "high"]
-    assert table.at["turnover", "mean"] == pytest.approx(table.at["turnover", "value"], rel=0.1) and table.at["exposure", "mean"] == pytest.approx(table.at["exposure", "value"], abs=0.02)
-    lucky = [mc.against_random(mc.random_portfolios(random_book(market, s), market, 252, Costs(0, 0), draws=19)).at["sharpe", "p"] for s in range(5)]
+    assert table.at["turnover", "mean"] == pytest.approx(table.at["turnover", "value"], rel=0.1) and table.at[
+        "exposure", "mean"
+    ] == pytest.approx(table.at["exposure", "value"], abs=0.02)
+    lucky = [
+        mc.against_random(mc.random_portfolios(random_book(market, s), market, 252, Costs(0, 0), draws=19)).at[
+            "sharpe", "p"
+        ]
+        for s in range(5)
+    ]
     assert sum(p <= 0.1 for p in lucky) <= 2
     assert 0.2 < np.mean(lucky) < 0.8
 
@@ -131,7 +151,12 @@ def peaked(**p):
 
 def test_a_planted_peak_is_fragile_and_a_plateau_is_not():
     table = mc.perturb(peaked, {"a": 10, "b": 5.0, "c": "x", "d": True, "e": 0}, 252)
-    assert table["parameter"].tolist() == ["run", "a", "a", "b", "b"] and table["setting"].tolist()[1:] == [8, 12, 4.0, 6.0]
+    assert table["parameter"].tolist() == ["run", "a", "a", "b", "b"] and table["setting"].tolist()[1:] == [
+        8,
+        12,
+        4.0,
+        6.0,
+    ]
     assert np.allclose(table["change"].iloc[3:], 0) and np.allclose(table["se"].iloc[3:], 0)
     worst = mc.fragility(table)
     assert worst["parameter"] == "a" and worst["loss"] == pytest.approx(1.0) and worst["t"] < -5
@@ -139,9 +164,24 @@ def test_a_planted_peak_is_fragile_and_a_plateau_is_not():
     assert flat["loss"] == pytest.approx(0.05, abs=0.001)
 
 
-@pytest.mark.parametrize("value, down, up", [(10, 8, 12), (2, 1, 3), (1, None, 2), (0.5, 0.4, 0.6), (-10, -8, -12), (True, None, None), ("x", None, None), (0, None, None), (None, None, None)])
+@pytest.mark.parametrize(
+    "value, down, up",
+    [
+        (10, 8, 12),
+        (2, 1, 3),
+        (1, None, 2),
+        (0.5, 0.4, 0.6),
+        (-10, -8, -12),
+        (True, None, None),
+        ("x", None, None),
+        (0, None, None),
+        (None, None, None),
+    ],
+)
 def test_what_moves(value, down, up):
-    assert mc._moved(value, 0.8) == (pytest.approx(down) if down else None) and mc._moved(value, 1.2) == (pytest.approx(up) if up else None)
+    assert mc._moved(value, 0.8) == (pytest.approx(down) if down else None) and mc._moved(value, 1.2) == (
+        pytest.approx(up) if up else None
+    )
 
 
 def test_what_a_neighbour_raises_is_raised():
@@ -155,11 +195,21 @@ def test_what_a_neighbour_raises_is_raised():
 
 
 def test_weather_follows_its_rules():
-    path = np.r_[np.linspace(100, 200, 101), np.linspace(200, 150, 51)[1:], np.linspace(150, 260, 111)[1:], np.linspace(260, 230, 6)[1:], np.full(20, 230.0)]
+    path = np.r_[
+        np.linspace(100, 200, 101),
+        np.linspace(200, 150, 51)[1:],
+        np.linspace(150, 260, 111)[1:],
+        np.linspace(260, 230, 6)[1:],
+        np.full(20, 230.0),
+    ]
     close = series(path)
     weather = mc.market_regimes(close)
-    assert weather["bear"].sum() == 50 and weather["bear"].iloc[101:151].all()  # the fall of 25 %, not the one of 11.5 %
-    assert weather["crash"].sum() == 14 and weather["crash"].iloc[257:271].all()  # the high is 260; windows ending 266 to 270 lost 10 %
+    assert (
+        weather["bear"].sum() == 50 and weather["bear"].iloc[101:151].all()
+    )  # the fall of 25 %, not the one of 11.5 %
+    assert (
+        weather["crash"].sum() == 14 and weather["crash"].iloc[257:271].all()
+    )  # the high is 260; windows ending 266 to 270 lost 10 %
     assert (weather["bull"] ^ weather["bear"]).all()
     assert mc.market_regimes(close, bear=0.1)["bear"].sum() == 55
     for bad in (close * -1, close[::-1], pd.concat([close, close])):
@@ -172,7 +222,9 @@ def test_stress_by_hand():
     flags = pd.DataFrame({"a": [True, True, False, False, True, False], "none": False}, index=r.index)
     table = mc.stress(r, flags, 252)
     assert table.loc["a", ["n", "spells", "worst_day"]].tolist() == [3, 2, -0.02]
-    assert table.at["a", "total"] == pytest.approx(1.01 * 0.98 * 0.99 - 1) and table.at["a", "mean"] == pytest.approx(252 * -0.02 / 3)
+    assert table.at["a", "total"] == pytest.approx(1.01 * 0.98 * 0.99 - 1) and table.at["a", "mean"] == pytest.approx(
+        252 * -0.02 / 3
+    )
     assert table.at["none", "n"] == 0 and np.isnan(table.at["none", "sharpe"])
     independent = series(np.random.default_rng(4).normal(0, 0.01, 2000))
     se = mc.stress(independent, pd.DataFrame({"all": True}, index=independent.index), 252).at["all", "se"]

@@ -26,7 +26,8 @@ sys.path.insert(0, str(ROOT / "bench"))
 import qlib_files  # noqa: E402
 
 NEEDS_QLIB = pytest.mark.skipif(
-    not qlib_files.CSI300.exists() or find_spec("qlib") is None, reason="needs pyqlib and ../shared/data/qlib_cn_csi300 (or QUANTLAB_SHARED)"
+    not qlib_files.CSI300.exists() or find_spec("qlib") is None,
+    reason="needs pyqlib and ../shared/data/qlib_cn_csi300 (or QUANTLAB_SHARED)",
 )
 DATES = pd.bdate_range("2024-01-01", periods=30).as_unit("us")
 
@@ -96,7 +97,13 @@ def test_the_account_is_what_it_is_told_to_be(terms, seed):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(TERMS), st.integers(1, 5), st.integers(0, 3), st.sampled_from([3_000.0, 1e6]))
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(TERMS),
+    st.integers(1, 5),
+    st.integers(0, 3),
+    st.sampled_from([3_000.0, 1e6]),
+)
 def test_what_may_never_happen(seed, terms, k, n_drop, cash):
     costs, rules = terms
     bars, scores = market(seed)
@@ -106,7 +113,12 @@ def test_what_may_never_happen(seed, terms, k, n_drop, cash):
     assert (run.cash >= -1e-6).all() and (run.positions["shares"] > 0).all()
     assert np.array_equal(trades["price"], price)  # never without a close
     close = to_wide(bars["close"])
-    change = (close / close.ffill().shift(1) - 1).stack().reindex(pd.MultiIndex.from_frame(trades[["date", "symbol"]])).fillna(0)
+    change = (
+        (close / close.ffill().shift(1) - 1)
+        .stack()
+        .reindex(pd.MultiIndex.from_frame(trades[["date", "symbol"]]))
+        .fillna(0)
+    )
     buys = (trades["quantity"] > 0).to_numpy()
     assert (change[buys] < rules.price_limit).all() and (change[~buys] > -rules.price_limit).all()
     assert (trades["commission"] >= costs.minimum).all()
@@ -129,12 +141,19 @@ def test_nothing_after_a_close_matters_to_it(cut):
     spoiled.loc[later(bars), "close"] *= 5.0
     other.loc[later(scores), "score"] *= -1.0
     rule = TopKDrop(3, 1)
-    a, b, short = (from_rule(rule, s, p, *QLIB, end=e, start=DATES[0]) for s, p, e in ((scores, bars, None), (other, spoiled, None), (scores, bars, DATES[cut])))
+    a, b, short = (
+        from_rule(rule, s, p, *QLIB, end=e, start=DATES[0])
+        for s, p, e in ((scores, bars, None), (other, spoiled, None), (scores, bars, DATES[cut]))
+    )
     assert a.equity.loc[: DATES[cut]].equals(b.equity.loc[: DATES[cut]]) and not a.equity.equals(b.equity)
     assert a.equity.loc[: DATES[cut]].equals(short.equity)
     before = scores.copy()
-    before.loc[scores.index.get_level_values("date") == DATES[cut], "score"] *= -1.0  # the scores of a day trade on the next
-    assert from_rule(rule, before, bars, *QLIB, start=DATES[0]).equity.loc[: DATES[cut]].equals(a.equity.loc[: DATES[cut]])
+    before.loc[
+        scores.index.get_level_values("date") == DATES[cut], "score"
+    ] *= -1.0  # the scores of a day trade on the next
+    assert (
+        from_rule(rule, before, bars, *QLIB, start=DATES[0]).equity.loc[: DATES[cut]].equals(a.equity.loc[: DATES[cut]])
+    )
 
 
 def test_a_part_of_a_holding_can_be_sold():
@@ -152,7 +171,9 @@ def test_a_lot_that_is_not_covered_is_not_bought():
     plan = iter([([0], [1.0])])
     rule = lambda held, score, tradable: tuple(np.array(x) for x in next(plan, ([], [])))
     run = from_rule(rule, scores.loc[DATES[:2]], bars, PLAIN, Rules(lot=100.0), same_close(), cash=999.95)
-    assert run.trades.empty and (run.cash == 999.95).all()  # five cents short of the lot that the guard would round up to
+    assert (
+        run.trades.empty and (run.cash == 999.95).all()
+    )  # five cents short of the lot that the guard would round up to
 
 
 def test_change_of_the_source_counts_before_ours():
@@ -169,7 +190,9 @@ def test_change_of_the_source_counts_before_ours():
 )  # fmt: skip
 def test_what_is_refused(change, error, words):
     bars, scores = market(3)
-    arguments = {"bars": bars, "predictions": scores} | {k: v({"bars": bars, "predictions": scores}[k]) if callable(v) else v for k, v in change.items()}
+    arguments = {"bars": bars, "predictions": scores} | {
+        k: v({"bars": bars, "predictions": scores}[k]) if callable(v) else v for k, v in change.items()
+    }
     with pytest.raises(error, match=words):
         from_rule(TopKDrop(), **arguments, costs=QLIB_COSTS, rules=QLIB_RULES, fill=same_close())
 
@@ -197,11 +220,19 @@ def test_equals_qlib_day_by_day(tmp_path):
     )
     script = tmp_path / "peer.py"
     script.write_text(program)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     theirs = pd.read_parquet(tmp_path / "report.parquet")
     ours = from_rule(TopKDrop(50, 5), scores, bars, *QLIB, cash=1e8, start=start, end=end)
-    assert len(theirs) == len(ours.equity) > 70 and (ours.unfilled.empty or set(ours.unfilled["reason"]) == {"less than a lot"})
+    assert len(theirs) == len(ours.equity) > 70 and (
+        ours.unfilled.empty or set(ours.unfilled["reason"]) == {"less than a lot"}
+    )
     for mine, other in (
         (ours.equity, theirs["account"]), (ours.cash, theirs["cash"]), (ours.costs.sum(axis=1).cumsum(), theirs["total_cost"]), (ours.turnover, theirs["turnover"]),
     ):  # fmt: skip
@@ -219,7 +250,15 @@ def test_a_share_of_no_cash_is_no_order():
     assert (poor.cash >= 0).all() and np.isfinite(poor.equity).all()
 
 
-MODELS = [next_open(), next_open(sized="fill"), next_close(), vwap(), same_close(), next_open(cash="in turn"), next_open(participation=0.01)]
+MODELS = [
+    next_open(),
+    next_open(sized="fill"),
+    next_close(),
+    vwap(),
+    same_close(),
+    next_open(cash="in turn"),
+    next_open(participation=0.01),
+]
 
 
 @pytest.mark.parametrize("fill", MODELS, ids=lambda f: f"{f.name}, {f.sized}, {f.cash}, {f.participation:g}")
@@ -228,10 +267,21 @@ def test_a_rule_trades_by_every_fill_model(fill, seed):
     "The holdings say what was bought, cash never runs out, and nothing after a close matters to it."
     bars, scores = market(seed)
     bars = bars.assign(open=bars["close"] * 0.99, high=bars["close"] * 1.01, low=bars["close"] * 0.98, volume=1e4)
-    run = from_rule(TopKDrop(3, 1), scores, bars, Costs(1, 5), Rules(lot=1.0, price_limit=0.2), fill, cash=1e5, start=DATES[0])
+    run = from_rule(
+        TopKDrop(3, 1), scores, bars, Costs(1, 5), Rules(lot=1.0, price_limit=0.2), fill, cash=1e5, start=DATES[0]
+    )
     assert (run.cash >= -1e-6).all() and (run.trades["decided"] < run.trades["date"]).all() and len(run.trades) > 5
     late = bars.index.get_level_values("date") > DATES[15]
-    again = from_rule(TopKDrop(3, 1), scores, bars.mul(np.where(late, 2.0, 1.0), axis=0), Costs(1, 5), Rules(lot=1.0, price_limit=0.2), fill, cash=1e5, start=DATES[0])
+    again = from_rule(
+        TopKDrop(3, 1),
+        scores,
+        bars.mul(np.where(late, 2.0, 1.0), axis=0),
+        Costs(1, 5),
+        Rules(lot=1.0, price_limit=0.2),
+        fill,
+        cash=1e5,
+        start=DATES[0],
+    )
     assert again.equity.loc[: DATES[15]].equals(run.equity.loc[: DATES[15]]) and not again.equity.equals(run.equity)
     column = {"open": "open", "close": "close", "session": None}[fill.moment]
     market_price = (run.trades["price"] - run.trades["slippage"] / run.trades["quantity"]).to_numpy()

@@ -83,7 +83,11 @@ def delisting(bars):
 
 def cash_starved(bars):
     "Opens far above the closes that sized the orders, so every buy is cut."
-    return best(to_wide(bars["close"]).pct_change(10, fill_method=None), 3, 5), bars.assign(open=bars["open"] * 1.08), {}
+    return (
+        best(to_wide(bars["close"]).pct_change(10, fill_method=None), 3, 5),
+        bars.assign(open=bars["open"] * 1.08),
+        {},
+    )
 
 
 def cost_free(bars):
@@ -95,11 +99,34 @@ def high_cost(bars):
 
 
 def one_rebalance(bars):
-    return best(to_wide(bars["close"]).drop(columns=["AET", "DO"]) * 0 + 1, 7, 1000, 0.98), bars, {"fill": next_open(sized="fill")}
+    return (
+        best(to_wide(bars["close"]).drop(columns=["AET", "DO"]) * 0 + 1, 7, 1000, 0.98),
+        bars,
+        {"fill": next_open(sized="fill")},
+    )
 
 
-SCENARIOS = [momentum, reversal, equal_weight, single_name, long_short, high_turnover, gaps, delisting, cash_starved, cost_free, high_cost, one_rebalance]
-EXPECTED = {"gaps": {"no bar"}, "delisting": {"no bar", "stale closing"}, "cash_starved": {"cash"}, "one_rebalance": set(), "single_name": set()}
+SCENARIOS = [
+    momentum,
+    reversal,
+    equal_weight,
+    single_name,
+    long_short,
+    high_turnover,
+    gaps,
+    delisting,
+    cash_starved,
+    cost_free,
+    high_cost,
+    one_rebalance,
+]
+EXPECTED = {
+    "gaps": {"no bar"},
+    "delisting": {"no bar", "stale closing"},
+    "cash_starved": {"cash"},
+    "one_rebalance": set(),
+    "single_name": set(),
+}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
@@ -112,7 +139,9 @@ def test_every_difference_has_a_name(bars, scenario):
         and (found["rule"] != "").all()
         and set(found["rule"]) <= {*EXPLANATIONS.values(), "stale closing"}
     )
-    assert (found["item"] == "order").sum() == (result.orders["reason"] != "").sum() and (found["item"] == "closing").sum() == len(result.closed)
+    assert (found["item"] == "order").sum() == (result.orders["reason"] != "").sum() and (
+        found["item"] == "closing"
+    ).sum() == len(result.closed)
     assert EXPECTED.get(scenario.__name__, set()) <= set(found["rule"])
     if scenario.__name__ in ("one_rebalance", "single_name"):
         assert found.empty
@@ -167,7 +196,11 @@ def test_a_lost_fill_and_a_false_reason_are_found(bars):
     short = replace(
         result, blotter=blotter._replace(fills=type(blotter.fills)(*(column[1:] for column in blotter.fills)))
     )
-    assert set(reconcile(short, market, sessions=None, strict=False).query("rule == ''")["item"]) == {"value", "commission", "equity"} - {"equity"}
+    assert set(reconcile(short, market, sessions=None, strict=False).query("rule == ''")["item"]) == {
+        "value",
+        "commission",
+        "equity",
+    } - {"equity"}
     for word in map(blotter.reasons.index, ("no open", "no cash", "no next session")):  # none is true
         orders = blotter.orders._replace(reason=np.where(np.arange(len(blotter.orders.reason)) == 2, word, 0))
         excuse = replace(result, blotter=blotter._replace(orders=orders))
@@ -219,20 +252,32 @@ def test_what_cannot_be_sent_is_named(bars):
         reconcile(replace(result, settings={}), market)
     with pytest.raises(ConfigError, match="proportional"):
         reconcile(result, market, costs=Costs(minimum=5.0))
-    scores = as_panel(to_wide(market["close"]).pct_change(5, fill_method=None).stack().dropna().rename("score").reset_index())
+    scores = as_panel(
+        to_wide(market["close"]).pct_change(5, fill_method=None).stack().dropna().rename("score").reset_index()
+    )
     at_close = from_rule(TopKDrop(3, 1), scores, market, FREE, fill=same_close())
     with pytest.raises(ConfigError, match="type close"):
         reconcile(at_close, market, costs=FREE)
 
 
-TERMS = {"plain": {}, "whole shares": {"rules": Rules(lot=1.0)}, "capped": {"rules": Rules(lot=10.0), "fill": next_open(participation=0.001)}, "close": {"fill": next_close()}}
+TERMS = {
+    "plain": {},
+    "whole shares": {"rules": Rules(lot=1.0)},
+    "capped": {"rules": Rules(lot=10.0), "fill": next_open(participation=0.001)},
+    "close": {"fill": next_close()},
+}
 
 
 @pytest.mark.parametrize("name", TERMS)
 def test_orders_of_the_event_loop(name):
     bars = adjust(sample_bars(NAMES, "2018-01-02", "2018-10-31"), "total")
     rng, days = np.random.default_rng(1), bars.index.unique("date")[5:180:4]
-    rows = [(day, name, 10.0 * round(rng.normal(0, 90))) for day in days for name in rng.choice(NAMES, 3, replace=False) if (day, name) in bars.index]
+    rows = [
+        (day, name, 10.0 * round(rng.normal(0, 90)))
+        for day in days
+        for name in rng.choice(NAMES, 3, replace=False)
+        if (day, name) in bars.index
+    ]
     result = from_orders(pd.DataFrame(rows, columns=["date", "symbol", "size"]), bars, **TERMS[name])
     if name == "close":
         with pytest.raises(ConfigError, match="away from the open"):
@@ -252,14 +297,27 @@ def test_degenerate_accounts(bars):
 
 def test_predictions_and_analyzers(bars):
     whole = bars[~bars.index.get_level_values("symbol").isin(["AET", "DO"])]
-    scores = as_panel(to_wide(whole["close"]).pct_change(20, fill_method=None).iloc[20:].stack().dropna().rename("score").reset_index())
+    scores = as_panel(
+        to_wide(whole["close"])
+        .pct_change(20, fill_method=None)
+        .iloc[20:]
+        .stack()
+        .dropna()
+        .rename("score")
+        .reset_index()
+    )
     policy = TopK(top_k=3, rebalance=10)
     run = run_predictions(scores, whole, policy, analyze=True)
     assert run.equity.equals(run_predictions(scores, whole, policy).equity)
     told = run.analyzers.set_index(["analyzer", "name"])["value"]
     assert told["DrawDown", "max.drawdown"] == pytest.approx(100 * (1 - run.equity / run.equity.cummax()).max())
-    assert len(told["TimeReturn"]) == len(run.equity) and (1 + told["TimeReturn"]).prod() == pytest.approx(run.equity.iloc[-1] / 1e6)
-    assert set(run.analyzers["analyzer"]) == {"TradeAnalyzer", "DrawDown", "SharpeRatio", "TimeReturn"} and (run.orders["status"] == "Completed").all()
+    assert len(told["TimeReturn"]) == len(run.equity) and (1 + told["TimeReturn"]).prod() == pytest.approx(
+        run.equity.iloc[-1] / 1e6
+    )
+    assert (
+        set(run.analyzers["analyzer"]) == {"TradeAnalyzer", "DrawDown", "SharpeRatio", "TimeReturn"}
+        and (run.orders["status"] == "Completed").all()
+    )
     with pytest.raises(PanelError, match="score"):
         run_predictions(scores.rename(columns={"score": "x"}), whole, policy)
 
@@ -270,9 +328,16 @@ def test_an_account_of_intraday_bars_agrees_to_a_cent_and_in_time(bars, freq, fi
     whole = bars[~bars.index.get_level_values("symbol").isin(["AET", "DO"])]
     ends = pd.date_range(first, periods=whole.index.unique("date").size, freq=freq, tz="UTC", unit="us")
     stamped = whole.set_axis(whole.index.set_levels(ends, level="date"))
-    accounts = [from_weights(best(to_wide(b["close"]).pct_change(40, fill_method=None), 4, 10), b, Costs(1, 5)) for b in (whole, stamped)]
+    accounts = [
+        from_weights(best(to_wide(b["close"]).pct_change(40, fill_method=None), 4, 10), b, Costs(1, 5))
+        for b in (whole, stamped)
+    ]
     assert accounts[0].equity.to_numpy().tobytes() == accounts[1].equity.to_numpy().tobytes()
     assert reconcile(accounts[1], stamped, sessions=None)["rule"].ne("").all()
-    assert len(reconcile(accounts[1], stamped, sessions=40, seed=2)) == len(reconcile(accounts[0], whole, sessions=40, seed=2))
+    assert len(reconcile(accounts[1], stamped, sessions=40, seed=2)) == len(
+        reconcile(accounts[0], whole, sessions=40, seed=2)
+    )
     run, _ = adapter.replay(accounts[1], stamped, Costs(1, 5), 45, 100)
-    assert run.equity.index.equals(ends[45:101].rename("date")) and run.trades["date"].isin(ends).all() and len(run.trades)
+    assert (
+        run.equity.index.equals(ends[45:101].rename("date")) and run.trades["date"].isin(ends).all() and len(run.trades)
+    )

@@ -46,21 +46,49 @@ def random_bars(rng):
     wide["volume"] = rng.uniform(1e3, 2e4, (T, n)).round()
     wide |= {"split_ratio": split, "dividend": np.where(rng.random((T, n)) < 0.05, 0.5, 0.0)}
     if rng.random() < 0.3:
-        wide |= {"rate": np.exp(np.cumsum(rng.normal(0, 0.003, (T, n)), axis=0)), "borrow": rng.uniform(0, 0.2, (T, n)), "funding": rng.normal(0, 1e-4, (T, n))}
+        wide |= {
+            "rate": np.exp(np.cumsum(rng.normal(0, 0.003, (T, n)), axis=0)),
+            "borrow": rng.uniform(0, 0.2, (T, n)),
+            "funding": rng.normal(0, 1e-4, (T, n)),
+        }
     t, i = np.nonzero(there)
-    return as_panel(pd.DataFrame({"date": DATES[t], "symbol": np.array(NAMES)[i]} | {name: values[t, i] for name, values in wide.items()}))
+    return as_panel(
+        pd.DataFrame(
+            {"date": DATES[t], "symbol": np.array(NAMES)[i]} | {name: values[t, i] for name, values in wide.items()}
+        )
+    )
 
 
 def random_orders(rng, bars):
     """Up to 40 orders of every type and kind, with brackets, copies of targets and orders that only reduce."""
     n = int(rng.integers(1, 40))
-    t, i, kind, type_ = rng.integers(0, T, n), rng.integers(0, len(NAMES), n), rng.choice(QUANTITY_KINDS, n), rng.choice(TYPES, n)
+    t, i, kind, type_ = (
+        rng.integers(0, T, n),
+        rng.integers(0, len(NAMES), n),
+        rng.choice(QUANTITY_KINDS, n),
+        rng.choice(TYPES, n),
+    )
     close = to_wide(bars["close"]).ffill().reindex(columns=NAMES).to_numpy()[t, i]
-    size = rng.normal(0, 1, n) * np.select([kind == "shares", kind == "value"], [300.0, 1e4], 0.5) * np.where(rng.random(n) < 0.1, 0.0, 1.0)
+    size = (
+        rng.normal(0, 1, n)
+        * np.select([kind == "shares", kind == "value"], [300.0, 1e4], 0.5)
+        * np.where(rng.random(n) < 0.1, 0.0, 1.0)
+    )
     priced = np.isin(type_, ["limit", "stop"])
     price = np.where(priced, on_tick(close + TICK * rng.integers(-8, 9, n)), np.nan)
-    bracket = {name: np.where(rng.random(n) < 0.4, rng.choice([1e-4, 0.01, 0.03, 0.1], n), np.nan) for name in ("stop_loss", "take_profit")}
-    plan = {"date": DATES[t], "symbol": np.array(NAMES)[i], "kind": kind, "size": size, "type": type_, "price": price, "valid": rng.integers(0, 4, n)}
+    bracket = {
+        name: np.where(rng.random(n) < 0.4, rng.choice([1e-4, 0.01, 0.03, 0.1], n), np.nan)
+        for name in ("stop_loss", "take_profit")
+    }
+    plan = {
+        "date": DATES[t],
+        "symbol": np.array(NAMES)[i],
+        "kind": kind,
+        "size": size,
+        "type": type_,
+        "price": price,
+        "valid": rng.integers(0, 4, n),
+    }
     plan = pd.DataFrame(plan | bracket | {"reduce": rng.random(n) < 0.15})
     return pd.concat([plan, plan[rng.random(n) < 0.1]], ignore_index=True)
 
@@ -69,24 +97,49 @@ def random_terms(rng):
     """Rules and costs, each dial off as often as on."""
     pick = lambda *values: values[rng.integers(len(values))]
     model = pick(next_open, next_close, vwap)
-    fill = model(through=pick(0.0, 0.0, 0.002), queue=pick(0.0, 0.0, 0.1), participation=pick(np.inf, np.inf, 0.01, 0.05))
+    fill = model(
+        through=pick(0.0, 0.0, 0.002), queue=pick(0.0, 0.0, 0.1), participation=pick(np.inf, np.inf, 0.01, 0.05)
+    )
     rules = Rules(
         lot=pick(0.0, 1.0, 10.0), max_gross=pick(np.inf, 2.0, 1.0), stale_after=pick(2, 5), delisting_return=pick(0.0, -0.3),
     )  # fmt: skip
-    costs = pick(Costs(0, 0), Costs(1, 5), Costs(5, 20, per_share=0.005, minimum=1.0, half_spread_bps=3, borrow_bps=100, interest_bps=300, funding_bps=200))
+    costs = pick(
+        Costs(0, 0),
+        Costs(1, 5),
+        Costs(
+            5, 20, per_share=0.005, minimum=1.0, half_spread_bps=3, borrow_bps=100, interest_bps=300, funding_bps=200
+        ),
+    )
     return {"costs": costs, "rules": rules, "fill": fill}, float(pick(5_000.0, 50_000.0, 1e6))
 
 
 def reference(orders, bars, costs, rules, fill, cash):
     """Play a book through the slow broker."""
     word = {"next open": "open", "next close": "close", "next vwap": "vwap"}[fill.name]
-    rules = SimpleNamespace(**vars(rules), fill=word, through=fill.through, queue=fill.queue, participation=fill.participation)
+    rules = SimpleNamespace(
+        **vars(rules), fill=word, through=fill.through, queue=fill.queue, participation=fill.participation
+    )
     days = [dict.fromkeys(NAMES) for _ in range(T)]
     place = {date: t for t, date in enumerate(DATES)}
     for row in bars.reset_index().to_dict("records"):
         typical = (row["high"] + row["low"] + row["close"]) / 3
-        more = {ours: row[theirs] for ours, theirs in (("split", "split_ratio"), ("dividend", "dividend"), ("rate", "rate"), ("funding", "funding")) if theirs in row}
-        bar = Bar(*(row[c] for c in ("open", "high", "low", "close")), typical, row["volume"], **more, borrow=row.get("borrow", np.nan))
+        more = {
+            ours: row[theirs]
+            for ours, theirs in (
+                ("split", "split_ratio"),
+                ("dividend", "dividend"),
+                ("rate", "rate"),
+                ("funding", "funding"),
+            )
+            if theirs in row
+        }
+        bar = Bar(
+            *(row[c] for c in ("open", "high", "low", "close")),
+            typical,
+            row["volume"],
+            **more,
+            borrow=row.get("borrow", np.nan),
+        )
         days[place[row["date"]]][row["symbol"]] = bar
     broker = SlowBroker(days, YEARS, rules, costs, cash)
     sent = [[] for _ in range(T)]
@@ -114,10 +167,18 @@ def compare(seed):
     trades = fast.trades
     assert [(DATES[f[0]], f[1]) for f in slow.fills] == list(zip(trades["date"], trades["symbol"], strict=True)), seed
     scale = max(cash, 1.0)
-    for column, values in (("quantity", [f[2] for f in slow.fills]), ("price", [f[3] for f in slow.fills]), ("commission", [f[4] for f in slow.fills])):
+    for column, values in (
+        ("quantity", [f[2] for f in slow.fills]),
+        ("price", [f[3] for f in slow.fills]),
+        ("commission", [f[4] for f in slow.fills]),
+    ):
         np.testing.assert_allclose(trades[column], values, rtol=1e-9, atol=1e-9, err_msg=f"{column} of book {seed}")
-    np.testing.assert_allclose(fast.cash, [c for c, _ in slow.log], rtol=1e-9, atol=1e-9 * scale, err_msg=f"cash of book {seed}")
-    np.testing.assert_allclose(fast.equity, [e for _, e in slow.log], rtol=1e-9, atol=1e-9 * scale, err_msg=f"equity of book {seed}")
+    np.testing.assert_allclose(
+        fast.cash, [c for c, _ in slow.log], rtol=1e-9, atol=1e-9 * scale, err_msg=f"cash of book {seed}"
+    )
+    np.testing.assert_allclose(
+        fast.equity, [e for _, e in slow.log], rtol=1e-9, atol=1e-9 * scale, err_msg=f"equity of book {seed}"
+    )
     inside(fast, bars)
     return fast
 
@@ -130,10 +191,14 @@ def inside(result, bars):
     if "rate" in bars:
         rate = to_wide(bars["rate"]).ffill().bfill()
         before, same = rate.shift(1).bfill(), rate
-        close = trades["reason"].eq("close") | (trades["reason"].eq("market") & (result.settings["fill"].split("next session's ")[1].startswith("close")))
+        close = trades["reason"].eq("close") | (
+            trades["reason"].eq("market") & (result.settings["fill"].split("next session's ")[1].startswith("close"))
+        )
         at = [(same if c else before).at[d, s] for c, d, s in zip(close, trades["date"], trades["symbol"], strict=True)]
         market = market / np.array(at, dtype=float)
-    assert (market >= bar["low"].to_numpy() * (1 - 1e-9)).all() and (market <= bar["high"].to_numpy() * (1 + 1e-9)).all(), trades[(market < bar["low"].to_numpy()) | (market > bar["high"].to_numpy())]
+    assert (market >= bar["low"].to_numpy() * (1 - 1e-9)).all() and (
+        market <= bar["high"].to_numpy() * (1 + 1e-9)
+    ).all(), trades[(market < bar["low"].to_numpy()) | (market > bar["high"].to_numpy())]
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +214,18 @@ def test_the_random_books_meet_every_rule(played):
     kinds = set().union(*(r.trades["reason"] for r in played if r is not None))
     assert {*TYPES, "stopped"} <= kinds
     words = set().union(*(r.orders["reason"] for r in played if r is not None))
-    assert {"", "no cash", "position closed", "replaced", "volume", "price not reached", "no bar", "less than a lot", "gross limit", "stopped"} <= words
+    assert {
+        "",
+        "no cash",
+        "position closed",
+        "replaced",
+        "volume",
+        "price not reached",
+        "no bar",
+        "less than a lot",
+        "gross limit",
+        "stopped",
+    } <= words
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -161,8 +237,13 @@ def test_no_fill_of_the_other_engines_leaves_its_bar(seed):
     result = from_weights(weights, bars, Costs(1, 5), Rules(stale_after=2))
     inside(result, bars)
     scores = (bars[["close"]] * 0 + rng.normal(size=(len(bars), 1))).set_axis(["score"], axis=1)
-    rule = lambda held, score, tradable: (np.flatnonzero(tradable & ~np.isnan(score)), np.where(held, -1.0, 0.2)[tradable & ~np.isnan(score)])
-    result = from_rule(rule, scores, bars, Costs(5, 0, minimum=5.0, sell_tax_bps=10), Rules(stale_after=np.inf), same_close(), cash=1e5)
+    rule = lambda held, score, tradable: (
+        np.flatnonzero(tradable & ~np.isnan(score)),
+        np.where(held, -1.0, 0.2)[tradable & ~np.isnan(score)],
+    )
+    result = from_rule(
+        rule, scores, bars, Costs(5, 0, minimum=5.0, sell_tax_bps=10), Rules(stale_after=np.inf), same_close(), cash=1e5
+    )
     assert len(result.trades) > 5
     inside(result, bars)
 

@@ -81,7 +81,9 @@ def test_a_missing_day_is_no_observation(values, gap):
         np.testing.assert_equal(function(holed), function(r))
 
 
-@pytest.mark.parametrize("values", [[], [0.01], [np.nan], [0.0] * 20, [0.01, np.nan], [-1.0, 0.1], [-1.5, 0.2, 0.1], [1e-300] * 12])
+@pytest.mark.parametrize(
+    "values", [[], [0.01], [np.nan], [0.0] * 20, [0.01, np.nan], [-1.0, 0.1], [-1.5, 0.2, 0.1], [1e-300] * 12]
+)
 def test_degenerate_histories_give_a_table(values):
     r = series(values)
     with warnings.catch_warnings():
@@ -89,7 +91,19 @@ def test_degenerate_histories_give_a_table(values):
         table = stats.summary(r, 252, benchmark=r, turnover=r.abs())
         falls = stats.drawdowns(r)
     assert list(table.columns) == ["value", "se", "low", "high"]
-    assert list(table.index) == ["annual_return", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "hit_rate", "tail_ratio", "turnover", "alpha", "beta"]
+    assert list(table.index) == [
+        "annual_return",
+        "volatility",
+        "sharpe",
+        "sortino",
+        "max_drawdown",
+        "calmar",
+        "hit_rate",
+        "tail_ratio",
+        "turnover",
+        "alpha",
+        "beta",
+    ]
     assert not np.isinf(table.to_numpy()).any()
     assert list(falls.columns) == ["depth", "peak", "start", "trough", "end", "sessions"]
     if r.count() < 2:
@@ -194,17 +208,27 @@ def test_a_fall_that_recovered_has_ended(fall):
     ended = table[np.isclose(table["depth"], -fall)].iloc[0]
     assert ended["end"] == r.index[2] and ended["sessions"] == 1 and len(table) == 2
     long = np.random.default_rng(1).normal(0, 0.01, 5000)
-    back = np.append(long, np.prod(1 + long) ** -1 * np.maximum(np.cumprod(1 + long).max(), 1) - 1)  # one day that regains the high
+    back = np.append(
+        long, np.prod(1 + long) ** -1 * np.maximum(np.cumprod(1 + long).max(), 1) - 1
+    )  # one day that regains the high
     assert pd.isna(stats.drawdowns(series(back), 1)["end"]).sum() == 0
 
 
 def test_no_fall_is_an_empty_table_of_the_right_types():
     for r in (series([0.01, 0.02]), series([])):
         table, full = stats.drawdowns(r), stats.drawdowns(series([0.1, -0.2]))
-        assert table.empty and table.dtypes.drop(["peak", "start", "trough", "end"]).equals(full.dtypes.drop(["peak", "start", "trough", "end"]))
-        assert all(pd.api.types.is_datetime64_dtype(table[c]) and pd.api.types.is_datetime64_dtype(full[c]) for c in ("peak", "start", "trough", "end"))
+        assert table.empty and table.dtypes.drop(["peak", "start", "trough", "end"]).equals(
+            full.dtypes.drop(["peak", "start", "trough", "end"])
+        )
+        assert all(
+            pd.api.types.is_datetime64_dtype(table[c]) and pd.api.types.is_datetime64_dtype(full[c])
+            for c in ("peak", "start", "trough", "end")
+        )
         assert table["peak"].dt.strftime("%Y-%m-%d").empty
-    assert stats.drawdowns(series([0.1, -0.2]).tz_localize("UTC"))["end"].dtype == stats.drawdowns(series([0.1]).tz_localize("UTC"))["end"].dtype
+    assert (
+        stats.drawdowns(series([0.1, -0.2]).tz_localize("UTC"))["end"].dtype
+        == stats.drawdowns(series([0.1]).tz_localize("UTC"))["end"].dtype
+    )
 
 
 def test_a_day_without_change_is_no_hit():
@@ -230,8 +254,12 @@ def test_by_hand():
     assert stats.annual_volatility(r, 100) == pytest.approx(
         10 * np.sqrt((0.015**2 + 0.015**2 + 0.025**2 + 0.025**2) / 3)
     )
-    assert stats.max_drawdown(r) == pytest.approx(-0.02) and stats.calmar(r, 4) == pytest.approx((1.02 * 0.99 * 1.03 * 0.98 - 1) / 0.02)
-    assert stats.annual_turnover(series([0.1, 0.0, 0.3]), 250) == pytest.approx(0.4 / 3 * 250) and np.isnan(stats.annual_turnover(series([]), 250))
+    assert stats.max_drawdown(r) == pytest.approx(-0.02) and stats.calmar(r, 4) == pytest.approx(
+        (1.02 * 0.99 * 1.03 * 0.98 - 1) / 0.02
+    )
+    assert stats.annual_turnover(series([0.1, 0.0, 0.3]), 250) == pytest.approx(0.4 / 3 * 250) and np.isnan(
+        stats.annual_turnover(series([]), 250)
+    )
     assert stats.drawdown(series([-0.1, 0.2])).tolist() == pytest.approx([-0.1, 0.0])
 
 
@@ -250,7 +278,9 @@ def test_resampled_histories_are_blocks_of_the_mean_length(block, mean):
     assert rows.shape == (200, 1000) and rows.min() == 0 and rows.max() == 999
     broken = ((rows[:, 1:] - rows[:, :-1]) % 1000 != 1).mean()
     assert broken == pytest.approx((1 / mean) * 0.999, rel=0.02)
-    assert (stats.bootstrap_rows(50, 3) == stats.bootstrap_rows(50, 3, None, 7)).all() and (stats.bootstrap_rows(50, 3) != stats.bootstrap_rows(50, 3, seed=8)).any()
+    assert (stats.bootstrap_rows(50, 3) == stats.bootstrap_rows(50, 3, None, 7)).all() and (
+        stats.bootstrap_rows(50, 3) != stats.bootstrap_rows(50, 3, seed=8)
+    ).any()
     assert stats.bootstrap_rows(0, 3).shape == (3, 0) and (stats.bootstrap_rows(1, 3) == 0).all()
 
 
@@ -262,14 +292,20 @@ def test_the_errors_of_a_summary_are_those_of_its_resampled_histories():
     table = stats.summary(r, 252, benchmark=b, turnover=r.abs(), exposed=stats.exposure(weights, equity))
     rows = stats.bootstrap_rows(400, 500, seed=7)
     drawn = stats.annual_volatility(r.to_numpy()[rows], 252)
-    assert table.loc["volatility", ["se", "low", "high"]].tolist() == pytest.approx([drawn.std(ddof=1), *np.quantile(drawn, [0.025, 0.975])])
+    assert table.loc["volatility", ["se", "low", "high"]].tolist() == pytest.approx(
+        [drawn.std(ddof=1), *np.quantile(drawn, [0.025, 0.975])]
+    )
     lines = stats.alpha_beta(r.to_numpy()[rows], b.to_numpy()[rows], 252)
-    assert table.at["beta", "se"] == pytest.approx(lines.beta.std(ddof=1)) and table.at["alpha", "se"] == pytest.approx(lines.alpha.std(ddof=1))
+    assert table.at["beta", "se"] == pytest.approx(lines.beta.std(ddof=1)) and table.at["alpha", "se"] == pytest.approx(
+        lines.alpha.std(ddof=1)
+    )
     ratio, error = table.loc["sharpe", ["value", "se"]]
     assert table.loc["sharpe", ["low", "high"]].tolist() == pytest.approx([ratio - 1.96 * error, ratio + 1.96 * error])
     turned = (252 * r.abs().to_numpy())[rows].mean(axis=1)
     assert table.loc["turnover", ["value", "se"]].tolist() == pytest.approx([252 * r.abs().mean(), turned.std(ddof=1)])
-    assert table.loc[["in_market", "gross_exposure", "net_exposure"], "value"].tolist() == pytest.approx([0.3, 0.15, 0.15])
+    assert table.loc[["in_market", "gross_exposure", "net_exposure"], "value"].tolist() == pytest.approx(
+        [0.3, 0.15, 0.15]
+    )
     pd.testing.assert_frame_equal(stats.summary(r, 252), stats.summary(r, 252, None, None, 500, 7, None))
 
 
@@ -306,4 +342,7 @@ def test_a_year_has_periods(periods):
 
 def test_a_benchmark_that_doubles_evenly_is_flat():
     dusty = series([1.0, 1.0 + 4e-16, 1.0] * 20)
-    assert np.ptp(dusty) > 0 and np.isnan(stats.alpha_beta(series(np.random.default_rng(0).normal(0, 0.01, 60)), dusty, 252)).all()
+    assert (
+        np.ptp(dusty) > 0
+        and np.isnan(stats.alpha_beta(series(np.random.default_rng(0).normal(0, 0.01, 60)), dusty, 252)).all()
+    )

@@ -45,9 +45,15 @@ def test_a_strategy_and_its_orders_agree_to_the_last_bit(seed, terms):
     strategy = Listed(plan)
     asked = from_strategy(strategy, bars, costs, **terms)
     listed = from_orders(plan, bars, costs, **terms, start=DATES[0])
-    assert asked.equity.equals(listed.equity) and asked.cash.equals(listed.cash) and asked.positions.equals(listed.positions)
+    assert (
+        asked.equity.equals(listed.equity)
+        and asked.cash.equals(listed.cash)
+        and asked.positions.equals(listed.positions)
+    )
     assert asked.trades.equals(listed.trades) and asked.orders.equals(listed.orders)
-    assert [(f.date, f.symbol, f.quantity, f.price) for f in strategy.fills] == list(asked.trades[["date", "symbol", "quantity", "price"]].itertuples(index=False, name=None))
+    assert [(f.date, f.symbol, f.quantity, f.price) for f in strategy.fills] == list(
+        asked.trades[["date", "symbol", "quantity", "price"]].itertuples(index=False, name=None)
+    )
     np.testing.assert_array_equal([cash for _, cash, *_ in strategy.books], asked.cash)
     np.testing.assert_array_equal([equity for _, _, equity, *_ in strategy.books], asked.equity)
 
@@ -74,7 +80,9 @@ def test_the_past_ends_now_and_cannot_be_written():
     assert vandal.trades.empty and (vandal.equity == 1e6).all()
 
 
-@pytest.mark.parametrize("strategy", [lambda: Momentum(2, 10, 2, 5), lambda: PairsTrading("AA", "BB", 8, 1.0, 0.2), lambda: Crossover(3, 8)])
+@pytest.mark.parametrize(
+    "strategy", [lambda: Momentum(2, 10, 2, 5), lambda: PairsTrading("AA", "BB", 8, 1.0, 0.2), lambda: Crossover(3, 8)]
+)
 def test_examples_trade_and_see_no_future(strategy):
     bars = market(8, missing=0.0, extras=False, moves=0.03)
     assert isinstance(strategy(), Strategy)
@@ -108,7 +116,10 @@ def test_a_strategy_is_found_by_its_name(tmp_path, monkeypatch):
 
 def test_the_examples_are_registered():
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["quantlab.strategies"]
-    assert known == {name: f"quantlab.strategy.examples:{cls}" for name, cls in (("momentum", "Momentum"), ("pairs", "Pairs"), ("crossover", "Crossover"))}
+    assert known == {
+        name: f"quantlab.strategy.examples:{cls}"
+        for name, cls in (("momentum", "Momentum"), ("pairs", "Pairs"), ("crossover", "Crossover"))
+    }
 
 
 def flags(seed, bars, share):
@@ -116,18 +127,34 @@ def flags(seed, bars, share):
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=seeds, stop=st.sampled_from([None, 0.02]), take=st.sampled_from([None, 0.03]), kind=st.sampled_from(["percent", "value"]))
+@given(
+    seed=seeds,
+    stop=st.sampled_from([None, 0.02]),
+    take=st.sampled_from([None, 0.03]),
+    kind=st.sampled_from(["percent", "value"]),
+)
 def test_signals_hold_one_position_a_name(seed, stop, take, kind):
     bars = market(seed, extras=False)
     buy, sell, short, cover = (flags(seed + k, bars, 0.2) for k in range(4))
     short = short & ~(buy & ~sell)
     run = from_signals(
-        buy, sell, bars, FREE, size=0.1 if kind == "percent" else 1e5, kind=kind, short_entries=short, short_exits=cover, stop_loss=stop, take_profit=take
+        buy,
+        sell,
+        bars,
+        FREE,
+        size=0.1 if kind == "percent" else 1e5,
+        kind=kind,
+        short_entries=short,
+        short_exits=cover,
+        stop_loss=stop,
+        take_profit=take,
     )
     worth = run.positions["value"].abs() / run.equity.reindex(run.positions.index.get_level_values("date")).to_numpy()
     assert worth.max() < 0.2 and len(run.trades)
     fills = run.trades[run.trades["reason"] == "market"]
-    flag = pd.DataFrame({"buy": buy, "sell": sell, "short": short, "cover": cover}).reindex(pd.MultiIndex.from_frame(fills[["decided", "symbol"]].set_axis(["date", "symbol"], axis=1)))
+    flag = pd.DataFrame({"buy": buy, "sell": sell, "short": short, "cover": cover}).reindex(
+        pd.MultiIndex.from_frame(fills[["decided", "symbol"]].set_axis(["date", "symbol"], axis=1))
+    )
     up = (fills["quantity"] > 0).to_numpy()
     assert (flag["buy"] | flag["cover"])[up].all() and (flag["sell"] | flag["short"])[~up].all()
     assert (fills["date"] > fills["decided"]).all()
@@ -140,7 +167,9 @@ def test_signals_of_the_same_close_are_not_filled_at_it():
     late = bars.index.get_level_values("date") > DATES[15]
     buy, sell = flags(1, bars, 0.3), flags(2, bars, 0.3)
     a = from_signals(buy, sell, bars, stop_loss=0.02)
-    b = from_signals(buy & ~late, sell | pd.Series(late, bars.index), bars.mul(np.where(late, 1.1, 1.0), axis=0), stop_loss=0.02)
+    b = from_signals(
+        buy & ~late, sell | pd.Series(late, bars.index), bars.mul(np.where(late, 1.1, 1.0), axis=0), stop_loss=0.02
+    )
     assert a.equity.loc[: DATES[15]].equals(b.equity.loc[: DATES[15]])
     sized = from_signals(buy, sell, bars, size=pd.Series(0.05, bars.index))
     assert sized.equity.equals(from_signals(buy, sell, bars, size=0.05).equity)
@@ -151,7 +180,13 @@ def test_degenerate_signals():
     never = pd.Series(False, bars.index)
     assert from_signals(never, None, bars).trades.empty
     assert from_signals(never.iloc[:0].astype(bool), None, bars).trades.empty
-    for wrong, error in (({"size": 0.0}, ConfigError), ({"size": np.inf}, ConfigError), ({"kind": "lots"}, ConfigError), ({"stop_loss": 0.0}, PanelError), ({"start": "2030-01-01"}, PanelError)):
+    for wrong, error in (
+        ({"size": 0.0}, ConfigError),
+        ({"size": np.inf}, ConfigError),
+        ({"kind": "lots"}, ConfigError),
+        ({"stop_loss": 0.0}, PanelError),
+        ({"start": "2030-01-01"}, PanelError),
+    ):
         with pytest.raises(error):
             from_signals(never, None, bars, **wrong)
     with pytest.raises(PanelError, match="boolean"):

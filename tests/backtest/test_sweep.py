@@ -49,7 +49,9 @@ def test_one_pass_is_as_many_runs(fill):
     for m, weights in enumerate(sets):
         run = from_weights(weights, bars, costs, Rules(stale_after=2), fill, 1e5)
         assert equity[m].dropna().tolist() == run.equity.tolist()
-        assert totals["fills"][m] == len(run.trades) and totals["turnover"][m] == pytest.approx(run.turnover.sum(), rel=1e-12)
+        assert totals["fills"][m] == len(run.trades) and totals["turnover"][m] == pytest.approx(
+            run.turnover.sum(), rel=1e-12
+        )
     nothing, none = equity_curves([], bars)
     assert nothing.shape == (40, 0) and none.empty
     idle, zero = equity_curves([sets[0].iloc[:0]], bars)
@@ -66,7 +68,9 @@ def test_members_are_runs_and_trials(bars, ledger):
         assert row["sharpe"] == pytest.approx(run.returns.mean() / run.returns.std() * np.sqrt(252))
         assert row["drawdown"] == pytest.approx((run.equity / run.equity.cummax() - 1).min())
     trials = ledger.trials("hold").set_index("key")["sharpe"] * np.sqrt(252)
-    pd.testing.assert_series_equal(trials.loc[found.members["key"]].reset_index(drop=True), found.members["sharpe"], check_names=False)
+    pd.testing.assert_series_equal(
+        trials.loc[found.members["key"]].reset_index(drop=True), found.members["sharpe"], check_names=False
+    )
     head = ledger.head()
     again = sweep(holding, SPACE, bars, ledger, "hold", close, workers=1, chunk=2)
     pd.testing.assert_frame_equal(found.members, again.members)
@@ -93,7 +97,16 @@ def test_dask_finds_the_same(bars, ledger, monkeypatch, tmp_path):
     here = sweep(holding, SPACE, bars, ledger, "a", close, workers=1)
     monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(tmp_path / "other"))
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        there = sweep(holding, SPACE, bars, Ledger(tmp_path / "other.sqlite"), "a", close, chunk=2, scheduler=cluster.scheduler_address)
+        there = sweep(
+            holding,
+            SPACE,
+            bars,
+            Ledger(tmp_path / "other.sqlite"),
+            "a",
+            close,
+            chunk=2,
+            scheduler=cluster.scheduler_address,
+        )
     pd.testing.assert_frame_equal(here.members, there.members)
 
 
@@ -144,7 +157,11 @@ def test_a_search_narrows(bars, ledger):
 
 def test_a_ruined_member_is_a_row(bars, ledger):
     close = to_wide(bars["close"]).ffill()
-    up = as_panel(pd.DataFrame({"date": DATES[:5], "symbol": close.columns[0], "open": [1, 1, 1, 3, 3.0], "close": [1, 1, 3, 3, 3.0]}))
+    up = as_panel(
+        pd.DataFrame(
+            {"date": DATES[:5], "symbol": close.columns[0], "open": [1, 1, 1, 3, 3.0], "close": [1, 1, 3, 3, 3.0]}
+        )
+    )
     found = sweep(loud, {"share": [0.1, 1.0]}, up, ledger, "r", to_wide(up["close"]), workers=1)
     assert found.members["ruined"].tolist() == [False, True] and np.isnan(found.members["sharpe"][1])
     assert found.best == {"share": 0.1} and len(ledger.trials("r")) == 2
@@ -154,7 +171,13 @@ def test_a_ruined_member_is_a_row(bars, ledger):
 
 
 def test_what_cannot_be_swept_is_named(bars, ledger):
-    for space, options in (({}, {}), ({"share": []}, {}), ({"share": [1.0]}, {"rounds": 2}), ({"share": [1.0]}, {"points": 2}), ({"share": [1.0]}, {"chunk": 0})):
+    for space, options in (
+        ({}, {}),
+        ({"share": []}, {}),
+        ({"share": [1.0]}, {"rounds": 2}),
+        ({"share": [1.0]}, {"points": 2}),
+        ({"share": [1.0]}, {"chunk": 0}),
+    ):
         with pytest.raises(ConfigError):
             sweep(holding, space, bars, ledger, "x", **options)
     with pytest.raises(ComputeError, match="members 1 to 2 failed: ZeroDivisionError"):
@@ -165,7 +188,9 @@ def test_what_cannot_be_swept_is_named(bars, ledger):
 def test_heat_map(bars, ledger):
     found = sweep(holding, SPACE, bars, ledger, "h", to_wide(bars["close"]).ffill(), workers=1)
     image = heat_map(found, "share", "days").axes[0].images[0].get_array()
-    assert image.shape == (3, 3) and image[0, 2] == pytest.approx(found.members.query("days == 1 and share == 0.9")["sharpe"].iloc[0])
+    assert image.shape == (3, 3) and image[0, 2] == pytest.approx(
+        found.members.query("days == 1 and share == 0.9")["sharpe"].iloc[0]
+    )
     for x, y, value in (("share", "share", "sharpe"), ("share", "day", "sharpe"), ("share", "days", "sharp")):
         with pytest.raises(ConfigError, match="no column"):
             heat_map(found, x, y, value)
@@ -174,12 +199,21 @@ def test_heat_map(bars, ledger):
 def test_the_best_settings_are_the_members_own(bars, ledger):
     close = to_wide(bars["close"]).ffill()
     best = sweep(holding, SPACE, bars, ledger, "own", close, workers=1).best
-    assert type(best["days"]) is int and type(best["share"]) is float and best["days"] in SPACE["days"] and best["share"] in SPACE["share"]
+    assert (
+        type(best["days"]) is int
+        and type(best["share"]) is float
+        and best["days"] in SPACE["days"]
+        and best["share"] in SPACE["share"]
+    )
     with pytest.raises(ConfigError, match="volatility"):
         sweep(holding, {"volatility": [1, 2]}, bars, ledger, "taken", close, workers=1)
 
 
-@pytest.mark.parametrize("held", [1, ([], pd.DataFrame()), ([{"sharpe": 9.0}] * 2, pd.DataFrame({0: [1.0]})), [1, 2]], ids=["number", "nothing", "other members", "a list"])
+@pytest.mark.parametrize(
+    "held",
+    [1, ([], pd.DataFrame()), ([{"sharpe": 9.0}] * 2, pd.DataFrame({0: [1.0]})), [1, 2]],
+    ids=["number", "nothing", "other members", "a list"],
+)
 def test_what_is_no_part_is_computed_again(bars, ledger, tmp_path, held):
     "Whatever lies under a part's key, only its members' figures with their equity are taken."
     close = to_wide(bars["close"]).ffill()
@@ -191,4 +225,6 @@ def test_what_is_no_part_is_computed_again(bars, ledger, tmp_path, held):
             key = json.loads(archive.read("value.json"))["key"]
         with file.open("wb") as target:
             save_state(held, target, key)
-    pd.testing.assert_frame_equal(sweep(holding, SPACE, bars, ledger, "hold", close, workers=1, chunk=5).members, found.members)
+    pd.testing.assert_frame_equal(
+        sweep(holding, SPACE, bars, ledger, "hold", close, workers=1, chunk=5).members, found.members
+    )

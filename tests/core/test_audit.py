@@ -13,7 +13,9 @@ from quantlab.core.panel import to_long, to_wide
 
 def random_panel(seed, n_dates=90, n_symbols=4, holes=0.05):
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=n_dates), [f"S{i}" for i in range(n_symbols)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=n_dates), [f"S{i}" for i in range(n_symbols)]], names=["date", "symbol"]
+    )
     panel = pd.DataFrame({"close": np.exp(rng.normal(0, 0.02, len(index)).cumsum() * 0.1 + 4)}, index=index)
     return panel[rng.random(len(panel)) > holes]
 
@@ -134,7 +136,10 @@ def test_where_it_moves(function, where):
 
 @pytest.mark.parametrize(
     "function",
-    [lambda p: p["close"].groupby("date").mean(), lambda p: p["close"].gt(p["close"].groupby("symbol").shift(1)).map({True: "up", False: "down"})],
+    [
+        lambda p: p["close"].groupby("date").mean(),
+        lambda p: p["close"].gt(p["close"].groupby("symbol").shift(1)).map({True: "up", False: "down"}),
+    ],
     ids=["by date", "text"],
 )
 def test_what_stays(function):

@@ -26,7 +26,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def panel(n: int = 40) -> pd.DataFrame:
-    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=n, unit="us"), pd.Index(["A", "B"], dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=n, unit="us"), pd.Index(["A", "B"], dtype="str")], names=["date", "symbol"]
+    )
     return pd.DataFrame({"close": np.arange(2.0 * n), "volume": np.ones(2 * n)}, index=index)
 
 
@@ -114,7 +116,9 @@ def test_a_changed_kernel_changes_the_key(monkeypatch) -> None:
     assert content_hash(SETS["alpha158"]) != before
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-50], lambda b: b"", lambda b: b[:200] + bytes([b[200] ^ 255]) + b[201:]])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-50], lambda b: b"", lambda b: b[:200] + bytes([b[200] ^ 255]) + b[201:]]
+)
 def test_damage_is_reported_and_mended(folder, damage) -> None:
     remember(scaled, panel(4000))
     file = next(folder.glob("*.zip"))
@@ -160,7 +164,9 @@ def test_a_cache_that_cannot_be_written_says_so_once_and_stops_nothing(folder, m
         with pytest.warns(UserWarning) as told:
             for _ in range(3):
                 pd.testing.assert_frame_equal(remember(scaled, panel(), 2.0), panel() * 4)
-        assert [str(w.message) for w in told] == [m for m in [str(told[0].message)] if "cannot be written (No space left on device)" in m] and "\n" not in str(told[0].message)
+        assert [str(w.message) for w in told] == [
+            m for m in [str(told[0].message)] if "cannot be written (No space left on device)" in m
+        ] and "\n" not in str(told[0].message)
         assert not cache.keep("1" * 64, 1)
     assert calls == [2.0] * 3 and not list(folder.glob("*")), "nothing half-written"
     remember(scaled, panel(), 2.0)
@@ -213,10 +219,14 @@ def test_the_bound_holds(folder, monkeypatch) -> None:
 )
 def test_comes_back_as_it_was(value) -> None:
     one, two = remember(lambda v: v, value), remember(lambda v: v, value)
-    (pd.testing.assert_series_equal if isinstance(value, pd.Series) else pd.testing.assert_frame_equal)(one, two, check_freq=False)
+    (pd.testing.assert_series_equal if isinstance(value, pd.Series) else pd.testing.assert_frame_equal)(
+        one, two, check_freq=False
+    )
 
 
-@pytest.mark.parametrize("call", [lambda: remember(len, panel()), lambda: remember(scaled, open(__file__)), lambda: content_hash(iter([]))])
+@pytest.mark.parametrize(
+    "call", [lambda: remember(len, panel()), lambda: remember(scaled, open(__file__)), lambda: content_hash(iter([]))]
+)
 def test_refusals(call) -> None:
     with pytest.raises(ConfigError):
         call()
@@ -250,8 +260,14 @@ def test_an_estimator_is_its_class_and_its_parameters():
     from sklearn.preprocessing import StandardScaler
 
     one = make_pipeline(StandardScaler(), Ridge(1.0))
-    assert content_hash(one) == content_hash(make_pipeline(StandardScaler(), Ridge(1.0)).fit([[0.0], [1.0]], [0.0, 1.0]))
-    assert content_hash(one) != content_hash(make_pipeline(StandardScaler(), Ridge(2.0))) != content_hash(make_pipeline(StandardScaler(with_mean=False), Ridge(2.0)))
+    assert content_hash(one) == content_hash(
+        make_pipeline(StandardScaler(), Ridge(1.0)).fit([[0.0], [1.0]], [0.0, 1.0])
+    )
+    assert (
+        content_hash(one)
+        != content_hash(make_pipeline(StandardScaler(), Ridge(2.0)))
+        != content_hash(make_pipeline(StandardScaler(with_mean=False), Ridge(2.0)))
+    )
 
 
 def test_parts_of_long_work_are_kept_whole_or_not_at_all(folder):
@@ -345,7 +361,15 @@ def test_what_is_no_file_is_passed_over(folder, make):
 
 def test_only_what_the_cache_wrote_is_deleted(folder):
     cache.keep(content_hash(1), list(range(100)))
-    mine = {"notes.txt": b"x", "prices.parquet": b"PAR1", "model.pickle": b"x", f"{'a' * 32}.zip": b"PK a photo album", f"{'b' * 32}.parquet": b"no parquet", f"{'c' * 32}.pickle": b"y" * 50, f"{'d' * 32}.csv": b"x"}
+    mine = {
+        "notes.txt": b"x",
+        "prices.parquet": b"PAR1",
+        "model.pickle": b"x",
+        f"{'a' * 32}.zip": b"PK a photo album",
+        f"{'b' * 32}.parquet": b"no parquet",
+        f"{'c' * 32}.pickle": b"y" * 50,
+        f"{'d' * 32}.csv": b"x",
+    }
     for name, content in mine.items():
         (folder / name).write_bytes(content)
     with zipfile.ZipFile(folder / f"{'e' * 32}.zip", "w") as album:

@@ -47,21 +47,48 @@ def dies_once(item: int, frame: pd.DataFrame, marker: str) -> float:
 
 
 def test_one_and_two_processes_agree_and_keep_the_order():
-    came, steps, others = [], [], set(psutil.Process().children(recursive=True))  # a database of another test may be running
+    came, steps, others = (
+        [],
+        [],
+        set(psutil.Process().children(recursive=True)),
+    )  # a database of another test may be running
     alone = compute.map(inverse, range(1, 6), [FRAME], workers=1)
-    beside = compute.map(inverse, range(1, 6), [FRAME], workers=2, each=lambda i, r: came.append(i), progress=lambda *step: steps.append(step))
+    beside = compute.map(
+        inverse,
+        range(1, 6),
+        [FRAME],
+        workers=2,
+        each=lambda i, r: came.append(i),
+        progress=lambda *step: steps.append(step),
+    )
     assert all((a == b).all() for a, b in zip(alone, beside, strict=True)) and not (alone[0] == alone[1]).all()
     assert sorted(came) == [0, 1, 2, 3, 4]
-    assert [s[:2] for s in steps] == [(i, 5) for i in range(6)] and sorted(s[2] for s in steps) == ["", "1", "2", "3", "4", "5"]
+    assert [s[:2] for s in steps] == [(i, 5) for i in range(6)] and sorted(s[2] for s in steps) == [
+        "",
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+    ]
     left = [c for c in psutil.Process().children(recursive=True) if c not in others and "python" in c.name()]
     assert all("resource_tracker" in " ".join(c.cmdline()) for c in left)
 
 
-@pytest.mark.parametrize(("workers", "kind", "message"), [(1, DataError, "^second: no rows$"), (1, KeyError, "second failed: KeyError: 'no rows'"), (2, DataError, "^second: no rows$")])
+@pytest.mark.parametrize(
+    ("workers", "kind", "message"),
+    [
+        (1, DataError, "^second: no rows$"),
+        (1, KeyError, "second failed: KeyError: 'no rows'"),
+        (2, DataError, "^second: no rows$"),
+    ],
+)
 def test_an_error_names_its_item_and_what_came_before_is_delivered(workers, kind, message):
     came = []
     with pytest.raises(DataError if kind is DataError else ComputeError, match=message):
-        compute.map(fails, ["good", "bad"], [kind], workers=workers, names=["first", "second"], each=lambda i, r: came.append(r))
+        compute.map(
+            fails, ["good", "bad"], [kind], workers=workers, names=["first", "second"], each=lambda i, r: came.append(r)
+        )
     assert workers == 2 or came == ["good"]
 
 
@@ -92,8 +119,12 @@ compute.map(slow, range(4), workers=2, progress=lambda *step: print("started", f
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
 def test_no_worker_outlives_its_parent(how):
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs in the background of a shell is deaf to ctrl-c, and so are its children
-    job = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=root(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=heard)
+    heard = lambda: signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # what runs in the background of a shell is deaf to ctrl-c, and so are its children
+    job = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], cwd=root(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=heard
+    )
     job.stdout.readline()
     workers, end = [], time.time() + 40
     while len(workers) < 2 and time.time() < end:
@@ -111,7 +142,13 @@ def test_dask_gives_the_same_though_a_worker_is_killed(tmp_path):
     items, came = range(12), []
     expected = compute.map(dies_once, [i for i in items if i != 5], [FRAME, str(tmp_path)], workers=1)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        found = compute.map(dies_once, items, [FRAME, str(tmp_path / "killed")], scheduler=cluster.scheduler_address, each=lambda i, r: came.append(i))
+        found = compute.map(
+            dies_once,
+            items,
+            [FRAME, str(tmp_path / "killed")],
+            scheduler=cluster.scheduler_address,
+            each=lambda i, r: came.append(i),
+        )
         with pytest.raises(DataError, match="^bad: no rows$"):
             compute.map(fails, ["good", "bad"], scheduler=cluster.scheduler_address)
     assert (tmp_path / "killed").exists() and sorted(came) == list(items)

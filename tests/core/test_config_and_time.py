@@ -32,10 +32,15 @@ def test_nbdev_settings_are_not_ours():
         config.setting("research", "lib_name")
 
 
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3)), min_size=1, max_size=30), st.lists(st.integers(0, 70), min_size=1, max_size=20))
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3)), min_size=1, max_size=30),
+    st.lists(st.integers(0, 70), min_size=1, max_size=20),
+)
 def test_as_of_never_reads_a_later_value(values, decisions):
     base = pd.Timestamp("2024-01-01")
-    known = pd.DataFrame({"known_at": [base + pd.Timedelta(days=d) for d, _ in values], "v": [float(d) for d, _ in values]})
+    known = pd.DataFrame(
+        {"known_at": [base + pd.Timedelta(days=d) for d, _ in values], "v": [float(d) for d, _ in values]}
+    )
     asked = pd.DataFrame({"date": [base + pd.Timedelta(days=d) for d in decisions]})
     seen = as_of(known, asked)
     for day, value in zip(decisions, seen["v"], strict=True):
@@ -55,7 +60,16 @@ def test_sessions_forward_and_back(n):
 DAY = pd.Timestamp("2024-01-02 16:00")
 
 
-@pytest.mark.parametrize("make", [lambda d: pd.DatetimeIndex([d]), lambda d: pd.Series(1.0, [d]), lambda d: pd.Series([d]), lambda d: d, lambda d: pd.DataFrame({"x": 1.0}, pd.MultiIndex.from_tuples([(d, "A")], names=["date", "symbol"]))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda d: pd.DatetimeIndex([d]),
+        lambda d: pd.Series(1.0, [d]),
+        lambda d: pd.Series([d]),
+        lambda d: d,
+        lambda d: pd.DataFrame({"x": 1.0}, pd.MultiIndex.from_tuples([(d, "A")], names=["date", "symbol"])),
+    ],
+)
 def test_one_clock_for_all_or_an_error_that_names_both(make):
     plain, utc = make(DAY), make(DAY.tz_localize("UTC"))
     assert zone_of(plain) is None and zone_of(utc) == "UTC"
@@ -70,7 +84,10 @@ def test_as_of_reads_intraday_decisions_and_refuses_two_clocks():
     values = pd.DataFrame({"known_at": pd.to_datetime(["2024-01-02 15:00Z"]), "v": [1.0]})
     decisions = pd.DataFrame({"date": pd.to_datetime(["2024-01-02 14:59Z", "2024-01-02 15:00Z"])})
     assert as_of(values, decisions)["v"].fillna(0).tolist() == [0, 1]
-    for a, b in ((values, decisions.assign(date=decisions["date"].dt.tz_localize(None))), (values.assign(known_at=values["known_at"].dt.tz_localize(None)), decisions)):
+    for a, b in (
+        (values, decisions.assign(date=decisions["date"].dt.tz_localize(None))),
+        (values.assign(known_at=values["known_at"].dt.tz_localize(None)), decisions),
+    ):
         with pytest.raises(PanelError, match="UTC.*without a time zone"):
             as_of(a, b)
 
@@ -83,8 +100,27 @@ def test_as_of_reads_intraday_decisions_and_refuses_two_clocks():
         (pd.bdate_range("2019-01-01", "2023-12-29")[np.arange(1304) % 14 != 3], 242),  # as many holidays as China has
         (pd.date_range("2021-01-01", "2021-03-01"), 365),
         (pd.date_range("2021-01-01 08:00", periods=900, freq="8h", tz="UTC"), 1095),
-        (pd.DatetimeIndex([d + pd.Timedelta(minutes=5 * k) for d in pd.bdate_range("2024-01-02", periods=30, tz="UTC") + pd.Timedelta("14:35:00") for k in range(78)]), 252 * 78),
-        (pd.DatetimeIndex([h for h in pd.date_range("2023-01-01 23:00", "2024-12-31 22:00", freq="h", tz="UTC") if (h - pd.Timedelta("1h")).weekday() * 24 + (h - pd.Timedelta("1h")).hour not in range(4 * 24 + 22, 6 * 24 + 22)]), 261 * 24),  # a currency: Sunday 22:00 to Friday 22:00
+        (
+            pd.DatetimeIndex(
+                [
+                    d + pd.Timedelta(minutes=5 * k)
+                    for d in pd.bdate_range("2024-01-02", periods=30, tz="UTC") + pd.Timedelta("14:35:00")
+                    for k in range(78)
+                ]
+            ),
+            252 * 78,
+        ),
+        (
+            pd.DatetimeIndex(
+                [
+                    h
+                    for h in pd.date_range("2023-01-01 23:00", "2024-12-31 22:00", freq="h", tz="UTC")
+                    if (h - pd.Timedelta("1h")).weekday() * 24 + (h - pd.Timedelta("1h")).hour
+                    not in range(4 * 24 + 22, 6 * 24 + 22)
+                ]
+            ),
+            261 * 24,
+        ),  # a currency: Sunday 22:00 to Friday 22:00
         (pd.date_range("2020-01-03", periods=100, freq="W-FRI"), 52),
         (pd.date_range("2020-01-31", periods=30, freq="QE"), 4),
     ],
@@ -109,7 +145,9 @@ def test_a_stray_date_is_found_wherever_it_lies_and_a_gap_is_not():
     saturday = pd.MultiIndex.from_tuples([(days[4] + pd.Timedelta("1D"), "A")], names=whole.names)
     three = panel_index(days, "ABC")
     assert stray_dates(three.append(saturday).sort_values()).tolist() == [days[4] + pd.Timedelta("1D")]
-    growing = whole[whole.get_level_values("symbol").map("ABCDEFGH".index) * 14 <= (whole.get_level_values("date") - days[0]).days]
+    growing = whole[
+        whole.get_level_values("symbol").map("ABCDEFGH".index) * 14 <= (whole.get_level_values("date") - days[0]).days
+    ]
     assert stray_dates(growing).empty  # a panel that starts with one name and grows
     every_day = panel_index(pd.date_range("2024-01-01", periods=120), "AB")
     assert stray_dates(every_day).empty

@@ -120,9 +120,22 @@ def earlier(file, n: int = 4) -> Ledger:
         for i in range(n):
             kind, key, study, params, *numbers = row(i)
             values = (kind, key, study, json.dumps(params), *numbers)
-            text = json.dumps(dict(zip(("kind", "key", "study", "params", "n_obs", "periods_per_year", "sharpe", "skew", "kurtosis"), values, strict=True)), sort_keys=True, separators=(",", ":"))
+            text = json.dumps(
+                dict(
+                    zip(
+                        ("kind", "key", "study", "params", "n_obs", "periods_per_year", "sharpe", "skew", "kurtosis"),
+                        values,
+                        strict=True,
+                    )
+                ),
+                sort_keys=True,
+                separators=(",", ":"),
+            )
             head, before = hashlib.sha256((head + text).encode()).hexdigest(), head
-            store.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (i + 1, before, head, *values, f"2024-01-0{i + 1}T00:00:00+00:00"))
+            store.execute(
+                "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (i + 1, before, head, *values, f"2024-01-0{i + 1}T00:00:00+00:00"),
+            )
     return Ledger(file)
 
 
@@ -131,7 +144,9 @@ def forge(file, *statements) -> bool:
     with closing(sqlite3.connect(file)) as forger:
         try:
             with forger:
-                forger.executescript("DROP TRIGGER IF EXISTS ledger_no_update; DROP TRIGGER IF EXISTS ledger_no_delete;")
+                forger.executescript(
+                    "DROP TRIGGER IF EXISTS ledger_no_update; DROP TRIGGER IF EXISTS ledger_no_delete;"
+                )
                 before = forger.execute("SELECT * FROM ledger ORDER BY rowid").fetchall()
                 for statement, values in statements:
                     forger.execute(statement, values)
@@ -149,14 +164,40 @@ def found(ledger: Ledger) -> bool:
     return False
 
 
-COLUMNS = ("seq", "prev_hash", "hash", "kind", "key", "study", "params", "n_obs", "periods_per_year", "sharpe", "skew", "kurtosis", "written", "seal")
+COLUMNS = (
+    "seq",
+    "prev_hash",
+    "hash",
+    "kind",
+    "key",
+    "study",
+    "params",
+    "n_obs",
+    "periods_per_year",
+    "sharpe",
+    "skew",
+    "kurtosis",
+    "written",
+    "seal",
+)
 
 
 def random_edit(dice: random.Random, n: int) -> list[tuple]:
     at, other = dice.sample(range(1, n + 1), 2)
     what = dice.choice(["edit"] * 8 + ["delete", "insert", "swap", "cut", "copy"])
     if what == "edit":
-        text = ("", "x", "trial", "run", "{}", None, "2024-02-30", b"\xff\x00", "0" * 64, f"{dice.getrandbits(256):064x}")
+        text = (
+            "",
+            "x",
+            "trial",
+            "run",
+            "{}",
+            None,
+            "2024-02-30",
+            b"\xff\x00",
+            "0" * 64,
+            f"{dice.getrandbits(256):064x}",
+        )
         value = dice.choice((*text, dice.random(), -1, 0, 250, 10**12, float("inf"), float("nan"), "1e3"))
         return [(f"UPDATE ledger SET {dice.choice(COLUMNS)} = ? WHERE seq = {at}", (value,))]
     if what == "delete":
@@ -165,12 +206,33 @@ def random_edit(dice: random.Random, n: int) -> list[tuple]:
         return [(f"DELETE FROM ledger WHERE seq >= {at}", ())]
     if what == "insert":
         marks = ", ".join("?" * len(COLUMNS))
-        values = (n + dice.randint(1, 3), f"{dice.getrandbits(256):064x}", f"{dice.getrandbits(256):064x}", "trial", "new", "s", "{}", 1, 1.0, 1.0, 0.0, 3.0, "2024-01-01", dice.choice([None, "0" * 64]))
+        values = (
+            n + dice.randint(1, 3),
+            f"{dice.getrandbits(256):064x}",
+            f"{dice.getrandbits(256):064x}",
+            "trial",
+            "new",
+            "s",
+            "{}",
+            1,
+            1.0,
+            1.0,
+            0.0,
+            3.0,
+            "2024-01-01",
+            dice.choice([None, "0" * 64]),
+        )
         return [(f"INSERT INTO ledger ({', '.join(COLUMNS)}) VALUES ({marks})", values)]
     if what == "swap":
-        return [("UPDATE ledger SET seq = -1 WHERE seq = ?", (at,)), ("UPDATE ledger SET seq = ? WHERE seq = ?", (at, other)), ("UPDATE ledger SET seq = ? WHERE seq = -1", (other,))]
+        return [
+            ("UPDATE ledger SET seq = -1 WHERE seq = ?", (at,)),
+            ("UPDATE ledger SET seq = ? WHERE seq = ?", (at, other)),
+            ("UPDATE ledger SET seq = ? WHERE seq = -1", (other,)),
+        ]
     columns = ", ".join(c for c in COLUMNS if c not in ("seq", "prev_hash", "hash"))
-    return [(f"UPDATE ledger SET ({columns}) = (SELECT {columns} FROM ledger WHERE seq = {other}) WHERE seq = {at}", ())]
+    return [
+        (f"UPDATE ledger SET ({columns}) = (SELECT {columns} FROM ledger WHERE seq = {other}) WHERE seq = {at}", ())
+    ]
 
 
 @pytest.mark.parametrize("edits", [60, pytest.param(600, marks=pytest.mark.slow)])
@@ -194,7 +256,14 @@ def test_no_edit_of_any_row_escapes(tmp_path, edits):
 def test_an_edit_of_each_column_is_found_in_the_first_a_middle_and_the_last_row(tmp_path, column):
     for at in (1, 3, 5):
         ledger = filled(tmp_path / f"{at}.sqlite", 5)
-        value = {"seq": 99, "kind": "fit", "written": "2020-01-01T00:00:00+00:00", "seal": None, "n_obs": 251, "sharpe": 0.05}.get(column, "1" * 64)
+        value = {
+            "seq": 99,
+            "kind": "fit",
+            "written": "2020-01-01T00:00:00+00:00",
+            "seal": None,
+            "n_obs": 251,
+            "sharpe": 0.05,
+        }.get(column, "1" * 64)
         assert forge(ledger.file, (f"UPDATE ledger SET {column} = ? WHERE seq = {at}", (value,)))
         assert found(ledger), (column, at)
 
@@ -267,12 +336,22 @@ def test_a_broken_head_is_one_line(tmp_path, text):
 def test_a_ledger_of_the_version_before_opens_and_says_what_is_not_protected(tmp_path):
     ledger = earlier(tmp_path / "old.sqlite")
     before = ledger.file.read_bytes()
-    assert ledger.verify() == 4 == ledger.unsealed() and len(ledger.trials("s")) == 4 and ledger.rows()["seal"].isna().all()
+    assert (
+        ledger.verify() == 4 == ledger.unsealed()
+        and len(ledger.trials("s")) == 4
+        and ledger.rows()["seal"].isna().all()
+    )
     assert ledger.file.read_bytes() == before and not ledger.head_file.exists(), "reading changes nothing"
     ledger.record(*row(8))
     assert ledger.verify() == 5 and ledger.unsealed() == 4
     assert ledger.record(*row(9)) == ledger.head() and ledger.verify() == 6
-    for at, column, value in ((2, "written", "2020-01-01"), (5, "written", "2020-01-01"), (1, "seal", "0" * 64), (5, "seal", None), (3, "sharpe", 4.0)):
+    for at, column, value in (
+        (2, "written", "2020-01-01"),
+        (5, "written", "2020-01-01"),
+        (1, "seal", "0" * 64),
+        (5, "seal", None),
+        (3, "sharpe", 4.0),
+    ):
         copy = tmp_path / f"{at}{column}.sqlite"
         shutil.copy(ledger.file, copy)
         shutil.copy(ledger.head_file, f"{copy}.head")
@@ -290,7 +369,13 @@ def test_where_no_ledger_can_be(tmp_path):
         assert "\n" not in str(refused.value) and "another file" in str(refused.value)
     (tmp_path / "empty.sqlite").write_bytes(b"")
     empty = Ledger(tmp_path / "empty.sqlite")
-    assert empty.verify() == 0 and empty.head() == GENESIS and empty.rows().empty and empty.record(*row(1)) and empty.verify() == 1
+    assert (
+        empty.verify() == 0
+        and empty.head() == GENESIS
+        and empty.rows().empty
+        and empty.record(*row(1))
+        and empty.verify() == 1
+    )
 
 
 def test_a_full_disk_leaves_the_ledger_whole(tmp_path, monkeypatch):
@@ -358,6 +443,16 @@ def test_a_new_ledger_has_a_head_of_no_rows_before_its_first(tmp_path, monkeypat
 
 def test_trials_are_the_trials_of_one_study(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    for kind, key, study in (("trial", "a", "s"), ("fit", "b", "s"), ("run", "c", "s"), ("trial", "d", "other"), ("trial", "a", "s")):
+    for kind, key, study in (
+        ("trial", "a", "s"),
+        ("fit", "b", "s"),
+        ("run", "c", "s"),
+        ("trial", "d", "other"),
+        ("trial", "a", "s"),
+    ):
         ledger.record(kind, key, study, {})
-    assert ledger.trials("s")["key"].tolist() == ["a"] and ledger.trials("other")["key"].tolist() == ["d"] and ledger.trials("none").empty
+    assert (
+        ledger.trials("s")["key"].tolist() == ["a"]
+        and ledger.trials("other")["key"].tolist() == ["d"]
+        and ledger.trials("none").empty
+    )

@@ -62,10 +62,22 @@ def place(tmp_path, monkeypatch):
 def test_the_env_file_sets_what_is_not_set_and_what_is_ours(place, monkeypatch):
     monkeypatch.setenv("POLYGON_API_KEY", "given")
     kept = {name: os.environ.get(name) for name in ("PATH", "PYTHONPATH", "LD_PRELOAD", "PYTHONSTARTUP", "HOME")}
-    lines = ["\ufeff# a comment", "", "POLYGON_API_KEY=other", 'PGPASSWORD = "a b=c"', "export QUANTLAB_RESEARCH_SEED=5", "A_TOKEN=", *(f"{name}=/evil" for name in kept)]
+    lines = [
+        "\ufeff# a comment",
+        "",
+        "POLYGON_API_KEY=other",
+        'PGPASSWORD = "a b=c"',
+        "export QUANTLAB_RESEARCH_SEED=5",
+        "A_TOKEN=",
+        *(f"{name}=/evil" for name in kept),
+    ]
     (place / ".env").write_text("\n".join(lines), encoding="utf-8")
     assert config.load_env() == ["PGPASSWORD", "QUANTLAB_RESEARCH_SEED"]
-    assert os.environ["PGPASSWORD"] == "a b=c" and config.setting("research", "seed", int) == 5 and os.environ["POLYGON_API_KEY"] == "given"
+    assert (
+        os.environ["PGPASSWORD"] == "a b=c"
+        and config.setting("research", "seed", int) == 5
+        and os.environ["POLYGON_API_KEY"] == "given"
+    )
     assert "A_TOKEN" not in os.environ and kept == {name: os.environ.get(name) for name in kept}
 
 
@@ -85,6 +97,11 @@ def test_a_module_that_fails_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "broken_here.py").write_text("1 +\n")
     (tmp_path / "raising_here.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    for text, words in {"broken_here:x": "SyntaxError", "raising_here:x": "ZeroDivisionError", "math:nothing": "cannot import", "math": "is not module:name"}.items():
+    for text, words in {
+        "broken_here:x": "SyntaxError",
+        "raising_here:x": "ZeroDivisionError",
+        "math:nothing": "cannot import",
+        "math": "is not module:name",
+    }.items():
         with pytest.raises(ConfigError, match=words):
             config.import_named(text)

@@ -45,7 +45,12 @@ def same(one, two) -> bool:
         return getattr(one, "freq", None) == getattr(two, "freq", None) and all(same(a, b) for a, b in levels)
     if isinstance(one, np.ndarray):
         np.testing.assert_array_equal(one, two)
-        return one.dtype == two.dtype and one.shape == two.shape and two.flags.writeable and one.flags.f_contiguous == two.flags.f_contiguous
+        return (
+            one.dtype == two.dtype
+            and one.shape == two.shape
+            and two.flags.writeable
+            and one.flags.f_contiguous == two.flags.f_contiguous
+        )
     if isinstance(one, (list, tuple)):
         return len(one) == len(two) and all(map(same, one, two))
     if isinstance(one, dict):
@@ -89,15 +94,24 @@ def test_attributes_zones_and_unused_levels_stay():
     frame = pd.DataFrame({"p": [0.5] * 6}, PANEL)
     frame.attrs["timing"] = "smoothed"
     back = there_and_back(frame.loc[DATES[:1]])
-    assert same(back, frame.loc[DATES[:1]]) and back.attrs == {"timing": "smoothed"} and str(back.index.levels[0].tz) == "Europe/Berlin" and len(back.index.levels[0]) == 3
+    assert (
+        same(back, frame.loc[DATES[:1]])
+        and back.attrs == {"timing": "smoothed"}
+        and str(back.index.levels[0].tz) == "Europe/Berlin"
+        and len(back.index.levels[0]) == 3
+    )
 
 
 def test_a_frame_that_comes_back_is_its_reader_s_own(tmp_path):
     "A large entry is mapped: what is read must neither be locked nor change with the file."
-    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(20_000, 8)), columns=list("abcdefgh")).assign(s=[f"text {i % 100}" * 9 for i in range(20_000)])
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(20_000, 8)), columns=list("abcdefgh")).assign(
+        s=[f"text {i % 100}" * 9 for i in range(20_000)]
+    )
     file = tmp_path / "entry.zip"
     with file.open("wb") as target:
-        save_state({"all": frame, "numbers": frame[list("abc")], "array": frame["a"].to_numpy(), "one": frame["b"]}, target)
+        save_state(
+            {"all": frame, "numbers": frame[list("abc")], "array": frame["a"].to_numpy(), "one": frame["b"]}, target
+        )
     with file.open("rb") as source:
         back = load_state(source)
     with file.open("r+b") as target:
@@ -108,7 +122,15 @@ def test_a_frame_that_comes_back_is_its_reader_s_own(tmp_path):
 
 
 NUMBERS = st.floats() | st.integers() | st.booleans() | st.none() | st.text(max_size=5)
-TREES = st.recursive(NUMBERS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=4) | st.tuples(inner, inner), max_leaves=12)
+TREES = st.recursive(
+    NUMBERS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=4)
+        | st.tuples(inner, inner)
+    ),
+    max_leaves=12,
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,7 +148,12 @@ def test_any_tree_comes_back(tree):
 )
 def test_any_frame_comes_back(kinds, n, zone, seed):
     rng = np.random.default_rng(seed)
-    columns = [np.frombuffer(rng.bytes(8 * n), "i8").astype(kind) if kind[0] in "fiubMmc" else rng.integers(0, 99, n).astype(kind) for kind in kinds]
+    columns = [
+        np.frombuffer(rng.bytes(8 * n), "i8").astype(kind)
+        if kind[0] in "fiubMmc"
+        else rng.integers(0, 99, n).astype(kind)
+        for kind in kinds
+    ]
     index = pd.DatetimeIndex(rng.integers(0, 10**15, n).astype("M8[us]"), tz=zone, name="date")
     frame = pd.DataFrame({f"{i}": column for i, column in enumerate(columns)}, index=index)
     assert same(frame, there_and_back(frame))
@@ -135,7 +162,9 @@ def test_any_frame_comes_back(kinds, n, zone, seed):
 def test_the_same_value_makes_the_same_bytes():
     files = [io.BytesIO(), io.BytesIO()]
     for file in files:
-        save_state({"panel": pd.DataFrame(np.arange(18.0).reshape(6, 3), PANEL), "set": {"c", "a", "b"}}, file, key="1" * 32)
+        save_state(
+            {"panel": pd.DataFrame(np.arange(18.0).reshape(6, 3), PANEL), "set": {"c", "a", "b"}}, file, key="1" * 32
+        )
     assert files[0].getvalue() == files[1].getvalue()
 
 
@@ -190,21 +219,39 @@ def forged(said=None, *, value=None, mime=state.STATE_MIME, entries=(), packed=F
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
         archive.writestr("mimetype", mime)
-        archive.writestr("value.json", json.dumps({"format": state.FORMAT, "key": "", "value": value} if said is None else said))
+        archive.writestr(
+            "value.json", json.dumps({"format": state.FORMAT, "key": "", "value": value} if said is None else said)
+        )
         for name, content in entries:
             archive.writestr(name, content)
     return file
 
 
 def made(label, **held):
-    return {"is": "object", "of": label, "state": {"is": "dict", "items": [[name, value] for name, value in held.items()]}}
+    return {
+        "is": "object",
+        "of": label,
+        "state": {"is": "dict", "items": [[name, value] for name, value in held.items()]},
+    }
 
 
 def test_a_file_names_no_module_that_is_imported(tmp_path, monkeypatch):
     (tmp_path / "planted.py").write_text("open('ran', 'w')\nclass C: pass\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    labels = ["planted:C", "os:system", "subprocess:Popen", "builtins:eval", "quantlab.core.errors:planted", "quantlab:os", "quantlab.core.ledger:os.system", "quantlab.ops.planted:C", "quantlab...planted:C", ":", ""]
+    labels = [
+        "planted:C",
+        "os:system",
+        "subprocess:Popen",
+        "builtins:eval",
+        "quantlab.core.errors:planted",
+        "quantlab:os",
+        "quantlab.core.ledger:os.system",
+        "quantlab.ops.planted:C",
+        "quantlab...planted:C",
+        ":",
+        "",
+    ]
     for label in labels:
         with pytest.raises(StateError):
             load_state(forged(value=made(label, args=["touch ran"])))
@@ -249,7 +296,11 @@ def test_a_bottomless_file_is_one_clear_line():
 
 @pytest.mark.parametrize("tries", [250, pytest.param(5000, marks=pytest.mark.slow)])
 def test_a_mutated_file_is_refused_or_says_the_same(tries):
-    value = {"panel": pd.DataFrame(np.arange(18.0).reshape(6, 3), PANEL, list("abc")), "text": "x" * 40, "numbers": [1, 2.5, None]}
+    value = {
+        "panel": pd.DataFrame(np.arange(18.0).reshape(6, 3), PANEL, list("abc")),
+        "text": "x" * 40,
+        "numbers": [1, 2.5, None],
+    }
     file, dice, refused = io.BytesIO(), random.Random(5), 0
     save_state(value, file)
     whole = file.getvalue()
@@ -273,7 +324,23 @@ def test_a_mutated_file_is_refused_or_says_the_same(tries):
 
 
 PACKAGE = Path(quantlab.__file__).parent
-FORBIDDEN = {"pickle", "dill", "marshal", "shelve", "joblib.load", "joblib.dump", "joblib.Memory", "pandas.read_pickle", "numpy.load", "yaml.load", "yaml.unsafe_load", "torch.load", "torch.save", "mlflow.pyfunc", "mlflow.sklearn"}
+FORBIDDEN = {
+    "pickle",
+    "dill",
+    "marshal",
+    "shelve",
+    "joblib.load",
+    "joblib.dump",
+    "joblib.Memory",
+    "pandas.read_pickle",
+    "numpy.load",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "torch.load",
+    "torch.save",
+    "mlflow.pyfunc",
+    "mlflow.sklearn",
+}
 ATTRIBUTES = {"read_pickle", "to_pickle", "unsafe_load", "allow_pickle"}
 
 
@@ -288,7 +355,7 @@ def test_no_exported_code_opens_a_pickle(file):
         if isinstance(node, ast.ImportFrom):
             imported |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            imported.add(f"{ {'np': 'numpy', 'pd': 'pandas'}.get(node.value.id, node.value.id)}.{node.attr}")
+            imported.add(f"{ {'np': 'numpy', 'pd': 'pandas'}.get(node.value.id, node.value.id) }.{node.attr}")
         assert not (isinstance(node, ast.Attribute) and node.attr in ATTRIBUTES), name
         assert not (isinstance(node, ast.keyword) and node.arg in ATTRIBUTES), name
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec"):
@@ -298,7 +365,9 @@ def test_no_exported_code_opens_a_pickle(file):
 
 
 def test_text_is_not_taken_for_a_number():
-    assert same(there_and_back([string.printable, "1", 1, True, "true", "NaN"]), [string.printable, "1", 1, True, "true", "NaN"])
+    assert same(
+        there_and_back([string.printable, "1", 1, True, "true", "NaN"]), [string.printable, "1", 1, True, "true", "NaN"]
+    )
 
 
 def test_a_file_of_another_kind_is_refused():
@@ -309,7 +378,11 @@ def test_a_file_of_another_kind_is_refused():
             archive.writestr("value.json", json.dumps({"format": state.FORMAT, "key": "", "value": 1} | changes))
         return file
 
-    for file, says in ((forged(key="1" * 32), "another key"), (forged(value={"is": "nothing"}), "cannot be read"), (io.BytesIO(b""), "not a zip file")):
+    for file, says in (
+        (forged(key="1" * 32), "another key"),
+        (forged(value={"is": "nothing"}), "cannot be read"),
+        (io.BytesIO(b""), "not a zip file"),
+    ):
         with pytest.raises(StateError, match=says):
             load_state(file)
     with pytest.raises(StateError, match="function cannot be kept"):
@@ -317,8 +390,21 @@ def test_a_file_of_another_kind_is_refused():
 
 
 def test_little_and_nothing_come_back():
-    dates = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=3, unit="us"), ["A", "B"]], names=["date", "symbol"])
+    dates = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=3, unit="us"), ["A", "B"]], names=["date", "symbol"]
+    )
     bars = pd.DataFrame({"close": np.arange(6.0), "volume": 1.0}, index=dates)
-    for value in (bars.iloc[:0], bars.iloc[:1], bars * np.nan, bars["close"].rename(None), bars.reset_index(), pd.NaT, -0.0, np.array(3.0)):
+    for value in (
+        bars.iloc[:0],
+        bars.iloc[:1],
+        bars * np.nan,
+        bars["close"].rename(None),
+        bars.reset_index(),
+        pd.NaT,
+        -0.0,
+        np.array(3.0),
+    ):
         back = there_and_back(value)
-        assert type(back) is type(value) and (back.equals(value) if isinstance(value, (pd.DataFrame, pd.Series)) else repr(back) == repr(value))
+        assert type(back) is type(value) and (
+            back.equals(value) if isinstance(value, (pd.DataFrame, pd.Series)) else repr(back) == repr(value)
+        )

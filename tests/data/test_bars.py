@@ -76,11 +76,28 @@ def test_messages_name_at_most_five_rows():
 
 def test_degenerate_bars():
     columns = {c: pd.Series(dtype="float64") for c in BAR_COLUMNS}
-    index = pd.MultiIndex.from_arrays([pd.DatetimeIndex([], dtype="datetime64[us]"), pd.Index([], dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_arrays(
+        [pd.DatetimeIndex([], dtype="datetime64[us]"), pd.Index([], dtype="str")], names=["date", "symbol"]
+    )
     empty = pd.DataFrame(columns, index=index)
     assert check_bars(empty).empty and symbol_coverage(empty).empty and len(data_hash(empty)) == 16
     assert adjust(empty.assign(adj=1.0)).empty
-    one = as_panel(pd.DataFrame([{"date": "2024-01-02", "symbol": "A", "open": 1, "high": 1, "low": 1, "close": 1, "volume": np.nan, "adj": 0.5}]))
+    one = as_panel(
+        pd.DataFrame(
+            [
+                {
+                    "date": "2024-01-02",
+                    "symbol": "A",
+                    "open": 1,
+                    "high": 1,
+                    "low": 1,
+                    "close": 1,
+                    "volume": np.nan,
+                    "adj": 0.5,
+                }
+            ]
+        )
+    )
     assert check_bars(one) is one and adjust(one)["close"].item() == 0.5
     assert symbol_coverage(one).loc["A", ["rows", "missing"]].tolist() == [1, 0]
     for columns_left in (["open"], []):
@@ -124,7 +141,9 @@ def test_as_of_forgets_everything_later(bars, day, how, seed):
     when = pd.Timestamp("2024-01-01") + pd.Timedelta(days=day)
     dates = bars.index.get_level_values("date")
     rng = np.random.default_rng(seed)
-    scale = pd.Series(rng.uniform(0.2, 3, 3), index=list("ABC")).reindex(bars.index.get_level_values("symbol")).to_numpy()
+    scale = (
+        pd.Series(rng.uniform(0.2, 3, 3), index=list("ABC")).reindex(bars.index.get_level_values("symbol")).to_numpy()
+    )
     other = bars.assign(adj=bars["adj"] * scale, split=bars["split"] / scale)
     other.loc[dates > when, [*PRICES, "volume", "adj"]] *= 7.0
     pd.testing.assert_frame_equal(adjust(bars, how, as_of=when), adjust(other, how, as_of=when), rtol=1e-12)

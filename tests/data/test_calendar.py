@@ -41,7 +41,13 @@ def walk(ends, symbols=("A", "B"), seed=0):
     for symbol in symbols:
         close = 100 * np.exp(np.cumsum(rng.normal(0, 1e-3, len(ends))))
         first = close * np.exp(rng.normal(0, 1e-3, len(ends)))
-        table = {"date": ends, "symbol": symbol, "open": first, "high": np.maximum(first, close) * 1.001, "low": np.minimum(first, close) * 0.999}
+        table = {
+            "date": ends,
+            "symbol": symbol,
+            "open": first,
+            "high": np.maximum(first, close) * 1.001,
+            "low": np.minimum(first, close) * 0.999,
+        }
         tables.append(pd.DataFrame(table | {"close": close, "volume": rng.integers(0, 1000, len(ends)).astype(float)}))
     return as_panel(pd.concat(tables))
 
@@ -56,17 +62,32 @@ def by_loop(bars, hours, minutes):
                 while label < end:
                     label = min(label + step, day.close)
                 rows.setdefault((label, symbol), []).append(bar)
-    out = {k: [b[0].open, max(x.high for x in b), min(x.low for x in b), b[-1].close, sum(x.volume for x in b)] for k, b in rows.items()}
-    return pd.DataFrame(out.values(), index=pd.MultiIndex.from_tuples(out, names=["date", "symbol"]), columns=list(bars.columns)).sort_index()
+    out = {
+        k: [b[0].open, max(x.high for x in b), min(x.low for x in b), b[-1].close, sum(x.volume for x in b)]
+        for k, b in rows.items()
+    }
+    return pd.DataFrame(
+        out.values(), index=pd.MultiIndex.from_tuples(out, names=["date", "symbol"]), columns=list(bars.columns)
+    ).sort_index()
 
 
-@pytest.mark.parametrize("hours", [HOURS.iloc[:2], FRIDAY, schedule("24/7", "2025-03-09", "2025-03-09"), schedule("CMES", "2025-03-10", "2025-03-10", settle="15:00")])
+@pytest.mark.parametrize(
+    "hours",
+    [
+        HOURS.iloc[:2],
+        FRIDAY,
+        schedule("24/7", "2025-03-09", "2025-03-09"),
+        schedule("CMES", "2025-03-10", "2025-03-10", settle="15:00"),
+    ],
+)
 @pytest.mark.parametrize(("interval", "to", "minutes"), [("5min", "1h", 60), ("5min", "4h", 240), ("1h", "4h", 240)])
 def test_equals_a_loop_over_the_definition(hours, interval, to, minutes):
     bars = walk(bar_ends(hours, interval))
     kept = bars[np.random.default_rng(1).random(len(bars)) < 0.8]
     until = hours["close"].max()
-    pd.testing.assert_frame_equal(resample(kept, interval, to, hours, until=until), by_loop(kept, hours, minutes), check_index_type=False)
+    pd.testing.assert_frame_equal(
+        resample(kept, interval, to, hours, until=until), by_loop(kept, hours, minutes), check_index_type=False
+    )
 
 
 @given(st.integers(0, 779), st.integers(0, 2**32 - 1))
@@ -88,7 +109,9 @@ def test_what_comes_later_changes_nothing_that_was_known(position, seed):
 
 def test_hours_across_the_change_of_clocks_and_half_days():
     assert HOURS["open"].dt.strftime("%H:%M").tolist() == ["14:30", "14:30", "13:30", "13:30"]
-    assert not HOURS["half"].any() and FRIDAY["half"].all() and str(FRIDAY["close"].iloc[0]) == "2025-11-28 18:00:00+00:00"
+    assert (
+        not HOURS["half"].any() and FRIDAY["half"].all() and str(FRIDAY["close"].iloc[0]) == "2025-11-28 18:00:00+00:00"
+    )
     london = schedule("XLON", "2025-10-24", "2025-10-27")  # leaves summer time a week before New York
     assert london["open"].dt.strftime("%H:%M").tolist() == ["07:00", "08:00"]
     assert HOURS.index.dtype == "datetime64[us]" and {str(t) for t in HOURS.dtypes[:4]} == {"datetime64[us, UTC]"}
@@ -97,16 +120,37 @@ def test_hours_across_the_change_of_clocks_and_half_days():
 def test_settlement_bounds_tile_time():
     hours = schedule("CMES", "2025-11-24", "2025-12-02", settle="15:00")
     assert (hours["open"].iloc[1:].to_numpy() == hours["close"].iloc[:-1].to_numpy()).all()
-    assert hours["close"].dt.strftime("%d %H:%M").tolist() == ["24 21:00", "25 21:00", "26 21:00", "27 18:00", "28 18:00", "01 21:00", "02 21:00"]
+    assert hours["close"].dt.strftime("%d %H:%M").tolist() == [
+        "24 21:00",
+        "25 21:00",
+        "26 21:00",
+        "27 18:00",
+        "28 18:00",
+        "01 21:00",
+        "02 21:00",
+    ]
     bars = walk(pd.date_range("2025-11-25", "2025-12-01", freq="1h", tz="UTC").as_unit("us"), ("ES",))
     days = resample(bars, "1h", "1d", hours, until=hours["close"].max())
     assert days["volume"].sum() == bars["volume"].sum()  # nothing falls between two sessions
 
 
 def test_session_edges():
-    ends = pd.DatetimeIndex(["2025-03-06 14:30", "2025-03-06 14:31", "2025-03-06 21:00", "2025-03-06 21:01", "2025-03-08 15:00", "2025-03-12 15:00"], tz="UTC")
+    ends = pd.DatetimeIndex(
+        [
+            "2025-03-06 14:30",
+            "2025-03-06 14:31",
+            "2025-03-06 21:00",
+            "2025-03-06 21:01",
+            "2025-03-08 15:00",
+            "2025-03-12 15:00",
+        ],
+        tz="UTC",
+    )
     found = session_of(ends, HOURS)
-    assert found.isna().tolist() == [True, False, False, True, True, True] and (found.dropna() == pd.Timestamp("2025-03-06")).all()
+    assert (
+        found.isna().tolist() == [True, False, False, True, True, True]
+        and (found.dropna() == pd.Timestamp("2025-03-06")).all()
+    )
     midnight = session_of(pd.DatetimeIndex(["2025-01-02"], tz="UTC"), schedule("24/7", "2025-01-01", "2025-01-02"))
     assert midnight[0] == pd.Timestamp("2025-01-01")
     with pytest.raises(DataError, match="time zone"):
@@ -129,7 +173,9 @@ def test_next_and_previous_skip_what_is_closed():
     days = exchange_sessions("XNYS", "2024-12-01", "2025-02-01")
     inner = days[1:-1]
     assert (next_session(inner, "XNYS") == days[2:]).all() and (previous_session(inner, "XNYS") == days[:-2]).all()
-    assert next_session(pd.DatetimeIndex(["2025-01-08 17:00"]), "XNYS")[0] == pd.Timestamp("2025-01-10")  # the 9th was a day of mourning
+    assert next_session(pd.DatetimeIndex(["2025-01-08 17:00"]), "XNYS")[0] == pd.Timestamp(
+        "2025-01-10"
+    )  # the 9th was a day of mourning
     assert previous_session(pd.DatetimeIndex(["2025-01-10 17:00"]), "XNYS")[0] == pd.Timestamp("2025-01-08")
 
 
@@ -202,7 +248,13 @@ def test_real_five_minute_bars():
     assert len(day) == 2 * len(hours)
     local = raw[(raw["symbol"] == "SPY") & (raw["datetime"].dt.time >= pd.Timestamp("09:30").time())]
     close = pd.Timestamp("16:00").time()
-    local = local[(local["datetime"].dt.time < close) & ~((local["datetime"].dt.date.isin([pd.Timestamp(d).date() for d in ("2025-07-03", "2025-11-28")])) & (local["datetime"].dt.hour >= 13))]
+    local = local[
+        (local["datetime"].dt.time < close)
+        & ~(
+            (local["datetime"].dt.date.isin([pd.Timestamp(d).date() for d in ("2025-07-03", "2025-11-28")]))
+            & (local["datetime"].dt.hour >= 13)
+        )
+    ]
     volume = local.groupby(local["datetime"].dt.normalize())["volume"].apply(lambda v: v.astype("float64").sum())
     np.testing.assert_array_equal(day["volume"].xs("SPY", level="symbol").to_numpy(), volume.to_numpy())
 
@@ -215,7 +267,9 @@ def test_real_crypto_days():
     expected = bar_ends(hours, "4h")
     assert len(expected.difference(bars.index.get_level_values("date"))) == 5  # the exchange's outages
     days = resample(bars, "4h", "1d", hours)
-    by_open = raw.groupby(raw["t"].dt.tz_localize(None).dt.normalize()).agg({"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"})
+    by_open = raw.groupby(raw["t"].dt.tz_localize(None).dt.normalize()).agg(
+        {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    )
     np.testing.assert_allclose(days.to_numpy(), by_open.to_numpy(), rtol=1e-12)
     assert (days.index.get_level_values("date") == by_open.index).all()
 
@@ -226,27 +280,43 @@ PRICES = ["open", "high", "low", "close"]
 QUARTER = exchange_sessions("XNYS", "2024-01-02", "2024-03-28")
 
 
-@given(st.integers(0, 60), st.integers(0, 60), st.sampled_from([1 / 7, 0.5, 3.0, 10.0]), st.floats(0.9, 0.999), st.sampled_from([weekly, monthly]))
+@given(
+    st.integers(0, 60),
+    st.integers(0, 60),
+    st.sampled_from([1 / 7, 0.5, 3.0, 10.0]),
+    st.floats(0.9, 0.999),
+    st.sampled_from([weekly, monthly]),
+)
 @settings(max_examples=6, deadline=None)
 def test_combining_equals_combining_the_adjusted_history(split_day, dividend_day, size, payout, combine):
     "Law: adjust then combine, and combine then adjust, are one; on a random day a split, on another a dividend."
     total = walk(QUARTER).assign(amount=1e6)
     day = total.index.get_level_values("date")
     split, adj = np.where(day < QUARTER[split_day], size, 1.0), np.where(day < QUARTER[dividend_day], payout, 1.0)
-    traded = total.assign(**{c: total[c] / split / adj for c in PRICES}, volume=total["volume"] * split, split=split, adj=adj).assign(vwap=lambda f: (f["open"] + f["close"]) / 2)
+    traded = total.assign(
+        **{c: total[c] / split / adj for c in PRICES}, volume=total["volume"] * split, split=split, adj=adj
+    ).assign(vwap=lambda f: (f["open"] + f["close"]) / 2)
     one, other = adjust(combine(traded, "XNYS"), "total"), combine(adjust(traded, "total"), "XNYS")
     pd.testing.assert_frame_equal(one, other, rtol=1e-9)
     pd.testing.assert_frame_equal(one[PRICES], combine(total, "XNYS")[PRICES], rtol=1e-9)
     splits = traded.drop(columns="adj")
-    pd.testing.assert_frame_equal(adjust(combine(splits, "XNYS"), "split"), combine(adjust(splits, "split"), "XNYS"), rtol=1e-9)
+    pd.testing.assert_frame_equal(
+        adjust(combine(splits, "XNYS"), "split"), combine(adjust(splits, "split"), "XNYS"), rtol=1e-9
+    )
 
 
-@given(st.integers(1, 25), st.sampled_from([0.25, 4.0]), st.sampled_from([("5min", "1h"), ("1h", "1d"), ("5min", "1d")]))
+@given(
+    st.integers(1, 25), st.sampled_from([0.25, 4.0]), st.sampled_from([("5min", "1h"), ("1h", "1d"), ("5min", "1d")])
+)
 @settings(max_examples=8, deadline=None)
 def test_a_split_inside_a_session_too(at, size, way):
     total = walk(bar_ends(HOURS, way[0]))
     old = total.index.get_level_values("date") < total.index.levels[0][at]
-    traded = total.assign(**{c: np.where(old, total[c] / size, total[c]) for c in PRICES}, volume=np.where(old, total["volume"] * size, total["volume"]), split=np.where(old, size, 1.0))
+    traded = total.assign(
+        **{c: np.where(old, total[c] / size, total[c]) for c in PRICES},
+        volume=np.where(old, total["volume"] * size, total["volume"]),
+        split=np.where(old, size, 1.0),
+    )
     got = adjust(resample(traded, *way, HOURS), "split")
     pd.testing.assert_frame_equal(got[[*PRICES, "volume"]], resample(total, *way, HOURS), rtol=1e-9)
 
@@ -261,19 +331,35 @@ def test_a_split_that_no_factor_carries_is_named(recwarn):
     with pytest.warns(UserWarning, match=r"1 move\(s\) inside a bar .*A 2024-01-09"):
         weekly(traded, "XNYS")
     monday = QUARTER[4]
-    between = bars.assign(**{c: bars[c].where(~((bars.index.get_level_values("date") < monday) & (bars.index.get_level_values("symbol") == "A")), bars[c] * 5) for c in PRICES})
+    between = bars.assign(
+        **{
+            c: bars[c].where(
+                ~((bars.index.get_level_values("date") < monday) & (bars.index.get_level_values("symbol") == "A")),
+                bars[c] * 5,
+            )
+            for c in PRICES
+        }
+    )
     got = weekly(between, "XNYS")  # between two weeks nothing is mixed
-    assert len([w for w in recwarn.list if "inside a bar" in str(w.message)]) == 0 and got.loc["2024-01-12":].equals(clean.loc["2024-01-12":])
+    assert len([w for w in recwarn.list if "inside a bar" in str(w.message)]) == 0 and got.loc["2024-01-12":].equals(
+        clean.loc["2024-01-12":]
+    )
 
 
 def test_months_and_long_bars_that_are_expected():
     bars = sample_bars(["AAPL"], "2023-10-16", "2023-12-29")
     months = monthly(bars, "XNYS")
-    assert list(months.index.get_level_values("date")) == [pd.Timestamp(d) for d in ("2023-10-31", "2023-11-30", "2023-12-29")]
-    assert months["volume"].iloc[1] == bars.loc["2023-11", "volume"].sum() and monthly(bars.iloc[:-1], "XNYS").index[-1][0] == pd.Timestamp("2023-11-30")
+    assert list(months.index.get_level_values("date")) == [
+        pd.Timestamp(d) for d in ("2023-10-31", "2023-11-30", "2023-12-29")
+    ]
+    assert months["volume"].iloc[1] == bars.loc["2023-11", "volume"].sum() and monthly(bars.iloc[:-1], "XNYS").index[
+        -1
+    ][0] == pd.Timestamp("2023-11-30")
     weeks = weekly(bars, "XNYS").index.get_level_values("date")
     assert expected_ends("XNYS", "1w", weeks[0], weeks[-1]).equals(weeks.rename("session"))
-    assert expected_ends("XNYS", "1mo", "2023-10-01", "2023-12-31").equals(months.index.get_level_values("date").rename("session"))
+    assert expected_ends("XNYS", "1mo", "2023-10-01", "2023-12-31").equals(
+        months.index.get_level_values("date").rename("session")
+    )
     with pytest.raises(DataError, match="without a time zone"):
         expected_ends("XNYS", "1d", "2024-01-02 15:00Z", "2024-01-03 15:00Z")
     with pytest.raises(ConfigError, match="then call monthly"):

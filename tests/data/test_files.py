@@ -34,7 +34,11 @@ def lake(tmp_path):
 
 def tree(folder):
     "Every file and its bytes, locks apart."
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file() and f.name != ".lock"}
+    return {
+        str(f.relative_to(folder)): f.read_bytes()
+        for f in sorted(folder.rglob("*"))
+        if f.is_file() and f.name != ".lock"
+    }
 
 
 def one_line(error):
@@ -46,7 +50,9 @@ def one_line(error):
 # --- CSV ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-x", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "-", "=", "-1+2", "+1.2.3", "＝1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+cmd", "-x", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "-", "=", "-1+2", "+1.2.3", "＝1"]
+)
 def test_formulas_become_texts(text):
     assert plain_text(text) == "'" + text
 
@@ -57,12 +63,21 @@ def test_numbers_and_plain_texts_stay(text):
 
 
 def test_csv_keeps_every_number_and_neutralises_every_kind_of_text_column(tmp_path):
-    frame = pd.DataFrame({"=head": [-1.5, np.nan], "symbol": pd.Series(["@x", "-3"], dtype="str"), "kind": pd.Categorical(["+a", "b"]), "any": pd.Series(["=z", -4.5], dtype="object")})
+    frame = pd.DataFrame(
+        {
+            "=head": [-1.5, np.nan],
+            "symbol": pd.Series(["@x", "-3"], dtype="str"),
+            "kind": pd.Categorical(["+a", "b"]),
+            "any": pd.Series(["=z", -4.5], dtype="object"),
+        }
+    )
     frame = frame.assign(when=pd.to_datetime(["2024-01-02", None]), yes=[True, False])
     before = frame.copy()
     write_csv(frame, tmp_path / "a.csv")
     pd.testing.assert_frame_equal(frame, before)
-    assert (tmp_path / "a.csv").read_text() == "'=head,symbol,kind,any,when,yes\n-1.5,'@x,'+a,'=z,2024-01-02,True\n,-3,b,-4.5,,False\n"
+    assert (
+        tmp_path / "a.csv"
+    ).read_text() == "'=head,symbol,kind,any,when,yes\n-1.5,'@x,'+a,'=z,2024-01-02,True\n,-3,b,-4.5,,False\n"
     write_csv(frame, tmp_path / "b.csv", formulas=True)
     assert (tmp_path / "b.csv").read_text().startswith("=head,") and ",@x,+a,=z," in (tmp_path / "b.csv").read_text()
     with pytest.raises(DataError, match="exists"):
@@ -78,7 +93,16 @@ def test_csv_keeps_every_number_and_neutralises_every_kind_of_text_column(tmp_pa
 # --- a disk that refuses -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "rights do not allow"), (errno.EDQUOT, "quota"), (errno.EIO, "Input/output")])
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "rights do not allow"),
+        (errno.EDQUOT, "quota"),
+        (errno.EIO, "Input/output"),
+    ],
+)
 @pytest.mark.parametrize("at", range(6))
 def test_whatever_the_disk_refuses_the_old_state_is_whole(lake, monkeypatch, number, said, at):
     "Each of the calls that make a write can fail: the 1st, the 2nd ... in turn."
@@ -123,9 +147,16 @@ for limit in (2000, 100):
 
 def test_a_real_limit_of_the_system_leaves_the_old_state(lake):
     before = tree(lake.folder)
-    said = subprocess.run([sys.executable, "-c", PROGRAM.format(tests=str(Path(__file__).parent), folder=str(lake.folder))], capture_output=True, text=True, timeout=120)
+    said = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(tests=str(Path(__file__).parent), folder=str(lake.folder))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     lines = said.stdout.splitlines()
-    assert len(lines) == 2 and all(line.startswith("DataError 'us' cannot be written, what was stored is as it was: ") for line in lines), said
+    assert len(lines) == 2 and all(
+        line.startswith("DataError 'us' cannot be written, what was stored is as it was: ") for line in lines
+    ), said
     assert all("larger than this process may write" in line for line in lines) and tree(lake.folder) == before
 
 
@@ -177,7 +208,10 @@ def test_a_folder_that_may_not_be_written_is_still_read(lake):
         subprocess.run(["chmod", "-R", "u+w", folder], check=True)
     lines = said.stdout.splitlines()
     assert lines[:1] == ["True 24 1"] and len(lines) == 3, said
-    assert all("cannot be written, what was stored is as it was" in line and "rights do not allow it" in line for line in lines[1:]), lines
+    assert all(
+        "cannot be written, what was stored is as it was" in line and "rights do not allow it" in line
+        for line in lines[1:]
+    ), lines
 
 
 # --- files where folders are meant, and the other way round ------------------------------------------------------
@@ -185,7 +219,12 @@ def test_a_folder_that_may_not_be_written_is_still_read(lake):
 
 def test_files_in_the_place_of_folders_are_named(tmp_path):
     (tmp_path / "lake").write_text("a note")
-    for call in (lambda x: x.write("us", "1d", BARS), lambda x: x.read("us"), lambda x: x.datasets(), lambda x: x.sql("SELECT 1")):
+    for call in (
+        lambda x: x.write("us", "1d", BARS),
+        lambda x: x.read("us"),
+        lambda x: x.datasets(),
+        lambda x: x.sql("SELECT 1"),
+    ):
         with pytest.raises(DataError, match="is a file, where the folder of the lake is meant") as error:
             call(Lake(tmp_path / "lake"))
         one_line(error)
@@ -242,7 +281,13 @@ def test_damaged_manifests_are_named_and_hide_nobody(lake):
     whole = file.read_text()
     for name, text in damaged(json.loads(whole)):
         file.write_text(text)
-        for call in (lambda: lake.read("us"), lambda: lake.manifest("us"), lambda: lake.write("us", "1d", MORE), lambda: lake.sql("SELECT * FROM us_1d"), lambda: verify(lake, "us")):
+        for call in (
+            lambda: lake.read("us"),
+            lambda: lake.manifest("us"),
+            lambda: lake.write("us", "1d", MORE),
+            lambda: lake.sql("SELECT * FROM us_1d"),
+            lambda: verify(lake, "us"),
+        ):
             with pytest.raises(DataError, match="the manifest of 'us' is damaged: .*restore it") as error:
                 call()
             one_line(error)
@@ -287,7 +332,13 @@ def test_the_store_removes_only_what_it_wrote(lake, tmp_path):
     orphan = period / f".{stored.name}.4711"
     orphan.write_bytes(b"half")
     lake.write("us", "1d", BARS * 9, revise=True)
-    assert not orphan.exists() and len([f for f in period.glob("*.parquet") if not f.is_symlink() and f.name not in {Path(n).name for n in mine}]) == 2
+    assert (
+        not orphan.exists()
+        and len(
+            [f for f in period.glob("*.parquet") if not f.is_symlink() and f.name not in {Path(n).name for n in mine}]
+        )
+        == 2
+    )
 
 
 def test_files_of_an_older_lake_without_marks_are_read_checked_and_removed(lake):
@@ -303,7 +354,10 @@ def test_files_of_an_older_lake_without_marks_are_read_checked_and_removed(lake)
     assert lake.read("us").equals(BARS)
     for k in (2, 3, 4):
         lake.write("us", "1d", BARS * k, revise=True)
-    assert len(list(lake.folder.rglob("*.parquet"))) == 4 and "file" in lake.manifest("us")["intervals"]["1d"]["periods"]["2024"]
+    assert (
+        len(list(lake.folder.rglob("*.parquet"))) == 4
+        and "file" in lake.manifest("us")["intervals"]["1d"]["periods"]["2024"]
+    )
     Lake(lake.folder).write("us", "1d", MORE)
 
 
@@ -315,7 +369,11 @@ def test_links_are_not_followed(lake, tmp_path):
         here, there = home / part, other.folder / "dataset=us" / part
         moved = here.rename(tmp_path / "moved")
         here.symlink_to(there)
-        for call in (lambda: lake.read("us"), lambda: lake.sql("SELECT * FROM us_1d"), lambda: lake.write("us", "1d", MORE)):
+        for call in (
+            lambda: lake.read("us"),
+            lambda: lake.sql("SELECT * FROM us_1d"),
+            lambda: lake.write("us", "1d", MORE),
+        ):
             with pytest.raises(DataError, match="is a link"):
                 call()
         here.unlink()
@@ -373,7 +431,11 @@ def test_every_byte_of_a_file_is_compared_once(lake, monkeypatch):
         spoilt = content.copy()
         spoilt[place] ^= 1
         file.write_bytes(spoilt)
-        for call in (lambda: lake.read("us"), lambda: lake.sql("SELECT * FROM us_1d"), lambda: lake.write("us", "1d", MORE)):
+        for call in (
+            lambda: lake.read("us"),
+            lambda: lake.sql("SELECT * FROM us_1d"),
+            lambda: lake.write("us", "1d", MORE),
+        ):
             with pytest.raises(DataError, match="us/1d/2024 is not what was written: .*revise=True"):
                 call()
         assert lake.read("us", end="2023-12-31").equals(BARS.loc[:"2023-12-31"]), "the other year is whole"
@@ -385,7 +447,11 @@ def test_every_byte_of_a_file_is_compared_once(lake, monkeypatch):
 def test_a_file_that_is_gone_can_be_written_again(lake):
     (file,) = lake.folder.rglob("period=2024/*.parquet")
     file.unlink()
-    for call in (lambda: lake.read("us"), lambda: lake.sql("SELECT * FROM us_1d"), lambda: lake.write("us", "1d", BARS)):
+    for call in (
+        lambda: lake.read("us"),
+        lambda: lake.sql("SELECT * FROM us_1d"),
+        lambda: lake.write("us", "1d", BARS),
+    ):
         with pytest.raises(DataError, match="is gone.*revise=True") as error:
             call()
         one_line(error)
@@ -430,15 +496,29 @@ def test_sql_sees_tables_and_nothing_else(lake, query, tmp_path):
 
 
 def test_sql_answers_what_it_should(lake):
-    assert lake.sql("SELECT count(*) AS n FROM US_1D")["n"][0] == 24 and len(lake.sql("FROM us_1d")) == 24 and len(lake.sql("SUMMARIZE us_1d")) == 7
-    assert lake.sql("SELECT 1 + 1 AS two")["two"][0] == 2 and len(lake.sql("SELECT * FROM us_1d a JOIN us_1d b USING (date, symbol)")) == 24
-    assert lake.sql("WITH x AS (SELECT symbol, avg(close) OVER (PARTITION BY symbol) FROM us_1d) SELECT count(*) AS n FROM x")["n"][0] == 24
+    assert (
+        lake.sql("SELECT count(*) AS n FROM US_1D")["n"][0] == 24
+        and len(lake.sql("FROM us_1d")) == 24
+        and len(lake.sql("SUMMARIZE us_1d")) == 7
+    )
+    assert (
+        lake.sql("SELECT 1 + 1 AS two")["two"][0] == 2
+        and len(lake.sql("SELECT * FROM us_1d a JOIN us_1d b USING (date, symbol)")) == 24
+    )
+    assert (
+        lake.sql(
+            "WITH x AS (SELECT symbol, avg(close) OVER (PARTITION BY symbol) FROM us_1d) SELECT count(*) AS n FROM x"
+        )["n"][0]
+        == 24
+    )
 
 
 @pytest.mark.parametrize("months", [24, pytest.param(600, marks=pytest.mark.slow)])
 def test_sql_reads_a_lake_of_many_files(tmp_path, months):
     lake = Lake(tmp_path / "it's a lake")
-    bars = make_bars(pd.date_range("1975-01-31", periods=months, freq="ME").tz_localize("UTC"), ["A"])  # one file a month
+    bars = make_bars(
+        pd.date_range("1975-01-31", periods=months, freq="ME").tz_localize("UTC"), ["A"]
+    )  # one file a month
     lake.write("long", "5min", bars)
     assert len(list(lake.folder.rglob("*.parquet"))) == months
     answer = lake.sql("SELECT count(*) AS n, max(date) AS last FROM long_5min")
@@ -474,7 +554,21 @@ def test_sql_starts_over_when_a_writer_took_its_files_away(lake, monkeypatch):
     assert len(tries) == 11  # ten for the writer, and one that no try can mend
 
 
-@pytest.mark.parametrize("wrong", [{"rows": "5"}, {"rows": True}, {"hash": "0" * 15}, {"hash": "G" * 16}, {"file": "0" * 63}, {"first": "yesterday"}, {"last": 3}, None, [], "x"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rows": "5"},
+        {"rows": True},
+        {"hash": "0" * 15},
+        {"hash": "G" * 16},
+        {"file": "0" * 63},
+        {"first": "yesterday"},
+        {"last": 3},
+        None,
+        [],
+        "x",
+    ],
+)
 def test_a_description_of_a_period_is_whole(lake, wrong):
     file = lake.folder / "dataset=us" / "manifest.json"
     manifest = json.loads(file.read_text())
@@ -489,22 +583,30 @@ def test_a_lake_waits_a_minute_and_reads_daily_bars_unless_told(lake, tmp_path):
     assert Lake(tmp_path).timeout == 60.0
     pd.testing.assert_frame_equal(lake.read("us"), lake.read("us", "1d", None, None, None, None))
     assert lake.write("us", "1d", MORE) == lake.manifest("us")["hash"] and lake.manifest("us")["version"] == 2
-    assert lake.write("us", "1d", MORE) == lake.manifest("us")["hash"] and lake.manifest("us")["version"] == 2  # nothing new, no new version
+    assert (
+        lake.write("us", "1d", MORE) == lake.manifest("us")["hash"] and lake.manifest("us")["version"] == 2
+    )  # nothing new, no new version
 
 
 def test_periods_are_years_of_slow_bars_and_months_of_fast_ones():
     from quantlab.data.store import entry, periods
 
     days = make_bars(pd.to_datetime(["2023-12-28", "2023-12-29", "2024-01-02"]), ["A", "B"])
-    assert {k: len(v) for k, v in periods(days, "1d").items()} == {"2023": 4, "2024": 2} and periods(days.iloc[:0], "1d") == {}
-    hours = make_bars(pd.to_datetime(["2023-12-31 23:00", "2024-01-01 00:00", "2024-02-01 00:00"]).tz_localize("UTC"), ["A"])
+    assert {k: len(v) for k, v in periods(days, "1d").items()} == {"2023": 4, "2024": 2} and periods(
+        days.iloc[:0], "1d"
+    ) == {}
+    hours = make_bars(
+        pd.to_datetime(["2023-12-31 23:00", "2024-01-01 00:00", "2024-02-01 00:00"]).tz_localize("UTC"), ["A"]
+    )
     assert list(periods(hours, "1h")) == list(periods(hours, "30min")) == ["2023", "2024"]
     assert list(periods(hours, "15min")) == list(periods(hours, "1min")) == ["2023-12", "2024-01", "2024-02"]
     said = entry(periods(days, "1d")["2023"])
     assert (said["rows"], said["first"], said["last"]) == (4, "2023-12-28T00:00:00", "2023-12-29T00:00:00")
 
 
-@pytest.mark.parametrize("part", ["x", [], {"periods": ["2023"]}, {"periods": {}}, {"columns": [], "symbols": []}, None])
+@pytest.mark.parametrize(
+    "part", ["x", [], {"periods": ["2023"]}, {"periods": {}}, {"columns": [], "symbols": []}, None]
+)
 def test_an_interval_of_a_manifest_has_its_periods(lake, part):
     file = lake.folder / "dataset=us" / "manifest.json"
     manifest = json.loads(file.read_text())
@@ -515,10 +617,17 @@ def test_an_interval_of_a_manifest_has_its_periods(lake, part):
 
 
 def test_the_listing_shows_moments_without_their_zone(lake):
-    lake.write("us", "5min", make_bars(pd.to_datetime(["2024-01-02 15:05", "2024-01-02 15:10"]).tz_localize("UTC"), ["A"]))
+    lake.write(
+        "us", "5min", make_bars(pd.to_datetime(["2024-01-02 15:05", "2024-01-02 15:10"]).tz_localize("UTC"), ["A"])
+    )
     table = lake.datasets().set_index("interval")
     assert table.loc["5min", ["first", "last"]].tolist() == ["2024-01-02T15:05:00", "2024-01-02T15:10:00"]
-    assert table.loc["1d", ["symbols", "rows", "first", "last"]].tolist() == [2, 24, "2023-12-20T00:00:00", "2024-01-04T00:00:00"]
+    assert table.loc["1d", ["symbols", "rows", "first", "last"]].tolist() == [
+        2,
+        24,
+        "2023-12-20T00:00:00",
+        "2024-01-04T00:00:00",
+    ]
 
 
 def test_formulas_are_written_as_they_are_where_that_is_asked(tmp_path):

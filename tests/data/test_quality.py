@@ -50,7 +50,10 @@ def test_a_spike_is_one_finding(clean, factor, columns):
     assert "split_like" not in rules(findings(bars))
 
 
-@pytest.mark.parametrize(("factor", "note"), [(2.0, "2 for 1"), (3.0, "3 for 1"), (1.5, "1.5 for 1"), (0.1, "1 for 10"), (1.37, "no simple ratio")])
+@pytest.mark.parametrize(
+    ("factor", "note"),
+    [(2.0, "2 for 1"), (3.0, "3 for 1"), (1.5, "1.5 for 1"), (0.1, "1 for 10"), (1.37, "no simple ratio")],
+)
 def test_a_split_that_no_factor_knows(clean, factor, note):
     bars = clean.copy()
     before = (bars.index.get_level_values("symbol") == "XOM") & (bars.index.get_level_values("date") < "2014-03-12")
@@ -92,16 +95,26 @@ def test_stale_runs_empty_bars_and_wicks(clean):
     bars.loc[at(bars, "JPM", "2013-06-03", "2013-06-04", "2013-06-06"), "volume"] = 0.0
     bars.loc[at(bars, "MSFT", "2013-09-03"), "high"] *= 10
     found = findings(bars)
-    assert found[["rule", "symbol", "value"]].astype({"rule": "str"}).values.tolist()[:3] == [["zero_volume", "JPM", 2], ["zero_volume", "JPM", 1], ["stale", "C", 3]]
+    assert found[["rule", "symbol", "value"]].astype({"rule": "str"}).values.tolist()[:3] == [
+        ["zero_volume", "JPM", 2],
+        ["zero_volume", "JPM", 1],
+        ["stale", "C", 3],
+    ]
     assert rules(found)[3:] == ["wick"] and found["value"].iloc[3] == pytest.approx(np.log(10), abs=0.05)
     assert "stale" not in rules(findings(bars, stale=4))
 
 
 def test_calendar_faults(clean):
     bars = clean.drop([*at(clean, "C", "2013-02-01", "2013-02-04"), *at(clean, "C", "2014-02-04")])
-    extra = bars.loc[at(bars, "JPM", "2013-03-15")].rename({pd.Timestamp("2013-03-15"): pd.Timestamp("2013-03-16")}, level="date")
+    extra = bars.loc[at(bars, "JPM", "2013-03-15")].rename(
+        {pd.Timestamp("2013-03-15"): pd.Timestamp("2013-03-16")}, level="date"
+    )
     found = findings(pd.concat([bars, extra]))
-    assert found[["rule", "symbol", "value"]].astype({"rule": "str"}).values.tolist() == [["missing", "C", 2], ["missing", "C", 1], ["off_calendar", "JPM", pytest.approx(1 / 6)]]
+    assert found[["rule", "symbol", "value"]].astype({"rule": "str"}).values.tolist() == [
+        ["missing", "C", 2],
+        ["missing", "C", 1],
+        ["off_calendar", "JPM", pytest.approx(1 / 6)],
+    ]
     assert found["note"].tolist() == ["until 2013-02-04", "until 2014-02-04", "a Saturday"]
 
 
@@ -120,7 +133,9 @@ def test_what_check_bars_refuses_is_listed(clean):
     raw = clean.reset_index().astype({"date": "object", "close": "object", "symbol": "object"})
     raw.loc[10, "close"], raw.loc[20, "high"], raw.loc[30, "volume"], raw.loc[40, "adj"] = "n/a", 0.01, -5, 0.0
     raw.loc[50, "date"], raw.loc[60, "symbol"] = "yesterday", None
-    raw = pd.concat([raw, raw.iloc[[100, 100, 200]].assign(close=[1.0, raw["close"][100], raw["close"][200]])]).sample(frac=1, random_state=1)
+    raw = pd.concat([raw, raw.iloc[[100, 100, 200]].assign(close=[1.0, raw["close"][100], raw["close"][200]])]).sample(
+        frac=1, random_state=1
+    )
     found = findings(raw)
     count = found["rule"].value_counts()
     assert found["value"][0] == 2 and count["impossible"] >= 4 and count["duplicate"] == 2 and count["missing"] == 2
@@ -129,7 +144,14 @@ def test_what_check_bars_refuses_is_listed(clean):
 
 
 def test_impossible_agrees_with_check_bars(clean):
-    for column, value in (("high", 0.01), ("low", 1e6), ("open", np.inf), ("close", 0.0), ("volume", -1.0), ("adj", np.nan)):
+    for column, value in (
+        ("high", 0.01),
+        ("low", 1e6),
+        ("open", np.inf),
+        ("close", 0.0),
+        ("volume", -1.0),
+        ("adj", np.nan),
+    ):
         bars = clean.copy()
         bars.loc[at(bars, "C", "2013-02-01"), column] = value
         assert "impossible" in rules(findings(bars))
@@ -169,17 +191,25 @@ def test_intraday_bars_are_audited_too():
 def test_any_frame_is_survived(rows):
     frame = pd.DataFrame(rows, columns=["date", "symbol", *BAR_COLUMNS]).astype(dict.fromkeys(BAR_COLUMNS, "float64"))
     found = findings(frame)
-    assert list(found.columns) == ["rule", "symbol", "date", "value", "note"] and list(found["rule"].cat.categories) == list(RULES)
-    keyed = frame[frame["date"].isin(["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-06"]) & frame["symbol"].notna()]
+    assert list(found.columns) == ["rule", "symbol", "date", "value", "note"] and list(
+        found["rule"].cat.categories
+    ) == list(RULES)
+    keyed = frame[
+        frame["date"].isin(["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-06"]) & frame["symbol"].notna()
+    ]
     assert found.loc[found["rule"] == "no_key", "value"].sum() == len(frame) - len(keyed)
-    assert found.loc[found["rule"] == "duplicate", "value"].sum() == keyed.duplicated(["date", "symbol"], keep=False).sum()
+    assert (
+        found.loc[found["rule"] == "duplicate", "value"].sum() == keyed.duplicated(["date", "symbol"], keep=False).sum()
+    )
     assert count_findings(found)["findings"].sum() == len(found)
 
 
 @given(st.integers(0, 2**31), st.floats(0, 0.05), st.floats(0, 0.3), st.floats(0, 0.3), st.integers(0, 8))
 @settings(max_examples=15, deadline=None)
 def test_every_planted_fault_is_found_and_no_other(seed, missing, delisted, censored, spikes):
-    bars, truth = synth_damage(synth_market(20, 150, ic=0.0, seed=seed % 50).bars, missing, delisted, censored, spikes, seed)
+    bars, truth = synth_damage(
+        synth_market(20, 150, ic=0.0, seed=seed % 50).bars, missing, delisted, censored, spikes, seed
+    )
     found, done = findings(bars), truth.groupby("rule")["symbol"].size()
     assert found.loc[found["rule"] == "missing", "value"].sum() == done.get("missing", 0)
     together = done.get("ends_together", 0) * (done.get("ends_together", 0) >= 3)
@@ -197,9 +227,13 @@ def test_the_first_of_repeated_rows_is_examined(clean):
 
 @pytest.mark.parametrize(("n", "kind"), [(2, "alone"), (3, "censored")])
 def test_a_group_is_at_least_three(clean, n, kind):
-    stop = clean.index.get_level_values("symbol").isin(["AAPL", "C", "JPM"][:n]) & (clean.index.get_level_values("date") > "2014-06-02")
+    stop = clean.index.get_level_values("symbol").isin(["AAPL", "C", "JPM"][:n]) & (
+        clean.index.get_level_values("date") > "2014-06-02"
+    )
     assert len(findings(clean[~stop])) == n * (kind == "censored")
-    assert ends(clean[~stop])[["series", "kind"]].values.tolist() == [[n, kind]] and ends(clean[~stop]).index[0] == pd.Timestamp("2014-06-02")
+    assert ends(clean[~stop])[["series", "kind"]].values.tolist() == [[n, kind]] and ends(clean[~stop]).index[
+        0
+    ] == pd.Timestamp("2014-06-02")
 
 
 def test_degenerate_frames(clean):
@@ -257,9 +291,13 @@ class TestSharedUS:
 @pytest.mark.parametrize("day", ["2012-01-07", "2012-06-16", "2011-12-31", "2013-01-05"])
 def test_a_stray_row_is_named_at_the_edges_too(day):
     bars = sample_bars(["AAPL", "C", "JPM", "MSFT", "PFE", "XOM"], "2012-01-03", "2012-12-31")
-    stray = bars.xs("C", level="symbol").iloc[[0]].assign(symbol="C", date=pd.Timestamp(day)).set_index(["date", "symbol"])
+    stray = (
+        bars.xs("C", level="symbol").iloc[[0]].assign(symbol="C", date=pd.Timestamp(day)).set_index(["date", "symbol"])
+    )
     found = findings(pd.concat([bars, stray]).sort_index())
-    assert found.loc[found["rule"] == "off_calendar", ["symbol", "date"]].to_numpy().tolist() == [["C", pd.Timestamp(day)]]
+    assert found.loc[found["rule"] == "off_calendar", ["symbol", "date"]].to_numpy().tolist() == [
+        ["C", pd.Timestamp(day)]
+    ]
     assert not len(findings(bars).query("rule == 'off_calendar'"))
 
 
@@ -279,11 +317,17 @@ def test_a_factor_of_one_name_that_steps_alone_is_a_seam_and_a_split_is_none():
     early = bars.index.get_level_values("date") < pd.Timestamp("2014-06-09")
     apple = bars.index.get_level_values("symbol") == "AAPL"
     prices = ["open", "high", "low", "close"]
-    carried = bars.assign(**{c: np.where(early & apple, bars[c] * 7, bars[c]) for c in prices}, split=np.where(early & apple, 1 / 7, 1.0))
+    carried = bars.assign(
+        **{c: np.where(early & apple, bars[c] * 7, bars[c]) for c in prices}, split=np.where(early & apple, 1 / 7, 1.0)
+    )
     assert not len(findings(carried).query("rule in ('seam', 'split_like')"))
-    event = carried.assign(split=np.where(apple & (bars.index.get_level_values("date") == pd.Timestamp("2014-06-09")), 7.0, 1.0))
+    event = carried.assign(
+        split=np.where(apple & (bars.index.get_level_values("date") == pd.Timestamp("2014-06-09")), 7.0, 1.0)
+    )
     found = findings(event).query("rule == 'seam'")
-    assert found["date"].tolist() == [pd.Timestamp("2014-06-10")] and found["value"].iloc[0] == pytest.approx(1 / 7, rel=1e-6)
+    assert found["date"].tolist() == [pd.Timestamp("2014-06-10")] and found["value"].iloc[0] == pytest.approx(
+        1 / 7, rel=1e-6
+    )
     lonely = bars.assign(adj=np.where(early & apple, bars["adj"] * 0.8, bars["adj"]))
     found = findings(lonely).query("rule == 'seam'")
     assert found[["symbol", "date"]].to_numpy().tolist() == [["AAPL", pd.Timestamp("2014-06-09")]]

@@ -46,10 +46,15 @@ def lake(tmp_path_factory):
 
 @pytest.mark.parametrize("how", ["none", "split", "total"])
 def test_adjustments_equal_the_definition(lake, how):
-    pd.testing.assert_frame_equal(get_bars(adjust=how, dataset="raw", source=lake), adjust(raw_bars(), how), check_exact=True)
+    pd.testing.assert_frame_equal(
+        get_bars(adjust=how, dataset="raw", source=lake), adjust(raw_bars(), how), check_exact=True
+    )
 
 
-@pytest.mark.parametrize(("dataset", "how", "said"), [("split_only", "none", "'split' or 'total'"), ("bare", "none", "'split',"), ("bare", "total", "no column adj")])
+@pytest.mark.parametrize(
+    ("dataset", "how", "said"),
+    [("split_only", "none", "'split' or 'total'"), ("bare", "none", "'split',"), ("bare", "total", "no column adj")],
+)
 def test_an_adjustment_the_source_cannot_give_is_an_error(lake, dataset, how, said):
     with pytest.raises(DataError, match=said):
         get_bars(adjust=how, dataset=dataset, source=lake)
@@ -61,7 +66,20 @@ def walk(days, seed, **more):
     rng, rows = np.random.default_rng(seed), []
     for symbol in "AB":
         close = 40 * np.exp(np.cumsum(rng.normal(0, 0.01, len(days))))
-        rows.append(pd.DataFrame({"date": days, "symbol": symbol, "open": close * 0.999, "high": close * 1.01, "low": close * 0.98, "close": close, "volume": 5e5} | more))
+        rows.append(
+            pd.DataFrame(
+                {
+                    "date": days,
+                    "symbol": symbol,
+                    "open": close * 0.999,
+                    "high": close * 1.01,
+                    "low": close * 0.98,
+                    "close": close,
+                    "volume": 5e5,
+                }
+                | more
+            )
+        )
     return as_panel(pd.concat(rows))
 
 
@@ -72,14 +90,24 @@ def test_an_unadjusted_jump_is_never_returned_in_silence(tmp_path_factory, ratio
     size, prices = 1 / ratio if reverse else ratio, ["open", "high", "low", "close"]
     truth, lake = walk(DAYS, day, adj=1.0), Lake(tmp_path_factory.mktemp("jump"))
     old = (truth.index.get_level_values("date") < DAYS[day]) & (truth.index.get_level_values("symbol") == "A")
-    traded = truth.assign(**{c: truth[c].where(~old, truth[c] * size) for c in prices}, adj=np.where(old, payout / size if payout > 0.999 else 1 / size, 1.0))
+    traded = truth.assign(
+        **{c: truth[c].where(~old, truth[c] * size) for c in prices},
+        adj=np.where(old, payout / size if payout > 0.999 else 1 / size, 1.0),
+    )
     lake.write("vendor", "1d", traded)
     lake.write("bare", "1d", traded.drop(columns="adj"))
     lake.write("good", "1d", traded.assign(adj=1.0, split=np.where(old, 1 / size, 1.0)))
-    np.testing.assert_allclose(get_bars(dataset="vendor", adjust="total", source=lake)["close"], truth["close"], rtol=2e-3)
-    with pytest.raises(DataError, match=rf"carries them together with dividends, 1 split\(s\), first: A {DAYS[day]:%Y-%m-%d} .*adjust='total'"):
+    np.testing.assert_allclose(
+        get_bars(dataset="vendor", adjust="total", source=lake)["close"], truth["close"], rtol=2e-3
+    )
+    with pytest.raises(
+        DataError,
+        match=rf"carries them together with dividends, 1 split\(s\), first: A {DAYS[day]:%Y-%m-%d} .*adjust='total'",
+    ):
         get_bars(dataset="vendor", source=lake)
-    assert get_bars(dataset="vendor", source=lake, end=DAYS[day] - pd.Timedelta(days=1)).notna().all(axis=None), "before it there is no jump"
+    assert get_bars(dataset="vendor", source=lake, end=DAYS[day] - pd.Timedelta(days=1)).notna().all(axis=None), (
+        "before it there is no jump"
+    )
     with pytest.warns(UserWarning, match=rf"look like 1 split\(s\), first: A {DAYS[day]:%Y-%m-%d}"):
         get_bars(dataset="bare", source=lake)
     with warnings.catch_warnings():
@@ -89,14 +117,22 @@ def test_an_unadjusted_jump_is_never_returned_in_silence(tmp_path_factory, ratio
 
 
 @pytest.mark.filterwarnings("ignore:.*overnight moves look like")  # the histories are random
-@given(st.sampled_from(["none", "split", "total"]), st.integers(0, 14), st.integers(0, 14), st.integers(0, 14), st.integers(0, 2**32 - 1))
+@given(
+    st.sampled_from(["none", "split", "total"]),
+    st.integers(0, 14),
+    st.integers(0, 14),
+    st.integers(0, 14),
+    st.integers(0, 2**32 - 1),
+)
 @settings(max_examples=12, deadline=None)
 def test_as_of_sees_nothing_later(tmp_path_factory, how, start, end, day, seed):
     "Two histories that agree up to T, with factors rescaled by what came after, answer alike as of T."
     bars, folder = raw_bars(), tmp_path_factory.mktemp("two")
     when = DAYS[day]
     rng, later = np.random.default_rng(seed), bars.index.get_level_values("date") > when
-    scale = pd.Series(rng.uniform(0.2, 3, 2), index=["A", "B"]).reindex(bars.index.get_level_values("symbol")).to_numpy()
+    scale = (
+        pd.Series(rng.uniform(0.2, 3, 2), index=["A", "B"]).reindex(bars.index.get_level_values("symbol")).to_numpy()
+    )
     other = bars.assign(adj=bars["adj"] * scale, split=bars["split"] / scale)
     other.loc[later, ["open", "high", "low", "close", "adj"]] *= 7.0
     ask = {"start": DAYS[start], "end": DAYS[end], "adjust": how, "as_of": when, "dataset": "x"}
@@ -143,11 +179,19 @@ def test_workspace_lake_is_the_default(tmp_path, monkeypatch):
 @pytest.mark.parametrize("interval", ["4h", "1h", "5min", "1min"])
 def test_intraday_days_are_utc_days_of_ends(tmp_path, interval):
     lake, step = Lake(tmp_path), pd.Timedelta(interval)
-    ends = pd.date_range(pd.Timestamp("2024-03-30 00:00Z") + step, pd.Timestamp("2024-04-02 00:00Z"), freq=step)  # three days, a month's end inside
-    bars = as_panel(pd.DataFrame({"date": ends, "symbol": "X"}).assign(open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0))
+    ends = pd.date_range(
+        pd.Timestamp("2024-03-30 00:00Z") + step, pd.Timestamp("2024-04-02 00:00Z"), freq=step
+    )  # three days, a month's end inside
+    bars = as_panel(
+        pd.DataFrame({"date": ends, "symbol": "X"}).assign(open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0)
+    )
     lake.write("c", interval, bars)
     day = get_bars("X", "2024-03-31", "2024-03-31", interval, source=lake)
-    assert len(day) == pd.Timedelta("1D") / step and day.index[0][0] == pd.Timestamp("2024-03-31 00:00Z") + step and day.index[-1][0] == pd.Timestamp("2024-04-01 00:00Z")
+    assert (
+        len(day) == pd.Timedelta("1D") / step
+        and day.index[0][0] == pd.Timestamp("2024-03-31 00:00Z") + step
+        and day.index[-1][0] == pd.Timestamp("2024-04-01 00:00Z")
+    )
     pieces = [get_bars("X", d, d, interval, source=lake) for d in ("2024-03-30", "2024-03-31", "2024-04-01")]
     pd.testing.assert_frame_equal(pd.concat(pieces), bars)
     assert len(get_bars("X", as_of="2024-03-30", interval=interval, source=lake)) == pd.Timedelta("1D") / step
@@ -158,27 +202,49 @@ def test_intraday_days_are_utc_days_of_ends(tmp_path, interval):
 
 
 def test_universe_brings_members_and_marks_days(lake):
-    spells = pd.DataFrame({"symbol": ["A", "B", "GONE"], "start": pd.to_datetime(["2023-12-22", "2024-01-05", "2023-01-01"]), "end": pd.to_datetime(["2023-12-27", None, None])})
+    spells = pd.DataFrame(
+        {
+            "symbol": ["A", "B", "GONE"],
+            "start": pd.to_datetime(["2023-12-22", "2024-01-05", "2023-01-01"]),
+            "end": pd.to_datetime(["2023-12-27", None, None]),
+        }
+    )
     found = get_bars(universe=spells, dataset="raw", source=lake)
     assert found["member"].dtype == bool and found["member"].groupby(level="symbol").sum().to_dict() == {"A": 4, "B": 3}
     early = get_bars(universe=spells, dataset="raw", source=lake, as_of="2023-12-26")
     assert early.index.unique("symbol").tolist() == ["A"] and early["member"].sum() == 3
-    assert get_bars(universe=spells, dataset="raw", source=lake, end="2024-01-02").index.unique("symbol").tolist() == ["A"]
+    assert get_bars(universe=spells, dataset="raw", source=lake, end="2024-01-02").index.unique("symbol").tolist() == [
+        "A"
+    ]
     assert get_bars("B", universe=spells, dataset="raw", source=lake, end="2024-01-02").empty
 
 
-@given(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(0, 14), st.integers(-1, 6)), unique_by=lambda t: t[:2], max_size=6), st.integers(0, 14))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ABC"), st.integers(0, 14), st.integers(-1, 6)), unique_by=lambda t: t[:2], max_size=6
+    ),
+    st.integers(0, 14),
+)
 @settings(max_examples=20, deadline=None)
 def test_member_mask_equals_the_slow_way(raw, day):
     "Spells may overlap and lie outside; -1 days long means still in."
-    rows = [{"symbol": s, "start": DAYS[i], "end": pd.NaT if n < 0 else DAYS[i] + pd.Timedelta(days=n)} for s, i, n in raw]
-    spells = pd.DataFrame(rows, columns=["symbol", "start", "end"]).astype({"symbol": "str", "start": "datetime64[us]", "end": "datetime64[us]"})
+    rows = [
+        {"symbol": s, "start": DAYS[i], "end": pd.NaT if n < 0 else DAYS[i] + pd.Timedelta(days=n)} for s, i, n in raw
+    ]
+    spells = pd.DataFrame(rows, columns=["symbol", "start", "end"]).astype(
+        {"symbol": "str", "start": "datetime64[us]", "end": "datetime64[us]"}
+    )
     index = raw_bars("ABD").index
     for known in (spells, known_spells(spells, DAYS[day])):
         mask = member_mask(known, index)
-        slow = [any(r.symbol == s and r.start <= d and (pd.isna(r.end) or d <= r.end) for r in known.itertuples()) for d, s in index]
+        slow = [
+            any(r.symbol == s and r.start <= d and (pd.isna(r.end) or d <= r.end) for r in known.itertuples())
+            for d, s in index
+        ]
         assert mask.tolist() == slow and mask.index is index
-        assert members(known, DAYS[day]) == sorted({r.symbol for r in known.itertuples() if r.start <= DAYS[day] and (pd.isna(r.end) or DAYS[day] <= r.end)})
+        assert members(known, DAYS[day]) == sorted(
+            {r.symbol for r in known.itertuples() if r.start <= DAYS[day] and (pd.isna(r.end) or DAYS[day] <= r.end)}
+        )
 
 
 def test_spells_as_known_do_not_end_in_the_future():
@@ -189,9 +255,15 @@ def test_spells_as_known_do_not_end_in_the_future():
 
 
 def test_sectors_are_never_early():
-    facts = pd.DataFrame({"known_at": pd.to_datetime(["2023-12-22", "2024-01-02"]), "symbol": "A", "sector": ["old", "new"]})
+    facts = pd.DataFrame(
+        {"known_at": pd.to_datetime(["2023-12-22", "2024-01-02"]), "symbol": "A", "sector": ["old", "new"]}
+    )
     found = sectors_asof(raw_bars().index, facts).unstack()
-    assert found["B"].isna().all() and found["A"].isna().sum() == 2 and found["A"].value_counts().to_dict() == {"new": 6, "old": 7}
+    assert (
+        found["B"].isna().all()
+        and found["A"].isna().sum() == 2
+        and found["A"].value_counts().to_dict() == {"new": 6, "old": 7}
+    )
     with pytest.raises(DataError, match="known_at"):
         sectors_asof(raw_bars().index, facts.drop(columns="known_at"))
 
@@ -201,7 +273,14 @@ def test_series_ends_by_hand():
     bars = raw_bars("ABCDEF")
     kept = [DAYS.get_loc(d) < lengths[s] for d, s in bars.index]
     ends = series_ends(bars[kept], many=3)
-    assert ends["status"].to_dict() == {"A": "alive", "B": "delisted", "C": "censored", "D": "censored", "E": "censored", "F": "alive"}
+    assert ends["status"].to_dict() == {
+        "A": "alive",
+        "B": "delisted",
+        "C": "censored",
+        "D": "censored",
+        "E": "censored",
+        "F": "alive",
+    }
     assert ends.loc["C", "together"] == 3 and series_ends(bars[kept], many=4).loc["C", "status"] == "delisted"
     assert series_ends(bars.iloc[:0]).empty and series_ends(bars.iloc[:1])["status"].tolist() == ["alive"]
 
@@ -213,7 +292,12 @@ def test_real_sources_that_stop_are_found():
         pytest.skip("../shared/data/us is not here: this test reads the real S&P 500 history")
     raw = pd.read_parquet(file, columns=["date", "symbol", "close"])
     ends = series_ends(as_panel(raw.assign(symbol=raw["symbol"].astype("str"))))
-    assert set(ends.loc[ends["status"] == "censored", "last"].astype("str")) == {"2010-12-06", "2017-11-10", "2018-07-18", "2021-08-30"}
+    assert set(ends.loc[ends["status"] == "censored", "last"].astype("str")) == {
+        "2010-12-06",
+        "2017-11-10",
+        "2018-07-18",
+        "2021-08-30",
+    }
     assert (ends["status"] == "censored").sum() == 145 and 10 <= (ends["status"] == "delisted").sum() <= 16
 
 
@@ -231,4 +315,7 @@ def test_wrong_words_are_refused_and_empty_answers_are_empty(lake):
         get_bars(start="2020-01-01 00:00Z", **ask)
     with pytest.raises(DataError, match="no dataset 'uk'"):
         get_bars(dataset="uk", source=lake)
-    pd.testing.assert_frame_equal(get_bars("A", adjust="total", **ask), adjust(raw_bars("AB")[lambda f: f.index.get_level_values("symbol") == "A"]))
+    pd.testing.assert_frame_equal(
+        get_bars("A", adjust="total", **ask),
+        adjust(raw_bars("AB")[lambda f: f.index.get_level_values("symbol") == "A"]),
+    )

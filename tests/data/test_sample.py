@@ -41,7 +41,16 @@ def test_files_match_their_checksums_and_the_readme():
     assert sum(f.stat().st_size for f in FOLDER.iterdir()) <= 10 * 2**20
 
 
-@pytest.mark.parametrize(("file", "load"), [("us_bars.parquet", sample_bars), ("market_context.parquet", sample_context), ("sp500_members.csv", sample_members), ("sp500_sectors.parquet", sample_sectors), ("vix.csv", sample_vix)])
+@pytest.mark.parametrize(
+    ("file", "load"),
+    [
+        ("us_bars.parquet", sample_bars),
+        ("market_context.parquet", sample_context),
+        ("sp500_members.csv", sample_members),
+        ("sp500_sectors.parquet", sample_sectors),
+        ("vix.csv", sample_vix),
+    ],
+)
 def test_row_counts_stand_in_the_readme(file, load):
     rows = int(re.search(rf"\| `{file}` \| ([\d,]+) \|", README)[1].replace(",", ""))
     assert len(load()) == rows
@@ -64,12 +73,22 @@ def test_bars_are_a_valid_float_panel(bars, context):
         assert frame.to_numpy().flags.writeable and not frame.index.has_duplicates
 
 
-@pytest.mark.parametrize(("symbols", "start", "end"), [(["XOM", "AAPL"], "2020-01-01", "2020-01-31"), ("AABA", None, "2018-07-18"), (None, "2023-12-28", None), (["AET", "AET"], "2018-07-17", "2018-07-20")])
+@pytest.mark.parametrize(
+    ("symbols", "start", "end"),
+    [
+        (["XOM", "AAPL"], "2020-01-01", "2020-01-31"),
+        ("AABA", None, "2018-07-18"),
+        (None, "2023-12-28", None),
+        (["AET", "AET"], "2018-07-17", "2018-07-20"),
+    ],
+)
 def test_selection_equals_selecting_from_everything(bars, symbols, start, end):
     got = sample_bars(symbols, start, end)
     names = bars.index.get_level_values("symbol")
     dates = bars.index.get_level_values("date")
-    keep = np.ones(len(bars), bool) if symbols is None else names.isin([symbols] if isinstance(symbols, str) else symbols)
+    keep = (
+        np.ones(len(bars), bool) if symbols is None else names.isin([symbols] if isinstance(symbols, str) else symbols)
+    )
     keep &= (dates >= pd.Timestamp(start or "1900-01-01")) & (dates <= pd.Timestamp(end or "2100-01-01"))
     pd.testing.assert_frame_equal(got, bars[keep])
     assert set(got.index.levels[1]) == set(got.index.get_level_values("symbol"))  # no unused levels
@@ -116,7 +135,9 @@ def test_bars_flaws_are_as_documented(bars):
     spikes = closes[(closes.abs() > 0.15) & (back.abs() > 0.15) & (closes * back < 0)]
     assert len(spikes) == 17 and set(spikes.index.get_level_values("date").strftime("%Y-%m")) == {"2011-08", "2020-03"}
     part = ((bars["close"] * 100 - (bars["close"] * 100).round()).abs() > 0.01).groupby(level="symbol").mean()
-    assert (part > 0.01).sum() == 41 and set(part[part > 0.7].index) == set("GE T GOOGL EXC IBM AMZN MRK ARNC PFE RTX".split())
+    assert (part > 0.01).sum() == 41 and set(part[part > 0.7].index) == set(
+        "GE T GOOGL EXC IBM AMZN MRK ARNC PFE RTX".split()
+    )
     assert (bars["volume"] % 100 == 0).all()
     same = bars["close"].groupby(level="symbol").diff().eq(0).unstack()
     run = same & same.shift(1, fill_value=False) & same.shift(2, fill_value=False)
@@ -127,17 +148,25 @@ def test_no_series_is_shifted_by_a_session(bars):
     wide = adjust(bars)["close"].unstack().pct_change(fill_method=None)
     market = wide.mean(axis=1)
     here = wide.corrwith(market)
-    assert (here > 0.2).all() and wide.corrwith(market.shift(1)).max() < 0.05 and wide.corrwith(market.shift(-1)).max() < 0.05
+    assert (
+        (here > 0.2).all()
+        and wide.corrwith(market.shift(1)).max() < 0.05
+        and wide.corrwith(market.shift(-1)).max() < 0.05
+    )
 
 
 def test_context_flaws_are_as_documented(context, bars):
     assert context.index.levels[0].equals(bars.index.levels[0])
-    assert context.index.levels[1].tolist() == "GLD GSPC HYG IWM QQQ SPY TLT VIX XLE XLF XLI XLK XLP XLU XLV XLY".split()
+    assert (
+        context.index.levels[1].tolist() == "GLD GSPC HYG IWM QQQ SPY TLT VIX XLE XLF XLI XLK XLP XLU XLV XLY".split()
+    )
     assert (symbol_coverage(context)["rows"] == 3522).all()
     zero = context[context["volume"] == 0].groupby(level="symbol").size()
     assert zero.to_dict() == {"GSPC": 1, "VIX": 3522}
     own, cboe = context.xs("VIX", level="symbol"), sample_vix()
-    differ = {c: int(((own[c] - cboe[c].reindex(own.index)).abs() > 0.005).sum()) for c in ("open", "high", "low", "close")}
+    differ = {
+        c: int(((own[c] - cboe[c].reindex(own.index)).abs() > 0.005).sum()) for c in ("open", "high", "low", "close")
+    }
     assert differ == {"open": 18, "high": 8, "low": 16, "close": 8}
     spx = context.xs("GSPC", level="symbol")
     copied = spx["open"] == spx["close"].shift()
@@ -159,13 +188,17 @@ def test_members():
     assert min(inside) >= 487 and max(inside) <= 507
     after = members.sort_values(["symbol", "start"]).groupby("symbol")["end"].shift()
     assert not (members["start"] <= after).any()  # spells of one ticker do not overlap
-    assert members.isin(["BKR"]).any().any() and members.loc[members["symbol"] == "RTX", "start"].item() == pd.Timestamp("2020-04-03")
+    assert members.isin(["BKR"]).any().any() and members.loc[
+        members["symbol"] == "RTX", "start"
+    ].item() == pd.Timestamp("2020-04-03")
 
 
 def test_sectors():
     sectors = sample_sectors()
     assert list(sectors.columns) == ["known_at", "asof", "symbol", "name", "sector", "sub_industry", "valid"]
-    assert (sectors["known_at"] == sectors["asof"] + pd.Timedelta(days=1)).all() and not sectors.duplicated(["asof", "symbol"]).any()
+    assert (sectors["known_at"] == sectors["asof"] + pd.Timedelta(days=1)).all() and not sectors.duplicated(
+        ["asof", "symbol"]
+    ).any()
     wrong = sectors[~sectors["valid"]]
     assert len(wrong) == 521 and (wrong["asof"] == "2023-03-07").sum() == 502
     rest = wrong[wrong["asof"] != "2023-03-07"].groupby("symbol").size().to_dict()
@@ -177,7 +210,11 @@ def test_sectors():
 
 def test_vix():
     vix = sample_vix()
-    assert list(vix.columns) == ["open", "high", "low", "close"] and vix.index.is_monotonic_increasing and vix.index.is_unique
+    assert (
+        list(vix.columns) == ["open", "high", "low", "close"]
+        and vix.index.is_monotonic_increasing
+        and vix.index.is_unique
+    )
     outside = (vix["open"] > vix["high"]) | (vix["open"] < vix["low"])
     assert outside.sum() == 47 and vix.index[outside].max() == pd.Timestamp("2006-02-08")
     assert ((vix["close"] <= vix["high"]) & (vix["close"] >= vix["low"])).all()
@@ -195,7 +232,11 @@ def test_build_reproduces_the_values_and_drops_nothing(tmp_path, bars):
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / file.name), pd.read_parquet(file))
     for file in FOLDER.glob("*.csv"):
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
-    source = pd.read_parquet(SOURCE / "embed" / "us120_2010_2023.parquet").astype({"symbol": "str"}).sort_values(["date", "symbol"])
+    source = (
+        pd.read_parquet(SOURCE / "embed" / "us120_2010_2023.parquet")
+        .astype({"symbol": "str"})
+        .sort_values(["date", "symbol"])
+    )
     prices = ["open", "high", "low", "close", "adj"]
     assert (bars[prices].to_numpy() == source[prices].to_numpy(dtype=float)).all()
     assert (bars["volume"].to_numpy() == source["volume_100"].to_numpy(dtype=float) * 100).all()

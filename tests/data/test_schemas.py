@@ -12,7 +12,15 @@ from quantlab.data.bars import check_bars, read_bars
 from quantlab.data.schemas import REPAIRS, bars_schema, check, repair_bars
 
 DAYS = pd.date_range("2024-01-01", periods=4)
-GOOD = as_panel(pd.DataFrame([{"date": d, "symbol": s, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 5.0, "adj": 0.9} for d in DAYS for s in "AB"]))
+GOOD = as_panel(
+    pd.DataFrame(
+        [
+            {"date": d, "symbol": s, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 5.0, "adj": 0.9}
+            for d in DAYS
+            for s in "AB"
+        ]
+    )
+)
 
 
 def verdict(call):
@@ -23,7 +31,16 @@ def verdict(call):
     return None
 
 
-@given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(list(GOOD.columns)), st.sampled_from([0.0, -1.0, np.nan, np.inf, 8.0, 10.0, 13.0])), max_size=3))
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 7),
+            st.sampled_from(list(GOOD.columns)),
+            st.sampled_from([0.0, -1.0, np.nan, np.inf, 8.0, 10.0, 13.0]),
+        ),
+        max_size=3,
+    )
+)
 @settings(max_examples=30, deadline=None)
 def test_pandera_and_the_fast_check_agree(changes):
     bars = GOOD.copy()
@@ -38,7 +55,11 @@ def test_bars_door_refuses_each_input():
     cases = [
         (GOOD.iloc[::-1], PanelError, ["not sorted", "as_panel"]),
         (pd.concat([GOOD, GOOD.iloc[:1]]).sort_index(), PanelError, ["twice", "(2024-01-01, A)"]),
-        (GOOD.assign(high=GOOD["low"] - 1), DataError, ["high < low: 8 row(s)", "(2024-01-01, A) high=8 low=9", "correct the source"]),
+        (
+            GOOD.assign(high=GOOD["low"] - 1),
+            DataError,
+            ["high < low: 8 row(s)", "(2024-01-01, A) high=8 low=9", "correct the source"],
+        ),
         (GOOD.assign(low=-1.0), DataError, ["low is not positive: 8 row(s)"]),
         (GOOD.assign(close=np.nan), DataError, ["close is missing or infinite: 8 row(s)", "close=nan volume=5"]),
         (local, DataError, ["no time zone"]),
@@ -50,7 +71,9 @@ def test_bars_door_refuses_each_input():
             check(bars, "bars")
         assert all(part in str(raised.value) for part in parts), str(raised.value)
         assert str(raised.value).count("(2024-") <= 5
-    with pytest.raises(DataError, match=r"dated after 2024-01-03 .*2 row\(s\), first: \(2024-01-04, A\); \(2024-01-04, B\)"):
+    with pytest.raises(
+        DataError, match=r"dated after 2024-01-03 .*2 row\(s\), first: \(2024-01-04, A\); \(2024-01-04, B\)"
+    ):
         check(GOOD, "bars", until="2024-01-03")
     assert check(GOOD, "bars", until=pd.Timestamp("2024-01-04 00:01Z")) is GOOD
 
@@ -64,7 +87,11 @@ CSV = "date,symbol,open,high,low,close,volume\n2024-01-02,A,10,12,9,11,100\n2024
         ("", {}, ["empty"]),
         (CSV.replace(",", ";"), {}, ["separated by ';'", "separator=';'"]),
         (CSV.replace(",", "\t"), {}, ["separated by"]),
-        (CSV.replace(",", ";").replace("9;", "9,5;"), {"separator": ";"}, ["low are not numbers", "'9,5'", "decimal=','"]),
+        (
+            CSV.replace(",", ";").replace("9;", "9,5;"),
+            {"separator": ";"},
+            ["low are not numbers", "'9,5'", "decimal=','"],
+        ),
         (CSV.replace(",9,", ',"9,5",'), {}, ["decimal=','"]),
         (CSV.replace(",9,", ",9,5,"), {}, ["more fields than its header", "decimal=','"]),
         (CSV.split("\n2024-01-03")[0].replace(",9,", ",9,5,") + "\n2024-01-03,A,10,12,9,11,100\n", {}, ["mine.csv"]),
@@ -100,10 +127,25 @@ def test_file_door_accepts_what_was_said(tmp_path):
 
 NOW = pd.Timestamp("2024-01-02 14:30", tz="UTC")
 TRADES = pd.DataFrame({"time": [NOW] * 7, "symbol": "A", "price": 10.0, "size": 100})
-QUOTES = pd.DataFrame({"time": [NOW] * 2, "symbol": "A", "bid": [9.0, np.nan], "ask": [10.0, 10.0], "bid_size": [1.0, np.nan], "ask_size": 1.0})
+QUOTES = pd.DataFrame(
+    {
+        "time": [NOW] * 2,
+        "symbol": "A",
+        "bid": [9.0, np.nan],
+        "ask": [10.0, 10.0],
+        "bid_size": [1.0, np.nan],
+        "ask_size": 1.0,
+    }
+)
 EVENTS = pd.DataFrame({"event_time": [NOW], "known_at": [NOW], "symbol": ["A"], "kind": ["earnings"]})
 FACTS = pd.DataFrame({"known_at": pd.to_datetime(["2024-01-02", "2024-01-03"]), "symbol": "A", "sector": ["x", "y"]})
-SPELLS = pd.DataFrame({"symbol": ["A", "A"], "start": pd.to_datetime(["2020-01-01", "2022-01-01"]), "end": pd.to_datetime(["2021-01-01", None])})
+SPELLS = pd.DataFrame(
+    {
+        "symbol": ["A", "A"],
+        "start": pd.to_datetime(["2020-01-01", "2022-01-01"]),
+        "end": pd.to_datetime(["2021-01-01", None]),
+    }
+)
 KINDS = {"trades": TRADES, "quotes": QUOTES, "events": EVENTS, "reference": FACTS, "universe": SPELLS}
 
 
@@ -121,7 +163,11 @@ def test_good_frames_pass_untouched(kind):
 @pytest.mark.parametrize(
     ("kind", "change", "said"),
     [
-        ("trades", {"price": 0.0}, r"price is not positive: 7 row\(s\), first: \(2024-01-02 14:30:00\+00:00, A\) price=0"),
+        (
+            "trades",
+            {"price": 0.0},
+            r"price is not positive: 7 row\(s\), first: \(2024-01-02 14:30:00\+00:00, A\) price=0",
+        ),
         ("trades", {"size": np.inf}, "size is missing or infinite"),
         ("trades", {"symbol": " "}, "symbol is missing"),
         ("trades", {"time": [NOW] * 6 + [NOW - pd.Timedelta("1us")]}, r"time goes backwards: 1 row"),
@@ -146,7 +192,12 @@ def test_each_rule_fires(kind, change, said):
 def test_unknown_kind_and_future():
     with pytest.raises(ConfigError, match="trades, quotes"):
         check(TRADES, "ticks")
-    for kind, moment in {"trades": NOW, "events": NOW, "reference": pd.Timestamp("2024-01-03"), "universe": pd.Timestamp("2022-01-01")}.items():
+    for kind, moment in {
+        "trades": NOW,
+        "events": NOW,
+        "reference": pd.Timestamp("2024-01-03"),
+        "universe": pd.Timestamp("2022-01-01"),
+    }.items():
         assert check(KINDS[kind], kind, until=moment) is KINDS[kind]
         with pytest.raises(DataError, match="dated after"):
             check(KINDS[kind], kind, until=moment - pd.Timedelta("1min"))
@@ -170,7 +221,10 @@ DIRTY = {
     "keep_last": (lambda f: pd.concat([f.iloc[[0]] * 2, f]), 1),
     "drop_missing": (lambda f: pd.concat([f, f.iloc[[0]].rename(index={"A": "Z"}, level=1) * np.nan]), 1),
     "drop_nonpositive": (lambda f: pd.concat([f, f.iloc[[0]].rename(index={"A": "Z"}, level=1) * -1]), 1),
-    "drop_high_below_low": (lambda f: pd.concat([f, f.iloc[[0]].rename(index={"A": "Z"}, level=1).assign(high=1.0)]), 1),
+    "drop_high_below_low": (
+        lambda f: pd.concat([f, f.iloc[[0]].rename(index={"A": "Z"}, level=1).assign(high=1.0)]),
+        1,
+    ),
 }
 
 
@@ -205,7 +259,9 @@ def test_empty_frames_of_every_kind_pass_and_are_repaired_to_nothing():
     frames = {
         "bars": GOOD,
         "trades": pd.DataFrame({"time": [now], "symbol": "A", "price": 10.0, "size": 100}),
-        "quotes": pd.DataFrame({"time": [now], "symbol": "A", "bid": 9.0, "ask": 10.0, "bid_size": 1.0, "ask_size": 1.0}),
+        "quotes": pd.DataFrame(
+            {"time": [now], "symbol": "A", "bid": 9.0, "ask": 10.0, "bid_size": 1.0, "ask_size": 1.0}
+        ),
         "events": pd.DataFrame({"event_time": [now], "known_at": [now], "symbol": "A", "kind": "earnings"}),
     }
     for kind, frame in frames.items():

@@ -20,8 +20,16 @@ def market(symbols=("A", "B"), seed=0, days=DAYS, **more):
     for symbol in symbols:
         close = 50 * np.exp(np.cumsum(rng.normal(0, 0.02, len(days))))
         first = close * np.exp(rng.normal(0, 0.01, len(days)))
-        table = {"date": days, "symbol": symbol, "open": first, "high": np.maximum(first, close) * 1.01, "low": np.minimum(first, close) * 0.99}
-        tables.append(pd.DataFrame(table | {"close": close, "volume": rng.integers(1_000, 9_000, len(days)).astype(float)} | more))
+        table = {
+            "date": days,
+            "symbol": symbol,
+            "open": first,
+            "high": np.maximum(first, close) * 1.01,
+            "low": np.minimum(first, close) * 0.99,
+        }
+        tables.append(
+            pd.DataFrame(table | {"close": close, "volume": rng.integers(1_000, 9_000, len(days)).astype(float)} | more)
+        )
     return as_panel(pd.concat(tables))
 
 
@@ -40,10 +48,20 @@ def told(truth, last, factor):
 def test_a_split_that_no_factor_carries_is_found_and_a_carried_one_is_not(ratio, reverse, day, with_adj):
     bars, size = market(), 1 / ratio if reverse else ratio
     old = (bars.index.get_level_values("date") < DAYS[day]) & (bars.index.get_level_values("symbol") == "B")
-    traded = bars.assign(**{c: bars[c].where(~old, bars[c] * size) for c in PRICES}, **({"adj": np.where(old, 1 / size, 1.0)} if with_adj else {}))
+    traded = bars.assign(
+        **{c: bars[c].where(~old, bars[c] * size) for c in PRICES},
+        **({"adj": np.where(old, 1 / size, 1.0)} if with_adj else {}),
+    )
     found = split_jumps(traded)
-    if with_adj or abs(np.log(bars["open"].unstack().iloc[day]["B"] / bars["close"].unstack().iloc[day - 1]["B"])) < 0.03:
-        assert list(found.index) == [(DAYS[day], "B")] and found["ratio"].iloc[0] == pytest.approx(size) and found["proven"].iloc[0] == with_adj
+    if (
+        with_adj
+        or abs(np.log(bars["open"].unstack().iloc[day]["B"] / bars["close"].unstack().iloc[day - 1]["B"])) < 0.03
+    ):
+        assert (
+            list(found.index) == [(DAYS[day], "B")]
+            and found["ratio"].iloc[0] == pytest.approx(size)
+            and found["proven"].iloc[0] == with_adj
+        )
     if with_adj:
         assert split_jumps(adjust(traded, "total")).empty
     assert split_jumps(bars).empty and split_jumps(bars.iloc[:0]).empty
@@ -61,7 +79,13 @@ def test_special_dividends_and_crashes_are_no_proven_splits():
 # --- two deliveries ----------------------------------------------------------------------------------------------
 
 
-@given(st.integers(2, 37), st.integers(1, 10), st.floats(0.02, 50).filter(lambda k: abs(k - 1) > 1e-3), st.booleans(), st.booleans())
+@given(
+    st.integers(2, 37),
+    st.integers(1, 10),
+    st.floats(0.02, 50).filter(lambda k: abs(k - 1) > 1e-3),
+    st.booleans(),
+    st.booleans(),
+)
 @settings(max_examples=12, deadline=None)
 @pytest.mark.filterwarnings("ignore:.*re-based")
 def test_one_ratio_is_rebased_whichever_file_came_first(cut, overlap, ratio, shares, backwards):
@@ -88,7 +112,9 @@ def test_factors_of_two_vintages_join_to_the_last_one(first, event, payout, spli
     early, late = told(truth, DAYS[first], factor), truth.loc[DAYS[first - 2] :]
     whole = upsert(early, late)
     pd.testing.assert_frame_equal(whole, truth, rtol=1e-9)
-    assert np.allclose(adjust(whole, factor.replace("adj", "total"))["close"], adjust(truth, factor.replace("adj", "total"))["close"])
+    assert np.allclose(
+        adjust(whole, factor.replace("adj", "total"))["close"], adjust(truth, factor.replace("adj", "total"))["close"]
+    )
 
 
 @given(st.integers(0, 9), st.sampled_from([*PRICES, "adj"]), st.floats(1.001, 3), st.sampled_from([1.0, 0.93]))
@@ -127,9 +153,16 @@ def test_printed_digits_explain_small_differences(ratio, digits, seed):
 
 def test_equal_rows_and_corrected_volumes_are_no_contradiction():
     truth = market(adj=1.0)
-    assert restatements(truth, truth).empty and restatements(truth.iloc[:0], truth).empty and restatements(truth, truth.iloc[:0]).empty
+    assert (
+        restatements(truth, truth).empty
+        and restatements(truth.iloc[:0], truth).empty
+        and restatements(truth, truth.iloc[:0]).empty
+    )
     late = truth.loc[DAYS[20] :].assign(volume=lambda f: f["volume"] * 1.1)
-    assert upsert(truth, late).loc[DAYS[20] :].equals(late) and restatements(truth, truth.astype("float32").astype("float64")).empty
+    assert (
+        upsert(truth, late).loc[DAYS[20] :].equals(late)
+        and restatements(truth, truth.astype("float32").astype("float64")).empty
+    )
     other = truth.loc[[DAYS[3]]].rename(index={"A": "Z"})
     assert restatements(truth, other[other.index.get_level_values("symbol") == "Z"]).empty
 
@@ -137,7 +170,9 @@ def test_equal_rows_and_corrected_volumes_are_no_contradiction():
 def test_the_message_says_what_was_rebased():
     truth = market(adj=1.0)
     late = truth.loc[DAYS[10] :].assign(adj=lambda f: np.where(f.index.get_level_values("symbol") == "A", 0.97, 1.0))
-    with pytest.warns(UserWarning, match=r"1 symbol\(s\) came on another price level.*stored rows were re-based \(A: adj x 0.97\)"):
+    with pytest.warns(
+        UserWarning, match=r"1 symbol\(s\) came on another price level.*stored rows were re-based \(A: adj x 0.97\)"
+    ):
         whole = upsert(truth.loc[: DAYS[20]], late)
     assert set(whole["adj"].xs("A", level="symbol")) == {0.97} and set(whole["adj"].xs("B", level="symbol")) == {1.0}
     with pytest.warns(UserWarning, match="new rows were re-based"):
@@ -166,5 +201,7 @@ def test_a_revised_row_replaces_and_nothing_changes_nothing():
     with pytest.raises(Disagreement, match="one row cannot tell a correction from a new price level"):
         upsert(truth, changed)
     revised = upsert(truth, changed, revise=True)
-    assert revised.iloc[4].equals(changed.iloc[0]) and revised.drop(index=revised.index[4]).equals(truth.drop(index=truth.index[4]))
+    assert revised.iloc[4].equals(changed.iloc[0]) and revised.drop(index=revised.index[4]).equals(
+        truth.drop(index=truth.index[4])
+    )
     assert upsert(truth.iloc[:0], truth).equals(truth) and upsert(truth, truth.iloc[:0]).equals(truth)

@@ -32,7 +32,10 @@ def days(n, start="2023-12-20"):
 
 # --- one server for the whole file -------------------------------------------------------------------------------
 
-BINARIES = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *map(Path, filter(None, [shutil.which("initdb") and os.path.dirname(shutil.which("initdb"))]))]
+BINARIES = [
+    *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
+    *map(Path, filter(None, [shutil.which("initdb") and os.path.dirname(shutil.which("initdb"))])),
+]
 
 
 def unprivileged():
@@ -54,8 +57,24 @@ def server():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     data, quiet = folder / "data", {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **who}
-    subprocess.run([BINARIES[0] / "initdb", "-D", data, "-U", "quant", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"], check=True, timeout=60, **quiet)
-    options = ["-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
+    subprocess.run(
+        [BINARIES[0] / "initdb", "-D", data, "-U", "quant", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+        check=True,
+        timeout=60,
+        **quiet,
+    )
+    options = [
+        "-p",
+        str(port),
+        "-k",
+        folder,
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        "fsync=off",
+        "-c",
+        "shared_buffers=16MB",
+    ]
     process = subprocess.Popen([BINARIES[0] / "postgres", "-D", data, *options], **quiet)
     try:
         dsn = f"host=127.0.0.1 port={port} user=quant dbname=postgres"
@@ -95,8 +114,14 @@ def test_rows_come_back_as_they_went(store):
     content = store.write("us", "1d", bars)
     pd.testing.assert_frame_equal(store.read("us"), bars, check_exact=True)
     manifest = store.manifest("us")
-    assert manifest["hash"] == content and manifest["version"] == 1 and manifest["intervals"]["1d"]["symbols"] == ["A", "B", "NA"]
-    assert {p: e["rows"] for p, e in manifest["intervals"]["1d"]["periods"].items()} == {p: len(b) for p, b in periods(bars, "1d").items()}
+    assert (
+        manifest["hash"] == content
+        and manifest["version"] == 1
+        and manifest["intervals"]["1d"]["symbols"] == ["A", "B", "NA"]
+    )
+    assert {p: e["rows"] for p, e in manifest["intervals"]["1d"]["periods"].items()} == {
+        p: len(b) for p, b in periods(bars, "1d").items()
+    }
     assert verify(store, "us")["rows"].sum() == 90
 
 
@@ -104,7 +129,12 @@ def test_ranges_symbols_and_columns(store):
     bars = make_bars(days(300, "2022-11-01"), ["A", "B", "C"], adj=0.5)
     store.write("us", "1d", bars)
     dates = bars.index.get_level_values("date")
-    for start, end in [("2022-12-30", "2023-01-03"), (None, "2022-11-02"), ("2023-06-01", None), ("2023-01-01", "2023-01-01")]:
+    for start, end in [
+        ("2022-12-30", "2023-01-03"),
+        (None, "2022-11-02"),
+        ("2023-06-01", None),
+        ("2023-01-01", "2023-01-01"),
+    ]:
         keep = (dates >= pd.Timestamp(start or "1900")) & (dates <= pd.Timestamp(end or "2100"))
         want = bars[keep & bars.index.isin(["C", "A"], level="symbol")][["adj", "close"]]
         found = store.read("us", symbols=["C", "A", "unknown"], start=start, end=end, columns=["adj", "close"])
@@ -140,7 +170,11 @@ def test_intervals_lie_side_by_side(store):
     part = store.read("us", "5min", start="2024-01-31 23:00Z", end="2024-02-01 00:00+00:00")
     assert part.index.levels[0][0] == moments[12] and part.index.levels[0][-1] == moments[24]
     listed = store.datasets()
-    assert listed["interval"].tolist() == ["1d", "5min"] and listed["rows"].tolist() == [5, 100] and listed["symbols"].tolist() == [1, 2]
+    assert (
+        listed["interval"].tolist() == ["1d", "5min"]
+        and listed["rows"].tolist() == [5, 100]
+        and listed["symbols"].tolist() == [1, 2]
+    )
 
 
 def test_sql_sees_what_is_committed(store):
@@ -203,21 +237,30 @@ def test_a_second_delivery_is_rebased_or_refused(store, split):
     truth = truth.assign(adj=1.0) if not split else truth.assign(split=1.0)
     factor, prices = ("split" if split else "adj"), ["open", "high", "low", "close"]
     early, late = truth.loc[: days(30)[20]], truth.loc[days(30)[12] :]
-    old = early.assign(**{factor: np.where(early.index.get_level_values("symbol") == "A", 0.5, 1.0)})  # A had an event since
+    old = early.assign(
+        **{factor: np.where(early.index.get_level_values("symbol") == "A", 0.5, 1.0)}
+    )  # A had an event since
     store.write("us", "1d", old)
-    with pytest.warns(UserWarning, match=rf"us/1d: 1 symbol\(s\) came on another price level.*stored rows were re-based \(A: {factor} x 2\)"):
+    with pytest.warns(
+        UserWarning,
+        match=rf"us/1d: 1 symbol\(s\) came on another price level.*stored rows were re-based \(A: {factor} x 2\)",
+    ):
         content = store.write("us", "1d", late)
     assert store.read("us").equals(truth) and store.write("us", "1d", late) == content
     with pytest.warns(UserWarning, match="new rows were re-based"):
         assert store.write("us", "1d", old) == content
     wrong = late.copy()
     wrong.loc[(days(30)[15], "B"), "low"] *= 0.9
-    with pytest.raises(Disagreement, match=rf"us/1d: .*B on {days(30)[15]:%Y-%m-%d}: low is .*stored is .*nothing was stored"):
+    with pytest.raises(
+        Disagreement, match=rf"us/1d: .*B on {days(30)[15]:%Y-%m-%d}: low is .*stored is .*nothing was stored"
+    ):
         store.write("us", "1d", wrong)
     assert store.manifest("us")["hash"] == content and store.read("us").equals(truth)
     store.write("us", "1d", wrong, revise=True)
     assert store.read("us").equals(over(truth, wrong))
-    adjusted = late.assign(**{c: late[c] * 0.25 for c in prices}, volume=late["volume"] * 4)  # a vendor without factors, after a split
+    adjusted = late.assign(
+        **{c: late[c] * 0.25 for c in prices}, volume=late["volume"] * 4
+    )  # a vendor without factors, after a split
     bare = [frame.drop(columns=factor) for frame in (early, adjusted)]
     store.write("bare", "1d", bare[0])
     with pytest.warns(UserWarning, match=r"price x 0.25, volume x 4"):
@@ -229,7 +272,10 @@ def test_a_second_delivery_is_rebased_or_refused(store, split):
 
 
 def test_weeks_and_months_are_intervals(store):
-    fridays, ends = make_bars(pd.to_datetime(["2023-12-29", "2024-01-05", "2024-01-12"]), ["A"]), make_bars(pd.to_datetime(["2023-11-30", "2024-01-31"]), ["A"])
+    fridays, ends = (
+        make_bars(pd.to_datetime(["2023-12-29", "2024-01-05", "2024-01-12"]), ["A"]),
+        make_bars(pd.to_datetime(["2023-11-30", "2024-01-31"]), ["A"]),
+    )
     store.write("us", "1w", fridays)
     store.write("us", "1mo", ends)
     quarter = make_bars(pd.date_range("2024-01-31 23:45", periods=3, freq="15min", tz="UTC"), ["A"])
@@ -332,7 +378,13 @@ class Nursery:
     "Start writers and hear what they say."
 
     def __init__(self):
-        self.process = subprocess.Popen([sys.executable, Path(__file__).with_name("writers.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("writers.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
 
     def ask(self, command):
         self.process.stdin.write(command + "\n")
@@ -369,7 +421,11 @@ def kill_rounds(nursery, folder, rounds, seed):
         nursery.ask(f"reap {pid}")
         later, status = nursery.hear("dead")
         heard = [int(k) for word, k in [*before, *early, ("done", first), *later] if word == "done" and k is not None]
-        assert int(status) == -signal.SIGKILL and heard == list(range(acknowledged + 1, acknowledged + 1 + len(heard))) and heard
+        assert (
+            int(status) == -signal.SIGKILL
+            and heard == list(range(acknowledged + 1, acknowledged + 1 + len(heard)))
+            and heard
+        )
         for k in heard:
             model = version(k) if model is None else over(model, version(k))
         acknowledged = heard[-1]
@@ -411,7 +467,9 @@ def two_writers(nursery, folder, rounds):
     for pid in pids:
         nursery.ask(f"reap {pid}")
         assert nursery.hear("dead")[1] == "0"
-    assert lake.read("us").groupby(level="symbol").size().to_dict() == dict.fromkeys(["LEFT", "RIGHT", "SHARED"], 2 * rounds)
+    assert lake.read("us").groupby(level="symbol").size().to_dict() == dict.fromkeys(
+        ["LEFT", "RIGHT", "SHARED"], 2 * rounds
+    )
     verify(lake, "us")
 
 
@@ -440,12 +498,28 @@ def test_a_waiting_writer_fails_clearly_and_a_dead_ones_lock_is_free(nursery, tm
     assert lake.read("us").equals(bars * 2)
 
 
-@pytest.mark.parametrize("dsn", ["postgresql://quant:s3cr%65t!@127.0.0.1:9/x", "postgresql//quant:s3cret!@127.0.0.1/x", "host=127.0.0.1 port=9 password='s3cret!' dbname=x", "host=127.0.0.1 passwort=s3cret!", "postgresql://quant:s3/c@ret!@127.0.0.1:9/x", "s3cret!"])
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://quant:s3cr%65t!@127.0.0.1:9/x",
+        "postgresql//quant:s3cret!@127.0.0.1/x",
+        "host=127.0.0.1 port=9 password='s3cret!' dbname=x",
+        "host=127.0.0.1 passwort=s3cret!",
+        "postgresql://quant:s3/c@ret!@127.0.0.1:9/x",
+        "s3cret!",
+    ],
+)
 def test_no_message_shows_a_password(dsn):
     import traceback
 
     pytest.importorskip("psycopg")
-    for call in (lambda s: s.read("us"), lambda s: s.datasets(), lambda s: s.sql("SELECT 1"), lambda s: s.write("us", "1d", make_bars(days(2), ["A"])), repr):
+    for call in (
+        lambda s: s.read("us"),
+        lambda s: s.datasets(),
+        lambda s: s.sql("SELECT 1"),
+        lambda s: s.write("us", "1d", make_bars(days(2), ["A"])),
+        repr,
+    ):
         try:
             shown = str(call(Postgres(dsn)))
         except (DataError, ConfigError) as error:
@@ -457,11 +531,23 @@ def test_no_message_shows_a_password(dsn):
 def test_postgres_answers_one_statement_that_reads(server):
     store, bars = Postgres(server, timeout=5), make_bars(days(4), ["A"])
     store.write("kept", "1d", bars)
-    for query in ("COMMIT; DROP TABLE kept_1d", "SELECT 1; COMMIT; DROP TABLE kept_1d", "DROP TABLE kept_1d", "DELETE FROM kept_1d", "SET TRANSACTION READ WRITE", "COMMIT", "", "COPY kept_1d TO STDOUT"):
+    for query in (
+        "COMMIT; DROP TABLE kept_1d",
+        "SELECT 1; COMMIT; DROP TABLE kept_1d",
+        "DROP TABLE kept_1d",
+        "DELETE FROM kept_1d",
+        "SET TRANSACTION READ WRITE",
+        "COMMIT",
+        "",
+        "COPY kept_1d TO STDOUT",
+    ):
         with pytest.raises(DataError) as error:
             store.sql(query)
         assert "\n" not in str(error.value)
-    assert store.read("kept").equals(bars) and store.sql("SELECT count(*) AS n FROM kept_1d WHERE symbol LIKE 'A%'")["n"][0] == 4
+    assert (
+        store.read("kept").equals(bars)
+        and store.sql("SELECT count(*) AS n FROM kept_1d WHERE symbol LIKE 'A%'")["n"][0] == 4
+    )
     import psycopg
 
     with psycopg.connect(server) as client:

@@ -95,7 +95,9 @@ def test_noise_is_noise_and_the_past_is_past():
 def test_nothing_moves_but_what_was_asked():
     base = synth_market(20, 100, seed=4)
     pd.testing.assert_frame_equal(synth_market(20, 100, seed=4, n_noise=9).bars, base.bars)
-    pd.testing.assert_frame_equal(synth_market(20, 100, seed=4, n_noise=2).features, base.features[["factor", "noise_1", "noise_2"]])
+    pd.testing.assert_frame_equal(
+        synth_market(20, 100, seed=4, n_noise=2).features, base.features[["factor", "noise_1", "noise_2"]]
+    )
     pd.testing.assert_frame_equal(synth_market(20, 100, seed=4, ic=0.5).features, base.features)
     pd.testing.assert_series_equal(synth_market(20, 100, seed=4, ic=0.5, persistence=0.5).regime, base.regime)
     assert not synth_market(20, 100, seed=5).bars.equals(base.bars)
@@ -108,7 +110,16 @@ def test_seed_is_pinned():
     assert data_hash(rounded) == "4381af7d4a1fbbc8" and data_hash(made.features.round(6)) == "d4450c02216f54b3"
 
 
-@given(st.integers(1, 12), st.integers(1, 40), st.floats(-0.5, 0.5), st.integers(1, 6), st.floats(0, 0.95), st.integers(0, 3), st.integers(0, 2**31), st.booleans())
+@given(
+    st.integers(1, 12),
+    st.integers(1, 40),
+    st.floats(-0.5, 0.5),
+    st.integers(1, 6),
+    st.floats(0, 0.95),
+    st.integers(0, 3),
+    st.integers(0, 2**31),
+    st.booleans(),
+)
 @settings(max_examples=60, deadline=None)
 def test_every_market_is_valid(n, dates, ic, horizon, persistence, n_noise, seed, regimes):
     assume(not (n == 1 and ic))
@@ -176,7 +187,10 @@ def test_what_cannot_be_planted_is_refused(change, part):
 def test_decay_is_what_is_measured_at_every_horizon(horizon, persistence):
     markets = [synth_market(40, 250, ic=0.1, horizon=horizon, persistence=persistence, seed=s) for s in range(40)]
     true = expected_ic_decay(markets[0].truth, [1, 3, 10, 30])
-    assert expected_ic_decay(markets[0].truth, [horizon])[horizon] == pytest.approx(0.1, abs=1e-12) and expected_ic_decay(markets[0].truth, []).empty
+    assert (
+        expected_ic_decay(markets[0].truth, [horizon])[horizon] == pytest.approx(0.1, abs=1e-12)
+        and expected_ic_decay(markets[0].truth, []).empty
+    )
     for h, expected in true.items():
         got = np.array([mean_ic(m, horizon=h) for m in markets])
         assert abs(got.mean() - expected) < 3.5 * got.std(ddof=1) / np.sqrt(len(got))
@@ -191,18 +205,24 @@ def test_garch_is_its_recursion_and_clusters():
         variance = GARCH["omega"] + GARCH["alpha"] * (sigma[t] * z[t]) ** 2 + GARCH["beta"] * variance
     squares = pd.Series((sigma * z) ** 2)
     a, b = GARCH["alpha"], GARCH["beta"]
-    assert squares.autocorr(1) == pytest.approx(a * (1 - a * b - b**2) / (1 - 2 * a * b - b**2), abs=0.05)  # Bollerslev 1986
+    assert squares.autocorr(1) == pytest.approx(
+        a * (1 - a * b - b**2) / (1 - 2 * a * b - b**2), abs=0.05
+    )  # Bollerslev 1986
     assert abs(squares.sample(frac=1, random_state=1).reset_index(drop=True).autocorr(1)) < 0.02
 
 
 def test_a_garch_market_says_what_its_market_did():
     made = synth_market(400, 300, ic=0.0, regimes="garch", seed=2)
     opens = np.log(to_wide(made.bars["open"])).diff().shift(-1).iloc[:-1]
-    assert opens.mean(axis=1).sub(made.market["return"].iloc[:-1]).abs().max() < 0.005  # 400 names average their own noise away
+    assert (
+        opens.mean(axis=1).sub(made.market["return"].iloc[:-1]).abs().max() < 0.005
+    )  # 400 names average their own noise away
     assert (made.regime == "calm").all() and made.market.index.equals(made.regime.index)
     assert check_bars(made.bars) is made.bars
     plain = synth_market(400, 300, ic=0.0, regimes=False, seed=2)
-    assert plain.features.equals(made.features) and (plain.market["volatility"] == STATES.loc["calm", "volatility"]).all()
+    assert (
+        plain.features.equals(made.features) and (plain.market["volatility"] == STATES.loc["calm", "volatility"]).all()
+    )
 
 
 def test_the_planted_ic_does_not_depend_on_the_calendar_or_the_volatility():
@@ -220,8 +240,12 @@ def test_minutes_add_up_to_their_day(n, days, minutes, seed):
     fine, truth = synth_minutes(bars, minutes, opens="00:00", seed=seed)
     assert check_bars(fine) is fine and len(fine) == len(bars) * minutes
     day = (fine.index.get_level_values("date") - pd.Timedelta("1min")).normalize().tz_localize(None)
-    daily = fine.groupby([day, fine.index.get_level_values("symbol")]).agg({"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"})
-    assert (daily[["open", "high", "low", "close"]].to_numpy() == bars[["open", "high", "low", "close"]].to_numpy()).all()
+    daily = fine.groupby([day, fine.index.get_level_values("symbol")]).agg(
+        {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    )
+    assert (
+        daily[["open", "high", "low", "close"]].to_numpy() == bars[["open", "high", "low", "close"]].to_numpy()
+    ).all()
     np.testing.assert_allclose(daily["volume"], bars["volume"], rtol=1e-12)
     for side in ("high", "low"):
         there = pd.MultiIndex.from_arrays([truth[f"{side}_at"], bars.index.get_level_values("symbol")])
@@ -272,20 +296,31 @@ def test_the_list_of_damage_is_the_damage(seed, missing, delisted, censored, spi
     assert check_bars(bars) is bars
     found, full = symbol_coverage(bars), whole.loc[bars.index]
     lost = truth[truth["rule"] == "missing"]
-    assert found["missing"].sum() == len(lost) and not pd.MultiIndex.from_frame(lost[["date", "symbol"]]).isin(bars.index).any()
+    assert (
+        found["missing"].sum() == len(lost)
+        and not pd.MultiIndex.from_frame(lost[["date", "symbol"]]).isin(bars.index).any()
+    )
     ends = truth[truth["rule"].isin(["delisted", "ends_together"])].set_index("symbol")["date"]
     early = found.loc[found["last"] < whole.index.levels[0][-1], "last"]
     assert sorted(zip(early.index, early, strict=True)) == sorted(zip(ends.index, ends, strict=True))
     changed = bars.index[(bars["close"] != full["close"]).to_numpy()]
     torn = truth[truth["rule"] == "spike"]
     assert sorted(changed) == sorted(zip(torn["date"], torn["symbol"], strict=True))
-    assert (bars.loc[changed, "close"] == full.loc[changed, "close"] / 2).all() and bars["volume"].equals(full["volume"])
+    assert (bars.loc[changed, "close"] == full.loc[changed, "close"] / 2).all() and bars["volume"].equals(
+        full["volume"]
+    )
 
 
 def test_damage_that_does_not_fit_is_refused():
     whole = synth_market(5, 60, ic=0.0).bars
     assert synth_damage(whole)[0].equals(whole) and synth_damage(whole)[1].empty
-    for change in ({"missing": 0.5}, {"missing": -0.1}, {"delisted": 0.6, "censored": 0.6}, {"spikes": 6}, {"delisted": -0.4}):
+    for change in (
+        {"missing": 0.5},
+        {"missing": -0.1},
+        {"delisted": 0.6, "censored": 0.6},
+        {"spikes": 6},
+        {"delisted": -0.4},
+    ):
         with pytest.raises(ConfigError, match="cannot lose"):
             synth_damage(whole, **change)
     for frame in (whole.iloc[:-1], whole.iloc[:0], synth_market(5, 59, ic=0.0).bars):

@@ -23,9 +23,17 @@ SESSIONS = pd.bdate_range("2019-06-03", periods=1500)  # six years
 def make_bars(dates, symbols, seed=0, **more):
     "Valid bars of every symbol on every date."
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.DatetimeIndex(dates).as_unit("us"), pd.Index(symbols, dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.DatetimeIndex(dates).as_unit("us"), pd.Index(symbols, dtype="str")], names=["date", "symbol"]
+    )
     inside = np.sort(np.exp(rng.normal(3, 1, (len(index), 4))), axis=1)
-    values = {"open": inside[:, 1], "high": inside[:, 3], "low": inside[:, 0], "close": inside[:, 2], "volume": rng.integers(0, 10**6, len(index)).astype(float)}
+    values = {
+        "open": inside[:, 1],
+        "high": inside[:, 3],
+        "low": inside[:, 0],
+        "close": inside[:, 2],
+        "volume": rng.integers(0, 10**6, len(index)).astype(float),
+    }
     return as_panel(pd.DataFrame(values | more, index=index).reset_index())
 
 

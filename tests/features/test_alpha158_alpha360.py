@@ -23,7 +23,20 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 import qlib_files  # noqa: E402
 
-TWELVE = ["SH000300", "SH600000", "SH600010", "SH600018", "SH600030", "SH600150", "SH601318", "SH603986", "SZ000001", "SZ000002", "SZ002450", "SZ300059"]
+TWELVE = [
+    "SH000300",
+    "SH600000",
+    "SH600010",
+    "SH600018",
+    "SH600030",
+    "SH600150",
+    "SH601318",
+    "SH603986",
+    "SZ000001",
+    "SZ000002",
+    "SZ002450",
+    "SZ300059",
+]
 # Where Qlib in float64 and this package part on CSI 300, 2008-2020: 11 of 286 million cells.
 EXCEPTIONS = {
     ("RSQR60", "2015-09-28", "SH600446"),  # two values in the window: the fit is 1; Qlib's running sums say 0.99990
@@ -39,7 +52,8 @@ EXCEPTIONS = {
     ("WVMA20", "2017-05-18", "SZ002122"),
 }
 needs_qlib = pytest.mark.skipif(
-    not qlib_files.CSI300.exists() or find_spec("qlib") is None, reason="needs pyqlib and ../shared/data/qlib_cn_csi300 (or QUANTLAB_SHARED)"
+    not qlib_files.CSI300.exists() or find_spec("qlib") is None,
+    reason="needs pyqlib and ../shared/data/qlib_cn_csi300 (or QUANTLAB_SHARED)",
 )
 
 
@@ -47,14 +61,23 @@ def market(seed: int = 0, n_dates: int = 150, symbols: int = 5, missing: float =
     "Bars of names that list late, pause, stop and stand still."
     rng = np.random.default_rng(seed)
     names = pd.Index([f"S{i:02d}" for i in range(symbols)], dtype="str")
-    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=n_dates, unit="us"), names], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=n_dates, unit="us"), names], names=["date", "symbol"]
+    )
     close = 20 * np.exp(np.cumsum(rng.normal(0, 0.03, (n_dates, symbols)), axis=0))
     close[60:75, 0] = close[59, 0]
     open_ = close * np.exp(rng.normal(0, 0.01, close.shape))
     high = np.maximum(open_, close) * np.exp(np.abs(rng.normal(0, 0.01, close.shape)))
     low = np.minimum(open_, close) * np.exp(-np.abs(rng.normal(0, 0.01, close.shape)))
     volume = np.exp(rng.normal(12, 1, close.shape)).round()
-    columns = {"open": open_, "high": high, "low": low, "close": close, "volume": volume, "vwap": (high + low + close) / 3}
+    columns = {
+        "open": open_,
+        "high": high,
+        "low": low,
+        "close": close,
+        "volume": volume,
+        "vwap": (high + low + close) / 3,
+    }
     bars = pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index)
     place = np.repeat(np.arange(n_dates), symbols), np.tile(np.arange(symbols), n_dates)
     bars[(rng.random(len(bars)) < missing) & (place[0] > 0)] = np.nan
@@ -112,7 +135,9 @@ def by_hand(b: pd.DataFrame) -> pd.DataFrame:
 def apart(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     "Mark the cells beyond 1e-6 + 1e-5 |b|, and those where one side alone is NaN."
     a, b = ours.to_numpy(np.float64), theirs[ours.columns].to_numpy(np.float64)
-    return pd.DataFrame(~(np.abs(a - b) <= 1e-6 + 1e-5 * np.abs(b)) & ~(np.isnan(a) & np.isnan(b)), ours.index, ours.columns)
+    return pd.DataFrame(
+        ~(np.abs(a - b) <= 1e-6 + 1e-5 * np.abs(b)) & ~(np.isnan(a) & np.isnan(b)), ours.index, ours.columns
+    )
 
 
 class TestFormulas:
@@ -141,22 +166,42 @@ class TestFormulas:
         idle = rng.random(len(bars)) < 0.05
         bars.loc[idle & bars["volume"].notna(), "volume"] = 0.0
         dates, symbols = (bars.index.get_level_values(i) for i in (0, 1))
-        bars.loc[(symbols == "S03") & (dates >= dates[0] + pd.Timedelta("70D")) & (dates < dates[0] + pd.Timedelta("140D")) & bars["volume"].notna(), "volume"] = 0.0
+        bars.loc[
+            (symbols == "S03")
+            & (dates >= dates[0] + pd.Timedelta("70D"))
+            & (dates < dates[0] + pd.Timedelta("140D"))
+            & bars["volume"].notna(),
+            "volume",
+        ] = 0.0
         ours = compute(bars, ALPHA158)
         assert (ours["VMA60"][bars["volume"] == 0] > 1e9).any()  # the reference divides by 1e-12
         for symbol in bars.index.unique("symbol"):
             rows = bars.xs(symbol, level="symbol")
             wrong = apart(ours.xs(symbol, level="symbol"), by_hand(rows))
-            wrong.loc[rows["volume"].rolling(60, min_periods=1).max() == 0, [c for c in wrong if c.startswith("VSTD")]] = False
+            wrong.loc[
+                rows["volume"].rolling(60, min_periods=1).max() == 0, [c for c in wrong if c.startswith("VSTD")]
+            ] = False
             assert not wrong.any().any(), (symbol, wrong.sum()[wrong.any()])
         lags = compute(bars, ALPHA360)
         shifted = bars.groupby("symbol")["volume"].shift(7)
-        assert np.allclose(lags["VOLUME7"], shifted / (bars["volume"] + 1e-12), equal_nan=True) and (lags["VOLUME7"] == 0).any()
+        assert (
+            np.allclose(lags["VOLUME7"], shifted / (bars["volume"] + 1e-12), equal_nan=True)
+            and (lags["VOLUME7"] == 0).any()
+        )
 
     def test_names_are_the_reference_s(self) -> None:
-        assert [f.name for f in ALPHA158][:13] == "KMID KLEN KMID2 KUP KUP2 KLOW KLOW2 KSFT KSFT2 OPEN0 HIGH0 LOW0 VWAP0".split()
+        assert [f.name for f in ALPHA158][
+            :13
+        ] == "KMID KLEN KMID2 KUP KUP2 KLOW KLOW2 KSFT KSFT2 OPEN0 HIGH0 LOW0 VWAP0".split()
         assert len(ALPHA158) == 158 and len({f.name for f in ALPHA158}) == 158
-        assert [f.name for f in ALPHA360][::60] == ["CLOSE59", "OPEN59", "HIGH59", "LOW59", "VWAP59", "VOLUME59"] and len(ALPHA360) == 360
+        assert [f.name for f in ALPHA360][::60] == [
+            "CLOSE59",
+            "OPEN59",
+            "HIGH59",
+            "LOW59",
+            "VWAP59",
+            "VOLUME59",
+        ] and len(ALPHA360) == 360
 
 
 class TestEngine:
@@ -195,9 +240,14 @@ class TestEngine:
     def test_bad_values_never_become_numbers(self, value: float, features) -> None:
         bars = self.bars.assign(**dict.fromkeys(self.bars.columns, value))
         values = compute(bars, features)
-        counted = ("CNT", "VMA", "VSUM", "VOLUME") if value == 0 else ("CNT",)  # no shares are a number, as in the reference
+        counted = (
+            ("CNT", "VMA", "VSUM", "VOLUME") if value == 0 else ("CNT",)
+        )  # no shares are a number, as in the reference
         counts = [c for c in values if c.startswith(counted)]
-        assert values.drop(columns=[*counts, *(c for c in values if c.startswith("VSTD"))]).isna().all().all() and not np.isinf(values.to_numpy()).any()
+        assert (
+            values.drop(columns=[*counts, *(c for c in values if c.startswith("VSTD"))]).isna().all().all()
+            and not np.isinf(values.to_numpy()).any()
+        )
         assert (values[counts].fillna(0) == 0).all().all()
 
     @pytest.mark.parametrize("some", [slice(0, 0), slice(0, 1), slice(0, 40)], ids=["empty", "one row", "one day"])
@@ -213,7 +263,10 @@ class TestEngine:
             values = compute(some, ALPHA158)
             assert values.shape == (len(some), 158) and not np.isinf(values.to_numpy()).any()
         dead = compute(self.bars.assign(volume=0.0, close=np.inf), ALPHA360)
-        assert dead.drop(columns=[c for c in dead if c.startswith("VOLUME")]).isna().all().all() and (dead["VOLUME0"] == 0).all()
+        assert (
+            dead.drop(columns=[c for c in dead if c.startswith("VOLUME")]).isna().all().all()
+            and (dead["VOLUME0"] == 0).all()
+        )
         assert compute(self.bars.iloc[:1], ALPHA360)["CLOSE0"].tolist() == [1.0]
         assert compute(self.bars.drop(columns="vwap"), ALPHA360)["VWAP3"].isna().all()
 
@@ -244,13 +297,18 @@ def qlib_frame(name: str, instruments: tuple[str, ...] | str, start: str, end: s
 
 @needs_qlib
 class TestQlib:
-    @pytest.mark.parametrize(("name", "features", "names"), [("Alpha158", ALPHA158, TWELVE), pytest.param("Alpha360", ALPHA360, TWELVE, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(
+        ("name", "features", "names"),
+        [("Alpha158", ALPHA158, TWELVE), pytest.param("Alpha360", ALPHA360, TWELVE, marks=pytest.mark.slow)],
+    )
     def test_a_slice_is_equal(self, name: str, features, names: list[str]) -> None:
         start, end = "2014-01-01", "2015-12-31"
         theirs = qlib_frame(name, tuple(names), start, end)
         bars = qlib_files.read_bars(start, end, symbols=names)
         ours = compute(bars, features, rows=bars.index.get_level_values("date") >= start)
-        assert [tuple(i) for i in ours.index] == [tuple(i) for i in theirs.index] and list(ours.columns) == list(theirs.columns)
+        assert [tuple(i) for i in ours.index] == [tuple(i) for i in theirs.index] and list(ours.columns) == list(
+            theirs.columns
+        )
         wrong = apart(ours, theirs)
         assert not wrong.any().any(), wrong.sum()[wrong.any()]
 

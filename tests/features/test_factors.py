@@ -6,14 +6,23 @@ import pytest
 from test_price_and_vol_invariants import market
 
 from quantlab.core.errors import ConfigError
-from quantlab.features.factors import beta, idiosyncratic_volatility, relative_volume, residual_momentum, seasonality, turnover
+from quantlab.features.factors import (
+    beta,
+    idiosyncratic_volatility,
+    relative_volume,
+    residual_momentum,
+    seasonality,
+    turnover,
+)
 from quantlab.features.vol import garman_klass, realised, rogers_satchell, yang_zhang
 
 BARS = market(21, n_dates=150, symbols="ABCDEF", missing=0.1)
 CLOSE = BARS["close"].unstack()
 RETURNS = CLOSE / CLOSE.shift() - 1
 MARKET = RETURNS.mean(axis=1)
-GIVEN = pd.Series(np.random.default_rng(2).normal(0, 0.01, 150), pd.date_range("2024-01-01", periods=150, unit="us"), name="given")
+GIVEN = pd.Series(
+    np.random.default_rng(2).normal(0, 0.01, 150), pd.date_range("2024-01-01", periods=150, unit="us"), name="given"
+)
 
 
 def pairs(symbol: str, t: int, n: int, common: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +34,10 @@ def pairs(symbol: str, t: int, n: int, common: pd.Series) -> tuple[np.ndarray, n
 @pytest.mark.parametrize("common", [None, GIVEN], ids=["mean", "given"])
 def test_lines_equal_polyfit(common: pd.Series | None) -> None:
     line = MARKET if common is None else common
-    found = {f: f(BARS).unstack() for f in (beta(20, market=common), idiosyncratic_volatility(20, common), residual_momentum(20, 4, 60, common))}
+    found = {
+        f: f(BARS).unstack()
+        for f in (beta(20, market=common), idiosyncratic_volatility(20, common), residual_momentum(20, 4, 60, common))
+    }
     compared = 0
     for symbol in CLOSE:
         for t in range(62, 150, 9):
@@ -60,7 +72,9 @@ def test_turnover_and_volume() -> None:
     bars = market(5, n_dates=40, missing=0).assign(shares=2e5)
     volume = bars["volume"].unstack()
     np.testing.assert_allclose(turnover(5)(bars).unstack().iloc[-1], volume.iloc[-5:].mean() / 2e5)
-    np.testing.assert_allclose(relative_volume(5, 20)(bars).unstack().iloc[-1], volume.iloc[-5:].mean() / volume.iloc[-20:].mean())
+    np.testing.assert_allclose(
+        relative_volume(5, 20)(bars).unstack().iloc[-1], volume.iloc[-5:].mean() / volume.iloc[-20:].mean()
+    )
 
 
 def test_seasonality_is_the_month_that_followed() -> None:
@@ -85,7 +99,11 @@ def test_range_estimators_equal_their_formulas() -> None:
     gk = 0.5 * (h - lo) ** 2 - (2 * np.log(2) - 1) * (c - o) ** 2
     k = 0.34 / (1.34 + 11 / 9)
     night, day = (o[1:] - c[:-1])[-10:], (c - o)[-10:]
-    expected = {realised(10): np.mean(np.diff(c)[-10:] ** 2), garman_klass(10): gk[-10:].mean(), rogers_satchell(10): rs[-10:].mean()}
+    expected = {
+        realised(10): np.mean(np.diff(c)[-10:] ** 2),
+        garman_klass(10): gk[-10:].mean(),
+        rogers_satchell(10): rs[-10:].mean(),
+    }
     expected[yang_zhang(10)] = night.var(ddof=1) + k * day.var(ddof=1) + (1 - k) * rs[-10:].mean()
     for f, variance in expected.items():
         assert f(bars).iloc[-1] == pytest.approx(np.sqrt(variance), rel=1e-9), f.name

@@ -121,18 +121,30 @@ def test_a_plain_function_is_held_to_the_suite() -> None:
 def test_a_feature_reads_another_where_there_are_rows() -> None:
     holed = BARS.drop(index=[(BARS.index.levels[0][k], "C") for k in (20, 21, 30)], errors="ignore")
     scored = rolling_zscore(volatility(8)(holed), 12)
-    pd.testing.assert_series_equal(rolling_scored(volatility(8), 12)(holed), scored, check_names=False, check_exact=True)
+    pd.testing.assert_series_equal(
+        rolling_scored(volatility(8), 12)(holed), scored, check_names=False, check_exact=True
+    )
     place = Feature("place_mean", lambda place: place.rolling(4).mean(), 3, PLACE)  # of a set
     assert check_feature(place, BARS).status == "PASS"
 
 
 def test_what_a_formula_gives_must_fit() -> None:
-    for formula, inputs in ((lambda close: close.iloc[1:], "close"), (lambda bars: bars["close"].iloc[1:], "bars"), (lambda close: 1.0, "close")):
+    for formula, inputs in (
+        (lambda close: close.iloc[1:], "close"),
+        (lambda bars: bars["close"].iloc[1:], "bars"),
+        (lambda close: 1.0, "close"),
+    ):
         with pytest.raises(PanelError, match="return dates x symbols"):
             compute(BARS, Feature("part", formula, 0, inputs))
     values = compute(BARS, Feature("array", lambda close: np.log(close.to_numpy()), 0, "close"))
     assert same(values["array"], np.log(BARS["close"]))
-    infinite = compute(BARS, [Feature("over", lambda close: close / 0, 0, "close"), Feature("bars_over", lambda bars: bars["close"] / 0, 0, "bars")])
+    infinite = compute(
+        BARS,
+        [
+            Feature("over", lambda close: close / 0, 0, "close"),
+            Feature("bars_over", lambda bars: bars["close"] / 0, 0, "bars"),
+        ],
+    )
     assert infinite.isna().all(axis=None)
     big = Feature("big", lambda close: close * 0 + 1e300, 0, "close")
     assert compute(BARS, big).max(axis=None) == 1e300 and compute(BARS, big, dtype="float32").isna().all(axis=None)
@@ -155,7 +167,10 @@ class TestRefusals:
     def test_of_the_record(self) -> None:
         with pytest.raises(ConfigError, match="lookback -1"):
             Feature("bad", lambda close: close, -1, ["close"])
-        assert Feature("one", lambda close: close, 0, "close").inputs == Feature("one", lambda close: close, 0, ["close"]).inputs
+        assert (
+            Feature("one", lambda close: close, 0, "close").inputs
+            == Feature("one", lambda close: close, 0, ["close"]).inputs
+        )
 
     def test_of_the_suite(self) -> None:
         week = Feature("ret_5", lambda close: close / close.shift(5) - 1, 5, ["close"])

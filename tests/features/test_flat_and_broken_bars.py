@@ -39,7 +39,9 @@ def growing(factors: list[float]) -> pd.DataFrame:
     dates = pd.date_range("2015-01-01", periods=60, unit="us")
     names = pd.Index([f"S{i:02}" for i in range(len(factors))], dtype="str")
     close = np.cumprod(np.full((60, len(factors)), factors), axis=0)
-    return pd.DataFrame({"close": close.ravel()}, index=pd.MultiIndex.from_product([dates, names], names=["date", "symbol"]))
+    return pd.DataFrame(
+        {"close": close.ravel()}, index=pd.MultiIndex.from_product([dates, names], names=["date", "symbol"])
+    )
 
 
 class TestShippedFeatures:
@@ -97,7 +99,11 @@ class TestMarketModel:
 
     def test_steady_growth_has_no_line(self) -> None:
         steady = growing([1.001, 1.01, 1.02])
-        assert compute(steady, [beta(21), idiosyncratic_volatility(21), residual_momentum(21, 2, 40)]).isna().all(axis=None)
+        assert (
+            compute(steady, [beta(21), idiosyncratic_volatility(21), residual_momentum(21, 2, 40)])
+            .isna()
+            .all(axis=None)
+        )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +138,11 @@ def test_other_refusals(bars) -> None:
 
 
 class TestWindows:
-    @pytest.mark.parametrize("empty", [np.empty((0, 3)), np.empty((5, 0)), np.full((4, 2), np.nan)], ids=["no dates", "no symbols", "no numbers"])
+    @pytest.mark.parametrize(
+        "empty",
+        [np.empty((0, 3)), np.empty((5, 0)), np.full((4, 2), np.nan)],
+        ids=["no dates", "no symbols", "no numbers"],
+    )
     def test_nothing_in_nothing_out(self, empty) -> None:
         r = rolling
         found = [r.mean(empty, 3), *r.mean_std(empty, 3), *r.trend(empty, 3), r.highest(empty, 3), r.lowest(empty, 3)]
@@ -152,7 +162,13 @@ class TestAcrossNames:
 
     @pytest.mark.parametrize(
         "f",
-        [xsection.rank, xsection.zscore, xsection.robust_zscore, xsection.winsorise, lambda x: xsection.neutralise(x, pd.Series("a", index=x.index))],
+        [
+            xsection.rank,
+            xsection.zscore,
+            xsection.robust_zscore,
+            xsection.winsorise,
+            lambda x: xsection.neutralise(x, pd.Series("a", index=x.index)),
+        ],
         ids=["rank", "zscore", "robust_zscore", "winsorise", "neutralise"],
     )
     def test_shapes_and_holes(self, f, features) -> None:
@@ -174,7 +190,9 @@ class TestAcrossNames:
 
 
 class TestOverTime:
-    @pytest.mark.parametrize("f", [lambda x: rolling_zscore(x, 3), lambda x: frac_diff(x, 0.5, 2)], ids=["rolling_zscore", "frac_diff"])
+    @pytest.mark.parametrize(
+        "f", [lambda x: rolling_zscore(x, 3), lambda x: frac_diff(x, 0.5, 2)], ids=["rolling_zscore", "frac_diff"]
+    )
     def test_shapes_and_holes(self, f, bars) -> None:
         both = compute(bars, [volatility(20), momentum()])
         assert f(both.iloc[:0]).shape == (0, 2) and f(both[[]]).shape == (len(both), 0)

@@ -10,18 +10,47 @@ from test_price_and_vol_invariants import market, same
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.features.base import Feature, check_feature, compute
-from quantlab.features.factors import FACTORS, beta, idiosyncratic_volatility, relative_volume, residual_momentum, seasonality, turnover
+from quantlab.features.factors import (
+    FACTORS,
+    beta,
+    idiosyncratic_volatility,
+    relative_volume,
+    residual_momentum,
+    seasonality,
+    turnover,
+)
 from quantlab.features.price import reversal
-from quantlab.features.technical import TECHNICAL, adx, anchored_vwap, average_true_range, bollinger, macd, rsi, stochastic, vwap_distance
+from quantlab.features.technical import (
+    TECHNICAL,
+    adx,
+    anchored_vwap,
+    average_true_range,
+    bollinger,
+    macd,
+    rsi,
+    stochastic,
+    vwap_distance,
+)
 from quantlab.features.transform import frac_return, rolling_scored
 from quantlab.features.vol import RANGE_VOL, garman_klass, realised, rogers_satchell, volatility, yang_zhang
 
 LIGHT = settings(max_examples=2, deadline=None)
 SEEDS = st.integers(0, 10**6)
 N_DATES = 100
-INDEX = pd.Series(np.random.default_rng(9).normal(0, 0.01, N_DATES), pd.date_range("2024-01-01", periods=N_DATES, unit="us"), name="index")
+INDEX = pd.Series(
+    np.random.default_rng(9).normal(0, 0.01, N_DATES),
+    pd.date_range("2024-01-01", periods=N_DATES, unit="us"),
+    name="index",
+)
 # The shipped formulas with short windows, so that a panel of 100 sessions is longer than their memory.
-RECURSIVE = (rsi(2), average_true_range(2), adx(2), adx(2, "plus_di"), adx(2, "minus_di"), *(macd(2, 4, 2, part) for part in ("line", "signal", "hist")))
+RECURSIVE = (
+    rsi(2),
+    average_true_range(2),
+    adx(2),
+    adx(2, "plus_di"),
+    adx(2, "minus_di"),
+    *(macd(2, 4, 2, part) for part in ("line", "signal", "hist")),
+)
 WINDOWED = (
     bollinger(6, 2),
     stochastic(5, 2),
@@ -108,7 +137,9 @@ def test_a_lost_bar_stays_with_its_symbol_and_heals(f: Feature, how: str) -> Non
     assert after["C"].iloc[-30:].notna().all()
 
 
-@pytest.mark.parametrize("f", [beta(20), idiosyncratic_volatility(20), residual_momentum(30, 2, 60)], ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "f", [beta(20), idiosyncratic_volatility(20), residual_momentum(30, 2, 60)], ids=lambda f: f.name
+)
 def test_a_growing_price_has_no_line(f: Feature) -> None:
     bars = bars_of(4, missing=0)
     day = bars.groupby("symbol").cumcount()
@@ -123,10 +154,32 @@ def test_a_given_market_is_not_changed_by_the_panel() -> None:
 
 
 def test_names_say_their_arguments() -> None:
-    features = (*FACTORS, *TECHNICAL, *RANGE_VOL, frac_return(), rolling_scored(volatility(20), 252), turnover(), beta(weight=0.6), beta(market=INDEX), rsi(2), seasonality(3))
+    features = (
+        *FACTORS,
+        *TECHNICAL,
+        *RANGE_VOL,
+        frac_return(),
+        rolling_scored(volatility(20), 252),
+        turnover(),
+        beta(weight=0.6),
+        beta(market=INDEX),
+        rsi(2),
+        seasonality(3),
+    )
     names = [f.name for f in features]
     assert len(set(names)) == len(names)
-    assert {"rsi_14", "natr_14", "adx_14", "macd_hist_12_26_9", "bollinger_20_2", "stoch_d_14_3", "vwap_20", "vwap_month", "beta_252_w0.6", "beta_252_index"} <= set(names)
+    assert {
+        "rsi_14",
+        "natr_14",
+        "adx_14",
+        "macd_hist_12_26_9",
+        "bollinger_20_2",
+        "stoch_d_14_3",
+        "vwap_20",
+        "vwap_month",
+        "beta_252_w0.6",
+        "beta_252_index",
+    } <= set(names)
     assert all(f.citation and f.inputs and f.lookback > 0 for f in features)
 
 

@@ -35,7 +35,10 @@ SHORT = (
 def market(seed: int = 0, n_dates: int = 40, symbols: str = "ABCDE", missing: float = 0.05) -> pd.DataFrame:
     """Random bars with gaps: rows that are absent and values that are NaN."""
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=n_dates, unit="us"), pd.Index(list(symbols), dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=n_dates, unit="us"), pd.Index(list(symbols), dtype="str")],
+        names=["date", "symbol"],
+    )
     close = 50 * np.exp(np.cumsum(rng.normal(0, 0.02, (n_dates, len(symbols))), axis=0))
     open_ = close * np.exp(rng.normal(0, 0.01, close.shape))
     high = np.maximum(open_, close) * np.exp(np.abs(rng.normal(0, 0.01, close.shape)))
@@ -99,7 +102,11 @@ class TestEveryFeature:
         assert f(bars.iloc[:0]).empty
         assert len(f(bars.iloc[:1])) == 1
         for value in (np.nan, np.inf, -np.inf, 0.0, -1.0):
-            assert f(bars * 0 + value if np.isfinite(value) else bars.assign(**dict.fromkeys(bars.columns, value))).isna().all()
+            assert (
+                f(bars * 0 + value if np.isfinite(value) else bars.assign(**dict.fromkeys(bars.columns, value)))
+                .isna()
+                .all()
+            )
         constant = f(bars.assign(open=5.0, high=5.0, low=5.0, close=5.0))
         assert not np.isinf(constant).any()
 
@@ -142,15 +149,21 @@ class TestOracles:
         assert same((1 + night) * (1 + day) - 1, self.ret.where(night.notna()))
 
     def test_volatility(self) -> None:
-        assert same(volatility(8)(self.bars), by_symbol(self.ret).transform(lambda x: x.rolling(8, min_periods=7).std()))
+        assert same(
+            volatility(8)(self.bars), by_symbol(self.ret).transform(lambda x: x.rolling(8, min_periods=7).std())
+        )
 
     def test_downside(self) -> None:
-        expected = by_symbol(self.ret).transform(lambda x: x.rolling(8, min_periods=7).apply(lambda w: np.sqrt(np.nanmean(np.minimum(w, 0) ** 2))))
+        expected = by_symbol(self.ret).transform(
+            lambda x: x.rolling(8, min_periods=7).apply(lambda w: np.sqrt(np.nanmean(np.minimum(w, 0) ** 2)))
+        )
         assert same(downside(8)(self.bars), expected.where(expected > 0), rtol=1e-7)
 
     def test_true_range(self) -> None:
         before = by_symbol(self.close).shift()
-        tr = pd.concat([self.high - self.low, (self.high - before).abs(), (self.low - before).abs()], axis=1).max(axis=1, skipna=False)
+        tr = pd.concat([self.high - self.low, (self.high - before).abs(), (self.low - before).abs()], axis=1).max(
+            axis=1, skipna=False
+        )
         expected = by_symbol(tr).transform(lambda x: x.rolling(5, min_periods=4).mean()) / self.close
         assert same(true_range(5)(self.bars), expected)
 
@@ -161,8 +174,13 @@ class TestOracles:
     def test_parkinson_finds_the_volatility_of_a_random_walk(self) -> None:
         rng = np.random.default_rng(5)
         steps = np.exp(np.cumsum(rng.normal(0, 0.02 / np.sqrt(2000), (250, 2000)), axis=1))
-        index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=250, unit="us"), pd.Index(["A"], dtype="str")], names=["date", "symbol"])
-        bars = pd.DataFrame({"high": np.maximum(steps.max(axis=1), 1), "low": np.minimum(steps.min(axis=1), 1)}, index=index)
+        index = pd.MultiIndex.from_product(
+            [pd.date_range("2024-01-01", periods=250, unit="us"), pd.Index(["A"], dtype="str")],
+            names=["date", "symbol"],
+        )
+        bars = pd.DataFrame(
+            {"high": np.maximum(steps.max(axis=1), 1), "low": np.minimum(steps.min(axis=1), 1)}, index=index
+        )
         assert parkinson(250)(bars).iloc[-1] == pytest.approx(0.02, rel=0.06)
 
 
@@ -214,7 +232,16 @@ class TestSuite:
         paid = self.bars.assign(**{c: self.bars[c] * 0.3 for c in ("open", "high", "low", "close")})
         assert same(dollar_volume(6)(paid), dollar_volume(6)(self.bars))
 
-    @pytest.mark.parametrize("call", [lambda: momentum(5, 5), lambda: momentum(5, -1), lambda: volume_trend(10, 10), lambda: reversal(-1), lambda: feature_set("none")])
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda: momentum(5, 5),
+            lambda: momentum(5, -1),
+            lambda: volume_trend(10, 10),
+            lambda: reversal(-1),
+            lambda: feature_set("none"),
+        ],
+    )
     def test_bad_arguments(self, call) -> None:
         with pytest.raises(ConfigError):
             call()

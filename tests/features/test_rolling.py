@@ -74,7 +74,9 @@ def test_words_that_pandas_has(seed: int, n: int) -> None:
         np.testing.assert_allclose(OPERATORS[word](x, n), expected, rtol=1e-7, atol=1e-7, err_msg=word)
     np.testing.assert_array_equal(r.count(x, n), window.count())
     ours, theirs = r.corr(x, y, n), window.corr(other).to_numpy()
-    steady = (r.mean_std(np.where(np.isnan(y), np.nan, x), n)[1] > 1e-6) & (r.mean_std(np.where(np.isnan(x), np.nan, y), n)[1] > 1e-6)
+    steady = (r.mean_std(np.where(np.isnan(y), np.nan, x), n)[1] > 1e-6) & (
+        r.mean_std(np.where(np.isnan(x), np.nan, y), n)[1] > 1e-6
+    )
     np.testing.assert_allclose(ours[steady], theirs[steady], rtol=1e-6, atol=1e-7)
     assert np.isnan(ours[~steady]).all()
 
@@ -129,7 +131,9 @@ class TestEveryWord:
 def test_no_drift() -> None:
     "Ten million of a second, then small numbers: the window forgets the large ones exactly."
     x = np.concatenate([np.full(50, 1e15), np.linspace(1, 2, 50)]).reshape(-1, 1)
-    np.testing.assert_allclose(r.total(x, 7)[60:], pd.DataFrame(x[50:]).rolling(7, min_periods=1).sum()[10:], rtol=1e-15)
+    np.testing.assert_allclose(
+        r.total(x, 7)[60:], pd.DataFrame(x[50:]).rolling(7, min_periods=1).sum()[10:], rtol=1e-15
+    )
     np.testing.assert_allclose(r.mean_std(x, 7)[1][60:], r.mean_std(x[50:], 7)[1][10:], rtol=1e-12)
 
 
@@ -144,7 +148,9 @@ def test_levels_far_above_the_deviation() -> None:
     np.testing.assert_allclose(r.mean_std(x + 1e8, 20)[1], r.mean_std((x + 1e8) - 1e8, 20)[1], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("call", [lambda x: r.ref(x, -1), lambda x: r.ts_rank(x, 5, (1.5,)), lambda x: r.corr(x, x[1:], 3)])
+@pytest.mark.parametrize(
+    "call", [lambda x: r.ref(x, -1), lambda x: r.ts_rank(x, 5, (1.5,)), lambda x: r.corr(x, x[1:], 3)]
+)
 def test_clear_errors(call) -> None:
     with pytest.raises((ConfigError, PanelError)):
         call(tile(8))

@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 from test_price_and_vol_invariants import market
 
 from quantlab.core.errors import ConfigError, PanelError
-from quantlab.features.technical import adx, anchored_vwap, average_true_range, bollinger, macd, memory, rsi, smooth, stochastic, vwap_distance
+from quantlab.features.technical import (
+    adx,
+    anchored_vwap,
+    average_true_range,
+    bollinger,
+    macd,
+    memory,
+    rsi,
+    smooth,
+    stochastic,
+    vwap_distance,
+)
 
 talib = pytest.importorskip("talib", reason="TA-Lib is a development dependency")
 LIGHT = settings(max_examples=25, deadline=None)
@@ -91,7 +102,9 @@ def test_vwap_equals_its_definition() -> None:
     assert vwap_distance(10)(BARS).xs("B", level="symbol").iloc[-1] == pytest.approx(part["close"].iloc[-1] / last - 1)
     month = part.loc["2025-03-01":"2025-03-17"]
     last = (typical * part["volume"]).loc[month.index].sum() / month["volume"].sum()
-    assert anchored_vwap("month")(BARS)[pd.Timestamp("2025-03-17"), "B"] == pytest.approx(month["close"].iloc[-1] / last - 1)
+    assert anchored_vwap("month")(BARS)[pd.Timestamp("2025-03-17"), "B"] == pytest.approx(
+        month["close"].iloc[-1] / last - 1
+    )
 
 
 def test_the_anchor_waits_for_a_whole_period() -> None:
@@ -117,7 +130,9 @@ def test_direction_counts_the_same_sessions_above_and_below_the_line(lost: str) 
 
 
 def test_a_price_that_rises_or_falls_only() -> None:
-    up = BARS.xs("A", level="symbol", drop_level=False).assign(close=np.arange(1.0, 901), high=np.arange(1.5, 901.5), low=np.arange(0.5, 900.5))
+    up = BARS.xs("A", level="symbol", drop_level=False).assign(
+        close=np.arange(1.0, 901), high=np.arange(1.5, 901.5), low=np.arange(0.5, 900.5)
+    )
     assert rsi(14)(up).dropna().eq(100).all()
     assert adx(14)(up).dropna().eq(100).all() and adx(14, "minus_di")(up).dropna().eq(0).all()
 

@@ -75,7 +75,11 @@ def test_frac_diff_equals_a_loop(seed: int, d: float, width: int) -> None:
     x = column(seed)
     wide, ours, w = x.where(np.isfinite(x)).unstack(), frac_diff(x, d, width).unstack(), frac_weights(d, width)
     for t in range(len(wide)):
-        expected = wide.iloc[t - width + 1 : t + 1].iloc[::-1].mul(w, axis=0).sum(skipna=False) if t >= width - 1 else wide.iloc[t] * np.nan
+        expected = (
+            wide.iloc[t - width + 1 : t + 1].iloc[::-1].mul(w, axis=0).sum(skipna=False)
+            if t >= width - 1
+            else wide.iloc[t] * np.nan
+        )
         np.testing.assert_allclose(ours.iloc[t], expected, rtol=1e-9, atol=1e-12)
 
 
@@ -107,7 +111,11 @@ def test_cusum_is_symmetric_and_scale_free(seed: int, scale: float) -> None:
     assert cusum(x * 2.0**4, 1.7 * 2.0**4).equals(cusum(x, 1.7))
 
 
-FUNCTIONS = {"zscore": lambda x: rolling_zscore(x, 5), "frac": lambda x: frac_diff(x, 0.4, 5), "cusum": lambda x: cusum(x, 1.0)}
+FUNCTIONS = {
+    "zscore": lambda x: rolling_zscore(x, 5),
+    "frac": lambda x: frac_diff(x, 0.4, 5),
+    "cusum": lambda x: cusum(x, 1.0),
+}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
@@ -137,7 +145,16 @@ class TestAll:
             function(x.iloc[::-1])
 
 
-@pytest.mark.parametrize("call", [lambda: frac_weights(-0.1, 3), lambda: frac_weights(np.nan, 3), lambda: frac_weights(0.5, 0), lambda: frac_width(0.1, 1e-9), lambda: rolling_zscore(column(0), 1)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: frac_weights(-0.1, 3),
+        lambda: frac_weights(np.nan, 3),
+        lambda: frac_weights(0.5, 0),
+        lambda: frac_width(0.1, 1e-9),
+        lambda: rolling_zscore(column(0), 1),
+    ],
+)
 def test_bad_arguments(call) -> None:
     with pytest.raises(ConfigError):
         call()

@@ -16,7 +16,10 @@ SEEDS = st.integers(0, 10**6)
 def panel(seed: int, ties: bool = True) -> pd.DataFrame:
     """Ragged panel with ties, NaN and infinities; every date keeps at least one row."""
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=8, unit="us"), pd.Index(list("ABCDEFGHIJ"), dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=8, unit="us"), pd.Index(list("ABCDEFGHIJ"), dtype="str")],
+        names=["date", "symbol"],
+    )
     values = rng.normal(size=(len(index), 2)) * 10
     frame = pd.DataFrame(values.round(0 if ties else 12), index=index, columns=["x", "y"])
     frame = frame.mask(rng.random(frame.shape) < 0.15).mask(rng.random(frame.shape) < 0.03, np.inf)
@@ -125,7 +128,11 @@ def test_neutralise_defined_cases() -> None:
     assert neutralise(x, lone).dropna().eq(0).all()  # every group has one member
     assert neutralise(x, lone, z).isna().all()  # as many constants as rows
     assert neutralise(x, None, z["beta"]).equals(neutralise(x, None, z[["beta"]]))
-    pd.testing.assert_series_equal(neutralise(x, None, z["beta"] * 0 + 1), (x - x[z["beta"].notna() & np.isfinite(x)].groupby("date").mean()).where(z["beta"].notna() & np.isfinite(x)), check_names=False)
+    pd.testing.assert_series_equal(
+        neutralise(x, None, z["beta"] * 0 + 1),
+        (x - x[z["beta"].notna() & np.isfinite(x)].groupby("date").mean()).where(z["beta"].notna() & np.isfinite(x)),
+        check_names=False,
+    )
     assert neutralise(x, None, z * np.nan).isna().all() and neutralise(x * np.nan, None, z).isna().all()
     with pytest.raises(ConfigError, match="groups, exposures, or both"):
         neutralise(x)
@@ -135,11 +142,15 @@ def test_neutralise_defined_cases() -> None:
 
 FUNCTIONS = {
     "robust_zscore": robust_zscore,
-    "residual": lambda x: neutralise(x, None, pd.Series(x.index.get_level_values("symbol").map(ord).to_numpy(dtype=float) ** 2, index=x.index)),
+    "residual": lambda x: neutralise(
+        x, None, pd.Series(x.index.get_level_values("symbol").map(ord).to_numpy(dtype=float) ** 2, index=x.index)
+    ),
     "rank": rank,
     "zscore": zscore,
     "winsorise": lambda x: winsorise(x, (0.1, 0.9)),
-    "neutralise": lambda x: neutralise(x, pd.Series(x.index.get_level_values("symbol").isin(list("ACE")).astype(str), index=x.index)),
+    "neutralise": lambda x: neutralise(
+        x, pd.Series(x.index.get_level_values("symbol").isin(list("ACE")).astype(str), index=x.index)
+    ),
 }
 
 

@@ -15,8 +15,12 @@ USUAL = [2.0, 3.0, 1.5, 4.0, 7.0, 10.0, 20.0, 0.5, 0.1, 0.05]
 def market(seed, ratio, at, days=60):
     "Traded closes of two symbols, the first with one split; its true factor."
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([["A", "B"], pd.bdate_range("2020-01-01", periods=days)], names=["symbol", "date"]).swaplevel()
-    smooth = pd.Series(100 * np.exp(np.concatenate([rng.normal(0, 0.02, days).cumsum() for _ in range(2)])), index=index)
+    index = pd.MultiIndex.from_product(
+        [["A", "B"], pd.bdate_range("2020-01-01", periods=days)], names=["symbol", "date"]
+    ).swaplevel()
+    smooth = pd.Series(
+        100 * np.exp(np.concatenate([rng.normal(0, 0.02, days).cumsum() for _ in range(2)])), index=index
+    )
     split = pd.Series(1.0, index=index)
     split.iloc[:at] = 1 / ratio
     return smooth / split, split, smooth
@@ -44,7 +48,11 @@ def test_every_way_of_writing_gives_the_true_returns(seed, ratio, at, way):
         assert "do not show" in str(error) and way in ("Yahoo", "premium")
         return
     assert reading not in (None, "none")
-    pd.testing.assert_series_equal((traded * found).groupby(level="symbol").pct_change(), smooth.groupby(level="symbol").pct_change(), check_names=False)
+    pd.testing.assert_series_equal(
+        (traded * found).groupby(level="symbol").pct_change(),
+        smooth.groupby(level="symbol").pct_change(),
+        check_names=False,
+    )
     assert read_split(smooth, WAYS[way](split, event), "split")[0] == "none", "prices that hold the split already"
 
 
@@ -58,7 +66,12 @@ def test_a_wrong_ratio_is_refused(seed, ratio, at):
         read_split(traded, event, "split")
 
 
-@given(st.integers(0, 10**6), st.sampled_from([2.0, 3.0, 7.0, 0.1]), st.integers(2, 58), st.lists(st.integers(1, 59), max_size=4, unique=True))
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([2.0, 3.0, 7.0, 0.1]),
+    st.integers(2, 58),
+    st.lists(st.integers(1, 59), max_size=4, unique=True),
+)
 @settings(max_examples=20, deadline=None)
 def test_an_adjusted_close_parts_into_splits_and_dividends(seed, ratio, at, paid):
     traded, split, _ = market(seed, ratio, at)
@@ -68,7 +81,11 @@ def test_an_adjusted_close_parts_into_splits_and_dividends(seed, ratio, at, paid
     found, rest = take_splits(traded, split * adj, "Adj Close")
     np.testing.assert_allclose(found, split)
     np.testing.assert_allclose(rest, adj)
-    back, reading, _ = apply_actions(traded.to_frame("close").sort_index(), {"adj_close": (traded * split * adj).sort_index()}, {"adj_close": "Adj Close"})
+    back, reading, _ = apply_actions(
+        traded.to_frame("close").sort_index(),
+        {"adj_close": (traded * split * adj).sort_index()},
+        {"adj_close": "Adj Close"},
+    )
     np.testing.assert_allclose(back["adj"] * back["split"], (split * adj).sort_index())
     assert reading == "factor"
 

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import DataError
 from quantlab.data.sample import sample_bars
-from quantlab.importer.dialect import date_forms, find_decimal, find_encoding, find_separator, read_dates, read_numbers, read_raw, read_text
+from quantlab.importer.dialect import (
+    date_forms,
+    find_decimal,
+    find_encoding,
+    find_separator,
+    read_dates,
+    read_numbers,
+    read_raw,
+    read_text,
+)
 from quantlab.importer.files import guess_columns, import_file, questions
 
 HEAD = "date,symbol,open,high,low,close,volume\n"
@@ -32,17 +41,29 @@ def load(file, **answers):
     return import_file(file, replace(guess_columns(file), **answers))
 
 
-@pytest.mark.parametrize(("separator", "decimal", "encoding"), [(",", ".", "utf-8"), (";", ",", "utf-8-sig"), ("\t", ",", "utf-16"), ("|", ".", "utf-8"), (",", ",", "utf-8-sig")])
-@pytest.mark.parametrize("day", ["%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%b-%Y", "%Y-%m-%d %H:%M:%S"])
+@pytest.mark.parametrize(
+    ("separator", "decimal", "encoding"),
+    [(",", ".", "utf-8"), (";", ",", "utf-8-sig"), ("\t", ",", "utf-16"), ("|", ".", "utf-8"), (",", ",", "utf-8-sig")],
+)
+@pytest.mark.parametrize(
+    "day", ["%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%b-%Y", "%Y-%m-%d %H:%M:%S"]
+)
 def test_every_dialect_comes_back_equal(tmp_path, bars, separator, decimal, encoding, day):
     table = bars.reset_index().assign(date=lambda t: t["date"].dt.strftime(day))
-    table.to_csv(tmp_path / "x.csv", sep=separator, decimal=decimal, index=False, encoding=encoding, lineterminator="\r\n")
+    table.to_csv(
+        tmp_path / "x.csv", sep=separator, decimal=decimal, index=False, encoding=encoding, lineterminator="\r\n"
+    )
     guess = guess_columns(tmp_path / "x.csv")
-    assert questions(guess) == [] and guess.date_form == day and guess.separator == separator and guess.decimal == decimal
+    assert (
+        questions(guess) == [] and guess.date_form == day and guess.separator == separator and guess.decimal == decimal
+    )
     pd.testing.assert_frame_equal(import_file(tmp_path / "x.csv", guess), bars)
 
 
-@given(st.lists(st.floats(-1e9, 1e9).map(lambda v: round(v, 2)), min_size=1, max_size=20), st.sampled_from([(".", ","), (",", "."), (".", None), (",", None)]))
+@given(
+    st.lists(st.floats(-1e9, 1e9).map(lambda v: round(v, 2)), min_size=1, max_size=20),
+    st.sampled_from([(".", ","), (",", "."), (".", None), (",", None)]),
+)
 @settings(max_examples=100, deadline=None)
 def test_numbers_are_read_or_asked_about_never_misread(values, marks):
     decimal, thousands = marks
@@ -53,7 +74,13 @@ def test_numbers_are_read_or_asked_about_never_misread(values, marks):
     np.testing.assert_array_equal(read_numbers(text, decimal, thousands, "x"), values)
 
 
-@given(st.lists(st.dates(min_value=pd.Timestamp("1970-01-01").date(), max_value=pd.Timestamp("2040-12-31").date()), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.dates(min_value=pd.Timestamp("1970-01-01").date(), max_value=pd.Timestamp("2040-12-31").date()),
+        min_size=1,
+        max_size=8,
+    )
+)
 @settings(max_examples=100, deadline=None)
 def test_a_date_form_is_proved_only_when_no_other_fits(days):
     for true in ("%d/%m/%Y", "%m/%d/%Y"):
@@ -148,7 +175,10 @@ def test_yahoo_headers_give_the_factor(tmp_path):
 def test_yfinance_midnights_with_offsets_are_labels(tmp_path):
     text = "Date,Open,High,Low,Close,Volume\n2024-03-08 00:00:00-05:00,9,12,8,10,100\n2024-03-11 00:00:00-04:00,9,12,8,8,100\n"
     frame = load(write(tmp_path, text, "KO.csv"))
-    assert [f"{d:%Y-%m-%d %H:%M}" for d in frame.index.get_level_values("date")] == ["2024-03-08 00:00", "2024-03-11 00:00"]
+    assert [f"{d:%Y-%m-%d %H:%M}" for d in frame.index.get_level_values("date")] == [
+        "2024-03-08 00:00",
+        "2024-03-11 00:00",
+    ]
     assert frame.index.get_level_values("date").tz is None
 
 
@@ -158,7 +188,9 @@ def test_intraday_asks_for_the_zone_and_the_end_of_the_stamp(tmp_path):
     with pytest.raises(DataError, match="start or its end.*time zone"):
         load(file)
     dates = load(file, zone="America/New_York", stamps="start").index.get_level_values("date")
-    assert [f"{d:%d %H:%M}" for d in dates] == ["07 14:35", "07 14:40", "10 13:35", "10 13:40"] and str(dates.tz) == "UTC"
+    assert [f"{d:%d %H:%M}" for d in dates] == ["07 14:35", "07 14:40", "10 13:35", "10 13:40"] and str(
+        dates.tz
+    ) == "UTC"
     assert load(file, zone="America/New_York", stamps="end").index[0][0] == pd.Timestamp("2025-03-07 14:30", tz="UTC")
     hole = write(tmp_path, "time,open,high,low,close,volume\n2025-03-09 02:30,9,12,8,10,100\n", "X.csv")
     with pytest.raises(DataError, match="no times of America/New_York"):
@@ -201,7 +233,9 @@ def test_two_marks_of_decimals_and_two_files_in_one_are_refused(tmp_path):
         pack.writestr("a.csv", "x"), pack.writestr("b.csv", "x")
     with pytest.raises(DataError, match="2 files"):
         read_raw(tmp_path / "two.zip")
-    assert date_forms(pd.Series([], dtype="str")) == [] and date_forms(pd.Series(pd.date_range("2024-01-01", periods=3))) == ["timestamps"]
+    assert date_forms(pd.Series([], dtype="str")) == [] and date_forms(
+        pd.Series(pd.date_range("2024-01-01", periods=3))
+    ) == ["timestamps"]
 
 
 def test_a_mapping_of_another_file_and_a_column_that_is_not_there_are_refused(tmp_path):
@@ -209,6 +243,12 @@ def test_a_mapping_of_another_file_and_a_column_that_is_not_there_are_refused(tm
     with pytest.raises(DataError, match="does not exist; the file has"):
         guess_columns(file, {"close": "last"})
     with pytest.raises(DataError, match="guess this file anew"):
-        import_file(file, guess_columns(write(tmp_path, HEAD.replace("close", "Close *") + ROW, "other.csv"), {"close": "Close *"}))
+        import_file(
+            file,
+            guess_columns(write(tmp_path, HEAD.replace("close", "Close *") + ROW, "other.csv"), {"close": "Close *"}),
+        )
     strange = write(tmp_path, HEAD.replace("date", "wann") + ROW, "wann.csv")
-    assert guess_columns(strange).known_by["date"] == "contents" and guess_columns(strange, {"date": "wann"}).known_by["date"] == "told"
+    assert (
+        guess_columns(strange).known_by["date"] == "contents"
+        and guess_columns(strange, {"date": "wann"}).known_by["date"] == "told"
+    )

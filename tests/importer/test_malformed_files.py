@@ -33,9 +33,47 @@ def truth(rows=14):
 TABLE = truth()
 PLAIN = TABLE.assign(date=TABLE["date"].dt.strftime("%Y-%m-%d")).to_csv(index=False)
 SEMICOLON = PLAIN.replace(",", ";").replace(".", ",")
-ALONE = TABLE[TABLE["symbol"] == "KO"].drop(columns="symbol").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y")).to_csv(index=False, sep="\t")
+ALONE = (
+    TABLE[TABLE["symbol"] == "KO"]
+    .drop(columns="symbol")
+    .assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    .to_csv(index=False, sep="\t")
+)
 TEXTS = {"comma": (PLAIN, ",", "."), "semicolon": (SEMICOLON, ";", ","), "tab": (ALONE, "\t", ".")}
-PIECES = ["", "\0", '"', "'", "\n", "\r\n", ",", ";", "\t", ".", "-", "e", "9", "0", " ", "\u00a0", "é", "nan", "inf", "1e400", "-1", "0x1", "1_0", "AAPL", "2024-13-45", "date", "#", "\ufeff", "K", "%", "$", "١"]
+PIECES = [
+    "",
+    "\0",
+    '"',
+    "'",
+    "\n",
+    "\r\n",
+    ",",
+    ";",
+    "\t",
+    ".",
+    "-",
+    "e",
+    "9",
+    "0",
+    " ",
+    "\u00a0",
+    "é",
+    "nan",
+    "inf",
+    "1e400",
+    "-1",
+    "0x1",
+    "1_0",
+    "AAPL",
+    "2024-13-45",
+    "date",
+    "#",
+    "\ufeff",
+    "K",
+    "%",
+    "$",
+    "١",
+]
 
 
 def mutations(text):
@@ -72,14 +110,20 @@ def mutate(text, changes):
             lines[line], lines[other] = lines[other], lines[line]
             data = b"\n".join(lines)
         else:
-            data = b"\n".join(lines[:line] + (lines[line : line + 1] * 2 if kind == "twice" else []) + lines[line + 1 :])
+            data = b"\n".join(
+                lines[:line] + (lines[line : line + 1] * 2 if kind == "twice" else []) + lines[line + 1 :]
+            )
     return data
 
 
 def number(cell, decimal):
     "A number as the layout writes it; None for anything else."
     try:
-        return float(cell.strip().lstrip("$").replace(decimal, ".")) if "_" not in cell and not ({".", ","} - {decimal}) & {*cell} else None
+        return (
+            float(cell.strip().lstrip("$").replace(decimal, "."))
+            if "_" not in cell and not ({".", ","} - {decimal}) & {*cell}
+            else None
+        )
     except ValueError:
         return None
 
@@ -130,8 +174,17 @@ def check_text(tmp, layout, changes):
 
 def parquet_changes():
     "One to two changes of a frame or of the bytes of its file."
-    cell = st.tuples(st.just("cell"), st.integers(0, 13), st.sampled_from(list(TABLE)), st.sampled_from([None, np.nan, np.inf, -1.0, 0.0, 1e300, 7.0, "x", b"x", True, "2024-01-02"]))
-    column = st.tuples(st.just("column"), st.sampled_from(list(TABLE)), st.sampled_from(["drop", "twice", "text", "float32", "bool", "null", "upper", "category", "int", "bytes"]))
+    cell = st.tuples(
+        st.just("cell"),
+        st.integers(0, 13),
+        st.sampled_from(list(TABLE)),
+        st.sampled_from([None, np.nan, np.inf, -1.0, 0.0, 1e300, 7.0, "x", b"x", True, "2024-01-02"]),
+    )
+    column = st.tuples(
+        st.just("column"),
+        st.sampled_from(list(TABLE)),
+        st.sampled_from(["drop", "twice", "text", "float32", "bool", "null", "upper", "category", "int", "bytes"]),
+    )
     rows = st.tuples(st.just("rows"), st.sampled_from(["none", "reverse", "twice", "half", "index", "unnamed"]))
     data = st.tuples(st.just("byte"), st.floats(0, 1), st.integers(0, 255))
     end = st.tuples(st.just("end"), st.floats(0, 1))
@@ -176,19 +229,34 @@ def check_parquet(tmp, changes):
     if bars is None:
         assert why
         return "refused"
-    seen = pq.ParquetFile(file).read().to_pandas(ignore_metadata=True).rename(columns={"__index_level_0__": "date"})  # what the bytes say, however they came about
+    seen = (
+        pq.ParquetFile(file).read().to_pandas(ignore_metadata=True).rename(columns={"__index_level_0__": "date"})
+    )  # what the bytes say, however they came about
     seen = seen.rename(columns=str.lower).loc[:, lambda f: ~f.columns.duplicated()]
     seen = seen.map(lambda v: v.decode() if isinstance(v, bytes) else v)
     if pd.api.types.is_integer_dtype(seen["date"]):  # as Arrow keeps moments
         seen["date"] = pd.to_datetime(seen["date"], unit="us")
     for (day, symbol), row in bars.iterrows():
-        known = seen[(pd.to_datetime(seen["date"].astype("str"), errors="coerce").dt.tz_localize(None).dt.normalize() == day) & (seen["symbol"].astype("str").str.strip().eq(symbol) if "symbol" in seen else True)]
-        assert any(np.allclose(row[PRICES].to_numpy(dtype=float), pd.to_numeric(k[PRICES].astype("str"), errors="coerce"), rtol=1e-6) for _, k in known.iterrows()), (day, symbol, row.tolist())
+        known = seen[
+            (pd.to_datetime(seen["date"].astype("str"), errors="coerce").dt.tz_localize(None).dt.normalize() == day)
+            & (seen["symbol"].astype("str").str.strip().eq(symbol) if "symbol" in seen else True)
+        ]
+        assert any(
+            np.allclose(
+                row[PRICES].to_numpy(dtype=float), pd.to_numeric(k[PRICES].astype("str"), errors="coerce"), rtol=1e-6
+            )
+            for _, k in known.iterrows()
+        ), (day, symbol, row.tolist())
     assert len(bars) == len(seen)
     return "stored"
 
 
-FAST = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None, "phases": [Phase.explicit, Phase.generate]}
+FAST = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "database": None,
+    "phases": [Phase.explicit, Phase.generate],
+}
 
 
 @seed(12)
@@ -211,10 +279,18 @@ def test_two_thousand_malformed_files(tmp_path_factory, kind):
     ends = {}
 
     @seed(2024)
-    @given(st.sampled_from(list(TEXTS)).flatmap(lambda name: st.tuples(st.just(name), mutations(TEXTS[name][0]))) if kind == "text" else parquet_changes())
+    @given(
+        st.sampled_from(list(TEXTS)).flatmap(lambda name: st.tuples(st.just(name), mutations(TEXTS[name][0])))
+        if kind == "text"
+        else parquet_changes()
+    )
     @settings(max_examples=1200 if kind == "text" else 800, **FAST)
     def run(case):
-        end = check_text(tmp_path_factory.getbasetemp(), *case) if kind == "text" else check_parquet(tmp_path_factory.getbasetemp(), case)
+        end = (
+            check_text(tmp_path_factory.getbasetemp(), *case)
+            if kind == "text"
+            else check_parquet(tmp_path_factory.getbasetemp(), case)
+        )
         ends[end] = ends.get(end, 0) + 1
 
     run()

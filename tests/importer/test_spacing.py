@@ -20,7 +20,11 @@ def layout(interval, opens, length, on_the_clock, days, kept):
         at = opens
         while at < opens + length:
             stop = min((at // step + 1) * step if on_the_clock else at + step, opens + length)
-            starts, ends, at = [*starts, day + pd.Timedelta(minutes=at)], [*ends, day + pd.Timedelta(minutes=stop)], stop
+            starts, ends, at = (
+                [*starts, day + pd.Timedelta(minutes=at)],
+                [*ends, day + pd.Timedelta(minutes=stop)],
+                stop,
+            )
     keep = np.resize(kept, len(starts)).astype(bool)
     return pd.Series(starts)[keep].reset_index(drop=True), pd.Series(ends)[keep].reset_index(drop=True)
 
@@ -46,7 +50,9 @@ def test_a_bar_is_never_known_before_it_ends(interval, opens, length, on_the_clo
     if Interval(decided.interval).intraday:
         assert (starts + pd.Timedelta(decided.interval) >= ends).all(), (decided, starts.tolist()[:8])
     elif not decided.asks:
-        assert (sessions_of(starts, decided.interval, decided.stamps) + pd.Timedelta(days=1) >= ends).all() or opens + length > 1440
+        assert (
+            sessions_of(starts, decided.interval, decided.stamps) + pd.Timedelta(days=1) >= ends
+        ).all() or opens + length > 1440
 
 
 @pytest.mark.parametrize("interval", INTRADAY)
@@ -62,7 +68,9 @@ def test_whole_sessions_of_every_interval_are_recognised(interval, stamps):
 )
 def test_days_with_a_time_of_day_are_days_of_that_date(clock, answer):
     days = pd.Series(pd.bdate_range("2024-02-26", "2024-03-22"))
-    shift = pd.to_timedelta(np.where(days >= "2024-03-11", -1, 0), unit="h") if clock > "01:00" else pd.Timedelta(0)  # summer time begins
+    shift = (
+        pd.to_timedelta(np.where(days >= "2024-03-11", -1, 0), unit="h") if clock > "01:00" else pd.Timedelta(0)
+    )  # summer time begins
     stamps = days + pd.Timedelta(f"{clock}:00") + shift
     decided = find_interval(stamps)
     assert decided.interval == answer and not decided.asks
@@ -90,7 +98,10 @@ def test_round_the_clock_days_end_when_they_end():
 
 
 def test_symbols_that_step_differently_are_named():
-    minutes, fives = pd.date_range("2024-03-04 10:00", periods=40, freq="1min"), pd.date_range("2024-03-04 10:00", periods=8, freq="5min")
+    minutes, fives = (
+        pd.date_range("2024-03-04 10:00", periods=40, freq="1min"),
+        pd.date_range("2024-03-04 10:00", periods=8, freq="5min"),
+    )
     dates, names = pd.Series([*minutes, *fives]), pd.Series(["A"] * 40 + ["B"] * 8)
     assert find_interval(dates, names).interval is None and "B steps by 5 minutes" in find_interval(dates, names).why
     days, weeks = pd.bdate_range("2024-01-01", periods=60), pd.date_range("2024-01-05", periods=10, freq="W-FRI")
@@ -99,7 +110,12 @@ def test_symbols_that_step_differently_are_named():
 
 
 def test_few_and_strange_stamps_are_questions():
-    for stamps in (["2024-03-07 09:30"], ["2024-03-07", "2024-03-18"], ["2024-03-07 09:30", "2024-03-07 09:37"], ["2024-03-07 09:00", "2024-03-07 09:45", "2024-03-07 10:30", "2024-03-07 11:15"]):
+    for stamps in (
+        ["2024-03-07 09:30"],
+        ["2024-03-07", "2024-03-18"],
+        ["2024-03-07 09:30", "2024-03-07 09:37"],
+        ["2024-03-07 09:00", "2024-03-07 09:45", "2024-03-07 10:30", "2024-03-07 11:15"],
+    ):
         assert find_interval(pd.Series(pd.to_datetime(stamps))).interval is None, stamps
     stray = pd.Series([*pd.date_range("2024-03-07 09:00", periods=7, freq="1h"), pd.Timestamp("2024-03-07 11:20")])
     assert find_interval(stray).interval is None

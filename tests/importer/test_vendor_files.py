@@ -13,7 +13,13 @@ from quantlab.core.errors import DataError
 from quantlab.importer.files import guess_columns, import_file, questions
 
 DAYS = [f"2024-01-{d:02d}" for d in (2, 3, 4, 5, 8)]
-OPEN, H, L, C, V = [10.0, 11.0, 12.0, 13.0, 14.0], [11.5, 12.5, 13.5, 14.5, 15.5], [9.5, 10.5, 11.5, 12.5, 13.5], [11.0, 12.0, 13.0, 14.0, 15.0], [100.0, 200.0, 300.0, 400.0, 500.0]
+OPEN, H, L, C, V = (
+    [10.0, 11.0, 12.0, 13.0, 14.0],
+    [11.5, 12.5, 13.5, 14.5, 15.5],
+    [9.5, 10.5, 11.5, 12.5, 13.5],
+    [11.0, 12.0, 13.0, 14.0, 15.0],
+    [100.0, 200.0, 300.0, 400.0, 500.0],
+)
 
 
 def lines(head, row, reverse=False, days=DAYS):
@@ -79,7 +85,10 @@ def test_daily_files_are_stored_right(tmp_path, vendor):
     guess = guess_columns(tmp_path / name, told.get("columns"), told.get("date_form"))
     assert questions(guess) == [] and guess.interval == "1d", (questions(guess), guess.spacing)
     bars = import_file(tmp_path / name, guess)
-    assert bars.index.get_level_values("date").strftime("%Y-%m-%d").tolist() == DAYS and bars.index.unique("symbol").size == 1
+    assert (
+        bars.index.get_level_values("date").strftime("%Y-%m-%d").tolist() == DAYS
+        and bars.index.unique("symbol").size == 1
+    )
     np.testing.assert_allclose(bars[["open", "high", "low", "close", "volume"]].to_numpy().T, [OPEN, H, L, C, V])
     assert all((bars[c] == 1).all() for c in ("split", "adj") if c in bars)
 
@@ -118,17 +127,29 @@ def test_ticks_stand_in_for_no_volume_and_it_is_said(tmp_path):
     assert import_file(tmp_path / "none.csv", none)["volume"].isna().all()
 
 
-@pytest.mark.parametrize(("freq", "interval", "last"), [("W-MON", "1w", "2024-01-07"), ("W-FRI", "1w", "2024-01-05"), ("MS", "1mo", "2024-01-31"), ("BME", "1mo", "2024-01-31")])
+@pytest.mark.parametrize(
+    ("freq", "interval", "last"),
+    [
+        ("W-MON", "1w", "2024-01-07"),
+        ("W-FRI", "1w", "2024-01-05"),
+        ("MS", "1mo", "2024-01-31"),
+        ("BME", "1mo", "2024-01-31"),
+    ],
+)
 def test_weeks_and_months_are_stored_as_such_and_never_early(tmp_path, freq, interval, last):
     days = pd.date_range("2024-01-01", periods=8, freq=freq)
-    (tmp_path / "x.csv").write_text("Date,Open,High,Low,Close,Volume\n" + "".join(f"{d:%Y-%m-%d},1,2,1,2,5\n" for d in days))
+    (tmp_path / "x.csv").write_text(
+        "Date,Open,High,Low,Close,Volume\n" + "".join(f"{d:%Y-%m-%d},1,2,1,2,5\n" for d in days)
+    )
     bars = import_file(tmp_path / "x.csv", guess_columns(tmp_path / "x.csv"))
     assert bars.attrs["interval"] == interval and bars.index[0][0] == pd.Timestamp(last) and len(bars) == 8
 
 
 def test_a_week_dated_by_its_wednesday_is_asked_about(tmp_path):
     days = pd.date_range("2024-01-03", periods=8, freq="W-WED")
-    (tmp_path / "x.csv").write_text("Date,Open,High,Low,Close,Volume\n" + "".join(f"{d:%Y-%m-%d},1,2,1,2,5\n" for d in days))
+    (tmp_path / "x.csv").write_text(
+        "Date,Open,High,Low,Close,Volume\n" + "".join(f"{d:%Y-%m-%d},1,2,1,2,5\n" for d in days)
+    )
     guess = guess_columns(tmp_path / "x.csv")
     assert guess.interval == "1w" and "start or its end" in questions(guess)[0]
     assert import_file(tmp_path / "x.csv", replace(guess, stamps="start")).index[0][0] == pd.Timestamp("2024-01-09")
@@ -138,7 +159,9 @@ def test_a_week_dated_by_its_wednesday_is_asked_about(tmp_path):
 def test_a_bar_that_has_not_ended_is_left_out(tmp_path):
     now = pd.Timestamp.now("UTC").floor("h")
     stamps = [now - pd.Timedelta(hours=h) for h in (4, 3, 2, 1, 0)]
-    (tmp_path / "x.csv").write_text("time,open,high,low,close,volume\n" + "".join(f"{s:%Y-%m-%dT%H:%M}:00Z,1,2,1,2,5\n" for s in stamps))
+    (tmp_path / "x.csv").write_text(
+        "time,open,high,low,close,volume\n" + "".join(f"{s:%Y-%m-%dT%H:%M}:00Z,1,2,1,2,5\n" for s in stamps)
+    )
     bars = import_file(tmp_path / "x.csv", replace(guess_columns(tmp_path / "x.csv"), stamps="start", interval="1h"))
     assert len(bars) == 4 and bars.index[-1][0] == now and "left out" in bars.attrs["said"][0]
 
@@ -171,12 +194,24 @@ def test_prices_that_hold_the_split_get_no_factor(tmp_path):
     (tmp_path / "x.csv").write_text(text)
     guess = guess_columns(tmp_path / "x.csv")
     bars = import_file(tmp_path / "x.csv", guess)
-    assert "split" not in bars and "adj" not in bars and "in the prices already" in bars.attrs["said"][0] and "--dividends cash" in bars.attrs["said"][1]
+    assert (
+        "split" not in bars
+        and "adj" not in bars
+        and "in the prices already" in bars.attrs["said"][0]
+        and "--dividends cash" in bars.attrs["said"][1]
+    )
     cash = import_file(tmp_path / "x.csv", replace(guess, dividends="cash"))
     np.testing.assert_allclose(cash["adj"], [1 - 0.47 / 93.7] * 2 + [1])
 
 
-@pytest.mark.parametrize(("b", "message"), [("0.142857", "contradicts the prices: x on 2014-06-09"), ("3", "contradicts the prices"), ("-7", "neither|contradicts")])
+@pytest.mark.parametrize(
+    ("b", "message"),
+    [
+        ("0.142857", "contradicts the prices: x on 2014-06-09"),
+        ("3", "contradicts the prices"),
+        ("-7", "neither|contradicts"),
+    ],
+)
 def test_a_split_that_the_price_contradicts_is_refused(tmp_path, b, message):
     (tmp_path / "x.csv").write_text(SPLIT.format(more=",splitFactor", a=",1", b=f",{b}", c=",1"))
     with pytest.raises(DataError, match=message):
@@ -205,7 +240,11 @@ def test_packed_upper_case_and_excel(tmp_path):
         table.to_excel(book, sheet_name="old", index=False)
     guess = guess_columns(tmp_path / "AAPL.xlsx")
     bars = import_file(tmp_path / "AAPL.xlsx", guess)
-    assert bars["close"].tolist() == C and bars.index.get_level_values("date").strftime("%Y-%m-%d").tolist() == DAYS and "sheet bars is read, not old" in guess.said
+    assert (
+        bars["close"].tolist() == C
+        and bars.index.get_level_values("date").strftime("%Y-%m-%d").tolist() == DAYS
+        and "sheet bars is read, not old" in guess.said
+    )
 
 
 def test_excel_without_its_library_is_one_line(tmp_path, monkeypatch):
@@ -216,7 +255,9 @@ def test_excel_without_its_library_is_one_line(tmp_path, monkeypatch):
 
 
 def test_parquet_of_every_kind(tmp_path):
-    base = pd.DataFrame({"date": pd.to_datetime(DAYS), "symbol": "A", "open": OPEN, "high": H, "low": L, "close": C, "volume": V})
+    base = pd.DataFrame(
+        {"date": pd.to_datetime(DAYS), "symbol": "A", "open": OPEN, "high": H, "low": L, "close": C, "volume": V}
+    )
     wide = base.set_index("date")[["open", "high", "low", "close", "volume"]]
     pair = pd.concat({"KO": wide, "PEP": wide * 2}, axis=1).swaplevel(axis=1)
     shapes = {
@@ -236,7 +277,9 @@ def test_parquet_of_every_kind(tmp_path):
         frame.to_parquet(tmp_path / "x.parquet")
         bars = import_file(tmp_path / "x.parquet", guess_columns(tmp_path / "x.parquet"))
         whose = bars.index.unique("symbol").tolist()
-        assert whose == (["KO", "PEP"] if frame.columns.nlevels == 2 else ["600000"] if name == "codes of numbers" else ["A"]), name
+        assert whose == (
+            ["KO", "PEP"] if frame.columns.nlevels == 2 else ["600000"] if name == "codes of numbers" else ["A"]
+        ), name
         np.testing.assert_allclose(bars.xs(whose[0], level="symbol")["close"], C, err_msg=name)
         assert bars.xs(whose[0], level="symbol").index.strftime("%Y-%m-%d").tolist() == DAYS, name
     base.assign(volume=True).to_parquet(tmp_path / "x.parquet")
@@ -268,7 +311,10 @@ NEXT = ROW.replace("01-02", "01-03")
         (HEAD + ROW + NEXT.replace(",5\n", ",true\n"), "not numbers, row 1: 'true'"),
         (HEAD + ROW + NEXT + "total,,,,,,10\n", "do not read as %Y-%m-%d, row 2: 'total'|symbol of row 2 is empty"),
         (HEAD + ROW + NEXT + "2024-01-04,,,,,,\n", "symbol of row 2 is empty"),
-        (HEAD.replace("symbol", "isin") + ROW + ROW.replace(",A,1.5", ",B,1.4"), r"column isin tells them apart \(A, B\).*--column symbol"),
+        (
+            HEAD.replace("symbol", "isin") + ROW + ROW.replace(",A,1.5", ",B,1.4"),
+            r"column isin tells them apart \(A, B\).*--column symbol",
+        ),
         (HEAD + ROW + NEXT.replace("1.5", "57.3K"), "open are not numbers, row 1: '57.3K'"),
         (HEAD + ROW + NEXT.replace("1.5", "12%"), "not numbers, row 1: '12%'"),
         (HEAD + ROW + NEXT.replace("2024-01-03", ""), "do not read as %Y-%m-%d|how are dates like"),
@@ -282,8 +328,13 @@ def test_what_cannot_be_is_named_with_its_row(tmp_path, text, message):
 
 @pytest.mark.parametrize("repair", ["keep_first", "keep_last", "drop_duplicates"])
 def test_no_repair_makes_one_stock_of_two(tmp_path, repair):
-    rows = "".join(f"2024-01-{d:02d},{s},{p},{p},{p},{p},5\n" for d in range(2, 12) for s, p in (("US01", 10), ("US02", 70)))
-    for text, message in ((HEAD.replace("symbol", "isin") + rows, "tells them apart"), (HEAD.replace("symbol,", "") + rows.replace("US01,", "").replace("US02,", ""), "more than one series")):
+    rows = "".join(
+        f"2024-01-{d:02d},{s},{p},{p},{p},{p},5\n" for d in range(2, 12) for s, p in (("US01", 10), ("US02", 70))
+    )
+    for text, message in (
+        (HEAD.replace("symbol", "isin") + rows, "tells them apart"),
+        (HEAD.replace("symbol,", "") + rows.replace("US01,", "").replace("US02,", ""), "more than one series"),
+    ):
         (tmp_path / "mine.csv").write_text(text)
         with pytest.raises(DataError, match=message):
             import_file(tmp_path / "mine.csv", guess_columns(tmp_path / "mine.csv"), repair=[repair])
@@ -298,7 +349,9 @@ def test_the_hint_names_a_repair_only_where_it_is_the_remedy(tmp_path, bad, step
     guess = guess_columns(tmp_path / "mine.csv")
     with pytest.raises(DataError) as raised:
         import_file(tmp_path / "mine.csv", guess)
-    assert (f"--repair {step}" in str(raised.value)) if step else ("--repair" not in str(raised.value)), str(raised.value)
+    assert (f"--repair {step}" in str(raised.value)) if step else ("--repair" not in str(raised.value)), str(
+        raised.value
+    )
     if step:
         bars = import_file(tmp_path / "mine.csv", guess, repair=[step.split(" ")[0]])
         assert bars.attrs["repairs"] == {step.split(" ")[0]: 1}

@@ -1,6 +1,5 @@
 """The triple barrier against a plain loop, against 1-minute paths, and against what a label may know."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,7 +26,10 @@ def market(seed: int, n_dates: int = 20, symbols: str = "ABCDE", gaps: float = 0
     steps = rng.normal(0, 0.01, shape)
     steps[:, 0] += rng.normal(0, 0.02, (n_dates, len(symbols)))
     path = 50 * np.exp(np.cumsum(steps.reshape(-1, len(symbols)), axis=0)).reshape(shape)
-    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=n_dates, unit="us"), pd.Index(list(symbols), dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=n_dates, unit="us"), pd.Index(list(symbols), dtype="str")],
+        names=["date", "symbol"],
+    )
     prices = {"open": path[:, 0], "high": path.max(axis=1), "low": path.min(axis=1), "close": path[:, -1]}
     bars = pd.DataFrame({c: v.ravel() for c, v in prices.items()}, index=index)
     bars = bars.mask(rng.random(bars.shape) < gaps / 4)
@@ -40,7 +42,9 @@ def market(seed: int, n_dates: int = 20, symbols: str = "ABCDE", gaps: float = 0
 def bets(bars: pd.DataFrame, seed: int) -> tuple[pd.Series, pd.Series]:
     """Random widths and sides, some of them unusable."""
     rng = np.random.default_rng([seed, 1])
-    width = pd.Series(rng.choice([0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.0, np.nan, np.inf], len(bars)), index=bars.index)
+    width = pd.Series(
+        rng.choice([0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.0, np.nan, np.inf], len(bars)), index=bars.index
+    )
     return width, pd.Series(rng.choice([1.0, 1.0, 1.0, -1.0, -1.0, 0.0, np.nan], len(bars)), index=bars.index)
 
 
@@ -48,19 +52,38 @@ def ends_of(bars: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Delistings of some names, a few days after their last bar, some with a return."""
     rng = np.random.default_rng([seed, 2])
     last = bars.dropna()["close"].reset_index().groupby("symbol")["date"].max()
-    table = pd.DataFrame({"date": last + pd.to_timedelta(rng.integers(0, 4, len(last)), unit="D"), "return": rng.choice([-1.0, -0.3, 0.1, np.nan], len(last))})
+    table = pd.DataFrame(
+        {
+            "date": last + pd.to_timedelta(rng.integers(0, 4, len(last)), unit="D"),
+            "return": rng.choice([-1.0, -0.3, 0.1, np.nan], len(last)),
+        }
+    )
     return table[rng.random(len(last)) < 0.5]
 
 
 def plain(bars, width, profit, loss, horizon, side, entry, delisted) -> pd.DataFrame:
     """The definition, one bet and one bar at a time, in plain Python."""
     dates = list(bars.index.get_level_values("date").unique())
-    whole = {k: v for k, v in zip(bars.index, bars[["open", "high", "low", "close"]].itertuples(index=False), strict=True) if all(x == x for x in v)}
+    whole = {
+        k: v
+        for k, v in zip(bars.index, bars[["open", "high", "low", "close"]].itertuples(index=False), strict=True)
+        if all(x == x for x in v)
+    }
     close = {k: v.close for k, v in whole.items()}
     rows = []
     for date, symbol in width.index:
         t, w, s = dates.index(date), width[date, symbol], side[date, symbol]
-        out = {"y": np.nan, "t1": pd.NaT, "entry": pd.NaT, "censored": False, "delisted": False, "label": np.nan, "touched": None, "ambiguous": False, "y_other": np.nan}
+        out = {
+            "y": np.nan,
+            "t1": pd.NaT,
+            "entry": pd.NaT,
+            "censored": False,
+            "delisted": False,
+            "label": np.nan,
+            "touched": None,
+            "ambiguous": False,
+            "y_other": np.nan,
+        }
         rows.append(out)
         start = t + (entry == "open")
         if not (w > 0 and w < np.inf and s in (1, -1)) or start >= len(dates) or (dates[start], symbol) not in whole:
@@ -68,11 +91,18 @@ def plain(bars, width, profit, loss, horizon, side, entry, delisted) -> pd.DataF
         paid = getattr(whole[dates[start], symbol], entry)
         out["entry"] = dates[start]
         target, stop_ = (np.inf if m is None else m * w for m in (profit, loss))
-        upper, lower = (paid * (1 + target), paid * (1 - stop_)) if s == 1 else (paid * (1 + stop_), paid * (1 - target))
+        upper, lower = (
+            (paid * (1 + target), paid * (1 - stop_)) if s == 1 else (paid * (1 + stop_), paid * (1 - target))
+        )
         stop = start + horizon if horizon else 10**9
 
         def end(touched, price, day, out=out, s=s, paid=paid, other=None):
-            out.update(touched=touched, y=s * (price / paid - 1), t1=dates[day], y_other=s * ((price if other is None else other) / paid - 1))
+            out.update(
+                touched=touched,
+                y=s * (price / paid - 1),
+                t1=dates[day],
+                y_other=s * ((price if other is None else other) / paid - 1),
+            )
             out["label"] = {"upper": s, "lower": -s}.get(touched, 0)
 
         def gap(price, day, otherwise, upper=upper, lower=lower, end=end):
@@ -140,7 +170,10 @@ def minute_market(seed: int, days: int = 60, minutes: int = 390, names: int = 12
 def daily(path: np.ndarray) -> pd.DataFrame:
     """Build daily bars out of minutes."""
     days, _, names = path.shape
-    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=days, unit="us"), [f"S{i:02}" for i in range(names)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=days, unit="us"), [f"S{i:02}" for i in range(names)]],
+        names=["date", "symbol"],
+    )
     prices = {"open": path[:, 0], "high": path.max(axis=1), "low": path.min(axis=1), "close": path[:, -1]}
     return as_panel(pd.DataFrame({c: v.ravel() for c, v in prices.items()}, index=index).reset_index())
 
@@ -164,11 +197,16 @@ def on_minutes(path, width, profit, loss, horizon, side, entry) -> pd.DataFrame:
         touched = "vertical" if not len(hit) else "upper" if flat[at] >= upper else "lower"
         known = len(hit) or stop < len(flat)
         jump = abs(flat[at] - flat[at - 1]) / flat[start]
-        rows.append((s * (flat[at] / flat[start] - 1), touched, at // minutes, jump) if known else (np.nan, None, -1, np.nan))
+        rows.append(
+            (s * (flat[at] / flat[start] - 1), touched, at // minutes, jump) if known else (np.nan, None, -1, np.nan)
+        )
     return pd.DataFrame(rows, columns=["y", "touched", "day", "jump"], index=width.index)
 
 
-@pytest.mark.parametrize(("seed", "profit", "loss", "horizon", "entry"), [(0, 1.0, 1.0, 10, "open"), (1, 2.0, 1.0, 5, "open"), (2, 1.0, 1.5, 10, "close"), (3, 0.5, 0.5, 3, "open")])
+@pytest.mark.parametrize(
+    ("seed", "profit", "loss", "horizon", "entry"),
+    [(0, 1.0, 1.0, 10, "open"), (1, 2.0, 1.0, 5, "open"), (2, 1.0, 1.5, 10, "close"), (3, 0.5, 0.5, 3, "open")],
+)
 def test_daily_labels_are_right_on_the_minutes(seed, profit, loss, horizon, entry) -> None:
     """Every unflagged label has the true barrier, day and (within a minute's jump) return; every error is flagged."""
     path = minute_market(seed)
@@ -182,14 +220,20 @@ def test_daily_labels_are_right_on_the_minutes(seed, profit, loss, horizon, entr
     assert labels["y"].notna().equals(truth["y"].notna())
     known = labels["y"].notna()
     day = bars.index.levels[0].get_indexer(labels["t1"])
-    wrong = known & ((labels["touched"].astype(object) != truth["touched"]) | (day != truth["day"]) | ((labels["y"] - truth["y"]).abs() > truth["jump"] + 1e-12))
+    wrong = known & (
+        (labels["touched"].astype(object) != truth["touched"])
+        | (day != truth["day"])
+        | ((labels["y"] - truth["y"]).abs() > truth["jump"] + 1e-12)
+    )
     assert not (wrong & ~labels["ambiguous"]).any()
     assert (wrong & labels["ambiguous"]).any(), "without an error to catch the test would prove nothing"
     assert known.mean() > 0.8
     flagged = labels[labels["ambiguous"]]
     true = truth.loc[flagged.index]
     assert (true["day"] == day[labels["ambiguous"]]).all()
-    assert (flagged["y"] - true["jump"] <= true["y"] + 1e-12).all() and (true["y"] <= flagged["y_other"] + true["jump"] + 1e-12).all()
+    assert (flagged["y"] - true["jump"] <= true["y"] + 1e-12).all() and (
+        true["y"] <= flagged["y_other"] + true["jump"] + 1e-12
+    ).all()
 
 
 @LIGHT
@@ -225,7 +269,9 @@ def test_invariants(seed, horizon, entry) -> None:
     date, known = labels.index.get_level_values("date"), labels["y"].notna()
     assert labels["t1"].notna().equals(known.rename("t1")) and labels["touched"].notna().equals(known.rename("touched"))
     assert (labels["t1"] > date)[known].all() and (labels["t1"] >= labels["entry"])[known].all()
-    assert (labels["y"] <= labels["y_other"])[known].all() and (labels["y"] == labels["y_other"])[known & ~labels["ambiguous"]].all()
+    assert (labels["y"] <= labels["y_other"])[known].all() and (labels["y"] == labels["y_other"])[
+        known & ~labels["ambiguous"]
+    ].all()
     assert (labels.loc[labels["label"] == 1, "y"] > 0).all() and (labels.loc[labels["label"] == -1, "y"] < 0).all()
     pd.testing.assert_frame_equal(run(bars * 4, width, side), labels)
     names = dict(zip("ABCDE", "EBDCA", strict=True))
@@ -253,9 +299,13 @@ def test_a_short_bet_is_a_long_bet_in_the_mirror(seed, profit, entry, horizon) -
     sure = money["entry"].notna()
     for c in ("t1", "entry", "censored", "label", "ambiguous"):
         assert money.loc[sure, c].equals(reflected.loc[sure, c]), c
-    np.testing.assert_allclose(money.loc[sure, "y"] * paid[sure], reflected.loc[sure, "y"] * (200 - paid[sure]), atol=1e-9)
+    np.testing.assert_allclose(
+        money.loc[sure, "y"] * paid[sure], reflected.loc[sure, "y"] * (200 - paid[sure]), atol=1e-9
+    )
     swapped = {"upper": "lower", "lower": "upper"}
-    assert money.loc[sure, "touched"].astype(object).replace(swapped).equals(reflected.loc[sure, "touched"].astype(object))
+    assert (
+        money.loc[sure, "touched"].astype(object).replace(swapped).equals(reflected.loc[sure, "touched"].astype(object))
+    )
 
 
 def test_a_drop_in_the_night_is_worse_than_the_stop() -> None:
@@ -275,7 +325,9 @@ def test_degenerate(entry: str) -> None:
     pd.testing.assert_series_equal(triple_barrier(bars, width.iloc[:0], entry=entry).dtypes, full.dtypes)
     for bad in (np.nan, 0.0, -1.0, np.inf):
         labels = triple_barrier(bars * 0 + bad, width, entry=entry)
-        assert labels[["y", "t1", "entry", "label", "touched"]].isna().all(axis=None) and not labels[["censored", "ambiguous"]].any(axis=None)
+        assert labels[["y", "t1", "entry", "label", "touched"]].isna().all(axis=None) and not labels[
+            ["censored", "ambiguous"]
+        ].any(axis=None)
     for bad in (np.nan, 0.0, np.inf):
         labels = triple_barrier(bars, width * 0 + bad, entry=entry)
         assert labels[["y", "t1", "entry"]].isna().all(axis=None)
@@ -319,7 +371,10 @@ def test_counts() -> None:
 
 
 def test_fast_on_the_size_of_the_sample() -> None:
-    index = pd.MultiIndex.from_product([pd.date_range("2010-01-01", periods=3500, unit="us"), [f"S{i:03}" for i in range(120)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2010-01-01", periods=3500, unit="us"), [f"S{i:03}" for i in range(120)]],
+        names=["date", "symbol"],
+    )
     close = 50 * np.exp(np.random.default_rng(0).normal(0, 0.01, (3500, 120)).cumsum(axis=0)).ravel()
     bars = pd.DataFrame({"open": close, "high": close * 1.01, "low": close / 1.01, "close": close}, index=index)
     width = pd.Series(0.03, index=index)
@@ -339,9 +394,19 @@ def test_intraday_labels_keep_their_clock() -> None:
 
 def test_widths_by_hand() -> None:
     rng = np.random.default_rng(2)
-    close = pd.Series(50 * np.exp(rng.normal(0, 0.01, 60).cumsum()), pd.bdate_range("2024-01-01", periods=60, unit="us"))
+    close = pd.Series(
+        50 * np.exp(rng.normal(0, 0.01, 60).cumsum()), pd.bdate_range("2024-01-01", periods=60, unit="us")
+    )
     index = pd.MultiIndex.from_product([close.index, ["A"]], names=["date", "symbol"])
-    bars = pd.DataFrame({"open": close.to_numpy(), "high": close.to_numpy() * 1.01, "low": close.to_numpy() * 0.99, "close": close.to_numpy()}, index=index)
+    bars = pd.DataFrame(
+        {
+            "open": close.to_numpy(),
+            "high": close.to_numpy() * 1.01,
+            "low": close.to_numpy() * 0.99,
+            "close": close.to_numpy(),
+        },
+        index=index,
+    )
     day = volatility_width(bars)
     np.testing.assert_allclose(day.to_numpy(), volatility(20)(bars).to_numpy(), rtol=1e-12)
     np.testing.assert_allclose(volatility_width(bars, 20, 9), 3 * day)  # nine sessions move three times as far
@@ -357,14 +422,27 @@ def test_widths_by_hand() -> None:
 def test_the_defaults_are_these() -> None:
     bars = market(3)
     width = pd.Series(0.01, index=bars.index)
-    pd.testing.assert_frame_equal(triple_barrier(bars, width), triple_barrier(bars, width, 1.0, 1.0, 20, 1.0, "open", "both", None))
-    steady = pd.DataFrame({c: 100.0 for c in ("open", "high", "low", "close")}, index=pd.MultiIndex.from_product([pd.bdate_range("2024-01-01", periods=40, unit="us"), ["A"]], names=["date", "symbol"]))
+    pd.testing.assert_frame_equal(
+        triple_barrier(bars, width), triple_barrier(bars, width, 1.0, 1.0, 20, 1.0, "open", "both", None)
+    )
+    steady = pd.DataFrame(
+        {c: 100.0 for c in ("open", "high", "low", "close")},
+        index=pd.MultiIndex.from_product(
+            [pd.bdate_range("2024-01-01", periods=40, unit="us"), ["A"]], names=["date", "symbol"]
+        ),
+    )
     patient = triple_barrier(steady, pd.Series(0.01, steady.index))
-    assert patient["t1"].iloc[0] == steady.index[21][0] and patient["touched"].iloc[0] == "vertical" and patient["y"].iloc[0] == 0
+    assert (
+        patient["t1"].iloc[0] == steady.index[21][0]
+        and patient["touched"].iloc[0] == "vertical"
+        and patient["y"].iloc[0] == 0
+    )
 
 
 def bars_of(*rows: tuple[float, float, float, float]) -> pd.DataFrame:
-    index = pd.MultiIndex.from_product([pd.bdate_range("2024-01-01", periods=len(rows), unit="us"), ["A"]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2024-01-01", periods=len(rows), unit="us"), ["A"]], names=["date", "symbol"]
+    )
     return pd.DataFrame(rows, columns=["open", "high", "low", "close"], index=index, dtype=float)
 
 
@@ -376,7 +454,11 @@ def bars_of(*rows: tuple[float, float, float, float]) -> pd.DataFrame:
 def test_a_price_on_the_barrier_touches_it_and_a_gap_is_paid_at_the_open(bar, touched, y) -> None:
     bars = bars_of((100, 101, 99, 100), (100, 105, 95, 100), bar, (105, 106, 104, 105))
     got = triple_barrier(bars, pd.Series(0.125, bars.index[:1]), horizon=2).iloc[0]
-    assert got["touched"] == touched and got["y"] == pytest.approx(y) and got["label"] == {"upper": 1, "lower": -1, "vertical": 0}[touched]
+    assert (
+        got["touched"] == touched
+        and got["y"] == pytest.approx(y)
+        and got["label"] == {"upper": 1, "lower": -1, "vertical": 0}[touched]
+    )
 
 
 def test_what_is_wrong_is_named_where_it_stands_first() -> None:

@@ -1,6 +1,5 @@
 """Forward returns against a plain loop, and what a label may and may not know."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,9 +18,16 @@ ENTRIES = st.sampled_from(["open", "close"])
 def market(seed: int, n_dates: int = 20, symbols: str = "ABCDEF", gaps: float = 0.04) -> pd.DataFrame:
     """Random bars in which some names start late, some stop early, and some prices are missing or absurd."""
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=n_dates, unit="us"), pd.Index(list(symbols), dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=n_dates, unit="us"), pd.Index(list(symbols), dtype="str")],
+        names=["date", "symbol"],
+    )
     bars = pd.DataFrame(rng.uniform(10, 20, (len(index), 2)), index=index, columns=["open", "close"])
-    bars = bars.mask(rng.random(bars.shape) < gaps).mask(rng.random(bars.shape) < gaps / 4, 0.0).mask(rng.random(bars.shape) < gaps / 4, np.inf)
+    bars = (
+        bars.mask(rng.random(bars.shape) < gaps)
+        .mask(rng.random(bars.shape) < gaps / 4, 0.0)
+        .mask(rng.random(bars.shape) < gaps / 4, np.inf)
+    )
     row = np.repeat(np.arange(n_dates), len(symbols))
     col = np.tile(np.arange(len(symbols)), n_dates)
     first, last = rng.integers(0, 4, len(symbols)), rng.integers(n_dates // 2, 2 * n_dates, len(symbols))
@@ -32,8 +38,20 @@ def market(seed: int, n_dates: int = 20, symbols: str = "ABCDEF", gaps: float = 
 def table_of(bars: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Delistings of some names, up to three days after their last close, with and without a return."""
     rng = np.random.default_rng([seed, 1])
-    last = bars["close"].where(np.isfinite(bars["close"]) & (bars["close"] > 0)).dropna().reset_index().groupby("symbol")["date"].max()
-    table = pd.DataFrame({"date": last + pd.to_timedelta(rng.integers(0, 4, len(last)), unit="D"), "return": rng.choice([-1.0, -0.3, 0.2, np.nan], len(last))})
+    last = (
+        bars["close"]
+        .where(np.isfinite(bars["close"]) & (bars["close"] > 0))
+        .dropna()
+        .reset_index()
+        .groupby("symbol")["date"]
+        .max()
+    )
+    table = pd.DataFrame(
+        {
+            "date": last + pd.to_timedelta(rng.integers(0, 4, len(last)), unit="D"),
+            "return": rng.choice([-1.0, -0.3, 0.2, np.nan], len(last)),
+        }
+    )
     return table[rng.random(len(last)) < 0.5]
 
 
@@ -58,13 +76,18 @@ def plain(bars: pd.DataFrame, horizon: int, entry: str, delisted: pd.DataFrame) 
             elif (stop, symbol) in close:
                 pass  # a bar without its price
             elif told and told[0] in held:
-                gain, last = delisted.loc[symbol, "return"], [close[d, symbol] for d in dates if (d, symbol) in close][-1]
+                gain, last = (
+                    delisted.loc[symbol, "return"],
+                    [close[d, symbol] for d in dates if (d, symbol) in close][-1],
+                )
                 y, t1, gone = last * (1 + (gain if gain == gain else 0)) / price[bought, symbol] - 1, told[0], True
             elif stop is not None and seen:
                 y, t1, censored = seen[-1] / price[bought, symbol] - 1, stop, True
         rows.append((y, t1, bought, censored, gone))
     frame = pd.DataFrame(rows, index=bars.index, columns=["y", "t1", "entry", "censored", "delisted"])
-    return frame.astype({"y": float, "t1": "datetime64[us]", "entry": "datetime64[us]", "censored": bool, "delisted": bool})
+    return frame.astype(
+        {"y": float, "t1": "datetime64[us]", "entry": "datetime64[us]", "censored": bool, "delisted": bool}
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -95,7 +118,9 @@ def test_corrupting_the_present_and_past_moves_nothing(seed: int, horizon: int, 
     spoilt = bars.copy()
     spoilt.loc[: dates[8]] = spoilt.loc[: dates[8]] * 3
     first = dates[8] if entry == "open" else dates[9]
-    pd.testing.assert_frame_equal(forward_returns(bars, horizon, entry).loc[first:], forward_returns(spoilt, horizon, entry).loc[first:])
+    pd.testing.assert_frame_equal(
+        forward_returns(bars, horizon, entry).loc[first:], forward_returns(spoilt, horizon, entry).loc[first:]
+    )
 
 
 @LIGHT
@@ -158,7 +183,9 @@ def test_excess_over_each_yardstick(seed: int) -> None:
     y = forward_returns(bars, 2)["y"]
     date, symbol = (y.index.get_level_values(k) for k in ("date", "symbol"))
     pd.testing.assert_series_equal(excess(y, "mean"), y - y.groupby("date").transform("mean"))
-    market_return = pd.Series(np.random.default_rng(seed).normal(size=15), index=bars.index.levels[0][:15])  # unknown on the last dates
+    market_return = pd.Series(
+        np.random.default_rng(seed).normal(size=15), index=bars.index.levels[0][:15]
+    )  # unknown on the last dates
     np.testing.assert_allclose(excess(y, market_return), y - market_return.reindex(date).to_numpy())
     sector = pd.Series({"A": "x", "B": "x", "C": "x", "D": "y", "E": "y"})  # F has none
     parts = [excess(y[symbol.isin(list(group))]) for group in ("ABC", "DE")]
@@ -181,7 +208,11 @@ def test_ranks_keep_the_order_and_nothing_else(seed: int) -> None:
         assert ranks["a"].equals(ranks["b"])
         assert np.allclose(scores.groupby("date").mean().dropna(), 0)
     assert rank_normalise(y, "uniform").abs().max() < 0.5
-    assert rank_normalise(y.iloc[:0]).empty and rank_normalise(y * np.nan).isna().all() and rank_normalise(y * np.inf).isna().all()
+    assert (
+        rank_normalise(y.iloc[:0]).empty
+        and rank_normalise(y * np.nan).isna().all()
+        and rank_normalise(y * np.inf).isna().all()
+    )
     assert (rank_normalise(y.dropna().groupby("date").head(1)) == 0).all()  # alone on a date
 
 
@@ -192,7 +223,10 @@ def test_counts_add_up(seed: int, entry: str) -> None:
     labels = forward_returns(bars, 3, entry, table_of(bars, seed))
     counts = label_counts(labels)
     assert counts.loc["rows", "count"] == counts.loc[["labelled", "no entry", "no exit"], "count"].sum() == len(bars)
-    assert counts.loc["delisted", "count"] == labels["delisted"].sum() and not (labels["delisted"] & labels["censored"]).any()
+    assert (
+        counts.loc["delisted", "count"] == labels["delisted"].sum()
+        and not (labels["delisted"] & labels["censored"]).any()
+    )
     assert label_counts(labels.iloc[:0])["count"].eq(0).all()
 
 
@@ -246,7 +280,9 @@ def test_fast_on_the_size_of_the_sample() -> None:
 
 
 def two_names(n: int = 30) -> pd.DataFrame:
-    index = pd.MultiIndex.from_product([pd.bdate_range("2024-01-01", periods=n, unit="us"), ["A", "B"]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2024-01-01", periods=n, unit="us"), ["A", "B"]], names=["date", "symbol"]
+    )
     price = np.linspace(10, 20, len(index))
     return pd.DataFrame({"open": price, "close": price + 0.5}, index=index)
 
@@ -257,10 +293,16 @@ def test_the_defaults_and_the_first_label_by_hand() -> None:
     pd.testing.assert_frame_equal(labels, forward_returns(bars, 20, "open", None))
     first = labels.iloc[0]
     open_ = bars["open"].xs("A", level="symbol")
-    assert first["y"] == pytest.approx(open_.iloc[21] / open_.iloc[1] - 1) and first["t1"] == open_.index[21] and first["entry"] == open_.index[1]
+    assert (
+        first["y"] == pytest.approx(open_.iloc[21] / open_.iloc[1] - 1)
+        and first["t1"] == open_.index[21]
+        and first["entry"] == open_.index[1]
+    )
     assert labels["y"].notna().sum() == 2 * 9 and not labels[["censored", "delisted"]].any(axis=None)
     close = forward_returns(bars, 1, "close").iloc[0]
-    assert close["y"] == pytest.approx(bars["close"].iloc[2] / bars["close"].iloc[0] - 1) and close["t1"] == open_.index[1]
+    assert (
+        close["y"] == pytest.approx(bars["close"].iloc[2] / bars["close"].iloc[0] - 1) and close["t1"] == open_.index[1]
+    )
 
 
 def test_a_loss_of_everything_and_of_more() -> None:
@@ -277,7 +319,10 @@ def test_a_delisting_is_known_when_it_was_told_and_never_before_it() -> None:
     bars = two_names(12).drop(index=[(d, "B") for d in pd.bdate_range("2024-01-08", periods=7)])
     last = pd.Timestamp("2024-01-08")
     for told, row in ((pd.Timestamp("2024-01-10"), 7), (pd.Timestamp("2024-01-01"), 5), (None, 5)):
-        table = pd.DataFrame({"date": [last], "return": [-0.5], "known_at": pd.Series([told], dtype="datetime64[us]").to_numpy()}, index=["B"])
+        table = pd.DataFrame(
+            {"date": [last], "return": [-0.5], "known_at": pd.Series([told], dtype="datetime64[us]").to_numpy()},
+            index=["B"],
+        )
         got = forward_returns(bars, 6, delisted=table).xs("B", level="symbol")
         assert got["delisted"].iloc[3] and got["t1"].iloc[3] == pd.bdate_range("2024-01-01", periods=12)[row]
 
@@ -293,12 +338,21 @@ def test_comparisons_are_known_with_the_latest_of_their_date() -> None:
 
     day, later = pd.bdate_range("2024-01-01", periods=2, unit="us"), pd.bdate_range("2024-01-10", periods=4, unit="us")
     index = pd.MultiIndex.from_product([day, list("ABC")], names=["date", "symbol"])
-    labels = pd.DataFrame({"y": [0.1, 0.2, 0.3, 0.1, np.nan, 0.3], "t1": [later[0], later[2], later[1], later[1], pd.NaT, later[1]], "entry": day[1]}, index=index)
+    labels = pd.DataFrame(
+        {
+            "y": [0.1, 0.2, 0.3, 0.1, np.nan, 0.3],
+            "t1": [later[0], later[2], later[1], later[1], pd.NaT, later[1]],
+            "entry": day[1],
+        },
+        index=index,
+    )
     labels["censored"], labels["delisted"] = False, False
     assert latest_t1(labels).tolist()[:3] == [later[2]] * 3
     gone = labels.assign(delisted=[False] * 3 + [True, False, True])  # only the paid ones are known, B is still open
     assert latest_t1(gone).isna().tolist() == [False] * 3 + [True] * 3
-    assert latest_t1(gone.assign(entry=gone["entry"].mask(gone["y"].isna()))).tolist()[3::2] == [later[1]] * 2  # B was never bought
+    assert (
+        latest_t1(gone.assign(entry=gone["entry"].mask(gone["y"].isna()))).tolist()[3::2] == [later[1]] * 2
+    )  # B was never bought
     assert latest_t1(gone.assign(ambiguous=[False] * 4 + [True, False])).tolist()[3::2] == [later[1]] * 2
     touched = labels.assign(touched=["upper", "vertical", "lower", "upper", None, "lower"])
     assert latest_t1(touched).isna().tolist() == [False] * 3 + [True] * 3
@@ -309,10 +363,31 @@ def test_comparisons_are_known_with_the_latest_of_their_date() -> None:
 
 
 def test_counts_by_hand() -> None:
-    labels = pd.DataFrame({"y": [0.1, np.nan, np.nan, np.nan], "entry": pd.to_datetime(["2024-01-02"] * 3 + [None]), "censored": [True, False, False, False], "ambiguous": [False, True, False, False]})
+    labels = pd.DataFrame(
+        {
+            "y": [0.1, np.nan, np.nan, np.nan],
+            "entry": pd.to_datetime(["2024-01-02"] * 3 + [None]),
+            "censored": [True, False, False, False],
+            "ambiguous": [False, True, False, False],
+        }
+    )
     counts = label_counts(labels)
-    assert counts["count"].to_dict() == {"rows": 4, "labelled": 1, "censored": 1, "ambiguous": 1, "no entry": 1, "no exit": 1}
-    assert counts["share"].to_dict() == {"rows": 1.0, "labelled": 0.25, "censored": 0.25, "ambiguous": 0.25, "no entry": 0.25, "no exit": 0.25}
+    assert counts["count"].to_dict() == {
+        "rows": 4,
+        "labelled": 1,
+        "censored": 1,
+        "ambiguous": 1,
+        "no entry": 1,
+        "no exit": 1,
+    }
+    assert counts["share"].to_dict() == {
+        "rows": 1.0,
+        "labelled": 0.25,
+        "censored": 0.25,
+        "ambiguous": 0.25,
+        "no entry": 0.25,
+        "no exit": 0.25,
+    }
 
 
 def test_normal_scores_by_hand() -> None:
@@ -337,7 +412,9 @@ def test_shares_of_no_rows_and_of_one() -> None:
 
 def test_sectors_by_symbol_have_no_clock() -> None:
     bars = two_names(6)
-    hours = bars.set_axis(bars.index.set_levels(pd.date_range("2024-01-02", periods=6, freq="h", tz="UTC", unit="us"), level="date"))
+    hours = bars.set_axis(
+        bars.index.set_levels(pd.date_range("2024-01-02", periods=6, freq="h", tz="UTC", unit="us"), level="date")
+    )
     sector = pd.Series({"A": "x", "B": "x"})
     y, daily = (forward_returns(b, 1)["y"] for b in (hours, bars))
     assert excess(y, sector).to_numpy().tobytes() == excess(daily, sector).to_numpy().tobytes()

@@ -27,7 +27,12 @@ def market(seed: int, n_dates: int = 16, symbols: str = "ABCDE") -> pd.DataFrame
     index = pd.MultiIndex.from_product([dates, pd.Index(list(symbols), dtype="str")], names=["date", "symbol"])
     close = 50 * np.exp(rng.normal(0, 0.03, (n_dates, len(symbols))).cumsum(axis=0))
     open_ = close * np.exp(rng.normal(0, 0.02, close.shape))
-    prices = {"open": open_, "high": np.maximum(open_, close) * 1.01, "low": np.minimum(open_, close) * 0.99, "close": close}
+    prices = {
+        "open": open_,
+        "high": np.maximum(open_, close) * 1.01,
+        "low": np.minimum(open_, close) * 0.99,
+        "close": close,
+    }
     bars = pd.DataFrame({c: v.ravel() for c, v in prices.items()}, index=index)
     there = rng.random(close.shape) > 0.03
     for column in range(1, len(symbols)):
@@ -57,7 +62,9 @@ def holds_at_every_cut(make, bars: pd.DataFrame, table: pd.DataFrame | None) -> 
     assert (whole["t1"] > whole.index.get_level_values("date"))[whole["t1"].notna()].all()
     for date in dates:
         past = bars.loc[:date]
-        for known in [table] if table is None else [table, table[(table["date"] <= date) & ~(table["known_at"] > date)]]:
+        for known in (
+            [table] if table is None else [table, table[(table["date"] <= date) & ~(table["known_at"] > date)]]
+        ):
             cut = make(past, known)
             then = whole.loc[past.index]
             settled = (then["t1"] <= date).to_numpy()
@@ -103,13 +110,19 @@ COMPARED = {
 
 
 @settings(max_examples=5, deadline=None)
-@given(seed=SEEDS, horizon=st.integers(1, 6), entry=ENTRIES, how=st.sampled_from(sorted(COMPARED)), touching=st.booleans())
+@given(
+    seed=SEEDS, horizon=st.integers(1, 6), entry=ENTRIES, how=st.sampled_from(sorted(COMPARED)), touching=st.booleans()
+)
 def test_comparisons_within_a_date(seed, horizon, entry, how, touching) -> None:
     bars = market(seed)
     width = pd.Series(0.03, bars.index)
 
     def make(b, t):
-        labels = triple_barrier(b, width[b.index], 1, 1, horizon, entry=entry, delisted=t) if touching else forward_returns(b, horizon, entry, t)
+        labels = (
+            triple_barrier(b, width[b.index], 1, 1, horizon, entry=entry, delisted=t)
+            if touching
+            else forward_returns(b, horizon, entry, t)
+        )
         return COMPARED[how](labels)
 
     holds_at_every_cut(make, bars, delistings(bars, seed))
@@ -128,7 +141,11 @@ def test_weights_of_what_was_known_are_those_of_the_cut_panel(seed, horizon, tou
     bars = market(seed)
     table, dates = delistings(bars, seed), bars.index.unique("date")
     width = pd.Series(0.03, bars.index)
-    make = lambda b: triple_barrier(b, width[b.index], 1, 1, horizon, delisted=table) if touching else forward_returns(b, horizon, delisted=table)
+    make = lambda b: (
+        triple_barrier(b, width[b.index], 1, 1, horizon, delisted=table)
+        if touching
+        else forward_returns(b, horizon, delisted=table)
+    )
     whole = make(bars)
     for date in dates[6::3]:
         past, now = bars.loc[:date], dates[dates <= date]
@@ -139,14 +156,21 @@ def test_weights_of_what_was_known_are_those_of_the_cut_panel(seed, horizon, tou
         pd.testing.assert_series_equal(attribution(live, past["close"]), attribution(kept, bars["close"]), rtol=1e-9)
         pd.testing.assert_series_equal(time_decay(uniqueness(live, now)), time_decay(uniqueness(kept, now)))
         if live["t1"].notna().any():
-            assert np.array_equal(sequential_bootstrap(live, 20, sessions=now), sequential_bootstrap(kept, 20, sessions=now))
+            assert np.array_equal(
+                sequential_bootstrap(live, 20, sessions=now), sequential_bootstrap(kept, 20, sessions=now)
+            )
 
 
 def two(closes: dict[str, list[float]], n: int = 10) -> pd.DataFrame:
     """Bars whose open is their close; None = no bar."""
     dates = pd.date_range("2024-01-01", periods=n, unit="us")
     rows = [(d, s, c, c) for s, values in closes.items() for d, c in zip(dates, values, strict=False) if c is not None]
-    return pd.DataFrame(rows, columns=["date", "symbol", "open", "close"]).astype({"symbol": "str"}).set_index(["date", "symbol"]).sort_index()
+    return (
+        pd.DataFrame(rows, columns=["date", "symbol", "open", "close"])
+        .astype({"symbol": "str"})
+        .set_index(["date", "symbol"])
+        .sort_index()
+    )
 
 
 def test_a_suspension_and_an_end_look_alike_until_the_planned_exit() -> None:
@@ -178,9 +202,17 @@ def test_a_delisting_is_known_when_it_is_announced(date, known_at, y, t1) -> Non
     if known_at:
         table["known_at"] = pd.Timestamp(known_at)
     wide = bars.assign(high=bars["open"], low=bars["open"])
-    for labels in (forward_returns(bars, 3, delisted=table), triple_barrier(wide, pd.Series(9.0, bars.index), None, None, 3, delisted=table)):
+    for labels in (
+        forward_returns(bars, 3, delisted=table),
+        triple_barrier(wide, pd.Series(9.0, bars.index), None, None, 3, delisted=table),
+    ):
         label = labels.loc[("2024-01-02", "B")]
-        assert np.isclose(label["y"], y) and label["t1"] == pd.Timestamp(t1) and label["delisted"] == (y < 0) and label["censored"] == (y > 0)
+        assert (
+            np.isclose(label["y"], y)
+            and label["t1"] == pd.Timestamp(t1)
+            and label["delisted"] == (y < 0)
+            and label["censored"] == (y > 0)
+        )
 
 
 def test_two_clocks_are_refused() -> None:
@@ -225,9 +257,17 @@ def test_every_label_on_many_panels(part) -> None:
         bars, rng = market(seed, n_dates=14), np.random.default_rng([seed, 3])
         table, horizon, entry = delistings(bars, seed), int(rng.integers(1, 6)), str(rng.choice(["open", "close"]))
         width = pd.Series(rng.choice([0.01, 0.03, 0.06], len(bars)), bars.index)
-        barrier = lambda b, t: triple_barrier(b, width[b.index], 1, 2, None if seed % 5 == 0 else horizon, entry=entry, delisted=t)  # noqa: B023
+        barrier = lambda b, t: triple_barrier(
+            b, width[b.index], 1, 2, None if seed % 5 == 0 else horizon, entry=entry, delisted=t
+        )  # noqa: B023
         forward = lambda b, t: forward_returns(b, horizon, entry, t)  # noqa: B023
-        for make in (forward, barrier, lambda b, t: trend_scan(b, (2, 4)), lambda b, t: rank_normalise(forward(b, t)), lambda b, t: excess(barrier(b, t))):  # noqa: B023
+        for make in (
+            forward,
+            barrier,
+            lambda b, t: trend_scan(b, (2, 4)),
+            lambda b, t: rank_normalise(forward(b, t)),
+            lambda b, t: excess(barrier(b, t)),
+        ):  # noqa: B023
             holds_at_every_cut(make, bars, table)
 
 

@@ -1,6 +1,5 @@
 """Concurrency, uniqueness, attribution, decay and the sequential bootstrap against plain loops."""
 
-
 import warnings
 
 import numpy as np
@@ -106,10 +105,16 @@ def test_time_decay(seed, oldest) -> None:
     decay = time_decay(unique, oldest)
     assert decay.isna().equals(unique.isna()) and decay.dropna().between(0, 1).all()
     by_date = decay.groupby("date").agg(["min", "max"]).dropna()
-    assert np.allclose(by_date["min"], by_date["max"]) and by_date["min"].is_monotonic_increasing and np.isclose(by_date["max"].iloc[-1], 1)
+    assert (
+        np.allclose(by_date["min"], by_date["max"])
+        and by_date["min"].is_monotonic_increasing
+        and np.isclose(by_date["max"].iloc[-1], 1)
+    )
     passed = unique.groupby("date").sum().cumsum() / unique.sum()
     for (date, _), value in decay.dropna().items():
-        expected = oldest + (1 - oldest) * passed[date] if oldest >= 0 else max((passed[date] + oldest) / (1 + oldest), 0)
+        expected = (
+            oldest + (1 - oldest) * passed[date] if oldest >= 0 else max((passed[date] + oldest) / (1 + oldest), 0)
+        )
         assert np.isclose(value, expected)
 
 
@@ -129,7 +134,9 @@ def test_sequential_draws_follow_their_law() -> None:
     assert np.array_equal(draws[0], sequential_bootstrap(labels, 3, 0, DAYS))
     seen = np.zeros((4, 4, 4))
     np.add.at(seen, tuple(draws.T), 1 / n)
-    expected = np.array([[[law([])[i] * law([i])[j] * law([i, j])[k] for k in range(4)] for j in range(4)] for i in range(4)])
+    expected = np.array(
+        [[[law([])[i] * law([i])[j] * law([i, j])[k] for k in range(4)] for j in range(4)] for i in range(4)]
+    )
     error = np.sqrt(expected * (1 - expected) / n)
     assert (np.abs(seen - expected) < 4.2 * error).all() and np.abs(expected - 1 / 64).max() > 0.01
 
@@ -145,13 +152,24 @@ def test_sequential_bootstrap_draws_labelled_rows_and_repeats_itself(seed) -> No
 
 def test_refusals_and_degenerate() -> None:
     labels = some_labels(0)
-    close = pd.Series(1.0, index=pd.MultiIndex.from_product([DAYS, pd.Index(list("ABC"), dtype="str")], names=["date", "symbol"]))
+    close = pd.Series(
+        1.0, index=pd.MultiIndex.from_product([DAYS, pd.Index(list("ABC"), dtype="str")], names=["date", "symbol"])
+    )
     empty = labels.iloc[:0]
-    assert uniqueness(empty).empty and concurrency(empty).empty and attribution(empty, close).empty and time_decay(uniqueness(empty)).empty
+    assert (
+        uniqueness(empty).empty
+        and concurrency(empty).empty
+        and attribution(empty, close).empty
+        and time_decay(uniqueness(empty)).empty
+    )
     assert len(sequential_bootstrap(empty)) == 0 and len(sequential_bootstrap(labels, 0, sessions=DAYS)) == 0
     unknown = labels.assign(t1=pd.NaT)
     unknown["t1"] = unknown["t1"].astype("datetime64[us]")
-    assert uniqueness(unknown).isna().all() and attribution(unknown, close).isna().all() and time_decay(uniqueness(unknown)).isna().all()
+    assert (
+        uniqueness(unknown).isna().all()
+        and attribution(unknown, close).isna().all()
+        and time_decay(uniqueness(unknown)).isna().all()
+    )
     assert attribution(labels, close).dropna().eq(0).all()  # nothing moved
     with pytest.raises(ConfigError, match="cannot draw"):
         sequential_bootstrap(unknown, 3)
@@ -168,7 +186,9 @@ def test_refusals_and_degenerate() -> None:
 
 def test_fast_on_the_size_of_the_sample() -> None:
     dates = pd.date_range("2010-01-01", periods=3500, unit="us")
-    index = pd.MultiIndex.from_product([dates[:-25], pd.Index([f"S{i:03}" for i in range(120)], dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [dates[:-25], pd.Index([f"S{i:03}" for i in range(120)], dtype="str")], names=["date", "symbol"]
+    )
     row = np.repeat(np.arange(3475), 120)
     labels = pd.DataFrame({"entry": dates[row + 1], "t1": dates[row + 21]}, index=index)
     sequential_bootstrap(labels, 10, sessions=dates)
@@ -181,9 +201,15 @@ def test_the_defaults_are_these() -> None:
     labels = some_labels(1)
     unique = uniqueness(labels, DAYS)
     pd.testing.assert_series_equal(time_decay(unique), time_decay(unique, 0.5))
-    assert np.array_equal(sequential_bootstrap(labels, sessions=DAYS), sequential_bootstrap(labels, labels["t1"].notna().sum(), 0, DAYS))
-    assert not np.array_equal(sequential_bootstrap(labels, sessions=DAYS), sequential_bootstrap(labels, seed=1, sessions=DAYS))
-    pd.testing.assert_frame_equal(concurrency(labels), concurrency(labels, DAYS), check_freq=False, check_names=False)  # every day has a row
+    assert np.array_equal(
+        sequential_bootstrap(labels, sessions=DAYS), sequential_bootstrap(labels, labels["t1"].notna().sum(), 0, DAYS)
+    )
+    assert not np.array_equal(
+        sequential_bootstrap(labels, sessions=DAYS), sequential_bootstrap(labels, seed=1, sessions=DAYS)
+    )
+    pd.testing.assert_frame_equal(
+        concurrency(labels), concurrency(labels, DAYS), check_freq=False, check_names=False
+    )  # every day has a row
     for size in (-1, -5):
         with pytest.raises(ConfigError, match=f"cannot draw {size} labels from"):
             sequential_bootstrap(labels, size, sessions=DAYS)
@@ -209,8 +235,13 @@ def test_one_label_by_hand() -> None:
 
 def test_labels_off_the_calendar_are_named() -> None:
     index = pd.MultiIndex.from_product([DAYS[:2], ["A", "B"]], names=["date", "symbol"])
-    labels = pd.DataFrame({"entry": DAYS[[1, 1, 2, 2]], "t1": DAYS[[3, 3, 1, 3]]}, index=index)  # one ends before it begins
-    with pytest.raises(PanelError, match=r"label of \(Timestamp\('2024-01-02 00:00:00'\), 'A'\) runs from 2024-01-03 00:00:00 to 2024-01-02"):
+    labels = pd.DataFrame(
+        {"entry": DAYS[[1, 1, 2, 2]], "t1": DAYS[[3, 3, 1, 3]]}, index=index
+    )  # one ends before it begins
+    with pytest.raises(
+        PanelError,
+        match=r"label of \(Timestamp\('2024-01-02 00:00:00'\), 'A'\) runs from 2024-01-03 00:00:00 to 2024-01-02",
+    ):
         label_sessions(labels, DAYS)
     late = labels.assign(t1=DAYS[[3, 9, 3, 3]])
     with pytest.raises(PanelError, match=r"'B'\) runs from 2024-01-02 00:00:00 to 2024-01-10"):
@@ -222,10 +253,16 @@ def test_labels_off_the_calendar_are_named() -> None:
         3,
     ]  # sold on the day of the purchase
     with pytest.raises(PanelError, match=r"no close for \['B'\]"):
-        attribution(labels.assign(t1=DAYS[3]), pd.Series(1.0, pd.MultiIndex.from_product([DAYS, ["A"]], names=["date", "symbol"])))
+        attribution(
+            labels.assign(t1=DAYS[3]),
+            pd.Series(1.0, pd.MultiIndex.from_product([DAYS, ["A"]], names=["date", "symbol"])),
+        )
 
 
-@pytest.mark.parametrize(("oldest", "want"), [(0.5, [0.75, 1.0]), (0.0, [0.5, 1.0]), (1.0, [1.0, 1.0]), (-0.5, [0.0, 1.0]), (-0.25, [1 / 3, 1.0])])
+@pytest.mark.parametrize(
+    ("oldest", "want"),
+    [(0.5, [0.75, 1.0]), (0.0, [0.5, 1.0]), (1.0, [1.0, 1.0]), (-0.5, [0.0, 1.0]), (-0.25, [1 / 3, 1.0])],
+)
 def test_decay_by_hand(oldest, want) -> None:
     unique = pd.Series([0.5, 0.5], pd.MultiIndex.from_product([DAYS[:2], ["A"]], names=["date", "symbol"]))
     assert time_decay(unique, oldest).tolist() == pytest.approx(want)
@@ -239,7 +276,9 @@ def test_more_limits_by_hand() -> None:
     with pytest.raises(PanelError, match="'A'. runs from 2024-01-03 00:00:00 to 2024-01-02 00:00:00"):
         label_sessions(strays, DAYS)  # the first of two that end before they begin
     with pytest.raises(ConfigError, match="cannot draw 1 labels from 0"):
-        sequential_bootstrap(labels.assign(t1=pd.Series(pd.NaT, labels.index, dtype="datetime64[us]")), 1, sessions=DAYS)
+        sequential_bootstrap(
+            labels.assign(t1=pd.Series(pd.NaT, labels.index, dtype="datetime64[us]")), 1, sessions=DAYS
+        )
     six = pd.MultiIndex.from_product([DAYS[:1], list("ABCDEFG")], names=["date", "symbol"])
     many = pd.DataFrame({"entry": DAYS[[1] * 7], "t1": DAYS[[3] * 7]}, index=six)
     with pytest.raises(PanelError, match=r"no close for \['B', 'C', 'D', 'E', 'F'\];"):
@@ -255,7 +294,9 @@ def test_no_label_is_more_than_wholly_its_own() -> None:
         assert (unique <= 1).all() and (unique > 0).all()
     index = pd.MultiIndex.from_product([DAYS[:20], ["A"]], names=["date", "symbol"])
     row = np.arange(20)
-    labels = pd.DataFrame({"entry": DAYS[row], "t1": DAYS[np.where(row < 12, np.minimum(row + 3, 13), row + 1)]}, index=index)
+    labels = pd.DataFrame(
+        {"entry": DAYS[row], "t1": DAYS[np.where(row < 12, np.minimum(row + 3, 13), row + 1)]}, index=index
+    )
     assert uniqueness(labels, DAYS).max() == 1.0
 
 

@@ -16,7 +16,10 @@ SEEDS = st.integers(0, 10**6)
 
 def scores(seed: int) -> pd.Series:
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=6, unit="us"), pd.Index(list("ABCDEFG"), dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=6, unit="us"), pd.Index(list("ABCDEFG"), dtype="str")],
+        names=["date", "symbol"],
+    )
     return pd.Series(rng.choice([-2.0, -1.0, 0.0, 1.0, 2.0, np.nan, np.inf], len(index)), index=index)
 
 
@@ -38,7 +41,9 @@ def test_sides_follow_the_ranks(seed, share, short) -> None:
 def test_bets_equal_the_definition(seed, cost) -> None:
     rng = np.random.default_rng(seed)
     y = rng.choice([-0.02, 0.0, 0.005, 0.01, 0.02, np.nan], 40)
-    labels = pd.DataFrame({"y": y, "y_other": y + rng.choice([0.0, 0.0, 0.01, 0.03], 40), "side": rng.choice([-1.0, 0.0, 1.0], 40)})
+    labels = pd.DataFrame(
+        {"y": y, "y_other": y + rng.choice([0.0, 0.0, 0.01, 0.03], 40), "side": rng.choice([-1.0, 0.0, 1.0], 40)}
+    )
     for frame in (labels, labels.drop(columns="y_other")):
         out = meta_labels(frame, cost)
         for row in out.itertuples():
@@ -58,8 +63,12 @@ def test_quality_equals_scikit_learn(seed) -> None:
     taken = pd.Series(rng.random(50) < 0.5)
     known = bet.notna()
     if bet.sum() and (taken & known).any():
-        precision, recall, f1, _ = precision_recall_fscore_support(bet[known], taken[known], average="binary", zero_division=0)
-        np.testing.assert_allclose(bet_quality(bet, taken).loc["taken", ["precision", "recall", "f1"]].astype(float), [precision, recall, f1])
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            bet[known], taken[known], average="binary", zero_division=0
+        )
+        np.testing.assert_allclose(
+            bet_quality(bet, taken).loc["taken", ["precision", "recall", "f1"]].astype(float), [precision, recall, f1]
+        )
 
 
 def test_refusals_and_degenerate() -> None:

@@ -1,6 +1,5 @@
 """Trend scanning against a regression per window, and what a label may know."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +17,10 @@ HORIZONS = st.sampled_from([(3,), (2, 4, 6), (3, 4, 5, 6, 7)])
 
 def market(seed: int, n_dates: int = 22, symbols: str = "ABCD", gaps: float = 0.04) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=n_dates, unit="us"), pd.Index(list(symbols), dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=n_dates, unit="us"), pd.Index(list(symbols), dtype="str")],
+        names=["date", "symbol"],
+    )
     close = 50 * np.exp(rng.normal(0, 0.02, (n_dates, len(symbols))).cumsum(axis=0)).ravel()
     bars = pd.DataFrame({"close": np.where(rng.random(len(index)) < gaps, np.nan, close)}, index=index)
     row, col = np.repeat(np.arange(n_dates), len(symbols)), np.tile(np.arange(len(symbols)), n_dates)
@@ -45,7 +47,14 @@ def plain(bars: pd.DataFrame, horizons: tuple[int, ...]) -> pd.DataFrame:
                 value = fit.slope / fit.stderr
                 if not abs(row["t_value"]) >= abs(value):
                     plan = dates[t + max(horizons)]
-                    row.update(t_value=value, label=np.sign(value), end=dates[t + h], y=points[-1] / points[0] - 1, censored=(plan, symbol) not in close, t1=plan)
+                    row.update(
+                        t_value=value,
+                        label=np.sign(value),
+                        end=dates[t + h],
+                        y=points[-1] / points[0] - 1,
+                        censored=(plan, symbol) not in close,
+                        t1=plan,
+                    )
     return pd.DataFrame(rows, index=bars.index).astype({"t1": "datetime64[us]", "end": "datetime64[us]"})
 
 
@@ -81,7 +90,12 @@ def test_degenerate_and_refusals() -> None:
         assert trend_scan(bars * 0 + bad)[["y", "t1", "label", "end"]].isna().all(axis=None)
     assert trend_scan(bars * 0 + 3.0)["label"].isna().all()  # nothing moves
     assert trend_scan(bars.loc[:"2024-01-01"])["label"].isna().all()
-    line = pd.DataFrame({"close": np.exp(-0.01 * np.arange(30.0))}, index=pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=30, unit="us"), ["A"]], names=["date", "symbol"]))
+    line = pd.DataFrame(
+        {"close": np.exp(-0.01 * np.arange(30.0))},
+        index=pd.MultiIndex.from_product(
+            [pd.date_range("2024-01-01", periods=30, unit="us"), ["A"]], names=["date", "symbol"]
+        ),
+    )
     perfect = trend_scan(line.rename(index=str, level="symbol"))["t_value"].dropna()
     assert len(perfect) == 10 and np.isfinite(perfect).all() and (perfect < -1e3).all()
     for horizons in ([], [1, 5], [2.5]):

@@ -25,7 +25,10 @@ def account(
     dates, names = wide["close"].index, wide["close"].columns
     b = {c: w.to_numpy() for c, w in wide.items()}
     mark, shares, cash, rows, equity = wide["close"].ffill().to_numpy(), np.zeros(len(names)), 1e6, [], []
-    targets = {date: part.droplevel("date").reindex(names).fillna(0.0).to_numpy() for date, part in weights["weight"].groupby("date")}
+    targets = {
+        date: part.droplevel("date").reindex(names).fillna(0.0).to_numpy()
+        for date, part in weights["weight"].groupby("date")
+    }
     for t in range(len(dates)):
         wanted = targets.get(dates[t - lag]) if t >= max(lag, 1) else None
         if wanted is not None:
@@ -48,7 +51,9 @@ def with_(**options) -> Callable:
 
 def at_limit(b, t, day):
     "Say which names closed 4 % up or down on a day."
-    return ~(np.abs(b["close"][day] / b["close"][day - 1] - 1) < 0.04) if day > 0 else np.zeros(b["close"].shape[1], bool)
+    return (
+        ~(np.abs(b["close"][day] / b["close"][day - 1] - 1) < 0.04) if day > 0 else np.zeros(b["close"].shape[1], bool)
+    )
 
 
 def spread(b, t, day):
@@ -73,12 +78,52 @@ class Pair:
 
 PAIRS = [
     Pair("same-bar fill", with_(lag=0), with_(lag=1), "signals of a bar filled at that bar's own open"),
-    Pair("same-bar fill at the close", with_(lag=0, price=lambda b, t: b["close"][t], value=lambda b, t: b["close"][t]), with_(), "weights times the same day's return"),
-    Pair("same-day limit flag", with_(blocked=lambda b, t: at_limit(b, t, t)), with_(blocked=lambda b, t: at_limit(b, t, t - 1)), "a limit seen at the close blocks a fill at the open"),
-    Pair("slippage from the day's close", with_(price=lambda b, t: b["open"][t] + 0.1 * np.abs(b["close"][t] - b["open"][t])), with_(price=lambda b, t: b["open"][t] * (1 + COST)), "slippage as a share of the day's move"),
-    Pair("slippage from the day's range", with_(price=lambda b, t: spread(b, t, t)), with_(price=lambda b, t: spread(b, t, t - 1)), "slippage from the range of the bar it fills in"),
-    Pair("future fill bar", with_(price=lambda b, t: b["open"][min(t + 1, len(b["open"]) - 1)]), with_(), "an off-by-one in the fill index"),
-    Pair("the better of two opens", with_(price=best_of_next), with_(), "a fill that waits for a better price and knows it comes"),
-    Pair("the middle of the day", with_(price=lambda b, t: (b["high"][t] + b["low"][t]) / 2), with_(), "a price inside the bar for an order at the open"),
-    Pair("sized on the day's close", with_(value=lambda b, t: b["close"][t]), with_(), "shares from the close after the fill"),
+    Pair(
+        "same-bar fill at the close",
+        with_(lag=0, price=lambda b, t: b["close"][t], value=lambda b, t: b["close"][t]),
+        with_(),
+        "weights times the same day's return",
+    ),
+    Pair(
+        "same-day limit flag",
+        with_(blocked=lambda b, t: at_limit(b, t, t)),
+        with_(blocked=lambda b, t: at_limit(b, t, t - 1)),
+        "a limit seen at the close blocks a fill at the open",
+    ),
+    Pair(
+        "slippage from the day's close",
+        with_(price=lambda b, t: b["open"][t] + 0.1 * np.abs(b["close"][t] - b["open"][t])),
+        with_(price=lambda b, t: b["open"][t] * (1 + COST)),
+        "slippage as a share of the day's move",
+    ),
+    Pair(
+        "slippage from the day's range",
+        with_(price=lambda b, t: spread(b, t, t)),
+        with_(price=lambda b, t: spread(b, t, t - 1)),
+        "slippage from the range of the bar it fills in",
+    ),
+    Pair(
+        "future fill bar",
+        with_(price=lambda b, t: b["open"][min(t + 1, len(b["open"]) - 1)]),
+        with_(),
+        "an off-by-one in the fill index",
+    ),
+    Pair(
+        "the better of two opens",
+        with_(price=best_of_next),
+        with_(),
+        "a fill that waits for a better price and knows it comes",
+    ),
+    Pair(
+        "the middle of the day",
+        with_(price=lambda b, t: (b["high"][t] + b["low"][t]) / 2),
+        with_(),
+        "a price inside the bar for an order at the open",
+    ),
+    Pair(
+        "sized on the day's close",
+        with_(value=lambda b, t: b["close"][t]),
+        with_(),
+        "shares from the close after the fill",
+    ),
 ]

@@ -41,7 +41,9 @@ def on_days(days: Callable[[pd.DataFrame], np.ndarray | pd.DataFrame], ahead: in
     def feature(w: pd.DataFrame) -> pd.DataFrame:
         chosen = np.asarray(days(w))
         chosen = chosen if chosen.ndim == 2 else np.broadcast_to(chosen[:, None], w.shape)
-        return pd.DataFrame(np.where(chosen, returns(w).shift(-ahead), w / w.rolling(10).mean() - 1), w.index, w.columns)
+        return pd.DataFrame(
+            np.where(chosen, returns(w).shift(-ahead), w / w.rolling(10).mean() - 1), w.index, w.columns
+        )
 
     return wide(feature)
 
@@ -52,7 +54,10 @@ def days_of(name: str, days: Callable) -> Hidden:
 
 def last_business_day(rule: str) -> Callable[[pd.DataFrame], np.ndarray]:
     "The last weekday of a month, quarter or year, by the calendar alone."
-    return lambda w: w.index.isin(w.index + pd.tseries.frequencies.to_offset(rule) - pd.tseries.frequencies.to_offset(rule)) & (w.index.day > 20)
+    return lambda w: (
+        w.index.isin(w.index + pd.tseries.frequencies.to_offset(rule) - pd.tseries.frequencies.to_offset(rule))
+        & (w.index.day > 20)
+    )
 
 
 def wild(w: pd.DataFrame, together: bool) -> np.ndarray | pd.DataFrame:
@@ -84,7 +89,9 @@ def last_rows(w: pd.DataFrame, whole: bool) -> pd.DataFrame:
 def ranked(w: pd.DataFrame, ahead: int, every: int) -> pd.DataFrame:
     "A rank across names; every so many days of the return of tomorrow or today."
     chosen = (w.index.day_of_year % every == 0)[:, None]
-    return pd.DataFrame(np.where(chosen, returns(w).shift(-ahead), w / w.shift(5) - 1), w.index, w.columns).rank(axis=1, pct=True)
+    return pd.DataFrame(np.where(chosen, returns(w).shift(-ahead), w / w.shift(5) - 1), w.index, w.columns).rank(
+        axis=1, pct=True
+    )
 
 
 def centred_forever(w: pd.DataFrame, ahead: int) -> pd.DataFrame:
@@ -113,8 +120,16 @@ RARE = [
     Hidden("last rows", wide(lambda w: last_rows(w, True)), wide(lambda w: last_rows(w, False))),
     Hidden("one name", only_for("S3", 1), only_for("S3", 0)),
     Hidden("a rank, one day in 41", wide(lambda w: ranked(w, 1, 41)), wide(lambda w: ranked(w, 0, 41))),
-    Hidden("a market that remembers, at month ends", wide(lambda w: centred_forever(w, 1)), wide(lambda w: centred_forever(w, 0))),
-    Hidden("a big jump tomorrow", wide(lambda w: (returns(w).shift(-1) > 0.05).astype(float) + w), wide(lambda w: (returns(w) > 0.05).astype(float) + w)),
+    Hidden(
+        "a market that remembers, at month ends",
+        wide(lambda w: centred_forever(w, 1)),
+        wide(lambda w: centred_forever(w, 0)),
+    ),
+    Hidden(
+        "a big jump tomorrow",
+        wide(lambda w: (returns(w).shift(-1) > 0.05).astype(float) + w),
+        wide(lambda w: (returns(w) > 0.05).astype(float) + w),
+    ),
 ]
 
 
@@ -128,7 +143,9 @@ def direction(panel: pd.DataFrame, ahead: int) -> pd.Series:
 
 def words(panel: pd.DataFrame, ahead: int, kind: str) -> pd.Series:
     move = direction(panel, ahead)
-    return pd.Series(np.where(move.isna(), None, np.where(move > 0, "up", "down")), panel.index, name="word").astype(kind)
+    return pd.Series(np.where(move.isna(), None, np.where(move > 0, "up", "down")), panel.index, name="word").astype(
+        kind
+    )
 
 
 def mood(panel: pd.DataFrame, ahead: int) -> pd.Series:
@@ -150,9 +167,13 @@ def chosen_columns(panel: pd.DataFrame, whole: bool) -> pd.DataFrame:
 
 
 TYPES = [
-    Hidden("holes only", wide(lambda w: w.where(returns(w).shift(-1) > -0.03)), wide(lambda w: w.where(returns(w) > -0.03))),
+    Hidden(
+        "holes only", wide(lambda w: w.where(returns(w).shift(-1) > -0.03)), wide(lambda w: w.where(returns(w) > -0.03))
+    ),
     Hidden("order of rows", lambda p: reversed_order(p, True), lambda p: reversed_order(p, False)),
-    Hidden("levels of the whole sample's scale", wide(lambda w: quantised(w, True)), wide(lambda w: quantised(w, False))),
+    Hidden(
+        "levels of the whole sample's scale", wide(lambda w: quantised(w, True)), wide(lambda w: quantised(w, False))
+    ),
     Hidden("a column of text", lambda p: words(p, 1, "object"), lambda p: words(p, 0, "object")),
     Hidden("a column of categories", lambda p: words(p, 1, "category"), lambda p: words(p, 0, "category")),
     Hidden("codes of the whole sample's categories", lambda p: codes(p, True), lambda p: codes(p, False)),

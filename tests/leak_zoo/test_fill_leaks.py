@@ -62,7 +62,9 @@ def test_on_other_markets_too(pair, seed):
 @pytest.mark.parametrize("fill", [next_open(), next_open(sized="fill"), next_open(cash="in turn")])
 @pytest.mark.parametrize("stale_after", [1, 3])
 def test_our_engine_passes(bars, fill, stale_after):
-    engine = lambda weights, panel: from_weights(weights, panel, Costs(5, 20), rules=Rules(stale_after=stale_after), fill=fill, start=bars.index[0][0])
+    engine = lambda weights, panel: from_weights(
+        weights, panel, Costs(5, 20), rules=Rules(stale_after=stale_after), fill=fill, start=bars.index[0][0]
+    )
     verdict = audit_fills(engine, targets(bars), bars, name="from_weights")
     assert verdict.status == PASS, verdict
 
@@ -71,7 +73,9 @@ def test_our_engine_with_a_leak_is_caught(bars):
     "The open of each session is replaced by the next one's, or by the same day's close."
     later, same_day = (lambda panel: panel["open"].groupby("symbol").shift(-1)), (lambda panel: panel["close"])
     for cheat in (later, same_day):
-        engine = lambda weights, panel, cheat=cheat: from_weights(weights, panel.assign(open=cheat(panel)), start=bars.index[0][0])
+        engine = lambda weights, panel, cheat=cheat: from_weights(
+            weights, panel.assign(open=cheat(panel)), start=bars.index[0][0]
+        )
         assert audit_fills(engine, targets(bars), bars).status == LEAK
 
 
@@ -84,7 +88,9 @@ def test_an_account_that_fills_at_the_close_passes(bars):
     )  # fmt: skip
     verdict = audit_fills(engine, scores, bars, moment="close", cuts=4)
     assert verdict.status == PASS, verdict
-    same_bar = lambda weights, panel: account(weights, panel, lag=0, price=lambda b, t: b["close"][t], value=lambda b, t: b["close"][t])
+    same_bar = lambda weights, panel: account(
+        weights, panel, lag=0, price=lambda b, t: b["close"][t], value=lambda b, t: b["close"][t]
+    )
     assert audit_fills(same_bar, scores, bars, moment="close", cuts=2).status == LEAK
 
 
@@ -105,7 +111,14 @@ def test_an_oracle_that_must_see_the_future_earns_nothing():
     bars = pd.DataFrame({"open": open_.ravel(), "close": open_.ravel()}, index=index)
     rises = pd.DataFrame(np.vstack([night[1:], night[:1]]), dates, names)  # of the night that follows each close
     table = rises.iloc[:-1].rank(axis=1, ascending=False) <= 2
-    weights = as_panel(table.rename_axis(index="date", columns="symbol").stack().loc[lambda x: x].rename("weight").mul(0.49).reset_index())
+    weights = as_panel(
+        table.rename_axis(index="date", columns="symbol")
+        .stack()
+        .loc[lambda x: x]
+        .rename("weight")
+        .mul(0.49)
+        .reset_index()
+    )
     honest = from_weights(weights, bars, Costs(0, 0))
     cheat = account(weights, bars.assign(high=bars["open"], low=bars["open"]), price=lambda b, t: b["close"][t - 1])
     assert cheat.equity.iloc[-1] > 5e6  # filled at the close it decided on, the oracle is rich

@@ -83,6 +83,10 @@ def test_an_audit_leaves_no_memory_behind(panel):
 
 
 def test_what_fails_on_the_whole_panel_is_not_assessed_and_no_traceback(panel):
-    for broken, words in ((lambda p: p["nothing"], "KeyError"), (lambda p: np.ones(3), "return a Series"), (lambda p: p["close"].reset_index(drop=True), "index it by")):
+    for broken, words in (
+        (lambda p: p["nothing"], "KeyError"),
+        (lambda p: np.ones(3), "return a Series"),
+        (lambda p: p["close"].reset_index(drop=True), "index it by"),
+    ):
         verdict = audit(broken, panel)
         assert verdict.status == NOT_ASSESSED and words in verdict.reason

@@ -50,7 +50,9 @@ def market(seed: int = 0, n_dates: int = 320, n_symbols: int = 6) -> pd.DataFram
     return bars[~gone]
 
 
-def wide(transform: Callable[[pd.DataFrame], pd.DataFrame], column: str = "close") -> Callable[[pd.DataFrame], pd.Series]:
+def wide(
+    transform: Callable[[pd.DataFrame], pd.DataFrame], column: str = "close"
+) -> Callable[[pd.DataFrame], pd.Series]:
     "Apply a function of dates x symbols to one column."
     return lambda panel: to_long(transform(to_wide(panel[column])).astype("float64"), panel.index, name="x")
 
@@ -88,18 +90,90 @@ def lowpass(w: pd.DataFrame) -> pd.DataFrame:
 
 
 FEATURES = [
-    Pair("features", "next day's return", wide(lambda w: w.shift(-1) / w - 1), wide(returns), "the classic shift of the wrong sign"),
-    Pair("features", "centred window", wide(lambda w: w / w.rolling(21, center=True).mean()), wide(lambda w: w / w.rolling(21).mean()), "smoothers with center=True"),
-    Pair("features", "zero-phase filter", wide(lambda w: filtered(w, True)), wide(lambda w: filtered(w, False)), "scipy filtfilt on prices"),
-    Pair("features", "interpolated gaps", wide(lambda w: w.iloc[::7].reindex(w.index).interpolate()), wide(lambda w: w.iloc[::7].reindex(w.index).ffill()), "slow series filled by interpolation"),
-    Pair("features", "back-filled start", wide(lambda w: w.rolling(40).mean().bfill()), wide(lambda w: w.rolling(40).mean()), "indicator libraries that back-fill the warm-up"),
-    Pair("features", "smoothing both ways", wide(lambda w: w.ewm(span=9).mean()[::-1].ewm(span=9).mean()[::-1]), wide(lambda w: w.ewm(span=9).mean()), "exponential smoothing run twice"),
-    Pair("features", "lagging span drawn back", wide(lambda w: w.shift(-26)), wide(lambda w: w.shift(26)), "Ichimoku's chikou span as a feature"),
-    Pair("features", "pivot marked at the pivot", wide(lambda w: pivots(w, False)), wide(lambda w: pivots(w, True).fillna(0)), "zigzag and fractal indicators"),
-    Pair("features", "full-sample trend removed", wide(lambda w: pd.DataFrame(detrend(w.ffill().fillna(0.0), axis=0), w.index, w.columns)), wide(lambda w: w - w.rolling(60).mean()), "scipy detrend on prices"),
-    Pair("features", "low pass over the whole series", wide(lowpass), wide(lambda w: w.ewm(span=20).mean()), "Fourier and wavelet denoising before the split"),
-    Pair("features", "high of the whole sample", wide(lambda w: w / w.max()), wide(lambda w: w / w.cummax()), "distance to the all-time high"),
-    Pair("features", "rolling over descending dates", wide(lambda w: w[::-1].rolling(10).mean()[::-1]), wide(lambda w: w.rolling(10).mean()), "files sorted newest first"),
+    Pair(
+        "features",
+        "next day's return",
+        wide(lambda w: w.shift(-1) / w - 1),
+        wide(returns),
+        "the classic shift of the wrong sign",
+    ),
+    Pair(
+        "features",
+        "centred window",
+        wide(lambda w: w / w.rolling(21, center=True).mean()),
+        wide(lambda w: w / w.rolling(21).mean()),
+        "smoothers with center=True",
+    ),
+    Pair(
+        "features",
+        "zero-phase filter",
+        wide(lambda w: filtered(w, True)),
+        wide(lambda w: filtered(w, False)),
+        "scipy filtfilt on prices",
+    ),
+    Pair(
+        "features",
+        "interpolated gaps",
+        wide(lambda w: w.iloc[::7].reindex(w.index).interpolate()),
+        wide(lambda w: w.iloc[::7].reindex(w.index).ffill()),
+        "slow series filled by interpolation",
+    ),
+    Pair(
+        "features",
+        "back-filled start",
+        wide(lambda w: w.rolling(40).mean().bfill()),
+        wide(lambda w: w.rolling(40).mean()),
+        "indicator libraries that back-fill the warm-up",
+    ),
+    Pair(
+        "features",
+        "smoothing both ways",
+        wide(lambda w: w.ewm(span=9).mean()[::-1].ewm(span=9).mean()[::-1]),
+        wide(lambda w: w.ewm(span=9).mean()),
+        "exponential smoothing run twice",
+    ),
+    Pair(
+        "features",
+        "lagging span drawn back",
+        wide(lambda w: w.shift(-26)),
+        wide(lambda w: w.shift(26)),
+        "Ichimoku's chikou span as a feature",
+    ),
+    Pair(
+        "features",
+        "pivot marked at the pivot",
+        wide(lambda w: pivots(w, False)),
+        wide(lambda w: pivots(w, True).fillna(0)),
+        "zigzag and fractal indicators",
+    ),
+    Pair(
+        "features",
+        "full-sample trend removed",
+        wide(lambda w: pd.DataFrame(detrend(w.ffill().fillna(0.0), axis=0), w.index, w.columns)),
+        wide(lambda w: w - w.rolling(60).mean()),
+        "scipy detrend on prices",
+    ),
+    Pair(
+        "features",
+        "low pass over the whole series",
+        wide(lowpass),
+        wide(lambda w: w.ewm(span=20).mean()),
+        "Fourier and wavelet denoising before the split",
+    ),
+    Pair(
+        "features",
+        "high of the whole sample",
+        wide(lambda w: w / w.max()),
+        wide(lambda w: w / w.cummax()),
+        "distance to the all-time high",
+    ),
+    Pair(
+        "features",
+        "rolling over descending dates",
+        wide(lambda w: w[::-1].rolling(10).mean()[::-1]),
+        wide(lambda w: w.rolling(10).mean()),
+        "files sorted newest first",
+    ),
 ]
 
 
@@ -116,13 +190,57 @@ def rolled_pca(w: pd.DataFrame, whole: bool) -> pd.DataFrame:
 
 
 NORMALISATION = [
-    Pair("normalisation", "full-sample z-score", wide(lambda w: (w - w.mean()) / w.std()), wide(lambda w: (w - w.expanding(20).mean()) / w.expanding(20).std()), "scalers fitted before the split"),
-    Pair("normalisation", "full-sample min-max", wide(lambda w: (w - w.min()) / (w.max() - w.min())), wide(lambda w: (w - w.rolling(60).min()) / (w.rolling(60).max() - w.rolling(60).min())), "MinMaxScaler in price-prediction tutorials"),
-    Pair("normalisation", "rank over all dates", wide(lambda w: w.rank(pct=True)), wide(lambda w: w.expanding(20).rank(pct=True)), "percentile of the whole history"),
-    Pair("normalisation", "full-sample winsor limits", wide(lambda w: returns(w).clip(returns(w).quantile(0.05), returns(w).quantile(0.95), axis=1)), wide(lambda w: returns(w).clip(returns(w).expanding(50).quantile(0.05), returns(w).expanding(50).quantile(0.95))), "outlier removal in preprocessing"),
-    Pair("normalisation", "components of the whole sample", wide(lambda w: rolled_pca(w, True)), wide(lambda w: rolled_pca(w, False)), "PCA factors estimated once"),
-    Pair("normalisation", "holes filled by the full mean", wide(lambda w: returns(w).fillna(returns(w).mean())), wide(lambda w: returns(w).fillna(returns(w).expanding(5).mean())), "SimpleImputer before the split"),
-    Pair("normalisation", "volatility of the whole sample", wide(lambda w: returns(w) / returns(w).std()), wide(lambda w: returns(w) / returns(w).rolling(30).std()), "position sizing by sample volatility"),
+    Pair(
+        "normalisation",
+        "full-sample z-score",
+        wide(lambda w: (w - w.mean()) / w.std()),
+        wide(lambda w: (w - w.expanding(20).mean()) / w.expanding(20).std()),
+        "scalers fitted before the split",
+    ),
+    Pair(
+        "normalisation",
+        "full-sample min-max",
+        wide(lambda w: (w - w.min()) / (w.max() - w.min())),
+        wide(lambda w: (w - w.rolling(60).min()) / (w.rolling(60).max() - w.rolling(60).min())),
+        "MinMaxScaler in price-prediction tutorials",
+    ),
+    Pair(
+        "normalisation",
+        "rank over all dates",
+        wide(lambda w: w.rank(pct=True)),
+        wide(lambda w: w.expanding(20).rank(pct=True)),
+        "percentile of the whole history",
+    ),
+    Pair(
+        "normalisation",
+        "full-sample winsor limits",
+        wide(lambda w: returns(w).clip(returns(w).quantile(0.05), returns(w).quantile(0.95), axis=1)),
+        wide(
+            lambda w: returns(w).clip(returns(w).expanding(50).quantile(0.05), returns(w).expanding(50).quantile(0.95))
+        ),
+        "outlier removal in preprocessing",
+    ),
+    Pair(
+        "normalisation",
+        "components of the whole sample",
+        wide(lambda w: rolled_pca(w, True)),
+        wide(lambda w: rolled_pca(w, False)),
+        "PCA factors estimated once",
+    ),
+    Pair(
+        "normalisation",
+        "holes filled by the full mean",
+        wide(lambda w: returns(w).fillna(returns(w).mean())),
+        wide(lambda w: returns(w).fillna(returns(w).expanding(5).mean())),
+        "SimpleImputer before the split",
+    ),
+    Pair(
+        "normalisation",
+        "volatility of the whole sample",
+        wide(lambda w: returns(w) / returns(w).std()),
+        wide(lambda w: returns(w) / returns(w).rolling(30).std()),
+        "position sizing by sample volatility",
+    ),
 ]
 
 
@@ -147,10 +265,34 @@ def encoded(panel: pd.DataFrame, honest: bool) -> pd.Series:
 
 
 LABELS = [
-    Pair("labels", "outcome as a feature", lambda p: past_labels(p, False), lambda p: past_labels(p, True), "the target column left in X"),
-    Pair("labels", "target encoding", lambda p: encoded(p, False), lambda p: encoded(p, True), "category encoders fitted on all outcomes"),
-    Pair("labels", "barrier touched, marked at entry", wide(lambda w: (w[::-1].rolling(10).max()[::-1].shift(-1) > 1.03 * w)), wide(lambda w: (w > 1.03 * w.rolling(10).min().shift(1))), "triple-barrier outcome dated at the event"),
-    Pair("labels", "life left of the name", wide(lambda w: w.notna()[::-1].cumsum()[::-1]), wide(lambda w: w.notna().cumsum()), "counts of rows per name, time to delisting"),
+    Pair(
+        "labels",
+        "outcome as a feature",
+        lambda p: past_labels(p, False),
+        lambda p: past_labels(p, True),
+        "the target column left in X",
+    ),
+    Pair(
+        "labels",
+        "target encoding",
+        lambda p: encoded(p, False),
+        lambda p: encoded(p, True),
+        "category encoders fitted on all outcomes",
+    ),
+    Pair(
+        "labels",
+        "barrier touched, marked at entry",
+        wide(lambda w: w[::-1].rolling(10).max()[::-1].shift(-1) > 1.03 * w),
+        wide(lambda w: w > 1.03 * w.rolling(10).min().shift(1)),
+        "triple-barrier outcome dated at the event",
+    ),
+    Pair(
+        "labels",
+        "life left of the name",
+        wide(lambda w: w.notna()[::-1].cumsum()[::-1]),
+        wide(lambda w: w.notna().cumsum()),
+        "counts of rows per name, time to delisting",
+    ),
 ]
 
 
@@ -162,11 +304,41 @@ def periods(w: pd.DataFrame, rule: str) -> pd.PeriodIndex:
 
 
 RESAMPLING = [
-    Pair("resampling", "weekly close on the week's own days", wide(lambda w: w.groupby(periods(w, "W-FRI")).transform("last")), wide(lambda w: w.groupby(periods(w, "W-FRI")).last().shift(1).reindex(periods(w, "W-FRI")).set_axis(w.index)), "informative timeframes merged by their start"),
-    Pair("resampling", "monthly mean on the month's own days", wide(lambda w: w.groupby(periods(w, "M")).transform("mean")), wide(lambda w: w.groupby(periods(w, "M")).mean().shift(1).reindex(periods(w, "M")).set_axis(w.index)), "macro data on the first of its month"),
-    Pair("resampling", "month's high before it is made", wide(lambda w: w.groupby(periods(w, "M")).transform("max")), wide(lambda w: w.groupby(periods(w, "M")).cummax()), "period highs by transform"),
-    Pair("resampling", "left-labelled weekly bars", wide(lambda w: w.resample("W-FRI", label="left").last().reindex(w.index, method="ffill")), wide(lambda w: w.resample("W-FRI").last().shift(1).reindex(w.index, method="ffill")), "resample's label='left'"),
-    Pair("resampling", "volume profile of the whole month", wide(lambda w: w / w.groupby(periods(w, "M")).transform("sum"), "volume"), wide(lambda w: w / w.groupby(periods(w, "M")).cumsum(), "volume"), "share of the period's volume"),
+    Pair(
+        "resampling",
+        "weekly close on the week's own days",
+        wide(lambda w: w.groupby(periods(w, "W-FRI")).transform("last")),
+        wide(lambda w: w.groupby(periods(w, "W-FRI")).last().shift(1).reindex(periods(w, "W-FRI")).set_axis(w.index)),
+        "informative timeframes merged by their start",
+    ),
+    Pair(
+        "resampling",
+        "monthly mean on the month's own days",
+        wide(lambda w: w.groupby(periods(w, "M")).transform("mean")),
+        wide(lambda w: w.groupby(periods(w, "M")).mean().shift(1).reindex(periods(w, "M")).set_axis(w.index)),
+        "macro data on the first of its month",
+    ),
+    Pair(
+        "resampling",
+        "month's high before it is made",
+        wide(lambda w: w.groupby(periods(w, "M")).transform("max")),
+        wide(lambda w: w.groupby(periods(w, "M")).cummax()),
+        "period highs by transform",
+    ),
+    Pair(
+        "resampling",
+        "left-labelled weekly bars",
+        wide(lambda w: w.resample("W-FRI", label="left").last().reindex(w.index, method="ffill")),
+        wide(lambda w: w.resample("W-FRI").last().shift(1).reindex(w.index, method="ffill")),
+        "resample's label='left'",
+    ),
+    Pair(
+        "resampling",
+        "volume profile of the whole month",
+        wide(lambda w: w / w.groupby(periods(w, "M")).transform("sum"), "volume"),
+        wide(lambda w: w / w.groupby(periods(w, "M")).cumsum(), "volume"),
+        "share of the period's volume",
+    ),
 ]
 
 
@@ -175,6 +347,7 @@ RESAMPLING = [
 
 def joined(direction: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
     "Join a value published every tenth session to every session."
+
     def join(w: pd.DataFrame) -> pd.DataFrame:
         right = w.iloc[9::10].reset_index(names="published")
         if right.empty:
@@ -192,10 +365,34 @@ def quarterly(w: pd.DataFrame, lag: int) -> pd.DataFrame:
 
 
 JOINS = [
-    Pair("joins", "nearest publication", wide(joined("nearest")), wide(joined("backward")), "merge_asof with direction='nearest'"),
-    Pair("joins", "next publication", wide(joined("forward")), wide(joined("backward")), "merge_asof with direction='forward'"),
-    Pair("joins", "fundamentals by fiscal period", wide(lambda w: quarterly(w, 0)), wide(lambda w: quarterly(w, 1)), "reports merged on the quarter they describe"),
-    Pair("joins", "reindexed to the nearest", wide(lambda w: w.iloc[9::5].reindex(w.index, method="nearest") if len(w) > 9 else w * np.nan), wide(lambda w: w.iloc[9::5].reindex(w.index, method="ffill")), "alignment of slow series"),
+    Pair(
+        "joins",
+        "nearest publication",
+        wide(joined("nearest")),
+        wide(joined("backward")),
+        "merge_asof with direction='nearest'",
+    ),
+    Pair(
+        "joins",
+        "next publication",
+        wide(joined("forward")),
+        wide(joined("backward")),
+        "merge_asof with direction='forward'",
+    ),
+    Pair(
+        "joins",
+        "fundamentals by fiscal period",
+        wide(lambda w: quarterly(w, 0)),
+        wide(lambda w: quarterly(w, 1)),
+        "reports merged on the quarter they describe",
+    ),
+    Pair(
+        "joins",
+        "reindexed to the nearest",
+        wide(lambda w: w.iloc[9::5].reindex(w.index, method="nearest") if len(w) > 9 else w * np.nan),
+        wide(lambda w: w.iloc[9::5].reindex(w.index, method="ffill")),
+        "alignment of slow series",
+    ),
 ]
 
 
@@ -215,8 +412,22 @@ def survivors(panel: pd.DataFrame) -> pd.Series:
 
 UNIVERSE = [
     Pair("universe", "today's members", survivors, lambda p: p["close"], "index lists of today"),
-    Pair("universe", "names with a full history", lambda p: to_wide(p["close"]).dropna(axis=1, thresh=int(0.9 * p.index.get_level_values("date").nunique())).stack(), lambda p: to_wide(p["close"]).ffill().stack().dropna(), "dropna over the whole sample"),
-    Pair("universe", "largest by the whole sample's volume", wide(lambda w: largest(w, True), "volume"), wide(lambda w: largest(w, False), "volume"), "liquidity screens run once"),
+    Pair(
+        "universe",
+        "names with a full history",
+        lambda p: (
+            to_wide(p["close"]).dropna(axis=1, thresh=int(0.9 * p.index.get_level_values("date").nunique())).stack()
+        ),
+        lambda p: to_wide(p["close"]).ffill().stack().dropna(),
+        "dropna over the whole sample",
+    ),
+    Pair(
+        "universe",
+        "largest by the whole sample's volume",
+        wide(lambda w: largest(w, True), "volume"),
+        wide(lambda w: largest(w, False), "volume"),
+        "liquidity screens run once",
+    ),
 ]
 
 
@@ -249,15 +460,38 @@ def in_sample(panel: pd.DataFrame) -> pd.Series:
 
 def walked(panel: pd.DataFrame, purge: bool) -> pd.Series:
     X, labels = learning_panel(panel)
-    ends = labels["t1"] if purge else labels["t1"].mask(labels["t1"].notna(), pd.Series(X.index.get_level_values("date"), X.index))
+    ends = (
+        labels["t1"]
+        if purge
+        else labels["t1"].mask(labels["t1"].notna(), pd.Series(X.index.get_level_values("date"), X.index))
+    )
     splits = WalkForward(train_sessions=120, test_sessions=40).split(X, t1=ends)
     return walk_forward(RidgeModel(1e-3), X.fillna(0.0), labels["y"], splits).predictions["score"]
 
 
 SELECTION = [
-    Pair("model selection", "look-back chosen on the whole sample", wide(lambda w: chosen_lookback(w, True)), wide(lambda w: chosen_lookback(w, False)), "grid search, then a backtest on the same data"),
-    Pair("model selection", "fitted and predicted on the same rows", in_sample, lambda p: walked(p, True), "fit on all, predict on all"),
-    Pair("model selection", "labels that reach over the boundary", lambda p: walked(p, False), lambda p: walked(p, True), "walk-forward without purging", cuts=24),
+    Pair(
+        "model selection",
+        "look-back chosen on the whole sample",
+        wide(lambda w: chosen_lookback(w, True)),
+        wide(lambda w: chosen_lookback(w, False)),
+        "grid search, then a backtest on the same data",
+    ),
+    Pair(
+        "model selection",
+        "fitted and predicted on the same rows",
+        in_sample,
+        lambda p: walked(p, True),
+        "fit on all, predict on all",
+    ),
+    Pair(
+        "model selection",
+        "labels that reach over the boundary",
+        lambda p: walked(p, False),
+        lambda p: walked(p, True),
+        "walk-forward without purging",
+        cuts=24,
+    ),
 ]
 
 
@@ -282,7 +516,9 @@ def viterbi(panel: pd.DataFrame) -> pd.DataFrame:
     if len(moves) <= 150:
         return pd.DataFrame({"stressed": moves["log_return"] * np.nan})
     fitted = HMM(2, n_iter=15, n_starts=1).fit(moves)
-    return pd.DataFrame({"stressed": fitted.hmm_.predict((moves - fitted.center_) / fitted.scale_)}, moves.index).rename_axis("date")
+    return pd.DataFrame(
+        {"stressed": fitted.hmm_.predict((moves - fitted.center_) / fitted.scale_)}, moves.index
+    ).rename_axis("date")
 
 
 def turbulent(panel: pd.DataFrame, whole: bool) -> pd.DataFrame:
@@ -292,10 +528,28 @@ def turbulent(panel: pd.DataFrame, whole: bool) -> pd.DataFrame:
 
 
 REGIME = [
-    Pair("regime", "smoothed states", lambda p: states(p, "smoothed"), lambda p: states(p, "walk-forward"), "hmmlearn predict_proba"),
+    Pair(
+        "regime",
+        "smoothed states",
+        lambda p: states(p, "smoothed"),
+        lambda p: states(p, "walk-forward"),
+        "hmmlearn predict_proba",
+    ),
     Pair("regime", "Viterbi path", viterbi, lambda p: states(p, "walk-forward"), "hmmlearn predict"),
-    Pair("regime", "filtered with later parameters", lambda p: states(p, "in-sample"), lambda p: states(p, "walk-forward"), "a filter on parameters of the whole sample"),
-    Pair("regime", "volatility limit of the whole sample", lambda p: turbulent(p, True), lambda p: turbulent(p, False), "regimes by sample quantiles"),
+    Pair(
+        "regime",
+        "filtered with later parameters",
+        lambda p: states(p, "in-sample"),
+        lambda p: states(p, "walk-forward"),
+        "a filter on parameters of the whole sample",
+    ),
+    Pair(
+        "regime",
+        "volatility limit of the whole sample",
+        lambda p: turbulent(p, True),
+        lambda p: turbulent(p, False),
+        "regimes by sample quantiles",
+    ),
 ]
 
 
@@ -321,9 +575,27 @@ def marked(panel: pd.DataFrame, at_next_open: bool) -> pd.DataFrame:
 
 
 FILLS = [
-    Pair("fills", "limit flag of the fill day", lambda p: book(p, limit_free(p, -1)), lambda p: book(p, limit_free(p, 0)), "tradable masks joined on the execution date"),
-    Pair("fills", "only names with a bar tomorrow", lambda p: book(p, to_wide(p["open"]).shift(-1).notna()), lambda p: book(p, to_wide(p["open"]).notna()), "orders dropped because the fill bar is missing"),
-    Pair("fills", "equity marked at the next open", lambda p: marked(p, True), lambda p: marked(p, False), "marks and fills in one step"),
+    Pair(
+        "fills",
+        "limit flag of the fill day",
+        lambda p: book(p, limit_free(p, -1)),
+        lambda p: book(p, limit_free(p, 0)),
+        "tradable masks joined on the execution date",
+    ),
+    Pair(
+        "fills",
+        "only names with a bar tomorrow",
+        lambda p: book(p, to_wide(p["open"]).shift(-1).notna()),
+        lambda p: book(p, to_wide(p["open"]).notna()),
+        "orders dropped because the fill bar is missing",
+    ),
+    Pair(
+        "fills",
+        "equity marked at the next open",
+        lambda p: marked(p, True),
+        lambda p: marked(p, False),
+        "marks and fills in one step",
+    ),
 ]
 
 ZOO = [*FEATURES, *NORMALISATION, *LABELS, *RESAMPLING, *JOINS, *UNIVERSE, *SELECTION, *REGIME, *FILLS]

@@ -20,20 +20,37 @@ SMALL = dict(purge=2, n_kernels=12, blocks=4)
 
 
 def needs(name: str, **kind) -> object:
-    return pytest.param(kind, marks=pytest.mark.skipif(not _there(name), reason=f"{name} is not installed: install quantlab[{'deep' if name == 'torch' else 'boost'}]"))
+    return pytest.param(
+        kind,
+        marks=pytest.mark.skipif(
+            not _there(name),
+            reason=f"{name} is not installed: install quantlab[{'deep' if name == 'torch' else 'boost'}]",
+        ),
+    )
 
 
 def _there(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-KINDS = [{"validator": "mlp"}, {"validator": "none"}, needs("xgboost", validator="xgboost"), needs("torch", encoder="cnn"), needs("torch", head="net")]
+KINDS = [
+    {"validator": "mlp"},
+    {"validator": "none"},
+    needs("xgboost", validator="xgboost"),
+    needs("torch", encoder="cnn"),
+    needs("torch", head="net"),
+]
 
 
-def planted(n_dates: int = 80, n_symbols: int = 20, seed: int = 0, signal: float = 1.0) -> tuple[pd.DataFrame, pd.Series]:
+def planted(
+    n_dates: int = 80, n_symbols: int = 20, seed: int = 0, signal: float = 1.0
+) -> tuple[pd.DataFrame, pd.Series]:
     "Paths with a bump somewhere; the outcome follows it where mood is positive."
     random = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=n_dates, unit="us"), [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=n_dates, unit="us"), [f"S{i:02d}" for i in range(n_symbols)]],
+        names=["date", "symbol"],
+    )
     n = len(index)
     steps, bump, mood = random.normal(size=(n, 20)), random.random(n) < 0.5, random.normal(size=n)
     steps[np.flatnonzero(bump)[:, None], random.integers(0, 15, n)[bump][:, None] + np.arange(5)] += 1.5
@@ -113,7 +130,9 @@ def test_the_temperature_mends_overconfidence():
     early = np.arange(len(X)) < 150 * 20
     model = Cascade(purge=1).fit(X[early], y[early])
     said = model.stages(X[~early])
-    assert said["prob"].to_numpy() == pytest.approx(expit(logit(said["prob_raw"].to_numpy()) / model.temperature_.temperature_))
+    assert said["prob"].to_numpy() == pytest.approx(
+        expit(logit(said["prob_raw"].to_numpy()) / model.temperature_.temperature_)
+    )
     up = y[~early] > 0
     loss = [-(up * np.log(p) + (1 - up) * np.log(1 - p)).mean() for p in (said["prob_raw"], said["prob"])]
     assert loss[1] < loss[0] + 0.002
@@ -127,7 +146,9 @@ def test_kernels_find_a_shape_that_moves_and_forget_the_size():
     found = KernelEncoder(n_kernels=40).fit(paths[:1500], y[:1500])
     assert np.corrcoef(found.predict(paths[1500:])[:, 0], target[1500:])[0, 1] > 0.6
     shape, size = cascade._shape(paths)
-    assert np.allclose(cascade._shape(paths * 3)[0], shape, atol=1e-3) and np.allclose(cascade._shape(paths * 3)[1] - size, np.log(3), atol=1e-3)
+    assert np.allclose(cascade._shape(paths * 3)[0], shape, atol=1e-3) and np.allclose(
+        cascade._shape(paths * 3)[1] - size, np.log(3), atol=1e-3
+    )
 
 
 def test_paths_are_past_returns_less_the_median():
@@ -173,7 +194,15 @@ def test_the_network_finds_the_shape_and_leaves_torch_as_it_was():
 
 @pytest.mark.parametrize(
     ("wrong", "error", "said"),
-    [({"purge": None}, ConfigError, "purge=None"), ({"purge": 30}, ConfigError, "the cascade needs"), ({"blocks": 3}, ConfigError, "blocks=3"), ({"encoder": "eye"}, ConfigError, "encoder is 'eye'"), ({"validator": "oracle"}, ConfigError, "validator is 'oracle'"), ({"head": "two"}, ConfigError, "head is 'two'"), ({"path": "road_"}, ConfigError, "begin with 'road_'")],
+    [
+        ({"purge": None}, ConfigError, "purge=None"),
+        ({"purge": 30}, ConfigError, "the cascade needs"),
+        ({"blocks": 3}, ConfigError, "blocks=3"),
+        ({"encoder": "eye"}, ConfigError, "encoder is 'eye'"),
+        ({"validator": "oracle"}, ConfigError, "validator is 'oracle'"),
+        ({"head": "two"}, ConfigError, "head is 'two'"),
+        ({"path": "road_"}, ConfigError, "begin with 'road_'"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(wrong, error, said):
     with pytest.raises(error, match=said):

@@ -31,7 +31,10 @@ def market(ic: float = 0.08, seed: int = 2) -> tuple[pd.DataFrame, pd.Series, pd
 
 def small(n_dates: int = 40, n_symbols: int = 10, seed: int = 0) -> tuple[pd.DataFrame, pd.Series]:
     random = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=n_dates, unit="us"), [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=n_dates, unit="us"), [f"S{i:02d}" for i in range(n_symbols)]],
+        names=["date", "symbol"],
+    )
     X = pd.DataFrame(random.normal(size=(len(index), 4)), index=index, columns=["b", "a", "d", "c"])
     return X, pd.Series(X["a"] - X["c"] + random.normal(size=len(X)), index=index)
 
@@ -58,7 +61,9 @@ def test_only_held_out_dates_decide_the_weights():
     purged = y.copy()
     purged.iloc[learn.stop : watch.start] *= -1
     model = Ensemble({"ridge": RidgeModel(), "trees": TREES}, purge=3)
-    assert model.fit(X, y).weights_.equals(model.fit(X, purged).weights_)  # purged outcomes reach the refit, not the weights
+    assert model.fit(X, y).weights_.equals(
+        model.fit(X, purged).weights_
+    )  # purged outcomes reach the refit, not the weights
     turned = y.copy()
     turned.iloc[watch] *= -1
     assert not model.fit(X, turned).weights_.equals(model.fit(X, y).weights_)
@@ -66,10 +71,17 @@ def test_only_held_out_dates_decide_the_weights():
 
 def test_seeds_differ_and_the_same_seed_does_not():
     X, y = small()
-    model = Ensemble({"trees": GBMModel(8, min_child_samples=10, subsample=0.5, num_threads=1)}, seeds=2, purge=1).fit(X, y)
+    model = Ensemble({"trees": GBMModel(8, min_child_samples=10, subsample=0.5, num_threads=1)}, seeds=2, purge=1).fit(
+        X, y
+    )
     a, b = (member.predict(X[columns])["score"] for member, columns in model.members_.values())
     assert not a.equals(b)
-    assert Ensemble({"trees": TREES}, purge=1, seed=1).fit(X, y).predict(X).equals(Ensemble({"trees": TREES}, purge=1, seed=1).fit(X, y).predict(X))
+    assert (
+        Ensemble({"trees": TREES}, purge=1, seed=1)
+        .fit(X, y)
+        .predict(X)
+        .equals(Ensemble({"trees": TREES}, purge=1, seed=1).fit(X, y).predict(X))
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -85,8 +97,10 @@ def test_weights_are_a_mixture_and_have_no_unit(seed, shrink, m):
 def test_the_best_weights_beat_all_others_on_their_own_dates():
     X, y = small(100, 20)
     scores = X[["a", "c"]].assign(c=-X["c"], noise=X["b"])
+
     def ic_of(weight):
         return np.corrcoef((scores / scores.groupby("date").transform("std")) @ weight, y)[0, 1]
+
     best = blend(scores, y, 0.0)["weight"]
     others = np.random.default_rng(0).dirichlet(np.ones(3), 200)
     assert ic_of(best) > max(ic_of(w) for w in others) - 0.01
@@ -95,7 +109,15 @@ def test_the_best_weights_beat_all_others_on_their_own_dates():
 
 def test_ensembles_that_cannot_be_are_refused():
     X, y = small()
-    for wrong in ({"models": {}}, {"seeds": 0}, {"share": 0.0}, {"shrink": 1.5}, {"purge": None}, {"purge": 39}, {"validation": 1.0}):
+    for wrong in (
+        {"models": {}},
+        {"seeds": 0},
+        {"share": 0.0},
+        {"shrink": 1.5},
+        {"purge": None},
+        {"purge": 39},
+        {"validation": 1.0},
+    ):
         with pytest.raises(ConfigError):
             Ensemble(**{"models": {"ridge": RidgeModel()}, "purge": 1, **wrong}).fit(X, y)
     with pytest.raises(PanelError):
@@ -190,7 +212,9 @@ def test_the_grid_narrows_and_repeats_nothing(tmp_path):
     search = coarse_to_fine(work, {"alpha": SearchRange(1.0, 1e4, log=True)}, points=3, rounds=3, storage=storage)
     alphas = search.trials["alpha"]
     assert alphas.iloc[:3].tolist() == [1.0, 100.0, 10_000.0] and alphas.is_unique and len(alphas) <= 9
-    assert search.value == search.trials["value"].max() and search.best["alpha"] == alphas[search.trials["value"].idxmax()]
+    assert (
+        search.value == search.trials["value"].max() and search.best["alpha"] == alphas[search.trials["value"].idxmax()]
+    )
     assert coarse_to_fine(
         work, {"alpha": SearchRange(1.0, 1e4, log=True)}, points=3, rounds=3, storage=storage
     ).trials.equals(search.trials)
@@ -204,7 +228,12 @@ def test_a_narrowed_range_lies_inside_and_holds_its_best_point(low, ratio, log, 
     for best in span.points(n):
         inner = span.around(best, n)
         near = 1 + 1e-9
-        assert span.low <= inner.low * near and inner.low <= best * near and best <= inner.high * near and inner.high <= span.high * near
+        assert (
+            span.low <= inner.low * near
+            and inner.low <= best * near
+            and best <= inner.high * near
+            and inner.high <= span.high * near
+        )
         assert inner.high - inner.low < span.high - span.low
 
 
@@ -234,11 +263,26 @@ def test_the_search_is_quiet_and_leaves_optuna_as_it_was(tmp_path, capfd):
     assert optuna.logging.get_verbosity() == before and capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("storage", ["postgresql://me:hunter2@127.0.0.1:1/db", "nothing://me:hunter2@host/db", "sqlite:///{0}/no/such/folder.db", "sqlite:///{0}/junk.db"])
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "postgresql://me:hunter2@127.0.0.1:1/db",
+        "nothing://me:hunter2@host/db",
+        "sqlite:///{0}/no/such/folder.db",
+        "sqlite:///{0}/junk.db",
+    ],
+)
 def test_a_storage_that_cannot_be_opened_is_one_line_without_its_password(tmp_path, storage):
     (tmp_path / "junk.db").write_bytes(b"no database, but long enough to be taken for one" * 40)
     X, y = small()
-    work = Task(RidgeModel(), X, y, [(np.arange(200), np.arange(200, 400))], 1, Ledger(tmp_path / "l.sqlite"), "storage")
+    work = Task(
+        RidgeModel(), X, y, [(np.arange(200), np.arange(200, 400))], 1, Ledger(tmp_path / "l.sqlite"), "storage"
+    )
     with pytest.raises(ConfigError, match="cannot be opened") as refused:
         tune(work, {"alpha": [1.0]}, 1, storage.format(tmp_path))
-    assert "hunter2" not in str(refused.value) and "\n" not in str(refused.value) and refused.value.__cause__ is None and refused.value.__suppress_context__
+    assert (
+        "hunter2" not in str(refused.value)
+        and "\n" not in str(refused.value)
+        and refused.value.__cause__ is None
+        and refused.value.__suppress_context__
+    )

@@ -20,12 +20,24 @@ QUICK = dict(n_estimators=20, min_child_samples=20, num_threads=1)
 
 def panel(n_dates: int = 60, n_symbols: int = 20, seed: int = 0) -> tuple[pd.DataFrame, pd.Series]:
     random = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=n_dates, unit="us"), [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=n_dates, unit="us"), [f"S{i:02d}" for i in range(n_symbols)]],
+        names=["date", "symbol"],
+    )
     X = pd.DataFrame(random.normal(size=(len(index), 3)), index=index, columns=["b", "a", "c"])
     return X, pd.Series(X["a"] + random.normal(size=len(X)), index=index, name="y")
 
 
-@pytest.mark.parametrize("kind", [{"objective": "lambdarank"}, {"objective": "quantile", "alpha": 0.2}, {"early_stopping": 3, "purge": 2}, {"monotone": {"a": 1}}, {"reg_alpha": 1.0, "max_depth": 2}])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"objective": "lambdarank"},
+        {"objective": "quantile", "alpha": 0.2},
+        {"early_stopping": 3, "purge": 2},
+        {"monotone": {"a": 1}},
+        {"reg_alpha": 1.0, "max_depth": 2},
+    ],
+)
 def test_the_contract_holds_for_every_kind(kind):
     assert (check_model(GBMModel(**{**QUICK, "n_estimators": 6}, **kind), *panel()) == "pass").all()
 
@@ -35,7 +47,9 @@ def test_a_planted_factor_is_ranked_by_returns_and_by_dates():
     y = forward_returns(made.bars, 1)["y"].dropna()
     X, early = made.features.loc[y.index], np.arange(len(y)) < 400 * 60
     for objective in ("regression", "lambdarank"):
-        model = GBMModel(30, min_child_samples=200, num_leaves=8, objective=objective, num_threads=1).fit(X[early], y[early])
+        model = GBMModel(30, min_child_samples=200, num_leaves=8, objective=objective, num_threads=1).fit(
+            X[early], y[early]
+        )
         assert rank_ic(model.predict(X[~early])["score"], y[~early]).mean() > 0.04, objective
         assert model.importance().index[0] == "factor"
 
@@ -43,7 +57,23 @@ def test_a_planted_factor_is_ranked_by_returns_and_by_dates():
 def test_lambdarank_is_lightgbms():
     X, y = panel()
     ours = GBMModel(**QUICK, objective="lambdarank", grades=4).fit(X, y)
-    settings_ = {"objective": "lambdarank", "label_gain": [0, 1, 2, 3], "lambdarank_truncation_level": 20, "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 20, "bagging_fraction": 0.8, "bagging_freq": 1, "feature_fraction": 0.8, "lambda_l2": 1.0, "deterministic": True, "force_col_wise": True, "num_threads": 1, "seed": 7, "verbosity": -1}
+    settings_ = {
+        "objective": "lambdarank",
+        "label_gain": [0, 1, 2, 3],
+        "lambdarank_truncation_level": 20,
+        "learning_rate": 0.05,
+        "num_leaves": 31,
+        "min_data_in_leaf": 20,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "feature_fraction": 0.8,
+        "lambda_l2": 1.0,
+        "deterministic": True,
+        "force_col_wise": True,
+        "num_threads": 1,
+        "seed": 7,
+        "verbosity": -1,
+    }
     labels = np.ceil(y.groupby("date").rank() / 20 * 4 - 1e-9).astype(int) - 1
     theirs = lightgbm.train(settings_, lightgbm.Dataset(X[["a", "b", "c"]], labels, group=[20] * 60), 20)
     assert (ours.predict(X)["score"].to_numpy() == theirs.predict(X[["a", "b", "c"]])).all()
@@ -52,7 +82,9 @@ def test_lambdarank_is_lightgbms():
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=30), st.integers(2, 10))
 def test_grades_keep_order_and_range(values, n):
-    index = pd.MultiIndex.from_product([[pd.Timestamp("2020-01-01")], [f"S{i:02d}" for i in range(len(values))]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [[pd.Timestamp("2020-01-01")], [f"S{i:02d}" for i in range(len(values))]], names=["date", "symbol"]
+    )
     found = grade(pd.Series(values, index=index), n)
     assert found.between(0, n - 1).all()
     assert (np.diff(found.to_numpy()[np.argsort(values, kind="stable")]) >= 0).all()
@@ -75,9 +107,15 @@ def test_it_stops_at_the_best_rank_ic_of_whole_purged_dates():
     assert (learn, watch) == (slice(0, 70 * 20), slice(75 * 20, 100 * 20))
     alone = GBMModel(**{**QUICK, "n_estimators": int(model.best_iteration_)}).fit(X.iloc[learn], y.iloc[learn])
     pd.testing.assert_frame_equal(model.predict(X), alone.predict(X), check_exact=True)
-    patient = GBMModel(**{**QUICK, "n_estimators": len(model.ic_)}, early_stopping=500, validation=0.25, purge=5).fit(X, y)
-    pd.testing.assert_frame_equal(model.predict(X), patient.predict(X), check_exact=True)  # the best trees count, stopped or not
-    assert model.ic_.max() == pytest.approx(rank_ic(alone.predict(X.iloc[watch])["score"], y.iloc[watch]).mean(), abs=1e-12)
+    patient = GBMModel(**{**QUICK, "n_estimators": len(model.ic_)}, early_stopping=500, validation=0.25, purge=5).fit(
+        X, y
+    )
+    pd.testing.assert_frame_equal(
+        model.predict(X), patient.predict(X), check_exact=True
+    )  # the best trees count, stopped or not
+    assert model.ic_.max() == pytest.approx(
+        rank_ic(alone.predict(X.iloc[watch])["score"], y.iloc[watch]).mean(), abs=1e-12
+    )
 
 
 def test_the_purged_sessions_and_the_order_of_training_rows_do_not_matter_to_stopping():
@@ -92,16 +130,25 @@ def test_an_eval_set_stops_too_and_all_rows_are_trained_on():
     X, y = panel(100, 20)
     early, late = slice(0, 1400), slice(1500, None)
     inside = GBMModel(**QUICK, early_stopping=5, validation=0.25, purge=5).fit(X, y)
-    given_ = GBMModel(**QUICK, early_stopping=5).fit(X.iloc[early], y.iloc[early], eval_set=(X.iloc[late], y.iloc[late]))
+    given_ = GBMModel(**QUICK, early_stopping=5).fit(
+        X.iloc[early], y.iloc[early], eval_set=(X.iloc[late], y.iloc[late])
+    )
     assert given_.predict(X).equals(inside.predict(X))
 
 
 def test_float32_gives_the_trees_of_float64_and_is_not_copied(monkeypatch):
     X, y = panel()
     small = X[["a", "b", "c"]].astype("float32")
-    assert GBMModel(**QUICK).fit(small, y).predict(small).equals(GBMModel(**QUICK).fit(small.astype("float64"), y).predict(small))
+    assert (
+        GBMModel(**QUICK)
+        .fit(small, y)
+        .predict(small)
+        .equals(GBMModel(**QUICK).fit(small.astype("float64"), y).predict(small))
+    )
     taken, real = [], lightgbm.Dataset
-    monkeypatch.setattr(gbm.lightgbm, "Dataset", lambda matrix, *rest, **more: taken.append(matrix) or real(matrix, *rest, **more))
+    monkeypatch.setattr(
+        gbm.lightgbm, "Dataset", lambda matrix, *rest, **more: taken.append(matrix) or real(matrix, *rest, **more)
+    )
     GBMModel(**QUICK).fit(small, y)
     assert taken[0].dtype == np.float32 and np.shares_memory(taken[0], small.to_numpy())
 
@@ -118,7 +165,14 @@ def test_slices_do_not_show(monkeypatch):
 
 @pytest.mark.parametrize(
     ("wrong", "error"),
-    [({"monotone": {"z": 1}}, "monotone"), ({"monotone": {"a": 2}}, "monotone"), ({"early_stopping": 5}, "purge is None"), ({"early_stopping": 5, "purge": 50}, "leave none"), ({"grades": 1}, "grades"), ({"validation": 0.0, "early_stopping": 5, "purge": 1}, "validation")],
+    [
+        ({"monotone": {"z": 1}}, "monotone"),
+        ({"monotone": {"a": 2}}, "monotone"),
+        ({"early_stopping": 5}, "purge is None"),
+        ({"early_stopping": 5, "purge": 50}, "leave none"),
+        ({"grades": 1}, "grades"),
+        ({"validation": 0.0, "early_stopping": 5, "purge": 1}, "validation"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(wrong, error):
     with pytest.raises(ConfigError, match=error):

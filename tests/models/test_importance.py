@@ -18,7 +18,10 @@ TREES = GBMModel(n_estimators=30, num_leaves=6, min_child_samples=100, num_threa
 @pytest.fixture(scope="module")
 def world():
     rng = np.random.default_rng(11)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=240).as_unit("us"), [f"S{i:02d}" for i in range(40)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=240).as_unit("us"), [f"S{i:02d}" for i in range(40)]],
+        names=["date", "symbol"],
+    )
     X = pd.DataFrame(rng.normal(size=(len(index), 5)), index=index, columns=["planted", "n1", "n2", "n3", "n4"])
     X["copy"] = X["planted"] + 0.05 * rng.normal(size=len(X))
     y = pd.Series(0.2 * X["planted"] + rng.normal(size=len(X)), index=index, name="y")
@@ -62,7 +65,9 @@ def test_a_drop_is_what_shuffling_by_hand_gives(world):
         shuffled = test.assign(planted=np.concatenate([rng.permutation(x) for _, x in test["planted"].groupby("date")]))
         draws.append(whole - rank_ic(models[0].predict(shuffled)["score"], y.iloc[tests[0]]).mean())
     by_hand = np.mean(draws)
-    assert found.loc["planted", 0] == pytest.approx(by_hand, abs=0.02) and found.loc["all"].mean() == pytest.approx(whole, abs=0.05)
+    assert found.loc["planted", 0] == pytest.approx(by_hand, abs=0.02) and found.loc["all"].mean() == pytest.approx(
+        whole, abs=0.05
+    )
     again = permutation(models, X, y, tests, {"planted": ["planted"]}, repeats=20)
     assert again.loc["planted"].equals(found.loc["planted"]), "what else is shuffled does not matter"
 
@@ -72,7 +77,9 @@ def test_a_shuffle_stays_within_its_date(world):
     rng = np.random.default_rng(5)
     X = X.assign(weather=np.repeat(rng.normal(size=240), 40))
     models, tests = fitted(TREES, X, y + X["weather"], splits)
-    assert (gain(models).loc["weather"] > 0.1).all() and (permutation(models, X, y, tests, {"weather": ["weather"]}).abs() < 1e-12).all(axis=None)
+    assert (gain(models).loc["weather"] > 0.1).all() and (
+        permutation(models, X, y, tests, {"weather": ["weather"]}).abs() < 1e-12
+    ).all(axis=None)
 
 
 def test_missing_outcomes_do_not_count(world):
@@ -106,6 +113,8 @@ def test_contributions_are_shaps(world):
     background = X.iloc[train[:50]]
     parts = contributions(line, some, background)
     exact = (some - background.mean()) * (line.coef_ / pd.Series(line.pipeline_[1].scale_, index=line.coef_.index))
-    assert np.allclose(parts[list(some)], exact[list(some)], atol=1e-9) and np.allclose(parts.sum(axis=1), line.predict(some)["score"])
+    assert np.allclose(parts[list(some)], exact[list(some)], atol=1e-9) and np.allclose(
+        parts.sum(axis=1), line.predict(some)["score"]
+    )
     with pytest.raises(ConfigError, match="needs a background"):
         contributions(line, some)

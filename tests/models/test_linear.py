@@ -12,7 +12,10 @@ from quantlab.models.linear import FamaMacBeth, RidgeModel
 
 def world(n_dates: int = 250, n_symbols: int = 30, seed: int = 0) -> tuple[pd.DataFrame, pd.Series]:
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=n_dates).as_unit("us"), [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=n_dates).as_unit("us"), [f"S{i:02d}" for i in range(n_symbols)]],
+        names=["date", "symbol"],
+    )
     X = pd.DataFrame(rng.normal(size=(len(index), 3)), index=index, columns=["b", "a", "c"])
     shock = np.repeat(rng.normal(0, 5, n_dates), n_symbols)
     premium = np.repeat(0.3 + 0.2 * rng.normal(size=n_dates), n_symbols)
@@ -38,7 +41,9 @@ def test_errors_are_those_of_statsmodels(lag):
     for name in ("a", "b", "c"):
         x = model.by_date_[name].to_numpy()
         theirs = sm.OLS(x, np.ones(len(x))).fit(cov_type="HAC", cov_kwds={"maxlags": lag, "use_correction": False})
-        assert model.summary().loc[name, ["se", "t"]].to_numpy() == pytest.approx([theirs.bse[0], theirs.tvalues[0]], rel=1e-9)
+        assert model.summary().loc[name, ["se", "t"]].to_numpy() == pytest.approx(
+            [theirs.bse[0], theirs.tvalues[0]], rel=1e-9
+        )
 
 
 def test_planted_premia_are_found_and_shocks_ignored():
@@ -73,4 +78,7 @@ def test_single_precision_is_computed_in_double():
     X, y = world(30)
     small = X.astype("float32")
     for model in (RidgeModel(), FamaMacBeth()):
-        assert (model.fit(small, y).predict(small)["score"] == model.fit(small.astype("float64"), y).predict(small.astype("float64"))["score"]).all()
+        assert (
+            model.fit(small, y).predict(small)["score"]
+            == model.fit(small.astype("float64"), y).predict(small.astype("float64"))["score"]
+        ).all()

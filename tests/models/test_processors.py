@@ -30,7 +30,10 @@ each = pytest.mark.parametrize("processor", PROCESSORS, ids=repr)
 @pytest.fixture
 def X() -> pd.DataFrame:
     rng = np.random.default_rng(3)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2021-01-01", periods=40).as_unit("us"), [f"S{i:02d}" for i in range(12)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2021-01-01", periods=40).as_unit("us"), [f"S{i:02d}" for i in range(12)]],
+        names=["date", "symbol"],
+    )
     frame = pd.DataFrame(rng.standard_t(3, size=(len(index), 3)), index=index, columns=["c", "a", "b"])
     return frame.mask(rng.random(frame.shape) < 0.1)
 
@@ -76,7 +79,10 @@ def test_rows_columns_and_holes_are_kept(processor, X):
 def test_fill_and_z_are_those_of_the_libraries(X):
     train, later = X.iloc[:300], X.iloc[300:]
     filled = FillMissing().fit(train).transform(later)
-    assert (filled.to_numpy() == SimpleImputer(strategy="median").fit(train[filled.columns]).transform(later[filled.columns])).all()
+    assert (
+        filled.to_numpy()
+        == SimpleImputer(strategy="median").fit(train[filled.columns]).transform(later[filled.columns])
+    ).all()
     z = RobustZ(None).fit(train).transform(later)
     expected = (later - train.median()) / median_abs_deviation(train, nan_policy="omit", scale="normal")
     pd.testing.assert_frame_equal(z, expected[z.columns], rtol=1e-5)
@@ -86,12 +92,22 @@ def test_fill_and_z_are_those_of_the_libraries(X):
 def test_ranks_are_scikit_learns_quantiles(X):
     train, later = X.iloc[:300], X.iloc[300:]
     ours = RankNorm(100).fit(train).transform(later)
-    theirs = QuantileTransformer(n_quantiles=100, subsample=None).fit(train[ours.columns]).transform(later[ours.columns])
+    theirs = (
+        QuantileTransformer(n_quantiles=100, subsample=None).fit(train[ours.columns]).transform(later[ours.columns])
+    )
     assert np.allclose(ours, 2 * theirs - 1, atol=1e-9, equal_nan=True)
     assert ByDate().fit(train).transform(later).equals(rank(later[["a", "b", "c"]]))
 
 
-@pytest.mark.parametrize("model", [chain(RobustZ(), FillMissing(0.0), RidgeModel()), chain(ByDate(), GBMModel(10, min_child_samples=5, num_threads=1)), chain(RankNorm(), FillMissing(), RidgeModel())], ids=["z", "date", "rank"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        chain(RobustZ(), FillMissing(0.0), RidgeModel()),
+        chain(ByDate(), GBMModel(10, min_child_samples=5, num_threads=1)),
+        chain(RankNorm(), FillMissing(), RidgeModel()),
+    ],
+    ids=["z", "date", "rank"],
+)
 def test_a_chain_is_a_model(model, X):
     y = X["a"].fillna(0).rename("y")
     assert (check_model(model, X, y) == "pass").all()

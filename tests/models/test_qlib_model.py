@@ -12,7 +12,15 @@ from quantlab.models.base import check_model
 from quantlab.models.qlib import QlibModel, to_dataset
 
 pytestmark = pytest.mark.skipif(find_spec("qlib") is None, reason="the extra qlib is not installed")
-TREES = {"num_boost_round": 15, "early_stopping_rounds": 50, "num_threads": 1, "seed": 3, "deterministic": True, "force_col_wise": True, "min_data_in_leaf": 5}
+TREES = {
+    "num_boost_round": 15,
+    "early_stopping_rounds": 50,
+    "num_threads": 1,
+    "seed": 3,
+    "deterministic": True,
+    "force_col_wise": True,
+    "min_data_in_leaf": 5,
+}
 ZSCORE = {"class": "ZScoreNorm", "kwargs": {"fields_group": "feature"}}
 
 
@@ -20,7 +28,10 @@ ZSCORE = {"class": "ZScoreNorm", "kwargs": {"fields_group": "feature"}}
 def market():
     "Twelve names, 60 dates, three features with holes, an outcome that depends on two of them."
     rng = np.random.default_rng(1)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=60).as_unit("us"), [f"S{i:02d}" for i in range(12)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=60).as_unit("us"), [f"S{i:02d}" for i in range(12)]],
+        names=["date", "symbol"],
+    )
     X = pd.DataFrame(rng.normal(size=(len(index), 3)), index, ["c", "a", "b"])
     y = (X["a"] - X["b"] ** 2 + rng.normal(size=len(index))).rename("y")
     X.iloc[rng.random(len(index)) < 0.05, 1] = np.nan
@@ -33,7 +44,10 @@ def test_trees_are_those_of_lightgbm_itself(market):
 
     X, y = market
     ours = QlibModel(settings=TREES, valid=0).fit(X, y).predict(X)["score"]
-    parameters = {k: v for k, v in TREES.items() if k not in ("num_boost_round", "early_stopping_rounds")} | {"objective": "mse", "verbosity": -1}
+    parameters = {k: v for k, v in TREES.items() if k not in ("num_boost_round", "early_stopping_rounds")} | {
+        "objective": "mse",
+        "verbosity": -1,
+    }
     columns = sorted(X.columns)
     booster = lightgbm.train(parameters, lightgbm.Dataset(X[columns].to_numpy(), y.to_numpy()), 15)
     np.testing.assert_array_equal(ours, booster.predict(X[columns].to_numpy()))
@@ -54,12 +68,16 @@ def test_early_stopping_sees_the_last_dates_after_the_gap(market):
 def test_processors_learn_from_training_dates_alone(market):
     X, y = market
     late = X.index.get_level_values("date") >= X.index.unique("date")[45]
-    model = lambda: QlibModel("qlib.contrib.model.linear.LinearModel", {"fit_intercept": True}, [ZSCORE, {"class": "Fillna"}], valid=0.25)
+    model = lambda: QlibModel(
+        "qlib.contrib.model.linear.LinearModel", {"fit_intercept": True}, [ZSCORE, {"class": "Fillna"}], valid=0.25
+    )
     a = model().fit(X, y)
     other = X.copy()
     other[late] = other[late] * 50 + 7
     b = model().fit(other, y)  # the last quarter is the validation segment
-    assert np.array_equal(a.model_.coef_, b.model_.coef_) and np.array_equal(a.processors_[0].mean_train, b.processors_[0].mean_train)
+    assert np.array_equal(a.model_.coef_, b.model_.coef_) and np.array_equal(
+        a.processors_[0].mean_train, b.processors_[0].mean_train
+    )
     assert not np.isnan(a.predict(X)["score"]).any()
     assert np.allclose(a.predict(X[late])["score"], a.predict(X)["score"][late])
 
@@ -83,14 +101,22 @@ def test_nothing_is_left_behind(market, tmp_path, monkeypatch, capsys):
     before, level = R._provider, logging.root.manager.disable
     QlibModel(settings=TREES).fit(X, y).predict(X)
     with pytest.raises(ConfigError, match="cannot be made"):
-        QlibModel(settings={"loss": "mse", "nonsense": object, "early_stopping_rounds": 1} | {"loss": "x"}, path="qlib.contrib.model.linear.LinearModel").fit(X, y)
+        QlibModel(
+            settings={"loss": "mse", "nonsense": object, "early_stopping_rounds": 1} | {"loss": "x"},
+            path="qlib.contrib.model.linear.LinearModel",
+        ).fit(X, y)
     assert os.listdir(tmp_path) == [] and R._provider is before and logging.root.manager.disable == level
     assert capsys.readouterr().out == ""
 
 
 def test_learn_processors_and_order_of_rows(market):
     X, y = market
-    dataset = to_dataset(X, y, {"train": ("2020-01-01", "2020-12-31")}, learn=[{"class": "CSZScoreNorm", "kwargs": {"fields_group": "label"}}])
+    dataset = to_dataset(
+        X,
+        y,
+        {"train": ("2020-01-01", "2020-12-31")},
+        learn=[{"class": "CSZScoreNorm", "kwargs": {"fields_group": "label"}}],
+    )
     learned = dataset.prepare("train", col_set="label", data_key="learn").iloc[:, 0]
     expected = (y - y.groupby(level="date").transform("mean")) / y.groupby(level="date").transform("std")
     np.testing.assert_allclose(learned.to_numpy(), expected.to_numpy(), rtol=1e-9)

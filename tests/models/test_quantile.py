@@ -23,7 +23,10 @@ TREES = GBMModel(20, learning_rate=0.1, num_leaves=4, min_child_samples=50, num_
 
 
 def index_of(n_dates: int, n_symbols: int) -> pd.MultiIndex:
-    return pd.MultiIndex.from_product([pd.bdate_range("2015-01-01", periods=n_dates, unit="us"), [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"])
+    return pd.MultiIndex.from_product(
+        [pd.bdate_range("2015-01-01", periods=n_dates, unit="us"), [f"S{i:02d}" for i in range(n_symbols)]],
+        names=["date", "symbol"],
+    )
 
 
 def ends_after(index: pd.MultiIndex, sessions: int) -> pd.Series:
@@ -50,10 +53,16 @@ def test_the_contract_holds():
 
 def test_planted_spread_is_found_and_levels_hold():
     random, index = np.random.default_rng(0), index_of(300, 20)
-    X = pd.DataFrame({"size": random.choice([1.0, 4.0], len(index)), "noise": random.normal(size=len(index))}, index=index)
+    X = pd.DataFrame(
+        {"size": random.choice([1.0, 4.0], len(index)), "noise": random.normal(size=len(index))}, index=index
+    )
     y = X["size"] * random.normal(size=len(index))
     early = np.arange(len(index)) < 4000
-    found = QuantileModel(GBMModel(60, learning_rate=0.1, num_leaves=4, min_child_samples=50, num_threads=1)).fit(X[early], y[early]).predict(X[~early])
+    found = (
+        QuantileModel(GBMModel(60, learning_rate=0.1, num_leaves=4, min_child_samples=50, num_threads=1))
+        .fit(X[early], y[early])
+        .predict(X[~early])
+    )
     width = (found["q90"] - found["q10"]).groupby(X["size"]).mean()
     assert np.allclose(width, [2.56, 4 * 2.56], rtol=0.1)
     for name in [c for c in found if c != "score"]:

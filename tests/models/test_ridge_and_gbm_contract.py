@@ -54,7 +54,21 @@ def test_ridge_is_scikit_learns_ridge():
 
 def test_the_gbm_is_lightgbms():
     X, y = panel()
-    settings = {"objective": "regression", "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 10, "bagging_fraction": 0.8, "bagging_freq": 1, "feature_fraction": 0.8, "lambda_l2": 1.0, "deterministic": True, "force_col_wise": True, "num_threads": 1, "seed": 7, "verbosity": -1}
+    settings = {
+        "objective": "regression",
+        "learning_rate": 0.05,
+        "num_leaves": 31,
+        "min_data_in_leaf": 10,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "feature_fraction": 0.8,
+        "lambda_l2": 1.0,
+        "deterministic": True,
+        "force_col_wise": True,
+        "num_threads": 1,
+        "seed": 7,
+        "verbosity": -1,
+    }
     booster = lightgbm.train(settings, lightgbm.Dataset(X[["a", "b", "c"]], y), 20)
     assert (SMALL.fit(X, y).predict(X)["score"].to_numpy() == booster.predict(X[["a", "b", "c"]])).all()
 
@@ -69,11 +83,16 @@ def test_importance_sums_to_one_and_knows_the_planted_column():
 def test_what_was_watched_does_not_change_the_trees():
     X, y = panel(100, 10)
     cut = X.index.get_level_values("date") < X.index.unique("date")[70]
-    alone, watched = SMALL.fit(X[cut], y[cut]).predict(X), SMALL.fit(X[cut], y[cut], eval_set=(X[~cut], y[~cut])).predict(X)
+    alone, watched = (
+        SMALL.fit(X[cut], y[cut]).predict(X),
+        SMALL.fit(X[cut], y[cut], eval_set=(X[~cut], y[~cut])).predict(X),
+    )
     pd.testing.assert_frame_equal(alone, watched, check_exact=True)
 
 
-@pytest.mark.parametrize("wrong", [{"n_estimators": 0}, {"num_leaves": 1}, {"learning_rate": 0}, {"subsample": 1.5}, {"num_threads": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"n_estimators": 0}, {"num_leaves": 1}, {"learning_rate": 0}, {"subsample": 1.5}, {"num_threads": 0}]
+)
 def test_a_setting_out_of_range_is_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         GBMModel(**wrong).fit(*panel())

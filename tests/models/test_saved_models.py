@@ -45,7 +45,10 @@ NEEDS = {"xgboost": find_spec("xgboost"), "torch": find_spec("torch"), "qlib": f
 
 def panel(seed: int = 0) -> tuple[pd.DataFrame, pd.Series]:
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=60).as_unit("us"), [f"S{i:02d}" for i in range(12)]], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=60).as_unit("us"), [f"S{i:02d}" for i in range(12)]],
+        names=["date", "symbol"],
+    )
     X = pd.DataFrame(rng.normal(size=(len(index), 6)), index, ["a", "b", "c", "path_00", "path_01", "path_02"])
     return X.mask(X > 2.3), pd.Series(X["a"] + rng.normal(size=len(X)), index)
 
@@ -55,7 +58,10 @@ FULL = X.fillna(0.0)
 PATHS = FULL[["path_00", "path_01", "path_02"]].to_numpy()
 TARGETS = np.column_stack([Y, Y > 0, Y.abs()])
 PROB = pd.DataFrame({"prob": 1 / (1 + np.exp(-FULL["a"]))})
-MARKET = pd.DataFrame({"return": FULL["a"].to_numpy()[:200], "vol": FULL["b"].to_numpy()[:200]}, pd.bdate_range("2020-01-01", periods=200, name="date"))
+MARKET = pd.DataFrame(
+    {"return": FULL["a"].to_numpy()[:200], "vol": FULL["b"].to_numpy()[:200]},
+    pd.bdate_range("2020-01-01", periods=200, name="date"),
+)
 
 
 def sk(path: str, *args, **given):
@@ -66,11 +72,24 @@ def sk(path: str, *args, **given):
 def qlib_model(path: str, processors=(), **settings):
     from quantlab.models.qlib import QlibModel
 
-    return QlibModel(f"qlib.contrib.model.{path}", settings, [{"class": name, "kwargs": dict(kwargs)} for name, kwargs in processors], valid=0.2)
+    return QlibModel(
+        f"qlib.contrib.model.{path}",
+        settings,
+        [{"class": name, "kwargs": dict(kwargs)} for name, kwargs in processors],
+        valid=0.2,
+    )
 
 
 FEATURES = {"fields_group": "feature"}
-QLIB_TREES = {"num_boost_round": 8, "early_stopping_rounds": 5, "num_threads": 1, "seed": 3, "deterministic": True, "force_col_wise": True, "min_data_in_leaf": 5}
+QLIB_TREES = {
+    "num_boost_round": 8,
+    "early_stopping_rounds": 5,
+    "num_threads": 1,
+    "seed": 3,
+    "deterministic": True,
+    "force_col_wise": True,
+    "min_data_in_leaf": 5,
+}
 PANELS = {  # label -> unfitted, asked by predict on a panel
     "quantlab.models.linear:RidgeModel": lambda: RidgeModel(2.0),
     "quantlab.models.linear:FamaMacBeth": lambda: FamaMacBeth(2),
@@ -105,17 +124,25 @@ def table_state(make, target):
 
 def hmm_state():
     fitted = HMM(2, n_iter=20, n_starts=1).fit(MARKET)
-    return fitted, lambda model: pd.concat([model.filter(MARKET).probabilities, model.smooth(MARKET).probabilities], axis=1)
+    return fitted, lambda model: pd.concat(
+        [model.filter(MARKET).probabilities, model.smooth(MARKET).probabilities], axis=1
+    )
 
 
 def regime_state(name):
     found = getattr(HMM(2, n_iter=5, n_starts=1).fit(MARKET), name)(MARKET)
-    return found, lambda held: held.probabilities.assign(timing=str(held.probabilities.attrs), to=getattr(held, "trained_to", None))
+    return found, lambda held: held.probabilities.assign(
+        timing=str(held.probabilities.attrs), to=getattr(held, "trained_to", None)
+    )
 
 
 def processor_state(name):
     processor = importlib.import_module("qlib.data.dataset.processor")
-    given = {"fit_start_time": X.index[0][0], "fit_end_time": X.index[-1][0]} if name in ("MinMaxNorm", "ZScoreNorm", "RobustZScoreNorm") else {}
+    given = (
+        {"fit_start_time": X.index[0][0], "fit_end_time": X.index[-1][0]}
+        if name in ("MinMaxNorm", "ZScoreNorm", "RobustZScoreNorm")
+        else {}
+    )
     given |= {"col_list": ["a"]} if name in ("DropCol", "FilterCol") else {}
     frame = pd.concat({"feature": FULL, "label": Y.to_frame("LABEL0")}, axis=1).rename_axis(["datetime", "instrument"])
     fitted = getattr(processor, name)(**given)
@@ -128,11 +155,20 @@ OTHERS = {
     "quantlab.models.processors:RobustZ": lambda: (RobustZ().fit(X), lambda held: held.transform(X)),
     "quantlab.models.processors:RankNorm": lambda: (RankNorm(20).fit(X), lambda held: held.transform(X)),
     "quantlab.models.processors:ByDate": lambda: (ByDate("rank").fit(X), lambda held: held.transform(X)),
-    "quantlab.models.cascade:KernelEncoder": lambda: (KernelEncoder(8).fit(PATHS, TARGETS), lambda held: held.predict(PATHS)),
-    "quantlab.models.cascade:ConvEncoder": lambda: (ConvEncoder(4, 2).fit(PATHS, TARGETS), lambda held: held.predict(PATHS)),
+    "quantlab.models.cascade:KernelEncoder": lambda: (
+        KernelEncoder(8).fit(PATHS, TARGETS),
+        lambda held: held.predict(PATHS),
+    ),
+    "quantlab.models.cascade:ConvEncoder": lambda: (
+        ConvEncoder(4, 2).fit(PATHS, TARGETS),
+        lambda held: held.predict(PATHS),
+    ),
     "quantlab.models.cascade:TreeHeads": lambda: (TreeHeads().fit(FULL, Y, None), lambda held: held.predict(FULL)),
     "quantlab.models.cascade:NetHeads": lambda: (NetHeads().fit(FULL, Y, None), lambda held: held.predict(FULL)),
-    "quantlab.validation.calibration:TemperatureScaling": lambda: (TemperatureScaling().fit(PROB, (Y > 0) * 1.0), lambda held: held.predict(PROB)),
+    "quantlab.validation.calibration:TemperatureScaling": lambda: (
+        TemperatureScaling().fit(PROB, (Y > 0) * 1.0),
+        lambda held: held.predict(PROB),
+    ),
     "quantlab.validation.inference:Moments": lambda: (Moments(3, 0.1, np.nan, 3.0), lambda held: np.array(held)),
     "quantlab.regime.hmm:HMM": hmm_state,
     "quantlab.regime.hmm:Filtered": lambda: regime_state("filter"),
@@ -140,34 +176,69 @@ OTHERS = {
     "sklearn.linear_model._base:LinearRegression": lambda: table_state(lambda: sk("linear_model.LinearRegression"), Y),
     "sklearn.linear_model._ridge:Ridge": lambda: table_state(lambda: sk("linear_model.Ridge", 2.0), Y),
     "sklearn.linear_model._coordinate_descent:Lasso": lambda: table_state(lambda: sk("linear_model.Lasso", 0.01), Y),
-    "sklearn.linear_model._coordinate_descent:ElasticNet": lambda: table_state(lambda: sk("linear_model.ElasticNet", 0.01), Y),
-    "sklearn.linear_model._logistic:LogisticRegression": lambda: table_state(lambda: sk("linear_model.LogisticRegression"), Y > 0),
+    "sklearn.linear_model._coordinate_descent:ElasticNet": lambda: table_state(
+        lambda: sk("linear_model.ElasticNet", 0.01), Y
+    ),
+    "sklearn.linear_model._logistic:LogisticRegression": lambda: table_state(
+        lambda: sk("linear_model.LogisticRegression"), Y > 0
+    ),
     "sklearn.linear_model._huber:HuberRegressor": lambda: table_state(lambda: sk("linear_model.HuberRegressor"), Y),
     "sklearn.preprocessing._data:StandardScaler": lambda: table_state(lambda: sk("preprocessing.StandardScaler"), None),
     "sklearn.preprocessing._data:RobustScaler": lambda: table_state(lambda: sk("preprocessing.RobustScaler"), None),
-    "sklearn.preprocessing._data:QuantileTransformer": lambda: table_state(lambda: sk("preprocessing.QuantileTransformer", n_quantiles=20, random_state=0), None),
-    "sklearn.preprocessing._label:LabelBinarizer": lambda: (sk("preprocessing.LabelBinarizer").fit(Y > 0), lambda held: held.transform(Y > 0)),
-    "sklearn.impute._base:SimpleImputer": lambda: (sk("impute.SimpleImputer", strategy="median").fit(X.to_numpy()), lambda held: held.transform(X.to_numpy())),
+    "sklearn.preprocessing._data:QuantileTransformer": lambda: table_state(
+        lambda: sk("preprocessing.QuantileTransformer", n_quantiles=20, random_state=0), None
+    ),
+    "sklearn.preprocessing._label:LabelBinarizer": lambda: (
+        sk("preprocessing.LabelBinarizer").fit(Y > 0),
+        lambda held: held.transform(Y > 0),
+    ),
+    "sklearn.impute._base:SimpleImputer": lambda: (
+        sk("impute.SimpleImputer", strategy="median").fit(X.to_numpy()),
+        lambda held: held.transform(X.to_numpy()),
+    ),
     "sklearn.decomposition._pca:PCA": lambda: table_state(lambda: sk("decomposition.PCA", 3), None),
-    "sklearn.neural_network._multilayer_perceptron:MLPClassifier": lambda: table_state(lambda: sk("neural_network.MLPClassifier", (4,), max_iter=20, random_state=0), Y > 0),
-    "sklearn.neural_network._multilayer_perceptron:MLPRegressor": lambda: table_state(lambda: sk("neural_network.MLPRegressor", hidden_layer_sizes=(4,), max_iter=20, random_state=0), Y),
-    **{label: lambda label=label: processor_state(label.split(":")[1]) for label in _KNOWN if label.startswith("qlib.data.dataset.processor:")},
+    "sklearn.neural_network._multilayer_perceptron:MLPClassifier": lambda: table_state(
+        lambda: sk("neural_network.MLPClassifier", (4,), max_iter=20, random_state=0), Y > 0
+    ),
+    "sklearn.neural_network._multilayer_perceptron:MLPRegressor": lambda: table_state(
+        lambda: sk("neural_network.MLPRegressor", hidden_layer_sizes=(4,), max_iter=20, random_state=0), Y
+    ),
+    **{
+        label: lambda label=label: processor_state(label.split(":")[1])
+        for label in _KNOWN
+        if label.startswith("qlib.data.dataset.processor:")
+    },
 }
 KINDS = {**{label: lambda make=make: panel_state(make) for label, make in PANELS.items()}, **OTHERS}
 
 
 def lacking(label: str) -> str:
     "Name the extra that a kind needs and that is not installed."
-    words = {"xgboost": "xgboost", "torch": "torch", "ConvEncoder": "torch", "NetHeads": "torch", "qlib": "qlib", "Qlib": "qlib"}
+    words = {
+        "xgboost": "xgboost",
+        "torch": "torch",
+        "ConvEncoder": "torch",
+        "NetHeads": "torch",
+        "qlib": "qlib",
+        "Qlib": "qlib",
+    }
     return next((library for word, library in words.items() if word in label and NEEDS[library] is None), "")
 
 
 def equal(one, two) -> bool:
-    return one.equals(two) if isinstance(one, pd.DataFrame) else np.array_equal(np.asarray(one), np.asarray(two), equal_nan=True)
+    return (
+        one.equals(two)
+        if isinstance(one, pd.DataFrame)
+        else np.array_equal(np.asarray(one), np.asarray(two), equal_nan=True)
+    )
 
 
 def test_every_kind_that_is_known_has_its_case():
-    ours = {label for label in _KNOWN if label.startswith(("quantlab.", "sklearn.", "lightgbm.", "hmmlearn.", "xgboost.", "qlib."))}
+    ours = {
+        label
+        for label in _KNOWN
+        if label.startswith(("quantlab.", "sklearn.", "lightgbm.", "hmmlearn.", "xgboost.", "qlib."))
+    }
     assert ours - set(KINDS) - set(INSIDE) == set()
     assert set(INSIDE.values()) <= set(KINDS)
 
@@ -198,7 +269,11 @@ def written(label: str) -> tuple:  # fitted, how it is asked, the file
 
 def slow(label: str) -> object:
     "Leave to the slow run what another case covers, and Qlib's long list."
-    return pytest.param(label, marks=pytest.mark.slow) if label.startswith(("make_model", "qlib.", "quantlab.models.qlib")) else label
+    return (
+        pytest.param(label, marks=pytest.mark.slow)
+        if label.startswith(("make_model", "qlib.", "quantlab.models.qlib"))
+        else label
+    )
 
 
 @pytest.mark.parametrize("label", map(slow, KINDS))
@@ -212,7 +287,14 @@ def test_says_the_same_to_the_last_digit(label):
         pd.testing.assert_series_equal(held.importance(), again.importance(), check_exact=True)
 
 
-@pytest.mark.parametrize("labels", [["quantlab.models.processors:Chain", "quantlab.models.gbm:GBMModel"], pytest.param(list(PANELS), marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["quantlab.models.processors:Chain", "quantlab.models.gbm:GBMModel"],
+        pytest.param(list(PANELS), marks=pytest.mark.slow),
+    ],
+    ids=["some", "all"],
+)
 def test_a_process_that_knows_nothing_reads_them(tmp_path, labels):
     asked = {label: written(label) for label in labels if not lacking(label)}
     for number, (held, _, _) in enumerate(asked.values()):
@@ -230,7 +312,9 @@ class Forest(RidgeModel):
 
     def fit(self, X, y, sample_weight=None):
         super().fit(X, y, sample_weight)
-        self.forest_ = RandomForestRegressor(5, max_depth=3, random_state=0, n_jobs=1).fit(X.fillna(0.0)[list(self.coef_.index)], y, sample_weight)
+        self.forest_ = RandomForestRegressor(5, max_depth=3, random_state=0, n_jobs=1).fit(
+            X.fillna(0.0)[list(self.coef_.index)], y, sample_weight
+        )
         return self
 
     def predict(self, X):
@@ -241,7 +325,10 @@ class Forest(RidgeModel):
 def test_the_suite_says_which_models_cannot_be_kept():
     found = check_model(Forest(), X, Y)
     assert found.drop("survives save and load").eq("pass").all()
-    assert found["survives save and load"] == "not kept: a sklearn.ensemble._forest:RandomForestRegressor cannot be kept; it is not among the classes that keepable knows"
+    assert (
+        found["survives save and load"]
+        == "not kept: a sklearn.ensemble._forest:RandomForestRegressor cannot be kept; it is not among the classes that keepable knows"
+    )
     assert check_model(RidgeModel(), X, Y).eq("pass").all()
 
 
@@ -249,7 +336,12 @@ class Forgets(RidgeModel):
     "It is written without what it learned last."
 
     def to_state(self):
-        return {"alpha": self.alpha, "pipeline": self.pipeline_, "coef": self.coef_ * (1 + 1e-15), "intercept": self.intercept_}
+        return {
+            "alpha": self.alpha,
+            "pipeline": self.pipeline_,
+            "coef": self.coef_ * (1 + 1e-15),
+            "intercept": self.intercept_,
+        }
 
     @classmethod
     def from_state(cls, held):
@@ -269,7 +361,9 @@ def forged(model, **changes) -> io.BytesIO:
         entries = {name: archive.read(name) for name in archive.namelist()}
     said = json.loads(entries["value.json"])
     items = said["value"]["state"]["items"]
-    said["value"]["state"]["items"] = [[k, v] for k, v in items if k not in changes] + [[k, v] for k, v in changes.items()]
+    said["value"]["state"]["items"] = [[k, v] for k, v in items if k not in changes] + [
+        [k, v] for k, v in changes.items()
+    ]
     entries["value.json"] = json.dumps(said)
     other = io.BytesIO()
     with zipfile.ZipFile(other, "w") as archive:
@@ -284,12 +378,23 @@ def test_a_file_makes_qlib_make_nothing():
     model = qlib_model("linear.LinearModel", [("Fillna", FEATURES)]).fit(FULL, Y)
     assert load_state(forged(model)).predict(FULL).equals(model.predict(FULL))
     evil = {"is": "dict", "items": [["class", "system"], ["module_path", "os"]]}
-    for change in ({"path": "os.system"}, {"processors": [evil]}, {"learn": ["file:///tmp/planted.pkl"]}, {"processors_": [evil]}, {"processors_": ["file:///tmp/planted.pkl"]}, {"predict": 1}):
+    for change in (
+        {"path": "os.system"},
+        {"processors": [evil]},
+        {"learn": ["file:///tmp/planted.pkl"]},
+        {"processors_": [evil]},
+        {"processors_": ["file:///tmp/planted.pkl"]},
+        {"predict": 1},
+    ):
         with pytest.raises(StateError):
             load_state(forged(model, **change)).predict(FULL)
 
 
-@pytest.mark.parametrize("pipeline", [chain(FillMissing(), RidgeModel()), make_pipeline(StandardScaler(), Ridge())], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "pipeline",
+    [chain(FillMissing(), RidgeModel()), make_pipeline(StandardScaler(), Ridge())],
+    ids=lambda p: type(p).__name__,
+)
 def test_a_pipeline_with_a_memory_is_neither_kept_nor_read(tmp_path, pipeline):
     "scikit-learn keeps a pipeline's memory as pickles, and opens them at the next fit."
     with pytest.raises(StateError, match="memory"):
@@ -315,7 +420,11 @@ def test_a_model_that_cannot_be_kept_is_fitted_again_and_named(tmp_path, monkeyp
     pd.testing.assert_frame_equal(run.predictions, walk_forward(Forest(), X, Y, blocks()).predictions)
 
 
-@pytest.mark.parametrize("held", [1, ("model", pd.DataFrame({"score": [1.0]})), (RidgeModel(), pd.DataFrame({"score": [1.0]}))], ids=["number", "text", "other rows"])
+@pytest.mark.parametrize(
+    "held",
+    [1, ("model", pd.DataFrame({"score": [1.0]})), (RidgeModel(), pd.DataFrame({"score": [1.0]}))],
+    ids=["number", "text", "other rows"],
+)
 def test_a_fold_that_is_none_is_fitted_again(tmp_path, monkeypatch, held):
     "Whatever lies under a fold's key: only its model with its rows is taken."
     monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(tmp_path))

@@ -68,7 +68,9 @@ def test_killed_at_a_random_fold_and_started_again(tmp_path, cache, workers):
     finished = {f.name for f in cache.glob("*.zip")}
     assert stop_at <= len(finished) < 8
     before, steps = len(notes.read_text().split()), []
-    again = walk_forward(Noted(2.0, str(notes), 0.25), X, y, blocks(), resume=True, progress=lambda *step: steps.append(step))
+    again = walk_forward(
+        Noted(2.0, str(notes), 0.25), X, y, blocks(), resume=True, progress=lambda *step: steps.append(step)
+    )
     pd.testing.assert_frame_equal(again.predictions, undisturbed.predictions, check_exact=True)
     pd.testing.assert_frame_equal(again.folds, undisturbed.folds)
     assert len(notes.read_text().split()) - before == 8 - len(finished), "a finished fold was fitted again"
@@ -137,7 +139,9 @@ def test_dask_predicts_the_same_to_the_last_digit():
     X, y = world()
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         there = walk_forward(RidgeModel(), X, y, blocks(), scheduler=cluster.scheduler_address)
-    pd.testing.assert_frame_equal(there.predictions, walk_forward(RidgeModel(), X, y, blocks()).predictions, check_exact=True)
+    pd.testing.assert_frame_equal(
+        there.predictions, walk_forward(RidgeModel(), X, y, blocks()).predictions, check_exact=True
+    )
 
 
 def test_a_worker_with_other_code_is_refused():
@@ -162,10 +166,16 @@ def test_rows_without_an_outcome_are_left_out_and_counted():
     X, y = world(40)
     gaps = y.mask(np.arange(len(y)) % 3 == 0)
     run = walk_forward(RidgeModel(), X, gaps, blocks(40))
-    assert (run.folds["trained"] + run.folds["excluded"] == [160, 200, 240, 280]).all() and run.folds["excluded"].tolist() == [54, 67, 80, 94]
+    assert (run.folds["trained"] + run.folds["excluded"] == [160, 200, 240, 280]).all() and run.folds[
+        "excluded"
+    ].tolist() == [54, 67, 80, 94]
     train, test = blocks(40)[0]
     use = train[gaps.iloc[train].notna()]
-    assert run.predictions["score"].iloc[: len(test)].equals(RidgeModel().fit(X.iloc[use], y.iloc[use]).predict(X.iloc[test])["score"])
+    assert (
+        run.predictions["score"]
+        .iloc[: len(test)]
+        .equals(RidgeModel().fit(X.iloc[use], y.iloc[use]).predict(X.iloc[test])["score"])
+    )
 
 
 def test_an_estimator_of_scikit_learn_works_as_it_is():

@@ -12,7 +12,9 @@ from quantlab.models.gbm import GBMModel, grade
 from quantlab.models.linear import RidgeModel
 from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, chain
 
-FOUR = as_panel(pd.DataFrame({"date": pd.date_range("2020-01-01", periods=4), "symbol": "A", "f": [1.0, 2.0, 3.0, 4.0]}))
+FOUR = as_panel(
+    pd.DataFrame({"date": pd.date_range("2020-01-01", periods=4), "symbol": "A", "f": [1.0, 2.0, 3.0, 4.0]})
+)
 OUTCOME = pd.Series([-1.0, np.nan, 1.0, 1.0], index=FOUR.index)
 FIVE = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]}))
 EIGHT = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDEFGH"), "x": [1.0] * 4 + [9.0] * 4}))
@@ -23,7 +25,9 @@ def forward(outcome=OUTCOME, splits=(([0], [1]),), **more):
     return walk_forward(RidgeModel(), FOUR, outcome, splits, **more)
 
 
-@pytest.mark.parametrize("splits", [[], [([0], [])], [([], [1])], [([True, False], [2])], [([0], [9])], [([0, 0], [2])]])
+@pytest.mark.parametrize(
+    "splits", [[], [([0], [])], [([], [1])], [([True, False], [2])], [([0], [9])], [([0, 0], [2])]]
+)
 def test_folds_that_are_none(splits):
     with pytest.raises(QuantlabError):
         forward(splits=splits)
@@ -49,7 +53,11 @@ def test_progress_is_told_before_and_after():
     assert steps == [(0, 1, ""), (1, 1, "fold 0 (2020-01-02 to 2020-01-02)")]
 
 
-@pytest.mark.parametrize("step", [FillMissing(), FillMissing(0.0), RobustZ(), RobustZ(None), RankNorm(), ByDate()], ids=lambda step: repr(step))
+@pytest.mark.parametrize(
+    "step",
+    [FillMissing(), FillMissing(0.0), RobustZ(), RobustZ(None), RankNorm(), ByDate()],
+    ids=lambda step: repr(step),
+)
 def test_a_processor_takes_one_row_no_row_and_holes(step):
     assert step.fit(FIVE).transform(FIVE.iloc[:0]).empty
     assert step.transform(FIVE.astype("float32")).dtypes.eq("float32").all()
@@ -62,7 +70,13 @@ def test_a_processor_takes_one_row_no_row_and_holes(step):
 def test_processors_of_nothing_and_of_one_value():
     assert FillMissing().fit(FIVE * np.nan).transform(FIVE * np.nan)["x"].tolist() == [0.0] * 5
     assert RobustZ().fit(FIVE * 0 + 7).transform(FIVE)["x"].tolist() == [0.0] * 5
-    for wrong in (lambda: RobustZ(0.0).fit(FIVE), lambda: RankNorm(1).fit(FIVE), lambda: ByDate("median").fit(FIVE), chain, lambda: chain(FillMissing())):
+    for wrong in (
+        lambda: RobustZ(0.0).fit(FIVE),
+        lambda: RankNorm(1).fit(FIVE),
+        lambda: ByDate("median").fit(FIVE),
+        chain,
+        lambda: chain(FillMissing()),
+    ):
         with pytest.raises(QuantlabError):
             wrong()
 
@@ -75,7 +89,9 @@ def test_trees_of_one_row_and_of_holes():
     assert np.allclose(blank.predict(EIGHT)["score"], STEPS.mean())
 
 
-@pytest.mark.parametrize("settings", [{"num_leaves": 1}, {"learning_rate": 0.0}, {"monotone": {"z": 1}}, {"early_stopping": 1, "purge": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"num_leaves": 1}, {"learning_rate": 0.0}, {"monotone": {"z": 1}}, {"early_stopping": 1, "purge": 1}]
+)
 def test_trees_that_cannot_grow(settings):
     with pytest.raises(QuantlabError):
         GBMModel(**settings).fit(EIGHT, STEPS)
@@ -90,12 +106,19 @@ def test_trees_without_rows_or_watched_by_other_columns():
 
 def paths(dates=40, names=10):
     rng = np.random.default_rng(0)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=dates, unit="us"), [f"S{i}" for i in range(names)]], names=["date", "symbol"])
-    X = pd.DataFrame(rng.normal(0, 0.01, (len(index), 12)), index, [f"path_{i:02d}" for i in range(12)]).assign(mood=rng.normal(size=len(index)))
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=dates, unit="us"), [f"S{i}" for i in range(names)]],
+        names=["date", "symbol"],
+    )
+    X = pd.DataFrame(rng.normal(0, 0.01, (len(index), 12)), index, [f"path_{i:02d}" for i in range(12)]).assign(
+        mood=rng.normal(size=len(index))
+    )
     return X, pd.Series(rng.normal(size=len(index)), index)
 
 
-@pytest.mark.parametrize("settings", [{"purge": None}, {"purge": 1, "validator": "oracle"}, {"purge": 1, "encoder": "eye"}])
+@pytest.mark.parametrize(
+    "settings", [{"purge": None}, {"purge": 1, "validator": "oracle"}, {"purge": 1, "encoder": "eye"}]
+)
 def test_a_cascade_that_cannot_be_set_up(settings):
     X, y = paths()
     with pytest.raises(QuantlabError):

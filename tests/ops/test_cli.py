@@ -48,7 +48,10 @@ def finished(quantlab_line) -> subprocess.CompletedProcess:
     [
         (["report", "smal"], "did you mean 'small'?"),
         (["report", "small", "-p", "windw=30"], "unknown parameter 'windw'; did you mean 'window'?"),
-        (["report", "small", "-p", "window=many"], "parameter window (int, default 21: sessions in the volatility window) cannot be 'many'"),
+        (
+            ["report", "small", "-p", "window=many"],
+            "parameter window (int, default 21: sessions in the volatility window) cannot be 'many'",
+        ),
         (["report", "small", "-p", "window"], "write name=value"),
         (["report", "small", "-p", "end=2001-01-01"], "end 2001-01-01 is before start 2019-01-01"),
         (["report", "small", "-p", "symbols="], "symbols is empty"),
@@ -68,7 +71,11 @@ def test_the_last_line_is_the_page(finished, workspace):
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
     [printed] = finished.stdout.splitlines()
-    assert Path(printed).is_file() and Path(printed).name == "report.html" and Path(printed).is_relative_to(workspace / "runs")
+    assert (
+        Path(printed).is_file()
+        and Path(printed).name == "report.html"
+        and Path(printed).is_relative_to(workspace / "runs")
+    )
     manifest = json.loads((Path(printed).parent / "manifest.json").read_text())
     assert manifest["parameters"]["symbols"] == ["AAPL", "MSFT"] and manifest["parameters"]["window"] == 63
     assert manifest["tracking"] == "off" and not (workspace / "mlflow.sqlite").exists()
@@ -85,15 +92,23 @@ def test_runs_lists_the_run_with_its_headline(finished, quantlab_line):
 def test_two_runs_side_by_side(finished, quantlab_line):
     name = Path(finished.stdout.strip()).parent.name
     done = quantlab_line("runs", "--compare", name, name[:-4])
-    assert done.returncode == 0 and "metrics.highest" in done.stdout and "params." not in done.stdout, "a run differs from itself"
+    assert done.returncode == 0 and "metrics.highest" in done.stdout and "params." not in done.stdout, (
+        "a run differs from itself"
+    )
     refused = quantlab_line("runs", "--compare", name, "other")
-    assert refused.returncode == 2 and refused.stderr.startswith("error: 0 runs are called 'other'") and refused.stderr.count("\n") == 1
+    assert (
+        refused.returncode == 2
+        and refused.stderr.startswith("error: 0 runs are called 'other'")
+        and refused.stderr.count("\n") == 1
+    )
 
 
 def test_a_failing_cell_exits_one_without_a_traceback(quantlab_line, workspace):
     done = quantlab_line("report", "small", "-p", "accident=raise", "--output", str(workspace / "bad"), "--no-track")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("error: cell 10 (# Here the tests break the report.) failed: RuntimeError: the last line; see ")
+    assert done.stderr.startswith(
+        "error: cell 10 (# Here the tests break the report.) failed: RuntimeError: the last line; see "
+    )
     assert done.stderr.count("\n") == 1
     [kept] = (workspace / "bad").glob("*/*")
     assert kept.name == "report.ipynb" and kept.parent.name.endswith("-failed") and "a long story" in kept.read_text()
@@ -102,7 +117,11 @@ def test_a_failing_cell_exits_one_without_a_traceback(quantlab_line, workspace):
 def test_templates_shows_every_parameter(quantlab_line):
     done = quantlab_line("templates")
     assert done.returncode == 0
-    assert "window" in done.stdout and "sessions in the volatility window" in done.stdout and "['AAPL', 'JPM', 'XOM']" in done.stdout
+    assert (
+        "window" in done.stdout
+        and "sessions in the volatility window" in done.stdout
+        and "['AAPL', 'JPM', 'XOM']" in done.stdout
+    )
 
 
 def test_version_and_help(quantlab_line):
@@ -114,7 +133,10 @@ def test_version_and_help(quantlab_line):
     ("words", "heavy"),
     [
         (["--help"], {"pandas", "papermill", "nbformat", "mlflow", "IPython"}),
-        (["report", str(SMALL), "-p", "windw=1"], {"papermill", "nbformat", "nbconvert", "mlflow", "IPython", "matplotlib"}),
+        (
+            ["report", str(SMALL), "-p", "windw=1"],
+            {"papermill", "nbformat", "nbconvert", "mlflow", "IPython", "matplotlib"},
+        ),
     ],
 )
 def test_what_answers_at_once_imports_nothing_heavy(words, heavy):
@@ -166,7 +188,9 @@ def test_what_needs_no_data_is_refused_where_pandas_cannot_be_imported():
         "    try:\n        main()\n"
         "    except SystemExit as stop:\n        print('CODE', stop.code, file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], input="\n".join(REFUSED), cwd=root(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="\n".join(REFUSED), cwd=root(), capture_output=True, text=True
+    )
     said = done.stderr.replace("\nCODE 2", "").splitlines()
     assert done.stdout == "" and len(said) == len(REFUSED), done.stderr[-2000:]
     for (line, words), answer in zip(REFUSED.items(), said, strict=True):
@@ -181,7 +205,19 @@ ASKED = {
 
 
 def test_what_needs_the_data_loads_only_what_reads_it():
-    heavy = {"sklearn", "matplotlib", "duckdb", "pandera", "exchange_calendars", "statsmodels", "arch", "lightgbm", "mlflow", "IPython", "papermill"}
+    heavy = {
+        "sklearn",
+        "matplotlib",
+        "duckdb",
+        "pandera",
+        "exchange_calendars",
+        "statsmodels",
+        "arch",
+        "lightgbm",
+        "mlflow",
+        "IPython",
+        "papermill",
+    }
     code = (
         "import sys\n"
         "from quantlab.ops.cli import main\n"
@@ -191,7 +227,9 @@ def test_what_needs_the_data_loads_only_what_reads_it():
         "    except SystemExit as stop:\n        assert stop.code == 2\n"
         f"print('LOADED', *sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], input="\n".join(ASKED), cwd=root(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="\n".join(ASKED), cwd=root(), capture_output=True, text=True
+    )
     *said, loaded = done.stderr.splitlines()
     assert loaded.strip() == "LOADED" and len(said) == len(ASKED), done.stderr
     assert all(words in answer for words, answer in zip(ASKED.values(), said, strict=True)), said
@@ -200,7 +238,19 @@ def test_what_needs_the_data_loads_only_what_reads_it():
 def evil(folder: Path) -> Path:
     "Fill a folder with modules that must not be imported, and one that may."
     trap = "raise SystemExit('the current folder was imported')\n"
-    for name in ("pandas", "typing", "numba", "json", "typer", "papermill", "ipykernel_launcher", "IPython", "sitecustomize", "usercustomize", "joblib"):
+    for name in (
+        "pandas",
+        "typing",
+        "numba",
+        "json",
+        "typer",
+        "papermill",
+        "ipykernel_launcher",
+        "IPython",
+        "sitecustomize",
+        "usercustomize",
+        "joblib",
+    ):
         (folder / f"{name}.py").write_text(trap)
     for name in ("quantlab", "numpy", "nbformat"):
         (folder / name).mkdir()
@@ -232,11 +282,20 @@ def test_a_kernel_looks_last_into_the_folder_its_caller_stands_in(tmp_path):
     source = "import typing, json, pandas, numpy, joblib, quantlab, mine_here\nfrom quantlab.report.template import emit\nprint(pandas.__file__)\nemit({'found': float(callable(mine_here.signal))})"
     (tmp_path / "here").mkdir()
     place = evil(tmp_path / "here")
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell("x: int = 1", metadata={"tags": ["parameters"]}), cell(source)]), place / "mine.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell("x: int = 1", metadata={"tags": ["parameters"]}), cell(source)]),
+        place / "mine.ipynb",
+    )
     names = {"RUNS": "runs", "LEDGER": "ledger.sqlite", "TRACKING": "mlflow.sqlite", "TEMPLATES": "here"}
-    environment = {**os.environ, "QUANTLAB_ROOT": str(root()), **{f"QUANTLAB_RESEARCH_{key}": str(tmp_path / name) for key, name in names.items()}}
+    environment = {
+        **os.environ,
+        "QUANTLAB_ROOT": str(root()),
+        **{f"QUANTLAB_RESEARCH_{key}": str(tmp_path / name) for key, name in names.items()},
+    }
     environment.pop("PYTHONPATH", None)
-    done = subprocess.run([COMMAND, "report", "mine.ipynb", "--no-track"], cwd=place, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [COMMAND, "report", "mine.ipynb", "--no-track"], cwd=place, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads((Path(done.stdout.strip()).parent / "metrics.json").read_text()) == {"found": 1.0}
 
@@ -244,7 +303,13 @@ def test_a_kernel_looks_last_into_the_folder_its_caller_stands_in(tmp_path):
 def test_one_broken_run_does_not_hide_the_others(finished, quantlab_line, workspace, tmp_path):
     whole, runs = Path(finished.stdout.strip()).parent, tmp_path / "runs"
     shutil.copytree(whole, runs / whole.name)
-    for name, text in {"half": '{"started": "2024', "list": "[]", "empty": "", "foreign": '{"started": "2024-01-01T00:00:00Z"}', "bytes": "\udcff"}.items():
+    for name, text in {
+        "half": '{"started": "2024',
+        "list": "[]",
+        "empty": "",
+        "foreign": '{"started": "2024-01-01T00:00:00Z"}',
+        "bytes": "\udcff",
+    }.items():
         shutil.copytree(whole, runs / f"broken-{name}")
         (runs / f"broken-{name}" / "manifest.json").write_text(text, errors="surrogateescape")
     shutil.copytree(whole, runs / "broken-numbers")
@@ -254,9 +319,15 @@ def test_one_broken_run_does_not_hide_the_others(finished, quantlab_line, worksp
     done = quantlab_line("runs", "--output", str(runs))
     assert done.returncode == 0 and whole.name in done.stdout and done.stdout.count("\n") == 2
     told = done.stderr.splitlines()
-    assert len(told) == 7 and all(line.startswith("passed over: run broken-") and "is broken" in line for line in told), done.stderr
+    assert len(told) == 7 and all(
+        line.startswith("passed over: run broken-") and "is broken" in line for line in told
+    ), done.stderr
     refused = quantlab_line("runs", "--output", str(runs / whole.name / "report.html"))
-    assert refused.returncode == 2 and "is a file, and a folder of runs is meant" in refused.stderr and refused.stderr.count("\n") == 1
+    assert (
+        refused.returncode == 2
+        and "is a file, and a folder of runs is meant" in refused.stderr
+        and refused.stderr.count("\n") == 1
+    )
 
 
 def test_no_line_shows_a_password(quantlab_line, workspace, monkeypatch):
@@ -266,20 +337,39 @@ def test_no_line_shows_a_password(quantlab_line, workspace, monkeypatch):
         ["report", "api_key=open-sesame"],
     ):
         done = quantlab_line(*line)
-        assert done.returncode == 2 and "***" in done.stderr and "open-sesame" not in done.stdout + done.stderr, done.stderr
+        assert done.returncode == 2 and "***" in done.stderr and "open-sesame" not in done.stdout + done.stderr, (
+            done.stderr
+        )
     environment = {**os.environ, "POLYGON_API_KEY": "open-sesame"}
-    done = subprocess.run([COMMAND, "report", "open-sesame"], cwd=root(), env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [COMMAND, "report", "open-sesame"], cwd=root(), env=environment, capture_output=True, text=True
+    )
     assert "no template '***'" in done.stderr and "open-sesame" not in done.stderr
 
 
 def test_a_file_where_a_folder_is_meant_is_one_line(quantlab_line, workspace):
     (workspace / "in_the_way").write_text("a file")
     done = quantlab_line("report", "small", "--output", str(workspace / "in_the_way"), "--no-track")
-    assert done.returncode == 2 and "there is a file where the folder is meant" in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and "there is a file where the folder is meant" in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     assert (workspace / "in_the_way").read_text() == "a file"
-    environment = {**os.environ, "QUANTLAB_RESEARCH_LEDGER": str(workspace / "in_the_way" / "ledger.sqlite"), "QUANTLAB_RESEARCH_RUNS": str(workspace / "never")}
-    done = subprocess.run([COMMAND, "report", str(SMALL), "--no-track"], cwd=root(), env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and "the ledger" in done.stderr and "cannot be written" in done.stderr and done.stderr.count("\n") == 1
+    environment = {
+        **os.environ,
+        "QUANTLAB_RESEARCH_LEDGER": str(workspace / "in_the_way" / "ledger.sqlite"),
+        "QUANTLAB_RESEARCH_RUNS": str(workspace / "never"),
+    }
+    done = subprocess.run(
+        [COMMAND, "report", str(SMALL), "--no-track"], cwd=root(), env=environment, capture_output=True, text=True
+    )
+    assert (
+        done.returncode == 2
+        and "the ledger" in done.stderr
+        and "cannot be written" in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     assert not (workspace / "never").exists(), "no minutes were spent on what could not be recorded"
 
 
@@ -290,10 +380,22 @@ def test_the_env_file_fills_what_is_not_set(tmp_path):
     (tmp_path / "mine").mkdir()
     shutil.copy(SMALL, tmp_path / "mine" / "small_own.ipynb")
     (tmp_path / ".env").write_text("QUANTLAB_RESEARCH_TEMPLATES=mine\nPYTHONPATH=/elsewhere\nPATH=/nowhere\n")
-    done = subprocess.run([COMMAND, "templates"], cwd=tmp_path, env={k: v for k, v in os.environ.items() if not k.startswith("QUANTLAB_")}, capture_output=True, text=True)
+    done = subprocess.run(
+        [COMMAND, "templates"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if not k.startswith("QUANTLAB_")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "small_own" in done.stdout, done.stderr
     (tmp_path / ".env").write_text("A_TOKEN open-sesame\n")
-    done = subprocess.run([COMMAND, "templates"], cwd=tmp_path, env={k: v for k, v in os.environ.items() if not k.startswith("QUANTLAB_")}, capture_output=True, text=True)
+    done = subprocess.run(
+        [COMMAND, "templates"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if not k.startswith("QUANTLAB_")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and "line 1 of .env is not NAME=value" in done.stderr and "sesame" not in done.stderr
 
 
@@ -302,7 +404,10 @@ def test_the_ledger_is_proved_with_the_heads_that_runs_name(quantlab_line, works
     assert whole.returncode == 0 and "rows in one chain, the heads of " in whole.stdout, whole.stderr
     file = workspace / "ledger.sqlite"
     kept = {name: name.read_bytes() for name in workspace.glob("ledger.sqlite*")}
-    for harm in ("UPDATE ledger SET written = '2001-01-01T00:00:00' WHERE seq = (SELECT max(seq) FROM ledger)", "DELETE FROM ledger"):
+    for harm in (
+        "UPDATE ledger SET written = '2001-01-01T00:00:00' WHERE seq = (SELECT max(seq) FROM ledger)",
+        "DELETE FROM ledger",
+    ):
         with sqlite3.connect(file) as connection:
             connection.executescript("DROP TRIGGER ledger_no_update; DROP TRIGGER ledger_no_delete;")
             connection.execute(harm)
@@ -310,5 +415,10 @@ def test_the_ledger_is_proved_with_the_heads_that_runs_name(quantlab_line, works
         done = quantlab_line("ledger")
         for name, content in kept.items():
             name.write_bytes(content)
-        assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        assert (
+            done.returncode == 2
+            and done.stdout == ""
+            and done.stderr.startswith("error: ")
+            and done.stderr.count("\n") == 1
+        )
     assert quantlab_line("ledger").stdout == whole.stdout

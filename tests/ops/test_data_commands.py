@@ -52,7 +52,9 @@ def put(folder, name, text):
 def test_a_slip_in_the_line_is_refused_before_anything_heavy_is_loaded(words, said):
     heavy = {"pandas", "numpy", "duckdb", "pyarrow"}
     code = f"import atexit, sys; from quantlab.ops.cli import main\natexit.register(lambda: print('LOADED', *sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)); main()"
-    done = subprocess.run([sys.executable, "-c", code, "data", "import", *words], cwd=root(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "data", "import", *words], cwd=root(), capture_output=True, text=True
+    )
     refusal, loaded = done.stderr.splitlines()
     assert done.returncode == 2 and said in refusal and loaded.strip() == "LOADED"
 
@@ -60,7 +62,9 @@ def test_a_slip_in_the_line_is_refused_before_anything_heavy_is_loaded(words, sa
 def test_the_choices_are_those_of_the_rooms_they_name():
     from quantlab.importer.actions import READINGS
 
-    assert set(data_commands._CHOICES["repair"]) == set(REPAIRS) and set(data_commands._CHOICES["split"]) == set(READINGS)
+    assert set(data_commands._CHOICES["repair"]) == set(REPAIRS) and set(data_commands._CHOICES["split"]) == set(
+        READINGS
+    )
 
 
 def test_a_folder_lists_what_it_leaves_out(line, tmp_path):
@@ -69,7 +73,11 @@ def test_a_folder_lists_what_it_leaves_out(line, tmp_path):
     (tmp_path / "f" / "old").mkdir()
     code, out, error = line(["import", str(tmp_path / "f"), "--dataset", "x", "--yes"])
     assert code == 0, error
-    assert "left out: notes.md (none of .csv" in out and "left out: .hidden.csv (a hidden file)" in out and "left out: old (a folder" in out
+    assert (
+        "left out: notes.md (none of .csv" in out
+        and "left out: .hidden.csv (a hidden file)" in out
+        and "left out: old (a folder" in out
+    )
     assert Lake().read("x").index.unique("symbol").tolist() == ["AAPL", "KO"]
 
 
@@ -81,7 +89,9 @@ def test_the_decision_is_shown_before_the_question(line, tmp_path):
 
 
 def test_what_is_open_is_asked_on_a_terminal_and_refused_elsewhere(line, tmp_path, monkeypatch):
-    file = put(tmp_path, "A.csv", "time,open,high,low,close,volume\n2024-03-04 09:30,1,2,1,2,5\n2024-03-04 10:00,1,2,1,2,5\n")
+    file = put(
+        tmp_path, "A.csv", "time,open,high,low,close,volume\n2024-03-04 09:30,1,2,1,2,5\n2024-03-04 10:00,1,2,1,2,5\n"
+    )
     code, _, error = line(["import", file, "--dataset", "x"])
     assert code != 0 and "short first bar of 1h" in error and "--interval" in error and not (tmp_path / "lake").exists()
     monkeypatch.setattr(data_commands, "_terminal", lambda: True)
@@ -92,7 +102,12 @@ def test_what_is_open_is_asked_on_a_terminal_and_refused_elsewhere(line, tmp_pat
 
 
 def test_a_column_that_misleads_can_be_left_out(line, tmp_path):
-    file = put(tmp_path, "A.csv", HEAD.replace("\n", ",split\n") + "2024-01-02,70,70,70,70,5,1\n2024-01-03,10,10,10,10,5,3\n2024-01-04,10,10,10,10,5,1\n")
+    file = put(
+        tmp_path,
+        "A.csv",
+        HEAD.replace("\n", ",split\n")
+        + "2024-01-02,70,70,70,70,5,1\n2024-01-03,10,10,10,10,5,3\n2024-01-04,10,10,10,10,5,1\n",
+    )
     refused = line(["import", file, "--dataset", "x", "--yes"])
     assert refused[0] != 0 and "split" in refused[2] and "--split none" in refused[2]
     assert line(["import", file, "--dataset", "x", "--yes", "--column", "split=none"])[0] == 0
@@ -107,8 +122,12 @@ def test_a_symbol_that_is_stored_in_other_letters_is_refused(line, tmp_path):
 
 def test_list_shows_days_and_minutes_side_by_side(line, tmp_path):
     line(["import", put(tmp_path, "A.csv", HEAD + ROWS), "--dataset", "days", "--yes"])
-    minutes = "time,open,high,low,close,volume\n2024-03-07T09:30:00-05:00,1,2,1,2,5\n2024-03-07T09:35:00-05:00,1,2,1,2,5\n"
-    assert line(["import", put(tmp_path, "B.csv", minutes), "--dataset", "minutes", "--stamps", "start", "--yes"])[0] == 0
+    minutes = (
+        "time,open,high,low,close,volume\n2024-03-07T09:30:00-05:00,1,2,1,2,5\n2024-03-07T09:35:00-05:00,1,2,1,2,5\n"
+    )
+    assert (
+        line(["import", put(tmp_path, "B.csv", minutes), "--dataset", "minutes", "--stamps", "start", "--yes"])[0] == 0
+    )
     code, out, _ = line(["list"])
     assert code == 0 and "2024-01-03" in out and "2024-03-07 14:35:00Z" in out and "5min" in out
 
@@ -116,8 +135,18 @@ def test_list_shows_days_and_minutes_side_by_side(line, tmp_path):
 def test_the_installed_command_says_it_in_one_line(tmp_path):
     file = put(tmp_path, "A.csv", HEAD + ROWS + ROWS)
     environment = {**os.environ, "QUANTLAB_DATA_LAKE": str(tmp_path / "lake")}
-    done = subprocess.run([Path(sys.executable).with_name("quantlab"), "data", "import", file, "--dataset", "x", "--yes"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--repair drop_duplicates" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run(
+        [Path(sys.executable).with_name("quantlab"), "data", "import", file, "--dataset", "x", "--yes"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode == 2
+        and done.stderr.count("\n") == 1
+        and "--repair drop_duplicates" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_a_qlib_store_of_minutes_goes_out_and_comes_in_when_its_clock_is_told(line, tmp_path):
@@ -152,7 +181,10 @@ def test_a_provider_nobody_serves_is_named(line):
 
 
 def test_a_delivery_that_contradicts_is_refused_until_it_is_told_to_replace(line, tmp_path):
-    first, other = put(tmp_path, "A.csv", HEAD + ROWS), put(tmp_path / "later", "A.csv", HEAD + ROWS.replace(",2,5\n2024-01-03", ",2.25,5\n2024-01-03"))
+    first, other = (
+        put(tmp_path, "A.csv", HEAD + ROWS),
+        put(tmp_path / "later", "A.csv", HEAD + ROWS.replace(",2,5\n2024-01-03", ",2.25,5\n2024-01-03")),
+    )
     assert line(["import", first, "--dataset", "x", "--yes"])[0] == 0
     code, _, error = line(["import", other, "--dataset", "x", "--yes"])
     assert code and "2024-01-02" in error and "revise" in error and Lake().read("x")["close"].tolist() == [2.0, 2.0]
@@ -161,8 +193,22 @@ def test_a_delivery_that_contradicts_is_refused_until_it_is_told_to_replace(line
 
 
 def test_rows_brought_to_one_level_are_told_in_a_line(line, tmp_path):
-    half = "".join(f"2024-01-0{d},{o / 2},{h / 2},{lo / 2},{c / 2},5\n" for d, (o, h, lo, c) in zip((2, 3), [(1.5, 2.5, 1.25, 2)] * 2, strict=True))
+    half = "".join(
+        f"2024-01-0{d},{o / 2},{h / 2},{lo / 2},{c / 2},5\n"
+        for d, (o, h, lo, c) in zip((2, 3), [(1.5, 2.5, 1.25, 2)] * 2, strict=True)
+    )
     assert line(["import", put(tmp_path, "A.csv", HEAD + ROWS), "--dataset", "x", "--yes"])[0] == 0
-    code, out, error = line(["import", put(tmp_path / "later", "A.csv", HEAD + half + "2024-01-04,1,1.5,0.75,1.25,5\n"), "--dataset", "x", "--yes"])
+    code, out, error = line(
+        [
+            "import",
+            put(tmp_path / "later", "A.csv", HEAD + half + "2024-01-04,1,1.5,0.75,1.25,5\n"),
+            "--dataset",
+            "x",
+            "--yes",
+        ]
+    )
     said = [text for text in out.splitlines() if text.startswith("note: ")]
-    assert code == 0 and len(said) == 1 and "1 symbol(s) came on another price level" in said[0] and ".py" not in out, (out, error)
+    assert code == 0 and len(said) == 1 and "1 symbol(s) came on another price level" in said[0] and ".py" not in out, (
+        out,
+        error,
+    )

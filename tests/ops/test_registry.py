@@ -35,7 +35,9 @@ def bring(ledger: Ledger, piece: str) -> None:
 
 
 def version(**changed: str) -> registry.Version:
-    return registry.Version("m", 1, "run", {"study": "study", "key": "t4", "sources": tracking.sources_hash(), "data_hash": "0", **changed})
+    return registry.Version(
+        "m", 1, "run", {"study": "study", "key": "t4", "sources": tracking.sources_hash(), "data_hash": "0", **changed}
+    )
 
 
 @pytest.fixture
@@ -57,7 +59,11 @@ def test_each_piece_of_evidence_is_asked_for(ledger, absent):
 def test_evidence_of_other_code_studies_and_trials_do_not_count(ledger):
     for piece in EVIDENCE:
         bring(ledger, piece)
-    lacks = {"sources": ["audit", "tests"], "study": ["audit", "ledger", "out-of-sample"], "key": ["ledger", "out-of-sample"]}
+    lacks = {
+        "sources": ["audit", "tests"],
+        "study": ["audit", "ledger", "out-of-sample"],
+        "key": ["ledger", "out-of-sample"],
+    }
     for tag, pieces in lacks.items():
         found = registry.evidence(version(**{tag: "another"}), ledger)
         assert found.index[~found["held"]].tolist() == pieces
@@ -70,7 +76,11 @@ def test_the_last_verdict_counts(ledger):
     registry.record_tests(False, ledger)
     registry.open_out_of_sample("study", "t4", ledger)
     missing = registry.evidence(version(), ledger)["missing"]
-    assert "LEAK peek" in missing["audit"] and "tests failed" in missing["tests"] and "opened 2 times" in missing["out-of-sample"]
+    assert (
+        "LEAK peek" in missing["audit"]
+        and "tests failed" in missing["tests"]
+        and "opened 2 times" in missing["out-of-sample"]
+    )
     registry.record_audit("study", iter([PASSED]), ledger)
     registry.record_tests(True, ledger)
     found = registry.evidence(version(), ledger)
@@ -95,7 +105,9 @@ def test_the_sharpe_ratio_is_deflated_by_all_trials(ledger):
 
 @pytest.mark.skipif(not tracking.available(), reason="mlflow is not installed")
 def test_a_model_climbs_one_step_at_a_time(ledger, tmp_path):
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=5).as_unit("us"), list("ABC")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=5).as_unit("us"), list("ABC")], names=["date", "symbol"]
+    )
     X = pd.DataFrame({"x": np.arange(15.0)}, index=index)
     store, model = tmp_path / "mlflow.sqlite", RidgeModel().fit(X, X["x"])
     tags = {"run": "one", "study": "study", "key": "t4", **tracking.made_of(X)}
@@ -105,7 +117,9 @@ def test_a_model_climbs_one_step_at_a_time(ledger, tmp_path):
     assert registry.register("m", run_id, store).version == 1
     with pytest.raises(ReportError) as refused:
         registry.promote("m", "staging", ledger, store)
-    assert "4 of 4 pieces of evidence are missing: (1) no causality audit" in str(refused.value) and all(f"({i})" in str(refused.value) for i in range(1, 5))
+    assert "4 of 4 pieces of evidence are missing: (1) no causality audit" in str(refused.value) and all(
+        f"({i})" in str(refused.value) for i in range(1, 5)
+    )
     with pytest.raises(ReportError, match="is at staging"):
         registry.at_stage("m", "staging", store)
     for piece in EVIDENCE:
@@ -125,9 +139,17 @@ def test_a_model_climbs_one_step_at_a_time(ledger, tmp_path):
 
 def test_the_command_refuses_in_one_line(tmp_path):
     command = Path(sys.executable).with_name("quantlab")
-    environment = {**os.environ, "QUANTLAB_RESEARCH_TRACKING": str(tmp_path / "none.sqlite"), "QUANTLAB_RESEARCH_LEDGER": str(tmp_path / "l.sqlite")}
+    environment = {
+        **os.environ,
+        "QUANTLAB_RESEARCH_TRACKING": str(tmp_path / "none.sqlite"),
+        "QUANTLAB_RESEARCH_LEDGER": str(tmp_path / "l.sqlite"),
+    }
     done = subprocess.run([command, "promote", "m"], cwd=root(), env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: no version of model 'm' is at candidate") and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("error: no version of model 'm' is at candidate")
+        and done.stderr.count("\n") == 1
+    )
 
 
 def test_bad_news_counts_against_a_study_and_nothing_is_no_news(ledger):

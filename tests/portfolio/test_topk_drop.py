@@ -28,7 +28,13 @@ def days(draw):
     n = draw(st.integers(0, 14))
     values = st.one_of(st.just(np.nan), st.integers(-3, 3).map(float))  # many ties
     flags = lambda: np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)), dtype=bool)
-    return flags(), np.array(draw(st.lists(values, min_size=n, max_size=n)), dtype=float), flags(), draw(st.integers(1, 8)), draw(st.integers(0, 5))
+    return (
+        flags(),
+        np.array(draw(st.lists(values, min_size=n, max_size=n)), dtype=float),
+        flags(),
+        draw(st.integers(1, 8)),
+        draw(st.integers(0, 5)),
+    )
 
 
 @settings(max_examples=400, deadline=None)
@@ -48,7 +54,9 @@ def test_what_may_never_happen(day):
     assert len(buy) <= max(n_drop + k - held.sum(), 0)
     if tradable.all():
         assert held.sum() - len(sell) + len(buy) <= max(k, held.sum())
-    enough = (~held & ~np.isnan(score)).sum() >= n_drop + k - held.sum()  # else Qlib's rule sells a name though only worse ones are left
+    enough = (
+        ~held & ~np.isnan(score)
+    ).sum() >= n_drop + k - held.sum()  # else Qlib's rule sells a name though only worse ones are left
     if enough and tradable.all() and held.sum() <= k and len(sell) and len(buy) and not np.isnan(score[sell]).any():
         assert score[buy].min() >= score[sell].max()  # never the worse for the better
 
@@ -69,13 +77,26 @@ def test_money_is_split_over_what_was_wanted():
 
 
 def test_orders_by_name():
-    found = orders(TopKDrop(top_k=2, n_drop=1), pd.Series({"A": 10.0, "Z": 5.0, "GONE": 0.0}), pd.Series({"A": 1.0, "B": 2.0, "C": 3.0}), pd.Series({"A": True, "B": True, "C": True, "Z": True}))
+    found = orders(
+        TopKDrop(top_k=2, n_drop=1),
+        pd.Series({"A": 10.0, "Z": 5.0, "GONE": 0.0}),
+        pd.Series({"A": 1.0, "B": 2.0, "C": 3.0}),
+        pd.Series({"A": True, "B": True, "C": True, "Z": True}),
+    )
     assert found.to_numpy().tolist() == [["Z", "SELL", 1.0], ["C", "BUY", 0.95]]
-    stuck = orders(TopKDrop(top_k=2, n_drop=1), pd.Series({"A": 10.0, "Z": 5.0}), pd.Series({"A": 1.0, "B": 2.0}), pd.Series({"B": True}))
+    stuck = orders(
+        TopKDrop(top_k=2, n_drop=1),
+        pd.Series({"A": 10.0, "Z": 5.0}),
+        pd.Series({"A": 1.0, "B": 2.0}),
+        pd.Series({"B": True}),
+    )
     assert stuck["symbol"].tolist() == ["B"]  # Z is not in tradable
 
 
-@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"top_k": 1.5}, {"n_drop": -1}, {"invested": 0}, {"invested": 1.01}, {"invested": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"top_k": 0}, {"top_k": 1.5}, {"n_drop": -1}, {"invested": 0}, {"invested": 1.01}, {"invested": float("nan")}],
+)
 def test_settings_out_of_range(wrong):
     with pytest.raises(ConfigError, match="out of range"):
         TopKDrop(**wrong)

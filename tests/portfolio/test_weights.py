@@ -52,7 +52,13 @@ def test_a_cap_is_kept_and_no_more_is_lost_than_it_must(raw, cap):
 
 
 @settings(max_examples=60)
-@given(arrays(float, st.tuples(st.integers(1, 8), st.integers(1, 12)), elements=st.one_of(finite, st.just(np.nan))), st.integers(1, 6), st.integers(0, 4), st.sampled_from(["equal", "rank"]), st.floats(0.05, 1))
+@given(
+    arrays(float, st.tuples(st.integers(1, 8), st.integers(1, 12)), elements=st.one_of(finite, st.just(np.nan))),
+    st.integers(1, 6),
+    st.integers(0, 4),
+    st.sampled_from(["equal", "rank"]),
+    st.floats(0.05, 1),
+)
 def test_every_book_is_long_only_capped_and_affordable(values, k, buffer, weighting, cap):
     score = predictions(values)
     weights = TopK(k, buffer, weighting, cap, rebalance=2)(score)["weight"]
@@ -102,13 +108,27 @@ def test_a_gate_scales_the_book_and_must_cover_it():
         TopK(2, rebalance=1)(score, gate=gate * 1.5)
 
 
-@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"buffer": -1}, {"weighting": "best"}, {"max_weight": 0.0}, {"rebalance": 0}, {"vol_target": -0.1}, {"vol_target": 0.0}, {"vol_lookback": 19}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"top_k": 0},
+        {"buffer": -1},
+        {"weighting": "best"},
+        {"max_weight": 0.0},
+        {"rebalance": 0},
+        {"vol_target": -0.1},
+        {"vol_target": 0.0},
+        {"vol_lookback": 19},
+    ],
+)
 def test_a_setting_out_of_range_is_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         TopK(**wrong)
 
 
-@pytest.mark.parametrize("values", [np.empty((0, 3)), np.full((4, 3), np.nan), np.full((4, 3), np.inf)], ids=["empty", "all NaN", "infinite"])
+@pytest.mark.parametrize(
+    "values", [np.empty((0, 3)), np.full((4, 3), np.nan), np.full((4, 3), np.inf)], ids=["empty", "all NaN", "infinite"]
+)
 def test_nothing_to_hold(values):
     weights = TopK(2, rebalance=1)(predictions(values))
     assert weights.empty and list(weights.columns) == ["weight"] and weights.index.names == ["date", "symbol"]
@@ -139,7 +159,10 @@ def test_intraday_scores_make_the_same_book_on_their_own_clock(vol_target):
     daily = TopK(2, rebalance=4, **told)(score, bars, gate)
     hours = at_hours(score).index.unique("date")
     intraday = TopK(2, rebalance=4, **told)(at_hours(score), at_hours(bars), gate.set_axis(hours))
-    assert intraday.index.unique("date").tolist() == hours[::4].tolist() and str(intraday.index.levels[0].dtype) == "datetime64[us, UTC]"
+    assert (
+        intraday.index.unique("date").tolist() == hours[::4].tolist()
+        and str(intraday.index.levels[0].dtype) == "datetime64[us, UTC]"
+    )
     assert intraday["weight"].to_numpy().tobytes() == daily["weight"].to_numpy().tobytes()
     assert str(TopK(2)(at_hours(score).iloc[:0]).index.levels[0].dtype) == "datetime64[us, UTC]"
 
@@ -159,14 +182,21 @@ def test_a_volatility_target_counts_the_bars_of_a_year():
 @pytest.mark.parametrize("side", ["gate", "past_bars"])
 def test_two_clocks_are_refused_and_named(side):
     score = predictions(np.ones((3, 2)))
-    other = {"gate": pd.DataFrame({"gate": 1.0}, index=score.index.unique("date")), "past_bars": score.rename(columns={"score": "close"})}
+    other = {
+        "gate": pd.DataFrame({"gate": 1.0}, index=score.index.unique("date")),
+        "past_bars": score.rename(columns={"score": "close"}),
+    }
     with pytest.raises(PanelError, match="predictions is dated in UTC.*without a time zone"):
         TopK(1)(at_hours(score), **{side: other[side]})
 
 
 def test_a_row_on_a_day_when_nobody_trades_does_not_become_the_book():
     score = predictions(np.tile(np.arange(6.0), (10, 1)))
-    saturday = score.xs("S01", level="symbol", drop_level=False).iloc[[3]].rename(index={score.index[18][0]: pd.Timestamp("2020-01-11")}, level="date")
+    saturday = (
+        score.xs("S01", level="symbol", drop_level=False)
+        .iloc[[3]]
+        .rename(index={score.index[18][0]: pd.Timestamp("2020-01-11")}, level="date")
+    )
     mixed = pd.concat([score, saturday]).sort_index()
     with pytest.raises(PanelError, match="2020-01-11 with S01 alone"):
         TopK(3, rebalance=1)(mixed)
@@ -210,9 +240,15 @@ def test_the_volatility_that_scales_is_the_books_own_by_hand():
 def test_the_window_of_a_volatility_target_is_the_last_sessions():
     rng = np.random.default_rng(5)
     quiet, wild = rng.normal(0, 0.001, (80, 3)), rng.normal(0, 0.03, (25, 3))
-    close = pd.DataFrame(100 * np.exp(np.vstack([quiet, wild]).cumsum(axis=0)), index=pd.bdate_range("2019-06-03", periods=105).as_unit("us"), columns=["S00", "S01", "S02"])
+    close = pd.DataFrame(
+        100 * np.exp(np.vstack([quiet, wild]).cumsum(axis=0)),
+        index=pd.bdate_range("2019-06-03", periods=105).as_unit("us"),
+        columns=["S00", "S01", "S02"],
+    )
     bars = close.rename_axis(index="date", columns="symbol").stack().rename("close").to_frame()
-    last = predictions(np.array([[3.0, 2.0, 1.0]])).rename(index={pd.Timestamp("2020-01-01"): close.index[-1]}, level="date")
+    last = predictions(np.array([[3.0, 2.0, 1.0]])).rename(
+        index={pd.Timestamp("2020-01-01"): close.index[-1]}, level="date"
+    )
     book = close.pct_change().mean(axis=1)
     for window in (20, 63):
         got = TopK(3, rebalance=1, vol_target=0.1, vol_lookback=window, periods_per_year=252.0)(last, bars)[

@@ -9,7 +9,9 @@ from quantlab.regime.gate import EXPOSURE, gate, hindsight_share
 from quantlab.regime.hmm import Filtered, Smoothed
 
 DATES = pd.bdate_range("2020-01-06", periods=4).as_unit("us")
-STATES = pd.DataFrame({"calm": [0.5, 1.0, 0.0, 0.25], "choppy": [0.25, 0.0, 0.0, 0.25], "stressed": [0.25, 0.0, 1.0, 0.5]}, index=DATES)
+STATES = pd.DataFrame(
+    {"calm": [0.5, 1.0, 0.0, 0.25], "choppy": [0.25, 0.0, 0.0, 0.25], "stressed": [0.25, 0.0, 1.0, 0.5]}, index=DATES
+)
 
 
 def test_default_exposures_by_hand():
@@ -41,11 +43,18 @@ def test_an_exposure_outside_the_unit_interval_is_leverage(value):
 def test_dates_in_the_sample_of_the_fit_are_counted_and_named():
     trained = pd.Series(DATES[2], index=DATES)
     early = Filtered(STATES, trained)
-    assert early.in_sample().tolist() == [True, True, False, False]  # the day of the last fitted row is known at its close
+    assert early.in_sample().tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]  # the day of the last fitted row is known at its close
     with pytest.raises(LeakError, match="2 dates from 2020-01-06 use parameters fitted up to 2020-01-08"):
         gate(early)
     kept = early.out_of_sample()
-    assert kept.probabilities.index.equals(DATES[2:]) and kept.trained_to.index.equals(DATES[2:]) and len(gate(kept)) == 2
+    assert (
+        kept.probabilities.index.equals(DATES[2:]) and kept.trained_to.index.equals(DATES[2:]) and len(gate(kept)) == 2
+    )
     assert len(gate(early, allow_in_sample=True)) == 4
     assert Filtered(STATES).out_of_sample().trained_to is None and not Filtered(STATES).in_sample().any()
 
@@ -63,12 +72,19 @@ def test_probabilities_must_be_probabilities():
 
 
 def test_hindsight_share_by_hand():
-    known, later = STATES[["calm", "stressed"]].iloc[1:3], pd.DataFrame({"stressed": [0.2, 0.4], "calm": [0.8, 0.6]}, index=DATES[1:3])
+    known, later = (
+        STATES[["calm", "stressed"]].iloc[1:3],
+        pd.DataFrame({"stressed": [0.2, 0.4], "calm": [0.8, 0.6]}, index=DATES[1:3]),
+    )
     assert hindsight_share(Filtered(known), Smoothed(later)) == pytest.approx((0.2 + 0.6) / 2)
     assert hindsight_share(Filtered(known), Smoothed(later.iloc[1:])) == pytest.approx(0.6)  # the common date only
     assert np.isnan(hindsight_share(Filtered(known), Smoothed(later.set_axis(DATES[[0, 3]]))))
     with pytest.raises(PanelError, match="states differ"):
         hindsight_share(Filtered(known), Smoothed(later.rename(columns={"stressed": "wild"})))
-    for pair in ((Filtered(known), Filtered(known)), (Smoothed(later), Smoothed(later)), (Smoothed(later), Filtered(known))):
+    for pair in (
+        (Filtered(known), Filtered(known)),
+        (Smoothed(later), Smoothed(later)),
+        (Smoothed(later), Filtered(known)),
+    ):
         with pytest.raises(PanelError, match="mind the order"):
             hindsight_share(*pair)

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, DataError, LeakError, PanelError
 from quantlab.regime.gate import gate, hindsight_share
-from quantlab.regime.hmm import HMM, Filtered, Smoothed, forward_filter, match_states, regime_inputs, walk_forward_filter
+from quantlab.regime.hmm import (
+    HMM,
+    Filtered,
+    Smoothed,
+    forward_filter,
+    match_states,
+    regime_inputs,
+    walk_forward_filter,
+)
 
 QUICK = HMM(n_states=2, n_iter=50, n_starts=2)
 
@@ -64,7 +72,10 @@ def test_smoothed_rows_do_move():
     X, _ = planted()
     model = QUICK.fit(X)
     whole = model.smooth(X).probabilities
-    moved = [(whole.iloc[:end] - model.smooth(X.iloc[:end]).probabilities).abs().to_numpy().max() for end in range(300, 800, 7)]
+    moved = [
+        (whole.iloc[:end] - model.smooth(X.iloc[:end]).probabilities).abs().to_numpy().max()
+        for end in range(300, 800, 7)
+    ]
     assert max(moved) > 0.1
 
 
@@ -85,7 +96,11 @@ def test_names_follow_volatility_whatever_the_start():
 
 def test_two_fits_agree_to_the_last_digit():
     X, _ = planted()
-    pd.testing.assert_frame_equal(QUICK.fit(X).filter(X).probabilities, HMM(2, n_iter=50, n_starts=2).fit(X).filter(X).probabilities, check_exact=True)
+    pd.testing.assert_frame_equal(
+        QUICK.fit(X).filter(X).probabilities,
+        HMM(2, n_iter=50, n_starts=2).fit(X).filter(X).probabilities,
+        check_exact=True,
+    )
 
 
 def test_a_gate_is_the_expected_exposure():
@@ -134,7 +149,12 @@ def test_what_cannot_be_filtered_is_refused():
     for frame in (hole, odd):
         with pytest.raises(DataError, match="NaN or infinite on 2015-01"):
             QUICK.fit(frame)
-    for frame, what in ((X.iloc[:39], "cannot tell 2 states"), (X * 0 + 1, "do not vary"), (X.iloc[:0], "cannot tell"), (X.iloc[:1], "cannot tell")):
+    for frame, what in (
+        (X.iloc[:39], "cannot tell 2 states"),
+        (X * 0 + 1, "do not vary"),
+        (X.iloc[:0], "cannot tell"),
+        (X.iloc[:1], "cannot tell"),
+    ):
         with pytest.raises(DataError, match=what):
             HMM(2).fit(frame)
     with pytest.raises(PanelError, match="sorted, distinct"):
@@ -147,7 +167,9 @@ def test_what_cannot_be_filtered_is_refused():
     assert regime_inputs(pd.Series([], index=X.index[:0], dtype=float)).empty
 
 
-SPY = pd.Series(100 * np.exp(np.cumsum(np.random.default_rng(4).normal(0, 0.01, 600))), pd.bdate_range("2020-01-01", periods=600))
+SPY = pd.Series(
+    100 * np.exp(np.cumsum(np.random.default_rng(4).normal(0, 0.01, 600))), pd.bdate_range("2020-01-01", periods=600)
+)
 X = planted(600)[0]
 
 

@@ -27,7 +27,9 @@ def test_inputs_by_hand():
     got = regime_inputs(close, lookback=2)
     r = np.log([1.1, 0.9, 1.0])
     assert got["log_return"].tolist() == pytest.approx(r[1:]) and got.index.equals(dates[2:])
-    assert got["log_vol_2"].tolist() == pytest.approx([0.5 * np.log((r[0] ** 2 + r[1] ** 2) / 2), 0.5 * np.log(r[1] ** 2 / 2)])
+    assert got["log_vol_2"].tolist() == pytest.approx(
+        [0.5 * np.log((r[0] ** 2 + r[1] ** 2) / 2), 0.5 * np.log(r[1] ** 2 / 2)]
+    )
     assert list(regime_inputs(pd.Series(np.exp(weather(60)["ret"].cumsum())))) == ["log_return", "log_vol_21"]
     with pytest.raises(ConfigError, match="at least 2"):
         regime_inputs(close, lookback=1)
@@ -55,7 +57,10 @@ def test_description_is_in_the_units_of_the_inputs():
     assert table["std_ret"].to_dict() == pytest.approx(truth["ret"].std().to_dict(), rel=0.05)
     model = HMM(2, n_starts=1).fit(X)
     stay = np.diag(model.hmm_.transmat_)
-    assert table["expected_stay"].tolist() == pytest.approx((1 / (1 - stay)).tolist()) and (table["expected_stay"] > 30).all()
+    assert (
+        table["expected_stay"].tolist() == pytest.approx((1 / (1 - stay)).tolist())
+        and (table["expected_stay"] > 30).all()
+    )
     model.hmm_.transmat_ = np.array([[1.0, 0.0], [0.5, 0.5]])
     assert describe_states(model)["expected_stay"].tolist() == [np.inf, 2.0]
 
@@ -67,7 +72,10 @@ def test_matching_takes_the_smallest_bhattacharyya_distance():
         scale = lambda m, k: (m.center_ + m.scale_ * m.hmm_.means_[k], m.hmm_.covars_[k] * np.outer(m.scale_, m.scale_))
         (m1, c1), (m2, c2) = scale(a, i), scale(b, j)
         pooled, gap = (c1 + c2) / 2, m1 - m2
-        return gap @ np.linalg.solve(pooled, gap) / 8 + np.log(np.linalg.det(pooled) / np.sqrt(np.linalg.det(c1) * np.linalg.det(c2))) / 2
+        return (
+            gap @ np.linalg.solve(pooled, gap) / 8
+            + np.log(np.linalg.det(pooled) / np.sqrt(np.linalg.det(c1) * np.linalg.det(c2))) / 2
+        )
 
     best = min(itertools.permutations(range(3)), key=lambda p: sum(distance(i, j) for i, j in enumerate(p)))
     assert match_states(a, b).tolist() == list(best)
@@ -75,7 +83,9 @@ def test_matching_takes_the_smallest_bhattacharyya_distance():
     hmm._reorder(swapped.hmm_, np.array([2, 0, 1]))
     assert match_states(a, swapped).tolist() == [1, 2, 0] and match_states(swapped, a).tolist() == [2, 0, 1]
     X = weather()
-    assert a.filter(X).probabilities.iloc[:, [2, 0, 1]].to_numpy() == pytest.approx(swapped.filter(X).probabilities.to_numpy())
+    assert a.filter(X).probabilities.iloc[:, [2, 0, 1]].to_numpy() == pytest.approx(
+        swapped.filter(X).probabilities.to_numpy()
+    )
 
 
 def test_defaults_and_names():
@@ -127,7 +137,9 @@ def test_the_walk_starts_and_refits_where_it_says():
     assert (got.trained_to == X.index[159]).sum() == 60 and (got.trained_to == X.index[279]).sum() == 20
     third = quick.fit(X.iloc[:220])
     order = match_states(HMM(2, n_iter=5, n_starts=1).fit(X.iloc[:160]), third)
-    assert third.filter(X.iloc[:280]).probabilities.iloc[220:, order].to_numpy() == pytest.approx(got.probabilities.iloc[120:180].to_numpy())
+    assert third.filter(X.iloc[:280]).probabilities.iloc[220:, order].to_numpy() == pytest.approx(
+        got.probabilities.iloc[120:180].to_numpy()
+    )
     for bad in ({"first": 0}, {"refit": 0}):
         with pytest.raises(ConfigError, match="at least 1"):
             walk_forward_filter(X, **bad)
@@ -163,7 +175,9 @@ def test_columns_that_say_the_same_are_fitted_all_the_same():
     X = weather()
     twice = pd.DataFrame({"ret": X["ret"], "again": 3 * X["ret"] + 0.01})
     model = HMM(2, n_iter=20, n_starts=1).fit(twice)
-    assert (np.linalg.eigvalsh(model.hmm_.covars_) > 0).all() and np.isfinite(model.filter(twice).probabilities).all(axis=None)
+    assert (np.linalg.eigvalsh(model.hmm_.covars_) > 0).all() and np.isfinite(model.filter(twice).probabilities).all(
+        axis=None
+    )
 
 
 def test_the_date_of_a_price_that_has_no_log_is_its_own():
@@ -186,7 +200,9 @@ def test_probabilities_are_such():
     hmm.Filtered(pd.DataFrame([[0.0, 1.0], [0.5, 0.5 + 5e-7]], index=dates))
     own = hmm.Filtered(pd.DataFrame([[0.0, 1.0], [0.5, 0.5]], index=dates), pd.Series([dates[1], dates[0]], dates))
     assert own.in_sample().tolist() == [True, False] and own.out_of_sample().probabilities.index.tolist() == [dates[1]]
-    assert own.out_of_sample().trained_to.tolist() == [dates[0]] and not hmm.Filtered(own.probabilities).in_sample().any()
+    assert (
+        own.out_of_sample().trained_to.tolist() == [dates[0]] and not hmm.Filtered(own.probabilities).in_sample().any()
+    )
 
 
 def test_hindsight_cannot_be_relabelled_and_a_day_knows_its_own_evening():
@@ -199,4 +215,6 @@ def test_hindsight_cannot_be_relabelled_and_a_day_knows_its_own_evening():
             state.probabilities = p
     assert not hmm.Filtered(p, pd.Series(dates, dates)).in_sample().any()
     for kind in (hmm.Filtered, hmm.Smoothed):
-        assert kind(p) != kind(p.copy()) and len({kind(p), kind(p)}) == 2  # each is itself; frames have no single truth to compare
+        assert (
+            kind(p) != kind(p.copy()) and len({kind(p), kind(p)}) == 2
+        )  # each is itself; frames have no single truth to compare

@@ -15,7 +15,16 @@ def test_bad_parameters_are_refused_before_a_kernel_starts(workspace):
 
 @pytest.mark.slow
 def test_the_page(workspace):
-    run = run_report("cascade", {"universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2014-01-02", "train_sessions": 504, "n_kernels": 20}, track=False)
+    run = run_report(
+        "cascade",
+        {
+            "universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM",
+            "start": "2014-01-02",
+            "train_sessions": 504,
+            "n_kernels": 20,
+        },
+        track=False,
+    )
     page = run.html.read_text()
     assert "Traceback" not in page and "7 distinct trials" in page
     assert run.metrics["trials"] == len(Ledger(workspace / "ledger.sqlite").trials("cascade/committed sample")) == 7

@@ -21,12 +21,22 @@ def test_one_clear_line_without_the_data(workspace, monkeypatch):
     with pytest.raises(QuantlabError) as refused:
         run_report(TEMPLATE, {})
     message = str(refused.value)
-    assert "qlib_cn_csi300" in message and "QUANTLAB_SHARED" in message and "\n" not in message and str(workspace) not in message
+    assert (
+        "qlib_cn_csi300" in message
+        and "QUANTLAB_SHARED" in message
+        and "\n" not in message
+        and str(workspace) not in message
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not all(file.exists() for file in STORED), reason="needs the stored results of bench/csi300_search.py and make bench ONLY=csi300")
-@pytest.mark.skipif(not (SHARED / "data" / "qlib_cn_csi300").exists(), reason="needs ../shared/data/qlib_cn_csi300 (or QUANTLAB_SHARED)")
+@pytest.mark.skipif(
+    not all(file.exists() for file in STORED),
+    reason="needs the stored results of bench/csi300_search.py and make bench ONLY=csi300",
+)
+@pytest.mark.skipif(
+    not (SHARED / "data" / "qlib_cn_csi300").exists(), reason="needs ../shared/data/qlib_cn_csi300 (or QUANTLAB_SHARED)"
+)
 def test_the_page(workspace):
     run = run_report(TEMPLATE, {})
     metrics = run.metrics

@@ -9,7 +9,15 @@ import pytest
 from quantlab.core.errors import ConfigError, DataError, RunError
 from quantlab.data.synth import synth_market
 from quantlab.features.sets import SETS
-from quantlab.report.factor import check_factors, factor_break_even, factor_table, find_factors, group_table, methods_table, tranche_returns
+from quantlab.report.factor import (
+    check_factors,
+    factor_break_even,
+    factor_table,
+    find_factors,
+    group_table,
+    methods_table,
+    tranche_returns,
+)
 from quantlab.report.run import run_report
 from quantlab.validation.scores import rank_ic
 
@@ -53,7 +61,9 @@ def test_a_planted_factor_is_found_and_noise_is_not(page):
 
 
 def test_a_leak_stops_the_page_and_is_named(page):
-    with pytest.raises(RunError, match=r"none of the 1 factors passes the causality audit, first tomorrow: column tomorrow"):
+    with pytest.raises(
+        RunError, match=r"none of the 1 factors passes the causality audit, first tomorrow: column tomorrow"
+    ):
         page(factor="my_factors_for_test:tomorrow")
 
 
@@ -85,12 +95,17 @@ def test_methods_agree_on_independent_dates(market):
     y = made.bars.groupby("symbol")["close"].pct_change(fill_method=None).groupby("symbol").shift(-1)
     table = methods_table(pd.Series(np.random.default_rng(2).normal(size=len(y)), y.index), y, 1)
     errors = table["standard error"]
-    assert (errors / errors.iloc[-1]).between(0.75, 1.33).all(), "one-session outcomes do not overlap: every method sees the same error"
+    assert (errors / errors.iloc[-1]).between(0.75, 1.33).all(), (
+        "one-session outcomes do not overlap: every method sees the same error"
+    )
 
 
 def test_tranches_are_the_mean_of_their_parts(market):
     _, made = market
-    score, step = made.features["factor"], made.bars.groupby("symbol")["close"].pct_change(fill_method=None).groupby("symbol").shift(-1)
+    score, step = (
+        made.features["factor"],
+        made.bars.groupby("symbol")["close"].pct_change(fill_method=None).groupby("symbol").shift(-1),
+    )
     one, five = (tranche_returns(score, step, h) for h in (1, 5))
     late = [tranche_returns(score.groupby("symbol").shift(k), step, 1)["gross"] for k in range(5)]
     assert np.allclose(five["gross"].iloc[10:], sum(late).div(5).reindex(five.index).iloc[10:], equal_nan=True)
@@ -117,9 +132,14 @@ def broken(bars):
     (tmp_path / "own_factors.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     output = tmp_path / "runs"
-    for name, part in {"constant": "constant gives all names one value on every date", "broken": "factor broken fails on these bars .KeyError: 'clsoe'"}.items():
+    for name, part in {
+        "constant": "constant gives all names one value on every date",
+        "broken": "factor broken fails on these bars .KeyError: 'clsoe'",
+    }.items():
         with pytest.raises(DataError, match=part):
-            run_report("factor", {"factor": f"own_factors:{name}", "universe": "AAPL, KO, MSFT, PEP, XOM"}, output, track=False)
+            run_report(
+                "factor", {"factor": f"own_factors:{name}", "universe": "AAPL, KO, MSFT, PEP, XOM"}, output, track=False
+            )
     assert not output.exists()
 
 
@@ -134,7 +154,9 @@ def test_one_date_on_which_a_factor_differs_is_enough(market):
 def market_bars():
     "Bars of five names that walk apart."
     rng = np.random.default_rng(5)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=400, unit="us"), list("ABCDE")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=400, unit="us"), list("ABCDE")], names=["date", "symbol"]
+    )
     close = pd.Series(50 * np.exp(np.cumsum(rng.normal(0, 0.01, (400, 5)), axis=0)).ravel(), index)
     bars = pd.DataFrame({"open": close, "high": close, "low": close, "close": close, "volume": 1000.0})
     return bars.assign(amount=bars["close"] * bars["volume"])
@@ -142,7 +164,9 @@ def market_bars():
 
 def test_too_little_data_is_no_finding_and_a_group_without_names_no_row():
     rng = np.random.default_rng(6)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=10, unit="us"), list("ABCDEF")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=10, unit="us"), list("ABCDEF")], names=["date", "symbol"]
+    )
     scores, y = pd.DataFrame(rng.normal(size=(60, 2)), index, ["one", "two"]), pd.Series(rng.normal(size=60), index)
     table = factor_table(scores * np.nan, y, 20)
     assert len(table) == 2 and table["p"].isna().all() and not table["found"].any()

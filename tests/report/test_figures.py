@@ -11,7 +11,13 @@ from quantlab.backtest.stats import drawdown
 from quantlab.core.errors import DataError
 from quantlab.core.plot import figure, number_axis, percent_axis
 from quantlab.report.factor import factor_table
-from quantlab.report.figures import equity_figure, importance_figure, quantile_figure, regime_figure, rolling_sharpe_figure
+from quantlab.report.figures import (
+    equity_figure,
+    importance_figure,
+    quantile_figure,
+    regime_figure,
+    rolling_sharpe_figure,
+)
 from quantlab.report.tearsheet import format_table
 from quantlab.validation.scores import quantile_returns, quantile_turnover, rank_ic
 
@@ -24,7 +30,9 @@ def labels(axis):
     low, high = sorted(axis.get_view_interval())
     found = {}
     for minor in (False, True):
-        for text, at in zip(axis.get_ticklabels(which="minor" if minor else "major"), axis.get_ticklocs(minor=minor), strict=False):
+        for text, at in zip(
+            axis.get_ticklabels(which="minor" if minor else "major"), axis.get_ticklocs(minor=minor), strict=False
+        ):
             if low <= at <= high and text.get_text():
                 found[at] = text.get_text()
     return found
@@ -34,7 +42,9 @@ def number(text):
     return float(text.replace("\N{MINUS SIGN}", "-").replace(",", "").rstrip("%")) / (100 if text.endswith("%") else 1)
 
 
-@pytest.mark.parametrize(("low", "high"), [(1.6, 2.6), (1.0, 1.04), (0.2, 0.9), (90, 4200), (3e-5, 7e-5), (31_000, 64_000), (0.01, 500)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(1.6, 2.6), (1.0, 1.04), (0.2, 0.9), (90, 4200), (3e-5, 7e-5), (31_000, 64_000), (0.01, 500)]
+)
 def test_a_price_axis_tells_its_ticks_apart(low, high):
     close = pd.Series(np.linspace(low, high, 300), DAYS)
     found = labels(regime_figure(close, pd.DataFrame({"calm": 1.0, "stressed": 0.0}, DAYS)).axes[0].yaxis)
@@ -47,7 +57,11 @@ def test_a_percent_axis_tells_its_ticks_apart(top):
     fig, ax = figure("t")
     ax.plot([-top, top / 3])
     found = labels(percent_axis(ax).yaxis)
-    assert len(found) >= 3 and len(set(found.values())) == len(found) and all(text.endswith("%") for text in found.values())
+    assert (
+        len(found) >= 3
+        and len(set(found.values())) == len(found)
+        and all(text.endswith("%") for text in found.values())
+    )
     assert all(number(text) == pytest.approx(at, abs=1e-6 * top) for at, text in found.items())
 
 
@@ -80,7 +94,9 @@ def panel(draw, n=12):
     return pd.Series(draw(g, len(at)), at, dtype=float), pd.Series(g.normal(0, 0.02, len(at)), at)
 
 
-@pytest.mark.parametrize(("values", "groups"), [([-1, 0, 1], [1, 3, 5]), ([0, 1], [1, 5]), ([1, 2, 3, 4], [1, 2, 4, 5])])
+@pytest.mark.parametrize(
+    ("values", "groups"), [([-1, 0, 1], [1, 3, 5]), ([0, 1], [1, 5]), ([1, 2, 3, 4], [1, 2, 4, 5])]
+)
 def test_a_score_of_few_values_is_drawn_with_the_groups_that_exist(values, groups):
     score, y = panel(lambda g, n: g.choice(values, n))
     means = quantile_returns(score, y, 5)
@@ -88,7 +104,9 @@ def test_a_score_of_few_values_is_drawn_with_the_groups_that_exist(values, group
     whole = y[score == values[-1]].groupby("date").mean()
     np.testing.assert_allclose(means[5].dropna(), whole.reindex(means[5].dropna().index))
     ax = quantile_figure(means, 5).axes[0]
-    assert [t.get_text() for t in ax.get_xticklabels()] == [str(g) for g in groups] and "have no names" in ax.get_xlabel()
+    assert [t.get_text() for t in ax.get_xticklabels()] == [
+        str(g) for g in groups
+    ] and "have no names" in ax.get_xlabel()
     assert quantile_turnover(score, 5)[5].notna().any()
 
 
@@ -105,5 +123,9 @@ def test_a_constant_score_is_said_before_anything_is_judged():
 def test_text_in_a_table_is_shown_whole():
     remedy = "get a longer history, or trade more names, or believe it less " * 3
     table = format_table(pd.DataFrame({"remedy": [remedy], "x": [1.0]}), {"x": "{:.1f}"})
-    assert remedy.strip() in table._repr_html_() and remedy.strip() in table[["remedy"]].head(1)._repr_html_() and remedy.strip() in repr(table)
+    assert (
+        remedy.strip() in table._repr_html_()
+        and remedy.strip() in table[["remedy"]].head(1)._repr_html_()
+        and remedy.strip() in repr(table)
+    )
     assert pd.get_option("display.max_colwidth") == 50

@@ -46,14 +46,20 @@ def test_counts_and_worst(spoilt):
     found = findings(spoilt)
     assert by_symbol(found).to_numpy().sum() == len(found) == count_findings(found)["findings"].sum()
     top = worst(found, each=2)
-    assert len(top) == 2 and top["value"].abs().min() >= found.query("rule == 'spike'")["value"].abs().sort_values().iloc[-2]
+    assert (
+        len(top) == 2
+        and top["value"].abs().min() >= found.query("rule == 'spike'")["value"].abs().sort_values().iloc[-2]
+    )
     assert worst(found[:0]).empty and by_symbol(found[:0]).empty
 
 
 def test_figures_show_what_there_is(spoilt):
     sheet, found = lay_out(spoilt), findings(spoilt)
     missing = int(found.loc[found["rule"] == "missing", "value"].sum())
-    assert coverage_figure(sheet).axes[0].get_title(loc="left") == f"20 series, {missing} rows missing between first and last"
+    assert (
+        coverage_figure(sheet).axes[0].get_title(loc="left")
+        == f"20 series, {missing} rows missing between first and last"
+    )
     shown = cases_figure(sheet, worst(found)).axes
     assert sum(ax.axison for ax in shown) == min(3, len(worst(found)))
     assert cases_figure(sheet, found[:0]) and coverage_figure(lay_out(spoilt.iloc[:1]))
@@ -95,11 +101,21 @@ def test_a_file_that_the_strict_reader_refuses_gets_a_page(workspace, tmp_path):
     assert "refused by read_bars" in run.html.read_text()
 
 
-@pytest.mark.parametrize(("change", "part"), [({"spike": 0.0}, "spike"), ({"group": 1}, "group"), ({"start": "soon"}, "start"), ({"end": "1799-01-01"}, "not after"), ({"cases": 0}, "cases")])
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"spike": 0.0}, "spike"),
+        ({"group": 1}, "group"),
+        ({"start": "soon"}, "start"),
+        ({"end": "1799-01-01"}, "not after"),
+        ({"cases": 0}, "cases"),
+    ],
+)
 def test_bad_parameters_are_refused_before_a_kernel_starts(workspace, change, part):
     with pytest.raises(ConfigError, match=part):
         run_report("data_health", change, track=False)
     assert not (workspace / "runs").exists()
+
 
 def test_the_lake_is_a_source_of_every_report(workspace, monkeypatch):
     lake = Lake(workspace / "lake")
@@ -107,13 +123,19 @@ def test_the_lake_is_a_source_of_every_report(workspace, monkeypatch):
     bars = sample_bars(["AAPL", "C", "JPM", "KO", "XOM"], "2015-01-01", "2016-12-30")
     lake.write("mine", "1d", bars)
     market = load_market("lake:mine", "AAPL,KO", "2015-06-01", "2016-06-30")
-    pd.testing.assert_frame_equal(market.bars.drop(columns=["amount"]), adjust(bars, "total").loc["2015-06-01":"2016-06-30"].query("symbol in ['AAPL', 'KO']"), check_like=True)
+    pd.testing.assert_frame_equal(
+        market.bars.drop(columns=["amount"]),
+        adjust(bars, "total").loc["2015-06-01":"2016-06-30"].query("symbol in ['AAPL', 'KO']"),
+        check_like=True,
+    )
     with pytest.raises(DataError, match="mine"):
         load_market("lake:yours", "all", "2015-06-01", "2016-06-30")
     run = run_report("data_health", {"data": "lake:mine", "calendar": "XNYS"}, track=False)
     assert run.metrics["rows"] == len(bars) and run.metrics["findings.missing"] == 0
     lake.write("holed", "1d", bars.drop(bars.index[bars.index.get_level_values("date") == "2016-02-03"]))
-    told, learned = (run_report("data_health", {"data": "lake:holed", "calendar": c}, track=False) for c in ("XNYS", ""))
+    told, learned = (
+        run_report("data_health", {"data": "lake:holed", "calendar": c}, track=False) for c in ("XNYS", "")
+    )
     assert told.metrics["findings.missing"] == 5 and learned.metrics["findings.missing"] == 0
 
 

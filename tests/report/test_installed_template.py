@@ -38,13 +38,32 @@ def test_an_installed_wheel_writes_the_page(tmp_path):
         shutil.copy(ROOT / name, tree / name)
     shutil.copytree(ROOT / "quantlab", tree / "quantlab", ignore=shutil.ignore_patterns("__pycache__"))
     tool = [sys.executable, "-m", "uv"]
-    built = subprocess.run([*tool, "build", "--wheel", "--offline", "--no-build-isolation", "--python", sys.executable, "-q"], cwd=tree, capture_output=True, text=True)
+    built = subprocess.run(
+        [*tool, "build", "--wheel", "--offline", "--no-build-isolation", "--python", sys.executable, "-q"],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+    )
     assert built.returncode == 0, built.stderr
     [wheel] = (tree / "dist").glob("*.whl")
-    packed = {name.removeprefix("quantlab/report/templates/") for name in zipfile.ZipFile(wheel).namelist() if "/report/templates/" in name}
+    packed = {
+        name.removeprefix("quantlab/report/templates/")
+        for name in zipfile.ZipFile(wheel).namelist()
+        if "/report/templates/" in name
+    }
     assert packed == names(TEMPLATES) and "page/index.html.j2" in packed
     place = tmp_path / "place"
-    subprocess.run([*tool, "pip", "install", "-q", "--offline", "--no-deps", "--target", str(place), str(wheel)], check=True)
-    done = subprocess.run([sys.executable, "-P", "-c", PROGRAM, str(place), json.dumps(NOTEBOOK)], cwd=tmp_path, capture_output=True, text=True)
+    subprocess.run(
+        [*tool, "pip", "install", "-q", "--offline", "--no-deps", "--target", str(place), str(wheel)], check=True
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROGRAM, str(place), json.dumps(NOTEBOOK)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == html_page(NOTEBOOK, {}, {}, ["a fact"]).strip() and "<h1>A title &amp; more</h1>" in done.stdout
+    assert (
+        done.stdout.strip() == html_page(NOTEBOOK, {}, {}, ["a fact"]).strip()
+        and "<h1>A title &amp; more</h1>" in done.stdout
+    )

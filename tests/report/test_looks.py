@@ -18,7 +18,9 @@ from quantlab.validation.deflate import deflate
 
 
 def panel(dates: int, names: int) -> pd.MultiIndex:
-    return pd.MultiIndex.from_product([pd.bdate_range("2015-01-01", periods=dates), [f"S{k:03d}" for k in range(names)]], names=["date", "symbol"])
+    return pd.MultiIndex.from_product(
+        [pd.bdate_range("2015-01-01", periods=dates), [f"S{k:03d}" for k in range(names)]], names=["date", "symbol"]
+    )
 
 
 def slow_account(score: pd.Series, step: pd.Series, tranches: int) -> list[float]:
@@ -29,12 +31,18 @@ def slow_account(score: pd.Series, step: pd.Series, tranches: int) -> list[float
         there = {n: score[date, n] for n in names if (date, n) in score and np.isfinite(score[date, n])}
         mean = sum(there.values()) / len(there) if there else 0.0
         gross = sum(abs(v - mean) for v in there.values())
-        weights.append({n: (v - mean) / gross for n, v in there.items()} if gross > 1e-9 * sum(abs(v) for v in there.values()) else {})
+        weights.append(
+            {n: (v - mean) / gross for n, v in there.items()}
+            if gross > 1e-9 * sum(abs(v) for v in there.values())
+            else {}
+        )
     earned = []
     for t, date in enumerate(dates):
         outcome = {n: step[date, n] for n in names if (date, n) in step and np.isfinite(step[date, n])}
         past = weights[max(t - tranches + 1, 0) : t + 1]
-        earned.append(sum(w.get(n, 0.0) * y for w in past for n, y in outcome.items()) / tranches if outcome else float("nan"))
+        earned.append(
+            sum(w.get(n, 0.0) * y for w in past for n, y in outcome.items()) / tranches if outcome else float("nan")
+        )
     return earned[tranches:]
 
 
@@ -43,7 +51,12 @@ def slow_account(score: pd.Series, step: pd.Series, tranches: int) -> list[float
 def test_the_account_is_that_of_plain_python(dates, names, tranches, seed):
     rng = np.random.default_rng(seed)
     index = panel(dates, names)
-    score = pd.Series(np.where(rng.random(len(index)) < 0.3, rng.choice([np.nan, np.inf, 1.0], len(index)), rng.standard_normal(len(index))), index)
+    score = pd.Series(
+        np.where(
+            rng.random(len(index)) < 0.3, rng.choice([np.nan, np.inf, 1.0], len(index)), rng.standard_normal(len(index))
+        ),
+        index,
+    )
     step = pd.Series(np.where(rng.random(len(index)) < 0.2, np.nan, rng.standard_normal(len(index)) / 50), index)
     kept = rng.random(len(index)) < 0.9
     if not kept.any():
@@ -55,10 +68,19 @@ def test_the_account_is_that_of_plain_python(dates, names, tranches, seed):
 
 def test_the_account_is_the_pages():
     index, rng = panel(60, 8), np.random.default_rng(1)
-    score, step = pd.Series(rng.standard_normal(len(index)), index), pd.Series(rng.standard_normal(len(index)) / 50, index)
+    score, step = (
+        pd.Series(rng.standard_normal(len(index)), index),
+        pd.Series(rng.standard_normal(len(index)) / 50, index),
+    )
     score[rng.random(len(index)) < 0.1] = np.nan
     for tranches in (1, 5, 20):
-        pd.testing.assert_series_equal(long_short(score.to_frame("gross"), step, tranches)["gross"], tranche_returns(score, step, tranches)["gross"], check_freq=False, rtol=1e-9, atol=1e-14)
+        pd.testing.assert_series_equal(
+            long_short(score.to_frame("gross"), step, tranches)["gross"],
+            tranche_returns(score, step, tranches)["gross"],
+            check_freq=False,
+            rtol=1e-9,
+            atol=1e-14,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +88,9 @@ def nothing() -> pd.DataFrame:
     "Accounts of a hundred scores without knowledge: five years, thirty names."
     index, rng = panel(1260, 30), np.random.default_rng(3)
     step = pd.Series(rng.standard_normal(len(index)) / 50, index)
-    return long_short(pd.DataFrame(rng.standard_normal((len(index), 100)), index, [f"idea_{k}" for k in range(100)]), step, 5)
+    return long_short(
+        pd.DataFrame(rng.standard_normal((len(index), 100)), index, [f"idea_{k}" for k in range(100)]), step, 5
+    )
 
 
 def test_a_hundred_looks_deflate_the_best(nothing, workspace):
@@ -84,7 +108,9 @@ def test_a_hundred_looks_deflate_the_best(nothing, workspace):
     after = deflate_look(shown, study_trials(own), either_sign=True)
     assert after.dsr < 0.95 and after.n_trials == 100 and after.n_effective == 200 and after.psr == alone.psr
     assert after.sharpe == pytest.approx(abs(ratio[best])) and 2.5 * ratio.std() < after.benchmark < 3 * ratio.std()
-    assert "100 distinct trials" in looks_sentence(after, "ideas", 252) and "either sign" in looks_sentence(after, "ideas", 252)
+    assert "100 distinct trials" in looks_sentence(after, "ideas", 252) and "either sign" in looks_sentence(
+        after, "ideas", 252
+    )
 
 
 def test_of_many_searches_few_convince(nothing):
@@ -108,11 +134,16 @@ def test_one_try_in_a_given_sign_is_the_probabilistic_ratio(nothing):
     error = np.sqrt((1 - account.skew() * ratio + (account.kurt() + 2) / 4 * ratio**2) / (n - 1))
     assert found.dsr == found.psr == pytest.approx(norm.cdf(ratio / error), abs=2e-3) and found.benchmark == 0
     many = pd.DataFrame(looks(nothing, "s", 252, {}))[["key", "sharpe"]]
-    assert deflate_look(account, many).dsr == pytest.approx(deflate(account, many).dsr), "in given signs it is validation.deflate"
+    assert deflate_look(account, many).dsr == pytest.approx(deflate(account, many).dsr), (
+        "in given signs it is validation.deflate"
+    )
 
 
 def test_the_account_is_the_key_not_its_name(nothing):
-    first, renamed = looks(nothing[["idea_0"]], "s", 252, {"horizon": 5}), looks(nothing[["idea_0"]].rename(columns={"idea_0": "other"}), "s", 252, {"horizon": 6})
+    first, renamed = (
+        looks(nothing[["idea_0"]], "s", 252, {"horizon": 5}),
+        looks(nothing[["idea_0"]].rename(columns={"idea_0": "other"}), "s", 252, {"horizon": 6}),
+    )
     edited = looks(nothing[["idea_1"]].rename(columns={"idea_1": "idea_0"}), "s", 252, {"horizon": 5})
     dust = looks(nothing[["idea_0"]] * (1 + 1e-12), "s", 252, {"horizon": 5})
     assert first[0]["key"] == renamed[0]["key"] == dust[0]["key"] != edited[0]["key"]
@@ -128,7 +159,9 @@ def test_trials_count_up_to_a_head_once_each_and_at_one_frequency(nothing, works
     assert len(study_trials(now)) == 3, "the one in the ledger is this page's own"
     early = study_trials(now, until=head)
     assert len(early) == 3 and early["sharpe"].iloc[0] == pytest.approx(weekly[0]["sharpe"] / np.sqrt(5))
-    assert len(study_trials(looks(nothing[["idea_0", "idea_0"]].T.drop_duplicates().T, "s", 252, {}), until="0" * 64)) == 1
+    assert (
+        len(study_trials(looks(nothing[["idea_0", "idea_0"]].T.drop_duplicates().T, "s", 252, {}), until="0" * 64)) == 1
+    )
 
 
 def test_an_account_without_spread_counts_and_moves_nothing(nothing):
@@ -137,7 +170,9 @@ def test_an_account_without_spread_counts_and_moves_nothing(nothing):
     assert (flat == 0).all().all()
     trials = looks(flat, "s", 252, {})
     assert all(isnan(trial["sharpe"]) for trial in trials)
-    found = deflate_look(nothing["idea_0"], pd.DataFrame(trials + looks(nothing[["idea_0"]], "s", 252, {}))[["key", "sharpe"]])
+    found = deflate_look(
+        nothing["idea_0"], pd.DataFrame(trials + looks(nothing[["idea_0"]], "s", 252, {}))[["key", "sharpe"]]
+    )
     assert found.n_trials == 3 and np.isfinite(found.dsr)
     lost = deflate_look(flat["constant"], pd.DataFrame(trials)[["key", "sharpe"]])
     assert isnan(lost.dsr) and "nan" in looks_sentence(lost, "s", 252)

@@ -9,7 +9,15 @@ from quantlab.report.model import MODELS
 from quantlab.report.run import run_report
 
 FEW = {"universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2013-01-02", "end": "2018-06-29"}
-PAGE = FEW | {"train_sessions": 504, "test_sessions": 252, "lengths": [252, 504], "families": 2, "feature_set": "vol", "n_estimators": 15, "min_child_samples": 30}
+PAGE = FEW | {
+    "train_sessions": 504,
+    "test_sessions": 252,
+    "lengths": [252, 504],
+    "families": 2,
+    "feature_set": "vol",
+    "n_estimators": 15,
+    "min_child_samples": 30,
+}
 SHEET = FEW | {
     "train_sessions": 504,
     "learn_every": 5,
@@ -43,7 +51,9 @@ def test_the_page_of_quantiles(workspace):
     run = run_report("model", PAGE | {"model": "quantile"}, track=False)
     metrics, page = run.metrics, run.html.read_text()
     assert "Traceback" not in page and "Less of it" in page and "after the adaptive correction" in page
-    assert abs(metrics["coverage.after_the_adaptive_correction"] - 0.8) <= abs(metrics["coverage.as_fitted"] - 0.8) + 0.01
+    assert (
+        abs(metrics["coverage.after_the_adaptive_correction"] - 0.8) <= abs(metrics["coverage.as_fitted"] - 0.8) + 0.01
+    )
     assert metrics["ic.sessions_504"] == metrics["ic.mean"] and metrics["folds"] >= 2
     assert sum(key.startswith("change.without_") for key in metrics) == 2
     looked_at = Ledger(workspace / "ledger.sqlite").trials("model/committed sample")
@@ -53,7 +63,9 @@ def test_the_page_of_quantiles(workspace):
 
 @pytest.mark.slow
 def test_the_tearsheet_takes_a_model_of_ones_own(workspace, tmp_path, monkeypatch):
-    (tmp_path / "my_models.py").write_text("from quantlab.models.linear import RidgeModel\nstiff = RidgeModel(alpha=1e4)\n")
+    (tmp_path / "my_models.py").write_text(
+        "from quantlab.models.linear import RidgeModel\nstiff = RidgeModel(alpha=1e4)\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     run = run_report("tearsheet", SHEET | {"model": "my_models:stiff"}, track=False)
     assert "Traceback" not in run.html.read_text() and run.metrics["folds"] >= 2

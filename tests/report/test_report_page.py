@@ -21,7 +21,11 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.loads += [value for name, value in attrs if name in ("src", "srcset", "poster", "data") or (tag == "link" and name == "href")]
+        self.loads += [
+            value
+            for name, value in attrs
+            if name in ("src", "srcset", "poster", "data") or (tag == "link" and name == "href")
+        ]
 
     def handle_data(self, data):
         self.words.append(data)
@@ -48,7 +52,12 @@ def test_a_reader_sees_text_tables_and_figures_only(html):
 
 def test_the_contents_lead_to_every_heading(html):
     contents = re.findall(r'<a class="h(\d)" href="#(\w+)">(.+?)</a>', html)
-    assert [(level, text) for level, _, text in contents] == [("2", "Volatility"), ("3", "Through time"), ("2", "An accident"), ("2", "Volatility")]
+    assert [(level, text) for level, _, text in contents] == [
+        ("2", "Volatility"),
+        ("3", "Through time"),
+        ("2", "An accident"),
+        ("2", "Volatility"),
+    ]
     anchors = [anchor for _, anchor, _ in contents]
     assert len(set(anchors)) == 4 and all(html.count(f'id="{anchor}"') == 1 for anchor in anchors)
 

@@ -30,7 +30,12 @@ def left_behind(folder: Path) -> list[str]:
 
 def test_a_run_is_a_folder_of_four_files(pair):
     run = pair[0]
-    assert sorted(file.name for file in run.folder.iterdir()) == ["manifest.json", "metrics.json", "report.html", "report.ipynb"]
+    assert sorted(file.name for file in run.folder.iterdir()) == [
+        "manifest.json",
+        "metrics.json",
+        "report.html",
+        "report.ipynb",
+    ]
     assert re.fullmatch(r"template_small-\d{8}T\d{6}Z-[0-9a-f]{8}", run.folder.name)
 
 
@@ -55,8 +60,14 @@ def test_the_manifest_says_what_went_in(pair, home):
     manifest = json.loads((pair[0].folder / "manifest.json").read_text())
     assert manifest["parameters"]["window"] == 63 and manifest["parameters"]["end"] == "2020-12-31"
     assert manifest["parameters"]["ledger_head"] == manifest["ledger"]["before"] == GENESIS
-    assert re.fullmatch("[0-9a-f]{16}", manifest["data_hash"]) and re.fullmatch("[0-9a-f]{64}", manifest["code"]["sources"])
-    assert manifest["seed"] == 7 and manifest["libraries"]["pandas"] and manifest["timings"]["total_s"] > manifest["timings"]["execute_s"] > 0
+    assert re.fullmatch("[0-9a-f]{16}", manifest["data_hash"]) and re.fullmatch(
+        "[0-9a-f]{64}", manifest["code"]["sources"]
+    )
+    assert (
+        manifest["seed"] == 7
+        and manifest["libraries"]["pandas"]
+        and manifest["timings"]["total_s"] > manifest["timings"]["execute_s"] > 0
+    )
     assert str(home) not in (pair[0].folder / "manifest.json").read_text()
 
 
@@ -82,7 +93,10 @@ def test_runs_are_listed_newest_first(pair, home):
 @pytest.mark.skipif(not tracking.available(), reason="mlflow is not installed")
 def test_a_run_is_copied_to_mlflow(pair, home):
     logged = tracking.runs("template_small", home / "mlflow.sqlite")
-    assert logged["run_id"].tolist() == [pair[0].manifest["tracking"]] and pair[1].manifest["tracking"] == "mlflow not installed"
+    assert (
+        logged["run_id"].tolist() == [pair[0].manifest["tracking"]]
+        and pair[1].manifest["tracking"] == "mlflow not installed"
+    )
     row = logged.iloc[0]
     assert row["run"] == pair[0].folder.name and row["params.window"] == "63"
     assert row["metrics.highest"] == pair[0].metrics["highest"]
@@ -93,13 +107,27 @@ def test_a_run_is_copied_to_mlflow(pair, home):
 def test_plain_papermill_gives_the_same_numbers(pair, template, workspace):
     out = workspace / "out.ipynb"
     papermill = Path(sys.executable).with_name("papermill")
-    subprocess.run([papermill, template, out, "-p", "window", "63", "--no-progress-bar", "--log-level", "ERROR"], cwd=root(), check=True)
+    subprocess.run(
+        [papermill, template, out, "-p", "window", "63", "--no-progress-bar", "--log-level", "ERROR"],
+        cwd=root(),
+        check=True,
+    )
     assert read_emitted(out)["metrics"] == pair[0].metrics
 
 
 def test_plain_papermill_checks_its_values_too(template, workspace):
     papermill = Path(sys.executable).with_name("papermill")
-    line = [papermill, template, workspace / "out.ipynb", "-p", "window", "1", "--no-progress-bar", "--log-level", "ERROR"]
+    line = [
+        papermill,
+        template,
+        workspace / "out.ipynb",
+        "-p",
+        "window",
+        "1",
+        "--no-progress-bar",
+        "--log-level",
+        "ERROR",
+    ]
     done = subprocess.run(line, cwd=root(), capture_output=True, text=True)
     assert done.returncode != 0 and "window is 1" in done.stderr
 
@@ -137,8 +165,13 @@ def test_a_dead_kernel_is_a_failing_cell_and_keeps_the_notebook(template, worksp
 @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_leaves_nothing(workspace, how):
     mark, sleepy = workspace / "kernel.pid", workspace / "sleepy.ipynb"
-    cell, source = nbformat.v4.new_code_cell, f"import os, pathlib, time\npathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\ntime.sleep(600)"
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell("x: int = 1", metadata={"tags": ["parameters"]}), cell(source)]), sleepy)
+    cell, source = (
+        nbformat.v4.new_code_cell,
+        f"import os, pathlib, time\npathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\ntime.sleep(600)",
+    )
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell("x: int = 1", metadata={"tags": ["parameters"]}), cell(source)]), sleepy
+    )
     # A shell may start children with SIGINT ignored; the command line is started with Python's own handler.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from quantlab.ops.cli import main; main()"
     job = subprocess.Popen([sys.executable, "-c", code, "report", str(sleepy), "--no-track"], cwd=root())
@@ -178,7 +211,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(quick, workspace, template, 
         return write_text(file, *args, **kwargs)
 
     monkeypatch.setattr(Path, "write_text", full)
-    monkeypatch.setattr(nbformat, "write", lambda notebook, file: full(file) if name == "report.ipynb" else write(notebook, file))
+    monkeypatch.setattr(
+        nbformat, "write", lambda notebook, file: full(file) if name == "report.ipynb" else write(notebook, file)
+    )
     with pytest.raises(RunError, match="No space left on device") as caught:
         run_report(template, track=False)
     assert "make room" in str(caught.value) and "\n" not in str(caught.value)
@@ -266,8 +301,12 @@ def test_no_file_of_a_run_holds_a_secret_of_the_environment(quick, workspace, te
     monkeypatch.setenv("POLYGON_API_KEY", "open-sesame")
     monkeypatch.setenv("QUANTLAB_DATA_POSTGRES", "postgresql://quant:open-sesame@db/prices")
     run = run_report(template, track=False)
-    assert len(left_behind(run.folder)) == 4 and not [file for file in run.folder.iterdir() if "sesame" in file.read_text()]
-    assert set(run.manifest["environment"]) == set(runner.FIXED) and run.manifest["environment"]["PYTHONSAFEPATH"] == "1"
+    assert len(left_behind(run.folder)) == 4 and not [
+        file for file in run.folder.iterdir() if "sesame" in file.read_text()
+    ]
+    assert (
+        set(run.manifest["environment"]) == set(runner.FIXED) and run.manifest["environment"]["PYTHONSAFEPATH"] == "1"
+    )
 
 
 def test_an_address_is_no_place_for_runs(workspace, monkeypatch):

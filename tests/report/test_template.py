@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, ReportError
-from quantlab.report.template import Parameter, check_value, emit, fill_parameters, parse_parameters, plain, read_cells, read_parameters
+from quantlab.report.template import (
+    Parameter,
+    check_value,
+    emit,
+    fill_parameters,
+    parse_parameters,
+    plain,
+    read_cells,
+    read_parameters,
+)
 
 VALUES = {
     "int": st.integers(-(10**12), 10**12),
@@ -20,7 +29,9 @@ VALUES = {
 
 def notebook(folder, *sources):
     "Write cells, each a (tag, source) pair, as a notebook."
-    cells = [{"cell_type": "code", "metadata": {"tags": [tag]}, "source": source, "outputs": []} for tag, source in sources]
+    cells = [
+        {"cell_type": "code", "metadata": {"tags": [tag]}, "source": source, "outputs": []} for tag, source in sources
+    ]
     file = folder / "t.ipynb"
     file.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
     return file
@@ -55,7 +66,18 @@ def test_a_wrong_type_is_named(kind, default, text):
 
 @pytest.mark.parametrize(
     "source",
-    ["x = 1", "x: int", "x: int = 1 + 1", "x: tuple = ()", "x: int = 'a'", "x: float = 1e999", "import os", "x: int = (", "x: list[int] = [1]", "a.b: int = 1"],
+    [
+        "x = 1",
+        "x: int",
+        "x: int = 1 + 1",
+        "x: tuple = ()",
+        "x: int = 'a'",
+        "x: float = 1e999",
+        "import os",
+        "x: int = (",
+        "x: list[int] = [1]",
+        "a.b: int = 1",
+    ],
 )
 def test_a_parameters_cell_that_is_no_list_of_constants_is_refused(tmp_path, source):
     with pytest.raises(ReportError, match="breaks the convention"):
@@ -63,8 +85,17 @@ def test_a_parameters_cell_that_is_no_list_of_constants_is_refused(tmp_path, sou
 
 
 def test_comments_belong_to_their_line(tmp_path):
-    spec = read_parameters(notebook(tmp_path, ("parameters", 'a: str = "#1"  # a hash # in text\n# alone\nb: list = [\n    1,\n]  # two\nc: bool = True')))
-    assert [(p.name, p.default, p.comment) for p in spec.values()] == [("a", "#1", "a hash # in text"), ("b", [1], "two"), ("c", True, "")]
+    spec = read_parameters(
+        notebook(
+            tmp_path,
+            ("parameters", 'a: str = "#1"  # a hash # in text\n# alone\nb: list = [\n    1,\n]  # two\nc: bool = True'),
+        )
+    )
+    assert [(p.name, p.default, p.comment) for p in spec.values()] == [
+        ("a", "#1", "a hash # in text"),
+        ("b", [1], "two"),
+        ("c", True, ""),
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"cells": [{}]}', "\x00"])

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.skipif(not tracking.available(), reason="mlflow is not 
 
 @pytest.fixture(scope="module")
 def world():
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=20).as_unit("us"), list("ABCDE")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=20).as_unit("us"), list("ABCDE")], names=["date", "symbol"]
+    )
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), index=index, columns=["mom", "vol"])
     return X, RidgeModel().fit(X, X["mom"].rename("y"))
 
@@ -33,26 +35,39 @@ def logged(world, tmp_path_factory):
     store, ids = folder / "mlflow.sqlite", {}
     for name, alpha in {"weak": 1.0, "strong": 9.0}.items():
         given = {"figures": {"curve": drawn}, "model": model, "example": X.head(10)} if name == "weak" else {}
-        ids[name] = tracking.log_run("ridge", {"alpha": alpha, "kind": "ridge"}, {"ic": 0.01 * alpha, "none": None}, tags={"run": name, **tracking.made_of(X)}, store=store, **given)
+        ids[name] = tracking.log_run(
+            "ridge",
+            {"alpha": alpha, "kind": "ridge"},
+            {"ic": 0.01 * alpha, "none": None},
+            tags={"run": name, **tracking.made_of(X)},
+            store=store,
+            **given,
+        )
     return store, ids
 
 
 def test_numbers_and_hashes_come_back(world, logged):
     table = tracking.runs("ridge", logged[0]).set_index("run")
     assert table["metrics.ic"].to_dict() == {"weak": 0.01, "strong": 0.09} and "metrics.none" not in table
-    assert (table["tags.data_hash"] == tracking.made_of(world[0])["data_hash"]).all() and table["tags.sources"].str.len().eq(64).all()
+    assert (table["tags.data_hash"] == tracking.made_of(world[0])["data_hash"]).all() and table[
+        "tags.sources"
+    ].str.len().eq(64).all()
     assert tracking.made_of(world[0] * 2)["data_hash"] != tracking.made_of(world[0])["data_hash"]
 
 
 def test_the_model_comes_back_with_its_signature(world, logged):
     X, model = world
     store, ids = logged
-    pd.testing.assert_frame_equal(tracking.load_model(ids["weak"], store).predict(X), model.predict(X), check_exact=True)
+    pd.testing.assert_frame_equal(
+        tracking.load_model(ids["weak"], store).predict(X), model.predict(X), check_exact=True
+    )
     [described] = (store.with_suffix("") / ids["weak"]).rglob("MLmodel")
     import yaml
 
     signature = yaml.safe_load(described.read_text())["signature"]
-    assert [c["name"] for c in json.loads(signature["inputs"])] == ["mom", "vol"] and [c["name"] for c in json.loads(signature["outputs"])] == ["score"]
+    assert [c["name"] for c in json.loads(signature["inputs"])] == ["mom", "vol"] and [
+        c["name"] for c in json.loads(signature["outputs"])
+    ] == ["score"]
     assert list((store.with_suffix("") / ids["weak"]).rglob("curve.png"))
     with pytest.raises(ReportError, match="has no model"):
         tracking.load_model(ids["strong"], store)
@@ -67,7 +82,9 @@ def test_two_runs_are_compared(logged):
     table = tracking.runs("ridge", logged[0])
     side = tracking.compare_runs(table, "weak", "str")
     assert side.index.tolist() == ["params.alpha", "metrics.ic"]
-    assert side.loc["params.alpha", ["first", "second"]].tolist() == ["1.0", "9.0"] and side.loc["metrics.ic", "change"] == pytest.approx(0.08)
+    assert side.loc["params.alpha", ["first", "second"]].tolist() == ["1.0", "9.0"] and side.loc[
+        "metrics.ic", "change"
+    ] == pytest.approx(0.08)
     same = tracking.compare_runs(table, "weak", "weak")
     assert same.index.tolist() == ["metrics.ic"] and same["change"].tolist() == [0.0]
     for wrong in ("middle", ""):
@@ -107,7 +124,11 @@ def test_no_pickle_in_the_store_is_opened(logged, tmp_path):
         (folder / "model.zip").unlink()
         with pytest.raises(ReportError, match="stored as a pickle, which is never opened"):
             tracking.load_model(ids["weak"], store)
-        for content, text in ((whole[:-30], "cannot be used"), (state_of([1]), "another kind of state"), (state_of({"model": 1, "example": 2, "scores": 3}), "another kind of state")):
+        for content, text in (
+            (whole[:-30], "cannot be used"),
+            (state_of([1]), "another kind of state"),
+            (state_of({"model": 1, "example": 2, "scores": 3}), "another kind of state"),
+        ):
             (folder / "model.zip").write_bytes(content)
             with pytest.raises(ReportError, match=text):
                 tracking.load_model(ids["weak"], store)
@@ -130,7 +151,9 @@ def test_a_model_that_says_something_else_than_it_did_is_refused(world, logged):
     [file] = (store.with_suffix("") / ids["weak"]).rglob("model.zip")
     whole = file.read_bytes()
     try:
-        file.write_bytes(state_of({"model": model, "example": X.head(10), "scores": model.predict(X.head(10)) * (1 + 1e-6)}))
+        file.write_bytes(
+            state_of({"model": model, "example": X.head(10), "scores": model.predict(X.head(10)) * (1 + 1e-6)})
+        )
         with pytest.raises(ReportError, match="says something else than when it was stored"):
             tracking.load_model(ids["weak"], store)
     finally:

@@ -12,9 +12,23 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, log_loss, mean_pinball_loss
 
 from quantlab.core.errors import ConfigError, DataError
-from quantlab.validation.calibration import IsotonicCalibration, TemperatureScaling, brier, calibration_error, coverage, pinball, reliability
+from quantlab.validation.calibration import (
+    IsotonicCalibration,
+    TemperatureScaling,
+    brier,
+    calibration_error,
+    coverage,
+    pinball,
+    reliability,
+)
 
-forecasts = st.tuples(st.integers(0, 2**32 - 1), st.integers(2, 300), st.sampled_from(["mass", "width"]), st.integers(1, 12), st.booleans())
+forecasts = st.tuples(
+    st.integers(0, 2**32 - 1),
+    st.integers(2, 300),
+    st.sampled_from(["mass", "width"]),
+    st.integers(1, 12),
+    st.booleans(),
+)
 
 
 def draw(seed, n, coarse=False):
@@ -51,8 +65,13 @@ def test_even_bins_equal_scikit_learn(seed, n, bins):
     got = reliability(prob, y, bins, "width")
     frequency, mean = calibration_curve(y, prob, n_bins=bins, strategy="uniform")
     assert np.allclose(got["frequency"], frequency) and np.allclose(got["prob"], mean)
-    assert got["n"].sum() == n and ((got["low"] <= got["frequency"] + 1e-12) & (got["frequency"] <= got["high"] + 1e-12)).all()
-    assert calibration_error(prob, y, bins, "width").value == pytest.approx((got["n"] * (got["prob"] - got["frequency"]).abs()).sum() / n)
+    assert (
+        got["n"].sum() == n
+        and ((got["low"] <= got["frequency"] + 1e-12) & (got["frequency"] <= got["high"] + 1e-12)).all()
+    )
+    assert calibration_error(prob, y, bins, "width").value == pytest.approx(
+        (got["n"] * (got["prob"] - got["frequency"]).abs()).sum() / n
+    )
 
 
 def test_equal_mass_bins_are_equal_and_keep_ties_together():
@@ -68,7 +87,9 @@ def test_equal_mass_bins_are_equal_and_keep_ties_together():
 def test_chance_is_what_honest_probabilities_show():
     rng = np.random.default_rng(3)
     for how in ("mass", "width"):
-        seen = [calibration_error(p, (rng.uniform(size=800) < p).astype(float), 10, how) for p in rng.beta(2, 3, (150, 800))]
+        seen = [
+            calibration_error(p, (rng.uniform(size=800) < p).astype(float), 10, how) for p in rng.beta(2, 3, (150, 800))
+        ]
         assert np.mean([e.value for e in seen]) == pytest.approx(np.mean([e.chance for e in seen]), rel=0.05)
 
 
@@ -82,10 +103,15 @@ def clustered_world(rng, dates=120, names=12, run=1):
 def test_intervals_hold_when_names_and_dates_share_news(run):
     "About 95 % of 150 worlds have the truth inside; with rows taken for independent far fewer do."
     rng, inside, careless, covered = np.random.default_rng(4), [], [], []
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=120, unit="us"), list("ABCDEFGHIJKL")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=120, unit="us"), list("ABCDEFGHIJKL")], names=["date", "symbol"]
+    )
     for _ in range(150):
         prob, y = pd.Series(0.3, index=index), pd.Series(clustered_world(rng, run=run), index=index)
-        for kept, table in ((inside, reliability(prob, y, 1, block=run)), (careless, reliability(prob.to_numpy(), y.to_numpy(), 1))):
+        for kept, table in (
+            (inside, reliability(prob, y, 1, block=run)),
+            (careless, reliability(prob.to_numpy(), y.to_numpy(), 1)),
+        ):
             kept.append(table["low"].iloc[0] <= 0.3 <= table["high"].iloc[0])
         share = coverage(y, y * 0 - 1, y * 0 + 0.5, block=run).iloc[0]
         covered.append(abs(share["coverage"] - 0.7) <= 1.96 * share["se"])
@@ -115,7 +141,9 @@ def test_isotonic_is_scikit_learns_and_mends_a_wrong_base_rate():
     want = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(prob, y).predict(prob)
     assert np.allclose(got, want) and got[np.argsort(prob)].is_monotonic_increasing
     assert calibration_error(got, y).value < 0.02 < calibration_error(prob, y).value
-    assert IsotonicCalibration().fit(X, y).predict(pd.DataFrame({"prob": [0.0, np.nan, 1.0]}))["prob"].isna().tolist() == [False, True, False]
+    assert IsotonicCalibration().fit(X, y).predict(pd.DataFrame({"prob": [0.0, np.nan, 1.0]}))[
+        "prob"
+    ].isna().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("make", [TemperatureScaling, IsotonicCalibration])
@@ -125,10 +153,19 @@ def test_calibrators_keep_the_grammar(make):
     once, again = (clone(make()).fit(X, y).predict(X) for _ in range(2))
     assert once.equals(again)
     late = y.where(y.index < 400)
-    assert make().fit(X, late).predict(X).equals(make().fit(X.iloc[:400], y.iloc[:400]).predict(X))  # unknown outcomes are left out
+    assert (
+        make().fit(X, late).predict(X).equals(make().fit(X.iloc[:400], y.iloc[:400]).predict(X))
+    )  # unknown outcomes are left out
     weighted = make().fit(X, y, sample_weight=(y.index < 400).astype(float) * pd.Series(1.0, y.index)).predict(X)
     assert np.allclose(weighted["prob"], make().fit(X.iloc[:400], y.iloc[:400]).predict(X)["prob"], atol=1e-4)
-    for bad_X, bad_y in ((X.rename(columns={"prob": "p"}), y), (X * 2, y), (X, y * 2), (X, y * 0), (X.iloc[:0], y.iloc[:0]), (X, y.iloc[1:])):
+    for bad_X, bad_y in (
+        (X.rename(columns={"prob": "p"}), y),
+        (X * 2, y),
+        (X, y * 2),
+        (X, y * 0),
+        (X.iloc[:0], y.iloc[:0]),
+        (X, y.iloc[1:]),
+    ):
         with pytest.raises(DataError):
             make().fit(bad_X, bad_y)
 
@@ -139,21 +176,29 @@ def test_temperature_refuses_certainty_in_fit_and_keeps_it_in_predict():
         TemperatureScaling().fit(X, y)
     model = TemperatureScaling().fit(X.iloc[1:3], pd.Series([0.0, 1.0], index=[1, 2]))
     assert model.predict(X)["prob"].iloc[[0, 3]].tolist() == [0.0, 1.0]
-    assert TemperatureScaling().fit(pd.DataFrame({"prob": [0.9] * 10}), pd.Series([1.0] * 6 + [0.0] * 4)).temperature_ == pytest.approx(logit(0.9) / logit(0.6), rel=1e-5)
+    assert TemperatureScaling().fit(
+        pd.DataFrame({"prob": [0.9] * 10}), pd.Series([1.0] * 6 + [0.0] * 4)
+    ).temperature_ == pytest.approx(logit(0.9) / logit(0.6), rel=1e-5)
 
 
 def test_coverage_by_group():
     rng = np.random.default_rng(8)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2019-01-01", "2021-12-31", unit="us"), list("ABCD")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2019-01-01", "2021-12-31", unit="us"), list("ABCD")], names=["date", "symbol"]
+    )
     y = pd.Series(rng.standard_normal(len(index)), index=index)
     year = index.get_level_values("date").year
     wide = pd.Series(np.where(year == 2020, 0.5, 1.2816), index=index)
     got = coverage(y, -wide, wide, by=year)
     assert got.index.tolist() == ["all", 2019, 2020, 2021]
-    assert got.loc[[2019, 2021], "coverage"].to_numpy() == pytest.approx(0.8, abs=0.04) and got.loc[2020, "coverage"] == pytest.approx(0.383, abs=0.04)
+    assert got.loc[[2019, 2021], "coverage"].to_numpy() == pytest.approx(0.8, abs=0.04) and got.loc[
+        2020, "coverage"
+    ] == pytest.approx(0.383, abs=0.04)
     assert np.allclose(got["coverage"] + got["below"] + got["above"], 1)
     rows_as_draws = np.sqrt(got["coverage"] * (1 - got["coverage"]) / got["n"])
-    assert np.allclose(got["se"].iloc[1:], rows_as_draws.iloc[1:], rtol=0.12)  # independent rows: clusters change little
+    assert np.allclose(
+        got["se"].iloc[1:], rows_as_draws.iloc[1:], rtol=0.12
+    )  # independent rows: clusters change little
     exact = coverage(y, y, y)
     assert exact.loc["all", "coverage"] == 1 and exact.loc["all", "se"] == 0  # ends included
     with pytest.raises(DataError, match="crossed"):
@@ -164,9 +209,14 @@ def test_coverage_by_group():
 
 def test_pinball_equals_scikit_learn():
     rng = np.random.default_rng(9)
-    y, q = pd.Series(rng.standard_normal(400)), pd.DataFrame(rng.standard_normal((400, 3)), columns=["q5", "q50", "q95"])
+    y, q = (
+        pd.Series(rng.standard_normal(400)),
+        pd.DataFrame(rng.standard_normal((400, 3)), columns=["q5", "q50", "q95"]),
+    )
     got = pinball(y, q.assign(score=1.0))
-    assert got.to_dict() == pytest.approx({f"q{p}": mean_pinball_loss(y, q[f"q{p}"], alpha=p / 100) for p in (5, 50, 95)})
+    assert got.to_dict() == pytest.approx(
+        {f"q{p}": mean_pinball_loss(y, q[f"q{p}"], alpha=p / 100) for p in (5, 50, 95)}
+    )
     assert pinball(y.where(y.index < 100), q).to_dict() == pytest.approx(pinball(y.iloc[:100], q.iloc[:100]).to_dict())
     assert pinball(y * np.nan, q).isna().all()
     for bad in (q.iloc[1:], q[[]], q.rename(columns=str.upper), q[["q5"]].rename(columns={"q5": "q0"})):
@@ -176,7 +226,11 @@ def test_pinball_equals_scikit_learn():
 
 def test_degenerate_and_refused():
     none = pd.Series([], dtype=float)
-    assert np.isnan(brier(none, none)).all() and np.isnan(calibration_error(none, none)).all() and reliability(none, none).empty
+    assert (
+        np.isnan(brier(none, none)).all()
+        and np.isnan(calibration_error(none, none)).all()
+        and reliability(none, none).empty
+    )
     one = reliability(pd.Series([0.4]), pd.Series([1.0]))
     assert one["n"].tolist() == [1] and one["high"].iloc[0] == 1 and 0 < one["low"].iloc[0] < 0.5
     assert np.isnan(brier(none.reindex([1, 2]), none.reindex([1, 2])).score)

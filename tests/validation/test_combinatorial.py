@@ -24,13 +24,19 @@ def market(seed=0, n_dates=48, n_symbols=3):
 
 def split_numbers(cv, X, t1):
     "Predictions that say which split made them."
-    return [pd.DataFrame({"score": 0.0, "fold": k}, index=X.index[test]) for k, (_, test) in enumerate(cv.split(X, t1=t1))]
+    return [
+        pd.DataFrame({"score": 0.0, "fold": k}, index=X.index[test]) for k, (_, test) in enumerate(cv.split(X, t1=t1))
+    ]
 
 
 def test_six_groups_two_tested_make_15_splits_and_5_paths():
     X, t1 = market()
     cv = CombinatorialPurgedCV(6, 2, embargo=1)
-    assert (cv.get_n_splits(), cv.n_paths) == (15, 5) == (len(list(cv.split(X, t1=t1))), len(cv.paths(split_numbers(cv, X, t1), X)))
+    assert (
+        (cv.get_n_splits(), cv.n_paths)
+        == (15, 5)
+        == (len(list(cv.split(X, t1=t1))), len(cv.paths(split_numbers(cv, X, t1), X)))
+    )
 
 
 @settings(max_examples=50, deadline=None)

@@ -17,8 +17,12 @@ from quantlab.validation.inference import mean_ic
 def ragged(seed=0, dates=40, names=6):
     "A panel with missing rows and missing values."
     rng = np.random.default_rng(seed)
-    index = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=dates, unit="us"), list("ABCDEF")[:names]], names=["date", "symbol"])
-    return pd.Series(rng.standard_normal(len(index)), index=index).mask(rng.random(len(index)) < 0.1)[rng.random(len(index)) > 0.2]
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=dates, unit="us"), list("ABCDEF")[:names]], names=["date", "symbol"]
+    )
+    return pd.Series(rng.standard_normal(len(index)), index=index).mask(rng.random(len(index)) < 0.1)[
+        rng.random(len(index)) > 0.2
+    ]
 
 
 def test_lags_count_sessions_of_the_panel():
@@ -47,7 +51,12 @@ def test_curve_is_the_test_of_each_column():
 @pytest.mark.parametrize(("persistence", "seed"), [(0.8, 1), (0.93, 2)])
 def test_planted_half_life_is_inside_the_interval(persistence, seed):
     world = synth_market(n_symbols=60, n_dates=1200, ic=0.12, persistence=persistence, seed=seed)
-    found = half_life(ic_decay(world.features["factor"], lagged_outcomes(forward_returns(world.bars, 1)["y"], [0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22])))
+    found = half_life(
+        ic_decay(
+            world.features["factor"],
+            lagged_outcomes(forward_returns(world.bars, 1)["y"], [0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22]),
+        )
+    )
     assert found.low < np.log(0.5) / np.log(persistence) < found.high
 
 

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.core.ledger import Ledger, content_key
-from quantlab.validation.deflate import deflate, dsr, effective_trials, expected_max_sharpe, min_backtest_length, min_track_record, psr
+from quantlab.validation.deflate import (
+    deflate,
+    dsr,
+    effective_trials,
+    expected_max_sharpe,
+    min_backtest_length,
+    min_track_record,
+    psr,
+)
 from quantlab.validation.inference import return_moments
 
 
@@ -34,7 +42,14 @@ def test_expected_maximum_matches_simulation(n):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.floats(-0.5, 0.5), st.integers(3, 5000), st.floats(-2, 2), st.floats(0, 20), st.integers(1, 1000), st.floats(0, 0.1))
+@given(
+    st.floats(-0.5, 0.5),
+    st.integers(3, 5000),
+    st.floats(-2, 2),
+    st.floats(0, 20),
+    st.integers(1, 1000),
+    st.floats(0, 0.1),
+)
 def test_bounds_and_order(sharpe, n_obs, skew, above, n_trials, variance):
     kurtosis = 1 + skew**2 + above
     plain, deflated = psr(sharpe, n_obs, skew, kurtosis), dsr(sharpe, n_obs, skew, kurtosis, n_trials, variance)
@@ -86,7 +101,9 @@ def search(kind, rng, n_obs=250):
     return np.sqrt(0.7) * np.tile(ideas[:, :8], 15) + np.sqrt(0.3) * normal(120)  # families
 
 
-@pytest.mark.parametrize("kind", ["independent", "one idea tried often", "every idea four times", "cousins", "families"])
+@pytest.mark.parametrize(
+    "kind", ["independent", "one idea tried often", "every idea four times", "cousins", "families"]
+)
 def test_kinship_neither_shrinks_nor_swells_the_penalty(kind):
     "Whatever the relation of the tries, the winner of a worthless search gets about one half, and hardly ever 95 %."
     rng, informed, blind = np.random.default_rng(5), [], []
@@ -104,8 +121,12 @@ def test_near_duplicates_change_nothing():
     rng = np.random.default_rng(6)
     x = pd.DataFrame(rng.standard_normal((600, 40)))
     few = effective_trials(x)
-    many = effective_trials(pd.concat([x, *[x[[0]] + 1e-3 * rng.standard_normal((600, 1)) for _ in range(200)]], axis=1, ignore_index=True))
-    assert many.n_trials == pytest.approx(few.n_trials, rel=0.05) and many.variance == pytest.approx(few.variance, rel=0.05)
+    many = effective_trials(
+        pd.concat([x, *[x[[0]] + 1e-3 * rng.standard_normal((600, 1)) for _ in range(200)]], axis=1, ignore_index=True)
+    )
+    assert many.n_trials == pytest.approx(few.n_trials, rel=0.05) and many.variance == pytest.approx(
+        few.variance, rel=0.05
+    )
     assert 30 < few.n_trials <= 40
     assert effective_trials(x) == few == effective_trials(4 * x)  # repeatable, free of scale
     raw = pd.Series(x.mean() / x.std()).var()
@@ -149,10 +170,14 @@ def test_ledger_round_trip(tmp_path):
     for repeat in range(2):  # a repeated run is not a new trial
         for i, r in enumerate(returns):
             m = return_moments(r)
-            ledger.record("trial", content_key(i=i), "s", {"i": i, "again": repeat}, m.n_obs, 252, m.sharpe, m.skew, m.kurtosis)
+            ledger.record(
+                "trial", content_key(i=i), "s", {"i": i, "again": repeat}, m.n_obs, 252, m.sharpe, m.skew, m.kurtosis
+            )
     got = deflate(pd.Series(returns[0]), ledger.trials("s"))
     ratios = [return_moments(r).sharpe for r in returns]
-    assert got.n_trials == got.n_effective == 4 and got.trial_variance == pytest.approx(max(np.var(ratios, ddof=1), 1 / 299))
+    assert got.n_trials == got.n_effective == 4 and got.trial_variance == pytest.approx(
+        max(np.var(ratios, ddof=1), 1 / 299)
+    )
     known = deflate(pd.Series(returns[0]), ledger.trials("s"), pd.DataFrame(returns.T))
     assert known.n_trials == 4 and known.n_effective == pytest.approx(4, rel=0.1)
     more = deflate(pd.Series(returns[0]), ledger.trials("s"), pd.DataFrame(returns[:3].T))

@@ -13,7 +13,17 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from quantlab.core.errors import ConfigError, DataError
-from quantlab.validation.inference import ICRows, ic_rows, ic_test, mean_ic, newey_west, return_moments, sharpe_error, sharpe_se, sharpe_test
+from quantlab.validation.inference import (
+    ICRows,
+    ic_rows,
+    ic_test,
+    mean_ic,
+    newey_west,
+    return_moments,
+    sharpe_error,
+    sharpe_se,
+    sharpe_test,
+)
 from quantlab.validation.scores import rank_ic, unit_rows
 
 
@@ -114,7 +124,13 @@ def test_hac_matches_statsmodels():
 
 def test_bad_arguments():
     score, y = (as_panel(x) for x in world(np.random.default_rng(6), 30, 5, 2))
-    for bad in ({"method": "ttest"}, {"method": "hac"}, {"method": "hac", "horizon": 0}, {"method": "hac", "horizon": 2.5}, {"method": None}):
+    for bad in (
+        {"method": "ttest"},
+        {"method": "hac"},
+        {"method": "hac", "horizon": 0},
+        {"method": "hac", "horizon": 2.5},
+        {"method": None},
+    ):
         with pytest.raises(ConfigError):
             mean_ic(score, y, **bad)
 
@@ -153,7 +169,10 @@ def ragged(seed=11, dates=63, names=9):
 def test_gaps_bring_every_offset_to_the_spread_of_the_first():
     rows = ragged()
     share = rows.there / rows.there.sum(axis=1, keepdims=True)
-    means, overlap = (np.array([(a * np.roll(b, -k, axis=0)).sum() for k in range(len(a))]) for a, b in ((rows.u, rows.v), (share, share)))
+    means, overlap = (
+        np.array([(a * np.roll(b, -k, axis=0)).sum() for k in range(len(a))])
+        for a, b in ((rows.u, rows.v), (share, share))
+    )
     null = (means / len(share) * np.sqrt(overlap[0] / overlap))[overlap >= 0.1 * overlap[0]]
     assert ic_test(rows, "shift").se == pytest.approx(np.sqrt((null**2).mean())) and len(null) > 50
 
@@ -181,7 +200,9 @@ def test_bootstrap_equals_arch_and_sees_the_dependence():
     score, y = world(np.random.default_rng(12), 500, 20, 10)
     daily = rank_ic(as_panel(score), as_panel(y)).dropna().to_numpy()
     got = mean_ic(as_panel(score), as_panel(y), "bootstrap", seed=3)
-    means = StationaryBootstrap(optimal_block_length(daily)["stationary"].iloc[0], daily, seed=3).apply(np.mean, 999)[:, 0]
+    means = StationaryBootstrap(optimal_block_length(daily)["stationary"].iloc[0], daily, seed=3).apply(np.mean, 999)[
+        :, 0
+    ]
     assert got.se == pytest.approx((means - daily.mean()).std())
     assert got.p == pytest.approx((1 + (abs(means - daily.mean()) >= abs(daily.mean())).sum()) / 1000)
     assert got.se > 1.5 * daily.std() / np.sqrt(len(daily))
@@ -208,7 +229,9 @@ def test_what_is_too_little_gives_nan_and_a_reason(method):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["shift", "forward", "block", "bootstrap", "hac"]))
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["shift", "forward", "block", "bootstrap", "hac"])
+)
 def test_p_is_a_probability_or_nan_with_a_reason(seed, dates, method):
     rng = np.random.default_rng(seed)
     score, y = np.where(rng.random((2, dates, 6)) < 0.3, np.nan, rng.integers(0, 4, (2, dates, 6)))
@@ -260,7 +283,10 @@ def test_known_error_and_interval_of_a_sharpe_ratio():
     for method in ("iid", "hac"):
         got = sharpe_test(x, method)
         assert (got.low, got.high) == pytest.approx((got.sharpe - 1.96 * got.se, got.sharpe + 1.96 * got.se))
-    assert sharpe_test(x[:19], "iid").reason == "19 returns; a test needs 20" and sharpe_test(x[:20] * 0 + 0.1).reason == "the returns do not vary"
+    assert (
+        sharpe_test(x[:19], "iid").reason == "19 returns; a test needs 20"
+        and sharpe_test(x[:20] * 0 + 0.1).reason == "the returns do not vary"
+    )
 
 
 def test_hac_and_bootstrap_of_a_sharpe_ratio_equal_their_definitions():
@@ -271,7 +297,9 @@ def test_hac_and_bootstrap_of_a_sharpe_ratio_equal_their_definitions():
     ratio = x.mean() / x.std(ddof=1)
     influence, lag = z - ratio / 2 * (z**2 - 1), round(1.3 * 200 ** (1 / 3))
     weights = 1 - np.arange(1, lag + 1) / (lag + 1)
-    spread = np.mean(influence**2) + 2 * sum(w * (influence[k:] @ influence[:-k]) / 200 for k, w in enumerate(weights, 1))  # its mean is 0
+    spread = np.mean(influence**2) + 2 * sum(
+        w * (influence[k:] @ influence[:-k]) / 200 for k, w in enumerate(weights, 1)
+    )  # its mean is 0
     assert lag == 8 and sharpe_test(pd.Series(x)).se == pytest.approx(np.sqrt(spread / 200))
     draws = StationaryBootstrap(optimal_block_length(x)["stationary"].iloc[0], x, seed=7)
     strayed = draws.apply(lambda d: d.mean() / d.std(ddof=1), 999)[:, 0] - ratio
@@ -292,7 +320,9 @@ def test_the_default_seed_is_the_projects():
     x = pd.Series(np.random.default_rng(19).standard_normal(60) / 100)
     for method in ("block", "bootstrap"):
         assert mean_ic(as_panel(score), as_panel(y), method) == mean_ic(as_panel(score), as_panel(y), method, seed=7)
-        assert ic_test(ic_rows(as_panel(score), as_panel(y)), method) == mean_ic(as_panel(score), as_panel(y), method, seed=7)
+        assert ic_test(ic_rows(as_panel(score), as_panel(y)), method) == mean_ic(
+            as_panel(score), as_panel(y), method, seed=7
+        )
     assert sharpe_test(x, "bootstrap") == sharpe_test(x, "bootstrap", seed=7) != sharpe_test(x, "bootstrap", seed=6)
 
 
@@ -324,14 +354,21 @@ def test_calibration_goes_on_where_it_stopped(tmp_path, monkeypatch):
             calibrate.chunk(2, 4, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1  # what broke off left nothing behind
     table = calibrate.rates([["w", 1, "m", seed, p] for seed, p in enumerate([0.01, 0.2, 0.04, 0.9])])
-    assert table.loc[0, ["rejected", "n", "rate"]].tolist() == [2, 4, 0.5] and table.loc[0, "low"] < 0.5 < table.loc[0, "high"]
+    assert (
+        table.loc[0, ["rejected", "n", "rate"]].tolist() == [2, 4, 0.5]
+        and table.loc[0, "low"] < 0.5 < table.loc[0, "high"]
+    )
 
 
 @pytest.mark.parametrize("method", ["hac", "iid"])
 def test_a_sharpe_ratio_is_tested_on_both_sides(method):
     returns = pd.Series(np.random.default_rng(5).normal(0.0005, 0.01, 300))
     up, down = sharpe_test(returns, method), sharpe_test(-returns, method)
-    assert up.p == pytest.approx(2 * stats.norm.sf(abs(up.t)), rel=1e-12) and down.p == pytest.approx(up.p) and down.t == pytest.approx(-up.t)
+    assert (
+        up.p == pytest.approx(2 * stats.norm.sf(abs(up.t)), rel=1e-12)
+        and down.p == pytest.approx(up.p)
+        and down.t == pytest.approx(-up.t)
+    )
     assert (up.low, up.high) == pytest.approx((up.sharpe - 1.96 * up.se, up.sharpe + 1.96 * up.se))
 
 

@@ -20,7 +20,11 @@ def strategies(rng, n=10, days=250, edge=0.0):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.one_of(st.floats(0, 1), st.just(np.nan)), max_size=30), st.sampled_from(["bh", "by"]), st.sampled_from([0.05, 0.2]))
+@given(
+    st.lists(st.one_of(st.floats(0, 1), st.just(np.nan)), max_size=30),
+    st.sampled_from(["bh", "by"]),
+    st.sampled_from([0.05, 0.2]),
+)
 def test_step_up_rule_by_hand(ps, method, rate):
     p = pd.Series(ps, dtype=float)
     got, known = false_discoveries(p, rate, method), np.sort(p.dropna())
@@ -82,7 +86,9 @@ def test_planted_strategies_are_found_and_named():
 
 def test_hopeless_strategies_blunt_the_reality_check_only():
     x = strategies(np.random.default_rng(4), n=4, days=500, edge=0.0015)
-    noisy = pd.DataFrame(np.random.default_rng(5).standard_normal((500, 30)) * 0.05 - 0.02, x.index, [f"bad{i}" for i in range(30)])
+    noisy = pd.DataFrame(
+        np.random.default_rng(5).standard_normal((500, 30)) * 0.05 - 0.02, x.index, [f"bad{i}" for i in range(30)]
+    )
     alone, crowd = best_of(x), best_of(x.join(noisy))
     assert crowd.p_spa < 0.1 and crowd.p_reality > alone.p_reality + 0.1 and abs(crowd.p_spa - alone.p_spa) < 0.05
 
@@ -104,7 +110,9 @@ def test_p_values_are_those_of_arch_on_studentized_columns():
 def test_leverage_does_not_matter_to_the_studentized_tests():
     x = strategies(np.random.default_rng(10), days=500, edge=0.002)
     levered = x * np.arange(1, 11)
-    assert best_of(levered, draws=199).p_spa == best_of(x, draws=199).p_spa and superior(levered, draws=199) == superior(x, draws=199)
+    assert best_of(levered, draws=199).p_spa == best_of(x, draws=199).p_spa and superior(
+        levered, draws=199
+    ) == superior(x, draws=199)
     assert best_of(levered, draws=199).p_reality != best_of(x, draws=199).p_reality
 
 

@@ -30,12 +30,17 @@ def brute_force(returns, n_blocks):
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.sampled_from([2, 4, 6]), st.integers(12, 60))
 def test_equals_brute_force(seed, n_tries, n_blocks, n_dates):
     rng = np.random.default_rng(seed)
-    returns = pd.DataFrame(rng.standard_normal((n_dates, n_tries)) * 0.01 + 0.002 * rng.standard_normal(n_tries), columns=[f"t{i}" for i in range(n_tries)])
+    returns = pd.DataFrame(
+        rng.standard_normal((n_dates, n_tries)) * 0.01 + 0.002 * rng.standard_normal(n_tries),
+        columns=[f"t{i}" for i in range(n_tries)],
+    )
     got, want = pbo(returns, n_blocks), brute_force(returns, n_blocks)
     assert got.splits["chosen"].tolist() == want["chosen"].tolist()
     for column in ("in_sample", "out_of_sample", "logit"):
         assert np.allclose(got.splits[column], want[column])
-    assert got.pbo == pytest.approx((want["logit"] <= 1e-12).mean()) and got.loss == pytest.approx((want["out_of_sample"] < 0).mean())
+    assert got.pbo == pytest.approx((want["logit"] <= 1e-12).mean()) and got.loss == pytest.approx(
+        (want["out_of_sample"] < 0).mean()
+    )
     assert got.slope == pytest.approx(np.polyfit(want["in_sample"], want["out_of_sample"], 1)[0])
 
 
@@ -47,7 +52,10 @@ def test_one_half_on_noise():
     assert np.std(found) > 0.15  # one search alone may show anything
     null = pbo_null(pd.DataFrame(rng.standard_normal((160, 20))), 8, draws=150)
     assert null.mean() == pytest.approx(0.5, abs=0.05) and np.std(null) == pytest.approx(np.std(found), rel=0.25)
-    assert (pbo_null(pd.DataFrame(rng.standard_normal((40, 4))), 4, draws=5) == pbo_null(pd.DataFrame(np.random.default_rng(2).standard_normal((40, 4))), 4, draws=5)).shape == (5,)
+    assert (
+        pbo_null(pd.DataFrame(rng.standard_normal((40, 4))), 4, draws=5)
+        == pbo_null(pd.DataFrame(np.random.default_rng(2).standard_normal((40, 4))), 4, draws=5)
+    ).shape == (5,)
 
 
 def test_near_zero_when_one_is_truly_better():
@@ -75,7 +83,9 @@ def test_free_of_scale_and_of_order(seed, scale):
     base = pbo(x, 4)
     assert pbo(x * scale, 4).pbo == base.pbo == pbo(x[list("fbdace")], 4).pbo
     dated = x.set_axis(pd.bdate_range("2024-01-01", periods=80))
-    assert pbo(pd.concat([dated, dated.shift(1, freq="D").iloc[-1:].assign(a=np.nan)]), 4).pbo == base.pbo  # a date that lacks one is not used
+    assert (
+        pbo(pd.concat([dated, dated.shift(1, freq="D").iloc[-1:].assign(a=np.nan)]), 4).pbo == base.pbo
+    )  # a date that lacks one is not used
 
 
 def test_degenerate_and_refused():

@@ -9,7 +9,17 @@ from scipy import stats
 
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.core.panel import to_wide
-from quantlab.validation.scores import by_group, by_period, ic, quantile_cells, quantile_returns, quantile_turnover, rank_autocorrelation, rank_ic, unit_rows
+from quantlab.validation.scores import (
+    by_group,
+    by_period,
+    ic,
+    quantile_cells,
+    quantile_returns,
+    quantile_turnover,
+    rank_autocorrelation,
+    rank_ic,
+    unit_rows,
+)
 
 
 def make_pair(rng, n_dates=12, n_symbols=15, missing=0.2, levels=None):
@@ -17,13 +27,19 @@ def make_pair(rng, n_dates=12, n_symbols=15, missing=0.2, levels=None):
     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
     index = pd.MultiIndex.from_product([dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"])
     index = index[rng.random(len(index)) >= missing / 2]
-    draw = (lambda: rng.integers(0, levels, len(index)).astype(float)) if levels else (lambda: rng.standard_normal(len(index)))
+    draw = (
+        (lambda: rng.integers(0, levels, len(index)).astype(float))
+        if levels
+        else (lambda: rng.standard_normal(len(index)))
+    )
     score, y = (pd.Series(draw(), index=index).mask(rng.random(len(index)) < missing) for _ in range(2))
     return score, y
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([None, 2, 4, 9]), st.integers(1, 12), st.sampled_from([0.0, 0.3, 0.8]))
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([None, 2, 4, 9]), st.integers(1, 12), st.sampled_from([0.0, 0.3, 0.8])
+)
 def test_correlations_match_scipy_with_ties_and_gaps(seed, levels, n_symbols, missing):
     score, y = make_pair(np.random.default_rng(seed), 8, n_symbols, missing, levels)
     ranked, plain = rank_ic(score, y), ic(score, y)
@@ -77,7 +93,9 @@ def test_groups_do_not_look_at_outcomes():
 
 def quantile_groups(score):
     "pandas' own quintiles, date by date."
-    return score.groupby("date", group_keys=False).apply(lambda s: pd.Series(pd.qcut(s, 5, labels=False) + 1, index=s.index))
+    return score.groupby("date", group_keys=False).apply(
+        lambda s: pd.Series(pd.qcut(s, 5, labels=False) + 1, index=s.index)
+    )
 
 
 def test_rows_of_y_that_were_not_scored_do_not_matter():
@@ -127,12 +145,16 @@ def test_degenerate_inputs():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([None, 1, 2, 5]), st.integers(1, 12), st.sampled_from([0.0, 0.5, 1.0]))
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([None, 1, 2, 5]), st.integers(1, 12), st.sampled_from([0.0, 0.5, 1.0])
+)
 def test_unit_ranks_match_pandas(seed, levels, n, missing):
     rng = np.random.default_rng(seed)
     values = rng.standard_normal((7, n)) if levels is None else rng.integers(0, levels, (7, n)).astype(float)
     values[rng.random(values.shape) < missing] = np.nan
-    assert np.allclose(unit_rows(values, True), unit_rows(pd.DataFrame(values).rank(axis=1).to_numpy()), rtol=0, atol=1e-14)
+    assert np.allclose(
+        unit_rows(values, True), unit_rows(pd.DataFrame(values).rank(axis=1).to_numpy()), rtol=0, atol=1e-14
+    )
 
 
 def test_a_frame_of_outcomes_equals_its_columns():
@@ -141,12 +163,16 @@ def test_a_frame_of_outcomes_equals_its_columns():
     for function in (ic, rank_ic):
         both = function(score, pd.DataFrame({"a": y, 5: other}))
         assert both.columns.tolist() == ["a", 5]
-        assert np.allclose(both["a"], function(score, y), equal_nan=True) and np.allclose(both[5], function(score, other), equal_nan=True)
+        assert np.allclose(both["a"], function(score, y), equal_nan=True) and np.allclose(
+            both[5], function(score, other), equal_nan=True
+        )
 
 
 def test_groups_are_ranked_within_and_missing_labels_left_out():
     score, y = make_pair(np.random.default_rng(9), 8, 20, 0.1)
-    labels = pd.Series(np.random.default_rng(10).choice(["a", "b", "none"], len(score)), index=score.index).replace("none", np.nan)
+    labels = pd.Series(np.random.default_rng(10).choice(["a", "b", "none"], len(score)), index=score.index).replace(
+        "none", np.nan
+    )
     split = by_group(rank_ic, score, y, labels)
     assert split.columns.tolist() == ["a", "b"] and split.index.equals(rank_ic(score, y).index)
     for name in "ab":
@@ -181,7 +207,9 @@ def test_cells_add_up(seed, levels):
 
 @pytest.mark.parametrize("function", [rank_ic, ic, quantile_returns])
 def test_scores_and_outcomes_on_two_clocks_are_refused(function):
-    index = pd.MultiIndex.from_product([pd.bdate_range("2024-01-01", periods=4), list("ABCDE")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2024-01-01", periods=4), list("ABCDE")], names=["date", "symbol"]
+    )
     y = pd.Series(np.arange(20.0), index)
     utc = y.set_axis(index.set_levels(index.levels[0].tz_localize("UTC"), level="date"))
     assert len(function(utc, utc)) == 4

@@ -13,7 +13,16 @@ from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.data.universe import sectors_asof
 from quantlab.validation.longshort import factor_alpha, factor_returns, factor_weights
-from quantlab.validation.scores import by_group, by_period, quantile_cells, quantile_returns, quantile_summary, quantile_turnover, rank_autocorrelation, rank_ic
+from quantlab.validation.scores import (
+    by_group,
+    by_period,
+    quantile_cells,
+    quantile_returns,
+    quantile_summary,
+    quantile_turnover,
+    rank_autocorrelation,
+    rank_ic,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -27,7 +36,9 @@ def random_market():
     "Prices, a score in steps (ties) with gaps, names that start late, and four groups."
     rng = np.random.default_rng(5)
     dates, names = pd.bdate_range("2020-01-01", periods=90, unit="us"), [f"S{i:02d}" for i in range(50)]
-    prices = pd.DataFrame(100 * np.exp(np.cumsum(0.02 * rng.standard_normal((90, 50)), axis=0)), index=dates, columns=names)
+    prices = pd.DataFrame(
+        100 * np.exp(np.cumsum(0.02 * rng.standard_normal((90, 50)), axis=0)), index=dates, columns=names
+    )
     wide = pd.DataFrame(np.round(np.cumsum(rng.standard_normal((90, 50)), axis=0), 1), index=dates, columns=names)
     wide = wide.mask(rng.random(wide.shape) < 0.1)
     wide.iloc[:40, :12] = np.nan
@@ -51,10 +62,14 @@ def rows(request):
     "What alphalens cleaned, and the same under our names."
     prices, score, groups = request.param()
     with contextlib.redirect_stdout(io.StringIO()):
-        data = al.utils.get_clean_factor_and_forward_returns(score, prices, groupby=groups, quantiles=5, periods=(1, 5, 20), max_loss=1.0)
+        data = al.utils.get_clean_factor_and_forward_returns(
+            score, prices, groupby=groups, quantiles=5, periods=(1, 5, 20), max_loss=1.0
+        )
     dated = data.index.get_level_values("date").unique()
     data.index = data.index.set_levels(pd.DatetimeIndex(data.index.levels[0], freq=None), level=0)
-    assert len(dated) > 45 and data.groupby("date")["factor"].apply(lambda x: x.duplicated().any()).any() == (request.param is random_market)
+    assert len(dated) > 45 and data.groupby("date")["factor"].apply(lambda x: x.duplicated().any()).any() == (
+        request.param is random_market
+    )
     ours = data.rename_axis(["date", "symbol"])
     return data, ours
 
@@ -84,10 +99,14 @@ def test_information_coefficient_by_group(rows):
 
 def test_information_coefficient_against_the_group_mean_and_by_time(rows):
     data, ours = rows
-    crowded = (data.groupby(["date", "group"], observed=True)["factor"].transform("size") > 1).to_numpy()  # a lone name is its own mean
+    crowded = (
+        data.groupby(["date", "group"], observed=True)["factor"].transform("size") > 1
+    ).to_numpy()  # a lone name is its own mean
     theirs = al.performance.factor_information_coefficient(data[crowded], group_adjust=True)["5D"]
     some = ours[crowded]
-    adjusted = some["5D"] - some["5D"].groupby([some.index.get_level_values("date"), some["group"].astype(str)]).transform("mean")
+    adjusted = some["5D"] - some["5D"].groupby(
+        [some.index.get_level_values("date"), some["group"].astype(str)]
+    ).transform("mean")
     same(rank_ic(some["factor"], adjusted), theirs)
     monthly = al.performance.mean_information_coefficient(data, by_time="ME")
     same(by_period(rank_ic(ours["factor"], ours["20D"]), "ME")["mean"], monthly["20D"])
@@ -130,12 +149,29 @@ def test_turnover_and_autocorrelation(rows, lag):
     same(rank_autocorrelation(ours["factor"], lag), theirs)
 
 
-@pytest.mark.parametrize("options", [{}, {"demeaned": False}, {"equal": True}, {"equal": True, "demeaned": False}, {"groups": True}, {"groups": True, "equal": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"demeaned": False},
+        {"equal": True},
+        {"equal": True, "demeaned": False},
+        {"groups": True},
+        {"groups": True, "equal": True},
+    ],
+    ids=str,
+)
 def test_factor_weights_returns_alpha_and_beta(rows, options):
     late = rows[0].index.get_level_values("date").unique()[-20:]
     data, ours = (side.loc[late[0] :] for side in rows)
-    there = {"demeaned": options.get("demeaned", True), "equal_weight": options.get("equal", False), "group_adjust": "groups" in options}
-    mine = factor_weights(ours["factor"], **(options | ({"groups": ours["group"].astype(str)} if "groups" in options else {})))
+    there = {
+        "demeaned": options.get("demeaned", True),
+        "equal_weight": options.get("equal", False),
+        "group_adjust": "groups" in options,
+    }
+    mine = factor_weights(
+        ours["factor"], **(options | ({"groups": ours["group"].astype(str)} if "groups" in options else {}))
+    )
     same(mine, al.performance.factor_weights(data, **there).reindex(data.index))
     theirs = al.performance.factor_returns(data, **there)
     figures = al.performance.factor_alpha_beta(data, returns=theirs.copy())
@@ -151,7 +187,11 @@ def test_errors_of_alpha_and_beta_match_statsmodels():
     sm = pytest.importorskip("statsmodels.api")
     rng = np.random.default_rng(9)
     market = pd.Series(rng.standard_normal(300) / 50, pd.bdate_range("2020-01-01", periods=300, unit="us"))
-    earned = 0.002 - 0.4 * market + pd.Series(np.convolve(rng.standard_normal(304), np.ones(5), "valid") / 100, market.index)
+    earned = (
+        0.002 - 0.4 * market + pd.Series(np.convolve(rng.standard_normal(304), np.ones(5), "valid") / 100, market.index)
+    )
     fit = sm.OLS(earned, sm.add_constant(market)).fit(cov_type="HAC", cov_kwds={"maxlags": 20})
     line = factor_alpha(earned, market, 5)
-    assert [line.alpha, line.beta, line.alpha_se, line.beta_se, line.p] == pytest.approx([*fit.params, *fit.bse, fit.pvalues.iloc[0]])
+    assert [line.alpha, line.beta, line.alpha_se, line.beta_se, line.p] == pytest.approx(
+        [*fit.params, *fit.bse, fit.pvalues.iloc[0]]
+    )

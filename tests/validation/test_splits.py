@@ -17,7 +17,9 @@ from quantlab.validation.combinatorial import CombinatorialPurgedCV
 from quantlab.validation.splits import PurgedKFold, WalkForward, audit_splits
 
 
-def make_panel(rng, n_dates, n_symbols, max_span, missing=0.2, unknown=0.1, start="1969-12-01", intraday=False, far=0.0):
+def make_panel(
+    rng, n_dates, n_symbols, max_span, missing=0.2, unknown=0.1, start="1969-12-01", intraday=False, far=0.0
+):
     "A ragged panel with random label ends, with gaps in its dates; dates straddle the epoch, where integer time changes sign."
     if intraday:
         dates = pd.date_range("1969-12-31 20:00", periods=n_dates, freq="5min", tz="UTC", unit="us")
@@ -44,7 +46,12 @@ def touches(train, test):
 
 
 panels = st.tuples(
-    st.integers(0, 2**32 - 1), st.integers(4, 40), st.integers(1, 5), st.integers(0, 8), st.booleans(), st.sampled_from([0.0, 0.03])
+    st.integers(0, 2**32 - 1),
+    st.integers(4, 40),
+    st.integers(1, 5),
+    st.integers(0, 8),
+    st.booleans(),
+    st.sampled_from([0.0, 0.03]),
 )
 
 
@@ -178,7 +185,9 @@ def test_splits_do_not_depend_on_what_comes_later():
 def test_t1_is_aligned_by_row_not_by_position():
     X, t1 = make_panel(np.random.default_rng(2), 40, 4, 5)
     shuffled = t1.sample(frac=1, random_state=3)
-    for (a, b), (c, d) in zip(WalkForward(15, 5).split(X, t1=t1), WalkForward(15, 5).split(X, t1=shuffled), strict=True):
+    for (a, b), (c, d) in zip(
+        WalkForward(15, 5).split(X, t1=t1), WalkForward(15, 5).split(X, t1=shuffled), strict=True
+    ):
         assert (a == c).all() and (b == d).all()
 
 
@@ -217,7 +226,17 @@ def test_audit_catches_one_planted_row():
         audit_splits(folds, X.index, t1)
 
 
-@pytest.mark.parametrize("bad", [{"train_sessions": 0}, {"test_sessions": 0}, {"embargo": -1}, {"train_sessions": 5.0}, {"test_sessions": True}, {"train_sessions": 5, "embargo": 5}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"train_sessions": 0},
+        {"test_sessions": 0},
+        {"embargo": -1},
+        {"train_sessions": 5.0},
+        {"test_sessions": True},
+        {"train_sessions": 5, "embargo": 5},
+    ],
+)
 def test_bad_windows_are_refused(bad):
     with pytest.raises(ConfigError):
         WalkForward(**bad)
@@ -251,18 +270,27 @@ def test_label_ends_on_another_clock_are_refused():
     X = pd.DataFrame({"x": 1.0}, index)
     t1 = pd.Series(index.get_level_values("date"), index)
     utc = X.set_axis(index.set_levels(index.levels[0].tz_localize("UTC"), level="date"))
-    for rows, ends in ((X, t1.dt.tz_localize("UTC")), (utc, t1), (utc, t1.set_axis(utc.index)), (X, t1.set_axis(utc.index))):
+    for rows, ends in (
+        (X, t1.dt.tz_localize("UTC")),
+        (utc, t1),
+        (utc, t1.set_axis(utc.index)),
+        (X, t1.set_axis(utc.index)),
+    ):
         for splitter in (WalkForward(4, 2), PurgedKFold(2)):
             with pytest.raises(PanelError, match="UTC.*without a time zone"):
                 list(splitter.split(rows, t1=ends))
 
 
 def test_utc_under_another_name_is_utc():
-    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=12, freq="4h", tz="UTC"), list("AB")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2024-01-01", periods=12, freq="4h", tz="UTC"), list("AB")], names=["date", "symbol"]
+    )
     X, t1 = pd.DataFrame({"x": 1.0}, index), pd.Series(index.get_level_values("date"), index)
     for other in (UTC, ZoneInfo("UTC")):
         renamed = t1.dt.tz_convert(other)
-        for (a, b), (c, d) in zip(WalkForward(4, 2).split(X, t1=t1), WalkForward(4, 2).split(X, t1=renamed), strict=True):
+        for (a, b), (c, d) in zip(
+            WalkForward(4, 2).split(X, t1=t1), WalkForward(4, 2).split(X, t1=renamed), strict=True
+        ):
             assert np.array_equal(a, c) and np.array_equal(b, d)
 
 
@@ -305,14 +333,19 @@ def test_the_report_of_a_fold_by_hand():
     assert first[["test_first", "test_last", "train_rows", "test_rows"]].tolist() == [dates[4], dates[5], 4, 4]
     assert first["gap"] == 1 and np.isnan(first["gap_after"])  # dates[3] lies between the last label's end and the test
     assert report.loc[1, "gap_after"] == 4 and np.isnan(report.loc[1, "gap"]) and report.index.name == "fold"
-    assert audit_splits([(np.arange(12, 14), np.arange(3))], X.index, t1).loc[0, "gap_after"] == 3  # the last test label ends a session later
+    assert (
+        audit_splits([(np.arange(12, 14), np.arange(3))], X.index, t1).loc[0, "gap_after"] == 3
+    )  # the last test label ends a session later
     with pytest.raises(ConfigError, match="no folds to audit"):
         audit_splits([], X.index, t1)
 
 
 def test_a_leak_is_named_with_its_dates():
     X, t1, dates = pair_panel()
-    with pytest.raises(LeakError, match=r"fold 1 trains on 2 rows whose labels touch its test span from 2024-01-04, first \(2024-01-03, A\) with its label open until 2024-01-04"):
+    with pytest.raises(
+        LeakError,
+        match=r"fold 1 trains on 2 rows whose labels touch its test span from 2024-01-04, first \(2024-01-03, A\) with its label open until 2024-01-04",
+    ):
         audit_splits([(np.arange(2), np.arange(10, 12)), (np.arange(6), np.arange(6, 8))], X.index, t1)
     longer = t1.mask(t1.index == t1.index[5], dates[5])
     with pytest.raises(LeakError, match=r"first \(2024-01-03, A\) with its label open until 2024-01-04"):
@@ -328,11 +361,16 @@ def test_labels_that_do_not_fit_are_named():
     early = t1.mask(t1.index == t1.index[5], dates[0])
     with pytest.raises(PanelError, match=r"label of \(2024-01-03, B\) ends at 2024-01-01 00:00:00, before it starts"):
         WalkForward(3, 2).split(X, t1=early)
-    with pytest.raises(ConfigError, match="the panel has 8 sessions, 2024-01-01 to 2024-01-10; train_sessions=8 leaves none"):
+    with pytest.raises(
+        ConfigError, match="the panel has 8 sessions, 2024-01-01 to 2024-01-10; train_sessions=8 leaves none"
+    ):
         WalkForward(8, 2).split(X, t1=t1)
     assert len(list(WalkForward(7, 2).split(X, t1=t1))) == 1
     far = t1.mask(t1.index.isin(t1.index[:8]), dates[7])
-    with pytest.raises(ConfigError, match="tested from 2024-01-03 has nothing to learn from: no label decided since 2024-01-01 ends before 2024-01-03"):
+    with pytest.raises(
+        ConfigError,
+        match="tested from 2024-01-03 has nothing to learn from: no label decided since 2024-01-01 ends before 2024-01-03",
+    ):
         list(WalkForward(2, 2).split(X, t1=far))
     with pytest.raises(ConfigError, match="tested 2024-01-01 to 2024-01-04 has nothing to learn from"):
         list(PurgedKFold(2, 4).split(X, t1=t1))
@@ -341,6 +379,18 @@ def test_labels_that_do_not_fit_are_named():
 def test_a_label_that_ends_where_the_test_begins_is_purged_and_one_before_is_not():
     X, t1, dates = pair_panel()
     train, test = next(iter(WalkForward(4, 2).split(X, t1=t1)))
-    assert train.tolist() == [0, 1, 2, 3, 4, 5] and test.tolist() == [8, 9, 10, 11]  # the rows of dates[3] end on dates[4]
+    assert train.tolist() == [0, 1, 2, 3, 4, 5] and test.tolist() == [
+        8,
+        9,
+        10,
+        11,
+    ]  # the rows of dates[3] end on dates[4]
     train, test = list(PurgedKFold(4).split(X, t1=t1))[1]
-    assert test.tolist() == [4, 5, 6, 7] and train.tolist() == [0, 1, 10, 11, 12, 13]  # dates[1] ends on dates[2]; the test's last label ends on dates[4]
+    assert test.tolist() == [4, 5, 6, 7] and train.tolist() == [
+        0,
+        1,
+        10,
+        11,
+        12,
+        13,
+    ]  # dates[1] ends on dates[2]; the test's last label ends on dates[4]

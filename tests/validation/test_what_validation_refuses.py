@@ -6,7 +6,16 @@ import pytest
 
 from quantlab.core.errors import QuantlabError
 from quantlab.validation.combinatorial import CombinatorialPurgedCV
-from quantlab.validation.scores import by_group, by_period, ic, quantile_returns, quantile_summary, quantile_turnover, rank_autocorrelation, rank_ic
+from quantlab.validation.scores import (
+    by_group,
+    by_period,
+    ic,
+    quantile_returns,
+    quantile_summary,
+    quantile_turnover,
+    rank_autocorrelation,
+    rank_ic,
+)
 from quantlab.validation.splits import PurgedKFold, WalkForward, audit_splits
 
 SESSIONS = pd.bdate_range("2024-01-01", periods=10, unit="us")
@@ -61,7 +70,9 @@ def test_gaps_on_either_side():
 
 def panel(rows):
     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
-    return pd.DataFrame(rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")).stack(future_stack=True)
+    return pd.DataFrame(rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")).stack(
+        future_stack=True
+    )
 
 
 Y = panel(np.random.default_rng(0).normal(size=(6, 8)))

@@ -22,7 +22,16 @@ DAYS = pd.bdate_range("2024-01-02", "2024-03-28").as_unit("us")
 def bars_of(symbol, factor=1.0):
     "Bars on business days; every price differs."
     close = 10 + np.arange(len(DAYS)) + (symbol == "B") * 100.0
-    table = {"date": DAYS, "symbol": symbol, "open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 5.0, "adj": factor}
+    table = {
+        "date": DAYS,
+        "symbol": symbol,
+        "open": close,
+        "high": close + 1,
+        "low": close - 1,
+        "close": close,
+        "volume": 5.0,
+        "adj": factor,
+    }
     return as_panel(pd.DataFrame(table))
 
 
@@ -56,7 +65,11 @@ def job(folder, sink, clock=None, **options):
     return Download(sink, State(folder / "state.json"), sleep=clock.sleep, clock=clock, **options)
 
 
-@given(st.lists(st.sampled_from(["ok", "fail", "die", "twice", "empty"]), max_size=12), st.integers(6, 30), st.lists(st.tuples(st.integers(0, 62), st.integers(0, 62)), max_size=2))
+@given(
+    st.lists(st.sampled_from(["ok", "fail", "die", "twice", "empty"]), max_size=12),
+    st.integers(6, 30),
+    st.lists(st.tuples(st.integers(0, 62), st.integers(0, 62)), max_size=2),
+)
 @settings(max_examples=12, deadline=None)
 def test_nothing_lost_nothing_doubled(tmp_path_factory, script, size, earlier):
     folder, sink, vendor = tmp_path_factory.mktemp("run"), Memory(), Fake(script, size)
@@ -80,7 +93,9 @@ def test_a_crash_between_sink_and_state_repeats_one_page(tmp_path, monkeypatch):
     sink, vendor = Memory(), Fake()
     calls = iter(range(100))
     real = os.replace
-    monkeypatch.setattr(os, "replace", lambda *a: real(*a) if next(calls) != 3 else (_ for _ in ()).throw(OSError("killed")))
+    monkeypatch.setattr(
+        os, "replace", lambda *a: real(*a) if next(calls) != 3 else (_ for _ in ()).throw(OSError("killed"))
+    )
     with pytest.raises(OSError, match="killed"):
         job(tmp_path, sink).backfill(vendor, ["A"], DAYS[0], DAYS[-1])
     assert json.loads((tmp_path / "state.json").read_text())["fake/1d"]["A"][0][1] == str(DAYS[20].isoformat())
@@ -156,7 +171,9 @@ def test_retry_after_is_obeyed_and_attempts_are_per_page():
                 raise TemporaryError("429", wait=7.5)
             yield from super().pages(symbol, start, end, interval)
 
-    pages = fetch(Limited(["fail", "fail", "ok"] * 20), "A", DAYS[0], DAYS[-1], "1d", Pace(1e9, clock.sleep, clock), attempts=6)
+    pages = fetch(
+        Limited(["fail", "fail", "ok"] * 20), "A", DAYS[0], DAYS[-1], "1d", Pace(1e9, clock.sleep, clock), attempts=6
+    )
     assert sum(map(len, pages)) >= len(DAYS)
     assert clock.naps[0] == 7.5
     with pytest.raises(TemporaryError, match="try again"):
@@ -172,11 +189,16 @@ def test_one_refused_symbol_does_not_stop_the_others(tmp_path):
 
     sink, seen = Memory(), []
     with pytest.raises(DataError, match="1 of 3 symbols were refused, X: no such symbol X; the others are stored"):
-        job(tmp_path, sink, progress=lambda *news: seen.append(news)).backfill(Picky(), ["A", "X", "B"], DAYS[0], DAYS[-1])
+        job(tmp_path, sink, progress=lambda *news: seen.append(news)).backfill(
+            Picky(), ["A", "X", "B"], DAYS[0], DAYS[-1]
+        )
     assert len(sink.read("fake", "1d")) == 2 * len(DAYS) and seen == [("A", 1, 3), ("X", 2, 3), ("B", 3, 3)]
 
 
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(sorted), max_size=6), st.tuples(st.integers(0, 30), st.integers(0, 30)).map(sorted))
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(sorted), max_size=6),
+    st.tuples(st.integers(0, 30), st.integers(0, 30)).map(sorted),
+)
 @settings(max_examples=100, deadline=None)
 def test_spans_cover_exactly(tmp_path_factory, spans, request):
     day = lambda n: pd.Timestamp("2024-01-01") + pd.Timedelta(days=n)
@@ -246,12 +268,19 @@ def test_stored_rows_that_the_state_does_not_know_are_compared_too(tmp_path):
 
 def test_weeks_and_months_end_and_are_missed():
     now = pd.Timestamp("2024-03-28 20:30", tz="UTC")  # Thursday before Good Friday, half an hour after the close
-    assert last_finished("XNYS", "1w", now) == pd.Timestamp("2024-03-28") and last_finished("XNYS", "1mo", now) == pd.Timestamp("2024-03-28")
+    assert last_finished("XNYS", "1w", now) == pd.Timestamp("2024-03-28") and last_finished(
+        "XNYS", "1mo", now
+    ) == pd.Timestamp("2024-03-28")
     early = now - pd.Timedelta(hours=1)
-    assert last_finished("XNYS", "1w", early) == pd.Timestamp("2024-03-22") and last_finished("XNYS", "1mo", early) == pd.Timestamp("2024-02-29")
+    assert last_finished("XNYS", "1w", early) == pd.Timestamp("2024-03-22") and last_finished(
+        "XNYS", "1mo", early
+    ) == pd.Timestamp("2024-02-29")
     weeks = bars_of("A").loc[["2024-01-12", "2024-01-26"]]
     gaps = find_gaps(weeks, "XNYS", "1w", "2024-01-01", "2024-01-31")
-    assert gaps[["start", "where"]].to_numpy().tolist() == [[pd.Timestamp("2024-01-05"), "before"], [pd.Timestamp("2024-01-19"), "inside"]]
+    assert gaps[["start", "where"]].to_numpy().tolist() == [
+        [pd.Timestamp("2024-01-05"), "before"],
+        [pd.Timestamp("2024-01-19"), "inside"],
+    ]
 
 
 def test_a_page_that_answers_another_question_is_the_adapters_mistake(tmp_path):

@@ -31,7 +31,9 @@ SAMPLE = sample_bars(["KO", "XOM"], "2012-01-03", "2014-03-01")
 
 def sample(symbol, start=None, end=None):
     "Cut from the sample, read once."
-    return SAMPLE[SAMPLE.index.get_level_values("symbol").isin([symbol] if isinstance(symbol, str) else symbol)].loc[start:end]
+    return SAMPLE[SAMPLE.index.get_level_values("symbol").isin([symbol] if isinstance(symbol, str) else symbol)].loc[
+        start:end
+    ]
 
 
 FAULTS = ["429", "418", "503", "502", "500", "cut", "short", "empty", "again"]
@@ -77,13 +79,33 @@ def klines(n=150, missing=(40, 41, 99), step=4 * 3_600_000):
         first, price = price, price * float(np.exp(rng.normal(0, 0.01)))
         if i not in missing:
             high, low = max(first, price) * 1.001, min(first, price) * 0.999
-            rows.append([1_709_251_200_000 + i * step, *(f"{x:.8f}" for x in (first, high, low, price)), f"{rng.uniform(1, 9):.5f}", 0, "0", 1, "0", "0", "0"])
+            rows.append(
+                [
+                    1_709_251_200_000 + i * step,
+                    *(f"{x:.8f}" for x in (first, high, low, price)),
+                    f"{rng.uniform(1, 9):.5f}",
+                    0,
+                    "0",
+                    1,
+                    "0",
+                    "0",
+                    "0",
+                ]
+            )
     return rows
 
 
 def exchange(rows, script):
     "Serve Binance's exchangeInfo and klines; at each klines request do what the script says."
-    market = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT", "isSpotTradingAllowed": True, "filters": [], "permissionSets": [["SPOT"]]}
+    market = {
+        "symbol": "BTCUSDT",
+        "status": "TRADING",
+        "baseAsset": "BTC",
+        "quoteAsset": "USDT",
+        "isSpotTradingAllowed": True,
+        "filters": [],
+        "permissionSets": [["SPOT"]],
+    }
     last = []
 
     def answer(path, number):
@@ -145,7 +167,9 @@ def test_crypto_days_are_utc_days_and_running_bars_stay_out(tmp_path):
     rows, sink, clock = klines(30, (), 24 * 3_600_000), Memory(), Clock()
     with Server(exchange(rows, [])) as server:
         now = pd.Timestamp("2024-03-20 12:00", tz="UTC")
-        job(tmp_path, sink, clock, now=lambda: now).backfill(crypto(server.url), ["BTC/USDT"], "2024-03-01", "2024-04-30", "1d")
+        job(tmp_path, sink, clock, now=lambda: now).backfill(
+            crypto(server.url), ["BTC/USDT"], "2024-03-01", "2024-04-30", "1d"
+        )
     dates = sink.read("binance", "1d").index.get_level_values("date")
     assert dates.tz is None and dates[0] == pd.Timestamp("2024-03-01") and dates[-1] == pd.Timestamp("2024-03-19")
 
@@ -191,7 +215,11 @@ def chart(bars, zone="America/New_York", clock="09:30", extra=()):
         stamps = stamps.append(pd.DatetimeIndex([stamp]))
         quote = {c: [*values, None] for c, values in quote.items()}
         closes.append(None)
-    return {"meta": {"exchangeTimezoneName": zone, "symbol": bars.index[0][1]}, "timestamp": [int(t.timestamp()) for t in stamps], "indicators": {"quote": [quote], "adjclose": [{"adjclose": closes}]}}
+    return {
+        "meta": {"exchangeTimezoneName": zone, "symbol": bars.index[0][1]},
+        "timestamp": [int(t.timestamp()) for t in stamps],
+        "indicators": {"quote": [quote], "adjclose": [{"adjclose": closes}]},
+    }
 
 
 def finance(script):
@@ -204,9 +232,34 @@ def finance(script):
             return 200, {"Set-Cookie": "A3=x"}, b"crumb"
         query, symbol = dict(parse_qsl(url.query)), url.path.split("/")[-1]
         if symbol == "EARLY":
-            return 400, {}, json.dumps({"chart": {"result": None, "error": {"code": "Bad Request", "description": "Data doesn't exist for startDate = 1, endDate = 2"}}}).encode()
+            return (
+                400,
+                {},
+                json.dumps(
+                    {
+                        "chart": {
+                            "result": None,
+                            "error": {
+                                "code": "Bad Request",
+                                "description": "Data doesn't exist for startDate = 1, endDate = 2",
+                            },
+                        }
+                    }
+                ).encode(),
+            )
         if symbol not in ("KO", "XOM"):
-            return 404, {}, json.dumps({"chart": {"result": None, "error": {"code": "Not Found", "description": "No data found, symbol may be delisted"}}}).encode()
+            return (
+                404,
+                {},
+                json.dumps(
+                    {
+                        "chart": {
+                            "result": None,
+                            "error": {"code": "Not Found", "description": "No data found, symbol may be delisted"},
+                        }
+                    }
+                ).encode(),
+            )
         first, end = (pd.Timestamp(int(query[p]), unit="s").normalize() for p in ("period1", "period2"))
         end = min(end, pd.Timestamp("2014-03-01"))
         good = json.dumps({"chart": {"result": [chart(sample(symbol, first, end))], "error": None}}).encode()
@@ -226,13 +279,17 @@ def test_yahoo_loses_and_doubles_nothing(tmp_path, fault):
         assert sum("chart" in r for r in server.requests) == charts
         assert any("getcrumb" in r for r in server.requests)
         job(tmp_path, sink, clock).refresh(vendor, ["KO", "XOM"], "2014-01-15")
-    pd.testing.assert_frame_equal(sink.read("yahoo", "1d"), sample(["KO", "XOM"], "2012-01-03", "2014-01-15"), rtol=1e-12)
+    pd.testing.assert_frame_equal(
+        sink.read("yahoo", "1d"), sample(["KO", "XOM"], "2012-01-03", "2014-01-15"), rtol=1e-12
+    )
 
 
 def test_yahoo_refuses_what_it_does_not_know_and_believes_an_empty_past(tmp_path):
     with Server(finance([])) as server:
         vendor = yahoo(server.url)
-        with pytest.raises(DataError, match="Yahoo has no LEH .No data found, symbol may be delisted.*others are stored"):
+        with pytest.raises(
+            DataError, match="Yahoo has no LEH .No data found, symbol may be delisted.*others are stored"
+        ):
             job(tmp_path, Memory(), Clock()).backfill(vendor, ["LEH", "KO"], "2012-01-03", "2012-01-31")
         assert list(vendor.pages("EARLY", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-01-31"), "1d")) == []
 
@@ -242,7 +299,12 @@ def test_yahoo_sessions_follow_the_exchange_and_nulls_are_no_bars():
     from quantlab.vendors.yahoo import _panel
 
     bars = sample("KO", "2012-03-05", "2012-03-16")  # across the change of clocks
-    for zone, clock in [("America/New_York", "09:30"), ("Asia/Tokyo", "09:00"), ("Australia/Sydney", "10:00"), ("Pacific/Auckland", "10:00")]:
+    for zone, clock in [
+        ("America/New_York", "09:30"),
+        ("Asia/Tokyo", "09:00"),
+        ("Australia/Sydney", "10:00"),
+        ("Pacific/Auckland", "10:00"),
+    ]:
         got = _panel(chart(bars, zone, clock, [pd.Timestamp("2012-03-17 09:30", tz=zone)]), "KO", Interval.DAY, "XNYS")
         pd.testing.assert_frame_equal(got, bars, rtol=1e-12)
     torn = chart(bars)
@@ -263,7 +325,12 @@ def test_yahoo_intraday_is_dated_by_its_end(interval, step):
     starts.append(hours["open"].iloc[-1] - pd.Timedelta(minutes=5))  # before the open
     starts = sorted(starts)
     lists = {c: [1.0] * len(starts) for c in ("open", "high", "low", "close", "volume")}
-    got = _panel({"meta": {}, "timestamp": [int(t.timestamp()) for t in starts], "indicators": {"quote": [lists]}}, "SPY", Interval(interval), "XNYS")
+    got = _panel(
+        {"meta": {}, "timestamp": [int(t.timestamp()) for t in starts], "indicators": {"quote": [lists]}},
+        "SPY",
+        Interval(interval),
+        "XNYS",
+    )
     assert (got.index.get_level_values("date") == bar_ends(hours, interval)).all() and "adj" not in got
 
 
@@ -280,7 +347,12 @@ def service(script, size=50):
         bars = sample(query["symbol"], query["start"], query["end"]).reset_index()
         page = int(query["page"])
         rows = bars.iloc[size * page : size * page + size].assign(date=lambda t: t["date"].dt.strftime("%Y-%m-%d"))
-        good = json.dumps({"bars": rows.drop(columns="symbol").to_dict("records"), "next": page + 1 if size * page + size < len(bars) else None}).encode()
+        good = json.dumps(
+            {
+                "bars": rows.drop(columns="symbol").to_dict("records"),
+                "next": page + 1 if size * page + size < len(bars) else None,
+            }
+        ).encode()
         return sent(script, good, last)
 
     return answer
@@ -291,7 +363,9 @@ def test_provider_loses_and_doubles_nothing(tmp_path, fault):
     sink, clock = Memory(), Clock()
     with Server(service(["ok", fault, "ok", fault, fault])) as server:
         job(tmp_path, sink, clock).backfill(Provider(server.url), ["KO"], "2012-01-03", "2012-12-31")
-    pd.testing.assert_frame_equal(sink.read("provider", "1d"), sample("KO", "2012-01-03", "2012-12-31"), check_exact=True)
+    pd.testing.assert_frame_equal(
+        sink.read("provider", "1d"), sample("KO", "2012-01-03", "2012-12-31"), check_exact=True
+    )
     assert (11.0 in clock.naps) == (fault == "429")
 
 
@@ -299,7 +373,9 @@ def test_provider_does_not_believe_the_page_number_of_an_old_answer(tmp_path):
     sink, clock = Memory(), Clock()
     with Server(service(["ok", "ok", "503", "again", "ok", "503", "again"])) as server:
         job(tmp_path, sink, clock).backfill(Provider(server.url), ["KO"], "2012-01-03", "2012-12-31")
-    pd.testing.assert_frame_equal(sink.read("provider", "1d"), sample("KO", "2012-01-03", "2012-12-31"), check_exact=True)
+    pd.testing.assert_frame_equal(
+        sink.read("provider", "1d"), sample("KO", "2012-01-03", "2012-12-31"), check_exact=True
+    )
 
 
 def test_provider_says_what_is_final(tmp_path):
@@ -350,16 +426,37 @@ def aggregates(script=(), size=90, adjusted_now=1.0, step=None):
         part = rows[at : at + size]
         if at + size < len(rows):
             more["next_url"] = f"{url[0]}{urlsplit(path).path}?cursor={at + size}"
-        return json.dumps({"results": part, "status": "OK", "request_id": "6a7e466379af0a71039d60cc78e72282", **more}).encode(), part
+        return json.dumps(
+            {"results": part, "status": "OK", "request_id": "6a7e466379af0a71039d60cc78e72282", **more}
+        ).encode(), part
 
     def answer(path, number):
         place, query = urlsplit(path).path, dict(parse_qsl(urlsplit(path).query))
         if place.endswith("splits"):
             rows = [{"execution_date": f"{split:%Y-%m-%d}", "id": "E1", "split_from": 1, "split_to": 2, "ticker": "KO"}]
-            return 200, {}, page([r for r in rows if r["execution_date"] >= query["execution_date.gte"]], path, query)[0]
+            return (
+                200,
+                {},
+                page([r for r in rows if r["execution_date"] >= query["execution_date.gte"]], path, query)[0],
+            )
         if place.endswith("dividends"):
-            rows = [{"cash_amount": c, "currency": "USD", "dividend_type": "CD", "ex_dividend_date": f"{d:%Y-%m-%d}", "ticker": "KO"} for d, c in cash.items()]
-            return 200, {}, page([r for r in rows if r["ex_dividend_date"] >= query.get("ex_dividend_date.gte", "")], path, query)[0]
+            rows = [
+                {
+                    "cash_amount": c,
+                    "currency": "USD",
+                    "dividend_type": "CD",
+                    "ex_dividend_date": f"{d:%Y-%m-%d}",
+                    "ticker": "KO",
+                }
+                for d, c in cash.items()
+            ]
+            return (
+                200,
+                {},
+                page([r for r in rows if r["ex_dividend_date"] >= query.get("ex_dividend_date.gte", "")], path, query)[
+                    0
+                ],
+            )
         symbol, first, end = place.split("/")[4], *place.split("/")[-2:]
         rows = traded.loc[first:end] if symbol == "KO" else traded.iloc[:0]
         if query.get("adjusted", asked["adjusted"]) == "true":
@@ -368,12 +465,29 @@ def aggregates(script=(), size=90, adjusted_now=1.0, step=None):
         asked["adjusted"] = query.get("adjusted", asked["adjusted"])
         stamps = rows.index.tz_localize("America/New_York")
         table = [
-            {"v": r.volume, "vw": (r.high + r.low) / 2, "o": r.open, "c": r.close, "h": r.high, "l": r.low, "t": int(s.timestamp() * 1000), "n": 9}
+            {
+                "v": r.volume,
+                "vw": (r.high + r.low) / 2,
+                "o": r.open,
+                "c": r.close,
+                "h": r.high,
+                "l": r.low,
+                "t": int(s.timestamp() * 1000),
+                "n": 9,
+            }
             for s, r in zip(stamps, rows.itertuples(), strict=True)
         ]
         at = int(query.get("cursor", 0))
         part = table[at : at + size]
-        good = page(table, path, query, ticker=symbol, queryCount=len(part), resultsCount=len(part), adjusted=asked["adjusted"] == "true")[0]
+        good = page(
+            table,
+            path,
+            query,
+            ticker=symbol,
+            queryCount=len(part),
+            resultsCount=len(part),
+            adjusted=asked["adjusted"] == "true",
+        )[0]
         return sent(script, good, last)
 
     asked = {"adjusted": "false"}
@@ -431,33 +545,59 @@ def test_polygon_restates_the_store_after_a_split(tmp_path, keys):
         assert sink.read("polygon", "1d")["split"].eq(1).all()
         job(tmp_path, sink, clock).refresh(vendor, ["KO"], "2013-12-31")
     bars, whole = sink.read("polygon", "1d"), corporate()[0]
-    assert len(bars) == len(whole) and bars["split"].droplevel("symbol").eq(np.where(whole.index < corporate()[1], 0.5, 1.0)).all()
+    assert (
+        len(bars) == len(whole)
+        and bars["split"].droplevel("symbol").eq(np.where(whole.index < corporate()[1], 0.5, 1.0)).all()
+    )
     moves = adjust(bars)["close"].pct_change().abs()
     assert moves.max() < 0.1  # no jump between the two deliveries
 
 
 def test_polygon_minutes_are_dated_by_their_end_and_the_session_alone(keys):
     days = ["2024-03-08", "2024-03-11", "2024-07-03"]  # across the change of clocks, and a half day
-    starts = [t for day in days for t in pd.date_range(f"{day} 04:00", f"{day} 19:59", freq="5min", tz="America/New_York")]
+    starts = [
+        t for day in days for t in pd.date_range(f"{day} 04:00", f"{day} 19:59", freq="5min", tz="America/New_York")
+    ]
     rows = [{"t": int(t.timestamp() * 1000), "o": 10, "h": 10, "l": 10, "c": 10, "v": 100, "vw": 10} for t in starts]
 
     def answer(path, number):
         place, query = urlsplit(path).path, dict(parse_qsl(urlsplit(path).query))
         if place.endswith("splits"):
-            return 200, {}, json.dumps({"status": "OK", "results": [{"execution_date": "2024-07-03", "split_from": 1, "split_to": 10, "ticker": "SPY"}]}).encode()
+            return (
+                200,
+                {},
+                json.dumps(
+                    {
+                        "status": "OK",
+                        "results": [{"execution_date": "2024-07-03", "split_from": 1, "split_to": 10, "ticker": "SPY"}],
+                    }
+                ).encode(),
+            )
         first, last = map(int, place.split("/")[-2:])
         part = [r for r in rows if first <= r["t"] <= last and r["t"] > int(query.get("cursor", 0))]
         more = {"next_url": f"{server.url}{place}?cursor={part[199]['t']}"} if len(part) > 200 else {}
-        return 200, {}, json.dumps({"status": "DELAYED", "ticker": "SPY", "resultsCount": len(part[:200]), "results": part[:200], **more}).encode()
+        return (
+            200,
+            {},
+            json.dumps(
+                {"status": "DELAYED", "ticker": "SPY", "resultsCount": len(part[:200]), "results": part[:200], **more}
+            ).encode(),
+        )
 
     with Server(answer) as server:
         vendor = Polygon(url=server.url, pace=lambda: None)
         start, end = (pd.Timestamp(t, tz="UTC") for t in ("2024-03-08 00:00", "2024-07-04 00:00"))
         got = pd.concat(fetch(vendor, "SPY", start, end, "5min", Pace(1e9)))
-        few = pd.concat(vendor.pages("SPY", pd.Timestamp("2024-03-08 15:00Z"), pd.Timestamp("2024-03-08 15:10Z"), "5min"))
+        few = pd.concat(
+            vendor.pages("SPY", pd.Timestamp("2024-03-08 15:00Z"), pd.Timestamp("2024-03-08 15:10Z"), "5min")
+        )
     hours = pd.concat([schedule("XNYS", day, day) for day in days])
     assert (got.index.get_level_values("date") == bar_ends(hours, "5min")).all() and "adj" not in got
-    assert got["split"].eq(np.where(got.index.get_level_values("date") < pd.Timestamp("2024-07-03", tz="UTC"), 0.1, 1.0)).all()
+    assert (
+        got["split"]
+        .eq(np.where(got.index.get_level_values("date") < pd.Timestamp("2024-07-03", tz="UTC"), 0.1, 1.0))
+        .all()
+    )
     assert [f"{t:%H:%M}" for t in few.index.get_level_values("date")] == ["15:00", "15:05", "15:10"]
 
 
@@ -484,15 +624,31 @@ def test_polygon_refusals_show_no_key(tmp_path, keys, monkeypatch):
 
             with Server(answer) as server:
                 with pytest.raises(DataError, match="not sent there|302"):
-                    list(Polygon(url=server.url, pace=lambda: None).pages("KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"))
+                    list(
+                        Polygon(url=server.url, pace=lambda: None).pages(
+                            "KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"
+                        )
+                    )
     assert thief == []
-    loop = lambda path, number: (200, {}, json.dumps({"status": "OK", "results": [], "next_url": f"{server.url}/v3/reference/splits?cursor=x"}).encode())
+    loop = lambda path, number: (
+        200,
+        {},
+        json.dumps({"status": "OK", "results": [], "next_url": f"{server.url}/v3/reference/splits?cursor=x"}).encode(),
+    )
     with Server(loop) as server:
         with pytest.raises(TemporaryError, match="its own next one"):
-            list(Polygon(url=server.url, pace=lambda: None).pages("KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"))
+            list(
+                Polygon(url=server.url, pace=lambda: None).pages(
+                    "KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"
+                )
+            )
     monkeypatch.delenv("POLYGON_API_KEY")
     with pytest.raises(ConfigError, match="POLYGON_API_KEY is not set"):
-        list(Polygon(url="http://127.0.0.1:9", pace=lambda: None).pages("KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"))
+        list(
+            Polygon(url="http://127.0.0.1:9", pace=lambda: None).pages(
+                "KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"
+            )
+        )
 
 
 def test_polygon_keeps_the_pace_of_every_request(keys):
@@ -515,26 +671,74 @@ def link(script=(), size=90, family="sep", order=-1):
     adj = dividend_product(close, cash.index, cash.to_numpy() * later_product(cash.index, [split], [0.5]))
     days = traded.index.strftime("%Y-%m-%d")
     if family == "sep":
-        table = traded[["open", "high", "low", "close"]].mul(factor, axis=0).assign(volume=traded["volume"] / factor, closeadj=close * adj, closeunadj=traded["close"], lastupdated="2024-01-05")
+        table = (
+            traded[["open", "high", "low", "close"]]
+            .mul(factor, axis=0)
+            .assign(
+                volume=traded["volume"] / factor,
+                closeadj=close * adj,
+                closeunadj=traded["close"],
+                lastupdated="2024-01-05",
+            )
+        )
         table = pd.concat([pd.DataFrame({"ticker": "KO", "date": days}, index=table.index), table], axis=1)
     else:
-        more = {"ex-dividend": cash.reindex(traded.index).fillna(0.0), "split_ratio": np.where(traded.index == split, 2.0, 1.0), "adj_close": close * adj}
-        table = pd.concat([pd.DataFrame({"ticker": "KO", "date": days}, index=traded.index), traded.assign(**more)], axis=1)
+        more = {
+            "ex-dividend": cash.reindex(traded.index).fillna(0.0),
+            "split_ratio": np.where(traded.index == split, 2.0, 1.0),
+            "adj_close": close * adj,
+        }
+        table = pd.concat(
+            [pd.DataFrame({"ticker": "KO", "date": days}, index=traded.index), traded.assign(**more)], axis=1
+        )
     script, last = list(script), []
 
     def answer(path, number):
         place, query = urlsplit(path).path, dict(parse_qsl(urlsplit(path).query))
         if "datatables" in place:
-            rows = table[(table["ticker"] == query["ticker"]) & (table["date"] >= query["date.gte"]) & (table["date"] <= query["date.lte"])][::order]
+            rows = table[
+                (table["ticker"] == query["ticker"])
+                & (table["date"] >= query["date.gte"])
+                & (table["date"] <= query["date.lte"])
+            ][::order]
             at = int(query.get("qopts.cursor_id", "v1_0")[3:])
-            said = {"datatable": {"data": rows.iloc[at : at + size].to_numpy(dtype=object).tolist(), "columns": [{"name": c, "type": "String"} for c in rows]}}
+            said = {
+                "datatable": {
+                    "data": rows.iloc[at : at + size].to_numpy(dtype=object).tolist(),
+                    "columns": [{"name": c, "type": "String"} for c in rows],
+                }
+            }
             said["meta"] = {"next_cursor_id": f"v1_{at + size}" if at + size < len(rows) else None}
         elif place.endswith("/KO.json"):
-            names = {"date": "Date", "open": "Open", "high": "High", "low": "Low", "close": "Close", "volume": "Volume", "ex-dividend": "Ex-Dividend", "split_ratio": "Split Ratio", "adj_close": "Adj. Close"}
-            rows = table[(table["date"] >= query["start_date"]) & (table["date"] <= query["end_date"])][list(names)].rename(columns=names)
-            said = {"dataset": {"dataset_code": "KO", "database_code": "WIKI", "column_names": list(rows), "frequency": "daily", "data": rows.to_numpy(dtype=object).tolist()}}
+            names = {
+                "date": "Date",
+                "open": "Open",
+                "high": "High",
+                "low": "Low",
+                "close": "Close",
+                "volume": "Volume",
+                "ex-dividend": "Ex-Dividend",
+                "split_ratio": "Split Ratio",
+                "adj_close": "Adj. Close",
+            }
+            rows = table[(table["date"] >= query["start_date"]) & (table["date"] <= query["end_date"])][
+                list(names)
+            ].rename(columns=names)
+            said = {
+                "dataset": {
+                    "dataset_code": "KO",
+                    "database_code": "WIKI",
+                    "column_names": list(rows),
+                    "frequency": "daily",
+                    "data": rows.to_numpy(dtype=object).tolist(),
+                }
+            }
         else:
-            return 404, {}, b'{"quandl_error": {"code": "QECx02", "message": "You have submitted an incorrect Quandl code."}}'
+            return (
+                404,
+                {},
+                b'{"quandl_error": {"code": "QECx02", "message": "You have submitted an incorrect Quandl code."}}',
+            )
         return sent(script, json.dumps(said).encode(), last)
 
     return answer
@@ -554,13 +758,23 @@ def test_nasdaq_loses_and_doubles_nothing(tmp_path, keys, fault):
     assert (11.0 in clock.naps) == (fault == "429")
 
 
-@pytest.mark.parametrize(("code", "family"), [("SHARADAR/SEP", "sep"), ("WIKI/PRICES", "wiki"), ("WIKI/{symbol}", "wiki")])
+@pytest.mark.parametrize(
+    ("code", "family"), [("SHARADAR/SEP", "sep"), ("WIKI/PRICES", "wiki"), ("WIKI/{symbol}", "wiki")]
+)
 def test_nasdaq_families_of_columns_give_one_form(keys, code, family):
     traded, split, cash = corporate()
     with Server(link(family=family, size=5000, order=1)) as server:
-        bars = pd.concat(Nasdaq(code, url=server.url, pace=lambda: None).pages("KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2013-12-31"), "1d"))
-    pd.testing.assert_frame_equal(bars.droplevel("symbol")[["open", "high", "low", "close", "volume"]], traded, rtol=1e-12)
-    assert np.allclose(bars["split"], np.where(traded.index < split, 0.5, 1.0)) and bars["adj"].iloc[-1] == pytest.approx(1)
+        bars = pd.concat(
+            Nasdaq(code, url=server.url, pace=lambda: None).pages(
+                "KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2013-12-31"), "1d"
+            )
+        )
+    pd.testing.assert_frame_equal(
+        bars.droplevel("symbol")[["open", "high", "low", "close", "volume"]], traded, rtol=1e-12
+    )
+    assert np.allclose(bars["split"], np.where(traded.index < split, 0.5, 1.0)) and bars["adj"].iloc[
+        -1
+    ] == pytest.approx(1)
     got, truth = adjust(bars)["close"].droplevel("symbol").pct_change().iloc[1:], holder(traded, split, cash)
     np.testing.assert_allclose(got, truth, atol=6e-4)
 
@@ -568,8 +782,23 @@ def test_nasdaq_families_of_columns_give_one_form(keys, code, family):
 def test_nasdaq_refusals(tmp_path, keys, monkeypatch):
     with Server(link()) as server:
         with pytest.raises(DataError, match="404.*incorrect Quandl code.*check the symbol"):
-            list(Nasdaq("WIKI/{symbol}", url=server.url, pace=lambda: None).pages("LEH", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"))
-    said = lambda rows, columns, **meta: lambda path, number: (200, {}, json.dumps({"datatable": {"data": rows, "columns": [{"name": c} for c in columns]}, "meta": {"next_cursor_id": None} | meta}).encode())
+            list(
+                Nasdaq("WIKI/{symbol}", url=server.url, pace=lambda: None).pages(
+                    "LEH", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"
+                )
+            )
+    said = lambda rows, columns, **meta: (
+        lambda path, number: (
+            200,
+            {},
+            json.dumps(
+                {
+                    "datatable": {"data": rows, "columns": [{"name": c} for c in columns]},
+                    "meta": {"next_cursor_id": None} | meta,
+                }
+            ).encode(),
+        )
+    )
     for answer, kind, message in [
         (said([["PEP", "2012-01-03"]], ["ticker", "date"]), TemporaryError, "with .'PEP'."),
         (said([["KO", "2012-01-03", 1]], ["ticker", "date"]), TemporaryError, "do not fit"),
@@ -577,15 +806,31 @@ def test_nasdaq_refusals(tmp_path, keys, monkeypatch):
         (said([["KO", "2012-01-03", 1.0]], ["ticker", "date", "settle"]), DataError, "name another table"),
         (said([], ["ticker", "date"], next_cursor_id="again"), TemporaryError, "its own next one"),
         (lambda path, number: (200, {}, b"[]"), TemporaryError, "without its datatable"),
-        (lambda path, number: (403, {}, json.dumps({"quandl_error": {"message": f"api_key={KEY} lacks a subscription"}}).encode()), DataError, "lacks a subscription"),
+        (
+            lambda path, number: (
+                403,
+                {},
+                json.dumps({"quandl_error": {"message": f"api_key={KEY} lacks a subscription"}}).encode(),
+            ),
+            DataError,
+            "lacks a subscription",
+        ),
     ]:
         with Server(answer) as server:
             with pytest.raises(kind, match=message) as error:
-                list(Nasdaq(url=server.url, pace=lambda: None).pages("KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"))
+                list(
+                    Nasdaq(url=server.url, pace=lambda: None).pages(
+                        "KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"
+                    )
+                )
         assert KEY not in str(error.value) and "\n" not in str(error.value)
     monkeypatch.delenv("NASDAQ_DATA_LINK_API_KEY")
     with pytest.raises(ConfigError, match="NASDAQ_DATA_LINK_API_KEY is not set"):
-        list(Nasdaq(url="http://127.0.0.1:9", pace=lambda: None).pages("KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"))
+        list(
+            Nasdaq(url="http://127.0.0.1:9", pace=lambda: None).pages(
+                "KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-12-31"), "1d"
+            )
+        )
     with pytest.raises(ConfigError, match="is none"):
         Nasdaq("../secrets")
 
@@ -602,7 +847,10 @@ def test_no_error_of_any_provider_shows_a_secret(monkeypatch):
         shown = redact_request(text)
         assert "hush1" not in shown and "zzz-very" not in shown and "***" in shown, shown
         assert "hush1" not in str(TemporaryError(text))
-    for text in ("KEY: Yahoo has no KEY (delisted); check the symbol", "http://127.0.0.1:8000/bars answered 404 Not Found to {'symbol': 'KO', 'page': 0}; check the symbol, the address and the key"):
+    for text in (
+        "KEY: Yahoo has no KEY (delisted); check the symbol",
+        "http://127.0.0.1:8000/bars answered 404 Not Found to {'symbol': 'KO', 'page': 0}; check the symbol, the address and the key",
+    ):
         assert redact_request(text) == text
     with pytest.raises(TemporaryError) as error:
         get_json("http://me:hush1@127.0.0.1:9/bars", {"api_key": "hush1"}, timeout=1)
@@ -617,9 +865,19 @@ def test_the_libraries_errors_show_no_secret_either(monkeypatch):
     ccxt = pytest.importorskip("ccxt", reason="the extra vendors is not installed")
     client = ccxt.binance()
     for kind, expected in ((ccxt.NetworkError, TemporaryError), (ccxt.BadSymbol, DataError)):
-        monkeypatch.setattr(client, "fetch_ohlcv", lambda *a, kind=kind, **k: (_ for _ in ()).throw(kind("GET https://api.host/klines?apiKey=hush1&signature=hush1")))
+        monkeypatch.setattr(
+            client,
+            "fetch_ohlcv",
+            lambda *a, kind=kind, **k: (_ for _ in ()).throw(
+                kind("GET https://api.host/klines?apiKey=hush1&signature=hush1")
+            ),
+        )
         with pytest.raises(expected) as error:
-            list(Crypto(client=client).pages("BTC/USDT", pd.Timestamp("2024-03-01", tz="UTC"), pd.Timestamp("2024-03-02", tz="UTC"), "4h"))
+            list(
+                Crypto(client=client).pages(
+                    "BTC/USDT", pd.Timestamp("2024-03-01", tz="UTC"), pd.Timestamp("2024-03-02", tz="UTC"), "4h"
+                )
+            )
         assert "hush1" not in str(error.value) and error.value.__cause__ is None
     pytest.importorskip("yfinance", reason="the extra vendors is not installed")
     from quantlab.vendors.yahoo import _chart
@@ -640,7 +898,9 @@ def install(folder, package, module, **points):
     info = folder / f"{package}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[quantlab.providers]\n" + "".join(f"{name} = {value}\n" for name, value in points.items()))
+    (info / "entry_points.txt").write_text(
+        "[quantlab.providers]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
+    )
 
 
 def test_a_provider_of_ones_own_is_found_by_its_entry_point(tmp_path):
@@ -654,16 +914,30 @@ def test_a_provider_of_ones_own_is_found_by_its_entry_point(tmp_path):
             "bars = pd.concat(vendor.pages('KO', pd.Timestamp('2012-01-03'), pd.Timestamp('2012-03-30'), '1d'))\n"
             "print(vendor.name, len(bars), providers()['mine'])"
         )
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+        }
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
-    assert done.stdout.split(maxsplit=2) == ["mine_daily", str(len(sample("KO", "2012-01-03", "2012-03-30"))), "my_bars:Mine of my-bars\n"], done.stderr[-1500:]
+    assert done.stdout.split(maxsplit=2) == [
+        "mine_daily",
+        str(len(sample("KO", "2012-01-03", "2012-03-30"))),
+        "my_bars:Mine of my-bars\n",
+    ], done.stderr[-1500:]
 
 
 def test_what_is_wrong_with_a_provider_of_ones_own_is_said(tmp_path, monkeypatch):
     assert {"yahoo", "crypto", "polygon", "nasdaq"} <= set(providers())
     assert find_provider("polygon", adjusted=True).name == "polygon_adjusted"
     monkeypatch.syspath_prepend(tmp_path)
-    install(tmp_path, "one", {"one_mod": "class Half:\n    name = 'half'\n\n\ndef angry():\n    raise RuntimeError('token=hush1')\n"}, half="one_mod:Half", angry="one_mod:angry", twice="one_mod:Half", yahoo="one_mod:Half")
+    install(
+        tmp_path,
+        "one",
+        {"one_mod": "class Half:\n    name = 'half'\n\n\ndef angry():\n    raise RuntimeError('token=hush1')\n"},
+        half="one_mod:Half",
+        angry="one_mod:angry",
+        twice="one_mod:Half",
+        yahoo="one_mod:Half",
+    )
     install(tmp_path, "two", {"two_mod": "import nowhere_to_be_found\n"}, gone="two_mod:X", twice="two_mod:X")
     for name, message in {
         "half": "has no calendar, intervals, per_second, pages", "angry": r"cannot be made \(RuntimeError: token=\*\*\*\)", "gone": "ModuleNotFoundError",
@@ -680,7 +954,9 @@ def test_events_outside_the_rows_and_none_at_all_change_nothing():
     assert later_product(days, [], []).tolist() == [1] * 4 and later_product(days[:0], [days[1]], [0.5]).size == 0
     assert dividend_product(raw[:0], [days[1]], [0.5]).size == 0 and dividend_product(raw, [], []).tolist() == [1] * 4
     once = dividend_product(raw * split, [days[3]], [1.0])
-    assert np.allclose(dividend_product(raw * split, [days[3], days[3]], [0.5, 0.5]), once)  # a regular and a special one on a day
+    assert np.allclose(
+        dividend_product(raw * split, [days[3], days[3]], [0.5, 0.5]), once
+    )  # a regular and a special one on a day
     assert dividend_product(raw, [days[0], days[3] + pd.Timedelta("9D")], [1.0, 1.0]).tolist() == [1] * 4
     with pytest.raises(TemporaryError, match="did not answer whole"):
         get_json("http://127.0.0.1:9/bars", {}, timeout=2)

@@ -43,7 +43,13 @@ if __name__ == "__main__":
 """
     script = out.with_suffix(".py")
     script.write_text(program)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=out.parent, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        cwd=out.parent,
+        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return pd.read_pickle(out)
 
@@ -59,7 +65,11 @@ def same(ours, theirs):
 
 def holed():
     "Bars of six names that start late, stop early and miss days."
-    bars = sample_bars(["AAPL", "BAC", "GEN", "KO", "WFC", "XOM"], "2017-01-03", "2019-12-31").rename(index={"GEN": "CON", "KO": "7203.T"}).sort_index()
+    bars = (
+        sample_bars(["AAPL", "BAC", "GEN", "KO", "WFC", "XOM"], "2017-01-03", "2019-12-31")
+        .rename(index={"GEN": "CON", "KO": "7203.T"})
+        .sort_index()
+    )
     rng = np.random.default_rng(3)
     keep = rng.random(len(bars)) < 0.97
     dates, symbols = (bars.index.get_level_values(i) for i in (0, 1))
@@ -69,7 +79,13 @@ def holed():
 @QLIB
 def test_qlib_reads_back_what_we_write(tmp_path):
     bars = holed()
-    spells = pd.DataFrame({"symbol": ["XOM", "XOM", "CON"], "start": ["2018-01-02", "2019-01-02", "2017-02-01"], "end": ["2018-02-01", "2019-02-01", "2017-03-01"]})
+    spells = pd.DataFrame(
+        {
+            "symbol": ["XOM", "XOM", "CON"],
+            "start": ["2018-01-02", "2019-01-02", "2017-02-01"],
+            "end": ["2018-02-01", "2019-02-01", "2017-03-01"],
+        }
+    )
     store = write_qlib(bars, tmp_path / "store", {"few": spells})
     everything, few = by_qlib(store, tmp_path / "q.pkl", ("all", FIELDS), ("few", ["close"]))
     ours = read_qlib(store)
@@ -79,7 +95,9 @@ def test_qlib_reads_back_what_we_write(tmp_path):
     named = read_qlib(store, "few", ["close"])
     same(named[named["member"]][["close"]], few)
     assert named["member"].sum() == len(few)  # the days that a name misses are rows in both
-    assert set(named.index.get_level_values("symbol")) == {"XOM", "CON"} and named["close"].notna().sum() == len(ours["close"][ours.index.get_level_values("symbol").isin(["XOM", "CON"])])
+    assert set(named.index.get_level_values("symbol")) == {"XOM", "CON"} and named["close"].notna().sum() == len(
+        ours["close"][ours.index.get_level_values("symbol").isin(["XOM", "CON"])]
+    )
 
 
 def test_traded_prices_come_back_within_two_roundings(tmp_path):
@@ -91,12 +109,23 @@ def test_traded_prices_come_back_within_two_roundings(tmp_path):
     pd.testing.assert_frame_equal(adjust(back)[["open", "close"]], adjust(split)[["open", "close"]], rtol=3e-7)
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["a", "B", "Z9"])), min_size=1, max_size=20, unique=True), st.integers(0, 9), st.integers(0, 9))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["a", "B", "Z9"])), min_size=1, max_size=20, unique=True),
+    st.integers(0, 9),
+    st.integers(0, 9),
+)
 @settings(max_examples=20, deadline=None)
 def test_any_shape_of_panel_survives(tmp_path_factory, keys, first, last):
     frame = pd.DataFrame(keys, columns=["day", "symbol"])
     prices = np.arange(len(frame)) + 10.0
-    frame = frame.assign(date=pd.Timestamp("2024-01-01") + pd.to_timedelta(frame["day"], unit="D"), open=prices, high=prices + 1, low=prices - 1, close=prices, volume=5.0)
+    frame = frame.assign(
+        date=pd.Timestamp("2024-01-01") + pd.to_timedelta(frame["day"], unit="D"),
+        open=prices,
+        high=prices + 1,
+        low=prices - 1,
+        close=prices,
+        volume=5.0,
+    )
     bars = as_panel(frame.drop(columns="day"))
     store = write_qlib(bars, tmp_path_factory.mktemp("q") / "s")
     pd.testing.assert_frame_equal(read_qlib(store).drop(columns="factor"), bars, check_index_type=False)
@@ -107,7 +136,9 @@ def test_any_shape_of_panel_survives(tmp_path_factory, keys, first, last):
     else:
         with pytest.raises(DataError, match="ask within it"):
             read_qlib(store, start=low, end=high)
-    assert (read_members(store).set_index("symbol")["start"] == bars.reset_index().groupby("symbol")["date"].min()).all()
+    assert (
+        read_members(store).set_index("symbol")["start"] == bars.reset_index().groupby("symbol")["date"].min()
+    ).all()
 
 
 def test_a_crash_leaves_nothing(tmp_path, monkeypatch):
@@ -140,7 +171,9 @@ def test_all_of_qlibs_own_data_is_read_equal(tmp_path):
     ours = read_qlib(store, check=False)
     assert len(ours) == 2_359_876
     five = ["SH000300", "SH600000", "SH600011", "SZ000001", "SZ300601"]
-    everything, members, some = by_qlib(store, tmp_path / "q.pkl", ("all", FIELDS), ("csi300", FIELDS), (five, [*FIELDS, "change"]))
+    everything, members, some = by_qlib(
+        store, tmp_path / "q.pkl", ("all", FIELDS), ("csi300", FIELDS), (five, [*FIELDS, "change"])
+    )
     same(ours, everything)
     named = read_qlib(store, "csi300", skip_missing=True, check=False)
     same(named[named["member"]].drop(columns="member"), members)
@@ -156,7 +189,12 @@ def test_all_of_qlibs_own_data_is_read_equal(tmp_path):
 
 def spelled():
     "Sample names that enter and leave a market."
-    rows = [("KO", "2018-03-05", "2018-06-29"), ("KO", "2019-02-01", "2019-05-31"), ("XOM", "2018-12-03", None), ("BAC", "2017-01-03", "2018-02-28")]
+    rows = [
+        ("KO", "2018-03-05", "2018-06-29"),
+        ("KO", "2019-02-01", "2019-05-31"),
+        ("XOM", "2018-12-03", None),
+        ("BAC", "2017-01-03", "2018-02-28"),
+    ]
     return pd.DataFrame(rows, columns=["symbol", "start", "end"])
 
 
@@ -165,8 +203,12 @@ def test_a_universe_by_name_has_windows_on_whole_histories_as_qlib_has(tmp_path)
     "Alpha158 by Qlib on the market's name, and ours on the rows of members: every cell agrees, in the first days of a spell too."
     bars = sample_bars(["BAC", "KO", "WFC", "XOM"], "2017-01-03", "2019-12-31")
     dates, symbols = (bars.index.get_level_values(i) for i in (0, 1))
-    closed = (symbols != "WFC") & dates.isin(pd.DatetimeIndex(["2018-01-09", "2018-05-02", "2019-03-01"]))  # sessions that no member has
-    halted = (symbols == "KO") & (dates >= "2017-09-25") & (dates <= "2017-10-20")  # from before the first row that is read
+    closed = (symbols != "WFC") & dates.isin(
+        pd.DatetimeIndex(["2018-01-09", "2018-05-02", "2019-03-01"])
+    )  # sessions that no member has
+    halted = (
+        (symbols == "KO") & (dates >= "2017-09-25") & (dates <= "2017-10-20")
+    )  # from before the first row that is read
     store = write_qlib(bars[~closed & ~halted], tmp_path / "store", {"few": spelled()})
     program = f"""
 import sys; sys.path.insert(0, {str(root() / "bench")!r})
@@ -183,11 +225,15 @@ if __name__ == "__main__":
     ours = read_qlib(store, "few", start="2018-01-02", warm_up=61)
     rows = ours["member"] & (ours.index.get_level_values("date") >= "2018-01-02")
     found = compute(ours, [f for f in feature_set("alpha158") if f.name != "VWAP0"], rows=rows)
-    assert [tuple(i) for i in found.index] == [tuple(i) for i in theirs.index] and list(found.columns) == list(theirs.columns)
+    assert [tuple(i) for i in found.index] == [tuple(i) for i in theirs.index] and list(found.columns) == list(
+        theirs.columns
+    )
     apart = ~np.isclose(found, theirs, rtol=1e-5, atol=1e-6, equal_nan=True)
     assert not apart.any(), [(found.index[r], found.columns[c]) for r, c in np.argwhere(apart)[:5]]
     cut = compute(ours[rows], [f for f in feature_set("alpha158") if f.name == "MA60"])
-    assert (~np.isclose(cut["MA60"], theirs["MA60"], rtol=1e-5)).mean() > 0.2  # what reading within the spells would have given
+    assert (
+        ~np.isclose(cut["MA60"], theirs["MA60"], rtol=1e-5)
+    ).mean() > 0.2  # what reading within the spells would have given
 
 
 def test_members_are_marked_and_none_are_lost(tmp_path):
@@ -196,7 +242,11 @@ def test_members_are_marked_and_none_are_lost(tmp_path):
     named = read_qlib(store, "FEW")  # Qlib's own files are in lower case
     truth = pd.Series(False, bars.index)
     for symbol, start, end in spelled().fillna("2099-12-31").itertuples(index=False):
-        truth |= (truth.index.get_level_values("symbol") == symbol) & (truth.index.get_level_values("date") >= start) & (truth.index.get_level_values("date") <= end)
+        truth |= (
+            (truth.index.get_level_values("symbol") == symbol)
+            & (truth.index.get_level_values("date") >= start)
+            & (truth.index.get_level_values("date") <= end)
+        )
     assert named["member"].equals(truth[named.index].rename("member")) and truth.sum() == named["member"].sum()
     assert "member" not in read_qlib(store) and "member" not in read_qlib(store, ["KO"])
     late = read_qlib(store, "few", start="2019-01-02", warm_up=5)
@@ -225,7 +275,10 @@ def others(folder, splits=True, n=6, days=400):
         held = np.where(np.arange(days) < 100 + 20 * i, 0.5, 1.0) if splits else np.ones(days)
         factor = held * np.where(np.arange(days) < 250, 0.97, 1.0)
         shares = (np.exp(rng.normal(13.5, 0.4, days)) * held).round()
-        frame = pd.DataFrame({"open": close * 0.999, "high": close * 1.01, "low": close * 0.99, "close": close}) / factor[:, None]
+        frame = (
+            pd.DataFrame({"open": close * 0.999, "high": close * 1.01, "low": close * 0.99, "close": close})
+            / factor[:, None]
+        )
         parts.append(frame.assign(volume=shares, split=factor, date=sessions, symbol=f"SH60000{i}"))
     bars = as_panel(pd.concat(parts))
     return bars, write_qlib(bars, folder)
@@ -261,7 +314,11 @@ def test_each_evidence_of_raw_volume_decides_alone(tmp_path, evidence, raw):
         if evidence != "whole shares":  # lots of a hundred, rounded to hundredths: whole in neither reading
             rewrite(store, symbol, volume=lambda v: (v["volume"] / 123.4).round(2))
         if raw:
-            rewrite(store, symbol, volume=lambda v: (v["volume"] * v["factor"]).round(0 if evidence == "whole shares" else 3))
+            rewrite(
+                store,
+                symbol,
+                volume=lambda v: (v["volume"] * v["factor"]).round(0 if evidence == "whole shares" else 3),
+            )
     assert qlib_traits(store)["volume"].startswith("volume is raw" if raw else "divided by")
 
 
@@ -297,7 +354,9 @@ def test_flat_bars_of_suspended_days(tmp_path):
         return change
 
     rewrite(store, "SH600002", **{f: stand(f) for f in ("volume", "open", "high", "low", "close")})
-    with pytest.raises(DataError, match=r"first \(2015-10-12, SH600002\), stand still without volume.*suspended='drop'"):
+    with pytest.raises(
+        DataError, match=r"first \(2015-10-12, SH600002\), stand still without volume.*suspended='drop'"
+    ):
         read_qlib(store)
     assert len(read_qlib(store, suspended="keep")) == len(bars)
     dropped = read_qlib(store, suspended="drop", prices="traded")
@@ -305,8 +364,16 @@ def test_flat_bars_of_suspended_days(tmp_path):
     assert len(gone) == 15 and set(gone.get_level_values("symbol")) == {"SH600002"} and (dropped["volume"] > 0).all()
     assert len(read_qlib(store, check=False)) == len(bars)
     emptied = read_qlib(store, "all", suspended="drop")
-    assert len(emptied) == len(bars) and emptied["close"].isna().sum() == 15 and emptied["member"].all() and emptied["member"].dtype == bool
-    pd.testing.assert_frame_equal(emptied.dropna().drop(columns="member"), read_qlib(store, "all", suspended="drop", gaps=False).drop(columns="member"))
+    assert (
+        len(emptied) == len(bars)
+        and emptied["close"].isna().sum() == 15
+        and emptied["member"].all()
+        and emptied["member"].dtype == bool
+    )
+    pd.testing.assert_frame_equal(
+        emptied.dropna().drop(columns="member"),
+        read_qlib(store, "all", suspended="drop", gaps=False).drop(columns="member"),
+    )
 
 
 def test_folders_in_upper_case_are_read_and_named(tmp_path):
@@ -326,7 +393,9 @@ def test_members_without_folders(tmp_path):
     bars, store = others(tmp_path / "s")
     listed = store / "instruments" / "some.txt"
     listed.write_text("SH600001\t2015-01-05\t2016-07-15\nSH600087\t2015-01-05\t2015-12-31\n")
-    with pytest.raises(DataError, match=r"no values of 1 symbol\(s\), \['SH600087'\]; skip_missing=True leaves them out"):
+    with pytest.raises(
+        DataError, match=r"no values of 1 symbol\(s\), \['SH600087'\]; skip_missing=True leaves them out"
+    ):
         read_qlib(store, "some")
     assert set(read_qlib(store, "some", skip_missing=True).index.get_level_values("symbol")) == {"SH600001"}
     assert "1 of some" in qlib_traits(store)["members without folders"]
@@ -343,7 +412,12 @@ def test_members_without_folders(tmp_path):
 
 def test_a_range_that_the_store_does_not_reach(tmp_path):
     bars, store = others(tmp_path / "s")
-    for start, end in [("2017-01-02", None), (None, "2014-12-31"), ("2016-01-05", "2016-01-04"), ("2015-01-10", "2015-01-11")]:
+    for start, end in [
+        ("2017-01-02", None),
+        (None, "2014-12-31"),
+        ("2016-01-05", "2016-01-04"),
+        ("2015-01-10", "2015-01-11"),
+    ]:
         with pytest.raises(DataError, match="its calendar runs from 2015-01-05 to 2016-07-15: ask within it"):
             read_qlib(store, start=start, end=end)
     for field in ("open", "high", "low", "close", "volume", "factor"):
@@ -359,7 +433,11 @@ def test_a_range_that_the_store_does_not_reach(tmp_path):
 def test_a_torn_calendar_or_list_is_one_line(tmp_path):
     bars, store = others(tmp_path / "s")
     days = (store / "calendars" / "day.txt").read_text()
-    for text, message in [("", "not a list of increasing dates"), (days + "2015-01-05\n", "not a list of increasing dates"), (days + "soon\n", "no date")]:
+    for text, message in [
+        ("", "not a list of increasing dates"),
+        (days + "2015-01-05\n", "not a list of increasing dates"),
+        (days + "soon\n", "no date"),
+    ]:
         (store / "calendars" / "day.txt").write_text(text)
         with pytest.raises(DataError, match=message):
             read_qlib(store)
@@ -377,13 +455,29 @@ def minutes(interval, zone="Asia/Shanghai"):
     step, parts = pd.Timedelta(interval), []
     for day in ("2020-09-24", "2020-09-25"):
         for first, last in (("09:30", "11:30"), ("13:00", "15:00")):
-            ends = pd.date_range(f"{day} {first}", f"{day} {last}", freq=step, tz=zone, inclusive="right").tz_convert("UTC").as_unit("us")
+            ends = (
+                pd.date_range(f"{day} {first}", f"{day} {last}", freq=step, tz=zone, inclusive="right")
+                .tz_convert("UTC")
+                .as_unit("us")
+            )
             parts.append(ends)
     ends = parts[0].append(parts[1:])
     rng = np.random.default_rng(1)
-    index = pd.MultiIndex.from_product([ends, pd.Index(["SH600000", "SZ000001"], dtype="str")], names=["date", "symbol"])
+    index = pd.MultiIndex.from_product(
+        [ends, pd.Index(["SH600000", "SZ000001"], dtype="str")], names=["date", "symbol"]
+    )
     close = 10 + rng.normal(0, 0.1, len(index)).cumsum().round(2)
-    bars = pd.DataFrame({"open": close, "high": close + 0.05, "low": close - 0.05, "close": close, "volume": rng.integers(1, 99, len(index)) * 100.0, "split": 0.5}, index=index)
+    bars = pd.DataFrame(
+        {
+            "open": close,
+            "high": close + 0.05,
+            "low": close - 0.05,
+            "close": close,
+            "volume": rng.integers(1, 99, len(index)) * 100.0,
+            "split": 0.5,
+        },
+        index=index,
+    )
     return bars[(index.get_level_values("symbol") == "SH600000") | (rng.random(len(index)) < 0.9)]
 
 
@@ -397,7 +491,12 @@ def test_qlib_reads_the_minutes_that_we_write_and_we_read_them_back(tmp_path, in
     whole, one = by_qlib(store, tmp_path / "q.pkl", ("all", FIELDS), ("one", FIELDS), freq=interval)
     ours = read_qlib(store, **told)
     local = (ours.index.get_level_values("date") - pd.Timedelta(interval)).tz_convert("Asia/Shanghai").tz_localize(None)
-    same(ours.set_axis(pd.MultiIndex.from_arrays([local, ours.index.get_level_values("symbol")], names=["date", "symbol"])), whole)
+    same(
+        ours.set_axis(
+            pd.MultiIndex.from_arrays([local, ours.index.get_level_values("symbol")], names=["date", "symbol"])
+        ),
+        whole,
+    )
     named = read_qlib(store, "one", **told)
     assert named["member"].sum() == len(one) and len(named) > len(one)  # the whole first day, the last minute of it too
     np.testing.assert_array_equal(named.loc[named["member"], FIELDS].to_numpy(), one.to_numpy(dtype="float64"))
@@ -412,9 +511,15 @@ def test_stamps_of_minutes_are_told_never_guessed(tmp_path):
     store = write_qlib(bars, tmp_path / "store", **told)
     assert (store / "calendars" / "5min.txt").read_text().splitlines()[:1] == ["2020-09-24 09:35:00"]
     pd.testing.assert_index_equal(read_qlib(store, **told).index, bars.index)
-    pd.testing.assert_index_equal(read_qlib(store, interval="5min", zone="Asia/Shanghai", stamps="start").index.levels[0], bars.index.levels[0] + pd.Timedelta("5min"))
+    pd.testing.assert_index_equal(
+        read_qlib(store, interval="5min", zone="Asia/Shanghai", stamps="start").index.levels[0],
+        bars.index.levels[0] + pd.Timedelta("5min"),
+    )
     for lacking in ({"zone": None}, {"stamps": None}, {"stamps": "middle"}):
-        for call in (lambda told=told | lacking: read_qlib(store, **told), lambda told=told | lacking: write_qlib(bars, tmp_path / "other", **told)):
+        for call in (
+            lambda told=told | lacking: read_qlib(store, **told),
+            lambda told=told | lacking: write_qlib(bars, tmp_path / "other", **told),
+        ):
             with pytest.raises(ConfigError, match="neither zone nor meaning"):
                 call()
     with pytest.raises(ConfigError, match="zone='Mars' is unknown"):
@@ -431,7 +536,9 @@ def test_stamps_of_minutes_are_told_never_guessed(tmp_path):
         write_qlib(sample_bars(["KO"], "2017-01-03", "2017-01-31"), tmp_path / "other", zone="UTC", stamps="end")
     assert not (tmp_path / "other").exists()
     flat = bars.assign(high=bars["close"], low=bars["close"], volume=bars["volume"] * (bars["volume"] > 5000))
-    assert len(read_qlib(write_qlib(flat, tmp_path / "flat", **told), **told)) == len(flat)  # minutes without a trade are nothing unusual
+    assert len(read_qlib(write_qlib(flat, tmp_path / "flat", **told), **told)) == len(
+        flat
+    )  # minutes without a trade are nothing unusual
     day = read_qlib(store, start="2020-09-25", end="2020-09-25", **told).index.get_level_values("date")
     assert day.min() == pd.Timestamp("2020-09-25 01:35Z") and day.max() == pd.Timestamp("2020-09-25 07:00Z")
     with pytest.raises(DataError, match="no time zone; write it in UTC"):
@@ -440,7 +547,10 @@ def test_stamps_of_minutes_are_told_never_guessed(tmp_path):
 
 def test_hours_that_a_clock_shows_twice_are_refused(tmp_path):
     ends = pd.date_range("2024-11-03 04:00", periods=6, freq="1h", tz="UTC", unit="us")
-    bars = pd.DataFrame({c: 1.0 for c in ("open", "high", "low", "close", "volume")}, index=pd.MultiIndex.from_product([ends, ["BTC"]], names=["date", "symbol"]))
+    bars = pd.DataFrame(
+        {c: 1.0 for c in ("open", "high", "low", "close", "volume")},
+        index=pd.MultiIndex.from_product([ends, ["BTC"]], names=["date", "symbol"]),
+    )
     with pytest.raises(DataError, match="clock of America/New_York shows 2024-11-03 01:00:00 twice.*zone='UTC'"):
         write_qlib(bars, tmp_path / "s", interval="1h", zone="America/New_York", stamps="end")
     store = write_qlib(bars, tmp_path / "s", interval="60min", zone="UTC", stamps="end")
@@ -493,7 +603,10 @@ def test_what_a_store_does_not_have_is_named_and_no_drafts_are_left(tmp_path):
     }.items():
         with pytest.raises((ConfigError, DataError), match=said):
             call()
-    assert read_qlib(store, [], check=False).empty and read_qlib(write_qlib(bars.iloc[:1], tmp_path / "one")).shape == (1, 6)
+    assert read_qlib(store, [], check=False).empty and read_qlib(write_qlib(bars.iloc[:1], tmp_path / "one")).shape == (
+        1,
+        6,
+    )
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
     os.truncate(store / "features" / "ko" / "low.day.bin", 101)
     with pytest.raises(DataError, match="is the file whole"):
