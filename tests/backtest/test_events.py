@@ -489,7 +489,7 @@ def test_degenerate_lists_and_bars():
     with pytest.raises(QuantlabError, match="ruined"):
         trade(
             {"size": -1500.0}, bars=flat(open=[10, 10, 20, 20, 20, 20.0], close=[10, 10, 20, 20, 20, 20.0], high=21.0)
-        ).equity  # noqa: B018
+        ).equity
 
 
 @pytest.mark.parametrize(

@@ -259,15 +259,15 @@ def test_every_label_on_many_panels(part) -> None:
         width = pd.Series(rng.choice([0.01, 0.03, 0.06], len(bars)), bars.index)
         barrier = lambda b, t: triple_barrier(
             b, width[b.index], 1, 2, None if seed % 5 == 0 else horizon, entry=entry, delisted=t
-        )  # noqa: B023
-        forward = lambda b, t: forward_returns(b, horizon, entry, t)  # noqa: B023
+        )
+        forward = lambda b, t: forward_returns(b, horizon, entry, t)
         for make in (
             forward,
             barrier,
             lambda b, t: trend_scan(b, (2, 4)),
             lambda b, t: rank_normalise(forward(b, t)),
             lambda b, t: excess(barrier(b, t)),
-        ):  # noqa: B023
+        ):
             holds_at_every_cut(make, bars, table)
 
 
