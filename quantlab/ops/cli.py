@@ -249,7 +249,7 @@ def audit(
 
     from quantlab.core.audit import PASS
     from quantlab.core.audit import audit as judge
-    from quantlab.report.market import load_market
+    from quantlab.recipe.market import load_market
 
     targets, bars = _targets(target), load_market(_from_here(data), universe, start, end).bars
     verdicts = [judge(function, bars, cuts, name) for name, function in targets]

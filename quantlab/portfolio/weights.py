@@ -6,6 +6,7 @@
 __all__ = ['select', 'cap_weights', 'vol_scale', 'TopK']
 
 # %% ../../nbs/portfolio/550_weights.ipynb #4e25c4c5
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -251,6 +252,7 @@ class TopK:
         predictions: pd.DataFrame,  # panel with column score, known at the close of date
         past_bars: pd.DataFrame | None = None,  # total-return bars; needed for a volatility target
         gate: pd.DataFrame | None = None,  # by date, column gate in [0, 1], known at the close
+        held: Sequence[str] | None = None,  # symbols held before the first decision
     ) -> pd.DataFrame:  # (date, symbol): weight, for the dates that decide
         "Return target weights decided at the close of each rebalance date; raise ConfigError or PanelError."
         check_panel(predictions, ["score"])
@@ -263,7 +265,7 @@ class TopK:
         measured = self.vol_target is not None and self.periods_per_year is None
         year = periods_per_year(past_bars.index.unique("date")) if measured else self.periods_per_year
         rank = score.rank(axis=1, ascending=False, method="first").to_numpy()
-        held, rows = np.zeros(score.shape[1], dtype=bool), []
+        held, rows = np.asarray(score.columns.isin(list(() if held is None else held))), []
         for row in range(0, len(score), self.rebalance):
             chosen = select(rank[row], held, self.top_k, self.buffer)
             weights = self._weigh(rank[row], chosen) * exposure[row]

@@ -15,7 +15,7 @@ import pandas as pd
 from ..core.audit import PASS, audit
 from ..data.bars import symbol_coverage
 from ..features.base import Feature, compute
-from .market import MarketData
+from ..recipe.market import MarketData
 
 # %% ../../nbs/report/810_tearsheet.ipynb #7e87a001
 class Text(pd.DataFrame):
@@ -68,7 +68,7 @@ def judge_features(
     Examples
     --------
     >>> from quantlab.features.base import Feature
-    >>> from quantlab.report.market import load_market
+    >>> from quantlab.recipe.market import load_market
     >>> from quantlab.report.tearsheet import judge_features
     >>> honest = Feature("gap_5", lambda close: close / close.shift(5) - 1, 5, ["close"], "example")
     >>> few = load_market("sample", "AAPL, XOM", "2015-01-01", "2015-12-31").bars
@@ -140,7 +140,7 @@ def stamps(
 
     Examples
     --------
-    >>> from quantlab.report.market import load_market
+    >>> from quantlab.recipe.market import load_market
     >>> from quantlab.report.tearsheet import stamps
     >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
     >>> moments = pd.DatetimeIndex(["2024-01-31 16:00Z", pd.NaT])
@@ -169,7 +169,7 @@ def data_table(
 
     Examples
     --------
-    >>> from quantlab.report.market import load_market
+    >>> from quantlab.recipe.market import load_market
     >>> from quantlab.report.tearsheet import data_table
     >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
     >>> table = data_table(market)
@@ -243,7 +243,7 @@ def metrics_table(
     --------
     >>> from quantlab.backtest.stats import summary
     >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.report.market import load_market
+    >>> from quantlab.recipe.market import load_market
     >>> from quantlab.report.tearsheet import metrics_table
     >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
     >>> returns = to_wide(market.bars["close"]).pct_change().iloc[1:]

@@ -18,7 +18,7 @@ from quantlab.report.health import (
     read_unchecked,
     worst,
 )
-from quantlab.report.market import load_market
+from quantlab.recipe.market import load_market
 from quantlab.report.run import run_report
 
 

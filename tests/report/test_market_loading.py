@@ -6,7 +6,7 @@ import pytest
 
 from quantlab.core.errors import ConfigError, QuantlabError
 from quantlab.data.store import Lake
-from quantlab.report.market import check_market, load_market, parse_period
+from quantlab.recipe.market import check_market, load_market, parse_period
 from quantlab.report.tearsheet import data_table, stamps
 
 
