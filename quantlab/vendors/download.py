@@ -23,6 +23,39 @@ from ..data.calendar import bar_ends, expected_ends, schedule
 from ..data.seams import Disagreement
 from .base import Pace, Sink, TemporaryError, Vendor, fetch
 
+# %% ../../nbs/vendors/133_download.ipynb #d40d2e7e
+def _load(file: Path) -> dict:  # "dataset/interval" -> symbol -> spans
+    "Read the spans of a file; none where there is no file; raise DataError for a damaged one."
+    try:
+        return json.loads(file.read_text()) if file.exists() else {}
+    except ValueError as error:
+        raise DataError(
+            f"{display_path(file)} is no JSON ({error}); "
+            "delete it: the next run asks for all rows again and stores none twice"
+        ) from error
+
+
+def _save(spans: dict, file: Path) -> None:
+    "Replace the file, whole or not at all."
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.draft")
+    with draft.open("w") as stream:
+        json.dump(spans, stream, indent=1, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(draft, file)
+
+
+def _merged(spans: list[tuple]) -> list[tuple]:  # sorted and disjoint
+    "Put together the spans that touch."
+    merged = []
+    for a, b in sorted(spans):
+        if merged and a <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(b, merged[-1][1]))
+        else:
+            merged.append((a, b))
+    return merged
+
 # %% ../../nbs/vendors/133_download.ipynb #40a8ebb5
 class State:
     """Remember which spans of dates are stored; raise DataError for a file that is damaged.
@@ -42,8 +75,10 @@ class State:
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.vendors.download import State
+    >>> from quantlab.vendors.download import State, _save
     >>> folder = Path(tempfile.mkdtemp())
+    >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+    >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
     >>> state = State(folder / "state.json")
     """
 
@@ -52,13 +87,7 @@ class State:
         file: str | Path,  # JSON; made on the first write, refused when it is damaged
     ) -> None:
         self.file = Path(file)
-        try:
-            self.spans = json.loads(self.file.read_text()) if self.file.exists() else {}
-        except ValueError as error:
-            raise DataError(
-                f"{display_path(self.file)} is no JSON ({error}); "
-                "delete it: the next run asks for all rows again and stores none twice"
-            ) from error
+        self.spans = _load(self.file)
 
     def done(
         self,
@@ -84,11 +113,14 @@ class State:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from quantlab.vendors.download import State
-        >>> day = pd.Timestamp
+        >>> from quantlab.vendors.download import State, _save
         >>> folder = Path(tempfile.mkdtemp())
+        >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+        >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+        >>> day = pd.Timestamp
         >>> state = State(folder / "state.json")
         >>> for month in ("2024-01", "2024-03", "2024-02"):
         ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
@@ -127,32 +159,21 @@ class State:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from quantlab.vendors.download import State
-        >>> day = pd.Timestamp
+        >>> from quantlab.vendors.download import State, _save
         >>> folder = Path(tempfile.mkdtemp())
+        >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+        >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+        >>> day = pd.Timestamp
         >>> state = State(folder / "state.json")
         >>> for month in ("2024-01", "2024-03", "2024-02"):
         ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
         """
-        merged = []
-        for a, b in sorted([*self.done(dataset, interval, symbol), (start, end)]):
-            if merged and a <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(b, merged[-1][1]))
-            else:
-                merged.append((a, b))
+        merged = _merged([*self.done(dataset, interval, symbol), (start, end)])
         self.spans.setdefault(f"{dataset}/{interval}", {})[symbol] = [[a.isoformat(), b.isoformat()] for a, b in merged]
-        self._save()
-
-    def _save(self) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.file.with_name(f"{self.file.name}.draft")
-        with draft.open("w") as stream:
-            json.dump(self.spans, stream, indent=1, sort_keys=True)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, self.file)
+        _save(self.spans, self.file)
 
 # %% ../../nbs/vendors/133_download.ipynb #a697488b
 def missing_spans(
@@ -178,11 +199,14 @@ def missing_spans(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.vendors.download import State, missing_spans
-    >>> day = pd.Timestamp
+    >>> from quantlab.vendors.download import State, _save, missing_spans
     >>> folder = Path(tempfile.mkdtemp())
+    >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+    >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+    >>> day = pd.Timestamp
     >>> state = State(folder / "state.json")
     >>> for month in ("2024-01", "2024-03", "2024-02"):
     ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
@@ -237,11 +261,14 @@ def last_finished(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.vendors.download import State, last_finished
-    >>> day = pd.Timestamp
+    >>> from quantlab.vendors.download import State, _save, last_finished
     >>> folder = Path(tempfile.mkdtemp())
+    >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+    >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+    >>> day = pd.Timestamp
     >>> state = State(folder / "state.json")
     >>> for month in ("2024-01", "2024-03", "2024-02"):
     ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
@@ -324,7 +351,7 @@ def _store(
         state.add(*key, first, last)
     return rows, count
 
-
+# %% ../../nbs/vendors/133_download.ipynb #7583e966
 def _store_whole(
     sink: Sink,
     state: State,
@@ -343,9 +370,61 @@ def _store_whole(
     state.add(*key, first, last)
     return len(whole), len(received)
 
+# %% ../../nbs/vendors/133_download.ipynb #758518c2
+class _Job:
+    "Run what a download plans; the fields are those of Download."
+
+    def fill(
+        self,
+        vendor: Vendor,  # who is asked
+        gaps: pd.DataFrame,  # of find_gaps
+        interval: str = "1d",  # one of the vendor's
+    ) -> pd.DataFrame:  # by symbol: rows and pages received
+        """Ask once more for the rows of find_gaps, whatever the state says; raise DataError as backfill does.
+
+        Parameters
+        ----------
+        vendor : Vendor
+            Who is asked.
+        gaps : pd.DataFrame
+            Of find_gaps.
+        interval : str, default "1d"
+            One of the vendor's.
+
+        Returns
+        -------
+        pd.DataFrame
+            By symbol: rows and pages received.
+
+        Raises
+        ------
+        DataError
+            As backfill does.
+
+        Examples
+        --------
+        >>> from quantlab.vendors.download import Download, State, find_gaps
+        >>> holed = Memory()
+        >>> gaps = find_gaps(holed.read("sample", "1d"), "XNYS", "1d", "2012-01-01", "2013-12-31")
+        >>> Download(holed, State(folder / "fill.json"), sleep=idle).fill(vendor, gaps)
+        """
+        parts = {s: list(zip(rows["start"], rows["end"], strict=True)) for s, rows in gaps.groupby("symbol")}
+        return self._run(vendor, parts, interval)
+
+    def _latest(self, vendor: Vendor, interval: str) -> pd.Timestamp:
+        if interval not in vendor.intervals:
+            raise ConfigError(f"{vendor.name} has no bars of {interval}; it has {list(vendor.intervals)}")
+        return last_finished(vendor.calendar, interval, self.now())
+
+    def _run(self, vendor: Vendor, parts: dict[str, list], interval: str) -> pd.DataFrame:
+        pace = Pace(vendor.per_second, self.sleep, self.clock)
+        pages = partial(fetch, vendor, interval=interval, pace=pace, attempts=self.attempts)
+        store = lambda symbol, spans: _store(self.sink, self.state, pages, (vendor.name, interval, symbol), spans)
+        return _each(parts, store, vendor.name, self.attempts, self.progress)
+
 # %% ../../nbs/vendors/133_download.ipynb #b73e9728
 @dataclass(frozen=True)
-class Download:
+class Download(_Job):
     """Bring a vendor's bars into a sink: patient, resumable, once.
 
     Parameters
@@ -412,8 +491,6 @@ class Download:
         ------
         DataError
             Where the vendor fails or refuses.
-        ConfigError
-            "{name} has no bars of {interval}; it has {...}"
 
         Examples
         --------
@@ -455,10 +532,6 @@ class Download:
         ------
         ConfigError
             For symbols never fetched.
-        DataError
-            "{name} failed {attempts} times in a row on {symbol} ({error}); what came is stored, run it
-            again to go on"
-            "{...} of {...} symbols were refused, {shown}; the others are stored"
 
         Examples
         --------
@@ -479,59 +552,6 @@ class Download:
                 f"{new[:5]} have never been fetched from {vendor.name} as {interval}; backfill them first"
             )
         return self._run(vendor, {s: missing_spans(spans, spans[-1][1], last) for s, spans in done.items()}, interval)
-
-    def fill(
-        self,
-        vendor: Vendor,  # who is asked
-        gaps: pd.DataFrame,  # of find_gaps
-        interval: str = "1d",  # one of the vendor's
-    ) -> pd.DataFrame:  # by symbol: rows and pages received
-        """Ask once more for the rows of find_gaps, whatever the state says; raise DataError as backfill does.
-
-        Parameters
-        ----------
-        vendor : Vendor
-            Who is asked.
-        gaps : pd.DataFrame
-            Of find_gaps.
-        interval : str, default "1d"
-            One of the vendor's.
-
-        Returns
-        -------
-        pd.DataFrame
-            By symbol: rows and pages received.
-
-        Raises
-        ------
-        DataError
-            As backfill does.
-
-        Examples
-        --------
-        >>> from quantlab.vendors.download import Download, State, find_gaps
-        >>> holed = Memory()
-        >>> gaps = find_gaps(holed.read("sample", "1d"), "XNYS", "1d", "2012-01-01", "2013-12-31")
-        >>> Download(holed, State(folder / "fill.json"), sleep=idle).fill(vendor, gaps)
-        """
-        parts = {s: list(zip(rows["start"], rows["end"], strict=True)) for s, rows in gaps.groupby("symbol")}
-        return self._run(vendor, parts, interval)
-
-    def _latest(self, vendor: Vendor, interval: str) -> pd.Timestamp:
-        if interval not in vendor.intervals:
-            raise ConfigError(f"{vendor.name} has no bars of {interval}; it has {list(vendor.intervals)}")
-        return last_finished(vendor.calendar, interval, self.now())
-
-    def _run(self, vendor: Vendor, parts: dict[str, list], interval: str) -> pd.DataFrame:
-        pages = partial(
-            fetch,
-            vendor,
-            interval=interval,
-            pace=Pace(vendor.per_second, self.sleep, self.clock),
-            attempts=self.attempts,
-        )
-        store = lambda symbol, spans: _store(self.sink, self.state, pages, (vendor.name, interval, symbol), spans)
-        return _each(parts, store, vendor.name, self.attempts, self.progress)
 
 # %% ../../nbs/vendors/133_download.ipynb #558a057b
 def find_gaps(

@@ -319,3 +319,10 @@ def test_wrong_words_are_refused_and_empty_answers_are_empty(lake):
         get_bars("A", adjust="total", **ask),
         adjust(raw_bars("AB")[lambda f: f.index.get_level_values("symbol") == "A"]),
     )
+
+
+def test_universe_of_no_rows_is_empty():
+    spells, bars = sample_members(), sample_bars(["DD", "KSS", "AAPL"])
+    assert member_mask(spells, bars.index[:0]).empty and sectors_asof(bars.index[:0]).empty
+    assert series_ends(bars.iloc[:0]).empty and series_ends(bars.iloc[:1])["status"].tolist() == ["alive"]
+    assert members(spells.iloc[:0], "2024-01-02") == [] and known_spells(spells.iloc[:0], "2024-01-02").empty

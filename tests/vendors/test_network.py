@@ -968,3 +968,19 @@ def test_events_outside_the_rows_and_none_at_all_change_nothing():
 def test_adapters_refuse_what_they_cannot_be_made_of(made, said):
     with pytest.raises(ConfigError, match=said):
         made()
+
+
+def test_provider_that_is_not_there_and_symbols_without_bars():
+    with pytest.raises(TemporaryError, match="did not answer whole"):
+        get_json("http://127.0.0.1:9/bars", {}, timeout=2)
+    day, last = pd.Timestamp("2012-01-03"), pd.Timestamp("2012-01-31")
+
+    def answer(path, number):
+        query = dict(parse_qsl(urlsplit(path).query))
+        bars = sample(query["symbol"], query["start"], query["end"]) if query["symbol"] == "KO" else sample("KO")[:0]
+        rows = bars.reset_index().assign(date=lambda t: t["date"].dt.strftime("%Y-%m-%d"))
+        return 200, {}, json.dumps({"bars": rows.drop(columns="symbol").to_dict("records"), "next": None}).encode()
+
+    with Server(answer) as server:
+        assert list(fetch(Provider(server.url), "NOPE", day, last, "1d", Pace(1e9))) == []
+        assert sum(map(len, fetch(Provider(server.url), "KO", day, day, "1d", Pace(1e9)))) == 1
