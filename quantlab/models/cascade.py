@@ -1164,7 +1164,8 @@ class Cascade(_Nested):
         if not len(X):
             return pd.DataFrame(columns=_SAID, index=X.index, dtype="float64")
         found = _say(X, self.path_, self.encoder_, self.validator_, self.heads_)
-        return found.assign(prob=self.temperature_.predict(_prob(found[["prob_raw"]].to_numpy(), X.index))["prob"])[_SAID]
+        raw = _prob(found[["prob_raw"]].to_numpy(), X.index)
+        return found.assign(prob=self.temperature_.predict(raw)["prob"])[_SAID]
 
     def predict(
         self,

@@ -314,7 +314,7 @@ class _Grown(_Binned):
         y: pd.Series,  # outcome
         weight: pd.Series | None,
         later: tuple[pd.DataFrame, pd.Series] | None,  # rows that are watched, and may stop the growth
-    ) -> tuple[object, pd.DataFrame, pd.Series]:  # lightgbm.Booster; loss by tree; mean rank IC of the later dates by tree
+    ) -> tuple[object, pd.DataFrame, pd.Series]:  # lightgbm.Booster; by tree: loss, mean rank IC of later dates
         "Grow the trees."
         data, curve, found = self._dataset(X, y, weight), {}, []
         watched, calls = {}, [lightgbm.record_evaluation(curve)]

@@ -325,7 +325,8 @@ class _Standard(BaseEstimator):
         if min(self.n_states, self.n_iter, self.n_starts) < 1:
             raise ConfigError("n_states, n_iter and n_starts must be at least 1; mend the model's setting")
         if len(X) < 20 * self.n_states:
-            raise DataError(f"{len(X)} rows cannot tell {self.n_states} states apart; give at least {20 * self.n_states}")
+            least = 20 * self.n_states
+            raise DataError(f"{len(X)} rows cannot tell {self.n_states} states apart; give at least {least}")
         flat = X.columns[values.std(axis=0) <= 1e-12 * np.abs(values.mean(axis=0))]
         if len(flat):
             raise DataError(f"columns {list(flat)} do not vary; leave them out")
@@ -364,8 +365,8 @@ class _Started(_Standard):
             ]
         if not starts:
             raise DataError(
-                f"in each of {self.n_starts} starts a state collapsed onto too few of the {len(scaled)} rows; use fewer "
-                "states, more rows or other inputs"
+                f"in each of {self.n_starts} starts a state collapsed onto too few of the {len(scaled)} rows; use "
+                "fewer states, more rows or other inputs"
             )
         return max(starts, key=lambda fitted: fitted.score(scaled))
 
