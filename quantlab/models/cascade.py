@@ -674,8 +674,17 @@ class NetHeads(BaseEstimator):
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.models.cascade import NetHeads
     >>> from unittest.mock import patch
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> rows = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+    ... )
+    >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+    >>> up = np.sign(told["told"]).rename("y")
     >>> with patch.dict("sys.modules", {"torch": None}):
-    ...     refused = show_error(lambda: NetHeads().fit(asked, pd.Series(right - 0.5, asked.index), None))
+    ...     refused = show_error(lambda: NetHeads().fit(told, up, None))
     >>> refused
     """
 
@@ -889,6 +898,11 @@ def out_of_sample(
     >>> pd.Series(answers[::12], ["block 1", "block 2", "block 3", "block 4"]).rename(
     ...     "mean row learned from"
     ... ).to_frame()
+             mean row learned from
+    block 1                    NaN
+    block 2                    3.5
+    block 3                    9.5
+    block 4                   15.5
     """
     parts = {}
     for k, (train, test) in enumerate(folds):
@@ -1159,6 +1173,11 @@ class Cascade(_Nested):
         >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
         >>> said = cascade.stages(X.iloc[late])
         >>> said.head(3).round(3)
+                           s1_return  s1_up  s1_size  s2_valid  prob_raw   prob  score
+        date       symbol
+        2020-06-17 S00        -0.495 -0.197    0.955     0.532     0.498  0.498  0.002
+                   S01         0.020 -0.006    0.892     0.668     0.512  0.511 -0.021
+                   S02        -0.217 -0.107    0.758     0.640     0.274  0.288 -0.276
         """
         X = check_columns(X, self.columns_)
         if not len(X):
