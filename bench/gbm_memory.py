@@ -27,7 +27,7 @@ def fit(rows: int, how: str) -> dict:
     import numpy as np
     import pandas as pd
 
-    from quantlab.models.gbm import GBMModel, _parameters
+    from quantlab.models.gbm import GBMModel
 
     rng, dates = np.random.default_rng(0), pd.bdate_range("2000-01-03", periods=-(-rows // 1000), unit="us")
     index = pd.MultiIndex.from_product([dates, [f"S{i:04d}" for i in range(1000)]], names=["date", "symbol"])[:rows]
@@ -39,7 +39,7 @@ def fit(rows: int, how: str) -> dict:
     if how == "ours":
         model.fit(X, y)
     else:
-        parameters = _parameters(model, list(X.columns), rows)
+        parameters = model._parameters(list(X.columns), rows)
         lightgbm.train(parameters, lightgbm.Dataset(X.astype("float64"), y, params=parameters), 5)
     seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return {

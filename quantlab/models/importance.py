@@ -294,7 +294,7 @@ def contributions(
     model: BaseEstimator,  # fitted
     X: pd.DataFrame,  # panel of features to explain
     background: pd.DataFrame | None = None,  # rows that stand for "not known"; needed by models without trees
-    seed: int = 7,
+    seed: int = 7,  # of the background rows that are drawn
 ) -> pd.DataFrame:  # on X's index: base, then one column per feature; a row sums to its score
     """Divide each score among the features (Lundberg and Lee 2017).
 
@@ -307,7 +307,7 @@ def contributions(
     background : pd.DataFrame | None, default None
         Rows that stand for "not known"; needed by models without trees.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the background rows that are drawn.
 
     Returns
     -------

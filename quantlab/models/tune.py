@@ -177,13 +177,16 @@ class Task:
         model = f"{type(self.model).__name__} {sorted(self.model.get_params().items(), key=str)}"
         return {"data": data_hash(self.X), "y": data_hash(self.y.fillna(0.0)), "folds": edges, "model": model}
 
-    def scores(self, params: dict) -> Iterator[pd.Series]:  # daily rank IC of each fold
+    def scores(
+        self,
+        params: dict,  # setting -> value
+    ) -> Iterator[pd.Series]:  # daily rank IC of each fold
         """Fit and judge a setting fold by fold.
 
         Parameters
         ----------
         params : dict
-            The settings, for the reader.
+            Setting -> value.
 
         Yields
         ------

@@ -502,7 +502,8 @@ def promote(
         gaps = found.loc[~found["held"], "missing"]
         listed = "; ".join(f"({i}) {text}" for i, text in enumerate(gaps, 1))
         raise ReportError(
-            f"{name} version {version.version} cannot go to {to}, {len(gaps)} of {len(found)} pieces of evidence are missing: "
+            f"{name} version {version.version} cannot go to {to}, "
+            f"{len(gaps)} of {len(found)} pieces of evidence are missing: "
             f"{listed}"
         )
     head = _testify(ledger, "promotion", {"name": name, "version": version.version, "to": to, **version.tags})
