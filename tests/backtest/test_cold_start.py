@@ -28,7 +28,7 @@ def test_who_waits_for_a_compilation_is_told_once(tmp_path):
 import numpy as np
 from quantlab.backtest.account import tell_compiling
 from quantlab.backtest.engine import _first_bad
-from quantlab.broker.session import _value_at
+from quantlab.broker.rebalance import _value_at
 tell_compiling(), tell_compiling()
 assert _first_bad(np.ones((2, 2))) == (-1, -1)
 assert _value_at(*np.ones((4, 3))) == 3.0
