@@ -579,8 +579,8 @@ def simulated(
     Returns
     -------
     Result
-        The account of one backtest: equity, cash, returns, trades, orders, unfilled, closed, positions,
-        costs, turnover.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Examples
     --------

@@ -128,7 +128,7 @@ def against_cost(
 
     Examples
     --------
-    >>> from quantlab.backtest.capacity import against_cost, break_even
+    >>> from quantlab.backtest.capacity import against_cost
     >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.engine import from_weights
     >>> from quantlab.data.bars import adjust
@@ -140,12 +140,11 @@ def against_cost(
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
     >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
-    >>> flat, level = against_cost(result, 252), break_even(result)
-    >>> flat.round(3).T
-    bps         0.0    1.0    2.0    5.0    10.0   20.0   50.0   100.0
-    net_return  0.110  0.110  0.109  0.108  0.106  0.101  0.087  0.065
-    sharpe      0.647  0.644  0.641  0.633  0.620  0.592  0.511  0.375
-    se          0.412  0.412  0.412  0.412  0.412  0.412  0.411  0.411
+    >>> against_cost(result, 252, [0, 10]).round(3)
+          net_return  sharpe     se
+    bps
+    0.0        0.110   0.647  0.412
+    10.0       0.106   0.620  0.412
     """
     book = _book(result, None)
     turnover = _per_day(book, np.abs(book.share) * book.price)
@@ -567,7 +566,7 @@ def days_to_liquidate(
 
     Examples
     --------
-    >>> from quantlab.backtest.capacity import assets_at, days_to_liquidate
+    >>> from quantlab.backtest.capacity import days_to_liquidate
     >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.engine import from_weights
     >>> from quantlab.data.bars import adjust
@@ -579,13 +578,13 @@ def days_to_liquidate(
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
     >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
-    >>> costs = Costs(1.0, 2.0, impact=1.0)
-    >>> half, none = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0)
-    >>> out = days_to_liquidate(result, known, half["value"])
-    >>> out.loc[[out["days"].idxmax()]].assign(median_days=out["days"].median()).round(2)
-                  days symbol  one_day  median_days
+    >>> slow = days_to_liquidate(result, known, 1e9)
+    >>> slow.nlargest(3, "days").round(2)
+                 days symbol  one_day
     date
-    2018-06-21  104.07     DO     0.37        14.11
+    2018-06-21  27.74     DO     0.72
+    2018-06-25  27.24     DO     0.73
+    2018-06-26  26.90     DO     0.73
     """
     if not (0 < participation <= 1 and assets > 0):
         raise ConfigError(

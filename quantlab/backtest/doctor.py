@@ -54,50 +54,28 @@ class Threshold(NamedTuple):
 
 
 THRESHOLDS = {
-    "noise": Threshold(
-        0.05, 0.20, "chance of such a Sharpe ratio when the true one is 0",
-        "get a longer history, or treat the result as no result",
-    ),
-    "benchmark": Threshold(
-        0.50, 0.90, "share of resampled histories in which the benchmark's Sharpe ratio is higher",
-        "hold the benchmark, or judge the excess over it",
-    ),
-    "few_trades": Threshold(
-        0.50, 1.00, "share of the profit that the three best round trips made",
-        "run again without those names; cap the weight of one name",
-    ),
-    "one_day": Threshold(
-        0.25, 0.50, "share of the profit made on the best day",
-        "look at that day's bars; run again without it",
-    ),
-    "parameters": Threshold(
-        0.10, 0.50, "parameters per day on which positions were opened",
-        "fix parameters by reason, or find more independent decisions",
-    ),
-    "stale_fills": Threshold(
-        0.01, 0.05, "share of traded value filled on bars without volume or movement",
-        "drop names that do not trade, or let such orders lapse",
-    ),
-    "censored": Threshold(
-        0.01, 0.05, "share of traded value closed because the bars ended",
-        "find out why they ended; charge a delisting return where it was one",
-    ),
-    "hindsight": Threshold(
-        0.10, 0.25, "share of the gate's probability that only the future could place",
-        "gate on filtered states with parameters of the past",
-    ),
-    "fragility": Threshold(
-        0.50, 1.00, "share of the Sharpe ratio lost at the worst neighbour",
-        "average over neighbours, or look for a plateau",
-    ),
-    "cost_share": Threshold(
-        0.50, 1.00, "share of the gross profit that went into costs",
-        "trade less: hold longer, widen the hold buffer",
-    ),
-    "capacity": Threshold(
-        1.00, 4.00, "planned assets over the assets that halve the Sharpe ratio",
-        "plan with less money, or trade slower and larger names",
-    ),
+    "noise": Threshold(0.05, 0.20, "chance of such a Sharpe ratio when the true one is 0",
+        "get a longer history, or treat the result as no result"),
+    "benchmark": Threshold(0.50, 0.90, "share of resampled histories in which the benchmark's Sharpe ratio is higher",
+        "hold the benchmark, or judge the excess over it"),
+    "few_trades": Threshold(0.50, 1.00, "share of the profit that the three best round trips made",
+        "run again without those names; cap the weight of one name"),
+    "one_day": Threshold(0.25, 0.50, "share of the profit made on the best day",
+        "look at that day's bars; run again without it"),
+    "parameters": Threshold(0.10, 0.50, "parameters per day on which positions were opened",
+        "fix parameters by reason, or find more independent decisions"),
+    "stale_fills": Threshold(0.01, 0.05, "share of traded value filled on bars without volume or movement",
+        "drop names that do not trade, or let such orders lapse"),
+    "censored": Threshold(0.01, 0.05, "share of traded value closed because the bars ended",
+        "find out why they ended; charge a delisting return where it was one"),
+    "hindsight": Threshold(0.10, 0.25, "share of the gate's probability that only the future could place",
+        "gate on filtered states with parameters of the past"),
+    "fragility": Threshold(0.50, 1.00, "share of the Sharpe ratio lost at the worst neighbour",
+        "average over neighbours, or look for a plateau"),
+    "cost_share": Threshold(0.50, 1.00, "share of the gross profit that went into costs",
+        "trade less: hold longer, widen the hold buffer"),
+    "capacity": Threshold(1.00, 4.00, "planned assets over the assets that halve the Sharpe ratio",
+        "plan with less money, or trade slower and larger names"),
 }  # fmt: skip
 SEVERITY = ("high", "medium", "ok", "not assessed")  # as findings are ranked
 
@@ -216,8 +194,8 @@ def _fragile(table: pd.DataFrame | None) -> _Measure:
     worst = fragility(table)
     if np.isnan(worst["loss"]):
         return _Measure(np.nan, "no parameter could be moved")
-    where = f"{worst['parameter']} = {worst['setting']}"
-    return _Measure(worst["loss"], f"{where}: Sharpe ratio {worst['worst']:.2f} after {worst['sharpe']:.2f}, t {worst['t']:.1f}")
+    where = f"{worst['parameter']} = {worst['setting']}: Sharpe ratio {worst['worst']:.2f} after {worst['sharpe']:.2f}"
+    return _Measure(worst["loss"], f"{where}, t {worst['t']:.1f}")
 
 # %% ../../nbs/backtest/743_doctor.ipynb #87e40a95
 def _grade(

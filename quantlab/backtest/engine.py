@@ -37,8 +37,7 @@ _NEUTRAL = dict.fromkeys(["adj", "split", "split_ratio", "rate", "multiplier"], 
 def refuse_factors(
     bars: pd.DataFrame,  # panel
 ) -> None:
-    """Raise DataError on bars whose factors are not in their prices; only accounts refuse them, features and models do
-    not.
+    """Raise DataError on bars with a factor that is not in their prices; only accounts refuse them, features do not.
 
     Parameters
     ----------
@@ -48,7 +47,7 @@ def refuse_factors(
     Raises
     ------
     DataError
-        On bars whose factors are not in their prices.
+        On bars with a factor that is not in their prices.
 
     Examples
     --------
@@ -223,7 +222,7 @@ def from_weights(
     rules: Rules = DEFAULT_RULES,  # of the market and the account
     fill: FillModel = DEFAULT_FILL,  # when and at what price orders fill
     cash: float = 1_000_000.0,  # money at the start
-    start=None,  # first session of the account; None = that of the first decision, the first rebalance; earlier are dropped
+    start=None,  # first session of the account; None = that of the first decision (rebalance); earlier are dropped
     end=None,  # last session; None = the last of bars
 ) -> Result:
     """Trade target weights after the close that decided them and keep the account.
@@ -243,16 +242,16 @@ def from_weights(
     cash : float, default 1_000_000.0
         Money at the start.
     start : default None
-        First session of the account; None = that of the first decision, the first rebalance; earlier
-        are dropped.
+        First session of the account; None = that of the first decision (rebalance); earlier are
+        dropped.
     end : default None
         Last session; None = the last of bars.
 
     Returns
     -------
     Result
-        The account of one backtest: equity, cash, returns, trades, orders, unfilled, closed, positions,
-        costs, turnover.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Raises
     ------

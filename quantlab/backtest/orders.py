@@ -198,7 +198,7 @@ def from_orders(
     rules: Rules = DEFAULT_RULES,  # of the market and the account
     fill: FillModel = DEFAULT_FILL,  # when and at what price orders fill
     cash: float = 1_000_000.0,  # account money at the start
-    start=None,  # first session of the account; None = that of the first decision, the first order; earlier are dropped
+    start=None,  # first session of the account; None = that of the first decision (order); earlier are dropped
     end=None,  # last session; None = the last of bars
 ) -> Result:
     """Fill a list of orders session by session and keep the account.
@@ -218,16 +218,15 @@ def from_orders(
     cash : float, default 1_000_000.0
         Account money at the start.
     start : default None
-        First session of the account; None = that of the first decision, the first order; earlier are
-        dropped.
+        First session of the account; None = that of the first decision (order); earlier are dropped.
     end : default None
         Last session; None = the last of bars.
 
     Returns
     -------
     Result
-        The account of one backtest: equity, cash, returns, trades, orders, unfilled, closed, positions,
-        costs, turnover.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Raises
     ------
@@ -374,8 +373,8 @@ def from_rule(
     Returns
     -------
     Result
-        The account of one backtest: equity, cash, returns, trades, orders, unfilled, closed, positions,
-        costs, turnover.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Raises
     ------

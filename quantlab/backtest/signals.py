@@ -152,14 +152,14 @@ def from_signals(
     Returns
     -------
     Result
-        The account of one backtest: equity, cash, returns, trades, orders, unfilled, closed, positions,
-        costs, turnover.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Raises
     ------
     ConfigError
         "kind is {kind}; give 'percent', 'value' or 'shares'"
-        "{why}; add them, or leave stop_loss and take_profit out"
+        "stops and limits fill inside the bar, and the bars have no high and low; add them or drop both"
         On terms of another kind, and on an account that starts with nothing (see check_terms).
         "size must be positive and finite; a short entry sells it"
     DataError
@@ -193,8 +193,7 @@ def from_signals(
     if kind not in ("percent", "value", "shares"):
         raise ConfigError(f"kind is {kind!r}; give 'percent', 'value' or 'shares'")
     if (stop_loss or take_profit) and not {"high", "low"} <= set(bars):
-        why = "a stop and a limit act inside the bar, and the bars have no high and low"
-        raise ConfigError(f"{why}; add them, or leave stop_loss and take_profit out")
+        raise ConfigError("stops and limits fill inside the bar, and the bars have no high and low; add them or drop both")
     check_terms(costs, rules, fill, cash)
     at, market = read_market(bars, costs, fill)
     given = {"entries": entries, "exits": exits, "short_entries": short_entries, "short_exits": short_exits}
@@ -210,7 +209,6 @@ def from_signals(
     for t in range(stop):
         simulator.step()
         if t >= first:
-            held = simulator.account.shares[t]
-            simulator.send(_sends(held, buy[t], sell[t], short[t], cover[t], sizes[t], blocks))
+            simulator.send(_sends(simulator.account.shares[t], buy[t], sell[t], short[t], cover[t], sizes[t], blocks))
     sizing = {"size": size if np.isscalar(size) else "a panel", "kind": kind, **bracket}
     return simulated(simulator, at, account_terms(costs, rules, fill, cash, bars) | sizing)

@@ -380,8 +380,8 @@ def from_strategy(
     Returns
     -------
     Result
-        The account of one backtest: equity, cash, returns, trades, orders, unfilled, closed, positions,
-        costs, turnover.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Raises
     ------

@@ -211,23 +211,7 @@ class Sweep:
 
     Examples
     --------
-    >>> from quantlab.backtest.engine import from_weights
-    >>> from quantlab.backtest.sweep import Sweep, SweepTerms, _part
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
-    >>> close = to_wide(bars["close"])
-    >>> def winners(close, lookback, top_k, rebalance):
-    ...     "Hold the top_k names that rose most over a lookback, in equal parts."
-    ...     past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
-    ...     table = (past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy()
-    ...     t, i = np.nonzero(table)
-    ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
-    ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
-    >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
-    >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
-    >>> alone = [from_weights(winners(close, **one), bars) for one in grid]
+    >>> from quantlab.backtest.sweep import Sweep
     >>> tried = pd.DataFrame({"top_k": [3, 10, 30], "sharpe": [one["sharpe"] for one in figures]})
     >>> assert Sweep(tried, equity, ["top_k"]).best == {"top_k": 30}
     """
@@ -249,32 +233,6 @@ class Sweep:
         ------
         ConfigError
             When no member has a Sharpe ratio.
-
-        Examples
-        --------
-        >>> from quantlab.backtest.engine import from_weights
-        >>> from quantlab.backtest.sweep import sweep
-        >>> from quantlab.core.cache import off
-        >>> from quantlab.core.ledger import Ledger
-        >>> from quantlab.core.panel import to_wide
-        >>> from quantlab.data.bars import adjust
-        >>> from quantlab.data.sample import sample_bars
-        >>> from tempfile import TemporaryDirectory
-        >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
-        >>> close = to_wide(bars["close"])
-        >>> def winners(close, lookback, top_k, rebalance):
-        ...     "Hold the top_k names that rose most over a lookback, in equal parts."
-        ...     past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
-        ...     table = (past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy()
-        ...     t, i = np.nonzero(table)
-        ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
-        ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
-        >>> folder = TemporaryDirectory()
-        >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
-        >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
-        >>> with off():
-        ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
-        >>> again = from_weights(winners(close, **found.best), bars)
         """
         if self.members["sharpe"].isna().all():
             raise ConfigError("no member has a Sharpe ratio; each is ruined, flat or shorter than three sessions")
@@ -291,9 +249,9 @@ class Sweep:
 
         Examples
         --------
-        >>> from quantlab.validation.deflate import deflate
-        >>> deflated = deflate(again.returns, ledger.trials("winners"), found.returns)
-        >>> pd.Series(vars(deflated)).round(4).to_frame("value")
+        >>> from quantlab.backtest.sweep import Sweep
+        >>> tried = pd.DataFrame({"top_k": [3, 10, 30], "sharpe": [one["sharpe"] for one in figures]})
+        >>> Sweep(tried, equity, ["top_k"]).returns.tail(2).round(4)
         """
         return self.equity.pct_change(fill_method=None).iloc[1:]
 

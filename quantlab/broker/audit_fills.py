@@ -125,11 +125,11 @@ def audit_fills(
     >>> from quantlab.data.sample import sample_bars
     >>> fields = ["open", "high", "low", "close"]
     >>> some = sample_bars(["AAPL", "MSFT"], "2015-01-01", "2015-03-31")[fields].astype("float64")
-    >>> one_name = pd.DataFrame({"weight": 1.0}, index=some.index[0:-10:8])
-    >>> full, seen = from_weights(one_name, some), Comparison()
+    >>> turns = pd.DataFrame({"weight": 1.0}, index=some.index[0:-10:9])  # one name, then the other
+    >>> full, seen = from_weights(turns, some), Comparison()
     >>> one_day = full.trades["date"].iloc[5]
-    >>> _try_day(from_weights, one_name, some, full, one_day, "open", "scaled", np.random.default_rng(0), seen)
-    >>> verdict = audit_fills(from_weights, one_name, some, cuts=2, more=4)
+    >>> _try_day(from_weights, turns, some, full, one_day, "open", "scaled", np.random.default_rng(0), seen)
+    >>> verdict = audit_fills(from_weights, turns, some, cuts=2, more=4)
     >>> str(verdict)
     """
     name = name or getattr(engine, "__name__", type(engine).__name__)

@@ -84,17 +84,13 @@ class Fills(NamedTuple):
     --------
     >>> from quantlab.broker.blotter import Fills
     >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
-    >>> fills = Fills(
-    ...     np.array([0, 1, -1]),
-    ...     np.array([1, 1, 3]),
-    ...     np.array([0, 1, 1]),
-    ...     bought,
-    ...     price,
-    ...     np.ones(3),
-    ...     np.zeros(3),
-    ...     np.array([2, 2, 3]),
-    ... )
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
     >>> pd.DataFrame(fills._asdict())
+       order  session  symbol  quantity  price  commission  slippage  reason
+    0      0        1       0      50.0   10.0         1.0       0.0       2
+    1      1        1       1      25.0   20.0         1.0       0.0       2
+    2     -1        3       1     -25.0   20.0         1.0       0.0       3
     """
 
     order: np.ndarray  # int, position in orders; -1 = nobody asked: the engine's own rule
@@ -145,16 +141,8 @@ class Blotter(NamedTuple):
     >>> day, name = np.array([1, 1]), np.array([0, 1])
     >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
     >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
-    >>> fills = Fills(
-    ...     np.array([0, 1, -1]),
-    ...     np.array([1, 1, 3]),
-    ...     np.array([0, 1, 1]),
-    ...     bought,
-    ...     price,
-    ...     np.ones(3),
-    ...     np.zeros(3),
-    ...     np.array([2, 2, 3]),
-    ... )
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
     >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
     >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
     >>> blotter = Blotter(
@@ -208,16 +196,8 @@ class TradeTables:
     >>> day, name = np.array([1, 1]), np.array([0, 1])
     >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
     >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
-    >>> fills = Fills(
-    ...     np.array([0, 1, -1]),
-    ...     np.array([1, 1, 3]),
-    ...     np.array([0, 1, 1]),
-    ...     bought,
-    ...     price,
-    ...     np.ones(3),
-    ...     np.zeros(3),
-    ...     np.array([2, 2, 3]),
-    ... )
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
     >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
     >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
     >>> blotter = Blotter(
@@ -250,16 +230,8 @@ class TradeTables:
         >>> day, name = np.array([1, 1]), np.array([0, 1])
         >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
         >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
-        >>> fills = Fills(
-        ...     np.array([0, 1, -1]),
-        ...     np.array([1, 1, 3]),
-        ...     np.array([0, 1, 1]),
-        ...     bought,
-        ...     price,
-        ...     np.ones(3),
-        ...     np.zeros(3),
-        ...     np.array([2, 2, 3]),
-        ... )
+        >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+        >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
         >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
         >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
         >>> blotter = Blotter(
@@ -295,16 +267,8 @@ class TradeTables:
         >>> day, name = np.array([1, 1]), np.array([0, 1])
         >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
         >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
-        >>> fills = Fills(
-        ...     np.array([0, 1, -1]),
-        ...     np.array([1, 1, 3]),
-        ...     np.array([0, 1, 1]),
-        ...     bought,
-        ...     price,
-        ...     np.ones(3),
-        ...     np.zeros(3),
-        ...     np.array([2, 2, 3]),
-        ... )
+        >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+        >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
         >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
         >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
         >>> blotter = Blotter(
@@ -350,16 +314,8 @@ class HoldingTables(TradeTables):
     >>> day, name = np.array([1, 1]), np.array([0, 1])
     >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
     >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
-    >>> fills = Fills(
-    ...     np.array([0, 1, -1]),
-    ...     np.array([1, 1, 3]),
-    ...     np.array([0, 1, 1]),
-    ...     bought,
-    ...     price,
-    ...     np.ones(3),
-    ...     np.zeros(3),
-    ...     np.array([2, 2, 3]),
-    ... )
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
     >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
     >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
     >>> blotter = Blotter(
@@ -393,16 +349,8 @@ class HoldingTables(TradeTables):
         >>> day, name = np.array([1, 1]), np.array([0, 1])
         >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
         >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
-        >>> fills = Fills(
-        ...     np.array([0, 1, -1]),
-        ...     np.array([1, 1, 3]),
-        ...     np.array([0, 1, 1]),
-        ...     bought,
-        ...     price,
-        ...     np.ones(3),
-        ...     np.zeros(3),
-        ...     np.array([2, 2, 3]),
-        ... )
+        >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+        >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
         >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
         >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
         >>> blotter = Blotter(
@@ -458,16 +406,8 @@ class MoneyTables(HoldingTables):
     >>> day, name = np.array([1, 1]), np.array([0, 1])
     >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
     >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
-    >>> fills = Fills(
-    ...     np.array([0, 1, -1]),
-    ...     np.array([1, 1, 3]),
-    ...     np.array([0, 1, 1]),
-    ...     bought,
-    ...     price,
-    ...     np.ones(3),
-    ...     np.zeros(3),
-    ...     np.array([2, 2, 3]),
-    ... )
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
     >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
     >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
     >>> blotter = Blotter(
@@ -475,6 +415,11 @@ class MoneyTables(HoldingTables):
     ... )
     >>> money = MoneyTables(blotter)
     >>> pd.DataFrame({"equity": money.equity, "cash": money.cash, "turnover": money.turnover}).round(4)
+                equity    cash  turnover
+    2024-01-02  1000.0  1000.0    0.0000
+    2024-01-03  1048.0    -2.0    1.0000
+    2024-01-04  1098.0    -2.0    0.0000
+    2024-01-05  1097.0   497.0    0.4554
     """
 
     def by_date(
@@ -548,16 +493,8 @@ class MoneyTables(HoldingTables):
         >>> day, name = np.array([1, 1]), np.array([0, 1])
         >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
         >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
-        >>> fills = Fills(
-        ...     np.array([0, 1, -1]),
-        ...     np.array([1, 1, 3]),
-        ...     np.array([0, 1, 1]),
-        ...     bought,
-        ...     price,
-        ...     np.ones(3),
-        ...     np.zeros(3),
-        ...     np.array([2, 2, 3]),
-        ... )
+        >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+        >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
         >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
         >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
         >>> blotter = Blotter(
@@ -631,8 +568,7 @@ def _glance(
 # %% ../../nbs/broker/694_blotter.ipynb #e7ec6871
 @dataclass(frozen=True, repr=False, eq=False)
 class Result(MoneyTables):
-    """Hold the account of one backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
-    turnover.
+    """Hold one backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs, turnover, glance.
 
     Parameters
     ----------
@@ -656,16 +592,8 @@ class Result(MoneyTables):
     >>> day, name = np.array([1, 1]), np.array([0, 1])
     >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
     >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
-    >>> fills = Fills(
-    ...     np.array([0, 1, -1]),
-    ...     np.array([1, 1, 3]),
-    ...     np.array([0, 1, 1]),
-    ...     bought,
-    ...     price,
-    ...     np.ones(3),
-    ...     np.zeros(3),
-    ...     np.array([2, 2, 3]),
-    ... )
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
     >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
     >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
     >>> blotter = Blotter(

@@ -124,7 +124,7 @@ def round_trip_summary(
     round_trips: pd.DataFrame,  # from round_trips
     draws: int = 999,  # histories of entry days drawn for the errors
     seed: int = 7,  # of the drawing
-    until: pd.Timestamp | None = None,  # the account's last session, which ends open trips; None = the last entry or exit
+    until: pd.Timestamp | None = None,  # the account's last session, ends open trips; None = the last entry or exit
 ) -> pd.DataFrame:  # by figure: value, se, low, high (95 %), money or calendar days; no errors below 10 entry days
     """Sum up round trips with errors that know that trips of one day go together; raise ConfigError for no draws.
 
@@ -137,7 +137,7 @@ def round_trip_summary(
     seed : int, default 7
         Of the drawing.
     until : pd.Timestamp | None, default None
-        The account's last session, which ends open trips; None = the last entry or exit.
+        The account's last session, ends open trips; None = the last entry or exit.
 
     Returns
     -------

@@ -460,8 +460,7 @@ def _stage(t, stage, purse, market, terms, rates, account, orders, day, log):
             if side * want[k] <= 0.0:
                 continue
             row = account.live[k]
-            order = orders[row]
-            i = order.symbol
+            order, i = orders[row], orders[row].symbol
             held, factor = account.shares[t, i], _factor(t, i, market)
             quantity = _scaled(order.type, held, want[k], share, scale, terms.lot, factor, terms.rounding)
             quantity = _towards(order.goal, held, quantity)
@@ -472,8 +471,7 @@ def _stage(t, stage, purse, market, terms, rates, account, orders, day, log):
                 quantity = _in_turn(
                     order, whole, reference[k], left, unit[i], market.impact[t, i], factor, terms, rates
                 )
-                if quantity < whole:
-                    day.scale = min(day.scale, quantity / order.quantity)
+                day.scale = min(day.scale, quantity / order.quantity) if quantity < whole else day.scale
             account.used[i] -= abs(want[k]) - abs(quantity)
             if quantity != 0.0:
                 _trade(t, stage, row, quantity, reference[k], market, rates, account, orders, day, log)
