@@ -308,6 +308,9 @@ def plain_rows(
     >>> from quantlab.broker.rules import PERCENT
     >>> rows = plain_rows([0, 1], [0.5, 0.5], PERCENT)
     >>> pd.DataFrame(rows)[["symbol", "kind", "size", "type", "valid"]]
+       symbol  kind  size  type  valid
+    0       0     2   0.5     0      1
+    1       1     2   0.5     0      1
     """
     rows = np.zeros(len(symbol), ORDER_DTYPE)
     rows["symbol"], rows["size"], rows["kind"], rows["type"] = symbol, size, kind, type_

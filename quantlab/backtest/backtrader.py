@@ -160,6 +160,11 @@ class BacktraderRun:
     >>> pd.Series({field.name: field.type.__name__ for field in fields(BacktraderRun)}).to_frame(
     ...     "what Backtrader reports"
     ... )
+              what Backtrader reports
+    trades                  DataFrame
+    equity                     Series
+    orders                  DataFrame
+    analyzers               DataFrame
     """
 
     trades: pd.DataFrame  # date, symbol, quantity, price, commission; in the order of filling

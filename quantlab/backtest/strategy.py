@@ -224,7 +224,7 @@ class Holdings:
       period    2012-01-03 to 2015-12-31, 1,006 sessions
       equity    1,000,000.00 to 1,522,403.12
       return    52.24%, 11.10% a year
-      Sharpe    0.74 ± 0.50 a year, of 252 sessions
+      Sharpe    0.74 ± 0.50 a year, of 252 sessions, not in excess of cash
       drawdown  -13.78%
       turnover  13.95 times equity, 3.49 a year
       costs     9,325.38, 0.21% of equity a year: commission 1,554, slippage 7,771
@@ -417,6 +417,15 @@ def from_strategy(
     ...     columns="adj"
     ... )
     >>> from_strategy(AboveMean(), bars)
+    Result
+      period    2012-01-03 to 2015-12-31, 1,006 sessions
+      equity    1,000,000.00 to 1,185,382.62
+      return    18.54%, 4.35% a year
+      Sharpe    0.57 ± 0.50 a year, of 252 sessions, not in excess of cash
+      drawdown  -10.10%
+      turnover  12.16 times equity, 3.05 a year
+      costs     8,304.12, 0.18% of equity a year: commission 1,384, slippage 6,920
+      fills     127
     """
     strategy = load_strategy(strategy) if isinstance(strategy, str) else strategy
     if not isinstance(strategy, Strategy):
