@@ -16,7 +16,7 @@ export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 # Rooms whose tests compute and start nothing.
-UNIT := tests/core tests/features tests/labels tests/validation tests/portfolio tests/regime tests/backtest
+UNIT := tests/core tests/features tests/labels tests/validation tests/portfolio tests/regime tests/broker tests/backtest
 
 .PHONY: help install export report mlflow test lint test-unit test-slow mutate lab docs refresh bench bench-peers calibrate lock clean
 

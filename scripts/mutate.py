@@ -50,6 +50,7 @@ TESTS = {  # module: the test files that speak of it
     "labels.forward": "tests/labels/test_forward.py",
     "backtest.engine": "tests/backtest/test_engine.py tests/backtest/test_costs.py",
     "broker.session": "tests/backtest/test_slow_broker.py tests/backtest/test_events.py tests/backtest/test_strategy.py",
+    "broker.rebalance": "tests/backtest/test_engine.py tests/backtest/test_slow_broker.py tests/backtest/test_costs.py",
     "validation.deflate": "tests/validation/test_deflate.py",
     "validation.inference": "tests/validation/test_inference.py",
     "regime.hmm": "tests/regime/test_hmm_known_values.py tests/regime/test_hmm.py",

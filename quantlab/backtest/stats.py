@@ -37,7 +37,7 @@ def _observed(
 # %% ../../nbs/backtest/720_stats.ipynb #9f1e8d4e
 def annual_return(
     returns: pd.Series | np.ndarray,  # decimal, per period
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # decimal; NaN without observations, -1 once everything is lost
     """Return the compound annual growth rate.
 
@@ -46,7 +46,7 @@ def annual_return(
     returns : pd.Series | np.ndarray
         decimal, per period.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def annual_return(
 
 def annual_volatility(
     returns: pd.Series | np.ndarray,  # decimal, per period
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # decimal, annualised; NaN with fewer than two observations
     """Return the annualised standard deviation.
 
@@ -94,7 +94,7 @@ def annual_volatility(
     returns : pd.Series | np.ndarray
         decimal, per period.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def hit_rate(
 # %% ../../nbs/backtest/720_stats.ipynb #fdefec9f
 def sharpe(
     returns: pd.Series | np.ndarray,  # decimal, per period, in excess of cash
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # annualised; NaN for fewer than two observations and for flat returns
     """Return the mean over the standard deviation, annualised.
 
@@ -181,7 +181,7 @@ def sharpe(
     returns : pd.Series | np.ndarray
         decimal, per period, in excess of cash.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -223,7 +223,7 @@ def sharpe(
 
 def sortino(
     returns: pd.Series | np.ndarray,  # decimal, per period, in excess of cash
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # annualised; NaN for fewer than two observations and without a loss
     """Return the mean over the downside deviation from zero, annualised.
 
@@ -232,7 +232,7 @@ def sortino(
     returns : pd.Series | np.ndarray
         decimal, per period, in excess of cash.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -303,12 +303,15 @@ def drawdown(
     Examples
     --------
     >>> import numpy as np
-    >>> import pandas as pd
-    >>> from quantlab.backtest.stats import drawdown, max_drawdown
-    >>> path = pd.Series(
-    ...     [-0.1, 0.25, -0.2, -0.25, 0.5], index=pd.date_range("2024-01-01", periods=5)
-    ... )  # 0.9, 1.125, 0.9, 0.675, 1.0125
-    >>> assert np.allclose(drawdown(path), [-0.1, 0, -0.2, -0.4, -0.1]) and np.isclose(max_drawdown(path), -0.4)
+    >>> from quantlab.backtest.stats import annual_return, calmar, drawdown, max_drawdown
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> assert drawdown(returns).max() == 0 and np.isclose(
+    ...     calmar(returns, 252), annual_return(returns, 252) / -max_drawdown(returns)
+    ... )
     """
     r = _observed(returns)
     wealth = np.cumprod(1 + r, axis=-1)
@@ -346,12 +349,15 @@ def max_drawdown(
     Examples
     --------
     >>> import numpy as np
-    >>> import pandas as pd
-    >>> from quantlab.backtest.stats import drawdown, max_drawdown
-    >>> path = pd.Series(
-    ...     [-0.1, 0.25, -0.2, -0.25, 0.5], index=pd.date_range("2024-01-01", periods=5)
-    ... )  # 0.9, 1.125, 0.9, 0.675, 1.0125
-    >>> assert np.allclose(drawdown(path), [-0.1, 0, -0.2, -0.4, -0.1]) and np.isclose(max_drawdown(path), -0.4)
+    >>> from quantlab.backtest.stats import annual_return, calmar, drawdown, max_drawdown
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> assert drawdown(returns).max() == 0 and np.isclose(
+    ...     calmar(returns, 252), annual_return(returns, 252) / -max_drawdown(returns)
+    ... )
     """
     below = np.asarray(drawdown(returns))
     return below.min(axis=-1) if below.shape[-1] else np.nan
@@ -359,7 +365,7 @@ def max_drawdown(
 
 def calmar(
     returns: pd.Series | np.ndarray,  # decimal, per period
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # NaN without a fall
     """Return the annual return over the deepest fall.
 
@@ -368,7 +374,7 @@ def calmar(
     returns : pd.Series | np.ndarray
         decimal, per period.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -389,13 +395,15 @@ def calmar(
     Examples
     --------
     >>> import numpy as np
-    >>> import pandas as pd
-    >>> from quantlab.backtest.stats import calmar
-    >>> three = pd.Series([0.01, 0.02, 0.03])
-    >>> path = pd.Series(
-    ...     [-0.1, 0.25, -0.2, -0.25, 0.5], index=pd.date_range("2024-01-01", periods=5)
-    ... )  # 0.9, 1.125, 0.9, 0.675, 1.0125
-    >>> assert np.isclose(calmar(path, 5), 0.0125 / 0.4) and np.isnan(calmar(three, 252))
+    >>> from quantlab.backtest.stats import annual_return, calmar, drawdown, max_drawdown
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> assert drawdown(returns).max() == 0 and np.isclose(
+    ...     calmar(returns, 252), annual_return(returns, 252) / -max_drawdown(returns)
+    ... )
     """
     worst = np.asarray(max_drawdown(returns))
     return (annual_return(returns, periods_per_year) / np.where(worst == 0, np.nan, -worst))[()]
@@ -403,8 +411,10 @@ def calmar(
 # %% ../../nbs/backtest/720_stats.ipynb #87f9afc7
 def drawdowns(
     returns: pd.Series,  # decimal, by date
-    n: int = 5,
-) -> pd.DataFrame:  # deepest first: depth, peak (NaT = the start), start, trough, end (NaT = not yet), sessions under water
+    n: int = 5,  # how many, the deepest
+) -> (
+    pd.DataFrame
+):  # deepest first: depth, peak (NaT = the start), start, trough, end (NaT = not yet), sessions under water
     """List the deepest falls: the high, the first session below it, the lowest, and the one that reaches the high
     again.
 
@@ -413,13 +423,11 @@ def drawdowns(
     returns : pd.Series
         decimal, by date.
     n : int, default 5
-        Observations.
+        How many, the deepest.
 
     Returns
     -------
     pd.DataFrame
-        Deepest first: depth, peak (NaT = the start), start, trough, end (NaT = not yet), sessions under
-        water.
 
     Raises
     ------
@@ -530,7 +538,7 @@ class AlphaBeta(NamedTuple):
 def alpha_beta(
     returns: pd.Series | np.ndarray,  # decimal, per period
     benchmark: pd.Series | np.ndarray,  # decimal, per period; dates that both have count
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> AlphaBeta:  # NaN with fewer than two common dates or a flat benchmark
     """Return alpha and beta of returns on a benchmark.
 
@@ -541,7 +549,7 @@ def alpha_beta(
     benchmark : pd.Series | np.ndarray
         decimal, per period; dates that both have count.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -591,7 +599,7 @@ def alpha_beta(
 
 def annual_turnover(
     turnover: pd.Series,  # by date: bought plus sold over equity; 0 on days without a trade
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # times equity a year; NaN without observations
     """Return the turnover of an average year.
 
@@ -600,7 +608,7 @@ def annual_turnover(
     turnover : pd.Series
         By date: bought plus sold over equity; 0 on days without a trade.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -678,9 +686,9 @@ def exposure(
 # %% ../../nbs/backtest/720_stats.ipynb #5b7cb059
 def bootstrap_rows(
     n: int,  # observations
-    draws: int,
+    draws: int,  # histories
     block: float | None = None,  # mean length of a block, >= 1; None = cube root of n
-    seed: int = 7,
+    seed: int = 7,  # of the drawing; the same seed gives the same histories
 ) -> np.ndarray:  # int64[draws, n], positions in 0 .. n - 1
     """Draw resampled histories by the stationary bootstrap.
 
@@ -689,11 +697,11 @@ def bootstrap_rows(
     n : int
         Observations.
     draws : int
-        Random draws; more make the simulated figures steadier.
+        Histories.
     block : float | None, default None
         Mean length of a block, >= 1; None = cube root of n.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the drawing; the same seed gives the same histories.
 
     Returns
     -------
@@ -728,7 +736,7 @@ def bootstrap_rows(
 # %% ../../nbs/backtest/720_stats.ipynb #1d544187
 def _metrics(
     returns: pd.Series | np.ndarray,  # decimal
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> dict:  # metric -> value; for an array of resamples, metric -> one value each
     "Compute every metric that needs returns alone."
     r, p = returns, periods_per_year

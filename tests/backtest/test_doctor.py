@@ -264,3 +264,11 @@ def test_trips_that_do_not_add_up_to_the_account_are_not_judged():
     assert (
         run.equity.iloc[-1] == 1_020_000 and row["severity"] == "not assessed" and "total-return bars" in row["detail"]
     )
+
+
+def test_an_account_without_trades_is_not_assessed():
+    bars = market(moves())
+    idle = from_weights(pd.DataFrame({"weight": [0.5]}, bars.index[:1]).iloc[:0], bars)
+    assert (diagnose(idle, bars, 252)["severity"] == "not assessed").all()
+    assert diagnose(idle, bars, 252, parameters=3)["severity"].nunique() == 1
+    assert len(findings_figure(diagnose(idle, bars, 252)).axes) == 1

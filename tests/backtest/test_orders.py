@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.backtest.costs import QLIB_COSTS, Costs
-from quantlab.backtest.orders import from_rule
+from quantlab.backtest.orders import from_orders, from_rule
 from quantlab.broker.fill_model import next_close, next_open, same_close, vwap
 from quantlab.broker.rules import QLIB_RULES, Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError
@@ -289,3 +289,48 @@ def test_a_rule_trades_by_every_fill_model(fill, seed):
     expected = bars[column].loc[at] if column else bars[["high", "low", "close"]].mean(axis=1).loc[at]
     asked = (run.trades["reason"] != "stopped").to_numpy()
     np.testing.assert_allclose(market_price[asked], expected.to_numpy()[asked])
+
+
+def by_hand(closes):
+    days = pd.to_datetime(["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"])
+    rows = [(day, name, values[d]) for d, day in enumerate(days) for name, values in closes.items()]
+    bars = as_panel(pd.DataFrame(rows, columns=["date", "symbol", "close"]).astype({"close": float}))
+    score = pd.DataFrame({"date": days[[0, 0, 0, 1, 1, 1]], "symbol": list("ABCABC"), "score": [3.0, 2, 1, 1, 3, 2]})
+    return days, bars, as_panel(score)
+
+
+CLOSES = {"A": [10, 10, 11, 11], "B": [20, 20, 20, 21], "C": [5, 5, 5, np.nan]}
+TERMS = (Costs(0, 0), Rules(stale_after=np.inf), same_close(), 1000.0)
+
+
+def test_an_empty_list_of_orders_trades_nothing():
+    days, bars, _ = by_hand(CLOSES)
+    none = from_orders(pd.DataFrame({"date": days[:0], "symbol": [], "size": []}), bars.assign(open=bars["close"]))
+    assert none.trades.empty and none.orders.empty and (none.equity == 1e6).all()
+
+
+def test_an_order_of_the_last_session_has_no_next_one():
+    days, bars, scores = by_hand(CLOSES)
+    first = bars.loc[days[:1]].assign(open=bars["close"])
+    one = from_orders(pd.DataFrame({"date": days[:1], "symbol": "A", "size": 10.0}), first)
+    assert one.orders["reason"].tolist() == ["no next session"] and one.equity.tolist() == [1e6]
+    one = from_rule(TopKDrop(1, 1), scores.loc[days[:1]], first, *TERMS)
+    assert one.equity.tolist() == [1000.0] and one.trades.empty and one.positions.empty
+
+
+def test_a_rule_without_scores_is_not_asked():
+    _, bars, scores = by_hand(CLOSES)
+    assert from_rule(TopKDrop(1, 1), scores.iloc[:0], bars, *TERMS).trades.empty
+
+
+def test_a_name_that_stops_for_good_keeps_its_last_close():
+    days, bars, scores = by_hand(CLOSES)
+    dead = from_rule(TopKDrop(1, 1), scores, bars.drop([(days[2], "A"), (days[3], "A")]), *TERMS)
+    assert dead.positions.xs("A", level="symbol")["price"].tolist() == [10.0, 10.0, 10.0]
+
+
+def test_buys_for_more_than_the_cash_shrink_alike():
+    _, bars, scores = by_hand(CLOSES)
+    ask = lambda held, score, can: (np.array([0, 1]), np.array([0.9, 0.9]))
+    broke = from_rule(ask, scores, bars, *TERMS)
+    assert np.isclose(broke.cash.iloc[1], 0.0) and np.isclose(broke.scale.iloc[0], 1 / 9)
