@@ -13,7 +13,6 @@ from notebook_code import FUNCTION, Cell, Module, text_of
 
 LINES, SHOWN, LOOKED = 16, 12, 10  # lines of an example and of its output, cells looked at for one
 WIDTH = 108  # characters in a line of an example
-KNOWN = {"numpy", "pandas"}  # numpydoc takes np and pd for granted
 
 
 def loads(node: ast.AST) -> set[str]:
@@ -186,8 +185,6 @@ def imports_for(module: Module, used: set[str], own: set[str]) -> list[list[str]
             where.setdefault(f"quantlab.{module.name}", set()).add(name)
         elif name in module.imports:
             source, there = module.imports[name]
-            if source in KNOWN and not there:
-                continue
             if there:
                 where.setdefault(source, set()).add(there if there == name else f"{there} as {name}")
             else:

@@ -237,7 +237,8 @@ def listed(slot: Slot) -> list[str]:
 def session(found: Example) -> list[str]:
     "Write an example as a session: prompts before what is typed, the output below."
     lines = [f"{'>>>' if k == 0 else '...'} {line}".rstrip() for part in found.lines for k, line in enumerate(part)]
-    return lines + found.output
+    from_root = [line.replace('"../../data/', '"data/') for line in lines]  # a notebook runs two folders below
+    return from_root + found.output
 
 
 def section(title: str, lines: list[str]) -> list[str]:

@@ -211,6 +211,8 @@ def read_market(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.account import _extra, _prices, read_market
     >>> from quantlab.core.panel import grid
     >>> from quantlab.data.bars import adjust
@@ -368,6 +370,7 @@ class Simulator:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.account import Simulator, read_market
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open
@@ -505,6 +508,7 @@ def account_terms(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.account import account_terms
     >>> from quantlab.backtest.costs import DEFAULT_COSTS
     >>> from quantlab.broker.fill_model import vwap

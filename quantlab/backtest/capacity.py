@@ -233,6 +233,7 @@ def cost_figure(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.capacity import against_cost, break_even, cost_figure
     >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.engine import from_weights
@@ -394,6 +395,7 @@ def assets_at(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.capacity import assets_at
     >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.engine import from_weights
@@ -448,6 +450,7 @@ def assets_figure(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.capacity import against_assets, assets_at, assets_figure
     >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.engine import from_weights

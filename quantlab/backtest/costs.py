@@ -51,6 +51,7 @@ class Rates(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs, carry_cost
     >>> held = Costs(borrow_bps=50, interest_bps=400, funding_bps=1000)
     >>> assert np.allclose(
@@ -165,6 +166,7 @@ class Costs:
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.backtest.costs import Costs
         >>> assert np.isclose(Costs(1, 5, half_spread_bps=2).slippage, 7e-4)
         """
@@ -229,6 +231,7 @@ def square_root_impact(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import square_root_impact
     >>> assert np.allclose(
     ...     square_root_impact([0.0, 100.0], 0.02, 0.0), [0.0, np.nan], equal_nan=True
@@ -318,6 +321,7 @@ def cost_drag(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.costs import Costs, break_even_bps, cost_drag
     >>> pd.Series({"drag a year": cost_drag(24.0, Costs()), "break-even, bps": break_even_bps(0.03, 24.0)}).round(
     ...     4
@@ -358,6 +362,7 @@ def break_even_bps(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.costs import Costs, break_even_bps, cost_drag
     >>> pd.Series({"drag a year": cost_drag(24.0, Costs()), "break-even, bps": break_even_bps(0.03, 24.0)}).round(
     ...     4
@@ -401,6 +406,7 @@ def carry_cost(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs, carry_cost
     >>> held = Costs(borrow_bps=50, interest_bps=400, funding_bps=1000)
     >>> assert np.allclose(

@@ -369,6 +369,7 @@ def equity_curves(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.backtest.engine import equity_curves
     >>> from quantlab.core.panel import as_panel

@@ -48,6 +48,7 @@ def block_length(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from arch.bootstrap import optimal_block_length
     >>> from quantlab.backtest.engine import from_weights
     >>> from quantlab.backtest.montecarlo import block_length
@@ -399,6 +400,7 @@ def shuffle_round_trips(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.montecarlo import shuffle_round_trips
     >>> four = pd.DataFrame(
     ...     {

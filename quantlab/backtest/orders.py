@@ -71,6 +71,8 @@ def complete(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.orders import complete
     >>> plan = pd.DataFrame(
     ...     [
@@ -138,6 +140,8 @@ def order_rows(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.orders import order_rows
     >>> from quantlab.core.panel import grid
     >>> from quantlab.data.bars import adjust
@@ -238,6 +242,8 @@ def from_orders(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.orders import from_orders
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -379,6 +385,8 @@ def from_rule(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.backtest.orders import from_rule
     >>> from quantlab.broker.fill_model import next_close, next_open, same_close

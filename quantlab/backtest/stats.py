@@ -62,6 +62,7 @@ def annual_return(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import annual_return, annual_volatility, hit_rate
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -109,6 +110,7 @@ def annual_volatility(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import annual_return, annual_volatility, hit_rate
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -150,6 +152,7 @@ def hit_rate(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import annual_return, annual_volatility, hit_rate
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -198,6 +201,7 @@ def sharpe(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import sharpe, sortino
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -248,6 +252,7 @@ def sortino(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import sharpe, sortino
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -297,6 +302,8 @@ def drawdown(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import drawdown, max_drawdown
     >>> path = pd.Series(
     ...     [-0.1, 0.25, -0.2, -0.25, 0.5], index=pd.date_range("2024-01-01", periods=5)
@@ -338,6 +345,8 @@ def max_drawdown(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import drawdown, max_drawdown
     >>> path = pd.Series(
     ...     [-0.1, 0.25, -0.2, -0.25, 0.5], index=pd.date_range("2024-01-01", periods=5)
@@ -379,6 +388,8 @@ def calmar(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import calmar
     >>> three = pd.Series([0.01, 0.02, 0.03])
     >>> path = pd.Series(
@@ -470,6 +481,8 @@ def tail_ratio(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import tail_ratio
     >>> assert np.isclose(tail_ratio(pd.Series(np.arange(-10.0, 11.0))), 1.0)
     """
@@ -496,6 +509,7 @@ class AlphaBeta(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import alpha_beta
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -549,6 +563,7 @@ def alpha_beta(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import alpha_beta
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -605,6 +620,8 @@ def annual_turnover(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import annual_turnover
     >>> assert np.isclose(annual_turnover(pd.Series([0.0, 0.0, 0.0, 2.0]), 252), 126)
     """
@@ -637,6 +654,7 @@ def exposure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import exposure
     >>> days = pd.date_range("2024-01-01", periods=3, name="date")
     >>> book = pd.DataFrame(

@@ -104,6 +104,7 @@ class Past:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.strategy import Past
     >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
     >>> past["close"]
@@ -138,6 +139,8 @@ class Past:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.backtest.strategy import Past
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
@@ -238,6 +241,8 @@ class Holdings:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
         >>> from quantlab.backtest.costs import Costs
         >>> from quantlab.backtest.strategy import Past, _fills, _holdings
@@ -384,6 +389,8 @@ def from_strategy(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.strategy import from_strategy
     >>> cut = pd.Timestamp("2012-01-09")
     >>> noise = np.random.default_rng(7).uniform(0.5, 2.0, len(bars))

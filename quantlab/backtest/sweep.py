@@ -54,6 +54,8 @@ class SweepTerms:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.sweep import SweepTerms, _part
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
@@ -206,6 +208,8 @@ class Sweep:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.sweep import sweep
     >>> from quantlab.core.cache import off
     >>> from quantlab.core.ledger import Ledger
@@ -258,6 +262,8 @@ class Sweep:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.backtest.engine import from_weights
         >>> from quantlab.backtest.sweep import sweep
         >>> from quantlab.core.cache import off
@@ -297,6 +303,8 @@ class Sweep:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.backtest.engine import from_weights
         >>> from quantlab.backtest.sweep import SweepTerms, _part
         >>> from quantlab.core.panel import to_wide
@@ -399,6 +407,8 @@ def sweep(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.sweep import sweep
     >>> from quantlab.core.cache import off
     >>> from quantlab.core.ledger import Ledger
@@ -493,6 +503,8 @@ def heat_map(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.sweep import heat_map, sweep
     >>> from quantlab.core.cache import off
     >>> from quantlab.core.ledger import Ledger

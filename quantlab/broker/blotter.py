@@ -43,6 +43,7 @@ class Orders(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.broker.blotter import Orders
     >>> orders = Orders(
     ...     np.array([1, 1]),
@@ -88,6 +89,7 @@ class Fills(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.broker.blotter import Fills
     >>> fills = Fills(
     ...     np.array([0, 1, -1]),
@@ -143,6 +145,8 @@ class Blotter(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.broker.blotter import Blotter, Fills, Orders
     >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
     >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
@@ -328,6 +332,8 @@ class Result:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.broker.blotter import Blotter, Fills, Orders, Result
     >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
     >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
@@ -433,6 +439,8 @@ class Result:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.broker.blotter import Blotter, Fills, Orders, Result
         >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
         >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
@@ -467,6 +475,8 @@ class Result:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.broker.blotter import Blotter, Fills, Orders, Result
         >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
         >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
@@ -539,6 +549,8 @@ class Result:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.broker.blotter import Blotter, Fills, Orders
         >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
         >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
@@ -588,6 +600,8 @@ class Result:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.broker.blotter import Blotter, Fills, Orders, Result
         >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
         >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
@@ -660,6 +674,8 @@ class Result:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.broker.blotter import Blotter, Fills, Orders, Result
         >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
         >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])

@@ -62,6 +62,7 @@ def round_trips(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.broker.round_trips import round_trips
     >>> days = pd.date_range("2024-01-01", periods=4)
     >>> fills = pd.DataFrame(
@@ -148,6 +149,7 @@ def round_trip_summary(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.broker.round_trips import round_trip_summary
     >>> days = pd.date_range("2024-01-01", periods=4)
     >>> four = pd.DataFrame(

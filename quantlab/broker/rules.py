@@ -129,6 +129,7 @@ class Market(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open, terms_of
     >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules
@@ -218,6 +219,7 @@ class Account(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open, terms_of
     >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules

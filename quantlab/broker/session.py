@@ -162,6 +162,7 @@ def fill_cost(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.session import fill_cost
     >>> tariff = Costs(commission_bps=2, slippage_bps=10, minimum=1.0)
@@ -768,6 +769,8 @@ def rebalance(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open, terms_of
     >>> from quantlab.broker.rules import Rules, TARGET
@@ -860,6 +863,7 @@ def rebalance_many(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open, terms_of
     >>> from quantlab.broker.rules import Rules

@@ -65,11 +65,12 @@ class Verdict:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import _Subject, _compare, verdict_of
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> from quantlab.core.time import sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -447,11 +448,13 @@ def turning_dates(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.audit import turning_dates
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -551,11 +554,12 @@ def verdict_of(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import _Subject, _compare, verdict_of
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> from quantlab.core.time import sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -685,10 +689,11 @@ def audit(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import audit
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -738,10 +743,11 @@ def audit_each(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import LEAK, PASS, audit, audit_each
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -796,11 +802,12 @@ def require_causal(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import require_causal
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -847,6 +854,7 @@ def settling(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import settling
     >>> from quantlab.core.panel import to_long, to_wide
     >>> def memories(panel):

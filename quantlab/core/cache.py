@@ -352,6 +352,7 @@ def remember(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.cache import remember
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
@@ -411,6 +412,8 @@ def keep(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.cache import content_hash, keep
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
@@ -451,6 +454,7 @@ def kept(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.cache import content_hash, kept
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel

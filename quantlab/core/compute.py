@@ -29,6 +29,8 @@ class ComputeError(QuantlabError):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.compute import map
     >>> from quantlab.core.config import root
     >>> from quantlab.core.errors import show_error

@@ -79,6 +79,7 @@ def as_frame(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.counterfactual import as_frame
     >>> by_date = as_frame(pd.Series(1.0, pd.date_range("2024-01-01", periods=3)), "mean")
     """
@@ -117,10 +118,12 @@ def comparable(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.counterfactual import CHANGES, comparable
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -163,10 +166,12 @@ def sizes(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.counterfactual import CHANGES, sizes
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -206,10 +211,12 @@ def spoken(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.counterfactual import CHANGES, spoken
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -255,6 +262,7 @@ def differs(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.counterfactual import differs
     >>> a, b = np.array([1.0, np.nan, 2.0]), np.array([1.0 + 1e-12, np.nan, 2.1])
     >>> assert differs(a, b, 1.0).tolist() == [False, False, True] and differs(a, b, 1e9).tolist() == [False] * 3
@@ -291,10 +299,12 @@ def moved(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.counterfactual import CHANGES, moved, sizes
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -479,10 +489,11 @@ class Memory:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.core.counterfactual import Memory
         >>> from quantlab.core.panel import as_panel
         >>> raw = pd.read_parquet(
-        ...     "../../data/sample/us_bars.parquet",
+        ...     "data/sample/us_bars.parquet",
         ...     columns=["date", "symbol", "close"],
         ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
         ... )
@@ -662,10 +673,11 @@ def elsewhere(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import audit
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -706,10 +718,12 @@ def files_seen() -> Iterator[tuple[set[str], set[str]]]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.counterfactual import CHANGES, files_seen, moved, sizes
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )

@@ -77,11 +77,12 @@ class LeakError(QuantlabError):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import require_causal
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -98,6 +99,7 @@ class ReportError(QuantlabError):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.panel import as_panel

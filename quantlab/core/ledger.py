@@ -339,12 +339,13 @@ class Ledger(_Appended):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from quantlab.core.ledger import Ledger, content_key
         >>> from quantlab.core.panel import as_panel, to_wide
         >>> workspace = tempfile.TemporaryDirectory()
         >>> raw = pd.read_parquet(
-        ...     "../../data/sample/us_bars.parquet",
+        ...     "data/sample/us_bars.parquet",
         ...     columns=["date", "symbol", "close", "adj"],
         ...     filters=[("symbol", "==", "GE")],
         ... )
@@ -523,12 +524,13 @@ class Ledger(_Appended):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from quantlab.core.ledger import Ledger, content_key
         >>> from quantlab.core.panel import as_panel, to_wide
         >>> workspace = tempfile.TemporaryDirectory()
         >>> raw = pd.read_parquet(
-        ...     "../../data/sample/us_bars.parquet",
+        ...     "data/sample/us_bars.parquet",
         ...     columns=["date", "symbol", "close", "adj"],
         ...     filters=[("symbol", "==", "GE")],
         ... )

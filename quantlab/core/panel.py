@@ -63,6 +63,7 @@ def check_panel(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import check_panel
     >>> rows = pd.MultiIndex.from_tuples([("2024-01-02", "A"), ("2024-01-02", "A")], names=["date", "symbol"])
     >>> good = rows.set_levels(pd.to_datetime(rows.levels[0]), level="date")
@@ -103,9 +104,10 @@ def as_panel(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
     >>> from quantlab.core.panel import as_panel
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet("data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)
@@ -149,9 +151,10 @@ class Grid(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
     >>> from quantlab.core.panel import as_panel, grid
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet("data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)
@@ -200,9 +203,10 @@ def grid(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
     >>> from quantlab.core.panel import as_panel, grid
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet("data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)
@@ -246,9 +250,10 @@ def to_wide(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
     >>> from quantlab.core.panel import as_panel, to_wide
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet("data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)
@@ -307,9 +312,10 @@ def to_long(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet("data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)
@@ -348,9 +354,10 @@ def date_starts(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
     >>> from quantlab.core.panel import as_panel, date_starts
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet("data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)

@@ -232,10 +232,11 @@ def shade(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, to_wide
     >>> from quantlab.core.plot import figure, shade
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close", "adj"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT", "XOM", "GE"])],
     ... )

@@ -31,6 +31,7 @@ class StateError(QuantlabError):
     Examples
     --------
     >>> import io
+    >>> import pandas as pd
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.state import StateError, load_state
@@ -266,6 +267,7 @@ def keepable(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.state import keepable
     >>> class Mean:
     ...     def fit(self, y: pd.Series) -> "Mean":
@@ -469,6 +471,7 @@ def save_state(
     Examples
     --------
     >>> import io
+    >>> import pandas as pd
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.state import save_state

@@ -32,10 +32,11 @@ def sessions(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -73,10 +74,11 @@ def add_sessions(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import add_sessions, sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -115,10 +117,11 @@ def zone_of(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import zone_of
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -153,10 +156,11 @@ def check_zones(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import check_zones
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -204,6 +208,7 @@ def as_of(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.time import as_of
     >>> earnings = pd.DataFrame(
     ...     {
@@ -264,6 +269,7 @@ def end_stamps(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.time import end_stamps
     >>> local = pd.DatetimeIndex(["2024-03-08 09:30", "2024-03-11 09:30"]).tz_localize("America/New_York")
     >>> ends = end_stamps(local, "5min")
@@ -304,10 +310,11 @@ def periods_per_year(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import periods_per_year, sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -363,6 +370,7 @@ def is_stray(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.time import is_stray
     >>> days = pd.bdate_range("2024-01-08", periods=7).insert(5, pd.Timestamp("2024-01-13"))
     >>> counts = pd.DataFrame({"names": [6, 6, 6, 6, 6, 1, 6, 6]}, index=days.rename("date"))
@@ -406,10 +414,11 @@ def stray_dates(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import check_zones, stray_dates
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     "data/sample/us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -444,6 +453,7 @@ def check_stray(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.time import check_stray
     >>> six = pd.MultiIndex.from_product(

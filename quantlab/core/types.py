@@ -672,8 +672,9 @@ def record_names(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.types import Bar, record_names
-    >>> rows = pd.read_parquet("../../data/sample/us_bars.parquet", filters=[("symbol", "==", "MSFT")])
+    >>> rows = pd.read_parquet("data/sample/us_bars.parquet", filters=[("symbol", "==", "MSFT")])
     >>> numbers = ["open", "high", "low", "close", "volume"]
     >>> rows = rows[["date", "symbol", *numbers]].astype({"symbol": "str"} | dict.fromkeys(numbers, float))
     >>> assert record_names(Bar) == tuple(rows.columns)
@@ -698,8 +699,9 @@ def record_row(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.types import Bar, record_row
-    >>> rows = pd.read_parquet("../../data/sample/us_bars.parquet", filters=[("symbol", "==", "MSFT")])
+    >>> rows = pd.read_parquet("data/sample/us_bars.parquet", filters=[("symbol", "==", "MSFT")])
     >>> numbers = ["open", "high", "low", "close", "volume"]
     >>> rows = rows[["date", "symbol", *numbers]].astype({"symbol": "str"} | dict.fromkeys(numbers, float))
     >>> bars = [Bar(*row) for row in rows.head(250).itertuples(index=False)]

@@ -47,6 +47,7 @@ def first_rows(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.data.bars import first_rows
     >>> file = path("data", "sample") / "us_bars.parquet"
@@ -88,6 +89,7 @@ def check_dates(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import check_dates
@@ -123,6 +125,7 @@ class Rule(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.data.bars import BAR_COLUMNS, bar_rules
     >>> file = path("data", "sample") / "us_bars.parquet"
@@ -190,6 +193,7 @@ def bar_rules(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.data.bars import BAR_COLUMNS, bar_rules
     >>> file = path("data", "sample") / "us_bars.parquet"
@@ -249,6 +253,7 @@ def check_until(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.data.bars import check_until
     >>> file = path("data", "sample") / "us_bars.parquet"
@@ -302,6 +307,7 @@ def check_bars(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.data.bars import check_bars
@@ -402,6 +408,7 @@ def adjust(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.data.bars import adjust
@@ -560,6 +567,7 @@ def read_bars(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.config import path
@@ -615,6 +623,7 @@ def data_hash(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.data.bars import data_hash
@@ -662,6 +671,7 @@ def symbol_coverage(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.data.bars import symbol_coverage

@@ -162,6 +162,7 @@ def next_session(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.calendar import next_session, previous_session
     >>> any_day = pd.DatetimeIndex(["2025-07-03", "2025-07-05", "2025-12-31"])
     >>> moved = pd.DataFrame(
@@ -205,6 +206,7 @@ def previous_session(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.calendar import next_session, previous_session
     >>> any_day = pd.DatetimeIndex(["2025-07-03", "2025-07-05", "2025-12-31"])
     >>> moved = pd.DataFrame(
@@ -302,6 +304,7 @@ def bar_ends(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.calendar import bar_ends, schedule
     >>> count = {
     ...     name: len(bar_ends(schedule(name, "2025-11-24", "2025-11-30"), "1h"))

@@ -98,6 +98,7 @@ def upsert_sql(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.types import Interval
     >>> from quantlab.data.postgres import table_sql, upsert_sql
     >>> pd.Series(
@@ -134,6 +135,7 @@ def to_text(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.postgres import from_text, to_text
     >>> from quantlab.data.sample import sample_bars
     >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
@@ -178,6 +180,7 @@ def from_text(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.postgres import from_text, to_text
     >>> from quantlab.data.sample import sample_bars
     >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
@@ -490,6 +493,7 @@ class Postgres:
         Examples
         --------
         >>> import os
+        >>> import pandas as pd
         >>> import tempfile
         >>> from quantlab.data.postgres import Postgres
         >>> from quantlab.data.store import Lake, verify

@@ -197,6 +197,7 @@ def get_bars(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.read import get_bars

@@ -188,6 +188,7 @@ def check(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import price_rules
     >>> from quantlab.data.sample import sample_bars, sample_members, sample_sectors
     >>> from quantlab.data.schemas import SCHEMAS, _schema, check

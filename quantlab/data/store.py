@@ -122,6 +122,7 @@ def periods(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import periods
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -156,6 +157,7 @@ def entry(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import entry, periods, updated
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -209,6 +211,7 @@ def updated(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import entry, periods, updated
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -311,6 +314,7 @@ def parsed(
     Examples
     --------
     >>> import json
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import entry, parsed, periods, updated
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -359,6 +363,7 @@ def same_columns(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import entry, periods, same_columns, updated
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -396,6 +401,7 @@ def listing(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import entry, listing, periods, updated
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -921,6 +927,7 @@ class Lake:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from pathlib import Path
         >>> from quantlab.data.sample import sample_bars
@@ -983,6 +990,7 @@ class Lake:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from pathlib import Path
         >>> from quantlab.data.sample import sample_bars
@@ -1025,6 +1033,7 @@ class Lake:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from pathlib import Path
         >>> from quantlab.data.sample import sample_bars
@@ -1071,6 +1080,7 @@ def verify(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars

@@ -70,6 +70,7 @@ def garch_volatility(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.synth import GARCH, garch_volatility
     >>> z = np.random.default_rng(7).standard_normal(200_000)
     >>> made_volatility = garch_volatility(z, **GARCH)
@@ -136,6 +137,7 @@ def correlation_of(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.synth import correlation_of, rank_ic_of
     >>> assert all(
     ...     abs(rank_ic_of(correlation_of(ic, n), n) - ic) < 1e-12

@@ -114,6 +114,7 @@ def member_mask(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.sample import sample_bars, sample_members
     >>> from quantlab.data.universe import member_mask, members

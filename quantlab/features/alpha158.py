@@ -45,6 +45,8 @@ class AlphaBlock(Block):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.alpha158 import AlphaBlock
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -89,6 +91,7 @@ class AlphaBlock(Block):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.features.alpha158 import AlphaBlock
         >>> tiny = AlphaBlock(
         ...     np.arange(1, 4).reshape(-1, 1),
@@ -155,6 +158,7 @@ class AlphaBlock(Block):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.features.alpha158 import AlphaBlock
         >>> tiny = AlphaBlock(
         ...     np.arange(1, 4).reshape(-1, 1),
@@ -176,6 +180,7 @@ class AlphaBlock(Block):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.features.alpha158 import AlphaBlock
         >>> tiny = AlphaBlock(
         ...     np.arange(1, 4).reshape(-1, 1),
@@ -242,6 +247,8 @@ def candle(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, candle
     >>> from quantlab.features.block import Block
     >>> tiny = AlphaBlock(
@@ -297,6 +304,7 @@ def over_close(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import over_close
     >>> from quantlab.features.block import Block
     >>> doji = Block(
@@ -330,6 +338,7 @@ def rate_of_change(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, rate_of_change
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -360,6 +369,7 @@ def moving_average(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, moving_average
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -390,6 +400,7 @@ def trend_line(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, trend_line
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -422,6 +433,7 @@ def price_range(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
     >>> from quantlab.features.block import Block
     >>> tiny = AlphaBlock(
@@ -466,6 +478,7 @@ def price_quantiles(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, price_quantiles
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -497,6 +510,7 @@ def aroon(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle
     >>> from quantlab.features.block import Block
     >>> tiny = AlphaBlock(
@@ -541,6 +555,7 @@ def price_volume_correlation(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, price_volume_correlation
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -575,6 +590,7 @@ def up_down_days(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
     ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
@@ -629,6 +645,7 @@ def gain_loss_share(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
     ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
@@ -681,6 +698,7 @@ def volume_average(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
     ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
@@ -732,6 +750,7 @@ def weighted_volatility(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, weighted_volatility
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),

@@ -46,6 +46,8 @@ def window(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.base import window
     >>> hand = pd.DataFrame({"A": [1.0, 2.0, np.nan, 4.0, 5.0]})
     >>> assert window(hand, 5).mean()["A"].iloc[-1] == 3.0  # (1 + 2 + 4 + 5) / 4
@@ -148,6 +150,7 @@ def scatter(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.base import scatter
     >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
     >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
@@ -184,6 +187,7 @@ def gather(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.base import gather, scatter
     >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
     >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
@@ -234,6 +238,7 @@ class WideBars:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import WideBars
     >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
@@ -322,6 +327,7 @@ class WideBars:
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.features.base import gather, scatter
         >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
         >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
@@ -416,6 +422,7 @@ def as_features(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -478,6 +485,8 @@ def compute(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, to_wide
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import adjust
@@ -597,6 +606,7 @@ def check_feature(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import Feature, check_feature

@@ -185,6 +185,8 @@ def idiosyncratic_volatility(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.factors import idiosyncratic_volatility
     >>> def made(wide, **columns):
     ...     "Make bars from closes [dates, symbols] and columns of the same shape."
@@ -312,6 +314,8 @@ def turnover(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.factors import turnover
     >>> def made(wide, **columns):
     ...     "Make bars from closes [dates, symbols] and columns of the same shape."
@@ -362,6 +366,8 @@ def relative_volume(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.factors import relative_volume
     >>> def made(wide, **columns):
     ...     "Make bars from closes [dates, symbols] and columns of the same shape."
@@ -413,6 +419,8 @@ def seasonality(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.factors import seasonality
     >>> def made(wide, **columns):
     ...     "Make bars from closes [dates, symbols] and columns of the same shape."

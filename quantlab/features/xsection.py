@@ -53,6 +53,8 @@ def by_date(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import rank
     >>> def one(*values):
@@ -102,6 +104,8 @@ def rank(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import rank
     >>> def one(*values):
@@ -140,6 +144,8 @@ def zscore(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import robust_zscore, zscore
     >>> def one(*values):
@@ -192,6 +198,8 @@ def robust_zscore(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import robust_zscore
     >>> def one(*values):
@@ -256,6 +264,8 @@ def winsorise(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import winsorise
     >>> def one(*values):
@@ -355,6 +365,8 @@ def neutralise(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import neutralise
     >>> def one(*values):

@@ -41,6 +41,7 @@ def split_readings(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.actions import split_readings
     >>> days = pd.MultiIndex.from_product(
     ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
@@ -157,6 +158,7 @@ def read_split(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.actions import READINGS, read_split
     >>> found = {label: read_split(traded, columns[label], label) for label in columns}
     >>> assert [reading for reading, _ in found.values()] == ["event", "event", "factor", "divisor"]
@@ -228,6 +230,7 @@ def cash_factor(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.actions import cash_factor
     >>> paid = pd.Series([0, 0, 0, 0.94], index=days)
     >>> adj = cash_factor(traded, by_hand["event"], paid, "divCash")
@@ -284,6 +287,7 @@ def take_splits(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.actions import take_splits
     >>> days = pd.MultiIndex.from_product(
     ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],

@@ -46,6 +46,7 @@ def kind_of(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from pathlib import Path
     >>> from quantlab.importer.dialect import kind_of
     >>> names = ["AAPL.csv", "GOOG.CSV", "BRK.B.csv.gz", "eurusd.zip", "bars.Parquet", "notes.md", "book.xlsx"]
@@ -603,6 +604,7 @@ def find_decimal(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.dialect import find_decimal
     >>> by_hand = {
     ...     "1.234,56": (",", "."),
@@ -681,6 +683,7 @@ def read_numbers(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.dialect import read_numbers
     >>> assert read_numbers(pd.Series(["1.234,56", " -7 ", "", "1 234,5"]), ",", ".", "hand").tolist()[::3] == [
     ...     1234.56,
@@ -785,6 +788,7 @@ def read_dates(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.dialect import read_dates
     >>> odd = pd.Series(["2024-01-31", "2024-1-31", "31.01.2024"])
     >>> assert read_dates(odd, "%Y-%m-%d").notna().tolist() == [True, False, False]
@@ -833,6 +837,7 @@ def wall_dates(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.dialect import wall_dates
     >>> assert wall_dates(pd.Series(["2024-03-08 16:00:00-05:00"]), "offset")[0] == pd.Timestamp("2024-03-08 16:00")
     """
@@ -891,6 +896,7 @@ def date_forms(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.dialect import date_forms
     >>> found = {text: date_forms(pd.Series([text])) for text in proved}
     """

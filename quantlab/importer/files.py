@@ -566,6 +566,7 @@ def check_symbols(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.files import check_symbols
     >>> assert check_symbols(pd.Series([" KO", "BRK.B"]), "hand.csv").tolist() == ["KO", "BRK.B"]
     """
@@ -783,6 +784,7 @@ def import_file(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars

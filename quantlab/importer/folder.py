@@ -32,6 +32,7 @@ class Found(NamedTuple):
     Examples
     --------
     >>> import gzip
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
@@ -78,6 +79,7 @@ def find_files(
     Examples
     --------
     >>> import gzip
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
@@ -171,6 +173,7 @@ def import_files(
     Examples
     --------
     >>> import gzip
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars

@@ -31,6 +31,7 @@ class Decision(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.spacing import find_interval
     >>> days = pd.bdate_range("2024-03-04", "2024-03-08")
     >>> hourly = pd.Series(
@@ -242,6 +243,7 @@ def find_interval(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.spacing import find_interval
     >>> days = pd.bdate_range("2024-03-04", "2024-03-08")
     >>> hourly = pd.Series(
@@ -299,6 +301,7 @@ def sessions_of(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.spacing import find_interval, sessions_of
     >>> mondays = pd.Series(pd.date_range("2024-01-01", periods=5, freq="7D"))
     >>> assert find_interval(mondays)[::2] == ("1w", "start") and sessions_of(mondays, "1w", "start").iloc[
@@ -351,6 +354,7 @@ def check_told(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.importer.spacing import check_told
     >>> days = pd.bdate_range("2024-03-04", "2024-03-08")

@@ -32,6 +32,7 @@ class Endings(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import endings, usable
     >>> def one(symbol, opens, closes):
@@ -97,6 +98,7 @@ def usable(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import last_rows, usable
     >>> def one(symbol, opens, closes):
@@ -132,6 +134,8 @@ def last_rows(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import last_rows, usable
     >>> def one(symbol, opens, closes):
@@ -178,6 +182,7 @@ def endings(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import endings, usable
     >>> def one(symbol, opens, closes):
@@ -247,6 +252,8 @@ def session_dates(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import session_dates
     >>> def one(symbol, opens, closes):
@@ -336,6 +343,7 @@ def forward_returns(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import forward_returns
     >>> def one(symbol, opens, closes):
@@ -449,6 +457,7 @@ def latest_t1(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import forward_returns, latest_t1
     >>> def one(symbol, opens, closes):
@@ -534,6 +543,8 @@ def excess(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import excess
     >>> trio = pd.DataFrame({"symbol": list("ABC"), "y": [0.01, 0.03, 0.50]})
@@ -588,6 +599,8 @@ def rank_normalise(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import rank_normalise
     >>> trio = pd.DataFrame({"symbol": list("ABC"), "y": [0.01, 0.03, 0.50]})

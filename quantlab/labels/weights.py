@@ -141,6 +141,7 @@ def concurrency(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.weights import concurrency
     >>> def made(entries, ends, n, symbol="A"):
@@ -189,6 +190,7 @@ def uniqueness(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.forward import forward_returns
@@ -238,6 +240,8 @@ def attribution(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.weights import attribution
     >>> def made(entries, ends, n, symbol="A"):
@@ -296,6 +300,8 @@ def time_decay(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.weights import time_decay, uniqueness
     >>> def made(entries, ends, n, symbol="A"):

@@ -53,6 +53,8 @@ def check_features(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.base import check_features
     >>> two = as_panel(
@@ -110,6 +112,8 @@ def check_training(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.base import check_training
     >>> two = as_panel(
@@ -169,6 +173,8 @@ def check_columns(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.base import check_columns, check_features
     >>> two = as_panel(
@@ -206,6 +212,8 @@ def as_scores(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.base import as_scores, check_training
     >>> two = as_panel(

@@ -112,6 +112,7 @@ class KernelEncoder(BaseEstimator):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.models.cascade import KernelEncoder, _targets
     >>> rng = np.random.default_rng(0)
     >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
@@ -199,6 +200,7 @@ class KernelEncoder(BaseEstimator):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.models.cascade import TreeHeads
         >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
         """
@@ -250,6 +252,7 @@ class ConvEncoder(BaseEstimator):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.models.cascade import ConvEncoder
     >>> rng = np.random.default_rng(0)
     >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
@@ -309,6 +312,7 @@ class ConvEncoder(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.models.cascade import KernelEncoder, _targets
         >>> rng = np.random.default_rng(0)
         >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
@@ -348,6 +352,7 @@ class ConvEncoder(BaseEstimator):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.models.cascade import TreeHeads
         >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
         """
@@ -490,6 +495,8 @@ def make_validator(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.models.cascade import make_validator
     >>> feature = rng.normal(size=2000)
     >>> right = (rng.random(2000) < np.where(feature > 0, 0.8, 0.5)).astype(int)
@@ -541,6 +548,7 @@ class TreeHeads(BaseEstimator):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.cascade import TreeHeads
     >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
     """
@@ -575,6 +583,7 @@ class TreeHeads(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.models.cascade import KernelEncoder, _targets
         >>> rng = np.random.default_rng(0)
         >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
@@ -667,6 +676,7 @@ class NetHeads(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.models.cascade import KernelEncoder, _targets
         >>> rng = np.random.default_rng(0)
         >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
@@ -711,6 +721,7 @@ class NetHeads(BaseEstimator):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.models.cascade import TreeHeads
         >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
         """
@@ -784,6 +795,7 @@ def inner_folds(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.cascade import inner_folds
     >>> days = pd.bdate_range("2024-01-01", periods=24, unit="us")
     >>> two = pd.DataFrame(index=pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"]))
@@ -840,6 +852,8 @@ def out_of_sample(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.models.cascade import inner_folds, out_of_sample
     >>> rng = np.random.default_rng(0)
     >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
@@ -1046,6 +1060,7 @@ class Cascade(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.models.cascade import KernelEncoder, _targets
         >>> rng = np.random.default_rng(0)
         >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
@@ -1128,6 +1143,7 @@ class Cascade(BaseEstimator):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.models.cascade import TreeHeads
         >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
         """

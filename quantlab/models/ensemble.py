@@ -54,6 +54,8 @@ def blend(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.models.ensemble import blend
     >>> rng = np.random.default_rng(0)
     >>> index = pd.MultiIndex.from_product(
@@ -197,6 +199,7 @@ class Ensemble(BaseEstimator):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.data.synth import synth_market
         >>> from quantlab.labels.forward import forward_returns
         >>> from quantlab.models.ensemble import Ensemble, _members

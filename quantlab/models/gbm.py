@@ -133,6 +133,7 @@ def grade(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -179,6 +180,7 @@ def hold_out(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -418,6 +420,7 @@ class GBMModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.core.plot import COLORS, figure
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
@@ -471,6 +474,7 @@ class GBMModel(BaseEstimator):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.gbm import GBMModel
         >>> eight = as_panel(
@@ -496,6 +500,7 @@ class GBMModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.core.plot import COLORS, figure
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars

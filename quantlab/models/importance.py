@@ -44,6 +44,7 @@ def gain(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.features.xsection import rank
     >>> from quantlab.labels.forward import forward_returns
@@ -89,6 +90,7 @@ def fold_spread(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.importance import fold_spread
     >>> hand = fold_spread(pd.DataFrame([[1.0, 3.0], [5.0, 5.0]], index=["x", "z"]))
     """
@@ -184,6 +186,7 @@ def permutation(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.features.xsection import rank
     >>> from quantlab.labels.forward import forward_returns
@@ -260,6 +263,7 @@ def alike(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.models.importance import alike
     >>> world = synth_market(n_symbols=60, n_dates=700, ic=0.08, seed=5)
@@ -324,6 +328,7 @@ def contributions(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.features.xsection import rank
     >>> from quantlab.labels.forward import forward_returns

@@ -36,6 +36,7 @@ class RidgeModel(BaseEstimator):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.linear import RidgeModel
     >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
@@ -116,6 +117,8 @@ class RidgeModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.linear import RidgeModel
         >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
@@ -162,6 +165,7 @@ class FamaMacBeth(BaseEstimator):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.linear import FamaMacBeth
     >>> two = as_panel(
@@ -212,6 +216,7 @@ class FamaMacBeth(BaseEstimator):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.linear import RidgeModel
         >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
@@ -246,6 +251,8 @@ class FamaMacBeth(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.linear import FamaMacBeth
         >>> two = as_panel(
@@ -280,6 +287,8 @@ class FamaMacBeth(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.linear import RidgeModel
         >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))

@@ -51,6 +51,8 @@ class FillMissing(_Processor):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.processors import FillMissing
     >>> five = as_panel(
@@ -93,6 +95,7 @@ class RobustZ(_Processor):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.processors import RobustZ
     >>> five = as_panel(
@@ -134,6 +137,7 @@ class RankNorm(_Processor):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.processors import RankNorm
     >>> five = as_panel(
@@ -188,6 +192,7 @@ class ByDate(_Processor):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.processors import ByDate
     >>> five = as_panel(
@@ -269,6 +274,8 @@ class Chain(Pipeline):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.processors import FillMissing
         >>> five = as_panel(

@@ -87,6 +87,8 @@ def to_dataset(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.qlib import to_dataset
     >>> tiny = as_panel(
@@ -231,6 +233,8 @@ class QlibModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.qlib import QlibModel
         >>> rng = np.random.default_rng(0)
@@ -287,6 +291,8 @@ class QlibModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.qlib import QlibModel
         >>> rng = np.random.default_rng(0)

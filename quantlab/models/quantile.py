@@ -47,6 +47,7 @@ def quantile_names(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.quantile import crossed, quantile_names, rearrange
     >>> mixed = pd.DataFrame([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]], columns=["q10", "q50", "q90"])
     >>> assert not crossed(rearrange(mixed)).any() and quantile_names((0.1, 0.25, 0.9)) == ["q10", "q25", "q90"]
@@ -81,6 +82,7 @@ def crossed(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.quantile import crossed, rearrange
     >>> mixed = pd.DataFrame([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]], columns=["q10", "q50", "q90"])
     >>> assert crossed(mixed).tolist() == [True, False] and rearrange(mixed).iloc[0].tolist() == [1.0, 2.0, 3.0]
@@ -110,6 +112,7 @@ def rearrange(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.quantile import crossed, rearrange
     >>> mixed = pd.DataFrame([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]], columns=["q10", "q50", "q90"])
     >>> assert crossed(mixed).tolist() == [True, False] and rearrange(mixed).iloc[0].tolist() == [1.0, 2.0, 3.0]
@@ -130,6 +133,7 @@ class QuantileModel(BaseEstimator):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -203,6 +207,8 @@ class QuantileModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.gbm import GBMModel
         >>> from quantlab.models.quantile import QuantileModel
@@ -303,6 +309,7 @@ def conformal(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.quantile import conformal
     >>> days = pd.bdate_range("2020-01-01", periods=5, unit="us", name="date")
     >>> line = pd.DataFrame(

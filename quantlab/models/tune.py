@@ -192,6 +192,7 @@ class Task:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.core.ledger import Ledger
         >>> from quantlab.data.synth import synth_market
         >>> from quantlab.labels.forward import forward_returns

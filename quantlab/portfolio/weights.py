@@ -42,6 +42,7 @@ def select(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.portfolio.weights import select
     >>> held = np.array([False, False, True, False])
     >>> assert select(np.array([1.0, 2.0, 3.0, 4.0]), held, top_k=2, buffer=1).tolist() == [
@@ -85,6 +86,7 @@ def cap_weights(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.portfolio.weights import cap_weights
     >>> assert np.allclose(cap_weights(np.array([0.6, 0.3, 0.1]), 0.4), [0.4, 0.4, 0.2])
     """
@@ -132,6 +134,7 @@ def vol_scale(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.portfolio.weights import vol_scale
     >>> rng = np.random.default_rng(7)
     >>> past = rng.normal(0, 0.02, (250, 1))

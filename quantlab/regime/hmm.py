@@ -75,6 +75,7 @@ def regime_inputs(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.regime.hmm import regime_inputs
     >>> zigzag = pd.Series([1.0, 2.0, 1.0, 2.0], index=pd.date_range("2020-01-01", periods=4), name="close")
     >>> hand = regime_inputs(zigzag, lookback=2)
@@ -132,6 +133,7 @@ class Filtered:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.regime.hmm import Filtered
     >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
     >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
@@ -156,6 +158,7 @@ class Filtered:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.regime.hmm import Filtered
         >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
         >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
@@ -175,6 +178,7 @@ class Filtered:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.regime.hmm import Filtered
         >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
         >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
@@ -208,6 +212,7 @@ class Smoothed:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.regime.hmm import Smoothed
     >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
     >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
@@ -261,6 +266,7 @@ def forward_filter(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.regime.hmm import forward_filter
     >>> three_to_one = np.log([[3.0, 1.0], [3.0, 1.0]])
     >>> assert np.allclose(
@@ -364,6 +370,8 @@ class HMM(BaseEstimator):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.regime.hmm import HMM
     >>> rng = np.random.default_rng(0)
     >>> truth = np.repeat([0, 1, 0, 1], 150)
@@ -566,6 +574,7 @@ def match_states(
     Examples
     --------
     >>> import copy
+    >>> import numpy as np
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.sample import sample_context
     >>> from quantlab.regime.hmm import HMM, _reorder, match_states, regime_inputs
@@ -629,6 +638,7 @@ def walk_forward_filter(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.sample import sample_context
     >>> from quantlab.regime.hmm import HMM, regime_inputs, walk_forward_filter

@@ -62,6 +62,8 @@ def long_short(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.forward import forward_returns
@@ -119,6 +121,8 @@ def looks(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.forward import forward_returns
@@ -235,6 +239,7 @@ def deflate_look(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.looks import deflate_look
     >>> only = pd.DataFrame(own)[["key", "sharpe"]]
     >>> assert deflate_look(shown, only).dsr == found.psr and deflate_look(

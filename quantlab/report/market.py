@@ -46,6 +46,7 @@ def parse_period(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.market import parse_period
     >>> assert parse_period("2010-01-04", "2023-12-29")[1] == pd.Timestamp("2023-12-29")
     """

@@ -493,6 +493,7 @@ def environment() -> dict[str, str]:  # name -> version
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.run import environment
     >>> assert environment()["pandas"] == pd.__version__
     """
@@ -861,6 +862,7 @@ def run_report(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from pathlib import Path
     >>> from quantlab.core.config import path
     >>> from quantlab.core.ledger import Ledger

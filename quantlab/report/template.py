@@ -281,6 +281,7 @@ def read_parameters(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.template import read_parameters
     >>> spec = read_parameters(small)
     >>> pd.DataFrame(
@@ -500,6 +501,7 @@ def plain(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from IPython.utils.capture import capture_output
     >>> from quantlab.report.template import emit, plain
     >>> with capture_output() as shown:
@@ -536,6 +538,7 @@ def emit(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from IPython.utils.capture import capture_output
     >>> from quantlab.report.template import METRICS_MIME, emit
     >>> with capture_output() as shown:
@@ -588,6 +591,7 @@ def read_emitted(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import tempfile
     >>> from IPython.utils.capture import capture_output
     >>> from pathlib import Path

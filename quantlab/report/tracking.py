@@ -31,6 +31,7 @@ def available() -> bool:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.panel import as_panel
@@ -82,6 +83,7 @@ def client(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.panel import as_panel
@@ -250,6 +252,7 @@ def log_run(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.panel import as_panel
@@ -390,6 +393,7 @@ def compare_runs(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.tracking import compare_runs
     >>> pair = pd.DataFrame(
     ...     {
@@ -454,6 +458,7 @@ def load_model(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.panel import as_panel

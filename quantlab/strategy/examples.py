@@ -228,6 +228,7 @@ class Crossover:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.strategy import from_strategy
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars

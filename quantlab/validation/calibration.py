@@ -68,6 +68,7 @@ class Brier(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import brier
     >>> assert np.allclose(
     ...     brier(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])),
@@ -124,6 +125,7 @@ def brier(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import brier
     >>> assert np.allclose(
     ...     brier(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])),
@@ -267,6 +269,7 @@ class CalibrationError(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import CalibrationError, calibration_error
     >>> ece = {how: calibration_error(predictions["prob"], y, how=how) for how in ("mass", "width")}
     >>> pd.DataFrame(ece, index=CalibrationError._fields).T.round(4)
@@ -320,6 +323,7 @@ def calibration_error(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import calibration_error
     >>> assert np.isclose(calibration_error(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])).value, 0.3)
     """
@@ -370,6 +374,8 @@ class TemperatureScaling(_Calibrator):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import TemperatureScaling
     >>> from scipy.special import expit
     >>> rng = np.random.default_rng(7)
@@ -445,6 +451,8 @@ class TemperatureScaling(_Calibrator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.validation.calibration import TemperatureScaling
         >>> from scipy.special import expit
         >>> rng = np.random.default_rng(7)
@@ -503,6 +511,8 @@ class IsotonicCalibration(_Calibrator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.validation.calibration import TemperatureScaling
         >>> from scipy.special import expit
         >>> rng = np.random.default_rng(7)
@@ -543,6 +553,8 @@ class IsotonicCalibration(_Calibrator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.validation.calibration import TemperatureScaling
         >>> from scipy.special import expit
         >>> rng = np.random.default_rng(7)
@@ -595,6 +607,7 @@ def coverage(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import coverage
     >>> four = pd.Series([0.0, 1.0, 2.0, 3.0])
     >>> assert coverage(four, four * 0 + 1, four * 0 + 2).iloc[0].tolist()[:2] == [4, 0.5]
@@ -647,6 +660,8 @@ def pinball(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import pinball
     >>> assert np.allclose(pinball(pd.Series([1.0]), pd.DataFrame({"q10": [0.0], "q90": [0.0]})), [0.1, 0.9])
     """

@@ -128,6 +128,7 @@ class CombinatorialPurgedCV:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
         >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
         >>> tiny = pd.DataFrame(
@@ -173,6 +174,7 @@ class CombinatorialPurgedCV:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV, path_table
         >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
         >>> layout = path_table(cv)

@@ -34,6 +34,7 @@ class ICRows(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -79,6 +80,7 @@ def ic_rows(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -202,6 +204,7 @@ def newey_west(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.inference import newey_west
     >>> assert np.isclose(newey_west(np.array([1.0, -1.0, 1.0, -1.0]), 0), 0.5)  # sqrt(1 / 4)
     """
@@ -235,6 +238,7 @@ class ICTest:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -315,6 +319,7 @@ def ic_test(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -384,6 +389,7 @@ def mean_ic(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -431,6 +437,8 @@ class Moments(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import return_moments
     >>> assert np.allclose(return_moments(pd.Series([0.01, 0.02, 0.03])), (3, 2.0, 0.0, 1.5))
     """
@@ -467,6 +475,8 @@ def return_moments(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import return_moments
     >>> assert np.allclose(return_moments(pd.Series([0.01, 0.02, 0.03])), (3, 2.0, 0.0, 1.5))
     """
@@ -516,6 +526,7 @@ def sharpe_se(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.inference import sharpe_se
     >>> assert np.isclose(sharpe_se(0.0, 101), 0.1)
     """
@@ -558,6 +569,8 @@ def sharpe_error(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import sharpe_error
     >>> assert np.isclose(sharpe_error(pd.Series([0.01, 0.02, 0.03])), np.sqrt(0.75))
     """
@@ -598,6 +611,7 @@ class SharpeTest:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import sharpe_test
     >>> flip = pd.Series(
     ...     [0.03, -0.01] * 30
@@ -658,6 +672,7 @@ def sharpe_test(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import sharpe_test
     >>> flip = pd.Series(
     ...     [0.03, -0.01] * 30

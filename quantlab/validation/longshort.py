@@ -63,6 +63,8 @@ def factor_weights(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.longshort import factor_weights
     >>> def panel(rows):
     ...     "A small panel: one list per date."
@@ -121,6 +123,8 @@ def factor_returns(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.longshort import factor_returns, factor_weights
     >>> def panel(rows):
     ...     "A small panel: one list per date."
@@ -164,6 +168,8 @@ class FactorAlpha:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.longshort import factor_alpha
     >>> line = pd.Series(
     ...     np.random.default_rng(7).standard_normal(50) / 100, pd.bdate_range("2024-01-01", periods=50, unit="us")
@@ -215,6 +221,8 @@ def factor_alpha(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.longshort import factor_alpha
     >>> line = pd.Series(
     ...     np.random.default_rng(7).standard_normal(50) / 100, pd.bdate_range("2024-01-01", periods=50, unit="us")

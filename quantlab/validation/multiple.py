@@ -41,6 +41,7 @@ class Discoveries:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.multiple import false_discoveries
     >>> five = pd.Series([0.01, 0.02, 0.03, 0.5, 0.9], list("abcde"))
     >>> hand = false_discoveries(five, rate=0.05 + 1e-12)
@@ -88,6 +89,7 @@ def false_discoveries(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.multiple import false_discoveries
     >>> five = pd.Series([0.01, 0.02, 0.03, 0.5, 0.9], list("abcde"))
     >>> hand = false_discoveries(five, rate=0.05 + 1e-12)
@@ -303,6 +305,8 @@ def superior(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.multiple import superior
     >>> rng = np.random.default_rng(11)
     >>> def strategies(seed, edge=0.0, n=40, days=1000):

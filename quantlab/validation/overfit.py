@@ -53,6 +53,7 @@ class Overfit:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.overfit import pbo
     >>> swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
     >>> traded = pbo(swap, n_blocks=2)
@@ -123,6 +124,7 @@ def pbo(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.overfit import pbo
     >>> swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
     >>> traded = pbo(swap, n_blocks=2)
@@ -182,6 +184,8 @@ def pbo_null(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars

@@ -35,6 +35,8 @@ class ScorePairs(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import pair
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."
@@ -71,6 +73,7 @@ def flat(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.scores import flat
     >>> assert flat(np.array([0.1 + 0.2, 0.3])) and not flat(np.array([0.3, 0.300001])) and flat(np.array([1.0]))
     """
@@ -150,6 +153,8 @@ def pair(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import pair
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."
@@ -215,6 +220,7 @@ def unit_rows(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.scores import unit_rows
     >>> assert np.allclose(
     ...     unit_rows(np.array([[3.0, np.nan, 7.0, 7.0]]), True), np.array([[-2, 0, 1, 1]]) / np.sqrt(6)
@@ -297,6 +303,7 @@ def rank_ic(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import rank_ic
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."
@@ -346,6 +353,8 @@ def ic(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import ic
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."
@@ -399,6 +408,7 @@ def by_group(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import by_group, rank_ic
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."
@@ -450,6 +460,7 @@ def by_period(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import by_period, rank_ic
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."
@@ -536,6 +547,8 @@ class Quantiles:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import quantile_cells
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."
@@ -591,6 +604,8 @@ def quantile_cells(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import quantile_cells
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."
@@ -655,6 +670,7 @@ def quantile_returns(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import quantile_returns
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."
@@ -686,6 +702,7 @@ def quantile_summary(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -751,6 +768,8 @@ def rank_autocorrelation(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import rank_autocorrelation
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."
@@ -803,6 +822,7 @@ def quantile_turnover(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.scores import quantile_turnover
     >>> def panel(rows, name=None):
     ...     "A small panel: one list per date."

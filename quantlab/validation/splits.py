@@ -68,6 +68,7 @@ class LabelSpans(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import label_spans
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -111,6 +112,7 @@ def label_spans(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import label_spans
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -188,6 +190,7 @@ class WalkForward:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import WalkForward
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -343,6 +346,7 @@ def block_edges(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import block_edges
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> edges = block_edges(sessions, 3)
@@ -431,6 +435,7 @@ class PurgedKFold:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import PurgedKFold, WalkForward
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -515,6 +520,7 @@ class PurgedKFold:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.validation.splits import WalkForward
         >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
         >>> tiny = pd.DataFrame(

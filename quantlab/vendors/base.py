@@ -137,6 +137,7 @@ class Vendor(Protocol):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> next(Sample(Clock()).pages("AAPL", pd.Timestamp("2012-01-03"), pd.Timestamp("2013-12-31"), "1d")).tail(3)
                                 open       high        low      close       volume  \\
         date       symbol
@@ -341,6 +342,7 @@ def fetch(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.vendors.base import Pace, fetch
     >>> def collect(vendor, clock, symbol="AAPL", start="2012-01-03", end="2013-12-31", **options):
     ...     "Fetch all pages of a symbol."

@@ -84,6 +84,7 @@ class State:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from pathlib import Path
         >>> from quantlab.vendors.download import State
@@ -127,6 +128,7 @@ class State:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from pathlib import Path
         >>> from quantlab.vendors.download import State
@@ -178,6 +180,7 @@ def missing_spans(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.vendors.download import State, missing_spans
@@ -237,6 +240,7 @@ def last_finished(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.vendors.download import State, last_finished

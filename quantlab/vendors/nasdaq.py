@@ -183,6 +183,7 @@ class Nasdaq:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.vendors.nasdaq import Nasdaq
         >>> old = Nasdaq("WIKI/{symbol}", url=server.url, pace=lambda: None)
         >>> same = pd.concat(old.pages("KO", *span, "1d"))

@@ -28,6 +28,7 @@ class Provider:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.vendors.base import Pace, fetch
     >>> from quantlab.vendors.provider import Provider
     >>> span = pd.Timestamp("2012-01-03"), pd.Timestamp("2012-01-31")
@@ -76,6 +77,7 @@ class Provider:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.vendors.provider import find_provider
         >>> mine = find_provider("mine", url=server.url)
         >>> got = pd.concat(mine.pages("KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-01-31"), "1d"))

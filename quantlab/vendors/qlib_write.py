@@ -224,6 +224,8 @@ def write_qlib(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
