@@ -901,8 +901,9 @@ def stress(
     Examples
     --------
     >>> from quantlab.backtest.engine import from_weights
-    >>> from quantlab.backtest.montecarlo import market_regimes, stress
+    >>> from quantlab.backtest.montecarlo import market_regimes, random_portfolios, stress
     >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure, shade
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars, sample_context
     >>> from quantlab.features.base import compute
@@ -923,8 +924,25 @@ def stress(
     >>> weights = run()
     >>> result = from_weights(weights, bars)
     >>> returns = result.returns
+    >>> chance = random_portfolios(weights, bars, 252, draws=40)
+    >>> others = chance.drop(index="run")["sharpe"]
+    >>> fig, ax = figure(
+    ...     f"{(others >= chance.at['run', 'sharpe']).mean():.0%} of portfolios of random names do as well",
+    ...     "Sharpe ratio after costs",
+    ...     "portfolios",
+    ... )
+    >>> ax.hist(others, bins=15, color=COLORS[0], alpha=0.6, label="random names, same weights and turnover")
+    >>> ax.axvline(chance.at["run", "sharpe"], color=COLORS[1], label="the run")
     >>> context = to_wide(sample_context(["SPY"])["close"])["SPY"].loc[:"2022"]
     >>> weather = market_regimes(context)
+    >>> fig, ax = figure(
+    ...     f"SPY: {int(weather['bear'].sum())} sessions of bear market in {len(weather) / 252:.0f} years",
+    ...     "",
+    ...     "SPY, total return (log)",
+    ... )
+    >>> ax.plot(context, color=COLORS[7], lw=1)
+    >>> shade(ax, weather["bear"], COLORS[1], "bear")
+    >>> shade(ax, weather["crash"], COLORS[0], "crash")
     >>> judged = stress(returns, weather, 252)
     >>> judged.round(3)
     """

@@ -61,6 +61,30 @@ class Strategy(Protocol):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.backtest.strategy import Past, _fills, _holdings
+        >>> from quantlab.broker.fill_model import next_open
+        >>> from quantlab.broker.rules import Rules, SHARES
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+        >>> for t in range(2):
+        ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+        >>> at, market = read_market(bars)
+        >>> simulator, past = (
+        ...     Simulator(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
+        ...     Past(["close"], market.close.shape, at.symbols),
+        ... )
+        >>> for t in range(2):
+        ...     rows = simulator.step()
+        ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
+        ...     simulator.send(plain_rows([0], [10.0], SHARES))
+        >>> (told,), book = _fills(simulator, rows, at), _holdings(simulator, past)
         >>> class Written:
         ...     "Ask a strategy and keep what it ordered."
         ...
@@ -391,11 +415,59 @@ def from_strategy(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.backtest.strategy import from_strategy
-    >>> cut = pd.Timestamp("2012-01-09")
-    >>> noise = np.random.default_rng(7).uniform(0.5, 2.0, len(bars))
-    >>> spoiled = bars.mul(np.where(bars.index.get_level_values("date") > cut, noise, 1.0), axis=0)
-    >>> again = from_strategy(Falling(), spoiled)
+    >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.backtest.strategy import Past, from_strategy
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.broker.rules import Rules, SHARES
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+    >>> for t in range(2):
+    ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+    >>> at, market = read_market(bars)
+    >>> simulator, past = (
+    ...     Simulator(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
+    ...     Past(["close"], market.close.shape, at.symbols),
+    ... )
+    >>> for t in range(2):
+    ...     rows = simulator.step()
+    ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
+    ...     simulator.send(plain_rows([0], [10.0], SHARES))
+    >>> class Peek:
+    ...     "Buy what rises tomorrow, if tomorrow can be found."
+    ...
+    ...     def on_bar(self, now, past, book):
+    ...         view = past.array("close")
+    ...         behind = view.base[len(view) :] if view.base is not None else view[:0]
+    ...         known = np.isfinite(behind).any()
+    ...         return (
+    ...             pd.DataFrame(
+    ...                 {
+    ...                     "symbol": past.symbols,
+    ...                     "size": (behind[0] > view[-1]) / len(past.symbols),
+    ...                     "kind": "target",
+    ...                 }
+    ...             )
+    ...             if known
+    ...             else None
+    ...         )
+    ...
+    ...     def on_fill(self, fill):
+    ...         raise AssertionError("an order was filled")
+    >>> blind = from_strategy(Peek(), bars)
+    >>> blind
+    Result
+      period    2012-01-03 to 2015-12-31, 1,006 sessions
+      equity    1,000,000.00 to 1,000,000.00
+      return    0.00%, 0.00% a year
+      Sharpe    not known
+      drawdown  0.00%
+      turnover  0.00 times equity, 0.00 a year
+      costs     0.00, 0.00% of equity a year
+      fills     0
     """
     strategy = load_strategy(strategy) if isinstance(strategy, str) else strategy
     if not isinstance(strategy, Strategy):

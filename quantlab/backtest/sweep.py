@@ -210,11 +210,10 @@ class Sweep:
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.backtest.sweep import sweep
+    >>> from quantlab.backtest.sweep import SweepTerms, _part, _record, sweep
     >>> from quantlab.core.cache import off
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.core.types import SearchRange
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from tempfile import TemporaryDirectory
@@ -227,19 +226,30 @@ class Sweep:
     ...     t, i = np.nonzero(table)
     ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
     ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+    >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
+    >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
+    >>> with TemporaryDirectory() as own:
+    ...     book = Ledger(f"{own}/ledger.sqlite")
+    ...     keys = [_record(book, "try", grid, figures, {"strategy": "winners"}, 252.0) for _ in range(2)]
+    ...     assert keys[0] == keys[1] and len(book.trials("try")) == 3
+    ...     shown = book.trials("try")[["study", "n_obs", "sharpe"]].round(4)
     >>> folder = TemporaryDirectory()
     >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
     >>> with off():
-    ...     fine = sweep(
-    ...         winners,
-    ...         {"lookback": SearchRange(20, 250), "top_k": SearchRange(3, 40), "rebalance": [20]},
-    ...         bars,
-    ...         ledger,
-    ...         "narrowing",
-    ...         close,
-    ...         rounds=3,
-    ...         workers=1,
-    ...     )
+    ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
+    >>> found.members.nlargest(3, "sharpe").drop(columns=["key", "ruined"]).round(3)
+            lookback  top_k  rebalance  round  sharpe     se  growth  volatility  \\
+    member
+    25           120     10         20      1   1.325  0.433   0.238       0.173
+    24           120     10         10      1   1.307  0.433   0.234       0.172
+    28           120     40         10      1   1.302  0.433   0.182       0.135
+
+            drawdown  turnover  fills
+    member
+    25        -0.139     9.623    960
+    24        -0.132    13.510   1753
+    28        -0.132     9.529   6564
     """
 
     members: pd.DataFrame  # one row a member: settings, round, figures, key in the ledger
@@ -265,7 +275,7 @@ class Sweep:
         >>> import numpy as np
         >>> import pandas as pd
         >>> from quantlab.backtest.engine import from_weights
-        >>> from quantlab.backtest.sweep import sweep
+        >>> from quantlab.backtest.sweep import SweepTerms, _part, _record, sweep
         >>> from quantlab.core.cache import off
         >>> from quantlab.core.ledger import Ledger
         >>> from quantlab.core.panel import to_wide
@@ -281,6 +291,13 @@ class Sweep:
         ...     t, i = np.nonzero(table)
         ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
         ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+        >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
+        >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
+        >>> with TemporaryDirectory() as own:
+        ...     book = Ledger(f"{own}/ledger.sqlite")
+        ...     keys = [_record(book, "try", grid, figures, {"strategy": "winners"}, 252.0) for _ in range(2)]
+        ...     assert keys[0] == keys[1] and len(book.trials("try")) == 3
+        ...     shown = book.trials("try")[["study", "n_obs", "sharpe"]].round(4)
         >>> folder = TemporaryDirectory()
         >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
         >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
@@ -409,11 +426,10 @@ def sweep(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.backtest.sweep import sweep
+    >>> from quantlab.backtest.sweep import SweepTerms, _part, _record, sweep
     >>> from quantlab.core.cache import off
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.core.types import SearchRange
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from tempfile import TemporaryDirectory
@@ -426,19 +442,30 @@ def sweep(
     ...     t, i = np.nonzero(table)
     ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
     ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+    >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
+    >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
+    >>> with TemporaryDirectory() as own:
+    ...     book = Ledger(f"{own}/ledger.sqlite")
+    ...     keys = [_record(book, "try", grid, figures, {"strategy": "winners"}, 252.0) for _ in range(2)]
+    ...     assert keys[0] == keys[1] and len(book.trials("try")) == 3
+    ...     shown = book.trials("try")[["study", "n_obs", "sharpe"]].round(4)
     >>> folder = TemporaryDirectory()
     >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
     >>> with off():
-    ...     fine = sweep(
-    ...         winners,
-    ...         {"lookback": SearchRange(20, 250), "top_k": SearchRange(3, 40), "rebalance": [20]},
-    ...         bars,
-    ...         ledger,
-    ...         "narrowing",
-    ...         close,
-    ...         rounds=3,
-    ...         workers=1,
-    ...     )
+    ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
+    >>> found.members.nlargest(3, "sharpe").drop(columns=["key", "ruined"]).round(3)
+            lookback  top_k  rebalance  round  sharpe     se  growth  volatility  \\
+    member
+    25           120     10         20      1   1.325  0.433   0.238       0.173
+    24           120     10         10      1   1.307  0.433   0.234       0.172
+    28           120     40         10      1   1.302  0.433   0.182       0.135
+
+            drawdown  turnover  fills
+    member
+    25        -0.139     9.623    960
+    24        -0.132    13.510   1753
+    28        -0.132     9.529   6564
     """
     _check(space, points, rounds, chunk)
     inputs = bars if inputs is None else inputs
@@ -505,7 +532,7 @@ def heat_map(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.backtest.sweep import heat_map, sweep
+    >>> from quantlab.backtest.sweep import SweepTerms, _part, _record, heat_map, sweep
     >>> from quantlab.core.cache import off
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.panel import to_wide
@@ -521,6 +548,13 @@ def heat_map(
     ...     t, i = np.nonzero(table)
     ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
     ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+    >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
+    >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
+    >>> with TemporaryDirectory() as own:
+    ...     book = Ledger(f"{own}/ledger.sqlite")
+    ...     keys = [_record(book, "try", grid, figures, {"strategy": "winners"}, 252.0) for _ in range(2)]
+    ...     assert keys[0] == keys[1] and len(book.trials("try")) == 3
+    ...     shown = book.trials("try")[["study", "n_obs", "sharpe"]].round(4)
     >>> folder = TemporaryDirectory()
     >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
     >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}

@@ -119,11 +119,39 @@ def audit_fills(
 
     Examples
     --------
-    >>> from quantlab.broker.audit_fills import audit_fills
+    >>> import pandas as pd
+    >>> from quantlab.broker.audit_fills import FILL_COLUMNS, audit_fills
+    >>> from quantlab.data.sample import sample_bars
+    >>> from types import SimpleNamespace
+    >>> fields = ["open", "high", "low", "close"]
+    >>> some = sample_bars(["AAPL", "MSFT"], "2015-01-01", "2015-03-31")[fields].astype("float64")
+    >>> one_name = pd.DataFrame({"weight": 1.0}, index=some.index[0:-10:8])
+    >>> day = some.index.unique("date")[30]
+    >>> class Small:
+    ...     "Hold one name a day, bought at the open, sold at the close."
+    ...
+    ...     def __init__(self, careless):
+    ...         self.careless = careless
+    ...
+    ...     def __call__(self, weights, bars):
+    ...         rows = []
+    ...         sessions_ = list(bars.index.unique("date"))
+    ...         for (decided, symbol), weight in weights["weight"].items():
+    ...             if decided in sessions_[:-1]:
+    ...                 day = sessions_[sessions_.index(decided) + 1]
+    ...                 bar = bars.loc[(day, symbol)]
+    ...                 extra = (bar["high"] - bar["low"]) / 2 if self.careless else 0.0
+    ...                 rows.append((day, symbol, weight * 1000 / bar["open"], bar["open"] + extra, 0.0))
+    ...         trades = pd.DataFrame(rows, columns=["date", "symbol", *FILL_COLUMNS])
+    ...         equity = pd.Series(1000.0, bars.index.unique("date"))
+    ...         return SimpleNamespace(trades=trades, equity=equity, closed=trades.iloc[:0])
     >>> honest, careless = (
     ...     audit_fills(Small(flag), one_name, some, name=label)
     ...     for flag, label in ((False, "honest"), (True, "careless"))
     ... )
+    >>> [str(honest), str(careless)]
+    ['PASS honest: nothing moved at 8 cuts in 38 runs; 100% of the dates examined, among those with fills',
+     'LEAK careless: column price on 2015-01-05 moves by 27.5 when rows after 2015-01-05 are removed']
     """
     name = name or getattr(engine, "__name__", type(engine).__name__)
     if moment not in ("open", "close"):

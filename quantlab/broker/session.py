@@ -566,8 +566,58 @@ def admit(
 
     Examples
     --------
-    >>> from quantlab.broker.rules import TARGET, VALUE
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open, terms_of
+    >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules, TARGET, VALUE
     >>> from quantlab.broker.session import admit
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25")
+    >>> class Table:
+    ...     "Hold three sessions of Apple, an account at the first close, and live orders."
+    ...
+    ...     def __init__(
+    ...         self, rows, rules=Rules(), fill=next_open(), costs=Costs(0, 0), cash=10_000.0, held=0.0, **columns
+    ...     ):
+    ...         wide = {c: to_wide(bars[c]).to_numpy() for c in ("open", "high", "low", "close", "volume")}
+    ...         shape, none = wide["close"].shape, np.zeros((0, 0))
+    ...         zeros, ones = np.zeros(shape), np.ones(shape)
+    ...         rest = {
+    ...             "vwap": wide["close"],
+    ...             "unit": ones,
+    ...             "split": ones,
+    ...             "dividend": zeros,
+    ...             "borrow": zeros,
+    ...             "funding": zeros,
+    ...             "impact": zeros,
+    ...         }
+    ...         rest |= {c: np.array(v, dtype=float)[:, None] for c, v in columns.items()}
+    ...         self.market = Market(
+    ...             **wide, **rest, years=np.array([0, 3 / 365, 1 / 365]), factor=none, change=none
+    ...         )
+    ...         self.terms, self.rates = terms_of(rules, fill), costs.rates
+    ...         self.orders, self.days, self.log = (
+    ...             np.zeros(len(rows), ORDER_DTYPE),
+    ...             np.zeros(3, DAY_DTYPE),
+    ...             np.zeros(20, FILL_DTYPE),
+    ...         )
+    ...         for k, row in enumerate(rows):
+    ...             for name, value in (
+    ...                 {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row
+    ...             ).items():
+    ...                 self.orders[k][name] = value
+    ...         self.days["cash"], self.orders["quantity"] = cash, self.orders["left"]
+    ...         live, mark = np.arange(len(rows)), np.repeat(wide["close"][:1], 3, axis=0)
+    ...         self.account = Account(
+    ...             np.full(shape, held),
+    ...             mark,
+    ...             np.zeros(1),
+    ...             np.zeros(1),
+    ...             wide["open"][1].copy(),
+    ...             live,
+    ...             np.array([len(rows), 0]),
+    ...         )
     >>> table = Table(
     ...     [{"kind": TARGET, "size": 0.5}, {"kind": TARGET, "size": 0.2}, {"kind": VALUE, "size": 264.4}]
     ... )
@@ -630,9 +680,67 @@ def session(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs
-    >>> from quantlab.broker.rules import TARGET
-    >>> from quantlab.broker.session import admit, session
+    >>> from quantlab.broker.fill_model import next_open, terms_of
+    >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules, TARGET, VALUE
+    >>> from quantlab.broker.session import _close, admit, session
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25")
+    >>> class Table:
+    ...     "Hold three sessions of Apple, an account at the first close, and live orders."
+    ...
+    ...     def __init__(
+    ...         self, rows, rules=Rules(), fill=next_open(), costs=Costs(0, 0), cash=10_000.0, held=0.0, **columns
+    ...     ):
+    ...         wide = {c: to_wide(bars[c]).to_numpy() for c in ("open", "high", "low", "close", "volume")}
+    ...         shape, none = wide["close"].shape, np.zeros((0, 0))
+    ...         zeros, ones = np.zeros(shape), np.ones(shape)
+    ...         rest = {
+    ...             "vwap": wide["close"],
+    ...             "unit": ones,
+    ...             "split": ones,
+    ...             "dividend": zeros,
+    ...             "borrow": zeros,
+    ...             "funding": zeros,
+    ...             "impact": zeros,
+    ...         }
+    ...         rest |= {c: np.array(v, dtype=float)[:, None] for c, v in columns.items()}
+    ...         self.market = Market(
+    ...             **wide, **rest, years=np.array([0, 3 / 365, 1 / 365]), factor=none, change=none
+    ...         )
+    ...         self.terms, self.rates = terms_of(rules, fill), costs.rates
+    ...         self.orders, self.days, self.log = (
+    ...             np.zeros(len(rows), ORDER_DTYPE),
+    ...             np.zeros(3, DAY_DTYPE),
+    ...             np.zeros(20, FILL_DTYPE),
+    ...         )
+    ...         for k, row in enumerate(rows):
+    ...             for name, value in (
+    ...                 {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row
+    ...             ).items():
+    ...                 self.orders[k][name] = value
+    ...         self.days["cash"], self.orders["quantity"] = cash, self.orders["left"]
+    ...         live, mark = np.arange(len(rows)), np.repeat(wide["close"][:1], 3, axis=0)
+    ...         self.account = Account(
+    ...             np.full(shape, held),
+    ...             mark,
+    ...             np.zeros(1),
+    ...             np.zeros(1),
+    ...             wide["open"][1].copy(),
+    ...             live,
+    ...             np.array([len(rows), 0]),
+    ...         )
+    >>> table = Table([], Rules(stale_after=2, delisting_return=-0.3), held=10.0)
+    >>> silent = table.market._replace(close=np.where(np.arange(3)[:, None] > 0, np.nan, table.market.close))
+    >>> for t in (1, 2):
+    ...     _close(t, silent, table.terms, table.rates, table.account, table.days[t], table.log)
+    >>> table = Table(
+    ...     [{"kind": TARGET, "size": 0.5}, {"kind": TARGET, "size": 0.2}, {"kind": VALUE, "size": 264.4}]
+    ... )
+    >>> table.account.count[0] = 0
+    >>> admit(0, 0, 3, table.market.unit, 10_000.0, table.terms, table.account, table.orders)
     >>> order = {"kind": TARGET, "size": 0.5}
     >>> table = Table([order], costs=Costs(1, 5))
     >>> for t in range(3):
@@ -773,9 +881,55 @@ def rebalance(
     >>> import pandas as pd
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open, terms_of
-    >>> from quantlab.broker.rules import Rules, TARGET
+    >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules, TARGET
     >>> from quantlab.broker.session import rebalance
     >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25")
+    >>> class Table:
+    ...     "Hold three sessions of Apple, an account at the first close, and live orders."
+    ...
+    ...     def __init__(
+    ...         self, rows, rules=Rules(), fill=next_open(), costs=Costs(0, 0), cash=10_000.0, held=0.0, **columns
+    ...     ):
+    ...         wide = {c: to_wide(bars[c]).to_numpy() for c in ("open", "high", "low", "close", "volume")}
+    ...         shape, none = wide["close"].shape, np.zeros((0, 0))
+    ...         zeros, ones = np.zeros(shape), np.ones(shape)
+    ...         rest = {
+    ...             "vwap": wide["close"],
+    ...             "unit": ones,
+    ...             "split": ones,
+    ...             "dividend": zeros,
+    ...             "borrow": zeros,
+    ...             "funding": zeros,
+    ...             "impact": zeros,
+    ...         }
+    ...         rest |= {c: np.array(v, dtype=float)[:, None] for c, v in columns.items()}
+    ...         self.market = Market(
+    ...             **wide, **rest, years=np.array([0, 3 / 365, 1 / 365]), factor=none, change=none
+    ...         )
+    ...         self.terms, self.rates = terms_of(rules, fill), costs.rates
+    ...         self.orders, self.days, self.log = (
+    ...             np.zeros(len(rows), ORDER_DTYPE),
+    ...             np.zeros(3, DAY_DTYPE),
+    ...             np.zeros(20, FILL_DTYPE),
+    ...         )
+    ...         for k, row in enumerate(rows):
+    ...             for name, value in (
+    ...                 {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row
+    ...             ).items():
+    ...                 self.orders[k][name] = value
+    ...         self.days["cash"], self.orders["quantity"] = cash, self.orders["left"]
+    ...         live, mark = np.arange(len(rows)), np.repeat(wide["close"][:1], 3, axis=0)
+    ...         self.account = Account(
+    ...             np.full(shape, held),
+    ...             mark,
+    ...             np.zeros(1),
+    ...             np.zeros(1),
+    ...             wide["open"][1].copy(),
+    ...             live,
+    ...             np.array([len(rows), 0]),
+    ...         )
     >>> three = (to_wide(bars["open"]).to_numpy(), to_wide(bars["close"]).to_numpy())
     >>> run = rebalance(
     ...     *three,

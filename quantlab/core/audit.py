@@ -854,9 +854,45 @@ def settling(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.core.audit import settling
-    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.core.audit import (
+    ...     _Subject, _compare, _first_runs, _sweep_comb, audit_running, auditing, settling,
+    ... )
+    >>> from quantlab.core.panel import as_panel, to_long, to_wide
+    >>> from quantlab.core.time import sessions
+    >>> raw = pd.read_parquet(
+    ...     "data/sample/us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def honest(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21).mean() - 1, panel.index, name="gap_21")
+    >>> def centred(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21, center=True).mean() - 1, panel.index, name="gap_21")
+    >>> ends = sessions(panel.index)[[300, 500]]
+    >>> subjects = [_Subject(centred, "centred"), _Subject(honest, "honest")]
+    >>> seen, clean = (_compare(f, panel, f(panel), ends) for f in subjects)
+    >>> def excess(close):
+    ...     week = close / close.shift(5) - 1
+    ...     return week.sub(week.mean(axis=1), axis=0)
+    >>> relative = _Subject(lambda p: to_long(excess(to_wide(p["close"])), p.index, name="excess_5"), "excess")
+    >>> ahead = _Subject(
+    ...     lambda p: to_long(excess(to_wide(p["close"])).shift(-1), p.index, name="excess_5"), "ahead"
+    ... )
+    >>> fair, foul = (_sweep_comb(f, panel, f(panel), np.random.default_rng(0), 1) for f in (relative, ahead))
+    >>> noise = np.random.default_rng(1)
+    >>> tried = {
+    ...     "honest": honest,
+    ...     "unseeded": lambda p: p["close"] + noise.normal(size=len(p)),
+    ...     "watched": lambda p: p["close"] * (1.0 if auditing() else 2.0),
+    ...     "silent": lambda p: p["close"] * np.nan,
+    ... }
+    >>> with audit_running():
+    ...     against = {name: _first_runs(_Subject(f, name), panel)[1] for name, f in tried.items()}
     >>> def memories(panel):
     ...     close = to_wide(panel["close"])
     ...     wides = {

@@ -489,8 +489,9 @@ class Memory:
 
         Examples
         --------
+        >>> import numpy as np
         >>> import pandas as pd
-        >>> from quantlab.core.counterfactual import Memory
+        >>> from quantlab.core.counterfactual import CHANGES, Memory, moved, sizes
         >>> from quantlab.core.panel import as_panel
         >>> raw = pd.read_parquet(
         ...     "data/sample/us_bars.parquet",
@@ -501,6 +502,14 @@ class Memory:
         >>> small = panel.loc["2010-01-04":"2010-01-07"].assign(
         ...     mood=["calm", "calm", "calm", "wild", "wild", "calm", "wild", "wild"]
         ... )
+        >>> future = small.index.get_level_values("date") > "2010-01-05"
+        >>> shown = {label: change(small, future, np.random.default_rng(0)) for label, change in CHANGES.items()}
+        >>> for label, table in shown.items():
+        ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
+        >>> for name, other in {"close": 1.0, "mood": "odd"}.items():
+        ...     changed = small.copy()
+        ...     changed.iloc[2, small.columns.get_loc(name)] = other
+        ...     assert moved(changed, small, sizes(small))[:2] == (pd.Timestamp("2010-01-05"), name)
         >>> def counting(p, seen={"runs": 0}):
         ...     seen["runs"] += 1
         ...     return p["close"] * seen["runs"]

@@ -401,8 +401,21 @@ class Ledger(_Appended):
         Examples
         --------
         >>> import sqlite3
+        >>> import tempfile
         >>> from contextlib import closing
-        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.core.ledger import Ledger, _SCHEMA
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> with closing(sqlite3.connect(":memory:")) as store:
+        ...     store.executescript(_SCHEMA)
+        ...     columns = [name for _, name, *_ in store.execute("PRAGMA table_info(ledger)")]
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> with closing(sqlite3.connect(ledger.file, isolation_level=None)) as forger:
+        ...     try:
+        ...         forger.execute("UPDATE ledger SET sharpe = 9 WHERE seq = 17")
+        ...     except sqlite3.IntegrityError as refused:
+        ...         message = str(refused)
+        ...     forger.execute("DROP TRIGGER ledger_no_update")
+        ...     forger.execute("UPDATE ledger SET sharpe = 9 WHERE seq = 17")
         >>> def tampered(name: str, *statements: str) -> Ledger:
         ...     "Write five rows, then change the file behind the ledger's back."
         ...     victim = Ledger(f"{workspace.name}/{name}.sqlite")
@@ -448,6 +461,33 @@ class Ledger(_Appended):
 
         Examples
         --------
+        >>> import sqlite3
+        >>> import tempfile
+        >>> from contextlib import closing
+        >>> from quantlab.core.ledger import Ledger, _SCHEMA
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> with closing(sqlite3.connect(":memory:")) as store:
+        ...     store.executescript(_SCHEMA)
+        ...     columns = [name for _, name, *_ in store.execute("PRAGMA table_info(ledger)")]
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> with closing(sqlite3.connect(ledger.file, isolation_level=None)) as forger:
+        ...     try:
+        ...         forger.execute("UPDATE ledger SET sharpe = 9 WHERE seq = 17")
+        ...     except sqlite3.IntegrityError as refused:
+        ...         message = str(refused)
+        ...     forger.execute("DROP TRIGGER ledger_no_update")
+        ...     forger.execute("UPDATE ledger SET sharpe = 9 WHERE seq = 17")
+        >>> def tampered(name: str, *statements: str) -> Ledger:
+        ...     "Write five rows, then change the file behind the ledger's back."
+        ...     victim = Ledger(f"{workspace.name}/{name}.sqlite")
+        ...     victim.record_many([("trial", f"t{i}", "s", {}, 250, 252.0, 0.1 * i, 0.0, 3.0) for i in range(5)])
+        ...     with closing(sqlite3.connect(victim.file, isolation_level=None)) as forger:
+        ...         for trigger in ("ledger_no_update", "ledger_no_delete"):
+        ...             forger.execute(f"DROP TRIGGER {trigger}")
+        ...         for statement in statements:
+        ...             forger.execute(statement)
+        ...     return victim
+        >>> cut = tampered("cut", "DELETE FROM ledger WHERE seq > 3")
         >>> cut.accept("the disk was restored from last week's copy")
         """
         holds = _walk(self._all(), self.file.name)
@@ -484,11 +524,48 @@ class Ledger(_Appended):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
-        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.core.ledger import Ledger, content_key
+        >>> from quantlab.core.panel import as_panel, to_wide
         >>> workspace = tempfile.TemporaryDirectory()
+        >>> raw = pd.read_parquet(
+        ...     "data/sample/us_bars.parquet",
+        ...     columns=["date", "symbol", "close", "adj"],
+        ...     filters=[("symbol", "==", "GE")],
+        ... )
+        >>> panel = as_panel(raw)
+        >>> close = to_wide(panel["close"] * panel["adj"])["GE"]
+        >>> returns = close.pct_change()
+        >>> trials = {
+        ...     (fast, slow): (
+        ...         returns * (close.rolling(fast).mean() > close.rolling(slow).mean()).shift(2, fill_value=False)
+        ...     ).iloc[250:]
+        ...     for fast in range(2, 22, 2)
+        ...     for slow in range(30, 210, 30)
+        ... }
+        >>> sharpes = pd.Series({key: r.mean() / r.std() for key, r in trials.items()}).rename_axis(["fast", "slow"])
         >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
-        >>> assert len(ledger.trials("ma-cross on GE")) == 61
+        >>> for (fast, slow), r in trials.items():
+        ...     key = content_key(code="ma-cross", data="GE", fast=fast, slow=slow)
+        ...     ledger.record(
+        ...         "trial",
+        ...         key,
+        ...         "ma-cross on GE",
+        ...         {"fast": fast, "slow": slow},
+        ...         len(r),
+        ...         252,
+        ...         r.mean() / r.std(),
+        ...         r.skew(),
+        ...         r.kurt() + 3,
+        ...     )
+        >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
+                        key                    params  n_obs    sharpe   kurtosis
+        0  bd0bb6781b62f34a   {"fast": 2, "slow": 30}   3272  0.020205  15.422619
+        1  b8c72f45219b56bc   {"fast": 2, "slow": 60}   3272  0.026684  17.229369
+        2  2ba5c465250f9c8f   {"fast": 2, "slow": 90}   3272  0.030874  14.692585
+        3  d44b685e053f01c6  {"fast": 2, "slow": 120}   3272  0.024983  12.881267
+        4  d28b2d9405ce97b3  {"fast": 2, "slow": 150}   3272  0.026311  15.737751
         """
         rows = self.rows()
         if until is not None and until != GENESIS and until not in set(rows["hash"]):

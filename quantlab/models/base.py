@@ -245,18 +245,54 @@ class WalkForwardRun:
 
     Examples
     --------
-    >>> from quantlab.models.base import walk_forward
-    >>> run = walk_forward(OneColumn("f"), four, outcome, splits)
-    >>> run.folds
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.vol import volatility
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import as_scores, check_columns, check_training, walk_forward
+    >>> from quantlab.validation.splits import WalkForward
+    >>> from sklearn.base import BaseEstimator
+    >>> bars = adjust(sample_bars(start="2014-01-01", end="2019-12-31"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(20)]).dropna()
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> class OneColumn(BaseEstimator):
+    ...     "Score by one feature, with the sign it had in training."
+    ...
+    ...     def __init__(self, column="mom_252_21"):
+    ...         self.column = column
+    ...
+    ...     def fit(self, X, y, sample_weight=None):
+    ...         features, outcome, _ = check_training(X, y, sample_weight)
+    ...         self.columns_ = list(features.columns)
+    ...         self.sign_ = 1.0 if np.dot(features[self.column].fillna(0), outcome) >= 0 else -1.0
+    ...         return self
+    ...
+    ...     def predict(self, X):
+    ...         return as_scores(self.sign_ * check_columns(X, self.columns_)[self.column], X.index)
+    >>> splits = WalkForward(train_sessions=504, test_sessions=126, expanding=True)
+    >>> run = walk_forward(OneColumn(), X, y, splits.split(X, t1=labels["t1"]))
+    >>> run.folds.tail(3)
          train_first train_last test_first  test_last  trained  excluded  \\
     fold
-    0     2020-01-01 2020-01-02 2020-01-03 2020-01-03        1         1
-    1     2020-01-01 2020-01-03 2020-01-04 2020-01-04        2         1
+    3     2015-01-02 2018-06-04 2018-07-05 2019-01-03   103320         0
+    4     2015-01-02 2018-11-30 2019-01-04 2019-07-05   117864         0
+    5     2015-01-02 2019-06-05 2019-07-08 2019-12-31   132228         0
 
           predicted
     fold
-    0             1
-    1             1
+    3         14424
+    4         14364
+    5         14136
     """
 
     predictions: pd.DataFrame  # (date, symbol): score, what else the model says, fold; out of sample
@@ -465,18 +501,54 @@ def walk_forward(
 
     Examples
     --------
-    >>> from quantlab.models.base import walk_forward
-    >>> run = walk_forward(OneColumn("f"), four, outcome, splits)
-    >>> run.folds
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.vol import volatility
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import as_scores, check_columns, check_training, walk_forward
+    >>> from quantlab.validation.splits import WalkForward
+    >>> from sklearn.base import BaseEstimator
+    >>> bars = adjust(sample_bars(start="2014-01-01", end="2019-12-31"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(20)]).dropna()
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> class OneColumn(BaseEstimator):
+    ...     "Score by one feature, with the sign it had in training."
+    ...
+    ...     def __init__(self, column="mom_252_21"):
+    ...         self.column = column
+    ...
+    ...     def fit(self, X, y, sample_weight=None):
+    ...         features, outcome, _ = check_training(X, y, sample_weight)
+    ...         self.columns_ = list(features.columns)
+    ...         self.sign_ = 1.0 if np.dot(features[self.column].fillna(0), outcome) >= 0 else -1.0
+    ...         return self
+    ...
+    ...     def predict(self, X):
+    ...         return as_scores(self.sign_ * check_columns(X, self.columns_)[self.column], X.index)
+    >>> splits = WalkForward(train_sessions=504, test_sessions=126, expanding=True)
+    >>> run = walk_forward(OneColumn(), X, y, splits.split(X, t1=labels["t1"]))
+    >>> run.folds.tail(3)
          train_first train_last test_first  test_last  trained  excluded  \\
     fold
-    0     2020-01-01 2020-01-02 2020-01-03 2020-01-03        1         1
-    1     2020-01-01 2020-01-03 2020-01-04 2020-01-04        2         1
+    3     2015-01-02 2018-06-04 2018-07-05 2019-01-03   103320         0
+    4     2015-01-02 2018-11-30 2019-01-04 2019-07-05   117864         0
+    5     2015-01-02 2019-06-05 2019-07-08 2019-12-31   132228         0
 
           predicted
     fold
-    0             1
-    1             1
+    3         14424
+    4         14364
+    5         14136
     """
     check_features(X)
     for name, column in {"y": y, "sample_weight": sample_weight}.items():
@@ -657,7 +729,39 @@ def check_model(
 
     Examples
     --------
-    >>> from quantlab.models.base import check_model
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.vol import volatility
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import as_scores, check_columns, check_model, check_training
+    >>> from sklearn.base import BaseEstimator
+    >>> bars = adjust(sample_bars(start="2014-01-01", end="2019-12-31"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(20)]).dropna()
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> class OneColumn(BaseEstimator):
+    ...     "Score by one feature, with the sign it had in training."
+    ...
+    ...     def __init__(self, column="mom_252_21"):
+    ...         self.column = column
+    ...
+    ...     def fit(self, X, y, sample_weight=None):
+    ...         features, outcome, _ = check_training(X, y, sample_weight)
+    ...         self.columns_ = list(features.columns)
+    ...         self.sign_ = 1.0 if np.dot(features[self.column].fillna(0), outcome) >= 0 else -1.0
+    ...         return self
+    ...
+    ...     def predict(self, X):
+    ...         return as_scores(self.sign_ * check_columns(X, self.columns_)[self.column], X.index)
     >>> known = y.notna()
     >>> check_model(OneColumn(), X[known], y[known])
     """
