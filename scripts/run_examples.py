@@ -2,8 +2,8 @@
 
 Usage: python scripts/run_examples.py [room | room.module | room.module.name ...] [--seconds 60]
 
-Prints each example that fails: the name, the error, and what the example shows instead of its stored output. The modules
-are imported once; each module's examples run in a fork of that process, each in a namespace of its own, at most
+Prints each example that fails: the name, the error, and what the example shows instead of its stored output. The
+modules are imported once; each module's examples run in a fork of that process, each in a namespace of its own, at most
 `--seconds` long. Trials are recorded in a ledger that is thrown away.
 """
 
