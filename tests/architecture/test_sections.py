@@ -186,7 +186,7 @@ def test_writing_twice_changes_nothing_and_the_code_stays(small):
 def test_what_is_left_out_of_an_example_takes_its_output_along():
     "A list to which an omitted loop has added is not shown with its items."
     source = ["#| export\ndef f(x):\n    return x", "seen = []\n" + "\n".join(f"step_{k} = {k}" for k in range(3))]
-    loop = "for k in range(3):\n" + "\n".join(f"    seen.append(f(k + {j}))" for j in range(20))
+    loop = "for k in range(3):\n" + "\n".join(f"    seen.append(f(k + {j}))" for j in range(40))
     cells = [notebook_code.Cell(s, True) for s in [*source, loop]]
     output = [{"output_type": "execute_result", "data": {"text/plain": "[0]"}}]
     cells.append(notebook_code.Cell("f(seen)", True, output))
