@@ -171,6 +171,12 @@ def test_the_imports_are_really_read():
     assert "hmmlearn" in {name.split(".")[0] for name in imports(MODULES["quantlab.regime.hmm"])}
 
 
+def test_the_init_of_a_room_holds_one_line_its_question():
+    for room in {f.parent.name for f in NOTEBOOKS}:
+        tree = ast.parse((ROOT / "quantlab" / room / "__init__.py").read_text(encoding="utf-8"))
+        assert len(tree.body) == 1 and len((ast.get_docstring(tree) or "").splitlines()) == 1, f"{room}: make export"
+
+
 def test_rooms_are_small():
     for room in {f.parent.name for f in NOTEBOOKS}:
         assert len([f for f in NOTEBOOKS if f.parent.name == room]) <= 12, room
