@@ -201,13 +201,13 @@ def read_market(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "bars are empty; read some with quantlab.data"
     ConfigError
         "{why}; add it, or drop the rule"
     DataError
         "the bars' factor {column} is not applied; {remedy}"
-        Naming the first bad cell of a column.
+        Its message names the first bad cell of a column.
 
     Examples
     --------

@@ -241,8 +241,8 @@ def diagnose(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     ConfigError
         "thresholds name {unknown}, which is no finding; known are {...}"
         "gate_hindsight is {gate_hindsight}; pass the share from regime.gate.hindsight_share, between 0

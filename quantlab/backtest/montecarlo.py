@@ -476,7 +476,7 @@ def random_weights(
     DataError
         Where fewer are eligible than are held.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------
@@ -560,7 +560,7 @@ def random_portfolios(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     DataError
         "on {day} {...} names more are held than are eligible; widen eligible"
         When a position has no equity beside it (see exposure).
@@ -896,7 +896,7 @@ def stress(
     Raises
     ------
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------

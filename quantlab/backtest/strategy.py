@@ -347,7 +347,7 @@ def load_strategy(
     Raises
     ------
     ConfigError
-        Naming the known ones.
+        Its message names the known ones.
 
     Examples
     --------

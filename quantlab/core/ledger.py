@@ -597,7 +597,7 @@ class Ledger(_Appended):
         Raises
         ------
         LedgerError
-            Naming the first row that does not fit.
+            Its message names the first row that does not fit.
 
         Examples
         --------

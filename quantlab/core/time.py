@@ -152,7 +152,7 @@ def check_zones(
     Raises
     ------
     PanelError
-        Naming both sides where one has a time zone and another has none.
+        Its message names both sides where one has a time zone and another has none.
 
     Examples
     --------
@@ -449,7 +449,7 @@ def check_stray(
     Raises
     ------
     PanelError
-        Naming the dates on which almost nobody is there.
+        Its message names the dates on which almost nobody is there.
 
     Examples
     --------

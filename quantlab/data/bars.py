@@ -404,7 +404,7 @@ def adjust(
     ConfigError
         "how='{how}' is unknown; use 'total', 'split' or 'none'"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
@@ -558,11 +558,11 @@ def read_bars(
     Raises
     ------
     DataError
-        Naming the first offending rows, repair nothing.
+        Its message names the first offending rows, repair nothing.
     ConfigError
         "separator and decimal are both '{decimal}'; they must differ"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         On duplicates and missing keys (see as_panel).
 
     Examples

@@ -490,7 +490,7 @@ def compute(
     ConfigError
         When two share a name, PanelError for a missing input.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "rows has {...} entries, the bars have {...}; give one for each row"
 
     Examples
@@ -607,9 +607,9 @@ def check_feature(
     Raises
     ------
     PanelError
-        Naming what they break.
+        Its message names what they break.
     LeakError
-        Naming what they break.
+        Its message names what they break.
     ConfigError
         "{function} is no feature; give a Feature, a function, or a list of them"
         "features {twice} are listed twice; keep one of each"

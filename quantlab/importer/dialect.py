@@ -739,7 +739,7 @@ def read_numbers(
     Raises
     ------
     DataError
-        Naming the rows that are none.
+        Its message names the rows that are none.
 
     Examples
     --------

@@ -234,7 +234,7 @@ def load_torch() -> ModuleType:
     Raises
     ------
     ConfigError
-        Naming the extra that brings it.
+        Its message names the extra that brings it.
 
     Examples
     --------

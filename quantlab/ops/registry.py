@@ -499,7 +499,7 @@ def promote(
     Raises
     ------
     ReportError
-        Naming every piece of evidence that is missing.
+        Its message names every piece of evidence that is missing.
     ConfigError
         For an address (see path).
 

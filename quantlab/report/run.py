@@ -862,7 +862,7 @@ def run_report(
     QuantlabError
         Before a kernel starts, RunError after.
     ReportError
-        Naming the nearest one (see find_template).
+        Its message names the nearest one (see find_template).
         When it breaks the convention (see read_parameters).
         "the ledger {...} cannot be written ({...}); set [research] ledger to another file"
         "cannot make the folder {place} ({what}); give another one"

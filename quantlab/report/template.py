@@ -131,7 +131,7 @@ def find_template(
     Raises
     ------
     ReportError
-        Naming the nearest one.
+        Its message names the nearest one.
     ConfigError
         For an address (see path).
 
@@ -392,7 +392,7 @@ def check_value(
     Raises
     ------
     ConfigError
-        Naming parameter, type and default.
+        Its message names parameter, type and default.
 
     Examples
     --------

@@ -241,7 +241,7 @@ def best_of(
     DataError
         For gaps.
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------
@@ -319,7 +319,7 @@ def superior(
     DataError
         Where none can be judged.
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------
