@@ -63,7 +63,7 @@ img{max-width:100%}.anchor-link{display:none}
 .api dl{margin:.2rem 0;font-size:.92rem}.api dt{font-family:ui-monospace,monospace;font-size:.84rem;margin-top:.35rem}
 .api dt i{color:#5b6775}.api dd{margin:0 0 0 1.4rem}.api .api{margin:1rem 0 1rem .2rem}
 details{margin:.4rem 0 1rem}summary{cursor:pointer;color:#5b6775;font-size:.85rem}
-.names td:first-child{white-space:nowrap}.names h2{margin:1.4rem 0 .3rem}.letters a{margin-right:.5rem}
+.names td:first-child{white-space:nowrap}.names h2{margin:1.4rem 0 .3rem}.letters a{margin-right:.4rem}
 @media(max-width:800px){body{display:block}nav{height:auto;position:static;padding:.7rem 1rem}
   main{padding:1rem}nav .rooms{display:none}nav .rooms.open{display:block}
   .names td{display:block;border:0;padding:.05rem 0}
@@ -292,7 +292,7 @@ def names_page(index: list[list[str]]) -> nbformat.NotebookNode:
                 f'<tr><td><a href="{address}"><code>{name}</code></a></td><td>{place}</td><td>{escape(said)}</td></tr>'
             )
             listed.setdefault(name[0].upper(), []).append(row)
-    letters = "".join(f'<a href="#letter-{letter}">{letter}</a>' for letter in listed)
+    letters = " ".join(f'<a href="#letter-{letter}">{letter}</a>' for letter in listed)
     parts = [f'<h2 id="letter-{letter}">{letter}</h2><table>{"".join(rows)}</table>' for letter, rows in listed.items()]
     count = sum(map(len, listed.values()))
     head = nbformat.v4.new_markdown_cell(
