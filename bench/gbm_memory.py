@@ -1,8 +1,8 @@
 """What a fit of LightGBM on a float32 panel holds beside the panel itself, ours against a copy in float64.
 
-Each fit runs in a process of its own, on 250 thousand, 500 thousand and 1 million rows of 158 features; the peak is the process's own, less what
-it held before the fit. A straight line through the three says what a row costs, and what 10 million rows would take beside their 6.3 GB;
-where 12 GB are free, ours is run at that size as well.
+Each fit runs in a process of its own, on 250 thousand, 500 thousand and 1 million rows of 158 features; the peak is the
+process's own, less what it held before the fit. A straight line through the three says what a row costs, and what 10
+million rows would take beside their 6.3 GB; where 12 GB are free, ours is run at that size as well.
 """
 
 import json
@@ -79,9 +79,11 @@ def main() -> dict:
         parts["ours"]["at_10_million_rows"] = measure(GOAL, "ours")
     ours, peer = sides.values()
     return {
-        "name": "gbm_memory", "peer": f"lightgbm {lightgbm.__version__} on a float64 copy of the frame", "ours_s": ours["seconds"], "peer_s": peer["seconds"],
+        "name": "gbm_memory", "peer": f"lightgbm {lightgbm.__version__} on a float64 copy of the frame",
+        "ours_s": ours["seconds"], "peer_s": peer["seconds"],
         "ratio": round(peer["seconds"] / ours["seconds"], 2), "cold_s": None, "peer_cold_s": None,
-        "ours_mb": ours["beside_gb"] * 1000, "peer_mb": peer["beside_gb"] * 1000, "max_rel_diff": None, "n": ROWS[-1], "parts": parts,
+        "ours_mb": ours["beside_gb"] * 1000, "peer_mb": peer["beside_gb"] * 1000, "max_rel_diff": None, "n": ROWS[-1],
+        "parts": parts,
     }  # fmt: skip
 
 

@@ -215,7 +215,7 @@ def body_of(docstring: str) -> str:
 
 def sentence(text: str) -> str:
     "Begin a fragment with a capital, unless its first word is code or a list of columns, and end it with a stop."
-    text = text.strip()
+    text = re.sub(r"^(say|nam|tell)ing ", lambda m: f"Its message {m[1]}{'e' * (m[1] == 'nam')}s ", text.strip())
     if re.match(r"[a-z]+[ ;.)]|[a-z]{2,}$|[a-z]+-[a-z]", text) and not re.match(r"\w+ \(", text):
         text = text[0].upper() + text[1:]
     return text if not text or text[-1] in ".!?:" else text + "."
@@ -237,7 +237,8 @@ def listed(slot: Slot) -> list[str]:
 def session(found: Example) -> list[str]:
     "Write an example as a session: prompts before what is typed, the output below."
     lines = [f"{'>>>' if k == 0 else '...'} {line}".rstrip() for part in found.lines for k, line in enumerate(part)]
-    return lines + found.output
+    from_root = [line.replace('"../../data/', '"data/') for line in lines]  # a notebook runs two folders below
+    return from_root + found.output
 
 
 def section(title: str, lines: list[str]) -> list[str]:

@@ -185,7 +185,7 @@ def read_market(
     DataError
         On a factor adj or split that is not applied.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "bars are empty; read some with quantlab.data"
     ConfigError
         "{why}; add it, or drop the rule"

@@ -271,7 +271,7 @@ def run_backtrader(
     ConfigError
         "backtrader (optional, GPL-3) is not installed; pip install -e '.[backtrader]'"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "weights are empty or hold NaN; Backtrader needs at least one rebalance into numbers"
         "weights name a date that is not in bars: {...}; use the bars' own"
     DataError
@@ -352,7 +352,7 @@ def run_predictions(
     ConfigError
         "backtrader (optional, GPL-3) is not installed; pip install -e '.[backtrader]'"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "weights are empty or hold NaN; Backtrader needs at least one rebalance into numbers"
         "weights name a date that is not in bars: {...}; use the bars' own"
     DataError

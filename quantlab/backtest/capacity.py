@@ -120,8 +120,8 @@ def against_cost(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
@@ -188,8 +188,8 @@ def break_even(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
@@ -315,8 +315,8 @@ def against_assets(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
@@ -417,8 +417,8 @@ def assets_at(
     ConfigError
         "keep is {keep}; give the share of the Sharpe ratio that is left, 0.5 for half"
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
@@ -561,8 +561,8 @@ def days_to_liquidate(
     ConfigError
         "participation is {participation}, assets {assets}; give a share in (0, 1] and positive money"
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
@@ -639,8 +639,8 @@ def by_name(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
@@ -721,8 +721,8 @@ def capacity(
         "keep is {keep}; give the share of the Sharpe ratio that is left, 0.5 for half"
         "participation is {participation}, assets {assets}; give a share in (0, 1] and positive money"
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"

@@ -441,7 +441,7 @@ def liquidity(
     ConfigError
         "lookback is {lookback}; a volatility needs at least 2 sessions"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------

@@ -278,8 +278,8 @@ def diagnose(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     ConfigError
         "thresholds name {unknown}, which is no finding; known are {...}"
         "gate_hindsight is {gate_hindsight}; pass the share from regime.gate.hindsight_share, between 0
@@ -338,7 +338,47 @@ def findings_figure(
 
     Examples
     --------
-    >>> from quantlab.backtest.doctor import findings_figure
+    >>> from quantlab.backtest.capacity import capacity
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.doctor import diagnose, findings_figure
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import perturb
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2012-06-01", end="2018-12-31")
+    >>> bars = adjust(raw, "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2014":]
+    ...     )
+    ...     return from_weights(TopK(top_k, buffer=buffer, rebalance=21)(score), bars, Costs(1.0, 5.0))
+    >>> result = run()
+    >>> benchmark = to_wide(sample_context(["SPY"])["close"])["SPY"].pct_change(fill_method=None)
+    >>> neighbours = perturb(
+    ...     lambda **p: run(**p).returns, {"lookback": 252, "skip": 21, "top_k": 15, "buffer": 10}, 252, draws=200
+    ... )
+    >>> room = capacity(result, liquidity(raw), Costs(1.0, 2.0, impact=1.0))
+    >>> findings = diagnose(
+    ...     result,
+    ...     bars,
+    ...     252,
+    ...     parameters=4,
+    ...     gate_hindsight=0.0,
+    ...     perturbation=neighbours,
+    ...     benchmark=benchmark,
+    ...     capacity=room,
+    ...     assets=1e8,
+    ... )
     >>> findings_figure(findings)
     """
     known = table[table["severity"] != "not assessed"][::-1]

@@ -258,9 +258,9 @@ def from_weights(
     ConfigError
         On terms of another kind, and on an account that starts with nothing (see check_terms).
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "bars are empty; read some with quantlab.data"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "weights name a {kind} that is not in bars: {...}; use the bars' own"
     DataError
         "the bars' factor {column} is not applied yet; {remedy}, {known}"
@@ -355,9 +355,9 @@ def equity_curves(
         On terms of another kind, and on an account that starts with nothing (see check_terms).
         "many accounts at once pay shares of the value traded only; from_weights takes other terms"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "bars are empty; read some with quantlab.data"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "weights name a {kind} that is not in bars: {...}; use the bars' own"
     DataError
         "the bars' factor {column} is not applied yet; {remedy}, {known}"

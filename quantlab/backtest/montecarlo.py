@@ -512,7 +512,7 @@ def random_weights(
     DataError
         Where fewer are eligible than are held.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------
@@ -595,7 +595,7 @@ def random_portfolios(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     DataError
         "on {day} {...} names more are held than are eligible; widen eligible"
         When a position has no equity beside it (see exposure).
@@ -964,13 +964,14 @@ def stress(
     Raises
     ------
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
     >>> from quantlab.backtest.engine import from_weights
-    >>> from quantlab.backtest.montecarlo import market_regimes, stress
+    >>> from quantlab.backtest.montecarlo import market_regimes, random_portfolios, stress
     >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure, shade
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars, sample_context
     >>> from quantlab.features.base import compute
@@ -991,8 +992,25 @@ def stress(
     >>> weights = run()
     >>> result = from_weights(weights, bars)
     >>> returns = result.returns
+    >>> chance = random_portfolios(weights, bars, 252, draws=40)
+    >>> others = chance.drop(index="run")["sharpe"]
+    >>> fig, ax = figure(
+    ...     f"{(others >= chance.at['run', 'sharpe']).mean():.0%} of portfolios of random names do as well",
+    ...     "Sharpe ratio after costs",
+    ...     "portfolios",
+    ... )
+    >>> ax.hist(others, bins=15, color=COLORS[0], alpha=0.6, label="random names, same weights and turnover")
+    >>> ax.axvline(chance.at["run", "sharpe"], color=COLORS[1], label="the run")
     >>> context = to_wide(sample_context(["SPY"])["close"])["SPY"].loc[:"2022"]
     >>> weather = market_regimes(context)
+    >>> fig, ax = figure(
+    ...     f"SPY: {int(weather['bear'].sum())} sessions of bear market in {len(weather) / 252:.0f} years",
+    ...     "",
+    ...     "SPY, total return (log)",
+    ... )
+    >>> ax.plot(context, color=COLORS[7], lw=1)
+    >>> shade(ax, weather["bear"], COLORS[1], "bear")
+    >>> shade(ax, weather["crash"], COLORS[0], "crash")
     >>> judged = stress(returns, weather, 252)
     >>> judged.round(3)
     """

@@ -242,7 +242,7 @@ def from_orders(
         "{have}; an order needs a date, a symbol and a size"
         "orders have columns {unknown} that mean nothing here; {known}"
         "order of {...} on {...}: {why}"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
@@ -389,9 +389,9 @@ def from_rule(
     DataError
         On a factor adj or split that is not applied (see read_market).
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
-        Naming the dates on which almost nobody is there (see check_stray).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        Its message names the dates on which almost nobody is there (see check_stray).
         "predictions name a {kind} that is not in bars: {...}; use the bars' own"
 
     Examples

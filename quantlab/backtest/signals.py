@@ -165,9 +165,9 @@ def from_signals(
     DataError
         On a factor adj or split that is not applied (see read_market).
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "{name} must be a boolean series without gaps; compare first, as in score > 0"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "{name} hold a {kind} that is not in bars: {...}; use the bars' own"
 
     Examples

@@ -559,7 +559,7 @@ def alpha_beta(
     Raises
     ------
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     ConfigError
         "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
     DataError
@@ -819,7 +819,7 @@ def summary(
     DataError
         "the return of {first} is infinite; mend the prices it came from"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------

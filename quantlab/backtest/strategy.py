@@ -72,6 +72,30 @@ class Strategy(Protocol):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.backtest.strategy import Past, _fills, _holdings
+        >>> from quantlab.broker.fill_model import next_open
+        >>> from quantlab.broker.rules import Rules, SHARES
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+        >>> for t in range(2):
+        ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+        >>> at, market = read_market(bars)
+        >>> simulator, past = (
+        ...     Simulator(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
+        ...     Past(["close"], market.close.shape, at.symbols),
+        ... )
+        >>> for t in range(2):
+        ...     rows = simulator.step()
+        ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
+        ...     simulator.send(plain_rows([0], [10.0], SHARES))
+        >>> (told,), book = _fills(simulator, rows, at), _holdings(simulator, past)
         >>> class Written:
         ...     "Ask a strategy and keep what it ordered."
         ...
@@ -334,7 +358,7 @@ def load_strategy(
     Raises
     ------
     ConfigError
-        Naming the known ones.
+        Its message names the known ones.
 
     Examples
     --------

@@ -213,8 +213,40 @@ class Sweep:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.backtest.sweep import Sweep
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.sweep import Sweep, SweepTerms, _part, _record, _run_parts
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from tempfile import TemporaryDirectory
+    >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+    >>> close = to_wide(bars["close"])
+    >>> def winners(close, lookback, top_k, rebalance):
+    ...     "Hold the top_k names that rose most over a lookback, in equal parts."
+    ...     past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
+    ...     table = (past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy()
+    ...     t, i = np.nonzero(table)
+    ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+    ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+    >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
+    >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
+    >>> alone = [from_weights(winners(close, **one), bars) for one in grid]
+    >>> with off():
+    ...     rows, both = _run_parts(
+    ...         grid[:2], winners, close, bars, SweepTerms(), {"strategy": "winners"}, 1, workers=1
+    ...     )
+    >>> assert [one["sharpe"] for one in rows] == [
+    ...     one["sharpe"] for one in figures[:2]
+    ... ]  # in parts of one, and in one part
+    >>> with TemporaryDirectory() as own:
+    ...     book = Ledger(f"{own}/ledger.sqlite")
+    ...     keys = [_record(book, "try", grid, figures, {"strategy": "winners"}, 252.0) for _ in range(2)]
+    ...     assert keys[0] == keys[1] and len(book.trials("try")) == 3
+    ...     shown = book.trials("try")[["study", "n_obs", "sharpe"]].round(4)
     >>> tried = pd.DataFrame({"top_k": [3, 10, 30], "sharpe": [one["sharpe"] for one in figures]})
     >>> assert Sweep(tried, equity, ["top_k"]).best == {"top_k": 30}
     """
@@ -252,10 +284,30 @@ class Sweep:
 
         Examples
         --------
+        >>> import numpy as np
         >>> import pandas as pd
-        >>> from quantlab.backtest.sweep import Sweep
-        >>> tried = pd.DataFrame({"top_k": [3, 10, 30], "sharpe": [one["sharpe"] for one in figures]})
-        >>> Sweep(tried, equity, ["top_k"]).returns.tail(2).round(4)
+        >>> from quantlab.backtest.engine import from_weights
+        >>> from quantlab.backtest.sweep import SweepTerms, _part
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+        >>> close = to_wide(bars["close"])
+        >>> def winners(close, lookback, top_k, rebalance):
+        ...     "Hold the top_k names that rose most over a lookback, in equal parts."
+        ...     past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
+        ...     table = (past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy()
+        ...     t, i = np.nonzero(table)
+        ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+        ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+        >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
+        >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
+        >>> alone = [from_weights(winners(close, **one), bars) for one in grid]
+        >>> assert all(equity[m].dropna().tolist() == run.equity.tolist() for m, run in enumerate(alone))
+        >>> assert all(
+        ...     np.isclose(f["turnover"], run.turnover.sum() / len(run.returns) * 252) and f["fills"] == len(run.trades)
+        ...     for f, run in zip(figures, alone, strict=True)
+        ... )
         """
         return self.equity.pct_change(fill_method=None).iloc[1:]
 
@@ -344,8 +396,9 @@ def sweep(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.backtest.sweep import sweep
+    >>> from quantlab.backtest.sweep import heat_map, sweep
     >>> from quantlab.core.cache import off
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
@@ -365,7 +418,11 @@ def sweep(
     >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
     >>> with off():
     ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
-    >>> found.members.nlargest(3, "sharpe").drop(columns=["key", "ruined"]).round(3)
+    >>> [
+    ...     show_error(lambda: sweep(winners, {"top_k": []}, bars, ledger, "x", close)),
+    ...     show_error(lambda: sweep(winners, {"top_k": [3]}, bars, ledger, "x", close, rounds=2)),
+    ...     show_error(lambda: heat_map(found, "top_k", "window")),
+    ... ]
     """
     _check(space, points, rounds, chunk)
     inputs = bars if inputs is None else inputs
@@ -430,6 +487,7 @@ def heat_map(
     >>> import pandas as pd
     >>> from quantlab.backtest.sweep import heat_map, sweep
     >>> from quantlab.core.cache import off
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
@@ -449,9 +507,11 @@ def heat_map(
     >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
     >>> with off():
     ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
-    >>> heat_map(
-    ...     found, "lookback", "top_k", title="Held wide, the look-back hardly matters; few names do worse at each"
-    ... )
+    >>> [
+    ...     show_error(lambda: sweep(winners, {"top_k": []}, bars, ledger, "x", close)),
+    ...     show_error(lambda: sweep(winners, {"top_k": [3]}, bars, ledger, "x", close, rounds=2)),
+    ...     show_error(lambda: heat_map(found, "top_k", "window")),
+    ... ]
     """
     unknown = [name for name in (x, y, value) if name not in found.members]
     if unknown or x == y:

@@ -115,7 +115,7 @@ def audit_fills(
     ConfigError
         "moment is {moment}; give 'open' or 'close'"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------

@@ -688,7 +688,7 @@ def audit(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
@@ -743,7 +743,7 @@ def audit_each(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
@@ -803,7 +803,7 @@ def require_causal(
     LeakError
         Unless it passes.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
@@ -853,7 +853,7 @@ def settling(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     ConfigError
         "settling needs 4 dates and a tolerance in (0, 1), got {...} and {tolerance}; give a longer
         panel"

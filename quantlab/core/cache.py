@@ -414,13 +414,36 @@ def keep(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.core.cache import content_hash, keep
-    >>> from quantlab.core.config import root
+    >>> import time
+    >>> import warnings
+    >>> from quantlab.core.cache import _OFF, _write, content_hash, keep, off, remember
+    >>> from quantlab.core.config import path, root
     >>> from quantlab.core.panel import as_panel
     >>> sample = pd.read_parquet(
     ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
     ... )
     >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
+    >>> with off():
+    ...     assert _OFF.get()
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     assert not _write(content_hash("a function"), lambda: 0, ())  # said, and left out
+    >>> runs = []
+    >>> def slow(frame: pd.DataFrame, window: int) -> pd.DataFrame:
+    ...     runs.append(window)
+    ...     return frame.groupby("symbol").transform(lambda x: x.rolling(window).mean())
+    >>> first, second = remember(slow, bars, 20), remember(slow, bars, 20)
+    >>> pd.testing.assert_frame_equal(first, second)
+    >>> with off():
+    ...     remember(slow, bars, 20)
+    >>> def column(frame: pd.DataFrame, number: int) -> pd.DataFrame:
+    ...     return frame * number
+    >>> entries = {}
+    >>> for number in [*range(1, 9), 3]:
+    ...     remember(column, bars, number)
+    ...     newest = max(path("research", "cache").glob("*.zip"), key=lambda f: f.stat().st_mtime_ns)
+    ...     entries[number] = entries.get(number, newest)
+    ...     time.sleep(0.01)
     >>> key = content_hash(["the third fold of", bars])
     >>> keep(key, {"model": np.arange(3), "fold": 3})
     """
@@ -455,13 +478,36 @@ def kept(
     Examples
     --------
     >>> import pandas as pd
-    >>> from quantlab.core.cache import content_hash, kept
-    >>> from quantlab.core.config import root
+    >>> import time
+    >>> import warnings
+    >>> from quantlab.core.cache import _OFF, _write, content_hash, kept, off, remember
+    >>> from quantlab.core.config import path, root
     >>> from quantlab.core.panel import as_panel
     >>> sample = pd.read_parquet(
     ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
     ... )
     >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
+    >>> with off():
+    ...     assert _OFF.get()
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     assert not _write(content_hash("a function"), lambda: 0, ())  # said, and left out
+    >>> runs = []
+    >>> def slow(frame: pd.DataFrame, window: int) -> pd.DataFrame:
+    ...     runs.append(window)
+    ...     return frame.groupby("symbol").transform(lambda x: x.rolling(window).mean())
+    >>> first, second = remember(slow, bars, 20), remember(slow, bars, 20)
+    >>> pd.testing.assert_frame_equal(first, second)
+    >>> with off():
+    ...     remember(slow, bars, 20)
+    >>> def column(frame: pd.DataFrame, number: int) -> pd.DataFrame:
+    ...     return frame * number
+    >>> entries = {}
+    >>> for number in [*range(1, 9), 3]:
+    ...     remember(column, bars, number)
+    ...     newest = max(path("research", "cache").glob("*.zip"), key=lambda f: f.stat().st_mtime_ns)
+    ...     entries[number] = entries.get(number, newest)
+    ...     time.sleep(0.01)
     >>> key = content_hash(["the third fold of", bars])
     >>> assert kept(key) is None
     """

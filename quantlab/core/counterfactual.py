@@ -534,7 +534,31 @@ class Memory:
 
         Examples
         --------
-        >>> from quantlab.core.counterfactual import Memory
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.config import root
+        >>> from quantlab.core.counterfactual import CHANGES, Memory, moved, sizes
+        >>> from quantlab.core.panel import as_panel
+        >>> raw = pd.read_parquet(
+        ...     root() / "data" / "sample" / "us_bars.parquet",
+        ...     columns=["date", "symbol", "close"],
+        ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+        ... )
+        >>> panel = as_panel(raw[raw["date"] < "2012"]).astype("float64")
+        >>> small = panel.loc["2010-01-04":"2010-01-07"].assign(
+        ...     mood=["calm", "calm", "calm", "wild", "wild", "calm", "wild", "wild"]
+        ... )
+        >>> future = small.index.get_level_values("date") > "2010-01-05"
+        >>> shown = {label: change(small, future, np.random.default_rng(0)) for label, change in CHANGES.items()}
+        >>> for label, table in shown.items():
+        ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
+        >>> for name, other in {"close": 1.0, "mood": "odd"}.items():
+        ...     changed = small.copy()
+        ...     changed.iloc[2, small.columns.get_loc(name)] = other
+        ...     assert moved(changed, small, sizes(small))[:2] == (pd.Timestamp("2010-01-05"), name)
+        >>> def counting(p, seen={"runs": 0}):
+        ...     seen["runs"] += 1
+        ...     return p["close"] * seen["runs"]
         >>> memory = Memory(counting)
         >>> answers = []
         >>> for _ in range(3):
@@ -730,11 +754,38 @@ def files_seen() -> Iterator[tuple[set[str], set[str]]]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.config import root
-    >>> from quantlab.core.counterfactual import files_seen
+    >>> from quantlab.core.counterfactual import CHANGES, _follow, files_seen, moved, sizes
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2012"]).astype("float64")
+    >>> small = panel.loc["2010-01-04":"2010-01-07"].assign(
+    ...     mood=["calm", "calm", "calm", "wild", "wild", "calm", "wild", "wild"]
+    ... )
+    >>> future = small.index.get_level_values("date") > "2010-01-05"
+    >>> shown = {label: change(small, future, np.random.default_rng(0)) for label, change in CHANGES.items()}
+    >>> for label, table in shown.items():
+    ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
+    >>> for name, other in {"close": 1.0, "mood": "odd"}.items():
+    ...     changed = small.copy()
+    ...     changed.iloc[2, small.columns.get_loc(name)] = other
+    ...     assert moved(changed, small, sizes(small))[:2] == (pd.Timestamp("2010-01-05"), name)
+    >>> def scaled(p, by=(2.0,)):
+    ...     global LAST
+    ...     LAST = p["close"] * by[0]
+    ...     return LAST
+    >>> leads, declared = _follow(scaled)
+    >>> [name for _, name in declared]
     >>> with files_seen() as (wrote, read):
     ...     (root() / "settings.ini").open().close()
     >>> [name.rpartition("/")[2] for name in read]
+    ['settings.ini']
     """
     if not _WATCH["installed"]:
         sys.addaudithook(_note)

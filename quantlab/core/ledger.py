@@ -215,10 +215,11 @@ class _Rows(_Store):
         --------
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from quantlab.core.ledger import _Many
+        >>> from quantlab.core.ledger import _Rows, _Store
         >>> workspace = tempfile.TemporaryDirectory()
-        >>> many = _Many(Path(workspace.name) / "many.sqlite")
-        >>> assert many.rows()["skew"].isna().all()  # no number is stored as NULL
+        >>> absent = _Store(Path(workspace.name) / "none.sqlite")
+        >>> empty = _Rows(absent.file)
+        >>> assert empty.rows().empty and empty.unsealed() == 0 and not empty.file.exists()
         """
         if not self.file.exists():
             return pd.DataFrame(columns=list(_COLUMNS))
@@ -250,16 +251,6 @@ class _Rows(_Store):
         int
             The rows whose times were written before times were sealed, and may have been changed until
             then.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.core.ledger import _Rows, _Store
-        >>> workspace = tempfile.TemporaryDirectory()
-        >>> absent = _Store(Path(workspace.name) / "none.sqlite")
-        >>> empty = _Rows(absent.file)
-        >>> assert empty.rows().empty and empty.unsealed() == 0 and not empty.file.exists()
         """
         return sum(row[-1] is None for row in self._all())
 
@@ -427,8 +418,22 @@ class _Many(_Appended):
         --------
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from quantlab.core.ledger import _Many
+        >>> from quantlab.core.ledger import GENESIS, _CONTENT, _Many, _row_hash, _seal, _write_head
         >>> workspace = tempfile.TemporaryDirectory()
+        >>> one = dict(zip(_CONTENT, ("trial", "k", "s", "{}", 250, 252.0, 0.1, 0.0, 3.0), strict=True))
+        >>> def chained(n: int) -> list[tuple]:
+        ...     "Make rows as the store holds them."
+        ...     rows, before, sealed = [], GENESIS, GENESIS
+        ...     for seq in range(1, n + 1):
+        ...         hashed = _row_hash(before, one)
+        ...         sealed = _seal(sealed, seq, hashed, "2024-01-02", 0)
+        ...         rows.append((seq, before, hashed, *one.values(), "2024-01-02", sealed))
+        ...         before = hashed
+        ...     return rows
+        >>> rows = chained(3)
+        >>> file = Path(workspace.name) / "demo.sqlite.head"
+        >>> _write_head(file, 3, rows[-1][2], rows[-1][-1])
+        >>> _write_head(Path(workspace.name) / "seen.sqlite.head", 3, rows[-1][2], rows[-1][-1])
         >>> many = _Many(Path(workspace.name) / "many.sqlite")
         >>> many.record_many(
         ...     [("trial", f"t{i}", "s", {"i": i}, 250, 252.0, 0.1 * i, float("nan"), 3.0) for i in range(3)]
@@ -455,10 +460,31 @@ class Ledger(_Many):
     Examples
     --------
     >>> import tempfile
-    >>> from quantlab.core.ledger import Ledger
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import GENESIS, Ledger, _CONTENT, _row_hash, _seal, _write_head
     >>> workspace = tempfile.TemporaryDirectory()
+    >>> one = dict(zip(_CONTENT, ("trial", "k", "s", "{}", 250, 252.0, 0.1, 0.0, 3.0), strict=True))
+    >>> def chained(n: int) -> list[tuple]:
+    ...     "Make rows as the store holds them."
+    ...     rows, before, sealed = [], GENESIS, GENESIS
+    ...     for seq in range(1, n + 1):
+    ...         hashed = _row_hash(before, one)
+    ...         sealed = _seal(sealed, seq, hashed, "2024-01-02", 0)
+    ...         rows.append((seq, before, hashed, *one.values(), "2024-01-02", sealed))
+    ...         before = hashed
+    ...     return rows
+    >>> rows = chained(3)
+    >>> file = Path(workspace.name) / "demo.sqlite.head"
+    >>> _write_head(file, 3, rows[-1][2], rows[-1][-1])
+    >>> _write_head(Path(workspace.name) / "seen.sqlite.head", 3, rows[-1][2], rows[-1][-1])
     >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
     >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
+                    key                    params  n_obs    sharpe   kurtosis
+    0  bd0bb6781b62f34a   {"fast": 2, "slow": 30}   3272  0.020205  15.422619
+    1  b8c72f45219b56bc   {"fast": 2, "slow": 60}   3272  0.026684  17.229369
+    2  2ba5c465250f9c8f   {"fast": 2, "slow": 90}   3272  0.030874  14.692585
+    3  d44b685e053f01c6  {"fast": 2, "slow": 120}   3272  0.024983  12.881267
+    4  d28b2d9405ce97b3  {"fast": 2, "slow": 150}   3272  0.026311  15.737751
     """
 
     def record(
@@ -540,6 +566,38 @@ class Ledger(_Many):
 
         Examples
         --------
+        >>> import sqlite3
+        >>> import tempfile
+        >>> from contextlib import closing
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger, _Many, _SCHEMA
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> with closing(sqlite3.connect(":memory:")) as store:
+        ...     store.executescript(_SCHEMA)
+        ...     columns = [name for _, name, *_ in store.execute("PRAGMA table_info(ledger)")]
+        >>> many = _Many(Path(workspace.name) / "many.sqlite")
+        >>> many.record_many(
+        ...     [("trial", f"t{i}", "s", {"i": i}, 250, 252.0, 0.1 * i, float("nan"), 3.0) for i in range(3)]
+        ... )
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> with closing(sqlite3.connect(ledger.file, isolation_level=None)) as forger:
+        ...     try:
+        ...         forger.execute("UPDATE ledger SET sharpe = 9 WHERE seq = 17")
+        ...     except sqlite3.IntegrityError as refused:
+        ...         message = str(refused)
+        ...     forger.execute("DROP TRIGGER ledger_no_update")
+        ...     forger.execute("UPDATE ledger SET sharpe = 9 WHERE seq = 17")
+        >>> def tampered(name: str, *statements: str) -> Ledger:
+        ...     "Write five rows, then change the file behind the ledger's back."
+        ...     victim = Ledger(f"{workspace.name}/{name}.sqlite")
+        ...     victim.record_many([("trial", f"t{i}", "s", {}, 250, 252.0, 0.1 * i, 0.0, 3.0) for i in range(5)])
+        ...     with closing(sqlite3.connect(victim.file, isolation_level=None)) as forger:
+        ...         for trigger in ("ledger_no_update", "ledger_no_delete"):
+        ...             forger.execute(f"DROP TRIGGER {trigger}")
+        ...         for statement in statements:
+        ...             forger.execute(statement)
+        ...     return victim
+        >>> cut = tampered("cut", "DELETE FROM ledger WHERE seq > 3")
         >>> cut.accept("the disk was restored from last week's copy")
         """
         return self._accept(reason)
@@ -567,6 +625,14 @@ class Ledger(_Many):
         ------
         LedgerError
             For a head that is not in the chain.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from quantlab.core.ledger import Ledger
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
         """
         return _distinct(self.rows(), study, until, self.file.name)
 
@@ -589,7 +655,7 @@ class Ledger(_Many):
         Raises
         ------
         LedgerError
-            Naming the first row that does not fit.
+            Its message names the first row that does not fit.
 
         Examples
         --------

@@ -59,7 +59,7 @@ def check_panel(
     Raises
     ------
     PanelError
-        Saying what is wrong and where.
+        Its message says what is wrong and where.
 
     Examples
     --------

@@ -155,7 +155,7 @@ def check_zones(
     Raises
     ------
     PanelError
-        Naming both sides where one has a time zone and another has none.
+        Its message names both sides where one has a time zone and another has none.
 
     Examples
     --------
@@ -456,7 +456,7 @@ def check_stray(
     Raises
     ------
     PanelError
-        Naming the dates on which almost nobody is there.
+        Its message names the dates on which almost nobody is there.
 
     Examples
     --------

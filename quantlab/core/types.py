@@ -257,7 +257,7 @@ def as_interval(
     Raises
     ------
     ConfigError
-        Naming the lengths there are.
+        Its message names the lengths there are.
 
     Examples
     --------

@@ -543,7 +543,26 @@ def resample(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
     >>> from quantlab.data.calendar import bar_ends, resample, schedule
+    >>> ends = pd.DatetimeIndex(
+    ...     ["2025-07-02 13:35Z", "2025-07-02 20:00Z", "2025-07-02 20:05Z", "2025-07-03 17:00Z"]
+    ... )
+    >>> def minutes(ends, symbol="SPY"):
+    ...     "Make minute bars whose close counts up by one a minute, 100 shares each."
+    ...     close = np.arange(len(ends)) + 100.0
+    ...     table = {
+    ...         "date": ends,
+    ...         "symbol": symbol,
+    ...         "open": close - 0.5,
+    ...         "high": close + 1,
+    ...         "low": close - 1,
+    ...         "close": close,
+    ...         "volume": 100.0,
+    ...     }
+    ...     return as_panel(pd.DataFrame(table))
     >>> friday = schedule("XNYS", "2025-11-28", "2025-11-28")
     >>> ends = bar_ends(friday, "1min")
     >>> whole = minutes(ends)

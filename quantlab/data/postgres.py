@@ -572,7 +572,7 @@ class Postgres(_Committed):
             "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
             "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
             postgresql://user@host/quant"
-            Naming the lengths there are (see as_interval).
+            Its message names the lengths there are (see as_interval).
         PanelError
             On duplicates and missing keys (see as_panel).
 
@@ -640,7 +640,7 @@ class Postgres(_Committed):
             "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
             "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
             postgresql://user@host/quant"
-            Naming the lengths there are (see as_interval).
+            Its message names the lengths there are (see as_interval).
         PanelError
             On duplicates and missing keys (see as_panel).
 

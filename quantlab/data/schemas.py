@@ -182,7 +182,7 @@ def check(
     DataError
         For the first rule that a row breaks.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     ConfigError
         "there is no kind '{kind}'; use one of {...}"
 
@@ -309,7 +309,7 @@ def repair_bars(
         "there is no repair {unknown}; use {...}"
         "there is no kind '{kind}'; use one of {...}"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         On duplicates and missing keys (see as_panel).
 
     Examples

@@ -987,7 +987,7 @@ class Lake(_Committed):
         ConfigError
             "'{dataset}' cannot name a dataset; use small letters, digits and underscores, such as
             'us_daily'"
-            Naming the lengths there are (see as_interval).
+            Its message names the lengths there are (see as_interval).
         FileNotFoundError
             When it is gone (see once).
         OSError
@@ -1043,7 +1043,7 @@ class Lake(_Committed):
         DataError
             For what is not there or damaged.
         ConfigError
-            Naming the lengths there are (see as_interval).
+            Its message names the lengths there are (see as_interval).
 
         Examples
         --------

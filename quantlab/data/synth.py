@@ -370,9 +370,29 @@ def expected_ic_decay(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from dataclasses import replace
+    >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.data.synth import expected_ic_decay, synth_market
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.data.synth import GARCH, expected_ic_decay, garch_volatility, synth_market
+    >>> from scipy.stats import rankdata
+    >>> market = sample_context("SPY")["close"].droplevel("symbol").pct_change()
+    >>> z = np.random.default_rng(7).standard_normal(200_000)
+    >>> made_volatility = garch_volatility(z, **GARCH)
+    >>> fat = (made_volatility * z) ** 4
+    >>> a, b = GARCH["alpha"], GARCH["beta"]
+    >>> seen = fat.mean() / ((made_volatility * z) ** 2).mean() ** 2
+    >>> made = synth_market()
+    >>> opens, closes = (np.log(to_wide(made.bars[c]).to_numpy()) for c in ("open", "close"))
+    >>> def measured_ic(market, column="factor"):
+    ...     h = market.truth["horizon"]
+    ...     opens = to_wide(market.bars["open"]).to_numpy()
+    ...     score = to_wide(market.features[column]).to_numpy()[: -h - 1]
+    ...     y = opens[h + 1 :] / opens[1:-h] - 1
+    ...     centred = [(r - r.mean(axis=1, keepdims=True)) for r in (rankdata(score, axis=1), rankdata(y, axis=1))]
+    ...     a, b = centred
+    ...     return ((a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))).mean()
     >>> horizons = [1, 2, 3, 5, 10, 20, 40]
     >>> fig, ax = figure(
     ...     "A persistent signal is worth most over the horizon on which it lives", "horizon, sessions", "rank IC"

@@ -177,7 +177,7 @@ def sectors_asof(
         For the first rule that a row breaks (see check).
         Without known_at (see as_of).
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------

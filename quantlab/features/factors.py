@@ -105,7 +105,7 @@ def beta(
         "the market is not indexed by unique dates; give daily returns, one value a date"
         "the market has no name; name it, for example returns.rename('SPY')"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------
@@ -176,7 +176,7 @@ def idiosyncratic_volatility(
         "the market is not indexed by unique dates; give daily returns, one value a date"
         "the market has no name; name it, for example returns.rename('SPY')"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------
@@ -250,7 +250,7 @@ def residual_momentum(
         "the market is not indexed by unique dates; give daily returns, one value a date"
         "the market has no name; name it, for example returns.rename('SPY')"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------

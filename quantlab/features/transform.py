@@ -71,7 +71,7 @@ def rolling_zscore(
     ConfigError
         For a window below 2.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------
@@ -254,7 +254,7 @@ def frac_diff(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     ConfigError
         "order {d} with {lookback} weights is no difference; use an order of 0 or more and a width of 1
         or more"

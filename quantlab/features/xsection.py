@@ -49,7 +49,7 @@ def by_date(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
@@ -96,7 +96,7 @@ def rank(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------
@@ -140,7 +140,7 @@ def zscore(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
@@ -190,7 +190,7 @@ def robust_zscore(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------
@@ -256,7 +256,7 @@ def winsorise(
     ConfigError
         For limits out of order.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------

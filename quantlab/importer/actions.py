@@ -159,7 +159,24 @@ def read_split(
     Examples
     --------
     >>> import pandas as pd
-    >>> from quantlab.importer.actions import READINGS, read_split
+    >>> from quantlab.importer.actions import READINGS, _moves, read_split, split_readings
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> who = days.get_level_values("symbol").to_numpy()
+    >>> by_hand = split_readings(columns["ratio of the event"], who)
+    >>> adds = pd.DataFrame({reading: _moves(split, who) for reading, split in by_hand.items()})
     >>> found = {label: read_split(traded, columns[label], label) for label in columns}
     >>> assert [reading for reading, _ in found.values()] == ["event", "event", "factor", "divisor"]
     >>> pd.Series({label: READINGS[reading] for label, (reading, _) in found.items()}, name="read as").to_frame()
@@ -230,11 +247,52 @@ def cash_factor(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.importer.actions import cash_factor
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.importer.actions import READINGS, _moves, cash_factor, read_split, split_readings
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> who = days.get_level_values("symbol").to_numpy()
+    >>> by_hand = split_readings(columns["ratio of the event"], who)
+    >>> adds = pd.DataFrame({reading: _moves(split, who) for reading, split in by_hand.items()})
+    >>> found = {label: read_split(traded, columns[label], label) for label in columns}
+    >>> assert all(np.allclose(split, [1 / 7, 1 / 7, 1, 1]) for _, split in found.values())
+    >>> assert [reading for reading, _ in found.values()] == ["event", "event", "factor", "divisor"]
+    >>> pd.Series({label: READINGS[reading] for label, (reading, _) in found.items()}, name="read as").to_frame()
+    >>> fig, ax = figure(
+    ...     "Read as a factor, the event of seven leaves the fall and adds a second one",
+    ...     "session",
+    ...     "close, dollars as of the last day",
+    ... )
+    >>> for label, split in (("event", by_hand["event"]), ("factor", by_hand["factor"])):
+    ...     ax.plot(
+    ...         [f"{d:%d %b}" for d in days.get_level_values("date")],
+    ...         traded * split / split.iloc[-1],
+    ...         marker="o",
+    ...         label=f"read as {label}",
+    ...     )
     >>> paid = pd.Series([0, 0, 0, 0.94], index=days)
     >>> adj = cash_factor(traded, by_hand["event"], paid, "divCash")
     >>> adj.rename("adj").to_frame()
+                            adj
+    date       symbol
+    2014-06-05 AAPL    0.989968
+    2014-06-06 AAPL    0.989968
+    2014-06-09 AAPL    0.989968
+    2014-06-10 AAPL    1.000000
     """
     symbols, cash = close.index.get_level_values("symbol").to_numpy(), cash.fillna(0.0)
     if (cash < 0).any() or (cash != 0).mean() > 0.5:
@@ -287,13 +345,43 @@ def take_splits(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.importer.actions import take_splits
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.importer.actions import READINGS, _moves, read_split, split_readings, take_splits
     >>> days = pd.MultiIndex.from_product(
     ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
     ...     names=["date", "symbol"],
     ... )
     >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> who = days.get_level_values("symbol").to_numpy()
+    >>> by_hand = split_readings(columns["ratio of the event"], who)
+    >>> adds = pd.DataFrame({reading: _moves(split, who) for reading, split in by_hand.items()})
+    >>> found = {label: read_split(traded, columns[label], label) for label in columns}
+    >>> assert all(np.allclose(split, [1 / 7, 1 / 7, 1, 1]) for _, split in found.values())
+    >>> assert [reading for reading, _ in found.values()] == ["event", "event", "factor", "divisor"]
+    >>> pd.Series({label: READINGS[reading] for label, (reading, _) in found.items()}, name="read as").to_frame()
+    >>> fig, ax = figure(
+    ...     "Read as a factor, the event of seven leaves the fall and adds a second one",
+    ...     "session",
+    ...     "close, dollars as of the last day",
+    ... )
+    >>> for label, split in (("event", by_hand["event"]), ("factor", by_hand["factor"])):
+    ...     ax.plot(
+    ...         [f"{d:%d %b}" for d in days.get_level_values("date")],
+    ...         traded * split / split.iloc[-1],
+    ...         marker="o",
+    ...         label=f"read as {label}",
+    ...     )
     >>> split, rest = take_splits(traded, pd.Series([0.14, 0.14, 0.98, 0.99], index=days), "adjClose")
     """
     symbols = close.index.get_level_values("symbol").to_numpy()
@@ -392,7 +480,23 @@ def apply_actions(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.actions import apply_actions
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> paid = pd.Series([0, 0, 0, 0.94], index=days)
     >>> bars = traded.to_frame()
     >>> made, reading, said = apply_actions(
     ...     bars,

@@ -350,12 +350,45 @@ class Raw(NamedTuple):
 
     Examples
     --------
+    >>> import gzip
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.dialect import read_raw
     >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> wide = pd.DataFrame(
+    ...     {
+    ...         ("Close", "KO"): [1.0, 2.0],
+    ...         ("Open", "KO"): [1.0, 2.0],
+    ...         ("High", "KO"): [1.0, 2.0],
+    ...         ("Close", "PEP"): [5.0, np.nan],
+    ...     },
+    ...     index=["2024-01-02", "2024-01-03"],
+    ... )
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> bars.to_parquet(folder / "bars.parquet")
+    >>> wide.set_axis([str(c) for c in wide.columns], axis=1).assign(**{"('Low', 'KO')": 1.0}).to_parquet(
+    ...     folder / "pairs.parquet"
+    ... )
     >>> raw = read_raw(folder / "kurse.csv")
     >>> raw.frame.head(3)
+             date symbol                open                high  \\
+    0  18.12.2023   AAPL  196,08999633789062   196,6300048828125
+    1  18.12.2023    XOM  102,12999725341797  103,11000061035156
+    2  19.12.2023   AAPL  196,16000366210938   196,9499969482422
+
+                      low               close      volume
+    0  194,38999938964844  195,88999938964844  55751900,0
+    1   101,5199966430664   101,6500015258789  21610400,0
+    2  195,88999938964844  196,94000244140625  40714100,0
     """
 
     frame: pd.DataFrame  # every cell of a text is text
@@ -532,12 +565,45 @@ def read_raw(
 
     Examples
     --------
+    >>> import gzip
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.dialect import read_raw
     >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> wide = pd.DataFrame(
+    ...     {
+    ...         ("Close", "KO"): [1.0, 2.0],
+    ...         ("Open", "KO"): [1.0, 2.0],
+    ...         ("High", "KO"): [1.0, 2.0],
+    ...         ("Close", "PEP"): [5.0, np.nan],
+    ...     },
+    ...     index=["2024-01-02", "2024-01-03"],
+    ... )
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> bars.to_parquet(folder / "bars.parquet")
+    >>> wide.set_axis([str(c) for c in wide.columns], axis=1).assign(**{"('Low', 'KO')": 1.0}).to_parquet(
+    ...     folder / "pairs.parquet"
+    ... )
     >>> raw = read_raw(folder / "kurse.csv")
     >>> raw.frame.head(3)
+             date symbol                open                high  \\
+    0  18.12.2023   AAPL  196,08999633789062   196,6300048828125
+    1  18.12.2023    XOM  102,12999725341797  103,11000061035156
+    2  19.12.2023   AAPL  196,16000366210938   196,9499969482422
+
+                      low               close      volume
+    0  194,38999938964844  195,88999938964844  55751900,0
+    1   101,5199966430664   101,6500015258789  21610400,0
+    2  195,88999938964844  196,94000244140625  40714100,0
     """
     name = display_path(file)
     if not file.is_file():
@@ -604,8 +670,20 @@ def find_decimal(
 
     Examples
     --------
+    >>> import gzip
     >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.dialect import find_decimal
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
     >>> by_hand = {
     ...     "1.234,56": (",", "."),
     ...     "1,234.56": (".", ","),
@@ -617,6 +695,14 @@ def find_decimal(
     ... }
     >>> found = {text: find_decimal(pd.Series([text, "7"]), "hand") for text in by_hand}
     >>> pd.DataFrame(found, index=["decimal mark", "thousands mark"]).T
+              decimal mark thousands mark
+    1.234,56             ,              .
+    1,234.56             .              ,
+    $1,234.56            .              ,
+    12,5                 ,            NaN
+    0,125                ,            NaN
+    1,234             None           None
+    1234                 .            NaN
     """
     cells = _bare(cells).str.replace(r"\s*[KMBTkmbt%]$", "", regex=True)
     cells = cells[cells.str.fullmatch(r"[-+]?[\d.,]+")]
@@ -671,7 +757,7 @@ def read_numbers(
     Raises
     ------
     DataError
-        Naming the rows that are none.
+        Its message names the rows that are none.
 
     Examples
     --------

@@ -559,7 +559,7 @@ def check_symbols(
     Raises
     ------
     DataError
-        Naming the row of one that cannot be stored.
+        Its message names the row of one that cannot be stored.
 
     Examples
     --------

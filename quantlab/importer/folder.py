@@ -185,7 +185,7 @@ def import_files(
     Raises
     ------
     DataError
-        Naming the file that is not.
+        Its message names the file that is not.
     PanelError
         On duplicates and missing keys (see as_panel).
 

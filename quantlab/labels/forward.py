@@ -178,7 +178,7 @@ def endings(
     DataError
         For bars after a delisting.
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
@@ -536,7 +536,7 @@ def excess(
     PanelError
         "the frame lacks {missing}, it has {...}; give it the labels of this room"
         "a benchmark has one return a date, over has index {names}; drop the symbol level"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     ConfigError
         "over is {over}; use 'median', 'mean', a Series of returns by date (a market) or of group names
         by symbol (sectors)"

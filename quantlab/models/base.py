@@ -477,7 +477,7 @@ def walk_forward(
     LeakError
         When a fold trains on its future.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "features need at least one column and distinct names; got {...}"
         "features {text} are not numeric; encode them or leave them out"
         "{name} does not have the rows of X; take {name}.reindex(X.index)"
@@ -674,9 +674,9 @@ def check_model(
     Raises
     ------
     LeakError
-        Naming the rule it breaks.
+        Its message names the rule it breaks.
     QuantlabError
-        Naming the rule it breaks.
+        Its message names the rule it breaks.
     StateError
         For any other file (see load_state).
 

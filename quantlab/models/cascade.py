@@ -242,7 +242,7 @@ def load_torch() -> ModuleType:
     Raises
     ------
     ConfigError
-        Naming the extra that brings it.
+        Its message names the extra that brings it.
 
     Examples
     --------
@@ -535,7 +535,22 @@ def make_validator(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.models.cascade import make_validator
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.models.cascade import make_validator, return_paths
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+    >>> paths = return_paths(bars["close"], 20)
+    >>> day = paths.index.unique("date")[40]
+    >>> fig, ax = figure(
+    ...     "Five paths that end on one day", "sessions before", "cumulative log return less the median"
+    ... )
+    >>> for i, (name, row) in enumerate(paths.loc[day].iterrows()):
+    ...     ax.plot(range(-19, 1), row.cumsum(), label=name, color=COLORS[i])
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
     >>> feature = rng.normal(size=2000)
     >>> right = (rng.random(2000) < np.where(feature > 0, 0.8, 0.5)).astype(int)
     >>> asked = pd.DataFrame(
@@ -684,12 +699,20 @@ class NetHeads(BaseEstimator):
     >>> import numpy as np
     >>> import pandas as pd
     >>> from quantlab.core.errors import show_error
-    >>> from quantlab.models.cascade import NetHeads
+    >>> from quantlab.models.cascade import ConvEncoder, NetHeads, _targets, _train_net, load_torch
     >>> from unittest.mock import patch
     >>> rng = np.random.default_rng(0)
     >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
     >>> at = rng.integers(0, 35, 4000)
     >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+    >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(load_torch)
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(lambda: _train_net(None, noise[:5], None, made_y[:5], None, epochs=1, seed=7))
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(lambda: ConvEncoder().fit(noise[:100], _targets(made_y[:100])))
     >>> rows = pd.MultiIndex.from_product(
     ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
     ... )
@@ -1108,7 +1131,47 @@ class Cascade(_Nested):
 
     Examples
     --------
-    >>> from quantlab.models.cascade import Cascade
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.models.cascade import Cascade, return_paths
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+    >>> paths = return_paths(bars["close"], 20)
+    >>> day = paths.index.unique("date")[40]
+    >>> fig, ax = figure(
+    ...     "Five paths that end on one day", "sessions before", "cumulative log return less the median"
+    ... )
+    >>> for i, (name, row) in enumerate(paths.loc[day].iterrows()):
+    ...     ax.plot(range(-19, 1), row.cumsum(), label=name, color=COLORS[i])
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> feature = rng.normal(size=2000)
+    >>> asked = pd.DataFrame(
+    ...     {"feature": feature, "dull": rng.normal(size=2000)},
+    ...     index=pd.MultiIndex.from_product(
+    ...         [pd.bdate_range("2020-01-01", periods=50, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...         names=["date", "symbol"],
+    ...     ),
+    ... )
+    >>> dice = np.random.default_rng(1)
+    >>> index = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=160, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> n = len(index)
+    >>> steps, bumped, mood = dice.normal(size=(n, 30)), dice.random(n) < 0.5, dice.normal(size=n)
+    >>> place = dice.integers(0, 25, n)
+    >>> steps[np.flatnonzero(bumped)[:, None], place[bumped][:, None] + np.arange(5)] += 1.5
+    >>> steps -= steps.mean(axis=1, keepdims=True)
+    >>> X = pd.DataFrame(0.01 * steps, index=index, columns=[f"path_{i:02d}" for i in range(30)]).assign(
+    ...     mood=mood, dull=dice.normal(size=n)
+    ... )
+    >>> y = pd.Series(np.where(mood > 0, bumped - 0.5, 0.0) + 0.5 * dice.normal(size=n), index=index)
+    >>> early, late = slice(0, 120 * 40), slice(120 * 40, None)
     >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
     """
 
@@ -1188,7 +1251,47 @@ class Cascade(_Nested):
 
         Examples
         --------
-        >>> from quantlab.models.cascade import Cascade
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.models.cascade import Cascade, return_paths
+        >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+        >>> paths = return_paths(bars["close"], 20)
+        >>> day = paths.index.unique("date")[40]
+        >>> fig, ax = figure(
+        ...     "Five paths that end on one day", "sessions before", "cumulative log return less the median"
+        ... )
+        >>> for i, (name, row) in enumerate(paths.loc[day].iterrows()):
+        ...     ax.plot(range(-19, 1), row.cumsum(), label=name, color=COLORS[i])
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> feature = rng.normal(size=2000)
+        >>> asked = pd.DataFrame(
+        ...     {"feature": feature, "dull": rng.normal(size=2000)},
+        ...     index=pd.MultiIndex.from_product(
+        ...         [pd.bdate_range("2020-01-01", periods=50, unit="us"), [f"S{i:02d}" for i in range(40)]],
+        ...         names=["date", "symbol"],
+        ...     ),
+        ... )
+        >>> dice = np.random.default_rng(1)
+        >>> index = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2020-01-01", periods=160, unit="us"), [f"S{i:02d}" for i in range(40)]],
+        ...     names=["date", "symbol"],
+        ... )
+        >>> n = len(index)
+        >>> steps, bumped, mood = dice.normal(size=(n, 30)), dice.random(n) < 0.5, dice.normal(size=n)
+        >>> place = dice.integers(0, 25, n)
+        >>> steps[np.flatnonzero(bumped)[:, None], place[bumped][:, None] + np.arange(5)] += 1.5
+        >>> steps -= steps.mean(axis=1, keepdims=True)
+        >>> X = pd.DataFrame(0.01 * steps, index=index, columns=[f"path_{i:02d}" for i in range(30)]).assign(
+        ...     mood=mood, dull=dice.normal(size=n)
+        ... )
+        >>> y = pd.Series(np.where(mood > 0, bumped - 0.5, 0.0) + 0.5 * dice.normal(size=n), index=index)
+        >>> early, late = slice(0, 120 * 40), slice(120 * 40, None)
         >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
         >>> said = cascade.stages(X.iloc[late])
         >>> said.head(3).round(3)

@@ -29,7 +29,7 @@ def load_lightgbm() -> ModuleType:
     Raises
     ------
     ConfigError
-        Naming the system library it lacks and how to install it.
+        Its message names the system library it lacks and how to install it.
 
     Examples
     --------

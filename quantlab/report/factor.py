@@ -378,7 +378,7 @@ def tranche_returns(
     DataError
         For an infinite score (see factor_weights).
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------

@@ -296,7 +296,7 @@ def check_market(
         When it has too few sessions or symbols, and what load_market raises.
     DataError
         For what the source cannot give (see get_bars).
-        Naming the first offending rows, repair nothing (see read_bars).
+        Its message names the first offending rows, repair nothing (see read_bars).
         "{data} holds no bars; export it again"
         "no bars between {start} and {end}; the data runs from {...} to {...}"
     PanelError

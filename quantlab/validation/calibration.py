@@ -226,7 +226,31 @@ def reliability(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
     >>> from quantlab.validation.calibration import reliability
+    >>> from quantlab.validation.splits import WalkForward
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> bars = adjust(sample_bars())
+    >>> close = to_wide(bars["close"])
+    >>> daily = close.pct_change(fill_method=None)
+    >>> labels = forward_returns(bars, horizon=20)
+    >>> ranked = {f"std_{n}": daily.rolling(n).std().rank(axis=1, pct=True) for n in (20, 40, 60, 90, 120)}
+    >>> table = pd.DataFrame({name: to_long(column, bars.index) for name, column in ranked.items()})
+    >>> table = table.assign(y=labels["y"], t1=labels["t1"]).dropna()
+    >>> X = table[list(ranked)]
+    >>> strayed = (table["y"] - table["y"].groupby("date").transform("median")).abs()
+    >>> wild = (strayed > strayed.groupby("date").transform("median")).astype(float)
+    >>> def predicted(train, test):
+    ...     "Probabilities of one fold's test rows."
+    ...     p = GaussianNB().fit(X.iloc[train], wild.iloc[train]).predict_proba(X.iloc[test])[:, 1]
+    ...     return pd.DataFrame({"prob": p}, index=X.index[test])
+    >>> folds = WalkForward(504, 252, expanding=True).split(X, t1=table["t1"])
+    >>> predictions = pd.concat([predicted(*fold) for fold in folds])
+    >>> y = wild.loc[predictions.index]
     >>> curve = reliability(predictions["prob"], y, block=40)
     >>> curve.round(3)
              n   prob  frequency    low   high
@@ -269,8 +293,34 @@ class CalibrationError(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.validation.calibration import CalibrationError, calibration_error
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.calibration import CalibrationError, _bins, _pairs, calibration_error
+    >>> from quantlab.validation.splits import WalkForward
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> bars = adjust(sample_bars())
+    >>> close = to_wide(bars["close"])
+    >>> daily = close.pct_change(fill_method=None)
+    >>> labels = forward_returns(bars, horizon=20)
+    >>> ranked = {f"std_{n}": daily.rolling(n).std().rank(axis=1, pct=True) for n in (20, 40, 60, 90, 120)}
+    >>> table = pd.DataFrame({name: to_long(column, bars.index) for name, column in ranked.items()})
+    >>> table = table.assign(y=labels["y"], t1=labels["t1"]).dropna()
+    >>> X = table[list(ranked)]
+    >>> strayed = (table["y"] - table["y"].groupby("date").transform("median")).abs()
+    >>> wild = (strayed > strayed.groupby("date").transform("median")).astype(float)
+    >>> def predicted(train, test):
+    ...     "Probabilities of one fold's test rows."
+    ...     p = GaussianNB().fit(X.iloc[train], wild.iloc[train]).predict_proba(X.iloc[test])[:, 1]
+    ...     return pd.DataFrame({"prob": p}, index=X.index[test])
+    >>> folds = WalkForward(504, 252, expanding=True).split(X, t1=table["t1"])
+    >>> predictions = pd.concat([predicted(*fold) for fold in folds])
+    >>> y = wild.loc[predictions.index]
+    >>> four = _pairs(np.array([0.1, 0.2, 0.2, 0.9, 0.5]), np.array([0, 0, 1, 1, np.nan]))
+    >>> ways = {how: _bins(four["prob"], 2, how) for how in ("mass", "width")}
     >>> ece = {how: calibration_error(predictions["prob"], y, how=how) for how in ("mass", "width")}
     >>> pd.DataFrame(ece, index=CalibrationError._fields).T.round(4)
             value  chance
@@ -496,7 +546,31 @@ class IsotonicCalibration(_Calibrator):
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
     >>> from quantlab.validation.calibration import IsotonicCalibration, TemperatureScaling
+    >>> from quantlab.validation.splits import WalkForward
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> bars = adjust(sample_bars())
+    >>> close = to_wide(bars["close"])
+    >>> daily = close.pct_change(fill_method=None)
+    >>> labels = forward_returns(bars, horizon=20)
+    >>> ranked = {f"std_{n}": daily.rolling(n).std().rank(axis=1, pct=True) for n in (20, 40, 60, 90, 120)}
+    >>> table = pd.DataFrame({name: to_long(column, bars.index) for name, column in ranked.items()})
+    >>> table = table.assign(y=labels["y"], t1=labels["t1"]).dropna()
+    >>> X = table[list(ranked)]
+    >>> strayed = (table["y"] - table["y"].groupby("date").transform("median")).abs()
+    >>> wild = (strayed > strayed.groupby("date").transform("median")).astype(float)
+    >>> def predicted(train, test):
+    ...     "Probabilities of one fold's test rows."
+    ...     p = GaussianNB().fit(X.iloc[train], wild.iloc[train]).predict_proba(X.iloc[test])[:, 1]
+    ...     return pd.DataFrame({"prob": p}, index=X.index[test])
+    >>> folds = WalkForward(504, 252, expanding=True).split(X, t1=table["t1"])
+    >>> predictions = pd.concat([predicted(*fold) for fold in folds])
+    >>> y = wild.loc[predictions.index]
     >>> date = predictions.index.get_level_values("date")
     >>> learn, judge = date < "2017-01-01", date >= "2017-03-01"
     >>> mended = {"as said": predictions[judge]}

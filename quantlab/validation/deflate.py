@@ -337,8 +337,30 @@ class Deflated:
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.validation.deflate import deflate
-    >>> partly = deflate(trials[best], counted, trials.iloc[:, :40])
+    >>> from quantlab.validation.inference import return_moments
+    >>> close = to_wide(adjust(sample_bars())["close"])
+    >>> returns = close.pct_change(fill_method=None)
+    >>> market = returns.mean(axis=1)
+    >>> def top20(lookback, skip):
+    ...     "Daily return over the market of the 20 strongest names, chosen every 21 sessions."
+    ...     past = (close.shift(skip) / close.shift(lookback) - 1).iloc[272::21]
+    ...     chosen = (past.rank(axis=1, ascending=False) <= 20).astype(float).reindex(close.index).ffill().shift(1)
+    ...     return returns.where(chosen == 1.0).mean(axis=1) - market
+    >>> lookbacks = (10, 15, 21, 30, 42, 63, 84, 105, 126, 147, 168, 189, 231, 252)
+    >>> grid = [(lookback, skip) for lookback in lookbacks for skip in (0, 2, 5)]
+    >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a, b in grid}).loc["2011-03":]
+    >>> def ratios(frame):
+    ...     "The Sharpe ratio of each column, per day."
+    ...     return pd.Series({name: return_moments(column).sharpe for name, column in frame.items()})
+    >>> sharpes = ratios(trials)
+    >>> best = sharpes.idxmax()
+    >>> assert "lack the column sharpe" in show_error(lambda: deflate(trials[best], pd.DataFrame({"x": [1]})))
     """
 
     sharpe: float  # per period
@@ -387,8 +409,30 @@ def deflate(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.validation.deflate import deflate
-    >>> partly = deflate(trials[best], counted, trials.iloc[:, :40])
+    >>> from quantlab.validation.inference import return_moments
+    >>> close = to_wide(adjust(sample_bars())["close"])
+    >>> returns = close.pct_change(fill_method=None)
+    >>> market = returns.mean(axis=1)
+    >>> def top20(lookback, skip):
+    ...     "Daily return over the market of the 20 strongest names, chosen every 21 sessions."
+    ...     past = (close.shift(skip) / close.shift(lookback) - 1).iloc[272::21]
+    ...     chosen = (past.rank(axis=1, ascending=False) <= 20).astype(float).reindex(close.index).ffill().shift(1)
+    ...     return returns.where(chosen == 1.0).mean(axis=1) - market
+    >>> lookbacks = (10, 15, 21, 30, 42, 63, 84, 105, 126, 147, 168, 189, 231, 252)
+    >>> grid = [(lookback, skip) for lookback in lookbacks for skip in (0, 2, 5)]
+    >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a, b in grid}).loc["2011-03":]
+    >>> def ratios(frame):
+    ...     "The Sharpe ratio of each column, per day."
+    ...     return pd.Series({name: return_moments(column).sharpe for name, column in frame.items()})
+    >>> sharpes = ratios(trials)
+    >>> best = sharpes.idxmax()
+    >>> assert "lack the column sharpe" in show_error(lambda: deflate(trials[best], pd.DataFrame({"x": [1]})))
     """
     if "sharpe" not in trials.columns:
         raise DataError(f"trials lack the column sharpe, have {list(trials.columns)}; pass Ledger.trials(study)")

@@ -58,8 +58,8 @@ def factor_weights(
     DataError
         For an infinite score.
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
@@ -118,8 +118,8 @@ def factor_returns(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
@@ -217,7 +217,7 @@ def factor_alpha(
     ConfigError
         For a horizon that is no number of sessions.
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------

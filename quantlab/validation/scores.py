@@ -291,8 +291,8 @@ def rank_ic(
     ------
     PanelError
         "{name} is a {__name__}; pass one column, for example predictions['score']"
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols"
     DataError
         "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
@@ -345,8 +345,8 @@ def ic(
     ------
     PanelError
         "{name} is a {__name__}; pass one column, for example predictions['score']"
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols"
     DataError
         "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
@@ -594,8 +594,8 @@ def quantile_cells(
     ------
     PanelError
         "{name} is a {__name__}; pass one column, for example predictions['score']"
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols"
     DataError
         "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
@@ -660,8 +660,8 @@ def quantile_returns(
     ------
     PanelError
         "{name} is a {__name__}; pass one column, for example predictions['score']"
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols"
     DataError
         "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
@@ -762,7 +762,7 @@ def rank_autocorrelation(
         "lag is {lag}; give a whole number of dates, at least 1"
     PanelError
         "{name} is a {__name__}; pass one column, for example predictions['score']"
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     DataError
         "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
 
@@ -816,7 +816,7 @@ def quantile_turnover(
         "quantiles is {quantiles}; give a whole number of groups, at least 2"
     PanelError
         "{name} is a {__name__}; pass one column, for example predictions['score']"
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     DataError
         "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
 

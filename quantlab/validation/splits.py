@@ -242,7 +242,7 @@ class WalkForward:
             "{...}; train_sessions={train_sessions} leaves none to test on, shorten it or bring more
             history"
         PanelError
-            Saying what is wrong and where (see check_panel).
+            Its message says what is wrong and where (see check_panel).
         """
         return len(_block_starts(self, date_starts(check_panel(X).index)[0]))
 
@@ -612,12 +612,12 @@ def audit_splits(
     Raises
     ------
     LeakError
-        Naming fold, row and dates if one does.
+        Its message names fold, row and dates if one does.
     ConfigError
         "t1 is missing, so labels cannot be purged; pass the labels' t1 to split or to the constructor"
         "there are no folds to audit; a generator is read only once, keep list(splitter.split(...))"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "t1 lacks {...} of {...} rows, first {first}; build it from the same panel"
         "t1 is in time zone {tz}, date in {tz}; bring both to one clock"
         "the label of {first} ends at {...}, before it starts; check t1"

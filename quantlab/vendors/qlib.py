@@ -646,7 +646,7 @@ def read_qlib(
         out"
         For one that a Qlib store does not have (see store_interval).
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         For a frame that is no panel, DataError for impossible bars (see check_bars).
 
     Examples

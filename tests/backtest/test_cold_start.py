@@ -6,8 +6,10 @@ import sys
 
 HEAVY = ("arch", "statsmodels", "scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib", "sklearn")
 LIGHT = (
-    "core.plot", "features.rolling", "features.sets", "features.technical", "features.transform", "validation.scores", "validation.inference", "validation.deflate",
-    "validation.longshort", "backtest.account", "backtest.engine", "backtest.orders", "backtest.stats", "backtest.capacity", "backtest.montecarlo", "backtest.doctor", "backtest.strategy", "strategy.examples",
+    "core.plot", "features.rolling", "features.sets", "features.technical", "features.transform", "validation.scores",
+    "validation.inference", "validation.deflate",
+    "validation.longshort", "backtest.account", "backtest.engine", "backtest.orders", "backtest.stats",
+    "backtest.capacity", "backtest.montecarlo", "backtest.doctor", "backtest.strategy", "strategy.examples",
 )  # fmt: skip
 
 

@@ -80,7 +80,8 @@ def told(rule, scores, bars, costs, rules, cash):
 
 PLAIN, NO_END = Costs(0, 0), Rules(stale_after=np.inf)
 TERMS = [
-    (QLIB_COSTS, QLIB_RULES), (PLAIN, NO_END), (Costs(100, 0, minimum=50.0, sell_tax_bps=100), replace(QLIB_RULES, price_limit=0.04)),
+    (QLIB_COSTS, QLIB_RULES), (PLAIN, NO_END),
+    (Costs(100, 0, minimum=50.0, sell_tax_bps=100), replace(QLIB_RULES, price_limit=0.04)),
     (QLIB_COSTS, Rules(lot=1.0, stale_after=np.inf)),
 ]  # fmt: skip
 QLIB = (QLIB_COSTS, QLIB_RULES, same_close())
@@ -184,9 +185,12 @@ def test_change_of_the_source_counts_before_ours():
 
 @pytest.mark.parametrize(
     ("change", "error", "words"),
-    [({"cash": -1.0}, ConfigError, "cash"), ({"start": "2031-01-01"}, PanelError, "no session"), ({"bars": lambda b: b.assign(adj=0.5)}, DataError, "not applied"),
-     ({"bars": lambda b: b.assign(close=-1.0)}, DataError, "positive"), ({"bars": lambda b: b.assign(factor=np.nan)}, DataError, "factor"),
-     ({"bars": lambda b: b.assign(close=np.inf)}, DataError, "close of"), ({"predictions": lambda p: p.rename(columns={"score": "x"})}, PanelError, "score")],
+    [({"cash": -1.0}, ConfigError, "cash"), ({"start": "2031-01-01"}, PanelError, "no session"),
+    ({"bars": lambda b: b.assign(adj=0.5)}, DataError, "not applied"),
+     ({"bars": lambda b: b.assign(close=-1.0)}, DataError, "positive"),
+     ({"bars": lambda b: b.assign(factor=np.nan)}, DataError, "factor"),
+     ({"bars": lambda b: b.assign(close=np.inf)}, DataError, "close of"),
+     ({"predictions": lambda p: p.rename(columns={"score": "x"})}, PanelError, "score")],
 )  # fmt: skip
 def test_what_is_refused(change, error, words):
     bars, scores = market(3)
@@ -206,7 +210,8 @@ def test_rules_out_of_range(wrong):
 @NEEDS_QLIB
 @pytest.mark.slow
 def test_equals_qlib_day_by_day(tmp_path):
-    "Value, cash, cost and turnover over four months with limit days, suspensions and members that leave; scores without ties."
+    """Value, cash, cost and turnover over four months with limit days, suspensions and members that leave; scores
+    without ties."""
     start, end = "2018-01-02", "2018-04-27"
     bars = qlib_files.read_bars(start, end, warm_up=1, fields=("close", "factor", "change"))
     rows = qlib_files.members(bars, "csi300", "2000-01-01")
@@ -215,7 +220,8 @@ def test_equals_qlib_day_by_day(tmp_path):
     scores.to_parquet(tmp_path / "scores.parquet")
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'bench')!r}); import qlib_files as q, pandas as pd\n"
-        f"if __name__ == '__main__':\n    q.start_qlib()\n    s = pd.read_parquet({str(tmp_path / 'scores.parquet')!r})['score']\n"
+        f"if __name__ == '__main__':\n    q.start_qlib()\n"
+        f"    s = pd.read_parquet({str(tmp_path / 'scores.parquet')!r})['score']\n"
         f"    q.qlib_account(s, {start!r}, {end!r}).to_parquet({str(tmp_path / 'report.parquet')!r})\n"
     )
     script = tmp_path / "peer.py"
@@ -234,7 +240,8 @@ def test_equals_qlib_day_by_day(tmp_path):
         ours.unfilled.empty or set(ours.unfilled["reason"]) == {"less than a lot"}
     )
     for mine, other in (
-        (ours.equity, theirs["account"]), (ours.cash, theirs["cash"]), (ours.costs.sum(axis=1).cumsum(), theirs["total_cost"]), (ours.turnover, theirs["turnover"]),
+        (ours.equity, theirs["account"]), (ours.cash, theirs["cash"]),
+        (ours.costs.sum(axis=1).cumsum(), theirs["total_cost"]), (ours.turnover, theirs["turnover"]),
     ):  # fmt: skip
         np.testing.assert_allclose(mine, other, rtol=1e-9, atol=1e-12)
 
