@@ -40,8 +40,37 @@ def _gain_loss(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(change, 0), np.maximum(-change, 0)
 
 
-class AlphaBlock(Block):
-    """Derive, once, what the formulas of the set share.
+class _CloseBlock(Block):
+    "Derive, once, what the formulas of the set share about the close."
+
+    @cached_property
+    def previous_close(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
+        "Return the close of the row before."
+        return ref(self.close, 1)
+
+    @cached_property
+    def up(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
+        "Mark with 1 a close above the one before, with 0 every other."
+        return np.where(self.age > 0, self.close > self.previous_close, np.nan)
+
+    @cached_property
+    def down(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
+        "Mark with 1 a close below the one before, with 0 every other."
+        return np.where(self.age > 0, self.close < self.previous_close, np.nan)
+
+    @cached_property
+    def price_ratio(self) -> np.ndarray:  # float64[dates, symbols]; 1: no change
+        "Divide the close by the one before."
+        return self.close / self.previous_close
+
+    @cached_property
+    def close_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
+        "Split the change of the close since the row before."
+        return _gain_loss(self.close)
+
+# %% ../../nbs/features/206_alpha158.ipynb #24f627f4
+class AlphaBlock(_CloseBlock):
+    """Derive, once, what the formulas of the set share: changes of close and volume, extremes since listing.
 
     Examples
     --------
@@ -54,61 +83,13 @@ class AlphaBlock(Block):
     >>> pd.DataFrame(
     ...     {
     ...         "close": tiny.close[:, 0],
-    ...         "up": tiny.up[:, 0],
-    ...         "gain": tiny.close_change[0][:, 0],
-    ...         "loss": tiny.close_change[1][:, 0],
+    ...         "volume": tiny.volume[:, 0],
+    ...         "weighted move": tiny.weighted_move[:, 0].round(2),
     ...     }
     ... )
-       close   up  gain  loss
-    0   10.0  0.0   NaN   NaN
-    1   12.0  1.0   2.0   0.0
-    2   11.0  0.0   0.0   1.0
     """
 
     zeros = ("volume",)  # a day without trades counts in the reference's windows
-
-    @cached_property
-    def previous_close(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
-        """Return the close of the row before.
-
-        Returns
-        -------
-        np.ndarray
-            float64[dates, symbols]; NaN in the first row.
-        """
-        return ref(self.close, 1)
-
-    @cached_property
-    def up(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
-        """Mark with 1 a close above the one before, with 0 every other.
-
-        Returns
-        -------
-        np.ndarray
-            float64[dates, symbols]; NaN before the symbol exists.
-
-        Examples
-        --------
-        >>> from quantlab.features.alpha158 import AlphaBlock
-        >>> tiny = AlphaBlock(
-        ...     np.arange(1, 4).reshape(-1, 1),
-        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
-        ...     volume=np.full((3, 1), 100.0),
-        ... )
-        >>> assert tiny.up.ravel().tolist() == [0, 1, 0] and tiny.down.ravel().tolist() == [0, 0, 1]
-        """
-        return np.where(self.age > 0, self.close > self.previous_close, np.nan)
-
-    @cached_property
-    def down(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
-        """Mark with 1 a close below the one before, with 0 every other.
-
-        Returns
-        -------
-        np.ndarray
-            float64[dates, symbols]; NaN before the symbol exists.
-        """
-        return np.where(self.age > 0, self.close < self.previous_close, np.nan)
 
     @cached_property
     def log_volume(self) -> np.ndarray:  # float64[dates, symbols]; 0 without trades
@@ -122,17 +103,6 @@ class AlphaBlock(Block):
         return np.log(self.volume + 1)
 
     @cached_property
-    def price_ratio(self) -> np.ndarray:  # float64[dates, symbols]; 1: no change
-        """Divide the close by the one before.
-
-        Returns
-        -------
-        np.ndarray
-            float64[dates, symbols]; 1: no change.
-        """
-        return self.close / self.previous_close
-
-    @cached_property
     def volume_ratio(self) -> np.ndarray:  # float64[dates, symbols]; NaN after a day without trades
         """Return the log of 1 plus the volume over the one before.
 
@@ -140,6 +110,16 @@ class AlphaBlock(Block):
         -------
         np.ndarray
             float64[dates, symbols]; NaN after a day without trades.
+
+        Examples
+        --------
+        >>> from quantlab.features.alpha158 import AlphaBlock
+        >>> tiny = AlphaBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+        ...     volume=np.full((3, 1), 100.0),
+        ... )
+        >>> assert np.allclose(tiny.volume_ratio.ravel()[1:], np.log(2))  # unchanged: the log of 1 + 1
         """
         ratio = self.volume / ref(self.volume, 1)
         return np.log(np.where(np.isfinite(ratio), ratio, np.nan) + 1)  # no ratio after a day without trades
@@ -161,32 +141,9 @@ class AlphaBlock(Block):
         ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
         ...     volume=np.full((3, 1), 100.0),
         ... )
-        >>> assert np.allclose(tiny.weighted_move.ravel()[1:], [20, 100 / 12])
+        >>> assert np.allclose(tiny.weighted_move.ravel()[1:], [20, 100 / 12])  # 100 shares times 20 %, times a twelfth
         """
         return np.abs(self.price_ratio - 1) * self.volume
-
-    @cached_property
-    def close_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
-        """Split the change of the close since the row before.
-
-        Returns
-        -------
-        tuple[np.ndarray, np.ndarray]
-            float64[dates, symbols]: rise and fall, both positive.
-
-        Examples
-        --------
-        >>> from quantlab.features.alpha158 import AlphaBlock
-        >>> tiny = AlphaBlock(
-        ...     np.arange(1, 4).reshape(-1, 1),
-        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
-        ...     volume=np.full((3, 1), 100.0),
-        ... )
-        >>> assert np.array_equal(
-        ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-        ... )
-        """
-        return _gain_loss(self.close)
 
     @cached_property
     def volume_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
@@ -242,23 +199,10 @@ def candle(
 
     Examples
     --------
-    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, candle
+    >>> from quantlab.features.alpha158 import CANDLE, candle
     >>> from quantlab.features.block import Block
-    >>> tiny = AlphaBlock(
-    ...     np.arange(1, 4).reshape(-1, 1),
-    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
-    ...     volume=np.full((3, 1), 100.0),
-    ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> pd.Series(shape).round(3).to_frame("a bar from 10 to 10.5, high 12, low 9").T
                                            KMID  KLEN  KMID2   KUP  KUP2  KLOW  \\
@@ -299,13 +243,8 @@ def over_close(
     --------
     >>> from quantlab.features.alpha158 import over_close
     >>> from quantlab.features.block import Block
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> assert over_close(doji, "open")[0][0, 0] == 10 / 10.5
     """
     return (getattr(b, field) / b.close,)
@@ -429,16 +368,8 @@ def price_range(
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
@@ -504,16 +435,8 @@ def aroon(
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     """
@@ -584,16 +507,8 @@ def up_down_days(
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
@@ -638,16 +553,8 @@ def gain_loss_share(
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
@@ -690,16 +597,8 @@ def volume_average(
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])

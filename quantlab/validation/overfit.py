@@ -17,7 +17,7 @@ from ..core.errors import ConfigError, DataError
 # %% ../../nbs/validation/372_overfit.ipynb #756a1206
 def _halves(
     x: np.ndarray,  # float64[t, n], returns of n tries
-    n_blocks: int,  # even
+    n_blocks: int,  # S, even
 ) -> np.ndarray:  # float64[splits, n], Sharpe ratio per period in each half; 0 where a try does not vary
     "Return the Sharpe ratio of every try in every half of the blocks; the reverse of the list are the complements."
     chosen = np.array(
@@ -151,7 +151,7 @@ def pbo_null(
     returns: pd.DataFrame,  # dates x tries, simple decimal returns; dates on which one is NaN are not used
     n_blocks: int = 10,  # even; 10 gives 252 splits and nearly the spread of 16
     draws: int = 200,  # simulated searches
-    seed: int = 7,
+    seed: int = 7,  # of the draws
 ) -> np.ndarray:  # float64[draws], sorted
     """Return the probabilities of overfitting of searches without skill whose tries are related as these.
 
@@ -164,7 +164,7 @@ def pbo_null(
     draws : int, default 200
         Simulated searches.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the draws.
 
     Returns
     -------
@@ -182,31 +182,15 @@ def pbo_null(
 
     Examples
     --------
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.validation.overfit import pbo, pbo_null
-    >>> close = to_wide(adjust(sample_bars())["close"])
-    >>> returns = close.pct_change(fill_method=None)
-    >>> market = returns.mean(axis=1)
-    >>> def top20(lookback, skip):
-    ...     "Daily return over the market of the 20 strongest names, chosen every 21 sessions."
-    ...     past = (close.shift(skip) / close.shift(lookback) - 1).iloc[272::21]
-    ...     chosen = (past.rank(axis=1, ascending=False) <= 20).astype(float).reindex(close.index).ffill().shift(1)
-    ...     return returns.where(chosen == 1.0).mean(axis=1) - market
-    >>> lookbacks = (10, 15, 21, 30, 42, 63, 84, 105, 126, 147, 168, 189, 231, 252)
-    >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a in lookbacks for b in (0, 2, 5)}).loc["2011-03":]
-    >>> result = pbo(trials)
+    >>> from quantlab.validation.overfit import pbo_null
     >>> null = pbo_null(trials.iloc[::5], draws=200)
-    >>> pd.Series(
-    ...     {
-    ...         "PBO": result.pbo,
-    ...         "mean of noise": null.mean(),
-    ...         "noise, 5 %": np.quantile(null, 0.05),
-    ...         "noise, 95 %": np.quantile(null, 0.95),
-    ...         "share of noise at or below": (null <= result.pbo).mean(),
-    ...     }
-    ... ).round(3)
+    >>> pd.Series({
+    ...     "PBO": result.pbo,
+    ...     "mean of noise": null.mean(),
+    ...     "noise, 5 %": np.quantile(null, 0.05),
+    ...     "noise, 95 %": np.quantile(null, 0.95),
+    ...     "share of noise at or below": (null <= result.pbo).mean(),
+    ... }).round(3)
     PBO                           0.706
     mean of noise                 0.480
     noise, 5 %                    0.119
