@@ -87,6 +87,10 @@ class AlphaBlock(_CloseBlock):
     ...         "weighted move": tiny.weighted_move[:, 0].round(2),
     ...     }
     ... )
+       close  volume  weighted move
+    0   10.0   100.0            NaN
+    1   12.0   100.0          20.00
+    2   11.0   100.0           8.33
     """
 
     zeros = ("volume",)  # a day without trades counts in the reference's windows

@@ -244,8 +244,7 @@ class CombinatorialPurgedCV:
         'PanelError: the predictions of split 0 do not have its 4 test rows in order; predict X.iloc[test_rows]'
         """
         dates, starts = date_starts(check_panel(X).index)
-        layout = _layout(self.n_groups, self.n_test_groups)
-        return _joined(list(predictions), X.index, starts[block_edges(dates, self.n_groups)], layout)
+        return _joined(list(predictions), X.index, starts[block_edges(dates, self.n_groups)], path_table(self).values)
 
 # %% ../../nbs/validation/355_combinatorial.ipynb #c9ff97aa
 def path_table(
