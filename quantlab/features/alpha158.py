@@ -339,13 +339,12 @@ def trend_line(
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> round(float(trend_line(tiny, 3)[0][-1, 0] * 11), 4)
-    0.5
+    >>> round(float(trend_line(tiny, 3)[0][-1, 0] * 11), 4)  # the slope in points a day
     """
     slope, fit, rest = trend(b.close, lookback, FLAT)
     return slope / b.close, fit, rest / b.close
 
-
+# %% ../../nbs/features/206_alpha158.ipynb #d5a02f7a
 def price_range(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
@@ -377,6 +376,8 @@ def price_range(
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
+    0.5
     """
     top, bottom = highest(b.high, lookback), lowest(b.low, lookback)
     return top / b.close, bottom / b.close, (b.close - bottom) / (top - bottom + TINY)
@@ -432,7 +433,7 @@ def aroon(
 
     Examples
     --------
-    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
     >>> from quantlab.features.block import Block
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -443,6 +444,9 @@ def aroon(
     >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
+    0.5
     """
     rows = np.minimum(b.age, lookback)
     top, bottom = rows - since_highest(b.listed_high, lookback), rows - since_lowest(b.listed_low, lookback)
@@ -516,6 +520,7 @@ def up_down_days(
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
     >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
     >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
@@ -562,6 +567,7 @@ def gain_loss_share(
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
     >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
     >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
@@ -606,6 +612,7 @@ def volume_average(
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
     >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
     >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
