@@ -340,6 +340,7 @@ def trend_line(
     ...     volume=np.full((3, 1), 100.0),
     ... )
     >>> round(float(trend_line(tiny, 3)[0][-1, 0] * 11), 4)  # the slope in points a day
+    0.5
     """
     slope, fit, rest = trend(b.close, lookback, FLAT)
     return slope / b.close, fit, rest / b.close
@@ -377,7 +378,7 @@ def price_range(
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
     >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
-    0.5
+    [0.6667, 0.3333, 0.3333]
     """
     top, bottom = highest(b.high, lookback), lowest(b.low, lookback)
     return top / b.close, bottom / b.close, (b.close - bottom) / (top - bottom + TINY)
@@ -446,7 +447,7 @@ def aroon(
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
     >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
-    0.5
+    [0.6667, 0.3333, 0.3333]
     """
     rows = np.minimum(b.age, lookback)
     top, bottom = rows - since_highest(b.listed_high, lookback), rows - since_lowest(b.listed_low, lookback)

@@ -287,6 +287,7 @@ def check_horizon(
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.labels.forward import check_horizon
     >>> show_error(lambda: check_horizon(2.5, "open"))
+    'ConfigError: horizon is 2.5; hold for a whole number of sessions, at least 1'
     """
     if not isinstance(horizon, (int, np.integer)) or isinstance(horizon, bool) or horizon < 1:
         raise ConfigError(f"horizon is {horizon!r}; hold for a whole number of sessions, at least 1")

@@ -229,6 +229,10 @@ def reliability(
     >>> said = np.repeat([0.2, 0.8], 5)
     >>> came = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0])  # one of five, four of five: honest
     >>> reliability(said, came, bins=2).round(2)
+         n  prob  frequency   low  high
+    bin
+    0    5   0.2        0.2  0.04  0.62
+    1    5   0.8        0.8  0.38  0.96
     """
     pairs = _pairs(prob, y)
     rows, pairs["cluster"] = {}, _clusters(pairs.index, block)
@@ -313,6 +317,7 @@ def calibration_error(
     >>> from quantlab.validation.calibration import calibration_error
     >>> bold = calibration_error(np.repeat([0.1, 0.9], 5), np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0]), bins=2)
     >>> round(bold.value, 3), round(bold.chance, 3)
+    (0.1, 0.107)
     """
     pairs = _pairs(prob, y)
     if pairs.empty:
@@ -441,6 +446,7 @@ class TemperatureScaling(_Calibrator):
         >>> came = pd.Series([0, 0, 0, 1, 0, 1, 0, 1, 1, 1, 1, 0])  # a quarter, a half, three quarters
         >>> honest = IsotonicCalibration().fit(said, came).predict(said)["prob"].unique()
         >>> honest
+        array([0.25, 0.5 , 0.75])
         """
         return X.assign(prob=expit(logit(X["prob"]) / self.temperature_))
 
@@ -459,6 +465,7 @@ class IsotonicCalibration(_Calibrator):
     >>> came = pd.Series([0, 0, 0, 1, 0, 1, 0, 1, 1, 1, 1, 0])  # a quarter, a half, three quarters
     >>> honest = IsotonicCalibration().fit(said, came).predict(said)["prob"].unique()
     >>> honest
+    array([0.25, 0.5 , 0.75])
     """
 
     def fit(

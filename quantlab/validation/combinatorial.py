@@ -48,7 +48,6 @@ def _layout(
 def _joined(
     predictions: list[pd.DataFrame | pd.Series],  # by split, each on its test rows
     index: pd.MultiIndex,  # of the panel that was split
-    edges: np.ndarray,  # int64[groups + 1]: the rows of group g are edges[g]:edges[g + 1]
     layout: np.ndarray,  # int64[groups, splits]: the path a tested group goes to; -1 = not tested
 ) -> list[pd.DataFrame | pd.Series]:  # by path, on exactly the index
     "Cut each split's predictions into groups and put the groups of each path together."
@@ -56,6 +55,8 @@ def _joined(
         raise PanelError(
             f"there are {len(predictions)} predictions for {layout.shape[1]} splits; pass one per split, in order"
         )
+    dates, starts = date_starts(index)
+    edges = starts[block_edges(dates, len(layout))]  # the rows of group g are edges[g]:edges[g + 1]
     pieces = [[None] * len(layout) for _ in range(layout.max() + 1)]
     for split, path in enumerate(layout.T):
         tested = np.flatnonzero(path >= 0)
@@ -243,8 +244,8 @@ class CombinatorialPurgedCV:
         >>> show_error(lambda: small.paths(made[::-1], tiny))
         'PanelError: the predictions of split 0 do not have its 4 test rows in order; predict X.iloc[test_rows]'
         """
-        dates, starts = date_starts(check_panel(X).index)
-        return _joined(list(predictions), X.index, starts[block_edges(dates, self.n_groups)], path_table(self).values)
+        layout = _layout(self.n_groups, self.n_test_groups)
+        return _joined(list(predictions), check_panel(X).index, layout)
 
 # %% ../../nbs/validation/355_combinatorial.ipynb #c9ff97aa
 def path_table(

@@ -336,6 +336,7 @@ class Deflated:
     >>> ratio = tried.mean() / tried.std()
     >>> hit = deflate(tried[ratio.idxmax()], pd.DataFrame({"sharpe": ratio}))
     >>> {"psr": round(hit.psr, 3), "dsr": round(hit.dsr, 3)}
+    {'psr': 0.958, 'dsr': 0.432}
     """
 
     sharpe: float  # per period
@@ -389,6 +390,7 @@ def deflate(
     >>> ratio = tried.mean() / tried.std()
     >>> hit = deflate(tried[ratio.idxmax()], pd.DataFrame({"sharpe": ratio}))
     >>> {"psr": round(hit.psr, 3), "dsr": round(hit.dsr, 3)}
+    {'psr': 0.958, 'dsr': 0.432}
     """
     if "sharpe" not in trials.columns:
         raise DataError(f"trials lack the column sharpe, have {list(trials.columns)}; pass Ledger.trials(study)")

@@ -232,6 +232,8 @@ class ICTest:
     >>> by_day = np.array([0.1, 0.3] * 5)
     >>> seen = ICTest(by_day.mean(), by_day.std() / 3, 6.0, 2 * ndtr(-6.0), len(by_day), "t-test")
     >>> seen
+    mean rank IC     se    t      p dates method
+          0.2000 0.0333 6.00 0.0000    10 t-test
     """
 
     mean: float  # of the daily rank IC
@@ -325,6 +327,8 @@ def ic_test(
     >>> rows = ic_rows(table["momentum"], table["y"])
     >>> found = ic_test(rows, "hac", horizon=20)
     >>> found
+    mean rank IC     se    t      p dates method
+          0.0138 0.0179 0.78 0.4381 3,249    hac
     """
     if method not in ("shift", "forward", "block", "bootstrap", "hac"):
         raise ConfigError(f"method is {method!r}; use 'shift', 'forward', 'block', 'bootstrap' or 'hac'")
@@ -421,6 +425,8 @@ def mean_ic(
     ...     return wide.stack(future_stack=True)
     >>> still = mean_ic(panel([[1, 2, 3]] * 3), panel([[1, 2, 3], [1, 3, 2], [3, 2, 1]]), "shift")
     >>> still
+    mean rank IC     se    t      p dates method
+          0.1667 0.1667 1.00 0.3173     3  shift
     """
     return ic_test(ic_rows(score, y), method, horizon, seed)
 
