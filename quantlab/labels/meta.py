@@ -52,7 +52,7 @@ def primary_side(
     if not 0 < share <= 0.5:
         raise ConfigError(f"share is {share!r}; give the share of the names on each side, above 0 and at most 0.5")
     place = rank(score.where(np.isfinite(score)))
-    side = np.sign(place).where(place.abs() > 0.5 - share + 1e-9, 0.0)  # a place on the edge itself is no bet, on either side
+    side = np.sign(place).where(place.abs() > 0.5 - share + 1e-9, 0.0)  # a place on the edge is no bet
     return (side if short else side.clip(lower=0.0)).rename("side")
 
 # %% ../../nbs/labels/320_meta.ipynb #13c1a835

@@ -209,7 +209,7 @@ def uniqueness(
 # %% ../../nbs/labels/330_weights.ipynb #98546fbd
 def attribution(
     labels: pd.DataFrame,  # (date, symbol): entry, t1
-    close: pd.Series,  # (date, symbol), total-return close; a missing one puts the move into the next session that has one
+    close: pd.Series,  # (date, symbol), total-return; a missing one moves its return to the next session
 ) -> pd.Series:  # mean 1; NaN for a row without label
     """Weigh labels by the size of the returns that they have for themselves (López de Prado 2018, 4.6).
 
@@ -218,8 +218,7 @@ def attribution(
     labels : pd.DataFrame
         (date, symbol): entry, t1.
     close : pd.Series
-        (date, symbol), total-return close; a missing one puts the move into the next session that has
-        one.
+        (date, symbol), total-return; a missing one moves its return to the next session.
 
     Returns
     -------
@@ -350,11 +349,10 @@ def _draw(
 def sequential_bootstrap(
     labels: pd.DataFrame,  # (date, symbol): entry, t1
     size: int | None = None,  # labels to draw; None: as many as there are
-    seed: int = 0,
+    seed: int = 0,  # of the draws
     sessions: pd.DatetimeIndex | None = None,  # to count on; None: the dates of the labels
 ) -> np.ndarray:  # int64[size], positions into the rows of labels, in the order drawn
-    """Draw labels with replacement, each in proportion to its uniqueness among those drawn before (López de Prado
-    2018, 4.5).
+    """Draw labels with replacement, each by its uniqueness among those drawn before (López de Prado 2018, 4.5).
 
     Parameters
     ----------
@@ -363,7 +361,7 @@ def sequential_bootstrap(
     size : int | None, default None
         Labels to draw; None: as many as there are.
     seed : int, default 0
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the draws.
     sessions : pd.DatetimeIndex | None, default None
         To count on; None: the dates of the labels.
 

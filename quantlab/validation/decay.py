@@ -200,10 +200,13 @@ def half_life(
         return HalfLife(*[math.nan] * 4, f"{len(curve)} usable lags; it takes two, rising, with finite mean and se")
     start, error = curve.iloc[0]
     if abs(start) <= 2 * error:
-        reason = f"the first mean rank IC {start:.4f} lies within two errors ({error:.4f} each) of zero: nothing to halve"
+        reason = (
+            f"the first mean rank IC {start:.4f} lies within two errors ({error:.4f} each) of zero: nothing to halve"
+        )
         return HalfLife(math.nan, math.nan, math.nan, start, reason)
     values = curve["mean"].to_numpy() * math.copysign(1, start)
     band = 2 * curve["se"].to_numpy() * (np.arange(len(curve)) > 0)
     sessions, low, high = (_crossing(lags, v, abs(start) / 2) for v in (values, values - band, values + band))
-    reason = f"still {values[-1] / abs(start):.0%} of its first value at lag {lags[-1]:g}" if math.isnan(sessions) else ""
+    still = f"still {values[-1] / abs(start):.0%} of its first value at lag {lags[-1]:g}"
+    reason = still if math.isnan(sessions) else ""
     return HalfLife(sessions, low, high, start, reason)
