@@ -1,0 +1,1 @@
+"""What is one strategy, from bars to orders, as one object?"""

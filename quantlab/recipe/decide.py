@@ -44,6 +44,7 @@ class Decision:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.recipe.decide import decide
     >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
@@ -103,6 +104,7 @@ def orders_for(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.recipe.decide import orders_for
     >>> by_hand = orders_for(pd.Series({"A": 0.5}), pd.Series({"B": 10.0}), pd.Series({"A": 5.0, "B": 2.0}), 100.0)
     >>> by_hand
@@ -179,6 +181,7 @@ def decide(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.recipe.decide import decide
     >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe

@@ -147,6 +147,8 @@ def save_trials(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.errors import show_error
@@ -205,6 +207,8 @@ def read_trials(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.errors import show_error

@@ -212,6 +212,7 @@ def as_recipe(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.recipe.decide import decide
     >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
@@ -269,7 +270,7 @@ def run(
         For what cannot be (see override).
         For an address (see path).
     LeakError
-        Naming fold, row and dates if one does (see audit_splits).
+        Its message names fold, row and dates if one does (see audit_splits).
 
     Examples
     --------

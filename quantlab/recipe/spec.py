@@ -508,6 +508,15 @@ class Recipe(_Section):
         --------
         >>> from quantlab.core.errors import show_error
         >>> from quantlab.recipe.spec import parse
+        >>> page = \"\"\"
+        ... title: Momentum
+        ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+        ... model:
+        ...   kind: feature
+        ...   column: mom_252_21
+        ... policy: {top_k: 20, rebalance: 21}
+        ... \"\"\"
+        >>> momentum = parse(page, "momentum")
         >>> [
         ...     show_error(lambda: parse("policy:\\n  topk: 20", "x", "my.yaml")),
         ...     show_error(lambda: parse("split:\\n  train_sessions: 10", "x", "my.yaml")),

@@ -723,6 +723,7 @@ def weights(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.recipe.decide import decide
     >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
@@ -790,7 +791,8 @@ def account(
     Returns
     -------
     Result
-        The account of one backtest; each frame is built when it is first read.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Examples
     --------
