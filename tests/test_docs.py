@@ -199,7 +199,8 @@ def test_the_numbers_of_the_readme_are_counted():
     from quantlab.data.sample import sample_bars
     from quantlab.features import rolling
     from quantlab.features.sets import SETS
-    from quantlab.report.checks import FEATURE_SETS, MODELS
+    from quantlab.recipe.spec import FEATURE_SETS
+    from quantlab.report.checks import MODELS
 
     bars = sample_bars()
     assert (

@@ -370,13 +370,13 @@ def estimator_kinds(model: BaseEstimator) -> list[type]:
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes, read_market
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> market = read_market(recipe)
+    >>> market = market_bars(recipe)
     >>> verdicts = causality(recipe, market)
     >>> X = features(recipe, market, verdicts)
     >>> known = outcomes(recipe, market, X)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Run', 'as_recipe', 'run', 'diff']
 
-# %% ../../nbs/recipe/755_run.ipynb #c8459543
+# %% ../../nbs/recipe/755_run.ipynb #3e2a6056
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ import pandas as pd
 from ..broker.blotter import Result
 from ..core.config import path
 from ..core.ledger import Ledger
-from .evidence import TRIAL, Evidence, evidence, recipe_key
+from .evidence import TRIAL, Evidence, judge_stages, recipe_key
 from .market import MarketData
 from .spec import Recipe, load, override
-from .stages import Chain, Fits
+from .stages import Stages, Fits
 from ..regime.hmm import Filtered
 from ..validation.splits import audit_splits
 
@@ -185,7 +185,7 @@ class Run:
         self.returns.to_parquet(folder / "returns.parquet")
         self.account.trades.to_parquet(folder / "trades.parquet")
 
-# %% ../../nbs/recipe/755_run.ipynb #1aa62c48
+# %% ../../nbs/recipe/755_run.ipynb #4cc843f8
 def as_recipe(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
     overrides: str | dict[str, object] = "",  # "policy.top_k=20, model.num_leaves=63"
@@ -237,7 +237,7 @@ def run(
     head: str = "",  # count trials up to this row of the ledger; empty: all so far
     ledger: Ledger | None = None,  # the workspace's own when absent
     progress: Callable[[int, int, str], None] | None = None,  # called with windows done, how many, the last one's name
-    chain: Chain | None = None,  # whose stages are taken where they agree
+    chain: Stages | None = None,  # whose stages are taken where they agree
 ) -> Run:
     """Carry a recipe out and judge it; finished stages and fits are taken from the cache.
 
@@ -255,7 +255,7 @@ def run(
         The workspace's own when absent.
     progress : Callable[[int, int, str], None] | None, default None
         Called with windows done, how many, the last one's name.
-    chain : Chain | None, default None
+    chain : Stages | None, default None
         Whose stages are taken where they agree.
 
     Returns
@@ -285,14 +285,14 @@ def run(
     >>> first
     """
     asked = as_recipe(recipe, overrides)
-    chain = Chain(asked, progress=progress) if chain is None else chain.like(asked)
+    chain = Stages(asked, progress=progress) if chain is None else chain.like(asked)
     result, equal, market = chain.account, chain.benchmark, chain.market
     returns = pd.DataFrame({"strategy": result.returns, "equal weight": equal.returns})
     if market.index_name == "SPY":
         returns["SPY"] = market.index.pct_change().reindex(returns.index)
     ledger = ledger or Ledger(path("research", "ledger"))
     key = recipe_key(asked, market.hash)
-    judged = evidence(asked, key, chain, returns, ledger, head)
+    judged = judge_stages(asked, key, chain, returns, ledger, head)
     learns = asked.model.kind != "feature"
     windows = chain.folds if learns else []
     table = audit_splits(windows, chain.features.index, chain.outcomes["t1"]) if learns else pd.DataFrame()
@@ -303,20 +303,22 @@ def run(
         chain.gate, chain.weights, result, equal, chain.gated, returns, judged,
     )  # fmt: skip
 
-# %% ../../nbs/recipe/755_run.ipynb #acba89e8
+# %% ../../nbs/recipe/755_run.ipynb #d51bde06
 _COMPARED = ("features", "outcomes", "predictions", "gate", "weights", "returns")
 
 
 def diff(
-    a: Run,
-    b: Run,
+    a: Run,  # finished
+    b: Run,  # finished
 ) -> pd.DataFrame:  # by stage, in the order of the chain: what differs in the spec, and the largest difference in numbers
     """Say where two runs part: which settings differ, and the first stage whose numbers do.
 
     Parameters
     ----------
     a : Run
+        Finished.
     b : Run
+        Finished.
 
     Returns
     -------

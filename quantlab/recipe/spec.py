@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FEATURE_SETS', 'FEATURE_MAKERS', 'FEATURE_NAMES', 'TRANSFORMS', 'FILLS', 'REGIMES', 'POLICIES', 'TARGETS', 'LABELS',
-           'MODELS', 'plugins', 'Data', 'Features', 'Label', 'Split', 'Model', 'Regime', 'Policy', 'Limits', 'Sizing',
-           'CostTerms', 'Recipe', 'plain', 'parse', 'recipe_names', 'load', 'as_value', 'override', 'executes']
+           'MODEL_SETTINGS', 'plugins', 'Data', 'Features', 'Label', 'Split', 'Model', 'Regime', 'Policy', 'Limits',
+           'Sizing', 'CostTerms', 'Recipe', 'as_dict', 'parse', 'recipe_names', 'load', 'as_value', 'override',
+           'executes']
 
 # %% ../../nbs/recipe/750_spec.ipynb #0550335a
 import re
@@ -44,13 +45,13 @@ POLICIES = ("topk",)
 TARGETS = ("uniform", "normal", "none", "excess")
 LABELS = ("forward_returns",)
 
-# %% ../../nbs/recipe/750_spec.ipynb #6924003b
+# %% ../../nbs/recipe/750_spec.ipynb #f0628988
 _TREES = {
     "n_estimators": (1, 5000), "learning_rate": (1e-4, 1.0), "num_leaves": (2, 1024), "min_child_samples": (1, 5000),
     "subsample": (0.05, 1.0), "colsample": (0.05, 1.0), "reg_lambda": (0.0, 1e6), "reg_alpha": (0.0, 1e6),
     "max_depth": (-1, 64), "num_threads": (1, 64),
 }  # fmt: skip
-MODELS: dict[str, dict[str, tuple[float, float] | None]] = {
+MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | None]] = {
     "gbm": _TREES, "lambdarank": _TREES, "ridge": {"alpha": (0.0, 1e12)}, "fama_macbeth": {"lag": (1, 1000)},
     "quantile": _TREES, "ensemble": _TREES | {"seeds": (1, 20), "shrink": (0.0, 1.0)},
     "cascade": {"blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250)},
@@ -210,7 +211,7 @@ class Features(_Section):
             raise ValueError("use is empty; name a feature or a set")
         return self
 
-# %% ../../nbs/recipe/750_spec.ipynb #d5d68040
+# %% ../../nbs/recipe/750_spec.ipynb #34c8b677
 class Label(_Section):
     """Say which outcome is learned.
 
@@ -285,7 +286,7 @@ class Model(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    kind: Annotated[str, _one_of(tuple(MODELS), "model")] = "gbm"  # or module:name of an estimator
+    kind: Annotated[str, _one_of(tuple(MODEL_SETTINGS), "model")] = "gbm"  # or module:name of an estimator
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -300,9 +301,9 @@ class Model(BaseModel):
 
     @model_validator(mode="after")
     def _known(self) -> "Model":
-        if self.kind not in MODELS:  # code of one's own or of a plugin knows its settings itself
+        if self.kind not in MODEL_SETTINGS:  # code of one's own or of a plugin knows its settings itself
             return self
-        known = MODELS[self.kind]
+        known = MODEL_SETTINGS[self.kind]
         for name, value in self.settings.items():
             if name not in known:
                 raise ValueError(f"{name} is no setting of {self.kind} ({', '.join(known)}){_nearest(name, known)}")
@@ -411,7 +412,7 @@ class Sizing(_Section):
     vol_target: Annotated[float, Field(gt=0, le=5, strict=False)] | None = None  # annual; scales the book down
     vol_lookback: Annotated[int, Field(ge=20, le=5000)] = 63  # sessions behind the estimate
 
-# %% ../../nbs/recipe/750_spec.ipynb #81dc5718
+# %% ../../nbs/recipe/750_spec.ipynb #f0208bc6
 _Bps = Annotated[float, Field(ge=0, le=1000, strict=False)]
 
 
@@ -562,15 +563,15 @@ class Recipe(_Section):
         >>> momentum = parse(page, "momentum")
         >>> assert parse(momentum.save("-"), "x") == momentum
         """
-        text = yaml.safe_dump(plain(self), sort_keys=False, allow_unicode=True, width=110)
+        text = yaml.safe_dump(as_dict(self), sort_keys=False, allow_unicode=True, width=110)
         if str(file) != "-":
             part = Path(file).with_name(f".{Path(file).name}.part")
             part.write_text(text, encoding="utf-8")
             part.replace(file)
         return text
 
-# %% ../../nbs/recipe/750_spec.ipynb #a07a30d6
-def plain(
+# %% ../../nbs/recipe/750_spec.ipynb #36530874
+def as_dict(
     recipe: Recipe,  # any
     all_of_it: bool = False,  # True: defaults too
 ) -> dict[str, Any]:  # numbers, texts, lists, in the order of the chain
@@ -762,7 +763,7 @@ def load(
         raise ConfigError(f"cannot read {display_path(file)} ({error}); a recipe is a text file of YAML") from None
     return parse(content, file.stem, display_path(file))
 
-# %% ../../nbs/recipe/750_spec.ipynb #43a76331
+# %% ../../nbs/recipe/750_spec.ipynb #6edb7daa
 def as_value(
     text: str,  # as on a command line
 ) -> object:  # number, truth, list or text
@@ -800,7 +801,7 @@ def as_value(
 
 
 def override(
-    recipe: Recipe,
+    recipe: Recipe,  # one strategy
     given: str | dict[str, object],  # {path: value}, or text: "policy.top_k=20, model.num_leaves=63"
 ) -> Recipe:
     """Change settings by their paths; raise ConfigError for what cannot be.
@@ -808,7 +809,7 @@ def override(
     Parameters
     ----------
     recipe : Recipe
-        Any.
+        One strategy.
     given : str | dict[str, object]
         {path: value}, or text: "policy.top_k=20, model.num_leaves=63".
 
@@ -847,14 +848,14 @@ def override(
 
 
 def executes(
-    recipe: Recipe,
+    recipe: Recipe,  # one strategy
 ) -> list[str]:  # module:name of each part that is code of one's own
     """List what a recipe would import beside quantlab.
 
     Parameters
     ----------
     recipe : Recipe
-        Any.
+        One strategy.
 
     Returns
     -------

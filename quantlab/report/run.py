@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWNER', 'FIXED', 'Progress', 'TEMPLATES', 'question_key', 'clear_killed', 'staged', 'execute', 'html_page',
-           'code_version', 'environment', 'Run', 'read_run', 'list_runs', 'run_report']
+           'code_version', 'environment', 'ReportRun', 'read_run', 'list_runs', 'run_report']
 
 # %% ../../nbs/report/820_run.ipynb #836cb109
 import copy
@@ -522,7 +522,7 @@ def environment() -> dict[str, str]:  # name -> version
 
 # %% ../../nbs/report/820_run.ipynb #96915c2c
 @dataclass(frozen=True)
-class Run:
+class ReportRun:
     """Name a run's folder, with its numbers and its manifest.
 
     Parameters
@@ -608,7 +608,7 @@ def _is_run(metrics: object, manifest: object) -> bool:
 
 def read_run(
     folder: Path,  # of one run
-) -> Run:
+) -> ReportRun:
     """Read a finished run; raise ReportError when its files are not those of a run.
 
     Parameters
@@ -618,7 +618,7 @@ def read_run(
 
     Returns
     -------
-    Run
+    ReportRun
         A run's folder, with its numbers and its manifest.
 
     Raises
@@ -641,13 +641,13 @@ def read_run(
         why = _why(error) if isinstance(error, OSError) else f"metrics.json or manifest.json is not JSON: {error}"
     if why:
         raise ReportError(f"run {folder.name} is broken ({why}); remove its folder, and ask its question again")
-    return Run(folder, metrics, manifest)
+    return ReportRun(folder, metrics, manifest)
 
 
 def list_runs(
     folder: Path | None = None,  # holds run folders; the setting [research] runs
     tell: Callable[[str], None] | None = None,  # called with what is wrong with each broken run
-) -> list[Run]:  # finished runs, newest first
+) -> list[ReportRun]:  # finished runs, newest first
     """Read the finished runs of a folder, without failed, hidden and broken ones; raise ReportError for a file.
 
     Parameters
@@ -659,7 +659,7 @@ def list_runs(
 
     Returns
     -------
-    list[Run]
+    list[ReportRun]
         Finished runs, newest first.
 
     Raises
@@ -725,7 +725,7 @@ def _record(
 
 # %% ../../nbs/report/820_run.ipynb #f699e0d5
 def _track(
-    run: Run,  # finished
+    run: ReportRun,  # finished
     track: bool,  # False: the caller declined
 ) -> str:  # MLflow's run id, or why there is none
     "Copy a finished run to MLflow."
@@ -836,7 +836,7 @@ def run_report(
     output: Path | None = None,  # folder that receives the run's folder; the setting [research] runs
     progress: Progress | None = None,  # called at each cell and once more for the page
     track: bool = True,  # copy the run to MLflow
-) -> Run:
+) -> ReportRun:
     """Run a report; raise QuantlabError before a kernel starts, RunError after.
 
     Parameters
@@ -854,7 +854,7 @@ def run_report(
 
     Returns
     -------
-    Run
+    ReportRun
         A run's folder, with its numbers and its manifest.
 
     Raises
@@ -909,7 +909,7 @@ def run_report(
             _write_json(folder / "manifest.json", manifest)
     except RunError as failure:
         raise _keep(failure, final) from failure
-    run = Run(final, emitted["metrics"], manifest)
+    run = ReportRun(final, emitted["metrics"], manifest)
     manifest["tracking"] = _track(run, track)
     try:
         _write_json(final / "manifest.json", manifest)

@@ -32,7 +32,8 @@ from quantlab.models.linear import FamaMacBeth, RidgeModel
 from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, chain
 from quantlab.models.quantile import QuantileModel
 from quantlab.regime.hmm import HMM
-from quantlab.report.model import MODELS, make_model
+from quantlab.recipe.parts import make_model
+from quantlab.report.checks import MODELS
 from quantlab.validation.calibration import TemperatureScaling
 from quantlab.validation.inference import Moments
 
@@ -107,7 +108,7 @@ PANELS = {  # label -> unfitted, asked by predict on a panel
     "quantlab.models.qlib:QlibModel": lambda: qlib_model("gbdt.LGBModel", **QLIB_TREES),
     "qlib.contrib.model.linear:LinearModel": lambda: qlib_model("linear.LinearModel",
     [("RobustZScoreNorm", FEATURES), ("CSRankNorm", FEATURES), ("Fillna", FEATURES)]),
-    **{f"make_model({name!r})": lambda name=name: make_model(name, 2, trees=TREES) for name in MODELS},
+    **{f"make_model({name!r})": lambda name=name: make_model(name, 2, settings=TREES) for name in MODELS},
 }  # fmt: skip
 INSIDE = {  # label -> the kind whose test covers it
     "lightgbm.basic:Booster": "quantlab.models.gbm:GBMModel", "hmmlearn.hmm:GaussianHMM": "quantlab.regime.hmm:HMM",
