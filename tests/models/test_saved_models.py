@@ -31,8 +31,8 @@ from quantlab.models.gbm import GBMModel
 from quantlab.models.linear import FamaMacBeth, RidgeModel
 from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, chain
 from quantlab.models.quantile import QuantileModel
-from quantlab.regime.hmm import HMM
 from quantlab.recipe.parts import make_model
+from quantlab.regime.hmm import HMM
 from quantlab.report.checks import MODELS
 from quantlab.validation.calibration import TemperatureScaling
 from quantlab.validation.inference import Moments

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from quantlab.report import tracking
-from quantlab.report.run import ReportRun, run_report
+from quantlab.report.run import run_report
 
 TEMPLATE = Path(__file__).parent / "template_small.ipynb"
 
@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pair(home: Path) -> tuple[Run, Run]:
+def pair(home: Path) -> tuple[ReportRun, ReportRun]:
     "Two runs of one question: the first copied to MLflow where it is installed, the second as if it were not."
     with pytest.MonkeyPatch.context() as patch:
         private(home, patch)

@@ -9,6 +9,7 @@ from quantlab.data.quality import RULES, count_findings, findings, lay_out
 from quantlab.data.sample import sample_bars
 from quantlab.data.store import Lake
 from quantlab.data.synth import synth_damage, synth_market
+from quantlab.recipe.market import load_market
 from quantlab.report.health import (
     GRADES,
     by_symbol,
@@ -18,7 +19,6 @@ from quantlab.report.health import (
     read_unchecked,
     worst,
 )
-from quantlab.recipe.market import load_market
 from quantlab.report.run import run_report
 
 
