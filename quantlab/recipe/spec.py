@@ -71,6 +71,7 @@ def plugins() -> dict[str, str]:  # kind.word -> module:name
     --------
     >>> from quantlab.recipe.spec import plugins
     >>> sorted(plugins())
+    []
     """
     return {point.name: point.value for point in entry_points(group="quantlab.parts")}
 
@@ -793,6 +794,7 @@ def as_value(
     >>> momentum = parse(page, "momentum")
     >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
     >>> changed.policy
+    Policy(kind='topk', top_k=20, buffer=15, rebalance=21)
     """
     try:
         return yaml.safe_load(text)
@@ -837,6 +839,7 @@ def override(
     >>> momentum = parse(page, "momentum")
     >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
     >>> changed.policy
+    Policy(kind='topk', top_k=20, buffer=15, rebalance=21)
     """
     if isinstance(given, str):
         parts = [part.strip() for part in re.split(r",(?=\s*[\w.]+\s*=)", given) if part.strip()]

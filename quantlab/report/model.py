@@ -8,11 +8,12 @@ __all__ = ['feature_families', 'ablation_table', 'ablation_figure', 'shorten', '
 
 # %% ../../nbs/report/809_model.ipynb #2b697414
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from sklearn.base import BaseEstimator
 
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import date_starts
