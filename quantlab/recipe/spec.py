@@ -750,6 +750,15 @@ def load(
     ... )  # fmt: skip
     >>> first = run(small, record=False)
     >>> first
+    Run of small
+      period          2012-01-05 to 2014-12-31, 752 sessions
+      return a year   14.1%
+      Sharpe          1.31
+      drawdown        -7.2%
+      excess a year   -7.3%
+      rank IC         0.0055 (p 0.73)
+      deflated Sharpe 0.02 of the excess, 1 tried
+      fits            0 made now, 6 used
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"

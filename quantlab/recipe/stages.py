@@ -790,6 +790,13 @@ def weights(
     >>> close = whole.weights.index.unique("date")[-3]
     >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
     >>> mine.orders.head()
+            held       target     quantity       price         value
+    symbol
+    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
+    BA       0.0   535.010673   535.010673  104.598047  55961.071577
+    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
+    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
+    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
     """
     more = {"past_bars": market.bars} if recipe.sizing.vol_target and names is None else {}
     more |= {} if held is None else {"held": held}
