@@ -66,11 +66,13 @@ class Verdict:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import _Subject, _compare, verdict_of
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> from quantlab.core.time import sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -182,10 +184,12 @@ def named_columns(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import named_columns
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -509,11 +513,14 @@ def turning_dates(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.audit import turning_dates
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -613,11 +620,13 @@ def verdict_of(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import _Subject, _compare, verdict_of
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> from quantlab.core.time import sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -743,14 +752,16 @@ def audit(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import audit
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -796,14 +807,16 @@ def audit_each(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import LEAK, PASS, audit, audit_each
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -854,15 +867,17 @@ def require_causal(
     LeakError
         Unless it passes.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -902,13 +917,14 @@ def settling(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     ConfigError
         "settling needs 4 dates and a tolerance in (0, 1), got {...} and {tolerance}; give a longer
         panel"
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import settling
     >>> from quantlab.core.panel import to_long, to_wide
     >>> def memories(panel):

@@ -45,27 +45,83 @@ class _CloseBlock(Block):
 
     @cached_property
     def previous_close(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
-        "Return the close of the row before."
+        """Return the close of the row before.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN in the first row.
+        """
         return ref(self.close, 1)
 
     @cached_property
     def up(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
-        "Mark with 1 a close above the one before, with 0 every other."
+        """Mark with 1 a close above the one before, with 0 every other.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN before the symbol exists.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.features.alpha158 import _CloseBlock
+        >>> closes = _CloseBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     close=np.array([[10.0], [12.0], [11.0]]),
+        ... )
+        >>> assert closes.up.ravel().tolist() == [0, 1, 0] and closes.down.ravel().tolist() == [0, 0, 1]
+        """
         return np.where(self.age > 0, self.close > self.previous_close, np.nan)
 
     @cached_property
     def down(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
-        "Mark with 1 a close below the one before, with 0 every other."
+        """Mark with 1 a close below the one before, with 0 every other.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN before the symbol exists.
+        """
         return np.where(self.age > 0, self.close < self.previous_close, np.nan)
 
     @cached_property
     def price_ratio(self) -> np.ndarray:  # float64[dates, symbols]; 1: no change
-        "Divide the close by the one before."
+        """Divide the close by the one before.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; 1: no change.
+        """
         return self.close / self.previous_close
 
     @cached_property
     def close_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
-        "Split the change of the close since the row before."
+        """Split the change of the close since the row before.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            float64[dates, symbols]: rise and fall, both positive.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.features.alpha158 import _CloseBlock
+        >>> closes = _CloseBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     close=np.array([[10.0], [12.0], [11.0]]),
+        ... )
+        >>> gain, loss = closes.close_change
+        >>> pd.DataFrame({"close": closes.close[:, 0], "up": closes.up[:, 0], "gain": gain[:, 0], "loss": loss[:, 0]})
+           close   up  gain  loss
+        0   10.0  0.0   NaN   NaN
+        1   12.0  1.0   2.0   0.0
+        2   11.0  0.0   0.0   1.0
+        """
         return _gain_loss(self.close)
 
 # %% ../../nbs/features/206_alpha158.ipynb #24f627f4
@@ -74,6 +130,8 @@ class AlphaBlock(_CloseBlock):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.alpha158 import AlphaBlock
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -117,6 +175,7 @@ class AlphaBlock(_CloseBlock):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.features.alpha158 import AlphaBlock
         >>> tiny = AlphaBlock(
         ...     np.arange(1, 4).reshape(-1, 1),
@@ -139,6 +198,7 @@ class AlphaBlock(_CloseBlock):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.features.alpha158 import AlphaBlock
         >>> tiny = AlphaBlock(
         ...     np.arange(1, 4).reshape(-1, 1),
@@ -203,6 +263,8 @@ def candle(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.alpha158 import CANDLE, candle
     >>> from quantlab.features.block import Block
     >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
@@ -245,6 +307,7 @@ def over_close(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import over_close
     >>> from quantlab.features.block import Block
     >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
@@ -273,6 +336,7 @@ def rate_of_change(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, rate_of_change
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -303,6 +367,7 @@ def moving_average(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, moving_average
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -333,6 +398,7 @@ def trend_line(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, trend_line
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -365,6 +431,7 @@ def price_range(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
     >>> from quantlab.features.block import Block
     >>> tiny = AlphaBlock(
@@ -403,6 +470,7 @@ def price_quantiles(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, price_quantiles
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -434,6 +502,7 @@ def aroon(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
     >>> from quantlab.features.block import Block
     >>> tiny = AlphaBlock(
@@ -473,6 +542,7 @@ def price_volume_correlation(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, price_volume_correlation
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -507,6 +577,7 @@ def up_down_days(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
     ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
@@ -554,6 +625,7 @@ def gain_loss_share(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
     ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
@@ -599,6 +671,7 @@ def volume_average(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
     ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
@@ -643,6 +716,7 @@ def weighted_volatility(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, weighted_volatility
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),

@@ -45,6 +45,8 @@ def window(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.base import window
     >>> hand = pd.DataFrame({"A": [1.0, 2.0, np.nan, 4.0, 5.0]})
     >>> assert window(hand, 5).mean()["A"].iloc[-1] == 3.0  # (1 + 2 + 4 + 5) / 4
@@ -147,6 +149,7 @@ def scatter(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.base import scatter
     >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
     >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
@@ -183,6 +186,7 @@ def gather(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.base import gather, scatter
     >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
     >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
@@ -233,6 +237,7 @@ class WideBars:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import WideBars
     >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
@@ -321,6 +326,7 @@ class WideBars:
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.features.base import gather, scatter
         >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
         >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
@@ -424,20 +430,31 @@ def as_features(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.features.base import Feature, as_features
+    >>> from quantlab.features.base import Feature, as_features, gather, scatter
     >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
     >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
     >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
     >>> daily = Feature("ret_1", lambda close: close / close.shift() - 1, lookback=1, inputs="close")
+    >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
+    >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
+    >>> scatter(dirty, rows, places, array)
+    >>> gather(array, places, rows, np.inf, back)
     >>> def gap(open_, close):
     ...     return open_ / close.shift() - 1
     >>> def size(bars):
     ...     return np.log(bars["volume"])
     >>> assert [f.inputs for f in as_features([gap, size, daily])] == [("open", "close"), ("bars",), ("close",)]
     >>> [(f.name, f.inputs) for f in as_features([gap, size, daily])]
+    [('gap', ('open', 'close')), ('size', ('bars',)), ('ret_1', ('close',))]
     """
     return [f if isinstance(f, Feature) else _declared(f, columns) for f in ([given] if callable(given) else given)]
 
@@ -479,11 +496,13 @@ def compute(
     ConfigError
         When two share a name, PanelError for a missing input.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "rows has {...} entries, the bars have {...}; give one for each row"
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, to_wide
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import adjust
@@ -594,23 +613,33 @@ def check_feature(
     Raises
     ------
     PanelError
-        Naming what they break.
+        Its message names what they break.
     LeakError
-        Naming what they break.
+        Its message names what they break.
     ConfigError
         "{function} is no feature; give a Feature, a function, or a list of them"
         "features {twice} are listed twice; keep one of each"
 
     Examples
     --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.features.base import Feature, check_feature
+    >>> from quantlab.features.base import Feature, _check_lookbacks, check_feature, compute
     >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
     >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
+    >>> daily = Feature("ret_1", lambda close: close / close.shift() - 1, lookback=1, inputs="close")
+    >>> week = Feature("ret_5", lambda close: close / close.shift(5) - 1, 5, ["close"], "definition")
     >>> small = bars.loc["2015":]
-    >>> money = Feature("money", lambda amount: np.log(amount), 0, "amount")
-    >>> assert check_feature(money, small).status == "PASS"
+    >>> numbers = compute(small, [daily, week])
+    >>> _check_lookbacks([daily, week], small, numbers)
+    >>> check_feature(daily, small)
     """
     features = as_features(feature, (*bars.columns, "amount"))
     if "amount" not in bars and (money := traded(bars)) is not None:

@@ -32,6 +32,7 @@ class Endings(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import endings, usable
     >>> def one(symbol, opens, closes):
@@ -97,6 +98,7 @@ def usable(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import last_rows, usable
     >>> def one(symbol, opens, closes):
@@ -132,6 +134,8 @@ def last_rows(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import last_rows, usable
     >>> def one(symbol, opens, closes):
@@ -174,10 +178,11 @@ def endings(
     DataError
         For bars after a delisting.
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import endings, usable
     >>> def one(symbol, opens, closes):
@@ -247,6 +252,8 @@ def session_dates(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import session_dates
     >>> def one(symbol, opens, closes):
@@ -341,6 +348,7 @@ def forward_returns(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import forward_returns
     >>> def one(symbol, opens, closes):
@@ -454,6 +462,7 @@ def latest_t1(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import forward_returns, latest_t1
     >>> def one(symbol, opens, closes):
@@ -531,13 +540,15 @@ def excess(
     PanelError
         "the frame lacks {missing}, it has {...}; give it the labels of this room"
         "a benchmark has one return a date, over has index {names}; drop the symbol level"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     ConfigError
         "over is {over}; use 'median', 'mean', a Series of returns by date (a market) or of group names
         by symbol (sectors)"
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import excess
     >>> trio = pd.DataFrame({"symbol": list("ABC"), "y": [0.01, 0.03, 0.50]})
@@ -592,6 +603,8 @@ def rank_normalise(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import rank_normalise
     >>> trio = pd.DataFrame({"symbol": list("ABC"), "y": [0.01, 0.03, 0.50]})

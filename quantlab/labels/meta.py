@@ -41,6 +41,7 @@ def primary_side(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.meta import primary_side
     >>> five = as_panel(
@@ -82,6 +83,7 @@ def meta_labels(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.labels.meta import meta_labels
     >>> four = pd.DataFrame({"y": [0.03, 0.001, -0.02, -0.02], "y_other": [0.03, 0.001, -0.02, 0.03], "side": 1.0})
     >>> assert meta_labels(four, cost=0.002)["bet"].tolist()[:3] == [1, 0, 0]
@@ -123,6 +125,8 @@ def bet_quality(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.labels.meta import bet_quality
     >>> six = pd.Series([1.0, 1.0, 0.0, 0.0, 1.0, np.nan])
     >>> seen = bet_quality(six, pd.Series([True, True, True, False, False, True]))

@@ -141,6 +141,7 @@ def concurrency(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.weights import concurrency
     >>> def made(entries, ends, n, symbol="A"):
@@ -189,6 +190,7 @@ def uniqueness(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.forward import forward_returns
@@ -237,6 +239,8 @@ def attribution(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.weights import attribution
     >>> def made(entries, ends, n, symbol="A"):
@@ -295,6 +299,8 @@ def time_decay(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.weights import time_decay, uniqueness
     >>> def made(entries, ends, n, symbol="A"):
@@ -379,7 +385,35 @@ def sequential_bootstrap(
 
     Examples
     --------
-    >>> from quantlab.labels.weights import sequential_bootstrap
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.barrier import triple_barrier, volatility_width
+    >>> from quantlab.labels.weights import label_sessions, sequential_bootstrap, uniqueness
+    >>> bars = adjust(sample_bars(), "total")
+    >>> labels = triple_barrier(bars, volatility_width(bars, 20, sessions=5), profit=1, loss=1, horizon=20)
+    >>> def made(entries, ends, n, symbol="A"):
+    ...     "Make labels from positions of their entry and end sessions."
+    ...     days = pd.date_range("2024-01-01", periods=n, unit="us")
+    ...     frame = pd.DataFrame(
+    ...         {"date": days[entries], "symbol": symbol, "entry": days[entries], "t1": days[ends]}
+    ...     )
+    ...     return as_panel(frame), days
+    >>> four, _ = made([0, 1, 2, 3], [1, 2, 3, 4], 5)
+    >>> even = uniqueness(four, pd.date_range("2024-01-01", periods=5, unit="us"))
+    >>> used = label_sessions(labels)
+    >>> def within(rows):
+    ...     "Return the mean uniqueness of drawn labels, repeated ones included."
+    ...     change = np.zeros((used.shape[0] + 1, used.shape[1]))
+    ...     np.add.at(change, (used.first[rows], used.col[rows]), 1.0)
+    ...     np.add.at(change, (used.last[rows] + 1, used.col[rows]), -1.0)
+    ...     counted = change.cumsum(axis=0)[:-1]
+    ...     share = np.divide(1, counted, out=np.zeros_like(counted), where=counted > 0).cumsum(axis=0)
+    ...     share = np.vstack([np.zeros((1, used.shape[1])), share])
+    ...     own = share[used.last[rows] + 1, used.col[rows]] - share[used.first[rows], used.col[rows]]
+    ...     return (own / (used.last[rows] - used.first[rows] + 1)).mean()
     >>> rows = np.flatnonzero(used.last >= 0)
     >>> result = {}
     >>> for share in (0.05, 0.2, 1.0):

@@ -68,6 +68,7 @@ class Brier(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import brier
     >>> assert np.allclose(
     ...     brier(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])),
@@ -124,6 +125,7 @@ def brier(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import brier
     >>> assert np.allclose(
     ...     brier(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])),
@@ -225,6 +227,7 @@ def reliability(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import reliability
     >>> said = np.repeat([0.2, 0.8], 5)
     >>> came = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0])  # one of five, four of five: honest
@@ -261,7 +264,34 @@ class CalibrationError(NamedTuple):
 
     Examples
     --------
-    >>> from quantlab.validation.calibration import CalibrationError, calibration_error
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.calibration import CalibrationError, _bins, _pairs, calibration_error
+    >>> from quantlab.validation.splits import WalkForward
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> bars = adjust(sample_bars())
+    >>> close = to_wide(bars["close"])
+    >>> daily = close.pct_change(fill_method=None)
+    >>> labels = forward_returns(bars, horizon=20)
+    >>> ranked = {f"std_{n}": daily.rolling(n).std().rank(axis=1, pct=True) for n in (20, 40, 60, 90, 120)}
+    >>> table = pd.DataFrame({name: to_long(column, bars.index) for name, column in ranked.items()})
+    >>> table = table.assign(y=labels["y"], t1=labels["t1"]).dropna()
+    >>> X = table[list(ranked)]
+    >>> strayed = (table["y"] - table["y"].groupby("date").transform("median")).abs()
+    >>> wild = (strayed > strayed.groupby("date").transform("median")).astype(float)
+    >>> def predicted(train, test):
+    ...     "Probabilities of one fold's test rows."
+    ...     p = GaussianNB().fit(X.iloc[train], wild.iloc[train]).predict_proba(X.iloc[test])[:, 1]
+    ...     return pd.DataFrame({"prob": p}, index=X.index[test])
+    >>> folds = WalkForward(504, 252, expanding=True).split(X, t1=table["t1"])
+    >>> predictions = pd.concat([predicted(*fold) for fold in folds])
+    >>> y = wild.loc[predictions.index]
+    >>> four = _pairs(np.array([0.1, 0.2, 0.2, 0.9, 0.5]), np.array([0, 0, 1, 1, np.nan]))
+    >>> ways = {how: _bins(four["prob"], 2, how) for how in ("mass", "width")}
     >>> ece = {how: calibration_error(predictions["prob"], y, how=how) for how in ("mass", "width")}
     >>> pd.DataFrame(ece, index=CalibrationError._fields).T.round(4)
             value  chance
@@ -314,6 +344,7 @@ def calibration_error(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import calibration_error
     >>> bold = calibration_error(np.repeat([0.1, 0.9], 5), np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0]), bins=2)
     >>> round(bold.value, 3), round(bold.chance, 3)
@@ -346,11 +377,33 @@ class _Calibrator:
     "Speak scikit-learn's grammar without importing it: there are no settings, so a clone is a fresh one."
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
-        "Return the settings: none."
+        """Return the settings: none.
+
+        Parameters
+        ----------
+        deep : bool, default True
+
+        Returns
+        -------
+        dict[str, object]
+            The settings: none.
+
+        Examples
+        --------
+        >>> from quantlab.validation.calibration import _Calibrator
+        >>> from sklearn.base import clone
+        >>> assert clone(_Calibrator()).get_params() == {} and _Calibrator().set_params().__repr__() == "_Calibrator()"
+        """
         return {}
 
     def set_params(self) -> "_Calibrator":
-        "Return self: there is nothing to set."
+        """Return self: there is nothing to set.
+
+        Returns
+        -------
+        _Calibrator
+            The same object.
+        """
         return self
 
     def __repr__(self) -> str:
@@ -366,6 +419,8 @@ class TemperatureScaling(_Calibrator):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import TemperatureScaling
     >>> from scipy.special import expit
     >>> rng = np.random.default_rng(7)
@@ -441,6 +496,8 @@ class TemperatureScaling(_Calibrator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.validation.calibration import IsotonicCalibration
         >>> said = pd.DataFrame({"prob": np.repeat([0.1, 0.5, 0.9], 4)})
         >>> came = pd.Series([0, 0, 0, 1, 0, 1, 0, 1, 1, 1, 1, 0])  # a quarter, a half, three quarters
@@ -460,6 +517,8 @@ class IsotonicCalibration(_Calibrator):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import IsotonicCalibration
     >>> said = pd.DataFrame({"prob": np.repeat([0.1, 0.5, 0.9], 4)})
     >>> came = pd.Series([0, 0, 0, 1, 0, 1, 0, 1, 1, 1, 1, 0])  # a quarter, a half, three quarters
@@ -497,6 +556,8 @@ class IsotonicCalibration(_Calibrator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.validation.calibration import TemperatureScaling
         >>> from scipy.special import expit
         >>> rng = np.random.default_rng(7)
@@ -578,6 +639,7 @@ def coverage(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import coverage
     >>> four = pd.Series([0.0, 1.0, 2.0, 3.0])
     >>> assert coverage(four, four * 0 + 1, four * 0 + 2).iloc[0].tolist()[:2] == [4, 0.5]
@@ -630,6 +692,8 @@ def pinball(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import pinball
     >>> assert np.allclose(pinball(pd.Series([1.0]), pd.DataFrame({"q10": [0.0], "q90": [0.0]})), [0.1, 0.9])
     """

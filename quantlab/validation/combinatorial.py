@@ -95,6 +95,7 @@ class CombinatorialPurgedCV:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
     >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
     >>> tiny = pd.DataFrame(
@@ -186,6 +187,7 @@ class CombinatorialPurgedCV:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
         >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
         >>> tiny = pd.DataFrame(
@@ -226,6 +228,7 @@ class CombinatorialPurgedCV:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.core.errors import show_error
         >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
         >>> days = pd.MultiIndex.from_product(
@@ -265,6 +268,7 @@ def path_table(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV, path_table
     >>> days = pd.MultiIndex.from_product(
     ...     [pd.bdate_range("2024-01-01", periods=3), ["A"]], names=["date", "symbol"]

@@ -44,6 +44,7 @@ def lagged_outcomes(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.decay import lagged_outcomes
     >>> def panel(rows):
     ...     "A small panel: one list per date."
@@ -137,6 +138,7 @@ class HalfLife:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.decay import half_life
     >>> def curve(*means, se=0.001):
     ...     "A curve at lags 0, 1, 2, ..."
@@ -185,6 +187,7 @@ def half_life(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.decay import half_life
     >>> def curve(*means, se=0.001):
     ...     "A curve at lags 0, 1, 2, ..."

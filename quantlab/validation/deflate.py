@@ -58,6 +58,7 @@ def psr(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.deflate import psr
     >>> known = psr(0.458, 24, -2.448, 10.164)
     >>> pd.Series({"as they are": known, "taken for normal": psr(0.458, 24)}).round(4)
@@ -99,6 +100,7 @@ def expected_max_sharpe(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.deflate import expected_max_sharpe
     >>> rng = np.random.default_rng(7)
     >>> counts = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000])
@@ -159,6 +161,8 @@ def dsr(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.deflate import dsr, expected_max_sharpe
     >>> rng = np.random.default_rng(7)
     >>> counts = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000])
@@ -192,6 +196,7 @@ class Effective(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -255,6 +260,7 @@ def effective_trials(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -331,6 +337,8 @@ class Deflated:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.deflate import deflate
     >>> tried = pd.DataFrame(np.random.default_rng(7).normal(0, 0.01, (750, 20)))  # twenty strategies without skill
     >>> ratio = tried.mean() / tried.std()
@@ -385,6 +393,8 @@ def deflate(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.deflate import deflate
     >>> tried = pd.DataFrame(np.random.default_rng(7).normal(0, 0.01, (750, 20)))  # twenty strategies without skill
     >>> ratio = tried.mean() / tried.std()
@@ -494,6 +504,8 @@ def min_backtest_length(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.deflate import min_backtest_length
     >>> years = {n: min_backtest_length(n, 1 / np.sqrt(252)) / 252 for n in (2, 10, 45, 200, 1000)}
     >>> pd.Series(years, name="years so that an annual ratio of 1 is more than luck").rename_axis("tries").round(1)

@@ -34,6 +34,7 @@ class ICRows(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.inference import ICRows, _shift_null
     >>> from quantlab.validation.scores import unit_rows
     >>> there = np.repeat([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], 2, axis=0) == 1
@@ -71,6 +72,7 @@ def ic_rows(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -194,6 +196,7 @@ def newey_west(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.inference import newey_west
     >>> assert np.isclose(newey_west(np.array([1.0, -1.0, 1.0, -1.0]), 0), 0.5)  # sqrt(1 / 4)
     """
@@ -227,6 +230,7 @@ class ICTest:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.inference import ICTest
     >>> from scipy.special import ndtr
     >>> by_day = np.array([0.1, 0.3] * 5)
@@ -313,6 +317,7 @@ def ic_test(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -402,6 +407,7 @@ def mean_ic(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -451,6 +457,8 @@ class Moments(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import return_moments
     >>> assert np.allclose(return_moments(pd.Series([0.01, 0.02, 0.03])), (3, 2.0, 0.0, 1.5))
     """
@@ -487,6 +495,8 @@ def return_moments(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import return_moments
     >>> assert np.allclose(return_moments(pd.Series([0.01, 0.02, 0.03])), (3, 2.0, 0.0, 1.5))
     """
@@ -536,6 +546,7 @@ def sharpe_se(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.inference import sharpe_se
     >>> assert np.isclose(sharpe_se(0.0, 101), 0.1)
     """
@@ -578,6 +589,8 @@ def sharpe_error(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import sharpe_error
     >>> assert np.isclose(sharpe_error(pd.Series([0.01, 0.02, 0.03])), np.sqrt(0.75))
     """
@@ -618,6 +631,7 @@ class SharpeTest:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import sharpe_test
     >>> flip = pd.Series(
     ...     [0.03, -0.01] * 30
@@ -678,6 +692,7 @@ def sharpe_test(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import sharpe_test
     >>> flip = pd.Series(
     ...     [0.03, -0.01] * 30

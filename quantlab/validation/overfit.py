@@ -53,6 +53,7 @@ class Overfit:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.overfit import pbo
     >>> swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
     >>> traded = pbo(swap, n_blocks=2)
@@ -123,6 +124,7 @@ def pbo(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.overfit import pbo
     >>> swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
     >>> traded = pbo(swap, n_blocks=2)
@@ -182,7 +184,23 @@ def pbo_null(
 
     Examples
     --------
-    >>> from quantlab.validation.overfit import pbo_null
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.validation.overfit import pbo, pbo_null
+    >>> close = to_wide(adjust(sample_bars())["close"])
+    >>> returns = close.pct_change(fill_method=None)
+    >>> market = returns.mean(axis=1)
+    >>> def top20(lookback, skip):
+    ...     "Daily return over the market of the 20 strongest names, chosen every 21 sessions."
+    ...     past = (close.shift(skip) / close.shift(lookback) - 1).iloc[272::21]
+    ...     chosen = (past.rank(axis=1, ascending=False) <= 20).astype(float).reindex(close.index).ffill().shift(1)
+    ...     return returns.where(chosen == 1.0).mean(axis=1) - market
+    >>> lookbacks = (10, 15, 21, 30, 42, 63, 84, 105, 126, 147, 168, 189, 231, 252)
+    >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a in lookbacks for b in (0, 2, 5)}).loc["2011-03":]
+    >>> result = pbo(trials)
     >>> null = pbo_null(trials.iloc[::5], draws=200)
     >>> pd.Series({
     ...     "PBO": result.pbo,

@@ -68,6 +68,7 @@ class LabelSpans(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import label_spans
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -111,6 +112,7 @@ def label_spans(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import label_spans
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -222,6 +224,7 @@ class WalkForward:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import WalkForward
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -272,7 +275,7 @@ class WalkForward:
         Raises
         ------
         PanelError
-            Saying what is wrong and where (see check_panel).
+            Its message says what is wrong and where (see check_panel).
         ConfigError
             "{...}; train_sessions={train_sessions} leaves none to test on, shorten it or bring more
             history"
@@ -347,6 +350,7 @@ def block_edges(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import block_edges
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> edges = block_edges(sessions, 3)
@@ -402,6 +406,7 @@ def fold_around(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
     >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
     >>> tiny = pd.DataFrame(
@@ -439,6 +444,7 @@ class PurgedKFold:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import PurgedKFold, WalkForward
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -528,6 +534,7 @@ class PurgedKFold:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.validation.splits import WalkForward
         >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
         >>> tiny = pd.DataFrame(
@@ -613,12 +620,12 @@ def audit_splits(
     Raises
     ------
     LeakError
-        Naming fold, row and dates if one does.
+        Its message names fold, row and dates if one does.
     ConfigError
         "t1 is missing, so labels cannot be purged; pass the labels' t1 to split or to the constructor"
         "there are no folds to audit; a generator is read only once, keep list(splitter.split(...))"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "t1 lacks {...} of {...} rows, first {first}; build it from the same panel"
         "t1 is in time zone {tz}, date in {tz}; bring both to one clock"
         "the label of {first} ends at {...}, before it starts; check t1"

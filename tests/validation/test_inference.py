@@ -1,4 +1,5 @@
-"The mean IC's nulls against brute force and their calibration; the Sharpe tests against simulation, statsmodels and arch."
+"""The mean IC's nulls against brute force and their calibration; the Sharpe tests against simulation, statsmodels
+and arch."""
 
 import json
 import sys
