@@ -408,7 +408,7 @@ class TemperatureScaling(_Calibrator):
     >>> cooled = TemperatureScaling().fit(boaster, came)
     >>> ten = TemperatureScaling().fit(pd.DataFrame({"prob": [0.9] * 10}), pd.Series([1.0] * 6 + [0.0] * 4))
     >>> pd.Series({"planted 3": cooled.temperature_, "by hand 5.42": ten.temperature_}, name="temperature").round(3)
-    planted 3       3.001
+    planted 3       2.971
     by hand 5.42    5.419
     Name: temperature, dtype: float64
     """
@@ -545,7 +545,7 @@ class IsotonicCalibration(_Calibrator):
         >>> cooled = TemperatureScaling().fit(boaster, came)
         >>> ten = TemperatureScaling().fit(pd.DataFrame({"prob": [0.9] * 10}), pd.Series([1.0] * 6 + [0.0] * 4))
         >>> pd.Series({"planted 3": cooled.temperature_, "by hand 5.42": ten.temperature_}, name="temperature").round(3)
-        planted 3       3.001
+        planted 3       2.971
         by hand 5.42    5.419
         Name: temperature, dtype: float64
         """
