@@ -8,6 +8,8 @@ from urllib.parse import urldefrag
 import nbformat
 import pytest
 
+import quantlab
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 import docs  # noqa: E402
@@ -78,6 +80,8 @@ def test_the_index_lists_every_public_name_once():
     assert len(names) == len(set(names)) and ("sharpe", "quantlab.backtest.stats") in names
     html = docs.names_page(index).cells[1].outputs[0].data["text/html"]
     assert '<a href="backtest/720_stats.html#sharpe"><code>sharpe</code></a>' in html and "Ledger.record" not in html
+    short = dict(re.findall(r"<td>quantlab\.([\w.]+) or <code>ql\.(\w+)</code></td>", html))
+    assert short.items() <= {(home, name) for name, home in quantlab._HOMES.items()} and len(short) >= 15
 
 
 @pytest.mark.slow
