@@ -221,13 +221,14 @@ def get_bars(
     DataError
         For what the source cannot give.
     ConfigError
-        Naming the lengths there are (see as_interval).
+        Its message names the lengths there are (see as_interval).
         "source is {source}; use 'sample', a store, or nothing for the lake of the workspace"
         "adjust='{adjust}' is unknown; use 'none', 'split' or 'total'"
         "missing='{missing}' is unknown; use 'error' or 'skip'"
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.read import get_bars

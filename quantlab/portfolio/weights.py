@@ -20,9 +20,9 @@ def select(
     rank: np.ndarray,  # float64[s], 1 = best, NaN = no score
     held: np.ndarray,  # bool[s], held since the last decision
     top_k: int,  # names to hold
-    buffer: int,  # ranks beyond k at which a held name still stays
-) -> np.ndarray:  # bool[s], at most k True
-    """Choose names: those held that rank within k + buffer, filled up with the best of the rest.
+    buffer: int,  # ranks beyond top_k at which a held name still stays
+) -> np.ndarray:  # bool[s], at most top_k True
+    """Choose names: those held that rank within top_k + buffer, filled up with the best of the rest.
 
     Parameters
     ----------
@@ -33,15 +33,16 @@ def select(
     top_k : int
         Names to hold.
     buffer : int
-        Ranks beyond k at which a held name still stays.
+        Ranks beyond top_k at which a held name still stays.
 
     Returns
     -------
     np.ndarray
-        bool[s], at most k True.
+        bool[s], at most top_k True.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.portfolio.weights import select
     >>> held = np.array([False, False, True, False])
     >>> assert select(np.array([1.0, 2.0, 3.0, 4.0]), held, top_k=2, buffer=1).tolist() == [
@@ -85,6 +86,7 @@ def cap_weights(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.portfolio.weights import cap_weights
     >>> assert np.allclose(cap_weights(np.array([0.6, 0.3, 0.1]), 0.4), [0.4, 0.4, 0.2])
     """
@@ -106,7 +108,7 @@ def vol_scale(
     weights: np.ndarray,  # float64[s], shares of equity
     past_returns: np.ndarray,  # float64[n, s], simple returns up to the decision; NaN = no return
     target: float,  # annual volatility, decimal
-    periods_per_year: float,
+    periods_per_year: float,  # sessions in a year, such as 252
 ) -> float:  # in [0, 1]; 1 when fewer than 20 returns are known
     """Return the factor that brings the book's expected volatility down to a target.
 
@@ -119,7 +121,7 @@ def vol_scale(
     target : float
         Annual volatility, decimal.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        Sessions in a year, such as 252.
 
     Returns
     -------
@@ -132,6 +134,7 @@ def vol_scale(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.portfolio.weights import vol_scale
     >>> rng = np.random.default_rng(7)
     >>> past = rng.normal(0, 0.02, (250, 1))
@@ -175,7 +178,56 @@ def _whole(value: object, low: int) -> bool:
 
 
 @dataclass(frozen=True)
-class TopK:
+class _Terms:
+    "Hold what a policy of the best names is asked for."
+
+    top_k: int = 30  # names held
+    buffer: int = 0  # ranks beyond top_k at which a held name stays
+    weighting: str = "equal"  # "equal", or "rank": top_k for the best down to 1
+    max_weight: float = 1.0  # of one name, as a share of equity
+    rebalance: int = 20  # sessions of the predictions between decisions
+    vol_target: float | None = None  # annual volatility that scales the book down
+    vol_lookback: int = 63  # sessions of past returns behind the estimate
+    periods_per_year: float | None = None  # sessions in a year, for the target; None: measured from past_bars
+    sparse: bool = False  # True: dates on which hardly a name has a row are meant, and decide
+
+    def __post_init__(self):
+        for name, ok in {
+            "top_k": _whole(self.top_k, 1), "buffer": _whole(self.buffer, 0), "rebalance": _whole(self.rebalance, 1),
+            "max_weight": 0 < self.max_weight <= 1,
+            "weighting": self.weighting in ("equal", "rank"),
+            "vol_target": self.vol_target is None or self.vol_target > 0, "vol_lookback": _whole(self.vol_lookback, 20),
+        }.items():  # fmt: skip
+            if not ok:
+                raise ConfigError(
+                    f"TopK: {name}={getattr(self, name)!r} is out of range; see the class for what it means"
+                )
+
+# %% ../../nbs/portfolio/550_weights.ipynb #ca68b927
+class _Sized(_Terms):
+    "Say how much of each chosen name."
+
+    def _weigh(self, rank: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        "Return weights of the chosen names that sum to at most 1."
+        if not chosen.any():
+            return np.zeros(len(rank))
+        raw = chosen.astype(np.float64)
+        if self.weighting == "rank":
+            order = np.argsort(np.where(chosen, rank, np.inf), kind="stable")[: chosen.sum()]
+            raw[order] = np.arange(chosen.sum(), 0, -1)
+        return cap_weights(raw / raw.sum(), self.max_weight)
+
+    def _returns(self, past_bars: pd.DataFrame | None, symbols: pd.Index) -> pd.DataFrame | None:
+        "Return simple returns by date for the scored symbols."
+        if self.vol_target is None:
+            return None
+        if past_bars is None:
+            raise ConfigError("TopK with a vol_target needs past_bars; pass the bars that the engine will trade")
+        return to_wide(past_bars["close"]).pct_change(fill_method=None).reindex(columns=symbols)
+
+# %% ../../nbs/portfolio/550_weights.ipynb #6f6c964f
+@dataclass(frozen=True)
+class TopK(_Sized):
     """Hold the top_k best names, equally or by rank, within a hold buffer, a cap, a volatility target and a gate.
 
     Parameters
@@ -183,9 +235,9 @@ class TopK:
     top_k : int, default 30
         Names held.
     buffer : int, default 0
-        Ranks beyond k at which a held name stays.
+        Ranks beyond top_k at which a held name stays.
     weighting : str, default "equal"
-        "equal", or "rank": k for the best down to 1.
+        "equal", or "rank": top_k for the best down to 1.
     max_weight : float, default 1.0
         Of one name, as a share of equity.
     rebalance : int, default 20
@@ -195,14 +247,9 @@ class TopK:
     vol_lookback : int, default 63
         Sessions of past returns behind the estimate.
     periods_per_year : float | None, default None
-        For the target; None: measured from past_bars.
+        Sessions in a year, for the target; None: measured from past_bars.
     sparse : bool, default False
         True: dates on which hardly a name has a row are meant, and decide.
-
-    Raises
-    ------
-    ConfigError
-        "TopK: {name}={...} is out of range; see the class for what it means"
 
     Examples
     --------
@@ -223,28 +270,6 @@ class TopK:
                AMZN      0.05
                BAC       0.05
     """
-
-    top_k: int = 30  # names held
-    buffer: int = 0  # ranks beyond k at which a held name stays
-    weighting: str = "equal"  # "equal", or "rank": k for the best down to 1
-    max_weight: float = 1.0  # of one name, as a share of equity
-    rebalance: int = 20  # sessions of the predictions between decisions
-    vol_target: float | None = None  # annual volatility that scales the book down
-    vol_lookback: int = 63  # sessions of past returns behind the estimate
-    periods_per_year: float | None = None  # for the target; None: measured from past_bars
-    sparse: bool = False  # True: dates on which hardly a name has a row are meant, and decide
-
-    def __post_init__(self):
-        for name, ok in {
-            "top_k": _whole(self.top_k, 1), "buffer": _whole(self.buffer, 0), "rebalance": _whole(self.rebalance, 1),
-            "max_weight": 0 < self.max_weight <= 1,
-            "weighting": self.weighting in ("equal", "rank"),
-            "vol_target": self.vol_target is None or self.vol_target > 0, "vol_lookback": _whole(self.vol_lookback, 20),
-        }.items():  # fmt: skip
-            if not ok:
-                raise ConfigError(
-                    f"TopK: {name}={getattr(self, name)!r} is out of range; see the class for what it means"
-                )
 
     def __call__(
         self,
@@ -276,21 +301,3 @@ class TopK:
             )
             held = chosen
         return _weights_panel(rows, score.index.dtype)
-
-    def _weigh(self, rank: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        "Return weights of the chosen names that sum to at most 1."
-        if not chosen.any():
-            return np.zeros(len(rank))
-        raw = chosen.astype(np.float64)
-        if self.weighting == "rank":
-            order = np.argsort(np.where(chosen, rank, np.inf), kind="stable")[: chosen.sum()]
-            raw[order] = np.arange(chosen.sum(), 0, -1)
-        return cap_weights(raw / raw.sum(), self.max_weight)
-
-    def _returns(self, past_bars: pd.DataFrame | None, symbols: pd.Index) -> pd.DataFrame | None:
-        "Return simple returns by date for the scored symbols."
-        if self.vol_target is None:
-            return None
-        if past_bars is None:
-            raise ConfigError("TopK with a vol_target needs past_bars; pass the bars that the engine will trade")
-        return to_wide(past_bars["close"]).pct_change(fill_method=None).reindex(columns=symbols)

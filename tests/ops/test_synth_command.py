@@ -99,7 +99,11 @@ def test_into_the_lake_once(line):
 )
 def test_a_slip_is_one_line_before_anything_heavy_is_loaded(tmp_path, words, said):
     heavy = {"pandas", "numpy", "pyarrow", "scipy"}
-    code = f"import atexit, sys; from quantlab.ops.cli import main\natexit.register(lambda: print('LOADED', *sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)); main()"
+    code = (
+        "import atexit, sys; from quantlab.ops.cli import main\n"
+        f"told = lambda: print('LOADED', *sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)\n"
+        "atexit.register(told); main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, "synth", *words], cwd=tmp_path, capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": str(root())},
