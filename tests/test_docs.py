@@ -172,9 +172,12 @@ def test_an_example_of_the_readme_is_short_and_gives_what_is_printed(name, most)
     assert [line for line in lines if "import" in line] == ["import quantlab as ql"]
     space: dict = {}
     exec("\n".join(lines[:-1]), space)
-    value = repr(eval(lines[-1], space))
+    value = eval(lines[-1], space)
+    if "<table" in shown:  # a record shows itself as a table of rounded figures
+        assert value._repr_html_().split() == shown.split()
+        return
     tokens = lambda text: re.findall(r"[^\s(),=]+", text)
-    for fresh, stored in zip(tokens(value), tokens(shown), strict=True):
+    for fresh, stored in zip(tokens(repr(value)), tokens(shown), strict=True):
         try:
             assert float(fresh) == pytest.approx(float(stored), rel=1e-6)
         except ValueError:
