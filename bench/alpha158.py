@@ -1,8 +1,9 @@
-"""Alpha158 and Alpha360 on the CSI 300, 2008-2020: Qlib's engine and ours, from the same files to a float32 frame of the members' rows.
+"""Alpha158 and Alpha360 on the CSI 300, 2008-2020: Qlib's engine and ours, from the same files to a float32 frame of
+the members' rows.
 
-Qlib runs with 2 processes and without processors, each side in a process of its own, in alternating rounds. `cold_s` is ours in a fresh
-process with an empty compile cache, imports included. `peak_mb` of Qlib is its parent process alone. The table of errors compares both
-sides, column by column, with Qlib's own expressions on float64 input.
+Qlib runs with 2 processes and without processors, each side in a process of its own, in alternating rounds. `cold_s` is
+ours in a fresh process with an empty compile cache, imports included. `peak_mb` of Qlib is its parent process alone.
+The table of errors compares both sides, column by column, with Qlib's own expressions on float64 input.
 """
 
 import json
@@ -34,7 +35,8 @@ def peak_mb() -> float:
 
 
 def cpu() -> float:
-    "Return processor seconds of this process and its finished children: a measure that other work on the machine moves less than the clock."
+    """Return processor seconds of this process and its finished children: a measure that other work on the machine
+    moves less than the clock."""
     return sum(os.times()[:4])
 
 
@@ -171,10 +173,13 @@ def compare(name: str, rounds: int, exact: bool) -> dict:
         peer_s, ours_s = (median(p["seconds"] for p in side) for side in zip(*pairs, strict=True))
         cold_s = run_cold(name)
         result = {
-            "peer_s": peer_s, "ours_s": ours_s, "ratio": peer_s / ours_s, "compute_s": median(p[1]["compute_s"] for p in pairs),
+            "peer_s": peer_s, "ours_s": ours_s, "ratio": peer_s / ours_s,
+            "compute_s": median(p[1]["compute_s"] for p in pairs),
             "peer_cpu_s": peer_cpu, "ours_cpu_s": ours_cpu, "cpu_ratio": peer_cpu / ours_cpu,
-            "cold_s": cold_s, "cold_ratio": peer_s / cold_s, "peer_mb": peer_mb, "ours_mb": ours_mb, "memory_share": ours_mb / peer_mb,
-            "rounds": rounds, "n": pairs[-1][1]["rows"], "rows": pairs[-1][1]["rows"], "columns": pairs[-1][1]["columns"],
+            "cold_s": cold_s, "cold_ratio": peer_s / cold_s, "peer_mb": peer_mb, "ours_mb": ours_mb,
+            "memory_share": ours_mb / peer_mb,
+            "rounds": rounds, "n": pairs[-1][1]["rows"], "rows": pairs[-1][1]["rows"],
+            "columns": pairs[-1][1]["columns"],
         }  # fmt: skip
         if exact:
             result["profile_cpu_s"] = spent

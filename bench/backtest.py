@@ -1,8 +1,10 @@
-"""500 US names x 2,700 sessions, a rebalance every 20: our engine, vectorbt in an environment of its own, Backtrader, and a sweep.
+"""500 US names x 2,700 sessions, a rebalance every 20: our engine, vectorbt in an environment of its own, Backtrader,
+and a sweep.
 
-vectorbt's process is started once and times its own passes, on arrays that are ready; ours reads panels. Both size the orders from the
-account valued at the open, and the equity of every close is compared; then vectorbt is given our filled sizes. Backtrader walks 100 of the
-names over the first sessions. `parts` also holds memory (how far a pass lifts the process) and the members a second of a sweep.
+vectorbt's process is started once and times its own passes, on arrays that are ready; ours reads panels. Both size the
+orders from the account valued at the open, and the equity of every close is compared; then vectorbt is given our filled
+sizes. Backtrader walks 100 of the names over the first sessions. `parts` also holds memory (how far a pass lifts the
+process) and the members a second of a sweep.
 """
 
 import ctypes
@@ -124,14 +126,20 @@ def against_vectorbt(bars: pd.DataFrame, weights: pd.DataFrame, rounds: int) -> 
     shares = np.full(ours.blotter.close.shape, 0.0)
     shares[fills[:, 0].astype(int), fills[:, 1].astype(int)] = fills[:, 2]
     parts = {
-        "fills": len(order), "peer_fills": len(fills), "peer_with_value_s": peer_value_s, "ratio_with_value": peer_value_s / ours_s,
-        "max_rel_diff_of_shares": harness.max_rel_diff(mine.quantity[order], shares[mine.session[order], mine.symbol[order]]),
-        "max_rel_diff_with_our_sizes": harness.max_rel_diff(ours.equity.to_numpy(), again[ours.blotter.first :]), "peer_with_our_sizes_cold_s": amount_s,
+        "fills": len(order), "peer_fills": len(fills), "peer_with_value_s": peer_value_s,
+        "ratio_with_value": peer_value_s / ours_s,
+        "max_rel_diff_of_shares": harness.max_rel_diff(mine.quantity[order],
+        shares[mine.session[order], mine.symbol[order]]),
+        "max_rel_diff_with_our_sizes": harness.max_rel_diff(ours.equity.to_numpy(), again[ours.blotter.first :]),
+        "peer_with_our_sizes_cold_s": amount_s,
     }  # fmt: skip
     return {
-        "name": "backtest", "peer": f"vectorbt {peer.version}", "ours_s": round(ours_s, 5), "peer_s": round(peer_s, 5), "ratio": round(peer_s / ours_s, 2),
-        "cold_s": round(cold, 4), "peer_cold_s": round(peer_cold, 4), "ours_mb": round(lift(run), 1), "peer_mb": round(peer_mb, 1),
-        "max_rel_diff": harness.max_rel_diff(ours.equity.to_numpy(), value[ours.blotter.first :]), "n": len(bars), "parts": {"vectorbt": parts},
+        "name": "backtest", "peer": f"vectorbt {peer.version}", "ours_s": round(ours_s, 5), "peer_s": round(peer_s, 5),
+        "ratio": round(peer_s / ours_s, 2),
+        "cold_s": round(cold, 4), "peer_cold_s": round(peer_cold, 4), "ours_mb": round(lift(run), 1),
+        "peer_mb": round(peer_mb, 1),
+        "max_rel_diff": harness.max_rel_diff(ours.equity.to_numpy(), value[ours.blotter.first :]), "n": len(bars),
+        "parts": {"vectorbt": parts},
     }  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Triple-barrier labels of 500 US stocks over 2,700 sessions, ours against mlfinpy in an environment of its own.
 
-mlfinpy looks at closes only and takes milliseconds a label, so it labels five of the names, and ours the same five beside it, from bars
-whose four prices are the close. `parts` holds ours on the whole panel, with closes only and with highs and lows, and the time per label
-of both sides. Differences in the labels are counted by their cause. mlfinpy's process is started once and times its own passes.
+mlfinpy looks at closes only and takes milliseconds a label, so it labels five of the names, and ours the same five
+beside it, from bars whose four prices are the close. `parts` holds ours on the whole panel, with closes only and with
+highs and lows, and the time per label of both sides. Differences in the labels are counted by their cause. mlfinpy's
+process is started once and times its own passes.
 """
 
 import json
@@ -75,9 +76,12 @@ def differences(ours: pd.DataFrame, theirs: np.ndarray, width: pd.DataFrame) -> 
     apart = both & (label != theirs[0])
     vertical = apart & (label == 0) & (theirs[0] == -1) & (y < -size / (1 + size)) & (y > -size)
     return {
-        "labels": int((~np.isnan(label)).sum()), "labelled_by_one_side_only": int((np.isnan(label) != np.isnan(theirs[0])).sum()),
-        "other_end_date": int((both & (dates.get_indexer(t1.ravel()).reshape(t1.shape) != theirs[2])).sum()), "other_label": int(apart.sum()),
-        "of_these_peer_calls_a_vertical_exit_a_stop": int(vertical.sum()), "not_explained": int((apart & ~vertical).sum()),
+        "labels": int((~np.isnan(label)).sum()),
+        "labelled_by_one_side_only": int((np.isnan(label) != np.isnan(theirs[0])).sum()),
+        "other_end_date": int((both & (dates.get_indexer(t1.ravel()).reshape(t1.shape) != theirs[2])).sum()),
+        "other_label": int(apart.sum()),
+        "of_these_peer_calls_a_vertical_exit_a_stop": int(vertical.sum()),
+        "not_explained": int((apart & ~vertical).sum()),
     }  # fmt: skip
 
 

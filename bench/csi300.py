@@ -1,8 +1,10 @@
-"""The published CSI 300 workflow, Qlib's and ours, from the same files: features, fit, predict, backtest; accounts compared day by day.
+"""The published CSI 300 workflow, Qlib's and ours, from the same files: features, fit, predict, backtest; accounts
+compared day by day.
 
-Each side runs in a process of its own, in alternating rounds; `peak_mb` is that process's high-water mark (Qlib's helper processes are
-not counted). Both sides use the same number of LightGBM threads. Ours is run twice: with the published parameters (`parts`), and with
-the first configuration of our search. `reproduction` fits the published parameters on both sides' features with five seeds.
+Each side runs in a process of its own, in alternating rounds; `peak_mb` is that process's high-water mark (Qlib's
+helper processes are not counted). Both sides use the same number of LightGBM threads. Ours is run twice: with the
+published parameters (`parts`), and with the first configuration of our search. `reproduction` fits the published
+parameters on both sides' features with five seeds.
 """
 
 import json
@@ -28,7 +30,8 @@ SPLIT = {
     "test": ("2017-01-01", "2020-08-01"),
 }
 MODEL = {
-    "colsample_bytree": 0.8879, "learning_rate": 0.2, "subsample": 0.8789, "lambda_l1": 205.6999, "lambda_l2": 580.9768, "max_depth": 8, "num_leaves": 210,
+    "colsample_bytree": 0.8879, "learning_rate": 0.2, "subsample": 0.8789, "lambda_l1": 205.6999, "lambda_l2": 580.9768,
+    "max_depth": 8, "num_leaves": 210,
 }  # fmt: skip
 PHASES = ("features", "fit", "predict", "backtest")
 
@@ -140,13 +143,15 @@ def ours(threads: int, published: bool, seeds: tuple[int, ...] = (0,)) -> dict:
 
 
 def accounts(kept: str) -> dict[str, float]:
-    "Return the largest differences of our account from Qlib's report on the same scores, by date, as max |a - b| / max(|b|, 1)."
+    """Return the largest differences of our account from Qlib's report on the same scores, by date, as max |a - b| /
+    max(|b|, 1)."""
     import csi300_study as study
 
     run = study.account(pd.read_parquet(f"{kept}/scores.parquet")["score"], *SPLIT["test"])
     report = pd.read_parquet(f"{kept}/report.parquet")
     pairs = {
-        "account": (run.equity, report["account"]), "cash": (run.cash, report["cash"]), "turnover": (run.turnover, report["turnover"]),
+        "account": (run.equity, report["account"]), "cash": (run.cash, report["cash"]),
+        "turnover": (run.turnover, report["turnover"]),
         "total_cost": (run.costs.sum(axis=1).cumsum(), report["total_cost"]),
     }  # fmt: skip
     far = {name: float(((a - b).abs() / b.abs().clip(lower=1)).max()) for name, (a, b) in pairs.items()}
@@ -163,9 +168,12 @@ def lightgbm_alone(threads: int) -> list[dict]:
     rows = data.span(*SPLIT["train"]) & np.isfinite(y)
     X32, found = data.raw.to_numpy()[rows], []
     ways = {
-        "as published": {}, "column-wise": {"force_col_wise": True}, "row-wise": {"force_row_wise": True}, "63 bins": {"max_bin": 63},
-        "63 bins, column-wise": {"max_bin": 63, "force_col_wise": True}, "63 bins from 50,000 rows": {"max_bin": 63, "bin_construct_sample_cnt": 50_000},
-        "float64 input": {}, "column-major input": {}, "one thread": {"num_threads": 1}, "quantised gradients": {"use_quantized_grad": True},
+        "as published": {}, "column-wise": {"force_col_wise": True}, "row-wise": {"force_row_wise": True},
+        "63 bins": {"max_bin": 63},
+        "63 bins, column-wise": {"max_bin": 63, "force_col_wise": True},
+        "63 bins from 50,000 rows": {"max_bin": 63, "bin_construct_sample_cnt": 50_000},
+        "float64 input": {}, "column-major input": {}, "one thread": {"num_threads": 1},
+        "quantised gradients": {"use_quantized_grad": True},
     }  # fmt: skip
     for name, change in ways.items():
         X = (
@@ -224,12 +232,18 @@ def main(rounds: int = 3, threads: int = 2, seeds: int = 5) -> dict:
     peer_mb, ours_mb, same_mb = (turns[-1][k]["peak_mb"] for k in range(3))
     last = turns[-1]
     found = {
-        "name": "csi300", "peer": "qlib 0.9.7, 2 processes for features", "threads": threads, "rounds": rounds, "rows": last[1]["rows"], "columns": last[1]["columns"],
-        "peer_s": peer_s, "ours_s": ours_s, "ratio": peer_s / ours_s, "peer_mb": peer_mb, "ours_mb": ours_mb, "memory_share": ours_mb / peer_mb,
-        "peer_ic": last[0]["seeds"][0]["ic"], "ours_ic": last[1]["seeds"][0]["ic"], "max_rel_diff": compared["account"], "n": last[1]["rows"],
-        "features_ratio": seconds["qlib"]["features"] / seconds["ours"]["features"], "backtest_ratio": seconds["qlib"]["backtest"] / seconds["ours"]["backtest"],
+        "name": "csi300", "peer": "qlib 0.9.7, 2 processes for features", "threads": threads, "rounds": rounds,
+        "rows": last[1]["rows"], "columns": last[1]["columns"],
+        "peer_s": peer_s, "ours_s": ours_s, "ratio": peer_s / ours_s, "peer_mb": peer_mb, "ours_mb": ours_mb,
+        "memory_share": ours_mb / peer_mb,
+        "peer_ic": last[0]["seeds"][0]["ic"], "ours_ic": last[1]["seeds"][0]["ic"], "max_rel_diff": compared["account"],
+        "n": last[1]["rows"],
+        "features_ratio": seconds["qlib"]["features"] / seconds["ours"]["features"],
+        "backtest_ratio": seconds["qlib"]["backtest"] / seconds["ours"]["backtest"],
         "parts": {
-            "seconds": seconds, "published": {"ours_s": same_s, "ratio": peer_s / same_s, "ours_mb": same_mb, "ours_ic": last[2]["seeds"][0]["ic"]},
+            "seconds": seconds,
+            "published": {"ours_s": same_s, "ratio": peer_s / same_s, "ours_mb": same_mb,
+            "ours_ic": last[2]["seeds"][0]["ic"]},
             "accounts": compared, "lightgbm_alone": alone,
         },
         "reproduction": _longer({"qlib": peer_seeds, "ours": our_seeds}),

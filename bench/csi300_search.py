@@ -1,11 +1,14 @@
-"""Search a better configuration on the CSI 300 study, judged on 2015-2016 alone; then fit the chosen one for the published test span.
+"""Search a better configuration on the CSI 300 study, judged on 2015-2016 alone; then fit the chosen one for the
+published test span.
 
 Usage: python bench/csi300_search.py [hours]                                  search, or go on with it
-       python bench/csi300_search.py fixed|rolling|purged FIRST STOP          fit and judge seeds FIRST to STOP - 1 of a line of the table
+       python bench/csi300_search.py fixed|rolling|purged FIRST STOP
+                            fit and judge seeds FIRST to STOP - 1 of a line of the table
 
-Stage by stage, the best so far is changed in one respect at a time. The criterion is the mean of ICIR and rank ICIR over the validation
-years, not of the ICs: a level can come from one style that paid in one of the two years, steadiness less so.
-Each trial is stored as soon as it is known, so a killed search goes on where it stopped. No row after 2016 is read by a trial.
+Stage by stage, the best so far is changed in one respect at a time. The criterion is the mean of ICIR and rank ICIR
+over the validation years, not of the ICs: a level can come from one style that paid in one of the two years, steadiness
+less so. Each trial is stored as soon as it is known, so a killed search goes on where it stopped. No row after 2016 is
+read by a trial.
 """
 
 import json
@@ -96,7 +99,8 @@ def walk(data: study.Data, trials: dict, until: float) -> bool:
                 write(trials)
                 shown = {k: round(v, 4) for k, v in trials[key]["valid"].items()}
                 print(
-                    f"stage {number + 1}/{len(STAGES)} {shown} trees {trials[key]['trees']} {trials[key]['seconds']:.0f} s {config}",
+                    f"stage {number + 1}/{len(STAGES)} {shown} trees {trials[key]['trees']} "
+                    f"{trials[key]['seconds']:.0f} s {config}",
                     flush=True,
                 )
         best = max(tried, key=lambda c: criterion(trials[content_key(**c.plain())]))
@@ -104,7 +108,8 @@ def walk(data: study.Data, trials: dict, until: float) -> bool:
 
 
 def blend(data: study.Data, trials: dict) -> None:
-    "Judge the averages of the best 3, 5 and 8 configurations, each with and without a ridge on ranks, as trials of their own."
+    """Judge the averages of the best 3, 5 and 8 configurations, each with and without a ridge on ranks, as trials of
+    their own."""
     singles = sorted((k for k, t in trials.items() if "config" in t), key=lambda k: -criterion(trials[k]))
     fit, held = (
         data.span(study.START, study.TRAIN_END, study.GAP),
@@ -197,7 +202,8 @@ PERIODS = {  # line -> (last training day, first and last day predicted)
 
 
 def fits(line: str, seeds: range) -> None:
-    "Fit the chosen configurations, period by period, all seeds on the same binned rows; what is stored is not fitted again."
+    """Fit the chosen configurations, period by period, all seeds on the same binned rows; what is stored is not
+    fitted again."""
     _, configs = chosen(stored())
     data = None
     for number, config in sorted(enumerate(configs), key=lambda pair: (pair[1].rows, pair[1].features)):
@@ -213,7 +219,8 @@ def fits(line: str, seeds: range) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             pd.DataFrame(scores).to_parquet(file)
             print(
-                f"{line}, member {number + 1} of {len(configs)}, to {last}: {len(seeds)} seeds in {time.time() - began:.0f} s",
+                f"{line}, member {number + 1} of {len(configs)}, to {last}: "
+                f"{len(seeds)} seeds in {time.time() - began:.0f} s",
                 flush=True,
             )
 

@@ -1,4 +1,5 @@
-"""The published CSI 300 study: its rows, label, split, features, model and numbers, for the benchmark, the search and the report."""
+"""The published CSI 300 study: its rows, label, split, features, model and numbers, for the benchmark, the search
+and the report."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -26,7 +27,8 @@ LAST = "2020-08-31"  # bars are read a little further, for the outcomes of the l
 GAP = 2  # sessions that the published label reaches beyond its row
 WARM_UP = 300  # sessions before START, for the longest extra feature
 PUBLISHED = {
-    "objective": "mse", "learning_rate": 0.2, "feature_fraction": 0.8879, "bagging_fraction": 0.8789, "lambda_l1": 205.6999,
+    "objective": "mse", "learning_rate": 0.2, "feature_fraction": 0.8879, "bagging_fraction": 0.8789,
+    "lambda_l1": 205.6999,
     "lambda_l2": 580.9768, "max_depth": 8, "num_leaves": 210,
 }  # fmt: skip
 EXTRA = ("factors", "technical", "range_vol", "vol", "price")
@@ -62,7 +64,8 @@ def ranked(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Data:
-    "Hold the rows of index members, or of all that have been members by then: features and outcomes; each made when first asked for."
+    """Hold the rows of index members, or of all that have been members by then: features and outcomes; each made
+    when first asked for."""
 
     bars: pd.DataFrame
     rows: np.ndarray  # bool by row of the bars: what is kept
@@ -160,9 +163,12 @@ class Config:
 
     def parameters(self, seed: int, threads: int) -> dict:
         return {
-            "objective": "mse", "metric": "None", "verbosity": -1, "deterministic": True, "force_col_wise": True, "seed": seed, "num_threads": threads,
-            "learning_rate": self.learning_rate, "num_leaves": self.num_leaves, "feature_fraction": self.feature_fraction, "lambda_l1": self.lambda_l1,
-            "lambda_l2": self.lambda_l2, "min_data_in_leaf": self.min_data, "bagging_fraction": self.bagging, "bagging_freq": int(self.bagging < 1),
+            "objective": "mse", "metric": "None", "verbosity": -1, "deterministic": True, "force_col_wise": True,
+            "seed": seed, "num_threads": threads,
+            "learning_rate": self.learning_rate, "num_leaves": self.num_leaves,
+            "feature_fraction": self.feature_fraction, "lambda_l1": self.lambda_l1,
+            "lambda_l2": self.lambda_l2, "min_data_in_leaf": self.min_data, "bagging_fraction": self.bagging,
+            "bagging_freq": int(self.bagging < 1),
             "max_bin": self.max_bin, "feature_pre_filter": False, "bin_construct_sample_cnt": 100_000,
         }  # fmt: skip
 
@@ -171,7 +177,8 @@ class Config:
 
 
 def target(data: Data, config: Config) -> np.ndarray:
-    "Return what is fitted: the blend of the outcomes, each put on one scale within its date; NaN where the one-day outcome is."
+    """Return what is fitted: the blend of the outcomes, each put on one scale within its date; NaN where the one-day
+    outcome is."""
     blend = sum(
         share * np.nan_to_num(TARGETS[config.target](data.y(horizon)).to_numpy()) for horizon, share in config.horizons
     )
@@ -247,7 +254,8 @@ def train(
 
 
 def train_published(data: Data, seed: int, gap: int = 0, threads: int = 1, max_bin: int = 255) -> lgb.Booster:
-    "Fit as Qlib's benchmark does: squared error on z-scores, 1,000 trees at most, stopped after 50 without gain; a gap purges both borders."
+    """Fit as Qlib's benchmark does: squared error on z-scores, 1,000 trees at most, stopped after 50 without gain; a
+    gap purges both borders."""
     X, y = data.features("raw"), zscore(data.y()).to_numpy()
     parameters = PUBLISHED | {"seed": seed, "num_threads": threads, "verbosity": -1, "max_bin": max_bin}
     fit, held = (data.span(*span, gap) & np.isfinite(y) for span in ((START, TRAIN_END), ("2015-01-01", VALID_END)))

@@ -1,4 +1,5 @@
-"""Ten years of 500 names, 1.25 M rows: the lake into a panel, against Qlib's D.features and against pandas on one Parquet file."""
+"""Ten years of 500 names, 1.25 M rows: the lake into a panel, against Qlib's D.features and against pandas on one
+Parquet file."""
 
 import contextlib
 import io
@@ -81,8 +82,12 @@ SIDES = {"ours": ours, "pandas": pandas_one_file, "qlib": qlib_features}
 
 
 def peak(side: str, folder: str) -> dict:
-    "Return the peak of resident memory above that of the imports, and the frame's own size, of one read in a fresh process."
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import data; data.report_peak({side!r}, {folder!r})"
+    """Return the peak of resident memory above that of the imports, and the frame's own size, of one read in a fresh
+    process."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import data; "
+        f"data.report_peak({side!r}, {folder!r})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,4 +1,4 @@
-"""The same target weights through our engine and through Backtrader: ten names, 2016-2017, a decision every 5 sessions."""
+"""The same target weights through our engine and through Backtrader: 10 names, 2016-2017, decided every 5 sessions."""
 
 import backtrader
 import harness

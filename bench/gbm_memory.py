@@ -1,8 +1,8 @@
 """What a fit of LightGBM on a float32 panel holds beside the panel itself, ours against a copy in float64.
 
-Each fit runs in a process of its own, on 250 thousand, 500 thousand and 1 million rows of 158 features; the peak is the process's own, less what
-it held before the fit. A straight line through the three says what a row costs, and what 10 million rows would take beside their 6.3 GB;
-where 12 GB are free, ours is run at that size as well.
+Each fit runs in a process of its own, on 250 thousand, 500 thousand and 1 million rows of 158 features; the peak is the
+process's own, less what it held before the fit. A straight line through the three says what a row costs, and what 10
+million rows would take beside their 6.3 GB; where 12 GB are free, ours is run at that size as well.
 """
 
 import json
@@ -27,7 +27,7 @@ def fit(rows: int, how: str) -> dict:
     import numpy as np
     import pandas as pd
 
-    from quantlab.models.gbm import GBMModel, _parameters
+    from quantlab.models.gbm import GBMModel
 
     rng, dates = np.random.default_rng(0), pd.bdate_range("2000-01-03", periods=-(-rows // 1000), unit="us")
     index = pd.MultiIndex.from_product([dates, [f"S{i:04d}" for i in range(1000)]], names=["date", "symbol"])[:rows]
@@ -39,7 +39,7 @@ def fit(rows: int, how: str) -> dict:
     if how == "ours":
         model.fit(X, y)
     else:
-        parameters = _parameters(model, list(X.columns), rows)
+        parameters = model._parameters(list(X.columns), rows)
         lightgbm.train(parameters, lightgbm.Dataset(X.astype("float64"), y, params=parameters), 5)
     seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return {
@@ -79,9 +79,11 @@ def main() -> dict:
         parts["ours"]["at_10_million_rows"] = measure(GOAL, "ours")
     ours, peer = sides.values()
     return {
-        "name": "gbm_memory", "peer": f"lightgbm {lightgbm.__version__} on a float64 copy of the frame", "ours_s": ours["seconds"], "peer_s": peer["seconds"],
+        "name": "gbm_memory", "peer": f"lightgbm {lightgbm.__version__} on a float64 copy of the frame",
+        "ours_s": ours["seconds"], "peer_s": peer["seconds"],
         "ratio": round(peer["seconds"] / ours["seconds"], 2), "cold_s": None, "peer_cold_s": None,
-        "ours_mb": ours["beside_gb"] * 1000, "peer_mb": peer["beside_gb"] * 1000, "max_rel_diff": None, "n": ROWS[-1], "parts": parts,
+        "ours_mb": ours["beside_gb"] * 1000, "peer_mb": peer["beside_gb"] * 1000, "max_rel_diff": None, "n": ROWS[-1],
+        "parts": parts,
     }  # fmt: skip
 
 

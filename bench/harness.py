@@ -58,8 +58,10 @@ def compare(
     warm = [(_timed(ours)[0], _timed(theirs)[0]) for _ in range(rounds)]
     ours_s, peer_s = (statistics.median(side) for side in zip(*warm, strict=True))
     return {
-        "name": name, "peer": peer, "ours_s": round(ours_s, 5), "peer_s": round(peer_s, 5), "ratio": round(peer_s / ours_s, 2),
+        "name": name, "peer": peer, "ours_s": round(ours_s, 5), "peer_s": round(peer_s, 5),
+        "ratio": round(peer_s / ours_s, 2),
         "cold_s": round(cold, 4), "peer_cold_s": round(peer_cold, 4),
-        "ours_mb": round(peak_mb(ours), 1) if memory else None, "peer_mb": round(peak_mb(theirs), 1) if memory else None,
+        "ours_mb": round(peak_mb(ours), 1) if memory else None,
+        "peer_mb": round(peak_mb(theirs), 1) if memory else None,
         "max_rel_diff": max_rel_diff(values[0](mine), values[1](other)), "n": n, "parts": parts or {},
     }  # fmt: skip

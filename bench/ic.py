@@ -1,8 +1,9 @@
 """Clean rows plus rank IC on 500 names, 2,700 dates and three horizons, ours against alphalens.
 
-Both sides start from one score with gaps and ties and one frame of closes, compute the returns from close to close over each horizon, and
-end at the IC per date and horizon. The difference is that of the ICs when ours is fed the rows alphalens cleaned; the timed run cleans by
-itself. `parts` has the same with our labels, which also say when each outcome was known and which names were censored.
+Both sides start from one score with gaps and ties and one frame of closes, compute the returns from close to close over
+each horizon, and end at the IC per date and horizon. The difference is that of the ICs when ours is fed the rows
+alphalens cleaned; the timed run cleans by itself. `parts` has the same with our labels, which also say when each
+outcome was known and which names were censored.
 """
 
 import contextlib
@@ -63,7 +64,8 @@ def main() -> dict:
     rank_ic(score, labels())
     labelled = time.perf_counter() - began
     found = harness.compare(
-        "ic", f"alphalens-reloaded {alphalens.__version__}", lambda: rank_ic(score, returns()), lambda: correlate(clean()),
+        "ic", f"alphalens-reloaded {alphalens.__version__}", lambda: rank_ic(score, returns()),
+        lambda: correlate(clean()),
         (lambda _: fed, lambda theirs: theirs), n=len(score), rounds=3, memory=False,
     )  # fmt: skip
     return found | {

@@ -34,7 +34,8 @@ def read_bars(
     root: Path = CSI300,
     fields: tuple[str, ...] = FIELDS,
 ) -> pd.DataFrame:
-    "Read the bars, float32 as they are stored, from `warm_up` sessions before start to end, with a row for each session between a symbol's first and last."
+    """Read the bars, float32 as they are stored, from `warm_up` sessions before start to end, with a row for each
+    session between a symbol's first and last."""
     days = calendar(root)
     first, last = (
         max(days.searchsorted(pd.Timestamp(start)) - warm_up, 0),

@@ -1,8 +1,9 @@
 """Measure how often the tests of validation.inference raise a false alarm. Usage: python scripts/calibrate.py [seeds]
 
-Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change of these
-worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which nbs/validation/365_inference.ipynb shows. `seeds` below
-2,000 is for a quick look: it prints the table and leaves the stored results alone.
+Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
+of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
+nbs/validation/365_inference.ipynb shows. `seeds` below 2,000 is for a quick look: it prints the table and leaves the
+stored results alone.
 """
 
 import json
@@ -61,7 +62,8 @@ def short_hac(daily: np.ndarray, lag: int) -> float:
 
 
 def momentum(seed: int) -> dict[tuple, float]:
-    "Return the p-values of the shift test on a score made of past returns, worthless and with a faint truth, horizon 20."
+    """Return the p-values of the shift test on a score made of past returns, worthless and with a faint truth,
+    horizon 20."""
     rng, h, found = np.random.default_rng(10**6 + seed), 20, {}
     paths = np.cumsum(rng.standard_normal((LOOKBACK + DATES + h, NAMES)), axis=0)
     t = np.arange(LOOKBACK, LOOKBACK + DATES)

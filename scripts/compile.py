@@ -1,6 +1,7 @@
 """Compile the kernels once, so that nobody waits for them later: make each first call with a small input.
 
-Usage: python scripts/compile.py   (`make install` does it; numba keeps the code where NUMBA_CACHE_DIR says, else beside the sources)
+Usage: python scripts/compile.py   (`make install` does it; numba keeps the code where NUMBA_CACHE_DIR says, else beside
+the sources)
 """
 
 import sys

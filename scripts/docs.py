@@ -38,7 +38,8 @@ nav{flex:0 0 16rem;height:100vh;position:sticky;top:0;overflow:auto;padding:1rem
 nav b{display:block;margin:.8rem 0 .2rem;color:#5b6775;text-transform:uppercase;font-size:.75rem;letter-spacing:.05em}
 nav a{display:block;color:#1c2530;text-decoration:none;padding:.1rem 0}nav a:hover,nav a.here{color:#0072b2}
 #search{position:sticky;top:-1rem;margin:.4rem 0;padding:.4rem 0;background:#f6f7f9}
-#search input{width:100%;box-sizing:border-box;padding:.4rem .6rem;font:inherit;border:1px solid #b9c2cc;border-radius:4px}
+#search input{width:100%;box-sizing:border-box;padding:.4rem .6rem;font:inherit;
+  border:1px solid #b9c2cc;border-radius:4px}
 #search input:focus{outline:2px solid #0072b2;outline-offset:-1px}
 #found a{padding:.3rem .4rem;border-bottom:1px solid #e4e7eb;background:#fff}#found a.on{background:#e8f1f8}
 #found code{font-weight:600;overflow-wrap:anywhere}#found small{display:block;color:#5b6775;line-height:1.3}
@@ -52,7 +53,8 @@ th,td{padding:.25rem .7rem;text-align:left;border:0;border-bottom:1px solid #e4e
 .dataframe td,.dataframe th{text-align:right}.dataframe tbody th,.dataframe th:first-child{text-align:left}
 blockquote{margin:0 0 1rem;padding:.1rem 1rem;border-left:3px solid #0072b2;color:#45505c}
 img{max-width:100%}.anchor-link{display:none}
-.prompt,.jp-InputPrompt,.jp-OutputPrompt{display:none}.k,.kn,.ow{color:#0b5f95}.s1,.s2,.sd{color:#23742f}.c1{color:#6a7480}
+.prompt,.jp-InputPrompt,.jp-OutputPrompt{display:none}.k,.kn,.ow{color:#0b5f95}
+.s1,.s2,.sd{color:#23742f}.c1{color:#6a7480}
 .api{border-left:3px solid #b9c2cc;padding:.1rem 0 .1rem 1.1rem;margin:1.4rem 0;scroll-margin-top:1rem}
 .api:target{border-color:#0072b2}
 .api h3{margin:.2rem 0;font-size:1.05rem;font-family:ui-monospace,monospace;overflow-wrap:anywhere}
@@ -61,10 +63,11 @@ img{max-width:100%}.anchor-link{display:none}
 .api dl{margin:.2rem 0;font-size:.92rem}.api dt{font-family:ui-monospace,monospace;font-size:.84rem;margin-top:.35rem}
 .api dt i{color:#5b6775}.api dd{margin:0 0 0 1.4rem}.api .api{margin:1rem 0 1rem .2rem}
 details{margin:.4rem 0 1rem}summary{cursor:pointer;color:#5b6775;font-size:.85rem}
-.names td:first-child{white-space:nowrap}.names h2{margin:1.4rem 0 .3rem}.letters a{margin-right:.5rem}
+.names td:first-child{white-space:nowrap}.names h2{margin:1.4rem 0 .3rem}.letters a{margin-right:.4rem}
 @media(max-width:800px){body{display:block}nav{height:auto;position:static;padding:.7rem 1rem}
   main{padding:1rem}nav .rooms{display:none}nav .rooms.open{display:block}
-  .names td{display:block;border:0;padding:.05rem 0}.names tr{display:block;border-bottom:1px solid #e4e7eb;padding:.4rem 0}
+  .names td{display:block;border:0;padding:.05rem 0}
+  .names tr{display:block;border-bottom:1px solid #e4e7eb;padding:.4rem 0}
   .names td:first-child{white-space:normal}}
 @media(min-width:801px){#rooms{display:none}}
 """
@@ -91,7 +94,7 @@ function search() {
   if (!words.length) return;
   const hits = INDEX.map(e => [score(e, words), e]).filter(h => h[0] > 0).sort((a, b) => b[0] - a[0]).slice(0, 12);
   for (const [, [name, place, line, url]] of hits) {
-    const a = document.createElement("a"), code = document.createElement("code"), small = document.createElement("small");
+    const [a, code, small] = ["a", "code", "small"].map(tag => document.createElement(tag));
     a.href = UP + url;
     code.textContent = name;
     small.textContent = place + " - " + line;
@@ -148,7 +151,10 @@ def navigation(pages: dict[Path, nbformat.NotebookNode], here: Path) -> str:
     "Return the search box and the list of rooms and notebooks, in the order of their floors."
     up = "../" * (len(here.parts) - 1)
     link = lambda url, text, now: f'<a href="{up}{url}"{" class=here" if now else ""}>{text}</a>'
-    box = '<div id="search"><input type="search" placeholder="Search (press /)" aria-label="Search"><div id="found"></div></div>'
+    box = (
+        '<div id="search"><input type="search" placeholder="Search (press /)" aria-label="Search">'
+        '<div id="found"></div></div>'
+    )
     html, room = f'<a href="{up}index.html"><strong>quantlab</strong></a>{box}', None
     top = [(p, n) for p, n in pages.items() if len(p.parts) == 1 and p.stem != "index"]
     html += "".join(link(p.with_suffix(".html"), escape(title(n)), p == here) for p, n in top)
@@ -286,7 +292,7 @@ def names_page(index: list[list[str]]) -> nbformat.NotebookNode:
                 f'<tr><td><a href="{address}"><code>{name}</code></a></td><td>{place}</td><td>{escape(said)}</td></tr>'
             )
             listed.setdefault(name[0].upper(), []).append(row)
-    letters = "".join(f'<a href="#letter-{letter}">{letter}</a>' for letter in listed)
+    letters = " ".join(f'<a href="#letter-{letter}">{letter}</a>' for letter in listed)
     parts = [f'<h2 id="letter-{letter}">{letter}</h2><table>{"".join(rows)}</table>' for letter, rows in listed.items()]
     count = sum(map(len, listed.values()))
     head = nbformat.v4.new_markdown_cell(

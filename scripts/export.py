@@ -1,5 +1,7 @@
 """Export the notebooks to quantlab/, and write numpydoc sections to the docstrings of its public names.
 
+A room's `__init__.py` holds one line, the question that nbs/index.ipynb says it answers: `help` of it shows that.
+
 Usage: python scripts/export.py     (`make export`; the last cell of each notebook calls it)
 
 nbdev_export takes no processors but its own, so it runs first; the sections (scripts/sections.py) are written then. A
@@ -9,7 +11,9 @@ nbdev_update would carry the sections back into the notebooks. It is refused: it
 name `_modidx`, and the file ends with a line for it.
 """
 
+import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -34,6 +38,20 @@ def exported() -> dict[Path, tuple[bytes, os.stat_result]]:
     return {file: (file.read_bytes(), file.stat()) for file in (ROOT / "quantlab").rglob("*.py")}
 
 
+def rooms() -> dict[str, str]:
+    "Return the question that each room answers, from the table of nbs/index.ipynb."
+    cells = json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]
+    rows = re.compile(r"^\| [\dx-]+ \| \[(\w+)\]\([^)]*\) \| (.+?) \|$", re.M)
+    return dict(rows.findall("\n\n".join("".join(cell["source"]) for cell in cells)))
+
+
+def write_rooms() -> None:
+    "Write each room's question to its `__init__.py`, and nothing else."
+    asked = rooms()
+    for folder in sorted(f.parent for f in (ROOT / "quantlab").glob("*/__init__.py")):
+        (folder / "__init__.py").write_text(f'"""{asked[folder.name]}"""\n', encoding="utf-8")
+
+
 def write_sections() -> None:
     "Write the sections to the modules that nbdev has just exported."
     modules = read_modules()
@@ -55,6 +73,7 @@ def export() -> None:
         nbdev_export()
     finally:
         os.chdir(here)
+    write_rooms()
     write_sections()
     for file, (content, state) in before.items():
         if file.exists() and file.read_bytes() == content:

@@ -5,6 +5,7 @@ Usage: python scripts/house.py [--report] [--all] [--save before|after] [--gaps]
 - In a row: exported lines (not blank, no `#|` directive, cells of imports left out) between two demonstrations. A
   demonstration is a cell that is not exported, not only imports and not the export call, and that displays or asserts
   something. More than 80 in a row fail; 40 is the aim. `--report` only prints.
+- Exported lines of more than 120 characters fail past a count that may only fall.
 - Lengths of functions and classes are those of the notebooks' cells, with their signature and their one-line docstring.
 - Two meanings: one public name (in a module's `__all__`) that two modules define.
 - A parameter is documented by its comment; the sections are those that `scripts/export.py` writes.
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "house.json"
 GAPS = ROOT / "tests" / "architecture" / "known_gaps.json"
 AIM, LIMIT, WIDTH = 40, 80, 120  # exported lines in a row: hoped for, allowed; characters in a line
+WIDE = 156  # exported lines that are still wider; the count may only fall
 
 
 def code_lines(source: str) -> int:
@@ -265,7 +267,10 @@ def main() -> int:
     if over and not chosen.report:
         print(f"\nMore than {LIMIT} exported lines in a row without a demonstration:", *over, sep="\n  ")
         print("Cut the code where an idea ends and show its result in the next cell.")
-    return int(bool(over) and not chosen.report)
+    wide = found["lines_over_120"]["exported"] > WIDE
+    if wide and not chosen.report:
+        print(f"\nMore than {WIDE} exported lines of over {WIDTH} characters; column '> 120' of --all says where.")
+    return int((bool(over) or wide) and not chosen.report)
 
 
 if __name__ == "__main__":

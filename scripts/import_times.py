@@ -14,8 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = (
-    "scipy.stats", "scipy.optimize", "sklearn", "lightgbm", "arch", "statsmodels", "hmmlearn", "matplotlib.pyplot", "duckdb", "pandera", "exchange_calendars",
-    "joblib", "optuna", "IPython", "nbformat", "papermill", "nbconvert", "mlflow", "rich", "psycopg", "backtrader", "qlib", "ccxt", "yfinance", "xgboost", "torch",
+    "scipy.stats", "scipy.optimize", "sklearn", "lightgbm", "arch", "statsmodels", "hmmlearn", "matplotlib.pyplot",
+    "duckdb", "pandera", "exchange_calendars",
+    "joblib", "optuna", "IPython", "nbformat", "papermill", "nbconvert", "mlflow", "rich", "psycopg", "backtrader",
+    "qlib", "ccxt", "yfinance", "xgboost", "torch",
     "dask", "pyarrow.dataset", "sqlite3",
 )  # fmt: skip
 PROGRAM = """

@@ -49,7 +49,8 @@ TESTS = {  # module: the test files that speak of it
     "labels.barrier": "tests/labels/test_barrier.py",
     "labels.forward": "tests/labels/test_forward.py",
     "backtest.engine": "tests/backtest/test_engine.py tests/backtest/test_costs.py",
-    "broker.session": "tests/backtest/test_slow_broker.py tests/backtest/test_events.py tests/backtest/test_strategy.py",
+    "broker.session": "tests/backtest/test_slow_broker.py tests/backtest/test_events.py "
+    "tests/backtest/test_strategy.py",
     "validation.deflate": "tests/validation/test_deflate.py",
     "validation.inference": "tests/validation/test_inference.py",
     "regime.hmm": "tests/regime/test_hmm_known_values.py tests/regime/test_hmm.py",
@@ -63,14 +64,18 @@ TESTS = {  # module: the test files that speak of it
 QUICK = "not killed and not two_writers and not may_not_be_written and not real_limit and not fast_on_the_size"
 # Operators whose mutants run: `a >> b` for `a + b` of floats, or a removed @njit, says nothing of a test.
 OPERATORS = re.compile(
-    r"core/(ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Div|Div_Mul|FloorDiv_Mul|Mod_Mul|Pow_Mul|BitAnd_BitOr|BitOr_BitAnd)"
-    r"|ReplaceComparisonOperator_(Eq_NotEq|NotEq_Eq|Lt_LtE|Lt_GtE|LtE_Lt|LtE_Gt|Gt_GtE|Gt_LtE|GtE_Gt|GtE_Lt|Is_IsNot|IsNot_Is)"
+    r"core/(ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Div|Div_Mul|"
+    r"FloorDiv_Mul|Mod_Mul|Pow_Mul|BitAnd_BitOr|BitOr_BitAnd)"
+    r"|ReplaceComparisonOperator_(Eq_NotEq|NotEq_Eq|Lt_LtE|Lt_GtE|LtE_Lt|LtE_Gt|"
+    r"Gt_GtE|Gt_LtE|GtE_Gt|GtE_Lt|Is_IsNot|IsNot_Is)"
     r"|ReplaceUnaryOperator_(Delete_\w+|USub_UAdd)|AddNot|ReplaceTrueWithFalse|ReplaceFalseWithTrue|ReplaceAndWithOr"
     r"|ReplaceOrWithAnd|ReplaceBreakWithContinue|ReplaceContinueWithBreak|NumberReplacer|ZeroIterationForLoop)"
 )
 PROFILE = """
 from hypothesis import Phase, settings
-settings.register_profile("mutate", phases=(Phase.explicit, Phase.generate), derandomize=True, deadline=None, database=None)
+settings.register_profile(
+    "mutate", phases=(Phase.explicit, Phase.generate), derandomize=True, deadline=None, database=None
+)
 settings.load_profile("mutate")
 
 
@@ -241,7 +246,8 @@ def run(module: str, sample: int, seed: int) -> dict:
     excused = [diff for diff in alive if key(diff) in known]
     killed, counted = len(fates) - len(alive), len(fates) - len(excused)
     return {
-        "source": source_of(module), "mutants": len(fates), "killed": killed, "score": killed / counted if counted else None,
+        "source": source_of(module), "mutants": len(fates), "killed": killed,
+        "score": killed / counted if counted else None,
         "equivalent": {key(diff): known[key(diff)]["why"] for diff in excused},
         "survivors": {key(diff): "\n".join(changed(diff)) for diff in alive if diff not in excused},
     }  # fmt: skip
@@ -269,7 +275,8 @@ def main() -> None:
     for module, result in results.items():
         now = "" if result["source"] == source_of(module) else ", of an earlier text of the module"
         print(
-            f"{module:22} {result['mutants']:3} mutants, {len(result['equivalent'])} equivalent, {len(result['survivors'])} survive: score {result['score']:.1%}{now}"
+            f"{module:22} {result['mutants']:3} mutants, {len(result['equivalent'])} equivalent, "
+            f"{len(result['survivors'])} survive: score {result['score']:.1%}{now}"
         )
         for name, text in result["survivors"].items() if asked.list or module in asked.modules else ():
             print(f"  {name}\n" + "\n".join("    " + line for line in text.splitlines()))

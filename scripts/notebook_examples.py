@@ -12,8 +12,8 @@ from pathlib import Path
 from notebook_code import FUNCTION, Cell, Module, text_of
 
 LINES, SHOWN, LOOKED = 16, 12, 10  # lines of an example and of its output, cells looked at for one
+LONG = 36  # lines of an example that could not be pasted were it shorter
 WIDTH = 108  # characters in a line of an example
-KNOWN = {"numpy", "pandas"}  # numpydoc takes np and pd for granted
 
 
 def loads(node: ast.AST) -> set[str]:
@@ -136,20 +136,20 @@ def build(module: Module, cells: list[Cell], at: int, first: int, own: set[str],
     "Cut one example out of the cells: with what it needs if that is short, else only its own cell's lines."
     size = lambda chosen: sum(len(cells[i].text(cells[i].body[j])) for i, j in chosen)
     everything, with_last, left = cut(cells, at, first, acting=True)
-    if size(everything) > LINES:
+    if size(everything) > LONG:
         everything, with_last, left = cut(cells, at, first, acting=False)
     local = [(i, j) for i, j in everything if i == at]
-    chosen = everything if size(everything) <= LINES else local
-    if size(chosen) > LINES:
+    chosen = everything if size(everything) <= LONG else local
+    if size(chosen) > LONG or (chosen != everything and size(chosen) > LINES):
         chosen = [(at, first)]
         with_last = first == len(cells[at].body) - 1
     used = set().union(*(loads(cells[i].body[j]) for i, j in chosen)) if chosen else set()
     lines = imports_for(module, used, own) + narrow([cells[i].text(cells[i].body[j]) for i, j in chosen])
     output = output_of(cells[at]) if with_last and not left else []  # what is left out may have changed what is shown
-    private = sum(name.startswith("_") and len(name) > 1 for name in used)
+    private = sum(name.startswith("_") and len(name) > 1 for name in used) + 4 * ("display" in used)  # IPython's alone
     drawn = any(isinstance(cells[i].body[j], ast.With) for i, j in chosen)
     cost = (
-        size(chosen) + 6 * private + 4 * drawn + 12 * (chosen != everything) + 6 * bool(left) + far - 4 * bool(output)
+        size(chosen) + 6 * private + 4 * drawn + 40 * (chosen != everything) + 6 * bool(left) + far - 4 * bool(output)
     )
     return Example(lines, output, cost)
 
@@ -186,8 +186,6 @@ def imports_for(module: Module, used: set[str], own: set[str]) -> list[list[str]
             where.setdefault(f"quantlab.{module.name}", set()).add(name)
         elif name in module.imports:
             source, there = module.imports[name]
-            if source in KNOWN and not there:
-                continue
             if there:
                 where.setdefault(source, set()).add(there if there == name else f"{there} as {name}")
             else:

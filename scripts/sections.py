@@ -215,7 +215,7 @@ def body_of(docstring: str) -> str:
 
 def sentence(text: str) -> str:
     "Begin a fragment with a capital, unless its first word is code or a list of columns, and end it with a stop."
-    text = text.strip()
+    text = re.sub(r"^(say|nam|tell)ing ", lambda m: f"Its message {m[1]}{'e' * (m[1] == 'nam')}s ", text.strip())
     if re.match(r"[a-z]+[ ;.)]|[a-z]{2,}$|[a-z]+-[a-z]", text) and not re.match(r"\w+ \(", text):
         text = text[0].upper() + text[1:]
     return text if not text or text[-1] in ".!?:" else text + "."
@@ -237,7 +237,8 @@ def listed(slot: Slot) -> list[str]:
 def session(found: Example) -> list[str]:
     "Write an example as a session: prompts before what is typed, the output below."
     lines = [f"{'>>>' if k == 0 else '...'} {line}".rstrip() for part in found.lines for k, line in enumerate(part)]
-    return lines + found.output
+    from_root = [line.replace('"../../data/', '"data/') for line in lines]  # a notebook runs two folders below
+    return from_root + found.output
 
 
 def section(title: str, lines: list[str]) -> list[str]:
@@ -263,6 +264,12 @@ def returned(function: ast.FunctionDef, module: Module, modules: dict[str, Modul
     return replace(gives, name="yield" if generator else "", text=text)
 
 
+def lineage(module: Module, cls: ast.ClassDef) -> list[ast.ClassDef]:
+    "Return a class and the private classes of its module that it is built on: their public methods are its own."
+    bases = [module.classes.get(b.id) for b in cls.bases if isinstance(b, ast.Name) and b.id.startswith("_")]
+    return [cls, *(c for base in bases if base for c in lineage(module, base))]
+
+
 def sections(module: Module, name: str, modules: dict[str, Module]) -> dict[str, str]:
     "Return the sections of a public function or class, and of its public methods: name or Class.method to its text."
     node = module.defined(name)
@@ -284,10 +291,10 @@ def sections(module: Module, name: str, modules: dict[str, Module]) -> dict[str,
     )
     gives = None if is_class else returned(node, module, modules)
     found, told = {name: written(head, slots, gives, errors, references(module, name, node), shown)}, [shown]
-    for method in methods(node) if is_class else ():
-        full = f"{name}.{method.name}"
+    for owner, method in [(cls, m) for cls in lineage(module, node) for m in methods(cls)] if is_class else ():
+        full = f"{owner.name}.{method.name}"
         slots = filled(parameters(method, module.said, module.code), full, module, modules)
-        errors = raised(module, method, modules, node)
+        errors = raised(module, method, modules, owner)
         shown = None if decorated(method, "setter") else example(module, method.name, method=True)
         shown = None if shown in told else shown  # the class or another method shows it already
         told.append(shown)

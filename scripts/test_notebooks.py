@@ -8,11 +8,11 @@ a process of its own, forked from one that has loaded the large libraries, so th
 
 What is compared, and how closely:
 - text and tables: all words and whole numbers exactly; numbers with a decimal point or an exponent to 1 part in a
-  million, since sums round differently on other processors. Addresses of objects are removed first, as nbdev_clean does,
-  and the random names that pandas gives to styled tables;
-- pictures: sizes within 2 pixels, and seen at a third of their size at most 1 pixel in 10,000 that differs (a channel off
-  by more than 96 of 255): where a margin is rounded, all that is drawn moves by a pixel.
-  On the machine that stored them they are equal; a hash would call another processor's antialiasing a change;
+  million, since sums round differently on other processors. Addresses of objects are removed first, as nbdev_clean
+  does, and the random names that pandas gives to styled tables;
+- pictures: sizes within 2 pixels, and seen at a third of their size at most 1 pixel in 10,000 that differs (a channel
+  off by more than 96 of 255): where a margin is rounded, all that is drawn moves by a pixel. On the machine that stored
+  them they are equal; a hash would call another processor's antialiasing a change;
 - what a cell writes to stderr is not compared: no stored output may hold any.
 Where they differ, `python scripts/refresh.py NOTEBOOK` stores the fresh outputs; look at the diff before committing.
 """
@@ -221,7 +221,9 @@ def main() -> int:
     bad = [file for file in files if done[file][0] or done[file][1]]
     if bad:
         print(
-            f"\n{len(bad)} of {len(files)} notebooks fail or hold stale outputs: {', '.join(map(named, bad))}; mend the first, `python scripts/refresh.py NOTEBOOK` the second"
+            f"\n{len(bad)} of {len(files)} notebooks fail or hold stale outputs: "
+            f"{', '.join(map(named, bad))}; "
+            f"mend the first, `python scripts/refresh.py NOTEBOOK` the second"
         )
     return bool(bad)
 

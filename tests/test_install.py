@@ -99,7 +99,8 @@ def beside(tmp_path):
 
 
 def test_pip_reads_the_conda_environment(beside):
-    "pip's own parser reads the file: every pin of the lock that holds here, and the workspace itself as an editable install."
+    """pip's own parser reads the file: every pin of the lock that holds here, and the workspace itself as an
+    editable install."""
     code = (
         "from pip._internal.network.session import PipSession\n"
         "from pip._internal.req import parse_requirements\n"

@@ -58,14 +58,16 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import mutate
 tree, home = Path(sys.argv[2]), Path(sys.argv[3])
-mutate.ROOT, mutate.HOME, mutate.REASONS, mutate.TESTS = tree, home, home / "none.toml", {"toy.sums": "tests/test_sums.py"}
+mutate.ROOT, mutate.HOME, mutate.REASONS = tree, home, home / "none.toml"
+mutate.TESTS = {"toy.sums": "tests/test_sums.py"}
 mutate.committed = lambda: ["quantlab/__init__.py", "quantlab/toy/sums.py", "tests/test_sums.py"]
 print(json.dumps(mutate.run("toy.sums", 60, 0)))
 """
 
 
 def test_a_planted_mutant_dies_and_an_untested_one_lives(tmp_path):
-    "The whole way on a module of two functions, one of which its test does not look at; a run changes its process, so it has one of its own."
+    """The whole way on a module of two functions, one of which its test does not look at; a run changes its process,
+    so it has one of its own."""
     tree = tmp_path / "tree"
     (tree / "quantlab" / "toy").mkdir(parents=True)
     (tree / "tests").mkdir()

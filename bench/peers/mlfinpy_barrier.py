@@ -1,7 +1,8 @@
 """Runs in mlfinpy's environment: label closes with triple barriers, on request, and say how long each pass took.
 
-Reads the folder named on the command line (closes.npy, widths.npy: dates x symbols; dates.npy), answers each line on standard input
-with the seconds of one pass, and leaves its labels there as labels.npy (label, return, position of t1; dates x symbols; NaN = none).
+Reads the folder named on the command line (closes.npy, widths.npy: dates x symbols; dates.npy), answers each line on
+standard input with the seconds of one pass, and leaves its labels there as labels.npy (label, return, position of t1;
+dates x symbols; NaN = none).
 """
 
 import sys

@@ -1,8 +1,9 @@
 """Runs in vectorbt's environment: keep one account over wide arrays, on request, and say how long it took.
 
-Reads the folder named on the command line (open, close, percent, amount: dates x symbols, .npy; terms.json with cash, fees, slippage).
-Answers each line on standard input, "percent" or "amount", with the seconds of from_orders, the seconds with value(), and the peak memory
-in MB, and leaves value.npy and fills.npy (row, column, signed shares) in the folder.
+Reads the folder named on the command line (open, close, percent, amount: dates x symbols, .npy; terms.json with cash,
+fees, slippage). Answers each line on standard input, "percent" or "amount", with the seconds of from_orders, the
+seconds with value(), and the peak memory in MB, and leaves value.npy and fills.npy (row, column, signed shares) in the
+folder.
 """
 
 import ctypes

@@ -1,0 +1,1 @@
+"""What would have happened, after costs?"""

@@ -108,8 +108,8 @@ def _extra(
 
 # %% ../../nbs/backtest/705_account.ipynb #ba4d7336
 def check_terms(
-    costs: Costs,
-    rules: Rules,
+    costs: Costs,  # charged on every fill and every night
+    rules: Rules,  # of the market and the account
     fill: FillModel,  # when, at what price and how much of an order fills
     cash: float,  # account money at the start
 ) -> None:
@@ -118,9 +118,9 @@ def check_terms(
     Parameters
     ----------
     costs : Costs
-        Charged on every fill.
+        Charged on every fill and every night.
     rules : Rules
-        Of the market and the account: lots, limits, what may be held.
+        Of the market and the account.
     fill : FillModel
         when, at what price and how much of an order fills.
     cash : float
@@ -133,29 +133,11 @@ def check_terms(
 
     Examples
     --------
-    >>> from quantlab.backtest.engine import from_weights
-    >>> from quantlab.core.panel import as_panel, to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> bars = adjust(sample_bars(), "total")
-    >>> close = to_wide(bars["close"])
-    >>> past = close.shift(21) / close.shift(252) - 1
-    >>> score = past.where(close.notna()).iloc[252::20]
-    >>> top = score.rank(axis=1, ascending=False, method="first") <= 30
-    >>> weights = as_panel(top.stack().loc[lambda x: x].rename("weight").mul(1 / 30).reset_index())
-    >>> result = from_weights(weights, bars)
-    >>> result.trades.head(4)
-            date    decided symbol     quantity      price  commission   slippage  \\
-    0 2011-01-04 2011-01-03   AAPL  3338.206428  10.056617    3.357106  16.777142
-    1 2011-01-04 2011-01-03    AIG   873.902016  38.044130    3.324684  16.615113
-    2 2011-01-04 2011-01-03   AMZN  3611.400024   9.312154    3.362991  16.806553
-    3 2011-01-04 2011-01-03    BKR  1095.101864  30.422826    3.331609  16.649722
-
-          reason
-    0  rebalance
-    1  rebalance
-    2  rebalance
-    3  rebalance
+    >>> from quantlab.backtest.account import check_terms
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.broker.rules import Rules
+    >>> check_terms(Costs(), Rules(), next_open(), 1e6)
     """
     for name, given, kind in (("costs", costs, Costs), ("rules", rules, Rules), ("fill", fill, FillModel)):
         if not isinstance(given, kind):
@@ -164,7 +146,7 @@ def check_terms(
     if not (np.isfinite(cash) and cash > 0):
         raise ConfigError(f"cash is {cash}; it must be positive and finite")
 
-
+# %% ../../nbs/backtest/705_account.ipynb #9f263c73
 def _impact(
     bars: pd.DataFrame,
     at: Grid,
@@ -176,20 +158,20 @@ def _impact(
     root = to_wide(known["volatility"] / np.sqrt(known["volume"].where(known["volume"] > 0)), at)
     return coefficient * root.ffill().shift(1).to_numpy() / np.sqrt(split)  # of a share as it is after the night
 
-
+# %% ../../nbs/backtest/705_account.ipynb #67fb56c5
 def read_market(
     bars: pd.DataFrame,  # panel with close, for fills at the open with open; optional the columns of the tables above
-    costs: Costs = DEFAULT_COSTS,
+    costs: Costs = DEFAULT_COSTS,  # borrow and impact are read; a column borrow goes first
     fill: FillModel = DEFAULT_FILL,  # gives the price of moment "session"
 ) -> tuple[Grid, Market]:  # dates and symbols, and the arrays on them
-    """Spread bars over the arrays that a session reads.
+    """Spread bars over the arrays that a session reads; raise DataError on a factor adj or split that is not applied.
 
     Parameters
     ----------
     bars : pd.DataFrame
         Panel with close, for fills at the open with open; optional the columns of the tables above.
     costs : Costs, default DEFAULT_COSTS
-        Charged on every fill.
+        Borrow and impact are read; a column borrow goes first.
     fill : FillModel, default DEFAULT_FILL
         Gives the price of moment "session".
 
@@ -200,17 +182,18 @@ def read_market(
 
     Raises
     ------
+    DataError
+        On a factor adj or split that is not applied.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "bars are empty; read some with quantlab.data"
     ConfigError
         "{why}; add it, or drop the rule"
-    DataError
-        "the bars' factor {column} is not applied; {remedy}"
-        Naming the first bad cell of a column.
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.account import _extra, _prices, read_market
     >>> from quantlab.core.panel import grid
     >>> from quantlab.data.bars import adjust
@@ -263,14 +246,14 @@ _QUIET = bool({"ipykernel", "pytest"} & set(sys.modules))  # what these store mu
 
 @cache
 def tell_compiling() -> None:
-    """Have one line written to stderr when this process compiles its first kernel; none in a notebook or a test.
+    """Have one line written to a terminal when this process compiles its first kernel; none elsewhere.
 
     Examples
     --------
     >>> from quantlab.backtest.account import tell_compiling
     >>> tell_compiling()
     """
-    if _QUIET:
+    if _QUIET or not sys.stderr.isatty():
         return
 
     class Once(event.Listener):
@@ -323,23 +306,32 @@ def plain_rows(
 
     Examples
     --------
-    >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
-    >>> from quantlab.backtest.costs import Costs
-    >>> from quantlab.broker.fill_model import next_open
-    >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
-    >>> at, market = read_market(bars)
-    >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
-    >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
-    ...     simulator.step()
-    ...     simulator.send(rows)
+    >>> import pandas as pd
+    >>> from quantlab.backtest.account import plain_rows
+    >>> from quantlab.broker.rules import PERCENT
+    >>> rows = plain_rows([0, 1], [0.5, 0.5], PERCENT)
+    >>> pd.DataFrame(rows)[["symbol", "kind", "size", "type", "valid"]]
+       symbol  kind  size  type  valid
+    0       0     2   0.5     0      1
+    1       1     2   0.5     0      1
     """
     rows = np.zeros(len(symbol), ORDER_DTYPE)
     rows["symbol"], rows["size"], rows["kind"], rows["type"] = symbol, size, kind, type_
     rows["price"], rows["goal"], rows["valid"], rows["ended"] = np.nan, np.nan, 1, -1
     return rows
+
+
+def _fresh(
+    market: Market,  # float64[dates, symbols]
+    cash: float,  # account money at the start
+    first: int,  # session of the account's first close
+) -> tuple[Market, Account, np.ndarray]:  # no year passes before first; nothing held; DAY_DTYPE[dates]
+    "Lay out an account that holds cash alone."
+    shape = market.close.shape
+    market = market._replace(years=np.where(np.arange(shape[0]) > first, market.years, 0.0))
+    days, live, count = np.zeros(shape[0], DAY_DTYPE), np.zeros(64, np.int64), np.zeros(2, np.int64)
+    days["cash"][0] = cash
+    return market, Account(np.zeros(shape), np.full(shape, np.nan), *np.zeros((3, shape[1])), live, count), days
 
 # %% ../../nbs/backtest/705_account.ipynb #0cad5e1f
 class Simulator:
@@ -350,9 +342,9 @@ class Simulator:
     market : Market
         As read_market makes it.
     costs : Costs
-        Charged on every fill.
+        Charged on every fill and every night.
     rules : Rules
-        Of the market and the account: lots, limits, what may be held.
+        Of the market and the account.
     fill : FillModel
         when, at what price and how much of an order fills.
     cash : float
@@ -368,13 +360,15 @@ class Simulator:
 
     Examples
     --------
-    >>> from quantlab.backtest.account import Simulator, read_market
+    >>> import pandas as pd
+    >>> from quantlab.backtest.account import Simulator, check_terms, read_market
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open
     >>> from quantlab.broker.rules import Rules
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> check_terms(Costs(), Rules(), next_open(), 1e6)
     >>> at, market = read_market(bars)
     >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
     >>> pd.DataFrame(simulator.log[:2]).round(3)
@@ -386,25 +380,17 @@ class Simulator:
     def __init__(
         self,
         market: Market,  # as read_market makes it
-        costs: Costs,
-        rules: Rules,
+        costs: Costs,  # charged on every fill and every night
+        rules: Rules,  # of the market and the account
         fill: FillModel,  # when, at what price and how much of an order fills
         cash: float,  # account money at the start
         first: int,  # session of the account's first close
     ):
         tell_compiling()
         check_terms(costs, rules, fill, cash)
-        shape = market.close.shape
-        self.market = market._replace(years=np.where(np.arange(shape[0]) > first, market.years, 0.0))
+        self.market, self.account, self.days = _fresh(market, cash, first)
         self.terms, self.rates, self.t, self.sent, self.first = terms_of(rules, fill), costs.rates, -1, 0, first
-        self.orders, self.log, self.days = (
-            np.zeros(64, ORDER_DTYPE),
-            np.zeros(64, FILL_DTYPE),
-            np.zeros(shape[0], DAY_DTYPE),
-        )
-        self.days["cash"][0] = cash
-        empty, live = np.full(shape, np.nan), np.zeros(64, np.int64)
-        self.account = Account(np.zeros(shape), empty, *np.zeros((3, shape[1])), live, np.zeros(2, np.int64))
+        self.orders, self.log = np.zeros(64, ORDER_DTYPE), np.zeros(64, FILL_DTYPE)
 
     def step(self) -> np.ndarray:  # FILL_DTYPE rows of the session
         """Play the next session.
@@ -416,14 +402,16 @@ class Simulator:
 
         Examples
         --------
-        >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+        >>> from quantlab.backtest.account import Simulator, check_terms, plain_rows, read_market
         >>> from quantlab.backtest.costs import Costs
         >>> from quantlab.broker.fill_model import next_open
         >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
         >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> check_terms(Costs(), Rules(), next_open(), 1e6)
         >>> at, market = read_market(bars)
+        >>> rows = plain_rows([0, 1], [0.5, 0.5], PERCENT)
         >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
         >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
         ...     simulator.step()
@@ -477,8 +465,8 @@ def _lists(
 
 # %% ../../nbs/backtest/705_account.ipynb #7bd03736
 def account_terms(
-    costs: Costs,
-    rules: Rules,
+    costs: Costs,  # charged on every fill and every night
+    rules: Rules,  # of the market and the account
     fill: FillModel,  # when, at what price and how much of an order fills
     cash: float,  # account money at the start
     bars: pd.DataFrame,  # that it trades
@@ -488,9 +476,9 @@ def account_terms(
     Parameters
     ----------
     costs : Costs
-        Charged on every fill.
+        Charged on every fill and every night.
     rules : Rules
-        Of the market and the account: lots, limits, what may be held.
+        Of the market and the account.
     fill : FillModel
         when, at what price and how much of an order fills.
     cash : float
@@ -505,13 +493,15 @@ def account_terms(
 
     Examples
     --------
-    >>> from quantlab.backtest.account import account_terms
-    >>> from quantlab.backtest.costs import DEFAULT_COSTS
-    >>> from quantlab.broker.fill_model import vwap
+    >>> import pandas as pd
+    >>> from quantlab.backtest.account import account_terms, check_terms
+    >>> from quantlab.backtest.costs import Costs, DEFAULT_COSTS
+    >>> from quantlab.broker.fill_model import next_open, vwap
     >>> from quantlab.broker.rules import Rules
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> check_terms(Costs(), Rules(), next_open(), 1e6)
     >>> pd.Series(account_terms(DEFAULT_COSTS, Rules(), vwap(), 1e6, bars)).astype(str).head(5).to_frame("states")
                                                            states
     fill        decided at the close; market orders fill at th...
@@ -581,7 +571,7 @@ def account_span(
 def simulated(
     simulator: Simulator,  # that has played its last session
     at: Grid,  # dates and symbols of the market that it played
-    settings: dict,  # from describe, and what else a door states
+    settings: dict,  # from account_terms, and what else a door states
 ) -> Result:
     """Put what a simulator wrote into the frozen result.
 
@@ -592,23 +582,28 @@ def simulated(
     at : Grid
         Dates and symbols of the market that it played.
     settings : dict
-        From describe, and what else a door states.
+        From account_terms, and what else a door states.
 
     Returns
     -------
     Result
-        The account of one backtest; each frame is built when it is first read.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Examples
     --------
-    >>> from quantlab.backtest.account import Simulator, account_terms, plain_rows, read_market, simulated
+    >>> from quantlab.backtest.account import (
+    ...     Simulator, account_terms, check_terms, plain_rows, read_market, simulated,
+    ... )
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open
     >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> check_terms(Costs(), Rules(), next_open(), 1e6)
     >>> at, market = read_market(bars)
+    >>> rows = plain_rows([0, 1], [0.5, 0.5], PERCENT)
     >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
     >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
     ...     simulator.step()

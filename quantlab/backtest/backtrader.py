@@ -58,7 +58,9 @@ def _watcher(
             if not order.alive():
                 done = order.executed
                 day = self.calendar[pd.Timestamp(bt.num2date(done.dt).date())] if done.size else self.session()
-                self.log.append((day, order.data._name, order.getstatusname(), order.size, done.size, done.price, done.comm))
+                self.log.append(
+                    (day, order.data._name, order.getstatusname(), order.size, done.size, done.price, done.comm)
+                )
 
     return Watch
 
@@ -152,59 +154,24 @@ class BacktraderRun:
 
     Examples
     --------
-    >>> from quantlab.backtest.backtrader import run_backtrader
-    >>> from quantlab.core.panel import as_panel, to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> names = ["AAPL", "AMZN", "BA", "CAT", "GE", "IBM", "JPM", "MSFT", "WMT", "XOM"]
-    >>> bars = adjust(sample_bars(names, "2014-10-01", "2016-12-30"), "total")
-    >>> close = to_wide(bars["close"])
-    >>> top = close.pct_change(60).iloc[60::10].rank(axis=1, ascending=False, method="first") <= 5
-    >>> weights = as_panel(top.stack().loc[lambda x: x].rename("weight").mul(0.2).reset_index())
-    >>> theirs = run_backtrader(weights, bars)
-    >>> theirs.trades.head()
-            date symbol     quantity       price  commission
-    0 2014-12-29   AAPL  7850.286269   25.444795   19.974892
-    1 2014-12-29     BA  1737.218244  115.262898   20.023681
-    2 2014-12-29    JPM  4141.998370   48.209609   19.968412
-    3 2014-12-29   MSFT  4837.319570   41.210373   19.934774
-    4 2014-12-29    WMT  8332.850788   23.889055   19.906393
+    >>> import pandas as pd
+    >>> from dataclasses import fields
+    >>> from quantlab.backtest.backtrader import BacktraderRun
+    >>> assert [field.name for field in fields(BacktraderRun)] == ["trades", "equity", "orders", "analyzers"]
+    >>> pd.Series({field.name: field.type.__name__ for field in fields(BacktraderRun)}).to_frame(
+    ...     "what Backtrader reports"
+    ... )
+              what Backtrader reports
+    trades                  DataFrame
+    equity                     Series
+    orders                  DataFrame
+    analyzers               DataFrame
     """
 
     trades: pd.DataFrame  # date, symbol, quantity, price, commission; in the order of filling
     equity: pd.Series  # by date, the broker's value at the close
     orders: pd.DataFrame  # date, symbol, status, asked, quantity, price, commission: every answer of the broker
     analyzers: pd.DataFrame  # analyzer, name, value; empty unless asked for
-
-
-def _run(
-    bt,  # the library
-    feeds: dict,  # symbol -> feed
-    strategy: type,
-    costs: Costs,
-    cash: float,
-    analyze: bool = False,
-) -> BacktraderRun:
-    "Run a strategy through Backtrader's broker and gather what it says."
-    cerebro = bt.Cerebro(stdstats=False, cheat_on_open=True)
-    for symbol, feed in feeds.items():
-        cerebro.adddata(feed, name=symbol)
-    cerebro.addstrategy(strategy)
-    for kind, how in _ANALYZERS.items() if analyze else ():
-        cerebro.addanalyzer(getattr(bt.analyzers, kind), _name=kind, **({"timeframe": bt.TimeFrame.Days} | how if how else {}))
-    broker = cerebro.broker
-    broker.setcash(cash)
-    broker.setcommission(commission=costs.commission)
-    broker.set_slippage_perc(costs.slippage, slip_open=True, slip_out=True)
-    broker.set_coo(True)
-    broker.set_checksubmit(False)
-    (done,) = cerebro.run()
-    columns = ["date", "symbol", "status", "asked", "quantity", "price", "commission"]
-    orders = pd.DataFrame(done.log, columns=columns).astype({"date": strategy.clock, "symbol": "str", "status": "str"})
-    trades = orders.loc[orders["status"] == "Completed", ["date", "symbol", "quantity", "price", "commission"]]
-    equity = pd.Series(done.equity, name="equity", dtype=float).rename_axis("date")
-    found = [(kind, *pair) for kind in _ANALYZERS if analyze for pair in _flat(done.analyzers.getbyname(kind).get_analysis(), strategy.calendar)]
-    return BacktraderRun(trades.reset_index(drop=True), equity, orders, pd.DataFrame(found, columns=["analyzer", "name", "value"]))
 
 # %% ../../nbs/backtest/730_backtrader.ipynb #c4a87506
 _ANALYZERS = {  # of the library, with their settings
@@ -225,14 +192,57 @@ def _flat(
     for key, value in tree.items():
         key = calendar.get(key, key) if hasattr(key, "strftime") else key
         name = f"{above}{str(key).removesuffix(' 00:00:00')}"
-        rows += _flat(value, calendar, f"{name}.") if isinstance(value, dict) else [(name, np.nan if value is None else float(value))]
+        rows += (
+            _flat(value, calendar, f"{name}.")
+            if isinstance(value, dict)
+            else [(name, np.nan if value is None else float(value))]
+        )
     return rows
+
+# %% ../../nbs/backtest/730_backtrader.ipynb #717c0943
+def _run(
+    bt,  # the library
+    feeds: dict,  # symbol -> feed
+    strategy: type,
+    costs: Costs,
+    cash: float,
+    analyze: bool = False,
+) -> BacktraderRun:
+    "Run a strategy through Backtrader's broker and gather what it says."
+    cerebro = bt.Cerebro(stdstats=False, cheat_on_open=True)
+    for symbol, feed in feeds.items():
+        cerebro.adddata(feed, name=symbol)
+    cerebro.addstrategy(strategy)
+    for kind, how in _ANALYZERS.items() if analyze else ():
+        cerebro.addanalyzer(
+            getattr(bt.analyzers, kind), _name=kind, **({"timeframe": bt.TimeFrame.Days} | how if how else {})
+        )
+    broker = cerebro.broker
+    broker.setcash(cash)
+    broker.setcommission(commission=costs.commission)
+    broker.set_slippage_perc(costs.slippage, slip_open=True, slip_out=True)
+    broker.set_coo(True)
+    broker.set_checksubmit(False)
+    (done,) = cerebro.run()
+    columns = ["date", "symbol", "status", "asked", "quantity", "price", "commission"]
+    orders = pd.DataFrame(done.log, columns=columns).astype({"date": strategy.clock, "symbol": "str", "status": "str"})
+    trades = orders.loc[orders["status"] == "Completed", ["date", "symbol", "quantity", "price", "commission"]]
+    equity = pd.Series(done.equity, name="equity", dtype=float).rename_axis("date")
+    found = [
+        (kind, *pair)
+        for kind in _ANALYZERS
+        if analyze
+        for pair in _flat(done.analyzers.getbyname(kind).get_analysis(), strategy.calendar)
+    ]
+    return BacktraderRun(
+        trades.reset_index(drop=True), equity, orders, pd.DataFrame(found, columns=["analyzer", "name", "value"])
+    )
 
 # %% ../../nbs/backtest/730_backtrader.ipynb #14db3405
 def run_backtrader(
     weights: pd.DataFrame,  # panel with column weight: share of equity, decided at the close of date
     bars: pd.DataFrame,  # panel with open and close, total-return adjusted, daily
-    costs: Costs = DEFAULT_COSTS,
+    costs: Costs = DEFAULT_COSTS,  # commission and slippage, shares of the value traded
     cash: float = 1_000_000.0,  # money at the first rebalance
     analyze: bool = False,  # run Backtrader's analyzers as well: trades, drawdown, Sharpe ratio, returns
 ) -> BacktraderRun:
@@ -245,7 +255,7 @@ def run_backtrader(
     bars : pd.DataFrame
         Panel with open and close, total-return adjusted, daily.
     costs : Costs, default DEFAULT_COSTS
-        Charged on every fill.
+        Commission and slippage, shares of the value traded.
     cash : float, default 1_000_000.0
         Money at the first rebalance.
     analyze : bool, default False
@@ -261,7 +271,7 @@ def run_backtrader(
     ConfigError
         "backtrader (optional, GPL-3) is not installed; pip install -e '.[backtrader]'"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "weights are empty or hold NaN; Backtrader needs at least one rebalance into numbers"
         "weights name a date that is not in bars: {...}; use the bars' own"
     DataError
@@ -311,9 +321,9 @@ def run_predictions(
     predictions: pd.DataFrame,  # panel with column score, as a Parquet of predictions holds it
     bars: pd.DataFrame,  # panel with open and close, total-return adjusted, daily
     policy,  # (predictions, past_bars) -> weights
-    costs: Costs = DEFAULT_COSTS,
+    costs: Costs = DEFAULT_COSTS,  # commission and slippage, shares of the value traded
     cash: float = 1_000_000.0,  # money at the first rebalance
-    analyze: bool = False,
+    analyze: bool = False,  # run Backtrader's analyzers as well
 ) -> BacktraderRun:
     """Turn predictions into weights by a policy and run them through Backtrader's broker.
 
@@ -326,11 +336,11 @@ def run_predictions(
     policy
         (predictions, past_bars) -> weights.
     costs : Costs, default DEFAULT_COSTS
-        Charged on every fill.
+        Commission and slippage, shares of the value traded.
     cash : float, default 1_000_000.0
         Money at the first rebalance.
     analyze : bool, default False
-        Run Backtrader's analyzers as well: trades, drawdown, Sharpe ratio, returns.
+        Run Backtrader's analyzers as well.
 
     Returns
     -------
@@ -342,7 +352,7 @@ def run_predictions(
     ConfigError
         "backtrader (optional, GPL-3) is not installed; pip install -e '.[backtrader]'"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "weights are empty or hold NaN; Backtrader needs at least one rebalance into numbers"
         "weights name a date that is not in bars: {...}; use the bars' own"
     DataError
@@ -477,7 +487,9 @@ def _replayer(
             rows = [(self.getdatabyname(symbol), size, asked) for symbol, size, asked in sends.get(self.session(), ())]
             value = {data: data.open[0] * (1 + costs.slippage) * (1 + costs.commission) for data, _, _ in rows}
             money = self.broker.getcash() - sum(
-                size * data.open[0] * (1 - costs.slippage) * (1 - costs.commission) for data, size, asked in rows if size < 0 and asked
+                size * data.open[0] * (1 - costs.slippage) * (1 - costs.commission)
+                for data, size, asked in rows
+                if size < 0 and asked
             )
             if sum(asked * value[data] for data, _, asked in rows if asked > 0) > money * (1 - 2 * CASH_RESERVE):
                 self.short.add(self.session())
@@ -491,7 +503,7 @@ def _replayer(
 def replay(
     result: Result,  # whose orders are sent
     bars: pd.DataFrame,  # what it traded
-    costs: Costs,
+    costs: Costs,  # as the account was charged: shares of the value traded
     first: int,  # session number of the window's first close, with the holdings and cash of that close
     last: int,  # session number of its last
 ) -> tuple[BacktraderRun, set]:  # and the mornings on which Backtrader's cash did not cover what was asked
@@ -504,7 +516,7 @@ def replay(
     bars : pd.DataFrame
         What it traded.
     costs : Costs
-        Charged on every fill.
+        As the account was charged: shares of the value traded.
     first : int
         Session number of the window's first close, with the holdings and cash of that close.
     last : int
@@ -544,11 +556,17 @@ def replay(
     bt, dates = _library(), result.blotter.dates
     sends = _sends(result)
     sends = sends[(sends["session"] > first) & (sends["session"] <= last)]
-    by_date = {dates[t]: list(zip(*(rows[c] for c in ("symbol", "size", "asked")), strict=True)) for t, rows in sends.groupby("session")}
+    by_date = {
+        dates[t]: list(zip(*(rows[c] for c in ("symbol", "size", "asked")), strict=True))
+        for t, rows in sends.groupby("session")
+    }
     held = {}
     if dates[first] in result.positions.index.get_level_values("date"):
         now = result.positions.loc[dates[first]]
-        held = {symbol: (shares, price) for symbol, shares, price in zip(now.index, now["shares"], now["price"], strict=True)}
+        held = {
+            symbol: (shares, price)
+            for symbol, shares, price in zip(now.index, now["shares"], now["price"], strict=True)
+        }
     names = sorted(set(sends["symbol"]) | set(held)) or [result.blotter.symbols[0]]
     strategy, notes = _replayer(bt, bars.index.unique("date"), by_date, held, costs), []
     strategy.stop = lambda self: notes.append(self.short)
@@ -573,11 +591,21 @@ def _explained(
     sound = ~(orders["filled"].abs() > orders["quantity"].abs()) & ~(orders["filled"] * orders["quantity"] < 0)
     sound &= (rule != "cash") | orders["when"].isin(short)
     sound &= (rule != "no bar") | ended | (~there & orders["date"].notna().to_numpy())
-    cut = pd.DataFrame({"item": "order", "date": orders["when"], "symbol": orders["symbol"], "ours": orders["filled"], "theirs": orders["quantity"]})
+    cut = pd.DataFrame(
+        {
+            "item": "order",
+            "date": orders["when"],
+            "symbol": orders["symbol"],
+            "ours": orders["filled"],
+            "theirs": orders["quantity"],
+        }
+    )
     cut["rule"] = rule.where(sound, "")
     own = result.closed[result.closed["date"].isin(dates)]
     traded = bars["close"].reindex(pd.MultiIndex.from_frame(own[["date", "symbol"]])).notna().to_numpy()
-    own = pd.DataFrame({"item": "closing", "date": own["date"], "symbol": own["symbol"], "ours": own["quantity"], "theirs": 0.0})
+    own = pd.DataFrame(
+        {"item": "closing", "date": own["date"], "symbol": own["symbol"], "ours": own["quantity"], "theirs": 0.0}
+    )
     own["rule"] = np.where(traded, "", "stale closing")
     return pd.concat([cut, own], ignore_index=True).assign(difference=lambda x: x["ours"] - x["theirs"])
 
@@ -597,7 +625,9 @@ def _terms(
     if kinds or elsewhere or charged or costs.sell_tax_bps or not costs.proportional:
         fees = "fees, taxes or interest beside one share of the value traded"
         what = f"orders of type {', '.join(kinds)}" if kinds else "fills away from the open" if elsewhere else fees
-        raise ConfigError(f"the account has {what}; Backtrader is sent market orders at the open and proportional costs only")
+        raise ConfigError(
+            f"the account has {what}; Backtrader is sent market orders at the open and proportional costs only"
+        )
     return costs
 
 # %% ../../nbs/backtest/730_backtrader.ipynb #0bf3685d
@@ -675,10 +705,15 @@ def reconcile(
     run, short = replay(result, bars, costs, first, last)
     named = _explained(result, bars, short, book.dates[first + 1 : last + 1] if last > first else book.dates[first:])
     found = pd.concat([compare_accounts(result, run, tolerance).assign(rule=""), named], ignore_index=True)
-    found = found[["item", "date", "symbol", "ours", "theirs", "difference", "rule"]].sort_values(["date", "symbol"], ignore_index=True)
+    found = found[["item", "date", "symbol", "ours", "theirs", "difference", "rule"]].sort_values(
+        ["date", "symbol"], ignore_index=True
+    )
     open_ = found[found["rule"] == ""]
     if strict and len(open_):
         one = open_.iloc[0]
-        where = f"{one['item']} {one['symbol']} on {one['date']:%Y-%m-%d}: ours {one['ours']:.6g}, Backtrader {one['theirs']:.6g}"
-        raise DataError(f"{len(open_)} differences to Backtrader are unexplained, the first is {where}; read them with strict=False")
+        where = f"{one['item']} {one['symbol']} on {one['date']:%Y-%m-%d}"
+        where += f": ours {one['ours']:.6g}, Backtrader {one['theirs']:.6g}"
+        raise DataError(
+            f"{len(open_)} differences to Backtrader are unexplained, the first is {where}; read them with strict=False"
+        )
     return found

@@ -55,26 +55,37 @@ def _as_known(
         if bad.any():
             first = int(np.argmax(bad))
             where = f"{symbol[first]} on {date[first]:%Y-%m-%d}"
-            raise DataError(f"{column} of {where} is not known ({bad.sum()} of {len(bad)} rows); measure liquidity on bars that begin earlier")
+            raise DataError(
+                f"{column} of {where} is not known ({bad.sum()} of {len(bad)} rows); "
+                "measure liquidity on bars that begin earlier"
+            )
         found.append(values)
     return found
 
 # %% ../../nbs/backtest/740_capacity.ipynb #d34f0d43
 def _book(
-    result: Result,
+    result: Result,  # account of a finished backtest
     known: pd.DataFrame | None,  # liquidity; None leaves it unknown
 ) -> _Book:  # fills from the second session on
     "Undo the trading costs of a run and scale its fills to a dollar of equity."
     equity, trades = result.equity, result.trades
     before = equity.shift(1)
-    paid = (trades["commission"] + trades["slippage"]).groupby(trades["date"]).sum().reindex(equity.index, fill_value=0.0)
+    paid = (
+        (trades["commission"] + trades["slippage"]).groupby(trades["date"]).sum().reindex(equity.index, fill_value=0.0)
+    )
     inside = trades[trades["date"].isin(equity.index[1:]) & (trades["quantity"] != 0)]
     price = inside["price"] - inside["slippage"] / inside["quantity"]
     share = inside["quantity"].to_numpy() / before.reindex(inside["date"]).to_numpy()
     symbol = inside["symbol"].to_numpy(dtype=object)
-    market = _as_known(known, pd.DatetimeIndex(inside["decided"]), symbol) if known is not None else [np.full(len(inside), np.nan)] * 2
+    market = (
+        _as_known(known, pd.DatetimeIndex(inside["decided"]), symbol)
+        if known is not None
+        else [np.full(len(inside), np.nan)] * 2
+    )
     day = equity.index[1:].get_indexer(inside["date"])
-    return _Book((equity.pct_change() + paid / before).iloc[1:].rename("gross"), day, share, price.to_numpy(), symbol, *market)
+    return _Book(
+        (equity.pct_change() + paid / before).iloc[1:].rename("gross"), day, share, price.to_numpy(), symbol, *market
+    )
 
 
 def _per_day(
@@ -86,8 +97,8 @@ def _per_day(
 
 # %% ../../nbs/backtest/740_capacity.ipynb #3ef86ae1
 def against_cost(
-    result: Result,
-    periods_per_year: float,
+    result: Result,  # account of a finished backtest
+    periods_per_year: float,  # 252 for trading days
     bps: np.ndarray = (0, 1, 2, 5, 10, 20, 50, 100),  # of the value traded, all costs together
 ) -> pd.DataFrame:  # by bps: net_return (decimal a year, not compounded), sharpe (a year), se
     """Reprice a run at flat costs; knowable after its last close. Without skill the ratio is 0 at no cost.
@@ -95,9 +106,9 @@ def against_cost(
     Parameters
     ----------
     result : Result
-        Account of a backtest.
+        Account of a finished backtest.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days.
     bps : np.ndarray, default (0, 1, 2, 5, 10, 20, 50, 100)
         Of the value traded, all costs together.
 
@@ -109,15 +120,15 @@ def against_cost(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
 
     Examples
     --------
-    >>> from quantlab.backtest.capacity import against_cost, break_even
+    >>> from quantlab.backtest.capacity import against_cost
     >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.engine import from_weights
     >>> from quantlab.data.bars import adjust
@@ -129,12 +140,11 @@ def against_cost(
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
     >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
-    >>> flat, level = against_cost(result, 252), break_even(result)
-    >>> flat.round(3).T
-    bps         0.0    1.0    2.0    5.0    10.0   20.0   50.0   100.0
-    net_return  0.110  0.110  0.109  0.108  0.106  0.101  0.087  0.065
-    sharpe      0.647  0.644  0.641  0.633  0.620  0.592  0.511  0.375
-    se          0.412  0.412  0.412  0.412  0.412  0.412  0.411  0.411
+    >>> against_cost(result, 252, [0, 10]).round(3)
+          net_return  sharpe     se
+    bps
+    0.0        0.110   0.647  0.412
+    10.0       0.106   0.620  0.412
     """
     book = _book(result, None)
     turnover = _per_day(book, np.abs(book.share) * book.price)
@@ -144,30 +154,31 @@ def against_cost(
 
 def _judge(
     rows: dict[float, pd.Series],  # returns by date
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days
 ) -> pd.DataFrame:  # by key: net_return, sharpe, se
     "Put mean, ratio and error of several return series side by side."
-    root = np.sqrt(periods_per_year)
-    return pd.DataFrame({
-        key: {"net_return": r.mean() * periods_per_year, "sharpe": sharpe(r, periods_per_year), "se": sharpe_error(r) * root} for key, r in rows.items()
-    }).T  # fmt: skip
+    root, figures = np.sqrt(periods_per_year), {}
+    for key, r in rows.items():
+        figures[key] = {"net_return": r.mean() * periods_per_year, "sharpe": sharpe(r, periods_per_year)}
+        figures[key]["se"] = sharpe_error(r) * root
+    return pd.DataFrame(figures).T
 
 # %% ../../nbs/backtest/740_capacity.ipynb #b3b3ebd8
 def break_even(
-    result: Result,
-    draws: int = 999,
-    seed: int = 7,
+    result: Result,  # account of a finished backtest
+    draws: int = 999,  # resampled histories behind the interval
+    seed: int = 7,  # of the resampling
 ) -> pd.Series:  # bps: value, se, low, high (95 %); NaN without trades, no error below 10 sessions
     """Return the cost of a dollar traded at which the mean return is 0.
 
     Parameters
     ----------
     result : Result
-        Account of a backtest.
+        Account of a finished backtest.
     draws : int, default 999
-        Random draws; more make the simulated figures steadier.
+        Resampled histories behind the interval.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the resampling.
 
     Returns
     -------
@@ -177,8 +188,8 @@ def break_even(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
@@ -211,7 +222,14 @@ def break_even(
     rows = bootstrap_rows(len(gross), draws if len(gross) >= 10 else 0, seed=seed)
     traded = turnover[rows].sum(axis=1)
     drawn = pd.Series(10_000 * gross[rows].sum(axis=1) / np.where(traded > 0, traded, np.nan), dtype=float)
-    return pd.Series({"value": 10_000 * gross.sum() / turnover.sum(), "se": drawn.std(), "low": drawn.quantile(0.025), "high": drawn.quantile(0.975)})
+    return pd.Series(
+        {
+            "value": 10_000 * gross.sum() / turnover.sum(),
+            "se": drawn.std(),
+            "low": drawn.quantile(0.025),
+            "high": drawn.quantile(0.975),
+        }
+    )
 
 # %% ../../nbs/backtest/740_capacity.ipynb #a6804ac3
 def cost_figure(
@@ -233,6 +251,7 @@ def cost_figure(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.capacity import against_cost, break_even, cost_figure
     >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.engine import from_weights
@@ -248,47 +267,56 @@ def cost_figure(
     >>> flat, level = against_cost(result, 252), break_even(result)
     >>> cost_figure(against_cost(result, 252, np.linspace(0, 1.3 * level["value"], 30)), level)
     """
-    fig, ax = figure(f"Nothing is left at {level['value']:.0f} bps a trade", "cost of a dollar traded, bps", "net Sharpe ratio")
+    fig, ax = figure(
+        f"Nothing is left at {level['value']:.0f} bps a trade", "cost of a dollar traded, bps", "net Sharpe ratio"
+    )
     ax.plot(curve.index, curve["sharpe"], color=COLORS[0])
-    ax.fill_between(curve.index, curve["sharpe"] - curve["se"], curve["sharpe"] + curve["se"], color=COLORS[0], alpha=0.2, lw=0, label="one standard error")
+    ax.fill_between(
+        curve.index,
+        curve["sharpe"] - curve["se"],
+        curve["sharpe"] + curve["se"],
+        color=COLORS[0],
+        alpha=0.2,
+        lw=0,
+        label="one standard error",
+    )
     ax.axhline(0, color="black", lw=0.8)
     ax.legend()
     return fig
 
 # %% ../../nbs/backtest/740_capacity.ipynb #d734fb6e
 def against_assets(
-    result: Result,
+    result: Result,  # account of a finished backtest
     known: pd.DataFrame,  # (date, symbol): volatility, volume; from costs.liquidity, bars of before the adjustment
     costs: Costs,  # with impact; charged instead of what the run paid
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days
     assets: np.ndarray | None = None,  # money; None = a thousandth to a thousand times the run's first equity
-) -> pd.DataFrame:  # by assets: net_return (decimal a year), sharpe (a year), se, cost_bps (of value traded), participation (95 % quantile)
+) -> pd.DataFrame:  # by assets: net_return, sharpe (a year), se, cost_bps (of value traded), participation (95 %)
     """Reprice a run at other sizes, to first order; knowable after its last close.
 
     Parameters
     ----------
     result : Result
-        Account of a backtest.
+        Account of a finished backtest.
     known : pd.DataFrame
         (date, symbol): volatility, volume; from costs.liquidity, bars of before the adjustment.
     costs : Costs
         With impact; charged instead of what the run paid.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days.
     assets : np.ndarray | None, default None
         Money; None = a thousandth to a thousand times the run's first equity.
 
     Returns
     -------
     pd.DataFrame
-        By assets: net_return (decimal a year), sharpe (a year), se, cost_bps (of value traded),
-        participation (95 % quantile).
+        By assets: net_return, sharpe (a year), se, cost_bps (of value traded), participation (95 %).
 
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
@@ -330,7 +358,10 @@ def against_assets(
         paid = (fills["commission"] + fills["slippage"]).to_numpy() / size
         rows[size] = book.gross - _per_day(book, paid)
         traded, part = (np.abs(book.share) * book.price).sum(), np.abs(book.share) * size / book.volume
-        extra[size] = {"cost_bps": 1e4 * paid.sum() / traded if traded else 0.0, "participation": np.quantile(part, 0.95) if len(part) else 0.0}
+        extra[size] = {
+            "cost_bps": 1e4 * paid.sum() / traded if traded else 0.0,
+            "participation": np.quantile(part, 0.95) if len(part) else 0.0,
+        }
     return _judge(rows, periods_per_year).join(pd.DataFrame(extra).T).rename_axis("assets")
 
 # %% ../../nbs/backtest/740_capacity.ipynb #2d9c9510
@@ -352,19 +383,19 @@ def _root(
 
 
 def assets_at(
-    result: Result,
+    result: Result,  # account of a finished backtest
     known: pd.DataFrame,  # (date, symbol): volatility, volume
     costs: Costs,  # with impact
     keep: float = 0.5,  # share of the Sharpe ratio without impact that is left; 0 = nothing
-    draws: int = 999,
-    seed: int = 7,
+    draws: int = 999,  # resampled histories behind the interval
+    seed: int = 7,  # of the resampling
 ) -> pd.Series:  # money: value, low, high (95 %); 0 when nothing is earned at any size, inf without impact
     """Return the assets that leave a share of the Sharpe ratio; an interval below 10 sessions is NaN.
 
     Parameters
     ----------
     result : Result
-        Account of a backtest.
+        Account of a finished backtest.
     known : pd.DataFrame
         (date, symbol): volatility, volume.
     costs : Costs
@@ -372,9 +403,9 @@ def assets_at(
     keep : float, default 0.5
         Share of the Sharpe ratio without impact that is left; 0 = nothing.
     draws : int, default 999
-        Random draws; more make the simulated figures steadier.
+        Resampled histories behind the interval.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the resampling.
 
     Returns
     -------
@@ -386,14 +417,15 @@ def assets_at(
     ConfigError
         "keep is {keep}; give the share of the Sharpe ratio that is left, 0.5 for half"
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.capacity import assets_at
     >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.engine import from_weights
@@ -448,6 +480,7 @@ def assets_figure(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.capacity import against_assets, assets_at, assets_figure
     >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.engine import from_weights
@@ -464,15 +497,34 @@ def assets_figure(
     >>> half, none = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0)
     >>> assets_figure(against_assets(result, known, costs, 252, np.geomspace(1e6, 2e10, 30)), half)
     """
-    finding = f"Half of the Sharpe ratio is gone at {half['value'] / 1e6:,.0f} million" if np.isfinite(half["value"]) else "Without impact, size costs nothing"
+    finding = (
+        f"Half of the Sharpe ratio is gone at {half['value'] / 1e6:,.0f} million"
+        if np.isfinite(half["value"])
+        else "Without impact, size costs nothing"
+    )
     fig, ax = figure(finding, "assets, million", "net Sharpe ratio")
     x = curve.index / 1e6
     ax.plot(x, curve["sharpe"], color=COLORS[0])
-    ax.fill_between(x, curve["sharpe"] - curve["se"], curve["sharpe"] + curve["se"], color=COLORS[0], alpha=0.2, lw=0, label="one standard error")
+    ax.fill_between(
+        x,
+        curve["sharpe"] - curve["se"],
+        curve["sharpe"] + curve["se"],
+        color=COLORS[0],
+        alpha=0.2,
+        lw=0,
+        label="one standard error",
+    )
     ax.axhline(0, color="black", lw=0.8)
     if np.isfinite(half["value"]) and half["value"] > 0:
         ax.axvline(half["value"] / 1e6, color=COLORS[1], ls=":", label="half")
-        ax.axvspan(max(half["low"] / 1e6, x[0]), min(half["high"] / 1e6, x[-1]), color=COLORS[1], alpha=0.12, lw=0, label="95 % of resampled histories")
+        ax.axvspan(
+            max(half["low"] / 1e6, x[0]),
+            min(half["high"] / 1e6, x[-1]),
+            color=COLORS[1],
+            alpha=0.12,
+            lw=0,
+            label="95 % of resampled histories",
+        )
     ax.set_xscale("log")
     number_axis(ax.xaxis)
     ax.legend(loc="lower left")
@@ -480,17 +532,19 @@ def assets_figure(
 
 # %% ../../nbs/backtest/740_capacity.ipynb #4007462e
 def days_to_liquidate(
-    result: Result,
+    result: Result,  # account of a finished backtest
     known: pd.DataFrame,  # (date, symbol): volatility, volume
     assets: float,  # money; held at every date
     participation: float = 0.1,  # share of an average session's volume that may be ours
-) -> pd.DataFrame:  # by date with holdings: days (of the slowest name), symbol (the slowest), one_day (share of the book out in a day)
+) -> (
+    pd.DataFrame
+):  # by date with holdings: days (of the slowest name), symbol (the slowest), one_day (share of the book out in a day)
     """Measure how long each day's book takes to sell; known at its close.
 
     Parameters
     ----------
     result : Result
-        Account of a backtest.
+        Account of a finished backtest.
     known : pd.DataFrame
         (date, symbol): volatility, volume.
     assets : float
@@ -501,23 +555,21 @@ def days_to_liquidate(
     Returns
     -------
     pd.DataFrame
-        By date with holdings: days (of the slowest name), symbol (the slowest), one_day (share of the
-        book out in a day).
 
     Raises
     ------
     ConfigError
         "participation is {participation}, assets {assets}; give a share in (0, 1] and positive money"
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
 
     Examples
     --------
-    >>> from quantlab.backtest.capacity import assets_at, days_to_liquidate
+    >>> from quantlab.backtest.capacity import days_to_liquidate
     >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.engine import from_weights
     >>> from quantlab.data.bars import adjust
@@ -529,16 +581,18 @@ def days_to_liquidate(
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
     >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
-    >>> costs = Costs(1.0, 2.0, impact=1.0)
-    >>> half, none = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0)
-    >>> out = days_to_liquidate(result, known, half["value"])
-    >>> out.loc[[out["days"].idxmax()]].assign(median_days=out["days"].median()).round(2)
-                  days symbol  one_day  median_days
+    >>> slow = days_to_liquidate(result, known, 1e9)
+    >>> slow.nlargest(3, "days").round(2)
+                 days symbol  one_day
     date
-    2018-06-21  104.07     DO     0.37        14.11
+    2018-06-21  27.74     DO     0.72
+    2018-06-25  27.24     DO     0.73
+    2018-06-26  26.90     DO     0.73
     """
     if not (0 < participation <= 1 and assets > 0):
-        raise ConfigError(f"participation is {participation}, assets {assets}; give a share in (0, 1] and positive money")
+        raise ConfigError(
+            f"participation is {participation}, assets {assets}; give a share in (0, 1] and positive money"
+        )
     held = result.positions
     dates, symbols = held.index.get_level_values("date"), held.index.get_level_values("symbol")
     _, volume = _as_known(known, dates, symbols.to_numpy(dtype=object))
@@ -546,12 +600,16 @@ def days_to_liquidate(
     days = held["shares"].abs() * scale / (participation * volume)
     value = held["value"].abs()
     slowest = days.groupby("date").idxmax()
-    table = pd.DataFrame({"days": days.groupby("date").max(), "symbol": [name for _, name in slowest]}, index=slowest.index)
-    return table.assign(one_day=(value * np.minimum(1.0, 1.0 / days)).groupby("date").sum() / value.groupby("date").sum())
+    table = pd.DataFrame(
+        {"days": days.groupby("date").max(), "symbol": [name for _, name in slowest]}, index=slowest.index
+    )
+    return table.assign(
+        one_day=(value * np.minimum(1.0, 1.0 / days)).groupby("date").sum() / value.groupby("date").sum()
+    )
 
 # %% ../../nbs/backtest/740_capacity.ipynb #ff436c1d
 def by_name(
-    result: Result,
+    result: Result,  # account of a finished backtest
     known: pd.DataFrame,  # (date, symbol): volatility, volume
     costs: Costs,  # with impact
     assets: float,  # money; held at every date
@@ -562,7 +620,7 @@ def by_name(
     Parameters
     ----------
     result : Result
-        Account of a backtest.
+        Account of a finished backtest.
     known : pd.DataFrame
         (date, symbol): volatility, volume.
     costs : Costs
@@ -581,8 +639,8 @@ def by_name(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
@@ -634,7 +692,7 @@ def by_name(
 
 # %% ../../nbs/backtest/740_capacity.ipynb #9836ff7e
 def capacity(
-    result: Result,
+    result: Result,  # account of a finished backtest
     known: pd.DataFrame,  # (date, symbol): volatility, volume
     costs: Costs,  # with impact
     participation: float = 0.1,  # of an average session's volume, to get out
@@ -644,7 +702,7 @@ def capacity(
     Parameters
     ----------
     result : Result
-        Account of a backtest.
+        Account of a finished backtest.
     known : pd.DataFrame
         (date, symbol): volatility, volume.
     costs : Costs
@@ -663,8 +721,8 @@ def capacity(
         "keep is {keep}; give the share of the Sharpe ratio that is left, 0.5 for half"
         "participation is {participation}, assets {assets}; give a share in (0, 1] and positive money"
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
@@ -682,9 +740,10 @@ def capacity(
     >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
     >>> bars, known = adjust(raw, "total"), liquidity(raw)
     >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
     >>> costs = Costs(1.0, 2.0, impact=1.0)
-    >>> idle = from_weights(TopK(15)(score).iloc[:0], bars)
-    >>> assert list(capacity(idle, known, costs).index) == ["half_sharpe_assets", "zero_assets", "break_even"]
+    >>> table = capacity(result, known, costs)
+    >>> table.round(1)
     """
     half, none, level = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0), break_even(result)
     rows = {"half_sharpe_assets": {**half, "unit": "money"}, "zero_assets": {**none, "unit": "money"}}
@@ -694,6 +753,18 @@ def capacity(
         worst = out["days"].idxmax()
         names = by_name(result, known, costs, half["value"], participation)
         rows["days_to_liquidate"] = {"value": out["days"].median(), "unit": "sessions at half_sharpe_assets, median"}
-        rows["worst_days"] = {"value": out.at[worst, "days"], "unit": "sessions at half_sharpe_assets", "symbol": out.at[worst, "symbol"]}
-        rows["worst_cost"] = {"value": names["cost_bps"].iloc[0], "unit": "bps at half_sharpe_assets", "symbol": names.index[0]}
-    return pd.DataFrame(rows).T.reindex(columns=["value", "low", "high", "unit", "symbol"]).astype({"value": float, "low": float, "high": float})
+        rows["worst_days"] = {
+            "value": out.at[worst, "days"],
+            "unit": "sessions at half_sharpe_assets",
+            "symbol": out.at[worst, "symbol"],
+        }
+        rows["worst_cost"] = {
+            "value": names["cost_bps"].iloc[0],
+            "unit": "bps at half_sharpe_assets",
+            "symbol": names.index[0],
+        }
+    return (
+        pd.DataFrame(rows)
+        .T.reindex(columns=["value", "low", "high", "unit", "symbol"])
+        .astype({"value": float, "low": float, "high": float})
+    )

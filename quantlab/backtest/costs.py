@@ -51,6 +51,7 @@ class Rates(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs, carry_cost
     >>> held = Costs(borrow_bps=50, interest_bps=400, funding_bps=1000)
     >>> assert np.allclose(
@@ -67,6 +68,17 @@ class Rates(NamedTuple):
     interest: float  # a year
     funding: float  # a year
     sale: float  # share of the value at the fill price, of a sale: the commission and the tax
+
+
+def _bounds(
+    name: str,  # a field of Costs
+) -> tuple[float, float, str]:  # smallest, below which, and both in words
+    "Return what a cost may be."
+    if name in ("interest_bps", "funding_bps"):
+        return -np.inf, np.inf, "a finite number"
+    if name in ("per_share", "minimum", "impact"):
+        return 0, np.inf, "a number from 0"
+    return 0, 10_000, "basis points between 0 and 10000 (5 means 0.05 %)"
 
 # %% ../../nbs/backtest/700_costs.ipynb #afe12d15
 @dataclass(frozen=True)
@@ -103,8 +115,8 @@ class Costs:
 
     Examples
     --------
-    >>> from quantlab.backtest.costs import Costs, DEFAULT_COSTS
-    >>> assert DEFAULT_COSTS.proportional and not Costs(minimum=1.0).proportional
+    >>> from quantlab.backtest.costs import Costs
+    >>> assert Costs(half_spread_bps=2).slippage == 7e-4 and not Costs(minimum=1.0).proportional
     """
 
     commission_bps: float = 1.0  # paid to the broker, on the value at the fill price
@@ -119,12 +131,9 @@ class Costs:
     sell_tax_bps: float = 0.0  # stamp duty: paid on what is sold, on top of the commission
 
     def __post_init__(self):
-        signed, counted = ("interest_bps", "funding_bps"), ("per_share", "minimum", "impact")
         for name, value in asdict(self).items():
-            low, high = -np.inf if name in signed else 0, np.inf if name in signed + counted else 10_000
+            low, high, allowed = _bounds(name)
             if not (np.isfinite(value) and low <= value < high):
-                share = "basis points between 0 and 10000 (5 means 0.05 %)"
-                allowed = "a finite number" if name in signed else "a number from 0" if name in counted else share
                 raise ConfigError(f"{name} is {value}; give {allowed}")
 
     @property
@@ -162,11 +171,6 @@ class Costs:
         -------
         float
             Decimal.
-
-        Examples
-        --------
-        >>> from quantlab.backtest.costs import Costs
-        >>> assert np.isclose(Costs(1, 5, half_spread_bps=2).slippage, 7e-4)
         """
         return (self.slippage_bps + self.half_spread_bps) / 10_000
 
@@ -191,14 +195,14 @@ class Costs:
 
         Examples
         --------
-        >>> from quantlab.backtest.costs import DEFAULT_COSTS
-        >>> DEFAULT_COSTS.rates
+        >>> from quantlab.backtest.costs import Costs
+        >>> Costs(2, 5, sell_tax_bps=10).rates
         """
         carry = (self.borrow_bps / 10_000, self.interest_bps / 10_000, self.funding_bps / 10_000)
         money = (float(self.per_share), float(self.minimum), float(self.impact))
         return Rates(self.commission, self.slippage, *money, *carry, self.sale)
 
-
+# %% ../../nbs/backtest/700_costs.ipynb #dd565267
 DEFAULT_COSTS = Costs()  # for liquid US shares; what a function charges that is told nothing else
 QLIB_COSTS = Costs(5.0, 0.0, minimum=5.0, sell_tax_bps=10.0)  # of Qlib's benchmark for Chinese shares
 
@@ -229,6 +233,7 @@ def square_root_impact(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import square_root_impact
     >>> assert np.allclose(
     ...     square_root_impact([0.0, 100.0], 0.02, 0.0), [0.0, np.nan], equal_nan=True
@@ -242,7 +247,7 @@ def square_root_impact(
 def charge(
     quantity: np.ndarray,  # shares traded, signed: positive buys
     price: np.ndarray,  # the market's price before slippage
-    costs: Costs,
+    costs: Costs,  # what trading costs, in basis points and money
     volatility: np.ndarray | None = None,  # of a session's return, decimal, known at the decision; for impact
     volume: np.ndarray | None = None,  # shares of an average session, known at the decision; for impact
 ) -> pd.DataFrame:  # one row per trade: price (paid), commission, slippage with spread and impact (both money, >= 0)
@@ -255,7 +260,7 @@ def charge(
     price : np.ndarray
         The market's price before slippage.
     costs : Costs
-        Charged on every fill.
+        What trading costs, in basis points and money.
     volatility : np.ndarray | None, default None
         Of a session's return, decimal, known at the decision; for impact.
     volume : np.ndarray | None, default None
@@ -296,7 +301,7 @@ def charge(
 # %% ../../nbs/backtest/700_costs.ipynb #aa662d13
 def cost_drag(
     turnover: float,  # a year, bought plus sold, as a share of equity
-    costs: Costs,
+    costs: Costs,  # what trading costs, in basis points and money
 ) -> float:  # decimal return a year
     """Return the yearly return that proportional trading costs take, to first order.
 
@@ -305,7 +310,7 @@ def cost_drag(
     turnover : float
         A year, bought plus sold, as a share of equity.
     costs : Costs
-        Charged on every fill.
+        What trading costs, in basis points and money.
 
     Returns
     -------
@@ -318,6 +323,7 @@ def cost_drag(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.costs import Costs, break_even_bps, cost_drag
     >>> pd.Series({"drag a year": cost_drag(24.0, Costs()), "break-even, bps": break_even_bps(0.03, 24.0)}).round(
     ...     4
@@ -358,6 +364,7 @@ def break_even_bps(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.costs import Costs, break_even_bps, cost_drag
     >>> pd.Series({"drag a year": cost_drag(24.0, Costs()), "break-even, bps": break_even_bps(0.03, 24.0)}).round(
     ...     4
@@ -401,6 +408,7 @@ def carry_cost(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs, carry_cost
     >>> held = Costs(borrow_bps=50, interest_bps=400, funding_bps=1000)
     >>> assert np.allclose(
@@ -433,7 +441,7 @@ def liquidity(
     ConfigError
         "lookback is {lookback}; a volatility needs at least 2 sessions"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------

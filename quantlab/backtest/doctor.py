@@ -54,17 +54,28 @@ class Threshold(NamedTuple):
 
 
 THRESHOLDS = {
-    "noise": Threshold(0.05, 0.20, "chance of such a Sharpe ratio when the true one is 0", "get a longer history, or treat the result as no result"),
-    "benchmark": Threshold(0.50, 0.90, "share of resampled histories in which the benchmark's Sharpe ratio is higher", "hold the benchmark, or judge the excess over it"),
-    "few_trades": Threshold(0.50, 1.00, "share of the profit that the three best round trips made", "run again without those names; cap the weight of one name"),
-    "one_day": Threshold(0.25, 0.50, "share of the profit made on the best day", "look at that day's bars; run again without it"),
-    "parameters": Threshold(0.10, 0.50, "parameters per day on which positions were opened", "fix parameters by reason, or find more independent decisions"),
-    "stale_fills": Threshold(0.01, 0.05, "share of traded value filled on bars without volume or movement", "drop names that do not trade, or let such orders lapse"),
-    "censored": Threshold(0.01, 0.05, "share of traded value closed because the bars ended", "find out why they ended; charge a delisting return where it was one"),
-    "hindsight": Threshold(0.10, 0.25, "share of the gate's probability that only the future could place", "gate on filtered states with parameters of the past"),
-    "fragility": Threshold(0.50, 1.00, "share of the Sharpe ratio lost at the worst neighbour", "average over neighbours, or look for a plateau"),
-    "cost_share": Threshold(0.50, 1.00, "share of the gross profit that went into costs", "trade less: hold longer, widen the hold buffer"),
-    "capacity": Threshold(1.00, 4.00, "planned assets over the assets that halve the Sharpe ratio", "plan with less money, or trade slower and larger names"),
+    "noise": Threshold(0.05, 0.20, "chance of such a Sharpe ratio when the true one is 0",
+        "get a longer history, or treat the result as no result"),
+    "benchmark": Threshold(0.50, 0.90, "share of resampled histories in which the benchmark's Sharpe ratio is higher",
+        "hold the benchmark, or judge the excess over it"),
+    "few_trades": Threshold(0.50, 1.00, "share of the profit that the three best round trips made",
+        "run again without those names; cap the weight of one name"),
+    "one_day": Threshold(0.25, 0.50, "share of the profit made on the best day",
+        "look at that day's bars; run again without it"),
+    "parameters": Threshold(0.10, 0.50, "parameters per day on which positions were opened",
+        "fix parameters by reason, or find more independent decisions"),
+    "stale_fills": Threshold(0.01, 0.05, "share of traded value filled on bars without volume or movement",
+        "drop names that do not trade, or let such orders lapse"),
+    "censored": Threshold(0.01, 0.05, "share of traded value closed because the bars ended",
+        "find out why they ended; charge a delisting return where it was one"),
+    "hindsight": Threshold(0.10, 0.25, "share of the gate's probability that only the future could place",
+        "gate on filtered states with parameters of the past"),
+    "fragility": Threshold(0.50, 1.00, "share of the Sharpe ratio lost at the worst neighbour",
+        "average over neighbours, or look for a plateau"),
+    "cost_share": Threshold(0.50, 1.00, "share of the gross profit that went into costs",
+        "trade less: hold longer, widen the hold buffer"),
+    "capacity": Threshold(1.00, 4.00, "planned assets over the assets that halve the Sharpe ratio",
+        "plan with less money, or trade slower and larger names"),
 }  # fmt: skip
 SEVERITY = ("high", "medium", "ok", "not assessed")  # as findings are ranked
 
@@ -80,7 +91,9 @@ def _few_trades(trips: pd.DataFrame, profit: float) -> _Measure:
     "Measure how much of the profit the three best round trips made."
     total, best = trips["pnl"].sum(), trips.nlargest(3, "pnl")
     if abs(total - profit) > 0.05 * trips["pnl"].abs().sum():  # splits, cash dividends and carry are in no fill
-        return _Measure(np.nan, f"round trips earn {total:,.0f}, the account {profit:,.0f}; trade total-return bars to compare them")
+        return _Measure(
+            np.nan, f"round trips earn {total:,.0f}, the account {profit:,.0f}; trade total-return bars to compare them"
+        )
     if not total > 0:
         return _Measure(np.nan, "there is no profit to be concentrated")
     return _Measure(best["pnl"].sum() / total, f"{', '.join(best['symbol'].astype(str))}, of {len(trips)} round trips")
@@ -123,7 +136,9 @@ def _censored(result: Result) -> _Measure:
     if not value > 0:
         return _Measure(np.nan, "nothing was traded")
     names = ", ".join(closed["symbol"].astype(str).unique()[:3]) or "none"
-    return _Measure((closed["quantity"] * closed["price"]).abs().sum() / value, f"{len(closed)} holdings closed: {names}")
+    return _Measure(
+        (closed["quantity"] * closed["price"]).abs().sum() / value, f"{len(closed)} holdings closed: {names}"
+    )
 
 # %% ../../nbs/backtest/743_doctor.ipynb #1fd3242f
 def _noise(returns: pd.Series) -> _Measure:
@@ -131,7 +146,9 @@ def _noise(returns: pd.Series) -> _Measure:
     ratio, error = sharpe(returns, 1), sharpe_error(returns)
     if not error > 0:
         return _Measure(np.nan, "there are too few returns, or they never move")
-    return _Measure(float(ndtr(-ratio / error)), f"Sharpe ratio {ratio / error:.1f} errors above 0, {returns.count()} returns")
+    return _Measure(
+        float(ndtr(-ratio / error)), f"Sharpe ratio {ratio / error:.1f} errors above 0, {returns.count()} returns"
+    )
 
 
 def _benchmark(returns: pd.Series, benchmark: pd.Series | None, periods_per_year: float, seed: int) -> _Measure:
@@ -164,7 +181,10 @@ def _capacity(table: pd.DataFrame | None, assets: float) -> _Measure:
     half = table.loc["half_sharpe_assets"]
     if np.isnan(half["value"]):
         return _Measure(np.nan, "the run is too short for a capacity")
-    return _Measure(assets / half["value"] if half["value"] > 0 else np.inf, f"planned {assets:,.0f}, half at {half['value']:,.0f} ({half['low']:,.0f} to {half['high']:,.0f})")
+    return _Measure(
+        assets / half["value"] if half["value"] > 0 else np.inf,
+        f"planned {assets:,.0f}, half at {half['value']:,.0f} ({half['low']:,.0f} to {half['high']:,.0f})",
+    )
 
 
 def _fragile(table: pd.DataFrame | None) -> _Measure:
@@ -174,7 +194,8 @@ def _fragile(table: pd.DataFrame | None) -> _Measure:
     worst = fragility(table)
     if np.isnan(worst["loss"]):
         return _Measure(np.nan, "no parameter could be moved")
-    return _Measure(worst["loss"], f"{worst['parameter']} = {worst['setting']}: Sharpe ratio {worst['worst']:.2f} after {worst['sharpe']:.2f}, t {worst['t']:.1f}")
+    where = f"{worst['parameter']} = {worst['setting']}: Sharpe ratio {worst['worst']:.2f} after {worst['sharpe']:.2f}"
+    return _Measure(worst["loss"], f"{where}, t {worst['t']:.1f}")
 
 # %% ../../nbs/backtest/743_doctor.ipynb #87e40a95
 def _grade(
@@ -188,15 +209,31 @@ def _grade(
         if limit is None
         else THRESHOLDS[name]._replace(limit=limit, severe=max(THRESHOLDS[name].severe, limit))
     )
-    severity = "not assessed" if np.isnan(measure.value) else "ok" if measure.value <= rule.limit else "medium" if measure.value <= rule.severe else "high"
+    severity = (
+        "not assessed"
+        if np.isnan(measure.value)
+        else "ok"
+        if measure.value <= rule.limit
+        else "medium"
+        if measure.value <= rule.severe
+        else "high"
+    )
     remedy = rule.remedy if severity in ("high", "medium") else ""
-    return {"finding": name, "severity": severity, "evidence": measure.value, "threshold": rule.limit, "says": rule.says, "detail": measure.detail, "remedy": remedy}
+    return {
+        "finding": name,
+        "severity": severity,
+        "evidence": measure.value,
+        "threshold": rule.limit,
+        "says": rule.says,
+        "detail": measure.detail,
+        "remedy": remedy,
+    }
 
 # %% ../../nbs/backtest/743_doctor.ipynb #5d5acac0
 def diagnose(
-    result: Result,
+    result: Result,  # account of a finished backtest
     bars: pd.DataFrame,  # the panel the run traded: open, close; volume, if there, finds bars without trading
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days
     parameters: int | None = None,  # how many were chosen by looking at results
     gate_hindsight: float | None = None,  # from regime.gate.hindsight_share; 0 for a run without a gate
     perturbation: pd.DataFrame | None = None,  # from montecarlo.perturb
@@ -204,18 +241,18 @@ def diagnose(
     capacity: pd.DataFrame | None = None,  # from capacity.capacity
     assets: float | None = None,  # money planned; None = what the run began with
     thresholds: Mapping[str, float] | None = None,  # finding -> limit, instead of THRESHOLDS
-    seed: int = 7,
+    seed: int = 7,  # of the histories drawn against the benchmark
 ) -> pd.DataFrame:  # worst first: finding, severity, evidence, threshold, says, detail, remedy
     """Rank what may be wrong with a finished run; knowable after its last close.
 
     Parameters
     ----------
     result : Result
-        Account of a backtest.
+        Account of a finished backtest.
     bars : pd.DataFrame
         The panel the run traded: open, close; volume, if there, finds bars without trading.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days.
     parameters : int | None, default None
         How many were chosen by looking at results.
     gate_hindsight : float | None, default None
@@ -231,7 +268,7 @@ def diagnose(
     thresholds : Mapping[str, float] | None, default None
         Finding -> limit, instead of THRESHOLDS.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the histories drawn against the benchmark.
 
     Returns
     -------
@@ -241,8 +278,8 @@ def diagnose(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     ConfigError
         "thresholds name {unknown}, which is no finding; known are {...}"
         "gate_hindsight is {gate_hindsight}; pass the share from regime.gate.hindsight_share, between 0
@@ -253,36 +290,32 @@ def diagnose(
     Examples
     --------
     >>> from quantlab.backtest.doctor import diagnose
-    >>> from quantlab.backtest.engine import from_weights
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.features.base import compute
-    >>> from quantlab.features.price import momentum
-    >>> from quantlab.portfolio.weights import TopK
     >>> raw = sample_bars(start="2012-06-01", end="2018-12-31")
     >>> bars = adjust(raw, "total")
-    >>> idle = from_weights(
-    ...     TopK(15)(compute(bars, [momentum(252, 21)]).iloc[:, 0].dropna().rename("score").to_frame()).iloc[:0],
-    ...     bars,
-    ... )
-    >>> assert (diagnose(idle, bars, 252)["severity"] == "not assessed").all() and diagnose(
-    ...     idle, bars, 252, parameters=3
-    ... )["severity"].nunique() == 1
+    >>> def severity(run_, **given):
+    ...     "Return the severity by finding."
+    ...     return diagnose(run_, bars, 252, **given).set_index("finding")["severity"]
     """
     check_panel(bars, ["open", "close"])
     limits = dict(thresholds or {})
     if unknown := sorted(set(limits) - set(THRESHOLDS)):
         raise ConfigError(f"thresholds name {unknown}, which is no finding; known are {sorted(THRESHOLDS)}")
     if gate_hindsight is not None and not 0 <= gate_hindsight <= 1:
-        raise ConfigError(f"gate_hindsight is {gate_hindsight}; pass the share from regime.gate.hindsight_share, between 0 and 1")
+        raise ConfigError(
+            f"gate_hindsight is {gate_hindsight}; pass the share from regime.gate.hindsight_share, between 0 and 1"
+        )
     trips = round_trips(result.trades, result.positions.groupby("symbol")["price"].last())
-    measures = {
-        "noise": _noise(result.returns), "benchmark": _benchmark(result.returns, benchmark, periods_per_year, seed),
-        "few_trades": _few_trades(trips, float(result.equity.iloc[-1] - result.equity.iloc[0])), "one_day": _one_day(result.equity), "parameters": _freedom(trips, parameters),
-        "stale_fills": _stale(result.trades, bars), "censored": _censored(result), "fragility": _fragile(perturbation), "cost_share": _cost_share(result),
-        "hindsight": _Measure(np.nan, "pass gate_hindsight, 0 without a gate") if gate_hindsight is None else _Measure(gate_hindsight, "as given"),
-        "capacity": _capacity(capacity, float(result.equity.iloc[0]) if assets is None else assets),
-    }  # fmt: skip
+    placed = _Measure(np.nan, "pass gate_hindsight, 0 without a gate")
+    profit = float(result.equity.iloc[-1] - result.equity.iloc[0])
+    rival = _benchmark(result.returns, benchmark, periods_per_year, seed)
+    measures = {"noise": _noise(result.returns), "benchmark": rival, "few_trades": _few_trades(trips, profit)}
+    measures |= {"one_day": _one_day(result.equity), "parameters": _freedom(trips, parameters)}
+    measures |= {"stale_fills": _stale(result.trades, bars), "censored": _censored(result)}
+    measures |= {"fragility": _fragile(perturbation), "cost_share": _cost_share(result)}
+    measures["hindsight"] = placed if gate_hindsight is None else _Measure(gate_hindsight, "as given")
+    measures["capacity"] = _capacity(capacity, float(result.equity.iloc[0]) if assets is None else assets)
     table = pd.DataFrame([_grade(name, measure, limits.get(name)) for name, measure in measures.items()])
     rank = table["severity"].map(SEVERITY.index)
     order = np.lexsort((-(table["evidence"] / table["threshold"]).fillna(0.0), rank))
@@ -305,24 +338,57 @@ def findings_figure(
 
     Examples
     --------
+    >>> from quantlab.backtest.capacity import capacity
+    >>> from quantlab.backtest.costs import Costs, liquidity
     >>> from quantlab.backtest.doctor import diagnose, findings_figure
     >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import perturb
+    >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.sample import sample_bars, sample_context
     >>> from quantlab.features.base import compute
     >>> from quantlab.features.price import momentum
     >>> from quantlab.portfolio.weights import TopK
     >>> raw = sample_bars(start="2012-06-01", end="2018-12-31")
     >>> bars = adjust(raw, "total")
-    >>> idle = from_weights(
-    ...     TopK(15)(compute(bars, [momentum(252, 21)]).iloc[:, 0].dropna().rename("score").to_frame()).iloc[:0],
-    ...     bars,
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2014":]
+    ...     )
+    ...     return from_weights(TopK(top_k, buffer=buffer, rebalance=21)(score), bars, Costs(1.0, 5.0))
+    >>> result = run()
+    >>> benchmark = to_wide(sample_context(["SPY"])["close"])["SPY"].pct_change(fill_method=None)
+    >>> neighbours = perturb(
+    ...     lambda **p: run(**p).returns, {"lookback": 252, "skip": 21, "top_k": 15, "buffer": 10}, 252, draws=200
     ... )
-    >>> assert len(findings_figure(diagnose(idle, bars, 252)).axes) == 1
+    >>> room = capacity(result, liquidity(raw), Costs(1.0, 2.0, impact=1.0))
+    >>> findings = diagnose(
+    ...     result,
+    ...     bars,
+    ...     252,
+    ...     parameters=4,
+    ...     gate_hindsight=0.0,
+    ...     perturbation=neighbours,
+    ...     benchmark=benchmark,
+    ...     capacity=room,
+    ...     assets=1e8,
+    ... )
+    >>> findings_figure(findings)
     """
     known = table[table["severity"] != "not assessed"][::-1]
     bad = known["severity"].isin(["high", "medium"])
-    fig, ax = figure(f"{int(bad.sum())} of {len(known)} measures are beyond their threshold", "evidence over threshold, cut at 4", "", size=(9.0, 0.8 + 0.3 * max(len(known), 3)))
+    fig, ax = figure(
+        f"{int(bad.sum())} of {len(known)} measures are beyond their threshold",
+        "evidence over threshold, cut at 4",
+        "",
+        size=(9.0, 0.8 + 0.3 * max(len(known), 3)),
+    )
     colors = known["severity"].map({"high": COLORS[1], "medium": COLORS[4], "ok": COLORS[2]})
     ax.barh(known["finding"], np.minimum(known["evidence"] / known["threshold"], 4.0), color=list(colors))
     ax.axvline(1.0, color="black", lw=0.8)

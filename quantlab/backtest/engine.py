@@ -12,11 +12,19 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from .account import Simulator, account_terms, check_terms, plain_rows, read_market, simulated, tell_compiling
+from quantlab.backtest.account import (
+    Simulator,
+    account_terms,
+    check_terms,
+    plain_rows,
+    read_market,
+    simulated,
+    tell_compiling,
+)
 from .costs import DEFAULT_COSTS, Costs
 from ..broker.fill_model import DEFAULT_FILL, FillModel, terms_of
 from ..broker.rules import DEFAULT_RULES, NO_BAR, REASONS, STOPPED, TARGET, TYPES, Rules
-from ..broker.session import rebalance, rebalance_many
+from ..broker.rebalance import rebalance, rebalance_many
 from ..broker.blotter import Blotter, Fills, Orders, Result
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
@@ -29,7 +37,7 @@ _NEUTRAL = dict.fromkeys(["adj", "split", "split_ratio", "rate", "multiplier"], 
 def refuse_factors(
     bars: pd.DataFrame,  # panel
 ) -> None:
-    """Raise DataError on bars whose factors are not in their prices: who ignores a split takes it for a loss.
+    """Raise DataError on bars with a factor that is not in their prices; only accounts refuse them, features do not.
 
     Parameters
     ----------
@@ -39,33 +47,15 @@ def refuse_factors(
     Raises
     ------
     DataError
-        On bars whose factors are not in their prices: who ignores a split takes it for a loss.
+        On bars with a factor that is not in their prices.
 
     Examples
     --------
-    >>> from quantlab.backtest.engine import from_weights
-    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.backtest.engine import refuse_factors
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> bars = adjust(sample_bars(), "total")
-    >>> close = to_wide(bars["close"])
-    >>> past = close.shift(21) / close.shift(252) - 1
-    >>> score = past.where(close.notna()).iloc[252::20]
-    >>> top = score.rank(axis=1, ascending=False, method="first") <= 30
-    >>> weights = as_panel(top.stack().loc[lambda x: x].rename("weight").mul(1 / 30).reset_index())
-    >>> result = from_weights(weights, bars)
-    >>> result.trades.head(4)
-            date    decided symbol     quantity      price  commission   slippage  \\
-    0 2011-01-04 2011-01-03   AAPL  3338.206428  10.056617    3.357106  16.777142
-    1 2011-01-04 2011-01-03    AIG   873.902016  38.044130    3.324684  16.615113
-    2 2011-01-04 2011-01-03   AMZN  3611.400024   9.312154    3.362991  16.806553
-    3 2011-01-04 2011-01-03    BKR  1095.101864  30.422826    3.331609  16.649722
-
-          reason
-    0  rebalance
-    1  rebalance
-    2  rebalance
-    3  rebalance
+    >>> refuse_factors(bars)
     """
     for column, value in _NEUTRAL.items():
         if column in bars and not np.allclose(bars[column].dropna(), value):
@@ -73,7 +63,7 @@ def refuse_factors(
             known = "which knows split_ratio, dividend, funding, rate and multiplier"
             raise DataError(f"the bars' factor {column} is not applied yet; {remedy}, {known}")
 
-
+# %% ../../nbs/backtest/710_engine.ipynb #2eea8cd6
 @njit(cache=True)
 def _first_bad(values):
     "Return where the first price is that is not positive and finite, NaN allowed; row -1 = nowhere."
@@ -101,7 +91,9 @@ def _prices(
     at = grid(bars.index)
     wide = []
     for column in columns:
-        values = np.ascontiguousarray(to_wide(bars[column], at).to_numpy(), dtype=np.float64)  # one kind: one compilation
+        values = np.ascontiguousarray(
+            to_wide(bars[column], at).to_numpy(), dtype=np.float64
+        )  # one kind: one compilation
         t, i = _first_bad(values)
         if t >= 0:
             where = f"{column} of {at.symbols[i]} on {at.dates[t]:%Y-%m-%d}"
@@ -225,12 +217,12 @@ def _by_session(
 # %% ../../nbs/backtest/710_engine.ipynb #0bcb20b8
 def from_weights(
     weights: pd.DataFrame,  # panel with column weight: share of equity, decided at the close of date
-    bars: pd.DataFrame,  # panel with open and close, total-return adjusted
+    bars: pd.DataFrame,  # panel with open and close, total-return adjusted; a factor not applied is refused
     costs: Costs = DEFAULT_COSTS,  # charged on every fill and every night
     rules: Rules = DEFAULT_RULES,  # of the market and the account
     fill: FillModel = DEFAULT_FILL,  # when and at what price orders fill
     cash: float = 1_000_000.0,  # money at the start
-    start=None,  # first session of the account; None = the first rebalance; earlier decisions are dropped
+    start=None,  # first session of the account; None = that of the first decision (rebalance); earlier are dropped
     end=None,  # last session; None = the last of bars
 ) -> Result:
     """Trade target weights after the close that decided them and keep the account.
@@ -240,7 +232,7 @@ def from_weights(
     weights : pd.DataFrame
         Panel with column weight: share of equity, decided at the close of date.
     bars : pd.DataFrame
-        Panel with open and close, total-return adjusted.
+        Panel with open and close, total-return adjusted; a factor not applied is refused.
     costs : Costs, default DEFAULT_COSTS
         Charged on every fill and every night.
     rules : Rules, default DEFAULT_RULES
@@ -250,36 +242,40 @@ def from_weights(
     cash : float, default 1_000_000.0
         Money at the start.
     start : default None
-        First session of the account; None = the first rebalance; earlier decisions are dropped.
+        First session of the account; None = that of the first decision (rebalance); earlier are
+        dropped.
     end : default None
         Last session; None = the last of bars.
 
     Returns
     -------
     Result
-        The account of one backtest; each frame is built when it is first read.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Raises
     ------
     ConfigError
         On terms of another kind, and on an account that starts with nothing (see check_terms).
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "bars are empty; read some with quantlab.data"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "weights name a {kind} that is not in bars: {...}; use the bars' own"
     DataError
         "the bars' factor {column} is not applied yet; {remedy}, {known}"
+        On a factor adj or split that is not applied (see read_market).
         "{where} is {...}; prices are positive and finite, NaN where there is none"
 
     Examples
     --------
-    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.engine import from_weights, refuse_factors
     >>> from quantlab.core.panel import as_panel, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> bars = adjust(sample_bars(), "total")
     >>> close = to_wide(bars["close"])
+    >>> refuse_factors(bars)
     >>> past = close.shift(21) / close.shift(252) - 1
     >>> score = past.where(close.notna()).iloc[252::20]
     >>> top = score.rank(axis=1, ascending=False, method="first") <= 30
@@ -327,8 +323,8 @@ def equity_curves(
     weights: list[pd.DataFrame],  # one panel with column weight per account
     bars: pd.DataFrame,  # panel with open and close, total-return adjusted
     costs: Costs = DEFAULT_COSTS,  # shares of the value traded only
-    rules: Rules = DEFAULT_RULES,
-    fill: FillModel = DEFAULT_FILL,
+    rules: Rules = DEFAULT_RULES,  # max_gross, stale_after and delisting_return; other rules are refused
+    fill: FillModel = DEFAULT_FILL,  # when and at what price orders fill
     cash: float = 1_000_000.0,  # money at the start
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # equity, dates x accounts, NaN before its first rebalance; turnover and fills
     """Trade many sets of target weights on the same bars, as from_weights does, and keep only what a search looks at.
@@ -342,7 +338,7 @@ def equity_curves(
     costs : Costs, default DEFAULT_COSTS
         Shares of the value traded only.
     rules : Rules, default DEFAULT_RULES
-        Of the market and the account: lots, limits, what may be held.
+        max_gross, stale_after and delisting_return; other rules are refused.
     fill : FillModel, default DEFAULT_FILL
         When and at what price orders fill.
     cash : float, default 1_000_000.0
@@ -359,16 +355,18 @@ def equity_curves(
         On terms of another kind, and on an account that starts with nothing (see check_terms).
         "many accounts at once pay shares of the value traded only; from_weights takes other terms"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "bars are empty; read some with quantlab.data"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "weights name a {kind} that is not in bars: {...}; use the bars' own"
     DataError
         "the bars' factor {column} is not applied yet; {remedy}, {known}"
+        On a factor adj or split that is not applied (see read_market).
         "{where} is {...}; prices are positive and finite, NaN where there is none"
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.backtest.engine import equity_curves
     >>> from quantlab.core.panel import as_panel

@@ -48,6 +48,7 @@ def block_length(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from arch.bootstrap import optimal_block_length
     >>> from quantlab.backtest.engine import from_weights
     >>> from quantlab.backtest.montecarlo import block_length
@@ -84,15 +85,19 @@ def block_length(
         return 1.0
     from arch.bootstrap import optimal_block_length  # here: it takes two seconds to import
 
-    both = [float(optimal_block_length(x)["stationary"].iloc[0]) for x in (returns, (returns - returns.mean()) ** 2) if np.ptp(x) > 1e-18]
+    both = [
+        float(optimal_block_length(x)["stationary"].iloc[0])
+        for x in (returns, (returns - returns.mean()) ** 2)
+        if np.ptp(x) > 1e-18
+    ]
     return float(np.clip(np.nanmax([*both, 1.0]), 1.0, len(returns)))
 
 
 def bootstrap_returns(
     returns: pd.Series,  # decimal, by date; NaN days are dropped
-    draws: int = 999,
+    draws: int = 999,  # simulated histories
     block: float | None = None,  # mean length in sessions; None = block_length
-    seed: int = 7,
+    seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> np.ndarray:  # float64[draws, n], histories of the same length
     """Draw histories by the stationary bootstrap; raise DataError on infinite returns.
 
@@ -101,11 +106,11 @@ def bootstrap_returns(
     returns : pd.Series
         decimal, by date; NaN days are dropped.
     draws : int, default 999
-        Random draws; more make the simulated figures steadier.
+        Simulated histories.
     block : float | None, default None
         Mean length in sessions; None = block_length.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the drawing; the same seed gives the same draws.
 
     Returns
     -------
@@ -165,11 +170,11 @@ def bootstrap_returns(
 # %% ../../nbs/backtest/742_montecarlo.ipynb #a8c6f40f
 def bootstrap(
     returns: pd.Series,  # decimal, by date, after costs
-    periods_per_year: float,
-    draws: int = 999,
-    block: float | None = None,
+    periods_per_year: float,  # 252 for trading days
+    draws: int = 999,  # simulated histories
+    block: float | None = None,  # mean length in sessions; None = block_length
     fall: float = 0.3,  # the drawdown one would not bear, decimal
-    seed: int = 7,
+    seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> pd.DataFrame:  # by figure: value, median, se, low, high (95 % of the draws); the last two rows are chances
     """Show how far the figures of a run scatter when its days come in another order; no draws below 10 returns.
 
@@ -178,15 +183,15 @@ def bootstrap(
     returns : pd.Series
         decimal, by date, after costs.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days.
     draws : int, default 999
-        Random draws; more make the simulated figures steadier.
+        Simulated histories.
     block : float | None, default None
         Mean length in sessions; None = block_length.
     fall : float, default 0.3
         The drawdown one would not bear, decimal.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the drawing; the same seed gives the same draws.
 
     Returns
     -------
@@ -237,9 +242,20 @@ def bootstrap(
     r = returns.dropna().astype(float)
     h = bootstrap_returns(r, draws, block, seed) if len(r) >= 10 else np.zeros((0, len(r)))
     rows = {}
-    for name, function, args in (("annual_return", annual_return, (periods_per_year,)), ("volatility", annual_volatility, (periods_per_year,)), ("sharpe", sharpe, (periods_per_year,)), ("max_drawdown", max_drawdown, ())):
+    for name, function, args in (
+        ("annual_return", annual_return, (periods_per_year,)),
+        ("volatility", annual_volatility, (periods_per_year,)),
+        ("sharpe", sharpe, (periods_per_year,)),
+        ("max_drawdown", max_drawdown, ()),
+    ):
         spread = pd.Series(function(h, *args) if len(h) else [], dtype=float)
-        rows[name] = {"value": function(r, *args), "median": spread.median(), "se": spread.std(), "low": spread.quantile(0.025), "high": spread.quantile(0.975)}
+        rows[name] = {
+            "value": function(r, *args),
+            "median": spread.median(),
+            "se": spread.std(),
+            "low": spread.quantile(0.025),
+            "high": spread.quantile(0.975),
+        }
     lost, fell = np.prod(1 + h, axis=1) < 1, (np.asarray(max_drawdown(h)) < -fall) if len(h) else np.zeros(0)
     for name, happened in {"chance_of_loss": lost, f"chance_of_fall_{fall:.0%}": fell}.items():
         p = happened.mean() if len(h) else np.nan
@@ -249,9 +265,9 @@ def bootstrap(
 # %% ../../nbs/backtest/742_montecarlo.ipynb #f4b38cb3
 def fan(
     returns: pd.Series,  # decimal, by date
-    draws: int = 999,
-    block: float | None = None,
-    seed: int = 7,
+    draws: int = 999,  # simulated histories
+    block: float | None = None,  # mean length in sessions; None = block_length
+    seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> pd.DataFrame:  # by date: q05, q25, q50, q75, q95 and run (wealth, start = 1)
     """Return the quantiles of resampled wealth by date.
 
@@ -260,11 +276,11 @@ def fan(
     returns : pd.Series
         decimal, by date.
     draws : int, default 999
-        Random draws; more make the simulated figures steadier.
+        Simulated histories.
     block : float | None, default None
         Mean length in sessions; None = block_length.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the drawing; the same seed gives the same draws.
 
     Returns
     -------
@@ -351,8 +367,12 @@ def fan_figure(
     >>> fan_figure(fan(returns))
     """
     low, high = table[["q05", "q95"]].iloc[-1]
-    fig, ax = figure(f"Nine in ten reorderings end between {low:.2g} and {high:.2g} times the start", "", "wealth, start = 1 (log)")
-    ax.fill_between(table.index, table["q05"], table["q95"], color=COLORS[0], alpha=0.15, lw=0, label="90 % of the draws")
+    fig, ax = figure(
+        f"Nine in ten reorderings end between {low:.2g} and {high:.2g} times the start", "", "wealth, start = 1 (log)"
+    )
+    ax.fill_between(
+        table.index, table["q05"], table["q95"], color=COLORS[0], alpha=0.15, lw=0, label="90 % of the draws"
+    )
     ax.fill_between(table.index, table["q25"], table["q75"], color=COLORS[0], alpha=0.25, lw=0, label="50 %")
     ax.plot(table["q50"], color=COLORS[0], lw=1, label="median")
     ax.plot(table["run"], color=COLORS[1], label="the run")
@@ -372,20 +392,19 @@ def _streak(
 
 def shuffle_round_trips(
     round_trips: pd.DataFrame,  # from broker.round_trips: entry, exit, pnl
-    draws: int = 999,
-    seed: int = 7,
+    draws: int = 999,  # simulated histories
+    seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> pd.DataFrame:  # by figure: value, median, low, high (95 % of shuffles), p (share of shuffles at least as bad)
-    """Reorder the profits of round trips; knowable after the last exit. Figures: max_fall (money, <= 0), losing_streak
-    (trips).
+    """Reorder the profits of round trips; max_fall is money, losing_streak trips; knowable after the last exit.
 
     Parameters
     ----------
     round_trips : pd.DataFrame
         From broker.round_trips: entry, exit, pnl.
     draws : int, default 999
-        Random draws; more make the simulated figures steadier.
+        Simulated histories.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the drawing; the same seed gives the same draws.
 
     Returns
     -------
@@ -399,15 +418,34 @@ def shuffle_round_trips(
 
     Examples
     --------
+    >>> from quantlab.backtest.engine import from_weights
     >>> from quantlab.backtest.montecarlo import shuffle_round_trips
-    >>> four = pd.DataFrame(
-    ...     {
-    ...         "entry": pd.date_range("2024-01-01", periods=4),
-    ...         "exit": pd.date_range("2024-02-01", periods=4),
-    ...         "pnl": [10.0, -5.0, -5.0, 10.0],
-    ...     }
-    ... )
-    >>> known = shuffle_round_trips(four, 4000)
+    >>> from quantlab.broker.round_trips import round_trips
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> result = from_weights(weights, bars)
+    >>> trips = round_trips(result.trades, result.positions.groupby("symbol")["price"].last())
+    >>> shuffled = shuffle_round_trips(trips)
+    >>> shuffled.round(3)
+                        value      median         low       high      p
+    max_fall      -182347.753 -114483.339 -189812.329 -74135.461  0.039
+    losing_streak      11.000       5.000       3.000      8.000  0.001
     """
     if draws < 1:
         raise ConfigError(f"draws is {draws}; shuffle at least once")
@@ -451,7 +489,7 @@ def _deal_names(
 def random_weights(
     weights: pd.DataFrame,  # (date, symbol): weight, decided at the close of date
     eligible: pd.DataFrame,  # bool, dates x symbols: what could have been held, known at the close of date
-    seed: int = 7,
+    seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> pd.DataFrame:  # (date, symbol): weight, same dates, same weights, other names
     """Permute the names of a portfolio; raise DataError where fewer are eligible than are held.
 
@@ -462,7 +500,7 @@ def random_weights(
     eligible : pd.DataFrame
         bool, dates x symbols: what could have been held, known at the close of date.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the drawing; the same seed gives the same draws.
 
     Returns
     -------
@@ -474,7 +512,7 @@ def random_weights(
     DataError
         Where fewer are eligible than are held.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------
@@ -523,14 +561,15 @@ def random_weights(
 def random_portfolios(
     weights: pd.DataFrame,  # (date, symbol): weight
     bars: pd.DataFrame,  # panel with open and close, total-return adjusted
-    periods_per_year: float,
-    costs: Costs = DEFAULT_COSTS,
+    periods_per_year: float,  # 252 for trading days
+    costs: Costs = DEFAULT_COSTS,  # charged on every fill of each portfolio
     eligible: pd.DataFrame | None = None,  # bool, dates x symbols; None = names with a close on the date
-    draws: int = 200,
-    seed: int = 7,
-) -> pd.DataFrame:  # by portfolio ("run", 1, 2 ...): annual_return, sharpe, max_drawdown, turnover (a year), exposure (gross)
-    """Trade a portfolio and as many with other names, by the same engine at the same costs; knowable after the last
-    close.
+    draws: int = 200,  # random portfolios
+    seed: int = 7,  # of the drawing; the same seed gives the same draws
+) -> (
+    pd.DataFrame
+):  # by portfolio ("run", 1, 2 ...): annual_return, sharpe, max_drawdown, turnover (a year), exposure (gross)
+    """Trade a portfolio and others of other names, by one engine at one cost; knowable after the last close.
 
     Parameters
     ----------
@@ -539,26 +578,24 @@ def random_portfolios(
     bars : pd.DataFrame
         Panel with open and close, total-return adjusted.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days.
     costs : Costs, default DEFAULT_COSTS
-        Charged on every fill.
+        Charged on every fill of each portfolio.
     eligible : pd.DataFrame | None, default None
         bool, dates x symbols; None = names with a close on the date.
     draws : int, default 200
-        Random draws; more make the simulated figures steadier.
+        Random portfolios.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the drawing; the same seed gives the same draws.
 
     Returns
     -------
     pd.DataFrame
-        By portfolio ("run", 1, 2 ...): annual_return, sharpe, max_drawdown, turnover (a year), exposure
-        (gross).
 
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     DataError
         "on {day} {...} names more are held than are eligible; widen eligible"
         When a position has no equity beside it (see exposure).
@@ -592,16 +629,18 @@ def random_portfolios(
         chosen = random_weights(weights, eligible, seed=[seed, number]) if number else weights
         account = from_weights(chosen, bars, costs)
         r = account.returns
-        rows[number or "run"] = {
-            "annual_return": annual_return(r, periods_per_year), "sharpe": sharpe(r, periods_per_year), "max_drawdown": max_drawdown(r),
-            "turnover": account.turnover.mean() * periods_per_year, "exposure": exposure(account.positions, account.equity)["gross"].mean(),
-        }  # fmt: skip
+        gross = exposure(account.positions, account.equity)["gross"].mean()
+        row = {"annual_return": annual_return(r, periods_per_year), "sharpe": sharpe(r, periods_per_year)}
+        row |= {"max_drawdown": max_drawdown(r), "turnover": account.turnover.mean() * periods_per_year}
+        rows[number or "run"] = row | {"exposure": gross}
     return pd.DataFrame(rows).T.rename_axis("portfolio")
 
 
 def against_random(
     table: pd.DataFrame,  # from random_portfolios
-) -> pd.DataFrame:  # by figure: value, mean, se (spread of the random ones), low, high, p (one-sided, the run counted once)
+) -> (
+    pd.DataFrame
+):  # by figure: value, mean, se (spread of the random ones), low, high, p (one-sided, the run counted once)
     """Rank a run among its random portfolios; p is the share that does at least as well, NaN where more is not better.
 
     Parameters
@@ -612,8 +651,6 @@ def against_random(
     Returns
     -------
     pd.DataFrame
-        By figure: value, mean, se (spread of the random ones), low, high, p (one-sided, the run counted
-        once).
 
     Examples
     --------
@@ -647,7 +684,13 @@ def against_random(
     exposure       0.999  0.999  0.000  0.999  0.999    NaN
     """
     run, others = table.loc["run"], table.drop(index="run")
-    spread = {"value": run, "mean": others.mean(), "se": others.std(), "low": others.quantile(0.025), "high": others.quantile(0.975)}
+    spread = {
+        "value": run,
+        "mean": others.mean(),
+        "se": others.std(),
+        "low": others.quantile(0.025),
+        "high": others.quantile(0.975),
+    }
     better = (1 + (others >= run).sum()) / (1 + len(others))
     return pd.DataFrame(spread).assign(p=better.drop(["turnover", "exposure"])).where(run.notna(), np.nan, axis=0)
 
@@ -657,7 +700,11 @@ def _moved(
     factor: float,
 ) -> object:  # None where nothing can move
     "Move a number by a factor, whole numbers by at least 1 and never below 1."
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)) or value == 0:
+    if (
+        isinstance(value, (bool, np.bool_))
+        or not isinstance(value, (int, float, np.integer, np.floating))
+        or value == 0
+    ):
         return None
     if isinstance(value, (float, np.floating)):
         return float(value * factor)
@@ -665,14 +712,14 @@ def _moved(
     near = near if near != value else int(value) + (1 if factor > 1 else -1)
     return near if near >= 1 or value < 0 else None
 
-
+# %% ../../nbs/backtest/742_montecarlo.ipynb #203dcfd0
 def perturb(
     function: Callable[..., pd.Series],  # parameters by name -> returns by date, after costs
     parameters: dict[str, object],  # the run's own; what is not a number stays
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days
     step: float = 0.2,  # relative move, down and up
-    draws: int = 300,
-    seed: int = 7,
+    draws: int = 300,  # resampled histories behind an error
+    seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> pd.DataFrame:  # parameter, setting, sharpe, change (of the Sharpe ratio), se (of the change); row 0 is the run
     """Run every neighbour of a parameter set; what the function raises is raised.
 
@@ -683,13 +730,13 @@ def perturb(
     parameters : dict[str, object]
         The run's own; what is not a number stays.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days.
     step : float, default 0.2
         Relative move, down and up.
     draws : int, default 300
-        Random draws; more make the simulated figures steadier.
+        Resampled histories behind an error.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the drawing; the same seed gives the same draws.
 
     Returns
     -------
@@ -752,15 +799,21 @@ def perturb(
             se = np.nan
             if len(both) >= 10:
                 blocks = StationaryBootstrap(block_length(both[:, 0]), both, seed=seed)
-                se = blocks.apply(lambda x: sharpe(x[:, 1], periods_per_year) - sharpe(x[:, 0], periods_per_year), draws).std(ddof=1)
+                se = blocks.apply(
+                    lambda x: sharpe(x[:, 1], periods_per_year) - sharpe(x[:, 0], periods_per_year), draws
+                ).std(ddof=1)
             ratio = sharpe(r, periods_per_year)
-            rows.append({"parameter": name, "setting": setting, "sharpe": ratio, "change": ratio - rows[0]["sharpe"], "se": se})
+            rows.append(
+                {"parameter": name, "setting": setting, "sharpe": ratio, "change": ratio - rows[0]["sharpe"], "se": se}
+            )
     return pd.DataFrame(rows).assign(setting=pd.Series([row["setting"] for row in rows], dtype=object))
 
 # %% ../../nbs/backtest/742_montecarlo.ipynb #7357690d
 def fragility(
     table: pd.DataFrame,  # from perturb
-) -> pd.Series:  # sharpe, mean_near, spread, worst, loss (share of the run's ratio), t (change over its error), parameter, setting
+) -> (
+    pd.Series
+):  # sharpe, mean_near, spread, worst, loss (share of the run's ratio), t (change over its error), parameter, setting
     """Sum up a perturbation by its worst neighbour; NaN without neighbours.
 
     Parameters
@@ -771,8 +824,6 @@ def fragility(
     Returns
     -------
     pd.Series
-        sharpe, mean_near, spread, worst, loss (share of the run's ratio), t (change over its error),
-        parameter, setting.
 
     Examples
     --------
@@ -809,10 +860,27 @@ def fragility(
     """
     run, near = table["sharpe"].iloc[0], table.iloc[1:]
     if near["sharpe"].notna().sum() == 0:
-        return pd.Series({"sharpe": run, **dict.fromkeys(["mean_near", "spread", "worst", "loss", "t"], np.nan), "parameter": "", "setting": None})
+        return pd.Series(
+            {
+                "sharpe": run,
+                **dict.fromkeys(["mean_near", "spread", "worst", "loss", "t"], np.nan),
+                "parameter": "",
+                "setting": None,
+            }
+        )
     worst = near.loc[near["sharpe"].idxmin()]
-    loss, t = -worst["change"] / abs(run) if run else np.nan, worst["change"] / worst["se"] if worst["se"] > 0 else np.nan
-    head = {"sharpe": run, "mean_near": near["sharpe"].mean(), "spread": near["sharpe"].std(), "worst": worst["sharpe"], "loss": loss, "t": t}
+    loss, t = (
+        -worst["change"] / abs(run) if run else np.nan,
+        worst["change"] / worst["se"] if worst["se"] > 0 else np.nan,
+    )
+    head = {
+        "sharpe": run,
+        "mean_near": near["sharpe"].mean(),
+        "spread": near["sharpe"].std(),
+        "worst": worst["sharpe"],
+        "loss": loss,
+        "t": t,
+    }
     return pd.Series(head | {"parameter": worst["parameter"], "setting": worst["setting"]})
 
 # %% ../../nbs/backtest/742_montecarlo.ipynb #adb28d2d
@@ -863,15 +931,18 @@ def market_regimes(
     roughness = r.rolling(lookback).std().reindex(close.index)
     drop = (close / close.shift(crash[1]) - 1 <= -crash[0]).astype(float)
     crashed = drop[::-1].rolling(crash[1], min_periods=1).max()[::-1] > 0
-    return pd.DataFrame({"bull": ~bears, "bear": bears, "high_volatility": roughness > roughness.quantile(0.8), "crash": crashed}, index=close.index)
+    return pd.DataFrame(
+        {"bull": ~bears, "bear": bears, "high_volatility": roughness > roughness.quantile(0.8), "crash": crashed},
+        index=close.index,
+    )
 
 # %% ../../nbs/backtest/742_montecarlo.ipynb #57e990c7
 def stress(
     returns: pd.Series,  # decimal, by date, after costs
     regimes: pd.DataFrame,  # bool by date, from market_regimes
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days
     lag: int = 10,  # sessions of memory in the error of the mean
-) -> pd.DataFrame:  # by regime: n (sessions), spells, mean (decimal a year), se, sharpe (a year), sharpe_se, worst_day, total (compounded)
+) -> pd.DataFrame:  # by regime: n (sessions), spells, mean (a year), se, sharpe, sharpe_se, worst_day, total
     """Judge a run window by window; NaN below 2 sessions. Null: a mean of 0.
 
     Parameters
@@ -881,26 +952,26 @@ def stress(
     regimes : pd.DataFrame
         Bool by date, from market_regimes.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days.
     lag : int, default 10
         Sessions of memory in the error of the mean.
 
     Returns
     -------
     pd.DataFrame
-        By regime: n (sessions), spells, mean (decimal a year), se, sharpe (a year), sharpe_se,
-        worst_day, total (compounded).
+        By regime: n (sessions), spells, mean (a year), se, sharpe, sharpe_se, worst_day, total.
 
     Raises
     ------
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
     >>> from quantlab.backtest.engine import from_weights
-    >>> from quantlab.backtest.montecarlo import market_regimes, stress
+    >>> from quantlab.backtest.montecarlo import market_regimes, random_portfolios, stress
     >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure, shade
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars, sample_context
     >>> from quantlab.features.base import compute
@@ -921,8 +992,25 @@ def stress(
     >>> weights = run()
     >>> result = from_weights(weights, bars)
     >>> returns = result.returns
+    >>> chance = random_portfolios(weights, bars, 252, draws=40)
+    >>> others = chance.drop(index="run")["sharpe"]
+    >>> fig, ax = figure(
+    ...     f"{(others >= chance.at['run', 'sharpe']).mean():.0%} of portfolios of random names do as well",
+    ...     "Sharpe ratio after costs",
+    ...     "portfolios",
+    ... )
+    >>> ax.hist(others, bins=15, color=COLORS[0], alpha=0.6, label="random names, same weights and turnover")
+    >>> ax.axvline(chance.at["run", "sharpe"], color=COLORS[1], label="the run")
     >>> context = to_wide(sample_context(["SPY"])["close"])["SPY"].loc[:"2022"]
     >>> weather = market_regimes(context)
+    >>> fig, ax = figure(
+    ...     f"SPY: {int(weather['bear'].sum())} sessions of bear market in {len(weather) / 252:.0f} years",
+    ...     "",
+    ...     "SPY, total return (log)",
+    ... )
+    >>> ax.plot(context, color=COLORS[7], lw=1)
+    >>> shade(ax, weather["bear"], COLORS[1], "bear")
+    >>> shade(ax, weather["crash"], COLORS[0], "crash")
     >>> judged = stress(returns, weather, 252)
     >>> judged.round(3)
     """
@@ -932,9 +1020,19 @@ def stress(
         check_zones(returns=r, regimes=regimes)
         flag = regimes[name].reindex(r.index, fill_value=False).astype(bool)
         x, spells = r[flag], int((flag & ~flag.shift(fill_value=False)).sum())
-        rows[name] = {"n": len(x), "spells": spells, "total": np.prod(1 + x) - 1 if len(x) else np.nan, "worst_day": x.min()}
+        rows[name] = {
+            "n": len(x),
+            "spells": spells,
+            "total": np.prod(1 + x) - 1 if len(x) else np.nan,
+            "worst_day": x.min(),
+        }
         if len(x) > 1:
             error = newey_west(x.to_numpy(), lag) * periods_per_year
-            rows[name] |= {"mean": x.mean() * periods_per_year, "se": error, "sharpe": sharpe(x, periods_per_year), "sharpe_se": sharpe_error(x) * root}
+            rows[name] |= {
+                "mean": x.mean() * periods_per_year,
+                "se": error,
+                "sharpe": sharpe(x, periods_per_year),
+                "sharpe_se": sharpe_error(x) * root,
+            }
     columns = ["n", "spells", "mean", "se", "sharpe", "sharpe_se", "worst_day", "total"]
     return pd.DataFrame(rows).T.reindex(columns=columns).rename_axis("regime")

@@ -24,7 +24,8 @@ from quantlab.backtest.account import (
 from .costs import DEFAULT_COSTS, Costs
 from ..broker.fill_model import DEFAULT_FILL, FillModel
 from quantlab.broker.rules import (
-    AT_CLOSE, DEFAULT_RULES, HOLDING, QUANTITY_KINDS, LIMIT, MARKET, ORDER_DTYPE, REST, SHARES, STOP, TYPES, Market, Rules,
+    AT_CLOSE, DEFAULT_RULES, HOLDING, LIMIT, MARKET, ORDER_DTYPE, QUANTITY_KINDS, REST, SHARES, STOP, TYPES, Market,
+    Rules,
 )  # fmt: skip
 from ..broker.blotter import Fills, Result
 from ..core.errors import PanelError
@@ -48,7 +49,7 @@ def _refuse(
         row = orders.iloc[int(np.argmax(bad))]
         raise PanelError(f"order of {row['symbol']} on {str(row['date'])[:10]}: {why}")
 
-
+# %% ../../nbs/backtest/712_orders.ipynb #80a730f5
 def complete(
     orders: pd.DataFrame,  # columns or index levels date, symbol; column size; optional the rest
 ) -> pd.DataFrame:  # with every column, numbered rows
@@ -71,6 +72,8 @@ def complete(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.orders import complete
     >>> plan = pd.DataFrame(
     ...     [
@@ -138,6 +141,8 @@ def order_rows(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.orders import order_rows
     >>> from quantlab.core.panel import grid
     >>> from quantlab.data.bars import adjust
@@ -192,12 +197,12 @@ def order_rows(
 # %% ../../nbs/backtest/712_orders.ipynb #00e99bf0
 def from_orders(
     orders: pd.DataFrame,  # date, symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit
-    bars: pd.DataFrame,  # panel with open and close; optional what read_market takes
+    bars: pd.DataFrame,  # panel with open and close; optional what read_market takes; factors not applied are refused
     costs: Costs = DEFAULT_COSTS,  # charged on every fill and every night
     rules: Rules = DEFAULT_RULES,  # of the market and the account
     fill: FillModel = DEFAULT_FILL,  # when and at what price orders fill
     cash: float = 1_000_000.0,  # account money at the start
-    start=None,  # first session of the account; None = the first order's; earlier orders are dropped
+    start=None,  # first session of the account; None = that of the first decision (order); earlier are dropped
     end=None,  # last session; None = the last of bars
 ) -> Result:
     """Fill a list of orders session by session and keep the account.
@@ -207,7 +212,7 @@ def from_orders(
     orders : pd.DataFrame
         date, symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit.
     bars : pd.DataFrame
-        Panel with open and close; optional what read_market takes.
+        Panel with open and close; optional what read_market takes; factors not applied are refused.
     costs : Costs, default DEFAULT_COSTS
         Charged on every fill and every night.
     rules : Rules, default DEFAULT_RULES
@@ -217,27 +222,32 @@ def from_orders(
     cash : float, default 1_000_000.0
         Account money at the start.
     start : default None
-        First session of the account; None = the first order's; earlier orders are dropped.
+        First session of the account; None = that of the first decision (order); earlier are dropped.
     end : default None
         Last session; None = the last of bars.
 
     Returns
     -------
     Result
-        The account of one backtest; each frame is built when it is first read.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Raises
     ------
     ConfigError
         On terms of another kind, and on an account that starts with nothing (see check_terms).
+    DataError
+        On a factor adj or split that is not applied (see read_market).
     PanelError
         "{have}; an order needs a date, a symbol and a size"
         "orders have columns {unknown} that mean nothing here; {known}"
         "order of {...} on {...}: {why}"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.orders import from_orders
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -329,14 +339,16 @@ def _by_name(
 
 # %% ../../nbs/backtest/712_orders.ipynb #1b903ab2
 def from_rule(
-    rule: Callable,  # (held bool[s], score float[s], tradable bool[s]) -> names int[m], sizes float[m]
+    # (held bool[s], score float[s], tradable bool[s]) -> positions int[m] and sizes float[m] of names: below 0 a
+    # share of the holding to sell, -1 all of it; above 0 a share of the cash after all sales to buy for
+    rule: Callable,  # such as portfolio.topk_drop.TopKDrop
     predictions: pd.DataFrame,  # panel with column score, known at the close of date
     bars: pd.DataFrame,  # panel with open and close; optional what read_market takes, such as factor and change
     costs: Costs = DEFAULT_COSTS,  # charged on every fill and every night
     rules: Rules = DEFAULT_RULES,  # of the market and the account
     fill: FillModel = DEFAULT_FILL,  # when and at what price orders fill
     cash: float = 1_000_000.0,  # account money at the start
-    start=None,  # first session of the account; None = the first date of predictions
+    start=None,  # first session of the account; None = that of the first decision, the first date of predictions
     end=None,  # last session; None = the last of bars
 ) -> Result:
     """Ask a rule at each close for the orders of the next session and keep the account.
@@ -344,7 +356,9 @@ def from_rule(
     Parameters
     ----------
     rule : Callable
-        (held bool[s], score float[s], tradable bool[s]) -> names int[m], sizes float[m].
+        (held bool[s], score float[s], tradable bool[s]) -> positions int[m] and sizes float[m] of
+        names: below 0 a share of the holding to sell, -1 all of it; above 0 a share of the cash after
+        all sales to buy for such as portfolio.topk_drop.TopKDrop.
     predictions : pd.DataFrame
         Panel with column score, known at the close of date.
     bars : pd.DataFrame
@@ -358,51 +372,45 @@ def from_rule(
     cash : float, default 1_000_000.0
         Account money at the start.
     start : default None
-        First session of the account; None = the first date of predictions.
+        First session of the account; None = that of the first decision, the first date of predictions.
     end : default None
         Last session; None = the last of bars.
 
     Returns
     -------
     Result
-        The account of one backtest; each frame is built when it is first read.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Raises
     ------
     ConfigError
         On terms of another kind, and on an account that starts with nothing (see check_terms).
+    DataError
+        On a factor adj or split that is not applied (see read_market).
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
-        Naming the dates on which almost nobody is there (see check_stray).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        Its message names the dates on which almost nobody is there (see check_stray).
         "predictions name a {kind} that is not in bars: {...}; use the bars' own"
 
     Examples
     --------
-    >>> from quantlab.backtest.costs import Costs
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import QLIB_COSTS
     >>> from quantlab.backtest.orders import from_rule
-    >>> from quantlab.broker.fill_model import next_close, next_open, same_close
+    >>> from quantlab.broker.fill_model import same_close
     >>> from quantlab.broker.rules import Rules
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
     >>> from quantlab.features.price import reversal
     >>> from quantlab.portfolio.topk_drop import TopKDrop
-    >>> FREE = Costs(0, 0)
     >>> raw = sample_bars(start="2014-06-02", end="2016-12-30")
     >>> many = adjust(raw).assign(factor=raw["adj"])[["open", "close", "factor"]]
     >>> predictions = compute(adjust(raw), [reversal(5)]).set_axis(["score"], axis=1).dropna()
     >>> policy, no_end = TopKDrop(top_k=30, n_drop=3), Rules(stale_after=np.inf)
-    >>> ways = {
-    ...     m.name: from_rule(policy, predictions, many, FREE, no_end, m).equity
-    ...     for m in (same_close(), next_open(), next_close())
-    ... }
-    >>> ways = pd.DataFrame(ways).iloc[-1] / 1e6 - 1
-    >>> ways.round(4).to_frame("return")
-                return
-    same close  0.1243
-    next open   0.1446
-    next close  0.1243
+    >>> paid = from_rule(policy, predictions, many, QLIB_COSTS, Rules(lot=100, stale_after=np.inf), same_close())
     """
     check_terms(costs, rules, fill, cash)
     at, market = read_market(bars, costs, fill)

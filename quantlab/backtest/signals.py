@@ -67,6 +67,18 @@ def _sized(
         raise ConfigError("size must be positive and finite; a short entry sells it")
     return wide
 
+
+def _one_side(
+    buy: np.ndarray,  # bool[dates, symbols]
+    short: np.ndarray,  # bool[dates, symbols]
+    at: Grid,
+) -> None:
+    "Raise PanelError naming the first name that is to be bought and sold short at one close."
+    if (buy & short).any():
+        t, i = np.argwhere(buy & short)[0]
+        both = f"{at.symbols[i]} is to be bought and sold short on {at.dates[t]:%Y-%m-%d}"
+        raise PanelError(f"{both}; give one entry a date")
+
 # %% ../../nbs/backtest/714_signals.ipynb #3d217309
 def _sends(
     held: np.ndarray,  # [symbols], shares at the close
@@ -88,12 +100,12 @@ def _sends(
 def from_signals(
     entries: pd.Series,  # bool, (date, symbol): open a long; known at the close of date
     exits: pd.Series | None,  # bool: close a long
-    bars: pd.DataFrame,  # panel with open and close; for stops and limits high and low too
+    bars: pd.DataFrame,  # panel with open and close, for stops high and low too; a factor not applied is refused
     costs: Costs = DEFAULT_COSTS,  # charged on every fill and every night
     rules: Rules = DEFAULT_RULES,  # of the market and the account
     fill: FillModel = DEFAULT_FILL,  # when and at what price orders fill
     cash: float = 1_000_000.0,  # account money at the start
-    start=None,  # first session of the account; None = the first of bars
+    start=None,  # first session of the account; None = that of the first decision, the first date of the entries
     end=None,  # last session; None = the last of bars
     size: float | pd.Series = 0.1,  # of an entry, > 0; a series gives one a date and name
     kind: str = "percent",  # what size counts: "percent" = share of equity, "value" = money, "shares"
@@ -102,7 +114,7 @@ def from_signals(
     stop_loss: float | None = None,  # share of the price paid; None = no stop
     take_profit: float | None = None,  # share of the price paid; None = no limit
 ) -> Result:
-    """Trade boolean signals in the next session and keep the account.
+    """Trade boolean signals in the next session and keep the account; an entry for what is held changes nothing.
 
     Parameters
     ----------
@@ -111,7 +123,7 @@ def from_signals(
     exits : pd.Series | None
         bool: close a long.
     bars : pd.DataFrame
-        Panel with open and close; for stops and limits high and low too.
+        Panel with open and close, for stops high and low too; a factor not applied is refused.
     costs : Costs, default DEFAULT_COSTS
         Charged on every fill and every night.
     rules : Rules, default DEFAULT_RULES
@@ -121,7 +133,7 @@ def from_signals(
     cash : float, default 1_000_000.0
         Account money at the start.
     start : default None
-        First session of the account; None = the first of bars.
+        First session of the account; None = that of the first decision, the first date of the entries.
     end : default None
         Last session; None = the last of bars.
     size : float | pd.Series, default 0.1
@@ -140,19 +152,22 @@ def from_signals(
     Returns
     -------
     Result
-        The account of one backtest; each frame is built when it is first read.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Raises
     ------
     ConfigError
         "kind is {kind}; give 'percent', 'value' or 'shares'"
-        "{why}; add them, or leave stop_loss and take_profit out"
+        "stops and limits fill inside the bar, and the bars have no high and low; add them or drop both"
         On terms of another kind, and on an account that starts with nothing (see check_terms).
         "size must be positive and finite; a short entry sells it"
+    DataError
+        On a factor adj or split that is not applied (see read_market).
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "{name} must be a boolean series without gaps; compare first, as in score > 0"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "{name} hold a {kind} that is not in bars: {...}; use the bars' own"
 
     Examples
@@ -178,26 +193,22 @@ def from_signals(
     if kind not in ("percent", "value", "shares"):
         raise ConfigError(f"kind is {kind!r}; give 'percent', 'value' or 'shares'")
     if (stop_loss or take_profit) and not {"high", "low"} <= set(bars):
-        why = "a stop and a limit act inside the bar, and the bars have no high and low"
-        raise ConfigError(f"{why}; add them, or leave stop_loss and take_profit out")
+        raise ConfigError("stops and limits fill inside the bar, and the bars have no high and low; add them or drop both")
     check_terms(costs, rules, fill, cash)
     at, market = read_market(bars, costs, fill)
     given = {"entries": entries, "exits": exits, "short_entries": short_entries, "short_exits": short_exits}
     buy, sell, short, cover = (_flags(signal, at, name) for name, signal in given.items())
     buy, short, sizes = buy & ~sell, short & ~cover, _sized(size, at)
-    if (buy & short).any():
-        t, i = np.argwhere(buy & short)[0]
-        both = f"{at.symbols[i]} is to be bought and sold short on {at.dates[t]:%Y-%m-%d}"
-        raise PanelError(f"{both}; give one entry a date")
+    _one_side(buy, short, at)
     bracket = {"stop_loss": stop_loss, "take_profit": take_profit}
     blocks = {"close": _blocks(at, 0.0, "target")}
     blocks |= {name: _blocks(at, sign, kind, **bracket) for name, sign in (("long", 1.0), ("short", -1.0))}
-    first, stop = account_span(at, start, end)
+    decided = [signal.index[0][0] for signal in (entries, short_entries) if signal is not None and len(signal)]
+    first, stop = account_span(at, min(decided, default=None) if start is None else start, end)
     simulator = Simulator(market, costs, rules, fill, cash, first)
     for t in range(stop):
         simulator.step()
         if t >= first:
-            held = simulator.account.shares[t]
-            simulator.send(_sends(held, buy[t], sell[t], short[t], cover[t], sizes[t], blocks))
+            simulator.send(_sends(simulator.account.shares[t], buy[t], sell[t], short[t], cover[t], sizes[t], blocks))
     sizing = {"size": size if np.isscalar(size) else "a panel", "kind": kind, **bracket}
     return simulated(simulator, at, account_terms(costs, rules, fill, cash, bars) | sizing)

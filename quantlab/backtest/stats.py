@@ -37,7 +37,7 @@ def _observed(
 # %% ../../nbs/backtest/720_stats.ipynb #9f1e8d4e
 def annual_return(
     returns: pd.Series | np.ndarray,  # decimal, per period
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # decimal; NaN without observations, -1 once everything is lost
     """Return the compound annual growth rate.
 
@@ -46,7 +46,7 @@ def annual_return(
     returns : pd.Series | np.ndarray
         decimal, per period.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -62,6 +62,7 @@ def annual_return(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import annual_return, annual_volatility, hit_rate
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -84,7 +85,7 @@ def annual_return(
 
 def annual_volatility(
     returns: pd.Series | np.ndarray,  # decimal, per period
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # decimal, annualised; NaN with fewer than two observations
     """Return the annualised standard deviation.
 
@@ -93,7 +94,7 @@ def annual_volatility(
     returns : pd.Series | np.ndarray
         decimal, per period.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -109,6 +110,7 @@ def annual_volatility(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import annual_return, annual_volatility, hit_rate
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -150,6 +152,7 @@ def hit_rate(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import annual_return, annual_volatility, hit_rate
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -169,7 +172,7 @@ def hit_rate(
 # %% ../../nbs/backtest/720_stats.ipynb #fdefec9f
 def sharpe(
     returns: pd.Series | np.ndarray,  # decimal, per period, in excess of cash
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # annualised; NaN for fewer than two observations and for flat returns
     """Return the mean over the standard deviation, annualised.
 
@@ -178,7 +181,7 @@ def sharpe(
     returns : pd.Series | np.ndarray
         decimal, per period, in excess of cash.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -198,6 +201,7 @@ def sharpe(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import sharpe, sortino
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -219,7 +223,7 @@ def sharpe(
 
 def sortino(
     returns: pd.Series | np.ndarray,  # decimal, per period, in excess of cash
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # annualised; NaN for fewer than two observations and without a loss
     """Return the mean over the downside deviation from zero, annualised.
 
@@ -228,7 +232,7 @@ def sortino(
     returns : pd.Series | np.ndarray
         decimal, per period, in excess of cash.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -248,6 +252,7 @@ def sortino(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import sharpe, sortino
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -297,11 +302,16 @@ def drawdown(
 
     Examples
     --------
-    >>> from quantlab.backtest.stats import drawdown, max_drawdown
-    >>> path = pd.Series(
-    ...     [-0.1, 0.25, -0.2, -0.25, 0.5], index=pd.date_range("2024-01-01", periods=5)
-    ... )  # 0.9, 1.125, 0.9, 0.675, 1.0125
-    >>> assert np.allclose(drawdown(path), [-0.1, 0, -0.2, -0.4, -0.1]) and np.isclose(max_drawdown(path), -0.4)
+    >>> import numpy as np
+    >>> from quantlab.backtest.stats import annual_return, calmar, drawdown, max_drawdown
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> assert drawdown(returns).max() == 0 and np.isclose(
+    ...     calmar(returns, 252), annual_return(returns, 252) / -max_drawdown(returns)
+    ... )
     """
     r = _observed(returns)
     wealth = np.cumprod(1 + r, axis=-1)
@@ -338,11 +348,16 @@ def max_drawdown(
 
     Examples
     --------
-    >>> from quantlab.backtest.stats import drawdown, max_drawdown
-    >>> path = pd.Series(
-    ...     [-0.1, 0.25, -0.2, -0.25, 0.5], index=pd.date_range("2024-01-01", periods=5)
-    ... )  # 0.9, 1.125, 0.9, 0.675, 1.0125
-    >>> assert np.allclose(drawdown(path), [-0.1, 0, -0.2, -0.4, -0.1]) and np.isclose(max_drawdown(path), -0.4)
+    >>> import numpy as np
+    >>> from quantlab.backtest.stats import annual_return, calmar, drawdown, max_drawdown
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> assert drawdown(returns).max() == 0 and np.isclose(
+    ...     calmar(returns, 252), annual_return(returns, 252) / -max_drawdown(returns)
+    ... )
     """
     below = np.asarray(drawdown(returns))
     return below.min(axis=-1) if below.shape[-1] else np.nan
@@ -350,7 +365,7 @@ def max_drawdown(
 
 def calmar(
     returns: pd.Series | np.ndarray,  # decimal, per period
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # NaN without a fall
     """Return the annual return over the deepest fall.
 
@@ -359,7 +374,7 @@ def calmar(
     returns : pd.Series | np.ndarray
         decimal, per period.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -379,12 +394,16 @@ def calmar(
 
     Examples
     --------
-    >>> from quantlab.backtest.stats import calmar
-    >>> three = pd.Series([0.01, 0.02, 0.03])
-    >>> path = pd.Series(
-    ...     [-0.1, 0.25, -0.2, -0.25, 0.5], index=pd.date_range("2024-01-01", periods=5)
-    ... )  # 0.9, 1.125, 0.9, 0.675, 1.0125
-    >>> assert np.isclose(calmar(path, 5), 0.0125 / 0.4) and np.isnan(calmar(three, 252))
+    >>> import numpy as np
+    >>> from quantlab.backtest.stats import annual_return, calmar, drawdown, max_drawdown
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> assert drawdown(returns).max() == 0 and np.isclose(
+    ...     calmar(returns, 252), annual_return(returns, 252) / -max_drawdown(returns)
+    ... )
     """
     worst = np.asarray(max_drawdown(returns))
     return (annual_return(returns, periods_per_year) / np.where(worst == 0, np.nan, -worst))[()]
@@ -392,8 +411,10 @@ def calmar(
 # %% ../../nbs/backtest/720_stats.ipynb #87f9afc7
 def drawdowns(
     returns: pd.Series,  # decimal, by date
-    n: int = 5,
-) -> pd.DataFrame:  # deepest first: depth, peak (NaT = the start), start, trough, end (NaT = not yet), sessions under water
+    n: int = 5,  # how many, the deepest
+) -> (
+    pd.DataFrame
+):  # deepest first: depth, peak (NaT = the start), start, trough, end (NaT = not yet), sessions under water
     """List the deepest falls: the high, the first session below it, the lowest, and the one that reaches the high
     again.
 
@@ -402,13 +423,11 @@ def drawdowns(
     returns : pd.Series
         decimal, by date.
     n : int, default 5
-        Observations.
+        How many, the deepest.
 
     Returns
     -------
     pd.DataFrame
-        Deepest first: depth, peak (NaT = the start), start, trough, end (NaT = not yet), sessions under
-        water.
 
     Raises
     ------
@@ -470,6 +489,8 @@ def tail_ratio(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import tail_ratio
     >>> assert np.isclose(tail_ratio(pd.Series(np.arange(-10.0, 11.0))), 1.0)
     """
@@ -496,6 +517,7 @@ class AlphaBeta(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import alpha_beta
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -516,7 +538,7 @@ class AlphaBeta(NamedTuple):
 def alpha_beta(
     returns: pd.Series | np.ndarray,  # decimal, per period
     benchmark: pd.Series | np.ndarray,  # decimal, per period; dates that both have count
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> AlphaBeta:  # NaN with fewer than two common dates or a flat benchmark
     """Return alpha and beta of returns on a benchmark.
 
@@ -527,7 +549,7 @@ def alpha_beta(
     benchmark : pd.Series | np.ndarray
         decimal, per period; dates that both have count.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -537,7 +559,7 @@ def alpha_beta(
     Raises
     ------
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     ConfigError
         "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
     DataError
@@ -549,6 +571,7 @@ def alpha_beta(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import alpha_beta
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.sample import sample_context
@@ -576,7 +599,7 @@ def alpha_beta(
 
 def annual_turnover(
     turnover: pd.Series,  # by date: bought plus sold over equity; 0 on days without a trade
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # times equity a year; NaN without observations
     """Return the turnover of an average year.
 
@@ -585,7 +608,7 @@ def annual_turnover(
     turnover : pd.Series
         By date: bought plus sold over equity; 0 on days without a trade.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        252 for trading days, 12 for months.
 
     Returns
     -------
@@ -605,6 +628,8 @@ def annual_turnover(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import annual_turnover
     >>> assert np.isclose(annual_turnover(pd.Series([0.0, 0.0, 0.0, 2.0]), 252), 126)
     """
@@ -637,6 +662,7 @@ def exposure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import exposure
     >>> days = pd.date_range("2024-01-01", periods=3, name="date")
     >>> book = pd.DataFrame(
@@ -660,9 +686,9 @@ def exposure(
 # %% ../../nbs/backtest/720_stats.ipynb #5b7cb059
 def bootstrap_rows(
     n: int,  # observations
-    draws: int,
+    draws: int,  # histories
     block: float | None = None,  # mean length of a block, >= 1; None = cube root of n
-    seed: int = 7,
+    seed: int = 7,  # of the drawing; the same seed gives the same histories
 ) -> np.ndarray:  # int64[draws, n], positions in 0 .. n - 1
     """Draw resampled histories by the stationary bootstrap.
 
@@ -671,11 +697,11 @@ def bootstrap_rows(
     n : int
         Observations.
     draws : int
-        Random draws; more make the simulated figures steadier.
+        Histories.
     block : float | None, default None
         Mean length of a block, >= 1; None = cube root of n.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the drawing; the same seed gives the same histories.
 
     Returns
     -------
@@ -710,7 +736,7 @@ def bootstrap_rows(
 # %% ../../nbs/backtest/720_stats.ipynb #1d544187
 def _metrics(
     returns: pd.Series | np.ndarray,  # decimal
-    periods_per_year: float,
+    periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> dict:  # metric -> value; for an array of resamples, metric -> one value each
     "Compute every metric that needs returns alone."
     r, p = returns, periods_per_year
@@ -793,7 +819,7 @@ def summary(
     DataError
         "the return of {first} is infinite; mend the prices it came from"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------

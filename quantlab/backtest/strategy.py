@@ -27,21 +27,32 @@ from ..core.types import Fill
 # %% ../../nbs/backtest/715_strategy.ipynb #9736e7b7
 @runtime_checkable
 class Strategy(Protocol):
-    """Decide at each close what to order.
+    """Decide at each close what to order: one's own strategy is any object with these two methods.
 
     Examples
     --------
-    >>> from quantlab.backtest.strategy import load_strategy
-    >>> fast = load_strategy("crossover", fast=5, slow=50)
-    >>> fast
-    Crossover(fast=5, slow=50)
+    >>> import pandas as pd
+    >>> from quantlab.backtest.strategy import Strategy
+    >>> class AboveMean:
+    ...     "Hold, in equal parts, the names above the mean of their last 100 closes; look once in 21 sessions."
+    ...
+    ...     def on_bar(self, now, past, book):
+    ...         if len(past.dates) < 100 or len(past.dates) % 21:
+    ...             return None
+    ...         close = past["close"].iloc[-100:]
+    ...         up = close.iloc[-1] > close.mean()
+    ...         return pd.DataFrame({"symbol": up.index, "size": up.to_numpy() / len(up), "kind": "target"})
+    ...
+    ...     def on_fill(self, fill):
+    ...         "Need nothing: the book shows what is held."
+    >>> assert isinstance(AboveMean(), Strategy)
     """
 
     def on_bar(
         self,
         now: pd.Timestamp,  # the session whose close is known
-        past: "Past",  # bars up to now
-        book: "Holdings",  # the account at the close
+        past: "Past",  # bars up to now: past["close"] a frame, past.array("close") an array, past.dates, past.symbols
+        book: "Holdings",  # the account at the close: book.cash, book.equity, book.shares by symbol, book.pending
     ) -> pd.DataFrame | None:  # symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit
         """Return orders for the next session, or None.
 
@@ -50,9 +61,9 @@ class Strategy(Protocol):
         now : pd.Timestamp
             The session whose close is known.
         past : Past
-            Bars up to now.
+            Bars up to now: past["close"] a frame, past.array("close") an array, past.dates, past.symbols.
         book : Holdings
-            The account at the close.
+            The account at the close: book.cash, book.equity, book.shares by symbol, book.pending.
 
         Returns
         -------
@@ -61,6 +72,30 @@ class Strategy(Protocol):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.backtest.strategy import Past, _fills, _holdings
+        >>> from quantlab.broker.fill_model import next_open
+        >>> from quantlab.broker.rules import Rules, SHARES
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+        >>> for t in range(2):
+        ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+        >>> at, market = read_market(bars)
+        >>> simulator, past = (
+        ...     Simulator(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
+        ...     Past(["close"], market.close.shape, at.symbols),
+        ... )
+        >>> for t in range(2):
+        ...     rows = simulator.step()
+        ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
+        ...     simulator.send(plain_rows([0], [10.0], SHARES))
+        >>> (told,), book = _fills(simulator, rows, at), _holdings(simulator, past)
         >>> class Written:
         ...     "Ask a strategy and keep what it ordered."
         ...
@@ -79,14 +114,14 @@ class Strategy(Protocol):
 
     def on_fill(
         self,
-        fill: Fill,  # of this session
+        fill: Fill,  # of this session: date, decided, symbol, quantity, price, commission, slippage, reason
     ) -> None:
         """Take note of a fill.
 
         Parameters
         ----------
         fill : Fill
-            Of this session.
+            Of this session: date, decided, symbol, quantity, price, commission, slippage, reason.
         """
 
 # %% ../../nbs/backtest/715_strategy.ipynb #17333f99
@@ -100,10 +135,11 @@ class Past:
     shape : tuple[int, int]
         dates, symbols.
     symbols : pd.Index
-        Names of the instruments.
+        Of the bars, sorted.
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.strategy import Past
     >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
     >>> past["close"]
@@ -117,7 +153,7 @@ class Past:
         self,
         columns: list[str],  # of the bars, to be shown
         shape: tuple[int, int],  # dates, symbols
-        symbols: pd.Index,
+        symbols: pd.Index,  # of the bars, sorted
     ):
         self.symbols, self.dates = symbols, pd.DatetimeIndex([])
         self._rows = {name: np.full(shape, np.nan) for name in columns}
@@ -138,6 +174,8 @@ class Past:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.backtest.strategy import Past
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
@@ -214,7 +252,7 @@ class Holdings:
       period    2012-01-03 to 2015-12-31, 1,006 sessions
       equity    1,000,000.00 to 1,522,403.12
       return    52.24%, 11.10% a year
-      Sharpe    0.74 ± 0.50 a year, of 252 sessions
+      Sharpe    0.74 ± 0.50 a year, of 252 sessions, not in excess of cash
       drawdown  -13.78%
       turnover  13.95 times equity, 3.49 a year
       costs     9,325.38, 0.21% of equity a year: commission 1,554, slippage 7,771
@@ -238,6 +276,8 @@ class Holdings:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
         >>> from quantlab.backtest.costs import Costs
         >>> from quantlab.backtest.strategy import Past, _fills, _holdings
@@ -313,12 +353,12 @@ def load_strategy(
     Returns
     -------
     Strategy
-        Decide at each close what to order.
+        Decide at each close what to order: one's own strategy is any object with these two methods.
 
     Raises
     ------
     ConfigError
-        Naming the known ones.
+        Its message names the known ones.
 
     Examples
     --------
@@ -336,13 +376,13 @@ def load_strategy(
 
 # %% ../../nbs/backtest/715_strategy.ipynb #fb1467cb
 def from_strategy(
-    strategy: Strategy | str,  # an object with on_bar and on_fill, or a registered name
-    bars: pd.DataFrame,  # panel with open and close; optional what read_market takes
+    strategy: Strategy | str,  # an object with on_bar(now, past, book) and on_fill(fill), or a registered name
+    bars: pd.DataFrame,  # panel with open and close; optional what read_market takes; factors not applied are refused
     costs: Costs = DEFAULT_COSTS,  # charged on every fill and every night
     rules: Rules = DEFAULT_RULES,  # of the market and the account
     fill: FillModel = DEFAULT_FILL,  # when and at what price orders fill
     cash: float = 1_000_000.0,  # account money at the start
-    start=None,  # first session of the account and first question; None = the first of bars
+    start=None,  # first session of the account; None = that of the first decision: it is asked from the first bar on
     end=None,  # last session; None = the last of bars
 ) -> Result:
     """Ask a strategy at every close, fill what it orders from the next session on, and keep the account.
@@ -350,9 +390,9 @@ def from_strategy(
     Parameters
     ----------
     strategy : Strategy | str
-        An object with on_bar and on_fill, or a registered name.
+        An object with on_bar(now, past, book) and on_fill(fill), or a registered name.
     bars : pd.DataFrame
-        Panel with open and close; optional what read_market takes.
+        Panel with open and close; optional what read_market takes; factors not applied are refused.
     costs : Costs, default DEFAULT_COSTS
         Charged on every fill and every night.
     rules : Rules, default DEFAULT_RULES
@@ -362,14 +402,16 @@ def from_strategy(
     cash : float, default 1_000_000.0
         Account money at the start.
     start : default None
-        First session of the account and first question; None = the first of bars.
+        First session of the account; None = that of the first decision: it is asked from the first bar
+        on.
     end : default None
         Last session; None = the last of bars.
 
     Returns
     -------
     Result
-        The account of one backtest; each frame is built when it is first read.
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
 
     Raises
     ------
@@ -377,6 +419,8 @@ def from_strategy(
         "no strategy is called {name}; {some}; {remedy}"
         "{__name__} lacks on_bar or on_fill; a strategy has both"
         On terms of another kind, and on an account that starts with nothing (see check_terms).
+    DataError
+        On a factor adj or split that is not applied (see read_market).
     PanelError
         When there is none (see account_span).
         "{when}; leave date out, an order is decided now"
@@ -384,11 +428,35 @@ def from_strategy(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.strategy import from_strategy
-    >>> cut = pd.Timestamp("2012-01-09")
-    >>> noise = np.random.default_rng(7).uniform(0.5, 2.0, len(bars))
-    >>> spoiled = bars.mul(np.where(bars.index.get_level_values("date") > cut, noise, 1.0), axis=0)
-    >>> again = from_strategy(Falling(), spoiled)
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> class AboveMean:
+    ...     "Hold, in equal parts, the names above the mean of their last 100 closes; look once in 21 sessions."
+    ...
+    ...     def on_bar(self, now, past, book):
+    ...         if len(past.dates) < 100 or len(past.dates) % 21:
+    ...             return None
+    ...         close = past["close"].iloc[-100:]
+    ...         up = close.iloc[-1] > close.mean()
+    ...         return pd.DataFrame({"symbol": up.index, "size": up.to_numpy() / len(up), "kind": "target"})
+    ...
+    ...     def on_fill(self, fill):
+    ...         "Need nothing: the book shows what is held."
+    >>> bars = adjust(sample_bars(["AAPL", "JNJ", "KO", "XOM"], "2012-01-03", "2015-12-31"), "total").drop(
+    ...     columns="adj"
+    ... )
+    >>> from_strategy(AboveMean(), bars)
+    Result
+      period    2012-01-03 to 2015-12-31, 1,006 sessions
+      equity    1,000,000.00 to 1,185,382.62
+      return    18.54%, 4.35% a year
+      Sharpe    0.57 ± 0.50 a year, of 252 sessions, not in excess of cash
+      drawdown  -10.10%
+      turnover  12.16 times equity, 3.05 a year
+      costs     8,304.12, 0.18% of equity a year: commission 1,384, slippage 6,920
+      fills     127
     """
     strategy = load_strategy(strategy) if isinstance(strategy, str) else strategy
     if not isinstance(strategy, Strategy):

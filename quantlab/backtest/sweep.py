@@ -54,6 +54,8 @@ class SweepTerms:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.sweep import SweepTerms, _part
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
@@ -137,11 +139,16 @@ def _grid(
 
 def _fits(found: object, part: list[dict]) -> bool:
     "Say whether what was kept is the figures and the equity of some members."
-    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], list) or not isinstance(found[1], pd.DataFrame):
+    if (
+        not isinstance(found, tuple)
+        or len(found) != 2
+        or not isinstance(found[0], list)
+        or not isinstance(found[1], pd.DataFrame)
+    ):
         return False
     return len(found[0]) == found[1].shape[1] == len(part)
 
-
+# %% ../../nbs/backtest/744_sweep.ipynb #ae8ca8b5
 def _run_parts(
     settings: list[dict],
     make: Callable,
@@ -206,11 +213,13 @@ class Sweep:
 
     Examples
     --------
-    >>> from quantlab.backtest.sweep import sweep
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.sweep import Sweep, SweepTerms, _part, _record, _run_parts
     >>> from quantlab.core.cache import off
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.core.types import SearchRange
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from tempfile import TemporaryDirectory
@@ -223,19 +232,23 @@ class Sweep:
     ...     t, i = np.nonzero(table)
     ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
     ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
-    >>> folder = TemporaryDirectory()
-    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
+    >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
+    >>> alone = [from_weights(winners(close, **one), bars) for one in grid]
     >>> with off():
-    ...     fine = sweep(
-    ...         winners,
-    ...         {"lookback": SearchRange(20, 250), "top_k": SearchRange(3, 40), "rebalance": [20]},
-    ...         bars,
-    ...         ledger,
-    ...         "narrowing",
-    ...         close,
-    ...         rounds=3,
-    ...         workers=1,
+    ...     rows, both = _run_parts(
+    ...         grid[:2], winners, close, bars, SweepTerms(), {"strategy": "winners"}, 1, workers=1
     ...     )
+    >>> assert [one["sharpe"] for one in rows] == [
+    ...     one["sharpe"] for one in figures[:2]
+    ... ]  # in parts of one, and in one part
+    >>> with TemporaryDirectory() as own:
+    ...     book = Ledger(f"{own}/ledger.sqlite")
+    ...     keys = [_record(book, "try", grid, figures, {"strategy": "winners"}, 252.0) for _ in range(2)]
+    ...     assert keys[0] == keys[1] and len(book.trials("try")) == 3
+    ...     shown = book.trials("try")[["study", "n_obs", "sharpe"]].round(4)
+    >>> tried = pd.DataFrame({"top_k": [3, 10, 30], "sharpe": [one["sharpe"] for one in figures]})
+    >>> assert Sweep(tried, equity, ["top_k"]).best == {"top_k": 30}
     """
 
     members: pd.DataFrame  # one row a member: settings, round, figures, key in the ledger
@@ -255,32 +268,6 @@ class Sweep:
         ------
         ConfigError
             When no member has a Sharpe ratio.
-
-        Examples
-        --------
-        >>> from quantlab.backtest.engine import from_weights
-        >>> from quantlab.backtest.sweep import sweep
-        >>> from quantlab.core.cache import off
-        >>> from quantlab.core.ledger import Ledger
-        >>> from quantlab.core.panel import to_wide
-        >>> from quantlab.data.bars import adjust
-        >>> from quantlab.data.sample import sample_bars
-        >>> from tempfile import TemporaryDirectory
-        >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
-        >>> close = to_wide(bars["close"])
-        >>> def winners(close, lookback, top_k, rebalance):
-        ...     "Hold the top_k names that rose most over a lookback, in equal parts."
-        ...     past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
-        ...     table = (past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy()
-        ...     t, i = np.nonzero(table)
-        ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
-        ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
-        >>> folder = TemporaryDirectory()
-        >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
-        >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
-        >>> with off():
-        ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
-        >>> again = from_weights(winners(close, **found.best), bars)
         """
         if self.members["sharpe"].isna().all():
             raise ConfigError("no member has a Sharpe ratio; each is ruined, flat or shorter than three sessions")
@@ -297,6 +284,8 @@ class Sweep:
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.backtest.engine import from_weights
         >>> from quantlab.backtest.sweep import SweepTerms, _part
         >>> from quantlab.core.panel import to_wide
@@ -339,15 +328,21 @@ def _check(space: dict, points: int, rounds: int, chunk: int) -> None:
         raise ConfigError(f"settings are called {taken}, as figures of the table are; rename them")
     if rounds > 1 and not any(isinstance(span, SearchRange) for span in space.values()):
         raise ConfigError(
-            f"{rounds} rounds over fixed choices find the same again; give a SearchRange for a setting that should narrow"
+            f"{rounds} rounds over fixed choices find the same again; give a SearchRange for what should narrow"
         )
 
 
+def _narrowed(space: dict, best: dict, points: int) -> dict:
+    "Return the space around the best member; choices stay."
+    around = lambda span, name: span.around(best[name], points) if isinstance(span, SearchRange) else span
+    return {name: around(span, name) for name, span in space.items()}
+
+# %% ../../nbs/backtest/744_sweep.ipynb #1f3ce827
 def sweep(
     make: Callable,  # (inputs, **settings) -> panel with column weight; deterministic
     space: dict[str, SearchRange | list],  # setting -> range or choices
     bars: pd.DataFrame,  # panel with open and close, total-return adjusted
-    ledger: Ledger,
+    ledger: Ledger,  # where every member is recorded as a trial
     study: str,  # name in the ledger
     inputs: object = None,  # what make reads, such as features or wide closes; None = the bars
     terms: SweepTerms = SweepTerms(),  # costs, rules, fill model and cash of every member
@@ -367,7 +362,7 @@ def sweep(
     bars : pd.DataFrame
         Panel with open and close, total-return adjusted.
     ledger : Ledger
-        Where trials, fits and runs are recorded.
+        Where every member is recorded as a trial.
     study : str
         Name in the ledger.
     inputs : object, default None
@@ -394,16 +389,18 @@ def sweep(
         "points={points}, rounds={rounds}, chunk={chunk} over {...}, no choices in {empty}; give
         settings with choices, 3 points, a round and a chunk of 1 or more"
         "settings are called {taken}, as figures of the table are; rename them"
-        "{rounds} rounds over fixed choices find the same again; give a SearchRange for a setting that
-        should narrow"
+        "{rounds} rounds over fixed choices find the same again; give a SearchRange for what should
+        narrow"
 
     Examples
     --------
-    >>> from quantlab.backtest.sweep import sweep
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.sweep import heat_map, sweep
     >>> from quantlab.core.cache import off
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.core.types import SearchRange
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from tempfile import TemporaryDirectory
@@ -418,17 +415,14 @@ def sweep(
     ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
     >>> folder = TemporaryDirectory()
     >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
     >>> with off():
-    ...     fine = sweep(
-    ...         winners,
-    ...         {"lookback": SearchRange(20, 250), "top_k": SearchRange(3, 40), "rebalance": [20]},
-    ...         bars,
-    ...         ledger,
-    ...         "narrowing",
-    ...         close,
-    ...         rounds=3,
-    ...         workers=1,
-    ...     )
+    ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
+    >>> [
+    ...     show_error(lambda: sweep(winners, {"top_k": []}, bars, ledger, "x", close)),
+    ...     show_error(lambda: sweep(winners, {"top_k": [3]}, bars, ledger, "x", close, rounds=2)),
+    ...     show_error(lambda: heat_map(found, "top_k", "window")),
+    ... ]
     """
     _check(space, points, rounds, chunk)
     inputs = bars if inputs is None else inputs
@@ -446,11 +440,7 @@ def sweep(
         score = np.array([one["sharpe"] for one in figures])
         if np.isnan(score).all():
             break
-        best = members[int(np.nanargmax(score))]
-        space = {
-            name: span.around(best[name], points) if isinstance(span, SearchRange) else span
-            for name, span in space.items()
-        }
+        space = _narrowed(space, members[int(np.nanargmax(score))], points)
     keys = _record(ledger, study, members, figures, identity, terms.periods_per_year)
     table = pd.DataFrame(members).assign(round=numbers)
     told = pd.DataFrame([{k: v for k, v in one.items() if k != "moments"} for one in figures])
@@ -493,8 +483,11 @@ def heat_map(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.sweep import heat_map, sweep
     >>> from quantlab.core.cache import off
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
@@ -514,9 +507,11 @@ def heat_map(
     >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
     >>> with off():
     ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
-    >>> heat_map(
-    ...     found, "lookback", "top_k", title="Held wide, the look-back hardly matters; few names do worse at each"
-    ... )
+    >>> [
+    ...     show_error(lambda: sweep(winners, {"top_k": []}, bars, ledger, "x", close)),
+    ...     show_error(lambda: sweep(winners, {"top_k": [3]}, bars, ledger, "x", close, rounds=2)),
+    ...     show_error(lambda: heat_map(found, "top_k", "window")),
+    ... ]
     """
     unknown = [name for name in (x, y, value) if name not in found.members]
     if unknown or x == y:

@@ -21,7 +21,7 @@ FILL_COLUMNS = ["quantity", "price", "commission"]
 
 
 def _told(
-    result: object,  # with trades (date, symbol and FILL_COLUMNS), equity by date, closed (date, symbol); both with reason, if they say it
+    result: object,  # with trades (date, symbol, FILL_COLUMNS, reason if told), equity, closed
     last: pd.Timestamp,  # the session of the fill
     moment: str,  # "open" or "close"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fills up to last; equity of the closes that the fill's moment knows
@@ -115,15 +115,24 @@ def audit_fills(
     ConfigError
         "moment is {moment}; give 'open' or 'close'"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
-    >>> from quantlab.broker.audit_fills import audit_fills
-    >>> honest, careless = (
-    ...     audit_fills(Small(flag), one_name, some, name=label)
-    ...     for flag, label in ((False, "honest"), (True, "careless"))
-    ... )
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.broker.audit_fills import _try_day, audit_fills
+    >>> from quantlab.core.audit import Comparison
+    >>> from quantlab.data.sample import sample_bars
+    >>> fields = ["open", "high", "low", "close"]
+    >>> some = sample_bars(["AAPL", "MSFT"], "2015-01-01", "2015-03-31")[fields].astype("float64")
+    >>> turns = pd.DataFrame({"weight": 1.0}, index=some.index[0:-10:9])  # one name, then the other
+    >>> full, seen = from_weights(turns, some), Comparison()
+    >>> one_day = full.trades["date"].iloc[5]
+    >>> _try_day(from_weights, turns, some, full, one_day, "open", "scaled", np.random.default_rng(0), seen)
+    >>> verdict = audit_fills(from_weights, turns, some, cuts=2, more=4)
+    >>> str(verdict)
     """
     name = name or getattr(engine, "__name__", type(engine).__name__)
     if moment not in ("open", "close"):

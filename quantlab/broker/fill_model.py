@@ -56,6 +56,7 @@ class FillModel:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.broker.fill_model import FillModel
     >>> open_model = FillModel("next open")
     >>> pd.Series(vars(open_model)).astype(str).to_frame("next open")
@@ -112,6 +113,7 @@ def next_open(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
     >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
     >>> pd.DataFrame(
@@ -144,6 +146,7 @@ def next_close(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
     >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
     >>> pd.DataFrame(
@@ -176,6 +179,7 @@ def vwap(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
     >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
     >>> pd.DataFrame(
@@ -211,6 +215,7 @@ def limit_queue(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.broker.fill_model import limit_queue
     >>> from quantlab.data.sample import sample_bars
     >>> bars = sample_bars(["AAPL"], "2015-08-20", "2015-08-26")
@@ -247,6 +252,7 @@ def same_close(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
     >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
     >>> pd.DataFrame(

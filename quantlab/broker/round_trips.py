@@ -28,32 +28,35 @@ def _split(
     parts = fills.loc[fills.index.repeat(1 + crossing)].copy()
     second = parts.index.duplicated()
     first = np.append(second, False)[1:]
-    share = np.where(first, (parts["before"] / parts["quantity"]).abs(), np.where(second, (parts["after"] / parts["quantity"]).abs(), 1.0))
+    share = np.where(
+        first,
+        (parts["before"] / parts["quantity"]).abs(),
+        np.where(second, (parts["after"] / parts["quantity"]).abs(), 1.0),
+    )
     parts["quantity"], parts["commission"] = parts["quantity"] * share, parts["commission"] * share
     parts["after"], parts["before"] = parts["after"].mask(first, 0.0), parts["before"].mask(second, 0.0)
     return parts.reset_index(drop=True)
 
 # %% ../../nbs/broker/696_round_trips.ipynb #ab086a5e
 def round_trips(
-    trades: pd.DataFrame,  # date, symbol, quantity (signed), price (paid), commission, with splits split_after: Result.trades
-    last: pd.Series | None = None,  # by symbol: price, at the account's end, at which open positions are valued; None: their last fill
-) -> pd.DataFrame:  # symbol, side, entry, exit (NaT = open), fills, invested, pnl (both money), return (decimal); by entry
+    trades: pd.DataFrame,  # Result.trades: date, symbol, quantity, price, commission; split_after
+    last: pd.Series
+    | None = None,  # by symbol, price that values open positions at the end; None = last fill
+) -> (
+    pd.DataFrame
+):  # symbol, side, entry, exit (NaT = open), fills, invested, pnl (both money), return (decimal); by entry
     """Join fills into positions from flat to flat; raise DataError for fills without a number.
 
     Parameters
     ----------
     trades : pd.DataFrame
-        date, symbol, quantity (signed), price (paid), commission, with splits split_after:
-        Result.trades.
+        Result.trades: date, symbol, quantity, price, commission; split_after.
     last : pd.Series | None, default None
-        By symbol: price, at the account's end, at which open positions are valued; None: their last
-        fill.
+        By symbol, price that values open positions at the end; None = last fill.
 
     Returns
     -------
     pd.DataFrame
-        symbol, side, entry, exit (NaT = open), fills, invested, pnl (both money), return (decimal); by
-        entry.
 
     Raises
     ------
@@ -62,17 +65,15 @@ def round_trips(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.broker.round_trips import round_trips
     >>> days = pd.date_range("2024-01-01", periods=4)
-    >>> fills = pd.DataFrame(
-    ...     {
-    ...         "date": days,
-    ...         "symbol": "A",
-    ...         "quantity": [5.0, -10.0, 5.0, 3.0],
-    ...         "price": [10.0, 12.0, 11.0, 20.0],
-    ...         "commission": [1.0, 2.0, 1.0, 1.0],
-    ...     }
-    ... )
+    >>> moves = {
+    ...     "quantity": [5.0, -10.0, 5.0, 3.0],
+    ...     "price": [10.0, 12.0, 11.0, 20.0],
+    ...     "commission": [1.0, 2.0, 1.0, 1.0],
+    ... }
+    >>> fills = pd.DataFrame({"date": days, "symbol": "A", **moves})
     >>> trips = round_trips(fills, last=pd.Series({"A": 21.0}))
     >>> trips
       symbol  side      entry       exit  fills  invested  pnl    return
@@ -86,13 +87,17 @@ def round_trips(
         raise DataError(f"trades lack {missing}, have {list(trades.columns)}; pass Result.trades")
     if not np.isfinite(trades[columns[2:]].to_numpy(dtype=float)).all():
         bad = trades[~np.isfinite(trades[columns[2:]].to_numpy(dtype=float)).all(axis=1)].iloc[0]
-        raise DataError(f"the fill of {bad['symbol']} on {bad['date']:%Y-%m-%d} is not a number; drop it, as nothing was traded")
+        raise DataError(
+            f"the fill of {bad['symbol']} on {bad['date']:%Y-%m-%d} is not a number; drop it, as nothing was traded"
+        )
     trades = trades[columns].assign(quantity=trades["quantity"] * grown, price=trades["price"] / grown)
     fills = _split(trades)
     fills["opens"] = fills["quantity"] * fills["before"] >= 0
     fills["value"] = fills["quantity"] * fills["price"]
     trip = fills.groupby(((fills["before"] == 0) & fills["opens"]).cumsum(), sort=True)
-    out = pd.DataFrame({"symbol": trip["symbol"].first(), "side": np.sign(trip["quantity"].first()), "entry": trip["date"].first()})
+    out = pd.DataFrame(
+        {"symbol": trip["symbol"].first(), "side": np.sign(trip["quantity"].first()), "entry": trip["date"].first()}
+    )
     held, price = trip["after"].last(), trip["price"].last()
     price = price if last is None else out["symbol"].map(last).astype(float).fillna(price)
     out["exit"] = trip["date"].last().where(held == 0)
@@ -110,44 +115,44 @@ def _figures(
     n, wins, gains, losses, returns, length = np.moveaxis(sums, -1, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         average_win, average_loss = gains / wins, losses / (n - wins)
-        return {
-            "win_rate": wins / n, "average_win": average_win, "average_loss": average_loss, "payoff": average_win / -average_loss,
-            "profit_factor": gains / np.where(losses < 0, -losses, np.nan), "expectancy": (gains + losses) / n, "mean_return": returns / n, "mean_days": length / n,
-        }  # fmt: skip
+        lost = np.where(losses < 0, -losses, np.nan)
+        figures = {"win_rate": wins / n, "average_win": average_win, "average_loss": average_loss}
+        figures |= {"payoff": average_win / -average_loss, "profit_factor": gains / lost}
+        return figures | {"expectancy": (gains + losses) / n, "mean_return": returns / n, "mean_days": length / n}
 
-
+# %% ../../nbs/broker/696_round_trips.ipynb #10d2869c
 def round_trip_summary(
     round_trips: pd.DataFrame,  # from round_trips
-    draws: int = 999,
-    seed: int = 7,
-    until: pd.Timestamp | None = None,  # the account's last session, to which open trips are counted; None: the last entry or exit
-) -> pd.DataFrame:  # by figure: value, se, low, high (95 %); money where it is money; mean_days counts calendar days; no errors below 10 entry days
-    """Sum up round trips with errors that know that trips of one day go together.
+    draws: int = 999,  # histories of entry days drawn for the errors
+    seed: int = 7,  # of the drawing
+    until: pd.Timestamp | None = None,  # the account's last session, ends open trips; None = the last entry or exit
+) -> pd.DataFrame:  # by figure: value, se, low, high (95 %), money or calendar days; no errors below 10 entry days
+    """Sum up round trips with errors that know that trips of one day go together; raise ConfigError for no draws.
 
     Parameters
     ----------
     round_trips : pd.DataFrame
         From round_trips.
     draws : int, default 999
-        Random draws; more make the simulated figures steadier.
+        Histories of entry days drawn for the errors.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the drawing.
     until : pd.Timestamp | None, default None
-        The account's last session, to which open trips are counted; None: the last entry or exit.
+        The account's last session, ends open trips; None = the last entry or exit.
 
     Returns
     -------
     pd.DataFrame
-        By figure: value, se, low, high (95 %); money where it is money; mean_days counts calendar days;
-        no errors below 10 entry days.
+        By figure: value, se, low, high (95 %), money or calendar days; no errors below 10 entry days.
 
     Raises
     ------
     ConfigError
-        "draws is {draws}; resample at least once"
+        For no draws.
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.broker.round_trips import round_trip_summary
     >>> days = pd.date_range("2024-01-01", periods=4)
     >>> four = pd.DataFrame(
@@ -162,14 +167,17 @@ def round_trip_summary(
     """
     if draws < 1:
         raise ConfigError(f"draws is {draws}; resample at least once")
-    pnl, end = round_trips["pnl"], round_trips["exit"].fillna(round_trips[["entry", "exit"]].max().max() if until is None else pd.Timestamp(until))
-    parts = {"n": 1.0, "wins": pnl > 0, "gains": pnl.clip(lower=0), "losses": pnl.clip(upper=0), "returns": round_trips["return"].fillna(0.0), "days": (end - round_trips["entry"]).dt.days}
+    pnl, last = round_trips["pnl"], round_trips[["entry", "exit"]].max().max()
+    end = round_trips["exit"].fillna(last if until is None else pd.Timestamp(until))
+    parts = {"n": 1.0, "wins": pnl > 0, "gains": pnl.clip(lower=0), "losses": pnl.clip(upper=0)}
+    parts |= {"returns": round_trips["return"].fillna(0.0), "days": (end - round_trips["entry"]).dt.days}
     by_day = pd.DataFrame(parts, index=round_trips.index).astype(float).groupby(round_trips["entry"]).sum().to_numpy()
     value = {name: float(x) for name, x in _figures(by_day.sum(axis=0)).items()}
     table = pd.DataFrame({"value": pd.Series(value)}).replace([np.inf, -np.inf], np.nan)
     if len(by_day) < 10:
         return table.assign(se=np.nan, low=np.nan, high=np.nan)
-    counts = np.random.default_rng(seed).multinomial(len(by_day), np.full(len(by_day), 1 / len(by_day)), size=draws)
+    chance = np.full(len(by_day), 1 / len(by_day))
+    counts = np.random.default_rng(seed).multinomial(len(by_day), chance, size=draws)
     spread = pd.DataFrame(_figures(counts @ by_day)).replace([np.inf, -np.inf], np.nan)
     spread[table.index[table["value"].isna()]] = np.nan
     return table.assign(se=spread.std(), low=spread.quantile(0.025), high=spread.quantile(0.975))

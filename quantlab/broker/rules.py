@@ -129,10 +129,13 @@ class Market(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open, terms_of
     >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules
     >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25")
     >>> class Table:
     ...     "Hold three sessions of Apple, an account at the first close, and live orders."
     ...
@@ -218,10 +221,13 @@ class Account(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open, terms_of
     >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules
     >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25")
     >>> class Table:
     ...     "Hold three sessions of Apple, an account at the first close, and live orders."
     ...

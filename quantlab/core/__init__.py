@@ -1,0 +1,1 @@
+"""What are a panel, a date, a setting, an error, a recorded trial?"""

@@ -68,7 +68,7 @@ def _describe(value: object, seen: dict) -> str:
     seen[id(value)] = (hashlib.sha256(f"{type(value).__name__} {content}".encode()).hexdigest(), value)
     return seen[id(value)][0]
 
-
+# %% ../../nbs/core/070_cache.ipynb #4c559632
 def content_hash(
     value: object,  # frame, array, number, text, function, dataclass, unfitted estimator, or lists and dicts of them
 ) -> str:  # 64 hex digits
@@ -92,7 +92,7 @@ def content_hash(
     Examples
     --------
     >>> from quantlab.core.cache import content_hash
-    >>> assert content_hash(1) != content_hash(1.0) and content_hash([1, 2]) != content_hash((1, 2))
+    >>> assert content_hash(1) != content_hash(1.0)
     """
     return _describe(value, {})
 
@@ -352,6 +352,7 @@ def remember(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.cache import remember
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
@@ -411,13 +412,38 @@ def keep(
 
     Examples
     --------
-    >>> from quantlab.core.cache import content_hash, keep
-    >>> from quantlab.core.config import root
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import time
+    >>> import warnings
+    >>> from quantlab.core.cache import _OFF, _write, content_hash, keep, off, remember
+    >>> from quantlab.core.config import path, root
     >>> from quantlab.core.panel import as_panel
     >>> sample = pd.read_parquet(
     ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
     ... )
     >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
+    >>> with off():
+    ...     assert _OFF.get()
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     assert not _write(content_hash("a function"), lambda: 0, ())  # said, and left out
+    >>> runs = []
+    >>> def slow(frame: pd.DataFrame, window: int) -> pd.DataFrame:
+    ...     runs.append(window)
+    ...     return frame.groupby("symbol").transform(lambda x: x.rolling(window).mean())
+    >>> first, second = remember(slow, bars, 20), remember(slow, bars, 20)
+    >>> pd.testing.assert_frame_equal(first, second)
+    >>> with off():
+    ...     remember(slow, bars, 20)
+    >>> def column(frame: pd.DataFrame, number: int) -> pd.DataFrame:
+    ...     return frame * number
+    >>> entries = {}
+    >>> for number in [*range(1, 9), 3]:
+    ...     remember(column, bars, number)
+    ...     newest = max(path("research", "cache").glob("*.zip"), key=lambda f: f.stat().st_mtime_ns)
+    ...     entries[number] = entries.get(number, newest)
+    ...     time.sleep(0.01)
     >>> key = content_hash(["the third fold of", bars])
     >>> keep(key, {"model": np.arange(3), "fold": 3})
     """
@@ -451,13 +477,37 @@ def kept(
 
     Examples
     --------
-    >>> from quantlab.core.cache import content_hash, kept
-    >>> from quantlab.core.config import root
+    >>> import pandas as pd
+    >>> import time
+    >>> import warnings
+    >>> from quantlab.core.cache import _OFF, _write, content_hash, kept, off, remember
+    >>> from quantlab.core.config import path, root
     >>> from quantlab.core.panel import as_panel
     >>> sample = pd.read_parquet(
     ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
     ... )
     >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
+    >>> with off():
+    ...     assert _OFF.get()
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     assert not _write(content_hash("a function"), lambda: 0, ())  # said, and left out
+    >>> runs = []
+    >>> def slow(frame: pd.DataFrame, window: int) -> pd.DataFrame:
+    ...     runs.append(window)
+    ...     return frame.groupby("symbol").transform(lambda x: x.rolling(window).mean())
+    >>> first, second = remember(slow, bars, 20), remember(slow, bars, 20)
+    >>> pd.testing.assert_frame_equal(first, second)
+    >>> with off():
+    ...     remember(slow, bars, 20)
+    >>> def column(frame: pd.DataFrame, number: int) -> pd.DataFrame:
+    ...     return frame * number
+    >>> entries = {}
+    >>> for number in [*range(1, 9), 3]:
+    ...     remember(column, bars, number)
+    ...     newest = max(path("research", "cache").glob("*.zip"), key=lambda f: f.stat().st_mtime_ns)
+    ...     entries[number] = entries.get(number, newest)
+    ...     time.sleep(0.01)
     >>> key = content_hash(["the third fold of", bars])
     >>> assert kept(key) is None
     """

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -29,6 +30,8 @@ class ComputeError(QuantlabError):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.compute import map
     >>> from quantlab.core.config import root
     >>> from quantlab.core.errors import show_error
@@ -112,6 +115,23 @@ def _on_worker(function: Callable, item: object, name: str, *shared: object) -> 
     return _call(function, item, name, shared)
 
 # %% ../../nbs/core/050_compute.ipynb #56093518
+def _client(
+    scheduler: str,  # address, such as tcp://127.0.0.1:8786
+) -> Any:  # the connection, closed by `with`
+    "Connect to a Dask cluster; raise ConfigError where none answers."
+    if find_spec("distributed") is None:
+        raise ConfigError('dask is not installed; pip install -e ".[dask]", or leave the scheduler out')
+    from distributed import Client
+
+    try:
+        return Client(scheduler, set_as_default=False, timeout=5)
+    except (OSError, ValueError) as error:
+        reason = type(error).__name__ if "@" in scheduler else error  # no password in a message
+        said = f"{re.sub(r'//.*@', '//...@', scheduler)!r} ({reason})"
+        remedy = "start one with dask scheduler, or mend [research] scheduler"
+        raise ConfigError(f"no Dask scheduler answers at {said}; {remedy}") from None
+
+# %% ../../nbs/core/050_compute.ipynb #ac6d0c48
 _ROUNDS = 3  # a cluster may lose its workers so often
 
 
@@ -122,19 +142,10 @@ def _on_dask(
     scheduler: str,  # address, such as tcp://127.0.0.1:8786
 ) -> Iterator[tuple[int, object]]:
     "Run tasks on a Dask cluster; yield results as they come."
-    if find_spec("distributed") is None:
-        raise ConfigError('dask is not installed; pip install -e ".[dask]", or leave the scheduler out')
-    from distributed import Client, as_completed
+    from distributed import as_completed
     from distributed.client import FutureCancelledError
 
-    try:
-        client = Client(scheduler, set_as_default=False, timeout=5)
-    except (OSError, ValueError) as error:
-        reason = type(error).__name__ if "@" in scheduler else error  # no password in a message
-        said = f"{re.sub(r'//.*@', '//...@', scheduler)!r} ({reason})"
-        remedy = "start one with dask scheduler, or mend [research] scheduler"
-        raise ConfigError(f"no Dask scheduler answers at {said}; {remedy}") from None
-    with client:
+    with _client(scheduler) as client:
         left = dict(enumerate(tasks))
         for _ in range(_ROUNDS):
             data = client.scatter(list(shared), broadcast=True, hash=False) if shared else []

@@ -256,7 +256,8 @@ def load_env() -> list[str]:  # names that were set
     ... ):
     ...     (Path(folder) / "settings.ini").write_text("[research]\\nseed = 7\\n")
     ...     (Path(folder) / ".env").write_text(
-    ...         "# keys\\nPOLYGON_API_KEY='abc 1'\\nexport PGPASSWORD=x=y\\nQUANTLAB_RESEARCH_SEED=5\\nPYTHONPATH=/elsewhere\\nEMPTY_TOKEN=\\n"
+    ...         "# keys\\nPOLYGON_API_KEY='abc 1'\\nexport PGPASSWORD=x=y\\nQUANTLAB_RESEARCH_SEED=5\\n"
+    ...         "PYTHONPATH=/elsewhere\\nEMPTY_TOKEN=\\n"
     ...     )
     ...     names = load_env()
     ...     assert (
@@ -317,10 +318,32 @@ def redact(
     Examples
     --------
     >>> import os
-    >>> from quantlab.core.config import import_named, redact
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.config import import_named, load_env, redact, setting
     >>> from quantlab.core.errors import show_error
     >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, {"QUANTLAB_RESEARCH_SEED": "11"}):
+    ...     assert setting("research", "seed", int) == 11
     >>> [show_error(lambda text=text: import_named(text)) for text in ("math", "math:tau_2", "no_such_module:x")]
+    >>> with (
+    ...     tempfile.TemporaryDirectory() as folder,
+    ...     mock.patch.dict(os.environ, {"QUANTLAB_ROOT": folder, "QUANTLAB_RESEARCH_SEED": "3"}),
+    ... ):
+    ...     (Path(folder) / "settings.ini").write_text("[research]\\nseed = 7\\n")
+    ...     (Path(folder) / ".env").write_text(
+    ...         "# keys\\nPOLYGON_API_KEY='abc 1'\\nexport PGPASSWORD=x=y\\nQUANTLAB_RESEARCH_SEED=5\\n"
+    ...         "PYTHONPATH=/elsewhere\\nEMPTY_TOKEN=\\n"
+    ...     )
+    ...     names = load_env()
+    ...     assert (
+    ...         os.environ["POLYGON_API_KEY"] == "abc 1"
+    ...         and os.environ["PGPASSWORD"] == "x=y"
+    ...         and os.environ.get("PYTHONPATH") != "/elsewhere"
+    ...     )
+    ...     assert setting("research", "seed", int) == 3, "what is set already wins"
+    ...     (Path(folder) / ".env").write_text("SECRET sesame\\n")
+    ...     message = show_error(load_env)
     >>> with mock.patch.dict(os.environ, {"POLYGON_API_KEY": "k7Qx9"}):
     ...     shown = [redact(text) for text in (
     ...         "cannot reach postgresql://quant:s3cr@t@db.example/prices?sslmode=off",
@@ -332,6 +355,12 @@ def redact(
     ...     )]  # fmt: skip
     >>> assert not any(secret in text for text in shown for secret in ("s3cr", "two words", "abcdef", "k7Qx9"))
     >>> shown
+    ['cannot reach postgresql://quant:***@db.example/prices?sslmode=off',
+     'connection to host=db user=quant password=*** failed',
+     '{"api_key": ***, "rows": 3}',
+     'https://api.example/v2/bars?apiKey=***&limit=5 said 403',
+     '403 for ***',
+     'no bars between 2030-01-01 and 2031-01-01']
     """
     for name, value in os.environ.items():
         if len(value) > 3 and _SECRET_NAME.fullmatch(name):

@@ -79,6 +79,7 @@ def as_frame(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.counterfactual import as_frame
     >>> by_date = as_frame(pd.Series(1.0, pd.date_range("2024-01-01", periods=3)), "mean")
     """
@@ -117,10 +118,13 @@ def comparable(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.counterfactual import CHANGES, comparable
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -163,10 +167,13 @@ def sizes(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.counterfactual import CHANGES, sizes
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -206,10 +213,13 @@ def spoken(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.counterfactual import CHANGES, spoken
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -255,6 +265,7 @@ def differs(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.counterfactual import differs
     >>> a, b = np.array([1.0, np.nan, 2.0]), np.array([1.0 + 1e-12, np.nan, 2.1])
     >>> assert differs(a, b, 1.0).tolist() == [False, False, True] and differs(a, b, 1e9).tolist() == [False] * 3
@@ -291,10 +302,13 @@ def moved(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.counterfactual import CHANGES, moved, sizes
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -380,7 +394,36 @@ def _library(module: str | None) -> bool:
     file = getattr(sys.modules.get(top), "__file__", None) or ""
     return top in sys.stdlib_module_names - {"__main__"} or top == "quantlab" or "site-packages" in file
 
+# %% ../../nbs/core/058_counterfactual.ipynb #fcc57a22
+def _follow(
+    item: FunctionType,  # of the user's own
+) -> tuple[list, list[tuple[dict, str]]]:
+    "Return what a function's code names, captures and defaults to, and the names that it declares global."
+    codes, world = list(_codes(item.__code__)), item.__globals__
+    queue = [world[name] for code in codes for name in code.co_names if name in world]
+    queue += [cell.cell_contents for cell in item.__closure__ or () if cell != type(cell)()]
+    queue += [*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values()]
+    queue.append(getattr(item, "__wrapped__", None))
+    written = {i.argval for code in codes for i in dis.get_instructions(code) if i.opname == "STORE_GLOBAL"}
+    return queue, [(world, name) for name in written]
 
+
+def _inside(
+    item: object,  # neither a function nor a class
+) -> tuple[list, list]:
+    "Return the containers that an object is or has, and what they lead to."
+    if isinstance(item, (dict, list, set)):
+        held = item.values() if isinstance(item, dict) else item
+        return [item], [v for v in held if isinstance(v, (dict, list, set))][:100]
+    if not _library(type(item).__module__) and isinstance(getattr(item, "__dict__", None), dict):
+        queue = [v for v in vars(item).values() if isinstance(v, (dict, list, set))]
+        queue += [f for f in vars(type(item)).values() if isinstance(f, FunctionType) and callable(item)]
+        return [vars(item)], queue
+    if dataclasses.is_dataclass(item) and callable(item):  # a record of ours that holds a formula: a feature
+        return [], [value for value in (getattr(item, f.name) for f in dataclasses.fields(item)) if callable(value)]
+    return [], []
+
+# %% ../../nbs/core/058_counterfactual.ipynb #ad76514c
 def reached(
     function: Callable,  # or an object that can be called
 ) -> tuple[list[FunctionType], list, list[tuple[dict, str]], list[Callable]]:
@@ -425,30 +468,42 @@ def reached(
             if _library(item.__module__):
                 continue
             functions.append(item)
-            codes, world = list(_codes(item.__code__)), item.__globals__
-            queue += [world[name] for code in codes for name in code.co_names if name in world]
-            queue += [cell.cell_contents for cell in item.__closure__ or () if cell != type(cell)()]
-            queue += [*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values()]
-            queue.append(getattr(item, "__wrapped__", None))
-            written = {i.argval for code in codes for i in dis.get_instructions(code) if i.opname == "STORE_GLOBAL"}
-            names += [(world, name) for name in written]
+            leads, written = _follow(item)
+            queue += leads
+            names += written
             containers.append(vars(item))
-        elif isinstance(item, (dict, list, set)):
-            containers.append(item)
-            inside = item.values() if isinstance(item, dict) else item
-            queue += [v for v in inside if isinstance(v, (dict, list, set))][:100]
-        elif not _library(type(item).__module__) and isinstance(getattr(item, "__dict__", None), dict):
-            containers.append(vars(item))
-            queue += [v for v in vars(item).values() if isinstance(v, (dict, list, set))]
-            queue += [f for f in vars(type(item)).values() if isinstance(f, FunctionType) and callable(item)]
-        elif dataclasses.is_dataclass(item) and callable(item):  # a record of ours that holds a formula: a feature
-            queue += [value for value in (getattr(item, f.name) for f in dataclasses.fields(item)) if callable(value)]
+        else:
+            held, leads = _inside(item)
+            containers += held
+            queue += leads
     return functions, containers, names, caches
 
 # %% ../../nbs/core/058_counterfactual.ipynb #6db04c7d
 _GONE = object()
 
 
+def _parts(container: dict | list | set) -> Iterator:
+    "Yield what a container holds, keys too."
+    yield from container
+    if isinstance(container, dict):
+        yield from container.values()
+
+
+def _fill(container: dict | list | set, kept: dict | list | set) -> None:
+    "Put back what a container held, unless it still holds the same."
+    if len(container) != len(kept) or any(a is not b for a, b in zip(_parts(container), _parts(kept), strict=True)):
+        container.clear()
+        container.extend(kept) if isinstance(container, list) else container.update(kept)
+
+
+def _quietly(run: Callable[[], object]) -> None:
+    "Run something that may refuse."
+    try:
+        run()
+    except Exception:  # a function robbed of a table it needs may fail in any way; then the table was no cache
+        return
+
+# %% ../../nbs/core/058_counterfactual.ipynb #abd0fa80
 class Memory:
     """Hold what a function's code can remember, and put it back.
 
@@ -479,10 +534,13 @@ class Memory:
 
         Examples
         --------
-        >>> from quantlab.core.counterfactual import Memory
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.config import root
+        >>> from quantlab.core.counterfactual import CHANGES, Memory, moved, sizes
         >>> from quantlab.core.panel import as_panel
         >>> raw = pd.read_parquet(
-        ...     "../../data/sample/us_bars.parquet",
+        ...     root() / "data" / "sample" / "us_bars.parquet",
         ...     columns=["date", "symbol", "close"],
         ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
         ... )
@@ -490,6 +548,14 @@ class Memory:
         >>> small = panel.loc["2010-01-04":"2010-01-07"].assign(
         ...     mood=["calm", "calm", "calm", "wild", "wild", "calm", "wild", "wild"]
         ... )
+        >>> future = small.index.get_level_values("date") > "2010-01-05"
+        >>> shown = {label: change(small, future, np.random.default_rng(0)) for label, change in CHANGES.items()}
+        >>> for label, table in shown.items():
+        ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
+        >>> for name, other in {"close": 1.0, "mood": "odd"}.items():
+        ...     changed = small.copy()
+        ...     changed.iloc[2, small.columns.get_loc(name)] = other
+        ...     assert moved(changed, small, sizes(small))[:2] == (pd.Timestamp("2010-01-05"), name)
         >>> def counting(p, seen={"runs": 0}):
         ...     seen["runs"] += 1
         ...     return p["close"] * seen["runs"]
@@ -500,17 +566,11 @@ class Memory:
         ...     answers.append(counting(small).iloc[0])
         """
         for container, kept in zip(self.containers, self.kept, strict=True):
-            self._fill(container, kept)
+            _fill(container, kept)
         for (world, name), value in zip(self.names, self.values, strict=True):
             world.pop(name, None) if value is _GONE else world.__setitem__(name, value)
         for cache in self.caches:
             cache.cache_clear()
-
-    @staticmethod
-    def _fill(container: dict | list | set, kept: dict | list | set) -> None:
-        if len(container) != len(kept) or any(a is not b for a, b in zip(_parts(container), _parts(kept), strict=True)):
-            container.clear()
-            container.extend(kept) if isinstance(container, list) else container.update(kept)
 
     def forget(
         self,
@@ -552,21 +612,6 @@ class Memory:
                 _quietly(run)
                 self.values[i] = None if world.get(name) is not None else self.values[i]
                 self.restore()
-
-
-def _parts(container: dict | list | set) -> Iterator:
-    "Yield what a container holds, keys too."
-    yield from container
-    if isinstance(container, dict):
-        yield from container.values()
-
-
-def _quietly(run: Callable[[], object]) -> None:
-    "Run something that may refuse."
-    try:
-        run()
-    except Exception:  # a function robbed of a table it needs may fail in any way; then the table was no cache
-        return
 
 # %% ../../nbs/core/058_counterfactual.ipynb #1afe4906
 _ASKS = frozenset(
@@ -635,6 +680,7 @@ def asks(
     >>> from quantlab.core.counterfactual import asks
     >>> def two_faced(p):
     ...     import inspect
+    ...
     ...     watched = any(frame.function == "show_to_auditor" for frame in inspect.stack(0))
     ...     return p["close"] * (1.0 if watched else 2.0)
     >>> assert asks(two_faced) == "inspect" and asks(honest) is None
@@ -662,10 +708,12 @@ def elsewhere(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import audit
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -706,10 +754,13 @@ def files_seen() -> Iterator[tuple[set[str], set[str]]]:
 
     Examples
     --------
-    >>> from quantlab.core.counterfactual import CHANGES, files_seen, moved, sizes
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.counterfactual import CHANGES, _follow, files_seen, moved, sizes
     >>> from quantlab.core.panel import as_panel
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -725,8 +776,14 @@ def files_seen() -> Iterator[tuple[set[str], set[str]]]:
     ...     changed = small.copy()
     ...     changed.iloc[2, small.columns.get_loc(name)] = other
     ...     assert moved(changed, small, sizes(small))[:2] == (pd.Timestamp("2010-01-05"), name)
+    >>> def scaled(p, by=(2.0,)):
+    ...     global LAST
+    ...     LAST = p["close"] * by[0]
+    ...     return LAST
+    >>> leads, declared = _follow(scaled)
+    >>> [name for _, name in declared]
     >>> with files_seen() as (wrote, read):
-    ...     open("../../settings.ini").close()
+    ...     (root() / "settings.ini").open().close()
     >>> [name.rpartition("/")[2] for name in read]
     ['settings.ini']
     """

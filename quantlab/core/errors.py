@@ -77,11 +77,13 @@ class LeakError(QuantlabError):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -98,31 +100,38 @@ class ReportError(QuantlabError):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.core.panel import as_panel
-    >>> from quantlab.core.plot import figure
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
     >>> from quantlab.models.linear import RidgeModel
-    >>> from quantlab.report.tracking import log_run, made_of
+    >>> from quantlab.report.tracking import _write_model, log_run
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
     >>> work = tempfile.TemporaryDirectory()
     >>> store = Path(work.name) / "tracking.sqlite"
-    >>> wide = as_panel(
-    ...     pd.DataFrame(
-    ...         {"date": "2020-01-02", "symbol": list("ABCDEF"), "mom": range(6), "vol": [3.0, 1, 2, 5, 4, 0]}
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
     ...     )
-    ... ).astype("float64")
-    >>> fitted = RidgeModel().fit(wide, wide["mom"] - wide["vol"])
-    >>> fig, ax = figure("What the model says", "", "score")
-    >>> run_id = log_run(
-    ...     "ridge",
-    ...     {"alpha": 1.0},
-    ...     {"ic": 0.05},
-    ...     tags={"run": "ridge", **made_of(wide)},
-    ...     store=store,
-    ...     figures={"scores": fig},
-    ...     model=fitted,
-    ...     example=wide,
-    ... )
     """
 
 # %% ../../nbs/core/000_errors.ipynb #833c37dd

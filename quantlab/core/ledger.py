@@ -77,12 +77,15 @@ _CONTENT = ("kind", "key", "study", "params", "n_obs", "periods_per_year", "shar
 _COLUMNS = ("seq", "prev_hash", "hash", *_CONTENT, "written", "seal")
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS ledger (
-    seq INTEGER PRIMARY KEY, prev_hash TEXT NOT NULL UNIQUE, hash TEXT NOT NULL UNIQUE, kind TEXT NOT NULL CHECK (kind IN {ROW_KINDS}),
+    seq INTEGER PRIMARY KEY, prev_hash TEXT NOT NULL UNIQUE, hash TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN {ROW_KINDS}),
     key TEXT NOT NULL, study TEXT NOT NULL, params TEXT NOT NULL, n_obs INTEGER, periods_per_year REAL,
     sharpe REAL, skew REAL, kurtosis REAL, written TEXT NOT NULL, seal TEXT);
 CREATE INDEX IF NOT EXISTS ledger_study ON ledger (study, kind);
-CREATE TRIGGER IF NOT EXISTS ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS ledger_no_update BEFORE UPDATE ON ledger
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS ledger_no_delete BEFORE DELETE ON ledger
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 """
 
 
@@ -107,13 +110,20 @@ def _walk(
     unsealed = next((i for i, row in enumerate(rows) if row[-1] is not None), len(rows))
     for place, (seq, said_prev, said, *values, written, said_seal) in enumerate(rows, 1):
         try:
-            row_hash, seal = _row_hash(prev_hash, dict(zip(_CONTENT, values, strict=True))), _seal(seal, seq, said, written, unsealed)
+            row_hash, seal = (
+                _row_hash(prev_hash, dict(zip(_CONTENT, values, strict=True))),
+                _seal(seal, seq, said, written, unsealed),
+            )
         except (TypeError, ValueError):  # bytes, or a number that JSON does not have
             row_hash = None
         if seq != place or said_prev != prev_hash or said != row_hash:
-            raise LedgerError(f"row {seq} of {name} does not follow the row before it; it was changed or a row is missing")
+            raise LedgerError(
+                f"row {seq} of {name} does not follow the row before it; it was changed or a row is missing"
+            )
         if place > unsealed and said_seal != seal:
-            raise LedgerError(f"the time of row {seq} of {name}, or of one before it, was changed; its seal does not fit")
+            raise LedgerError(
+                f"the time of row {seq} of {name}, or of one before it, was changed; its seal does not fit"
+            )
         prev_hash = said
         seals.append(seal)
     return seals
@@ -127,7 +137,10 @@ def _read_head(file: Path) -> dict | None:  # rows, hash, seal
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LedgerError(f"{file.name} cannot be read ({type(error).__name__}); restore it from a copy, or give up what it proves with accept()") from error
+        raise LedgerError(
+            f"{file.name} cannot be read ({type(error).__name__}); "
+            "restore it from a copy, or give up what it proves with accept()"
+        ) from error
 
 
 def _write_head(file: Path, rows: int, row_hash: str, seal: str) -> None:
@@ -151,7 +164,7 @@ def _heads(known: str | Mapping) -> list[str]:
     return [head for head in (ledger.get("before"), ledger.get("after"), parameters.get("ledger_head")) if head]
 
 # %% ../../nbs/core/040_ledger.ipynb #fa57496d
-class _Rows:
+class _Store:
     "Read a ledger's file; nothing here changes it."
 
     def __init__(
@@ -168,7 +181,10 @@ class _Rows:
             with closing(sqlite3.connect(self.file, timeout=60, isolation_level=None)) as connection:
                 yield connection
         except (sqlite3.Error, OSError) as error:
-            raise LedgerError(f"the ledger {self.file.name} cannot be used ({error}); free space, restore it from a copy or name another file") from error
+            raise LedgerError(
+                f"the ledger {self.file.name} cannot be used ({error}); "
+                "free space, restore it from a copy or name another file"
+            ) from error
 
     def _select(self, connection: sqlite3.Connection) -> list[tuple]:  # _COLUMNS of each row, oldest first
         "Read all rows; a ledger without seals has None for them."
@@ -183,8 +199,28 @@ class _Rows:
         with self._connect() as connection:
             return self._select(connection)
 
+# %% ../../nbs/core/040_ledger.ipynb #873a6a75
+class _Rows(_Store):
+    "Return what a ledger's file holds."
+
     def rows(self) -> pd.DataFrame:  # oldest first; seal is None for rows of a version without seals
-        "Return all rows; an absent file is an empty ledger."
+        """Return all rows; an absent file is an empty ledger.
+
+        Returns
+        -------
+        pd.DataFrame
+            Oldest first; seal is None for rows of a version without seals.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import _Rows, _Store
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> absent = _Store(Path(workspace.name) / "none.sqlite")
+        >>> empty = _Rows(absent.file)
+        >>> assert empty.rows().empty and empty.unsealed() == 0 and not empty.file.exists()
+        """
         if not self.file.exists():
             return pd.DataFrame(columns=list(_COLUMNS))
         with self._connect() as connection:
@@ -193,7 +229,13 @@ class _Rows:
         return rows.reindex(columns=list(_COLUMNS))
 
     def head(self) -> str:  # 64 hex digits; zeros for an empty ledger
-        "Return the hash of the last row."
+        """Return the hash of the last row.
+
+        Returns
+        -------
+        str
+            64 hex digits; zeros for an empty ledger.
+        """
         if not self.file.exists():
             return GENESIS
         with self._connect() as connection:
@@ -202,35 +244,81 @@ class _Rows:
         return last[0] if last else GENESIS
 
     def unsealed(self) -> int:
-        "Count the rows whose times were written before times were sealed, and may have been changed until then."
+        """Count the rows whose times were written before times were sealed, and may have been changed until then.
+
+        Returns
+        -------
+        int
+            The rows whose times were written before times were sealed, and may have been changed until
+            then.
+        """
         return sum(row[-1] is None for row in self._all())
 
 # %% ../../nbs/core/040_ledger.ipynb #4077b0de
-class _Appended(_Rows):
-    "Append rows to a ledger's file, and say beside it where the chains end."
+class _Checked(_Rows):
+    "Compare a ledger's file with the head that stands beside it."
 
     def _check_head(self, rows: list[tuple], seals: list[str]) -> None:
         "Raise LedgerError where rows that the head beside the store has seen are gone."
         head, remedy = _read_head(self.head_file), "restore it from a copy, or give up what it proves with accept()"
         if head is None:
             if rows and rows[-1][-1] is not None:
-                raise LedgerError(f"{self.head_file.name} is missing, so nobody can say whether rows of {self.file.name} were cut off; {remedy}")
+                raise LedgerError(
+                    f"{self.head_file.name} is missing, so nobody can say whether rows of {self.file.name} "
+                    f"were cut off; {remedy}"
+                )
             return
         n = head["rows"]
         if n > len(rows):
             raise LedgerError(f"{self.file.name} has {len(rows)} rows and had {n}: the last were cut off; {remedy}")
         if n and (rows[n - 1][2], seals[n - 1]) != (head["hash"], head["seal"]):
-            raise LedgerError(f"row {n} of {self.file.name} is not the one that {self.head_file.name} has seen; {remedy}")
+            raise LedgerError(
+                f"row {n} of {self.file.name} is not the one that {self.head_file.name} has seen; {remedy}"
+            )
+
+# %% ../../nbs/core/040_ledger.ipynb #5c4e1dbb
+def _last(connection: sqlite3.Connection) -> tuple[int, str, str | None]:  # zeros for an empty ledger
+    "Return number, hash and seal of the last row."
+    return connection.execute("SELECT seq, hash, seal FROM ledger ORDER BY seq DESC LIMIT 1").fetchone() or (
+        0,
+        GENESIS,
+        GENESIS,
+    )
+
+
+def _unsealed(connection: sqlite3.Connection, rows: int) -> int:
+    "Count the rows at the beginning whose times have no seal."
+    found = connection.execute("SELECT seq FROM ledger WHERE seal IS NOT NULL ORDER BY seq LIMIT 1").fetchone()
+    return found[0] - 1 if found else rows
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    values: list[tuple],  # _CONTENT of each new row
+    seal: str,  # of the last row, or the one that an unsealed row would have
+) -> str:  # the new head
+    "Add rows behind the last one, all at one time."
+    seq, head, _ = _last(connection)
+    now, unsealed = datetime.now(UTC).isoformat(timespec="seconds"), _unsealed(connection, seq)
+    marks = ", ".join("?" * len(_COLUMNS))
+    for row in values:
+        prev_hash, head, seq = head, _row_hash(head, dict(zip(_CONTENT, row, strict=True))), seq + 1
+        seal = _seal(seal, seq, head, now, unsealed)
+        stored = (seq, prev_hash, head, *row, now, seal)
+        connection.execute(f"INSERT INTO ledger ({', '.join(_COLUMNS)}) VALUES ({marks})", stored)
+    return head
+
+# %% ../../nbs/core/040_ledger.ipynb #49ff98f6
+class _Appended(_Checked):
+    "Append rows to a ledger's file, and say beside it where the chains end."
 
     def _append(self, connection: sqlite3.Connection, values: list[tuple], accepted: bool) -> str:
         "Append rows to an open ledger; raise LedgerError where its tail is gone, unless that was accepted."
         if "seal" not in [row[1] for row in connection.execute("PRAGMA table_info(ledger)")]:
             connection.execute("ALTER TABLE ledger ADD COLUMN seal TEXT")
-        last = connection.execute("SELECT seq, hash, seal FROM ledger ORDER BY seq DESC LIMIT 1").fetchone() or (0, GENESIS, GENESIS)
-        first_sealed = connection.execute("SELECT seq FROM ledger WHERE seal IS NOT NULL ORDER BY seq LIMIT 1").fetchone()
-        seq, head, seal = last
-        unsealed = first_sealed[0] - 1 if first_sealed else seq
-        if seal is None or (known := _read_head(self.head_file) if not accepted else None) is None or known["hash"] != head:
+        seq, head, seal = _last(connection)
+        known = None if seal is None or accepted else _read_head(self.head_file)
+        if known is None or known["hash"] != head:
             rows = self._select(connection)
             seals = _walk(rows, self.file.name)
             seal = seals[-1] if seals else GENESIS
@@ -238,38 +326,130 @@ class _Appended(_Rows):
                 self._check_head(rows, seals)
         if seq == 0:
             _write_head(self.head_file, 0, GENESIS, GENESIS)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        marks = ", ".join("?" * len(_COLUMNS))
-        for row in values:
-            prev_hash, head, seq = head, _row_hash(head, dict(zip(_CONTENT, row, strict=True))), seq + 1
-            seal = _seal(seal, seq, head, now, unsealed)
-            connection.execute(f"INSERT INTO ledger ({', '.join(_COLUMNS)}) VALUES ({marks})", (seq, prev_hash, head, *row, now, seal))
-        return head
+        return _insert(connection, values, seal)
 
     def _record(self, values: list[tuple], accepted: bool = False) -> str:
         "Append rows in one transaction, then say beside the store where the chains end."
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LedgerError(f"the folder of the ledger {self.file.name} cannot be made ({error.strerror}); name another file in [research] ledger") from error
+            raise LedgerError(
+                f"the folder of the ledger {self.file.name} cannot be made ({error.strerror}); "
+                "name another file in [research] ledger"
+            ) from error
         with self._connect() as connection:
             connection.executescript(_SCHEMA)
             connection.execute("BEGIN IMMEDIATE")
             head = self._append(connection, values, accepted)
             connection.execute("COMMIT")
-            connection.execute("BEGIN IMMEDIATE")  # another writer may have come between, and the head never goes back
-            last = connection.execute("SELECT seq, hash, seal FROM ledger ORDER BY seq DESC LIMIT 1").fetchone()
-            _write_head(self.head_file, *last)
+            connection.execute("BEGIN IMMEDIATE")
+            _write_head(self.head_file, *_last(connection))
             connection.execute("COMMIT")
         return head
 
 # %% ../../nbs/core/040_ledger.ipynb #7450f256
+def _distinct(
+    rows: pd.DataFrame,  # of a ledger
+    study: str,
+    until: str | None,  # a head
+    name: str,  # of the ledger, for messages
+) -> pd.DataFrame:
+    "Return the distinct trials of a study up to a head."
+    if until is not None and until != GENESIS and until not in set(rows["hash"]):
+        raise LedgerError(
+            f"head {until[:12]}... is not in {name}; this ledger is not the one the report was written with"
+        )
+    if until is not None:
+        rows = rows.iloc[: 0 if until == GENESIS else rows.index[rows["hash"] == until][0] + 1]
+    mine = rows[(rows["kind"] == "trial") & (rows["study"] == study)]
+    return mine.drop_duplicates("key").reset_index(drop=True)
+
+
+def _check_known(rows: list[tuple], known: tuple, name: str) -> None:
+    "Raise LedgerError for a head that somebody knows and the chain does not."
+    there = {GENESIS, *(row[2] for row in rows)}
+    for head in (head for one in known for head in _heads(one)):
+        if head not in there:
+            raise LedgerError(
+                f"head {head[:12]}... is not in {name}; rows were cut off, or this is another ledger "
+                "than the one it was written with"
+            )
+
+# %% ../../nbs/core/040_ledger.ipynb #0d984477
 def _number(value: float | None) -> float | None:
     "Store a missing or infinite number as NULL."
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-class Ledger(_Appended):
+def _values(row: tuple) -> tuple:  # _CONTENT
+    "Make the arguments of `record` the content of a row; raise LedgerError for an unknown kind."
+    kind, key, study, params, n_obs, *figures = row
+    if kind not in ROW_KINDS:
+        raise LedgerError(f"kind is '{kind}', expected one of {', '.join(ROW_KINDS)}")
+    told = json.dumps(params, sort_keys=True, default=str)
+    return (kind, key, study, told, None if n_obs is None else int(n_obs), *map(_number, figures))
+
+
+class _Many(_Appended):
+    "Record many rows at once."
+
+    def record_many(
+        self,
+        rows: list[tuple],  # each the arguments of record
+    ) -> str:  # the new head: the hash of the last row
+        """Append rows, each a tuple of all arguments of `record`, in one transaction: all or none.
+
+        Parameters
+        ----------
+        rows : list[tuple]
+            Each the arguments of record.
+
+        Returns
+        -------
+        str
+            The new head: the hash of the last row.
+
+        Raises
+        ------
+        LedgerError
+            "kind is '{kind}', expected one of {...}"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import GENESIS, _CONTENT, _Many, _row_hash, _seal, _write_head
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> one = dict(zip(_CONTENT, ("trial", "k", "s", "{}", 250, 252.0, 0.1, 0.0, 3.0), strict=True))
+        >>> def chained(n: int) -> list[tuple]:
+        ...     "Make rows as the store holds them."
+        ...     rows, before, sealed = [], GENESIS, GENESIS
+        ...     for seq in range(1, n + 1):
+        ...         hashed = _row_hash(before, one)
+        ...         sealed = _seal(sealed, seq, hashed, "2024-01-02", 0)
+        ...         rows.append((seq, before, hashed, *one.values(), "2024-01-02", sealed))
+        ...         before = hashed
+        ...     return rows
+        >>> rows = chained(3)
+        >>> file = Path(workspace.name) / "demo.sqlite.head"
+        >>> _write_head(file, 3, rows[-1][2], rows[-1][-1])
+        >>> _write_head(Path(workspace.name) / "seen.sqlite.head", 3, rows[-1][2], rows[-1][-1])
+        >>> many = _Many(Path(workspace.name) / "many.sqlite")
+        >>> many.record_many(
+        ...     [("trial", f"t{i}", "s", {"i": i}, 250, 252.0, 0.1 * i, float("nan"), 3.0) for i in range(3)]
+        ... )
+        """
+        return self._record([_values(row) for row in rows])
+
+    def _accept(self, reason: str) -> str:
+        "Record that a lost tail or head was accepted."
+        holds = len(_walk(self._all(), self.file.name))
+        params = json.dumps({"reason": reason, "rows": holds}, sort_keys=True)
+        key = content_key(reason=reason, rows=holds)
+        return self._record([("run", key, "ledger: accepted", params, *[None] * 5)], accepted=True)
+
+# %% ../../nbs/core/040_ledger.ipynb #e6da38df
+class Ledger(_Many):
     """Record trials, fits and runs in an append-only, hash-chained SQLite file.
 
     Parameters
@@ -280,8 +460,23 @@ class Ledger(_Appended):
     Examples
     --------
     >>> import tempfile
-    >>> from quantlab.core.ledger import Ledger
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import GENESIS, Ledger, _CONTENT, _row_hash, _seal, _write_head
     >>> workspace = tempfile.TemporaryDirectory()
+    >>> one = dict(zip(_CONTENT, ("trial", "k", "s", "{}", 250, 252.0, 0.1, 0.0, 3.0), strict=True))
+    >>> def chained(n: int) -> list[tuple]:
+    ...     "Make rows as the store holds them."
+    ...     rows, before, sealed = [], GENESIS, GENESIS
+    ...     for seq in range(1, n + 1):
+    ...         hashed = _row_hash(before, one)
+    ...         sealed = _seal(sealed, seq, hashed, "2024-01-02", 0)
+    ...         rows.append((seq, before, hashed, *one.values(), "2024-01-02", sealed))
+    ...         before = hashed
+    ...     return rows
+    >>> rows = chained(3)
+    >>> file = Path(workspace.name) / "demo.sqlite.head"
+    >>> _write_head(file, 3, rows[-1][2], rows[-1][-1])
+    >>> _write_head(Path(workspace.name) / "seen.sqlite.head", 3, rows[-1][2], rows[-1][-1])
     >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
     >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
                     key                    params  n_obs    sharpe   kurtosis
@@ -341,87 +536,17 @@ class Ledger(_Appended):
         --------
         >>> import tempfile
         >>> from quantlab.core.ledger import Ledger, content_key
-        >>> from quantlab.core.panel import as_panel, to_wide
         >>> workspace = tempfile.TemporaryDirectory()
-        >>> raw = pd.read_parquet(
-        ...     "../../data/sample/us_bars.parquet",
-        ...     columns=["date", "symbol", "close", "adj"],
-        ...     filters=[("symbol", "==", "GE")],
-        ... )
-        >>> panel = as_panel(raw)
-        >>> close = to_wide(panel["close"] * panel["adj"])["GE"]
-        >>> returns = close.pct_change()
-        >>> trials = {
-        ...     (fast, slow): (
-        ...         returns * (close.rolling(fast).mean() > close.rolling(slow).mean()).shift(2, fill_value=False)
-        ...     ).iloc[250:]
-        ...     for fast in range(2, 22, 2)
-        ...     for slow in range(30, 210, 30)
-        ... }
-        >>> sharpes = pd.Series({key: r.mean() / r.std() for key, r in trials.items()}).rename_axis(["fast", "slow"])
         >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
-        >>> for (fast, slow), r in trials.items():
-        ...     key = content_key(code="ma-cross", data="GE", fast=fast, slow=slow)
-        ...     ledger.record(
-        ...         "trial",
-        ...         key,
-        ...         "ma-cross on GE",
-        ...         {"fast": fast, "slow": slow},
-        ...         len(r),
-        ...         252,
-        ...         r.mean() / r.std(),
-        ...         r.skew(),
-        ...         r.kurt() + 3,
-        ...     )
+        >>> ledger.record(
+        ...     "trial",
+        ...     content_key(code="ma-cross", data="GE", fast=2, slow=30),
+        ...     "ma-cross on GE",
+        ...     {"fast": 2, "slow": 30},
+        ...     sharpe=0.01,
+        ... )
         """
         return self.record_many([(kind, key, study, params, n_obs, periods_per_year, sharpe, skew, kurtosis)])
-
-    def record_many(
-        self,
-        rows: list[tuple],  # each the arguments of record
-    ) -> str:  # the new head: the hash of the last row
-        """Append rows in one transaction: all or none; a thousand cost little more than one.
-
-        Parameters
-        ----------
-        rows : list[tuple]
-            Each the arguments of record.
-
-        Returns
-        -------
-        str
-            The new head: the hash of the last row.
-
-        Raises
-        ------
-        LedgerError
-            "kind is '{kind}', expected one of {...}"
-
-        Examples
-        --------
-        >>> import sqlite3
-        >>> from contextlib import closing
-        >>> from quantlab.core.ledger import Ledger
-        >>> def tampered(name: str, *statements: str) -> Ledger:
-        ...     "Write five rows, then change the file behind the ledger's back."
-        ...     victim = Ledger(f"{workspace.name}/{name}.sqlite")
-        ...     victim.record_many([("trial", f"t{i}", "s", {}, 250, 252.0, 0.1 * i, 0.0, 3.0) for i in range(5)])
-        ...     with closing(sqlite3.connect(victim.file, isolation_level=None)) as forger:
-        ...         for trigger in ("ledger_no_update", "ledger_no_delete"):
-        ...             forger.execute(f"DROP TRIGGER {trigger}")
-        ...         for statement in statements:
-        ...             forger.execute(statement)
-        ...     return victim
-        """
-        values = []
-        for kind, key, study, params, n_obs, *figures in rows:
-            if kind not in ROW_KINDS:
-                raise LedgerError(f"kind is '{kind}', expected one of {', '.join(ROW_KINDS)}")
-            values.append(
-                (kind, key, study, json.dumps(params, sort_keys=True, default=str),
-                 None if n_obs is None else int(n_obs), *map(_number, figures))
-            )
-        return self._record(values)
 
     def accept(
         self,
@@ -439,27 +564,47 @@ class Ledger(_Appended):
         str
             The new head.
 
-        Raises
-        ------
-        LedgerError
-            "row {seq} of {name} does not follow the row before it; it was changed or a row is missing"
-            "the time of row {seq} of {name}, or of one before it, was changed; its seal does not fit"
-
         Examples
         --------
+        >>> import sqlite3
+        >>> import tempfile
+        >>> from contextlib import closing
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger, _Many, _SCHEMA
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> with closing(sqlite3.connect(":memory:")) as store:
+        ...     store.executescript(_SCHEMA)
+        ...     columns = [name for _, name, *_ in store.execute("PRAGMA table_info(ledger)")]
+        >>> many = _Many(Path(workspace.name) / "many.sqlite")
+        >>> many.record_many(
+        ...     [("trial", f"t{i}", "s", {"i": i}, 250, 252.0, 0.1 * i, float("nan"), 3.0) for i in range(3)]
+        ... )
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> with closing(sqlite3.connect(ledger.file, isolation_level=None)) as forger:
+        ...     try:
+        ...         forger.execute("UPDATE ledger SET sharpe = 9 WHERE seq = 17")
+        ...     except sqlite3.IntegrityError as refused:
+        ...         message = str(refused)
+        ...     forger.execute("DROP TRIGGER ledger_no_update")
+        ...     forger.execute("UPDATE ledger SET sharpe = 9 WHERE seq = 17")
+        >>> def tampered(name: str, *statements: str) -> Ledger:
+        ...     "Write five rows, then change the file behind the ledger's back."
+        ...     victim = Ledger(f"{workspace.name}/{name}.sqlite")
+        ...     victim.record_many([("trial", f"t{i}", "s", {}, 250, 252.0, 0.1 * i, 0.0, 3.0) for i in range(5)])
+        ...     with closing(sqlite3.connect(victim.file, isolation_level=None)) as forger:
+        ...         for trigger in ("ledger_no_update", "ledger_no_delete"):
+        ...             forger.execute(f"DROP TRIGGER {trigger}")
+        ...         for statement in statements:
+        ...             forger.execute(statement)
+        ...     return victim
+        >>> cut = tampered("cut", "DELETE FROM ledger WHERE seq > 3")
         >>> cut.accept("the disk was restored from last week's copy")
         """
-        holds = _walk(self._all(), self.file.name)
-        params = json.dumps({"reason": reason, "rows": len(holds)}, sort_keys=True)
-        return self._record(
-            [("run", content_key(reason=reason, rows=len(holds)), "ledger: accepted", params,
-              None, None, None, None, None)],
-            accepted=True,
-        )
+        return self._accept(reason)
 
     def trials(
         self,
-        study: str,
+        study: str,  # what was searched, as it was recorded
         until: str | None = None,  # a head: count only rows up to it
     ) -> pd.DataFrame:  # one row for each distinct key, the first time it was looked at
         """Return the distinct trials of a study; raise LedgerError for a head that is not in the chain.
@@ -467,7 +612,7 @@ class Ledger(_Appended):
         Parameters
         ----------
         study : str
-            What is being searched: the unit over which trials are counted.
+            What was searched, as it was recorded.
         until : str | None, default None
             A head: count only rows up to it.
 
@@ -487,18 +632,9 @@ class Ledger(_Appended):
         >>> from quantlab.core.ledger import Ledger
         >>> workspace = tempfile.TemporaryDirectory()
         >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
-        >>> assert len(ledger.trials("ma-cross on GE")) == 61
+        >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
         """
-        rows = self.rows()
-        if until is not None and until != GENESIS and until not in set(rows["hash"]):
-            raise LedgerError(
-                f"head {until[:12]}... is not in {self.file.name}; this ledger is not the one the report was written "
-                "with"
-            )
-        if until is not None:
-            rows = rows.iloc[: 0 if until == GENESIS else rows.index[rows["hash"] == until][0] + 1]
-        mine = rows[(rows["kind"] == "trial") & (rows["study"] == study)]
-        return mine.drop_duplicates("key").reset_index(drop=True)
+        return _distinct(self.rows(), study, until, self.file.name)
 
     def verify(
         self,
@@ -519,53 +655,17 @@ class Ledger(_Appended):
         Raises
         ------
         LedgerError
-            Naming the first row that does not fit.
+            Its message names the first row that does not fit.
 
         Examples
         --------
         >>> import tempfile
-        >>> from quantlab.core.ledger import Ledger, content_key
-        >>> from quantlab.core.panel import as_panel, to_wide
+        >>> from quantlab.core.ledger import Ledger
         >>> workspace = tempfile.TemporaryDirectory()
-        >>> raw = pd.read_parquet(
-        ...     "../../data/sample/us_bars.parquet",
-        ...     columns=["date", "symbol", "close", "adj"],
-        ...     filters=[("symbol", "==", "GE")],
-        ... )
-        >>> panel = as_panel(raw)
-        >>> close = to_wide(panel["close"] * panel["adj"])["GE"]
-        >>> returns = close.pct_change()
-        >>> trials = {
-        ...     (fast, slow): (
-        ...         returns * (close.rolling(fast).mean() > close.rolling(slow).mean()).shift(2, fill_value=False)
-        ...     ).iloc[250:]
-        ...     for fast in range(2, 22, 2)
-        ...     for slow in range(30, 210, 30)
-        ... }
-        >>> sharpes = pd.Series({key: r.mean() / r.std() for key, r in trials.items()}).rename_axis(["fast", "slow"])
         >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
-        >>> for (fast, slow), r in trials.items():
-        ...     key = content_key(code="ma-cross", data="GE", fast=fast, slow=slow)
-        ...     ledger.record(
-        ...         "trial",
-        ...         key,
-        ...         "ma-cross on GE",
-        ...         {"fast": fast, "slow": slow},
-        ...         len(r),
-        ...         252,
-        ...         r.mean() / r.std(),
-        ...         r.skew(),
-        ...         r.kurt() + 3,
-        ...     )
         >>> assert ledger.verify() == 60
         """
         rows = self._all()
         self._check_head(rows, _walk(rows, self.file.name))
-        there = {GENESIS, *(row[2] for row in rows)}
-        for head in (head for one in known for head in _heads(one)):
-            if head not in there:
-                raise LedgerError(
-                    f"head {head[:12]}... is not in {self.file.name}; rows were cut off, or this is another ledger "
-                    "than the one it was written with"
-                )
+        _check_known(rows, known, self.file.name)
         return len(rows)

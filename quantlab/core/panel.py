@@ -59,10 +59,11 @@ def check_panel(
     Raises
     ------
     PanelError
-        Saying what is wrong and where.
+        Its message says what is wrong and where.
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import check_panel
     >>> rows = pd.MultiIndex.from_tuples([("2024-01-02", "A"), ("2024-01-02", "A")], names=["date", "symbol"])
     >>> good = rows.set_levels(pd.to_datetime(rows.levels[0]), level="date")
@@ -74,7 +75,10 @@ def check_panel(
         raise PanelError(problem)
     if columns is not None:
         if not isinstance(frame, pd.DataFrame):
-            raise PanelError(f"this is a {type(frame).__name__} without columns; give a frame with {list(columns)}, such as x.to_frame({columns[0]!r})")
+            raise PanelError(
+                f"this is a {type(frame).__name__} without columns; "
+                f"give a frame with {list(columns)}, such as x.to_frame({columns[0]!r})"
+            )
         missing = [c for c in columns if c not in frame.columns]
         if missing:
             raise PanelError(f"columns {missing} are missing; the frame has {list(frame.columns)}")
@@ -103,9 +107,13 @@ def as_panel(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)
@@ -149,9 +157,13 @@ class Grid(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, grid
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)
@@ -200,9 +212,13 @@ def grid(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, grid
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)
@@ -246,9 +262,13 @@ def to_wide(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, to_wide
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)
@@ -307,9 +327,13 @@ def to_long(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, to_long, to_wide
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)
@@ -348,9 +372,13 @@ def date_starts(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, date_starts
-    >>> raw = pd.read_parquet("../../data/sample/us_bars.parquet", columns=["date", "symbol", "close", "volume"])
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
     >>> raw["symbol"] = raw["symbol"].astype("str")
     >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
     >>> raw.groupby("date").size().plot(ax=ax, lw=1)

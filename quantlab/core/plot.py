@@ -147,10 +147,36 @@ def number_axis(
 
     Examples
     --------
-    >>> from quantlab.backtest.montecarlo import market_regimes
+    >>> from quantlab.backtest.montecarlo import market_regimes, random_portfolios
     >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.core.plot import figure, number_axis
-    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.core.plot import COLORS, figure, number_axis, shade
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> chance = random_portfolios(weights, bars, 252, draws=40)
+    >>> others = chance.drop(index="run")["sharpe"]
+    >>> fig, ax = figure(
+    ...     f"{(others >= chance.at['run', 'sharpe']).mean():.0%} of portfolios of random names do as well",
+    ...     "Sharpe ratio after costs",
+    ...     "portfolios",
+    ... )
+    >>> ax.hist(others, bins=15, color=COLORS[0], alpha=0.6, label="random names, same weights and turnover")
+    >>> ax.axvline(chance.at["run", "sharpe"], color=COLORS[1], label="the run")
     >>> context = to_wide(sample_context(["SPY"])["close"])["SPY"].loc[:"2022"]
     >>> weather = market_regimes(context)
     >>> fig, ax = figure(
@@ -158,6 +184,10 @@ def number_axis(
     ...     "",
     ...     "SPY, total return (log)",
     ... )
+    >>> ax.plot(context, color=COLORS[7], lw=1)
+    >>> shade(ax, weather["bear"], COLORS[1], "bear")
+    >>> shade(ax, weather["crash"], COLORS[0], "crash")
+    >>> ax.set_yscale("log")
     >>> number_axis(ax.yaxis)
     """
     from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -232,10 +262,12 @@ def shade(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel, to_wide
     >>> from quantlab.core.plot import figure, shade
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close", "adj"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT", "XOM", "GE"])],
     ... )

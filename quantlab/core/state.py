@@ -31,6 +31,7 @@ class StateError(QuantlabError):
     Examples
     --------
     >>> import io
+    >>> import pandas as pd
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.state import StateError, load_state
@@ -266,7 +267,39 @@ def keepable(
 
     Examples
     --------
-    >>> from quantlab.core.state import keepable
+    >>> import pyarrow as pa
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.state import _frame, _made_frame, keepable
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
+    >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
+    >>> class Shelf:  # stands for the archive that is built below
+    ...     def __init__(self):
+    ...         self.files, self.known = [], {}
+    ...
+    ...     def put(self, columns):
+    ...         self.files.append(columns)
+    ...         return len(self.files) - 1
+    ...
+    ...     def __call__(self, value):
+    ...         return (
+    ...             type(value).__name__
+    ...             if hasattr(value, "dtype") or isinstance(value, (dict, pd.Index))
+    ...             else value
+    ...         )
+    >>> shelf = Shelf()
+    >>> described = _frame(bars, shelf)
+    >>> class Reader:  # gives back what the shelf holds
+    ...     take = staticmethod(lambda number: pa.table(shelf.files[number], names=list("ab")))
+    ...     known: dict = {}
+    ...
+    ...     def __call__(self, node):
+    ...         return node
+    >>> made = _made_frame(described | {"index": bars.index, "columns": bars.columns, "attrs": {}}, Reader())
+    >>> pd.testing.assert_frame_equal(made, bars)
     >>> class Mean:
     ...     def fit(self, y: pd.Series) -> "Mean":
     ...         self.mean_ = y.groupby("symbol").mean()
@@ -469,6 +502,7 @@ def save_state(
     Examples
     --------
     >>> import io
+    >>> import pandas as pd
     >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.state import save_state

@@ -32,10 +32,12 @@ def sessions(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -73,10 +75,12 @@ def add_sessions(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import add_sessions, sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -115,10 +119,12 @@ def zone_of(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import zone_of
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -149,14 +155,16 @@ def check_zones(
     Raises
     ------
     PanelError
-        Naming both sides where one has a time zone and another has none.
+        Its message names both sides where one has a time zone and another has none.
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import check_zones
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -204,6 +212,7 @@ def as_of(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.time import as_of
     >>> earnings = pd.DataFrame(
     ...     {
@@ -264,6 +273,7 @@ def end_stamps(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.time import end_stamps
     >>> local = pd.DatetimeIndex(["2024-03-08 09:30", "2024-03-11 09:30"]).tz_localize("America/New_York")
     >>> ends = end_stamps(local, "5min")
@@ -304,10 +314,12 @@ def periods_per_year(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import periods_per_year, sessions
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -315,7 +327,8 @@ def periods_per_year(
     >>> calendar = sessions(panel.index)
     >>> spans = {
     ...     "the sample": calendar, "its first ten weeks": calendar[:50], "its Fridays": calendar[calendar.day_of_week == 4],
-    ...     "crypto, daily": pd.date_range("2021-01-01", "2023-12-31"), "crypto, 4 hours": pd.date_range("2021-01-01 04:00", "2024-01-01", freq="4h", tz="UTC"),
+    ...     "crypto, daily": pd.date_range("2021-01-01", "2023-12-31"),
+    ...     "crypto, 4 hours": pd.date_range("2021-01-01 04:00", "2024-01-01", freq="4h", tz="UTC"),
     ...     "month ends": pd.date_range("2015-01-31", periods=60, freq="ME"),
     ... }  # fmt: skip
     >>> years = pd.Series({name: periods_per_year(dates) for name, dates in spans.items()})
@@ -363,6 +376,7 @@ def is_stray(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.time import is_stray
     >>> days = pd.bdate_range("2024-01-08", periods=7).insert(5, pd.Timestamp("2024-01-13"))
     >>> counts = pd.DataFrame({"names": [6, 6, 6, 6, 6, 1, 6, 6]}, index=days.rename("date"))
@@ -406,10 +420,12 @@ def stray_dates(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.time import check_zones, stray_dates
     >>> raw = pd.read_parquet(
-    ...     "../../data/sample/us_bars.parquet",
+    ...     root() / "data" / "sample" / "us_bars.parquet",
     ...     columns=["date", "symbol", "close"],
     ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
     ... )
@@ -440,10 +456,11 @@ def check_stray(
     Raises
     ------
     PanelError
-        Naming the dates on which almost nobody is there.
+        Its message names the dates on which almost nobody is there.
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.time import check_stray
     >>> six = pd.MultiIndex.from_product(

@@ -257,7 +257,7 @@ def as_interval(
     Raises
     ------
     ConfigError
-        Naming the lengths there are.
+        Its message names the lengths there are.
 
     Examples
     --------
@@ -518,14 +518,8 @@ class PnL:
 
     Examples
     --------
-    >>> from datetime import datetime
-    >>> from quantlab.core.types import Fill, Position
-    >>> day = datetime(2024, 1, 2)
-    >>> position = Position("MSFT")
-    >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
-    ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
-    >>> position
-    Position(symbol='MSFT', quantity=5.0, average_price=105.0, realised=225.0, commission=3.0)
+    >>> from quantlab.core.types import PnL
+    >>> assert PnL(225.0, 75.0, commission=3.0).net == 297.0
     """
 
     realised: float = 0.0  # on what was closed
@@ -540,20 +534,10 @@ class PnL:
         -------
         float
             Profit after commission.
-
-        Examples
-        --------
-        >>> from datetime import datetime
-        >>> from quantlab.core.types import Fill, Position
-        >>> day = datetime(2024, 1, 2)
-        >>> position = Position("MSFT")
-        >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
-        ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
-        >>> assert position.pnl(120.0).net == 225 + 75 - 3
         """
         return self.realised + self.unrealised - self.commission
 
-
+# %% ../../nbs/core/005_types.ipynb #23f78cb2
 @dataclass(frozen=True, slots=True)
 class Position:
     """Hold a signed quantity of one symbol, what it cost, and what has been earned on it.
@@ -672,8 +656,10 @@ def record_names(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.types import Bar, record_names
-    >>> rows = pd.read_parquet("../../data/sample/us_bars.parquet", filters=[("symbol", "==", "MSFT")])
+    >>> rows = pd.read_parquet(root() / "data" / "sample" / "us_bars.parquet", filters=[("symbol", "==", "MSFT")])
     >>> numbers = ["open", "high", "low", "close", "volume"]
     >>> rows = rows[["date", "symbol", *numbers]].astype({"symbol": "str"} | dict.fromkeys(numbers, float))
     >>> assert record_names(Bar) == tuple(rows.columns)
@@ -698,8 +684,10 @@ def record_row(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.types import Bar, record_row
-    >>> rows = pd.read_parquet("../../data/sample/us_bars.parquet", filters=[("symbol", "==", "MSFT")])
+    >>> rows = pd.read_parquet(root() / "data" / "sample" / "us_bars.parquet", filters=[("symbol", "==", "MSFT")])
     >>> numbers = ["open", "high", "low", "close", "volume"]
     >>> rows = rows[["date", "symbol", *numbers]].astype({"symbol": "str"} | dict.fromkeys(numbers, float))
     >>> bars = [Bar(*row) for row in rows.head(250).itertuples(index=False)]

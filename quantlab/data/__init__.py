@@ -1,0 +1,1 @@
+"""What was knowable about markets, and when?"""

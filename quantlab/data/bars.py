@@ -47,6 +47,7 @@ def first_rows(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.data.bars import first_rows
     >>> file = path("data", "sample") / "us_bars.parquet"
@@ -88,6 +89,7 @@ def check_dates(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import check_dates
@@ -123,6 +125,7 @@ class Rule(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.data.bars import BAR_COLUMNS, bar_rules
     >>> file = path("data", "sample") / "us_bars.parquet"
@@ -190,6 +193,7 @@ def bar_rules(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.data.bars import BAR_COLUMNS, bar_rules
     >>> file = path("data", "sample") / "us_bars.parquet"
@@ -249,6 +253,7 @@ def check_until(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.data.bars import check_until
     >>> file = path("data", "sample") / "us_bars.parquet"
@@ -302,6 +307,7 @@ def check_bars(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.data.bars import check_bars
@@ -398,10 +404,11 @@ def adjust(
     ConfigError
         "how='{how}' is unknown; use 'total', 'split' or 'none'"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.data.bars import adjust
@@ -551,15 +558,16 @@ def read_bars(
     Raises
     ------
     DataError
-        Naming the first offending rows, repair nothing.
+        Its message names the first offending rows, repair nothing.
     ConfigError
         "separator and decimal are both '{decimal}'; they must differ"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         On duplicates and missing keys (see as_panel).
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.config import path
@@ -577,7 +585,11 @@ def read_bars(
     ...     for file in files:
     ...         pd.testing.assert_frame_equal(read_bars(file), total, check_exact=True)
     ...     shape = read_bars(files[0]).shape
-    >>> shape
+    >>> def read_text(text, **form):
+    ...     with tempfile.TemporaryDirectory() as folder:
+    ...         file = Path(folder) / "mine.csv"
+    ...         file.write_text(text)
+    ...         return read_bars(file, **form)
     """
     if separator == decimal:
         raise ConfigError(f"separator and decimal are both '{decimal}'; they must differ")
@@ -615,12 +627,41 @@ def data_hash(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.panel import as_panel
-    >>> from quantlab.data.bars import data_hash
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust, check_bars, check_dates, data_hash
     >>> file = path("data", "sample") / "us_bars.parquet"
     >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> around = raw[raw["symbol"] == "GEN"].set_index("date").loc["2019-12":"2020-03"]
+    >>> fig, ax = figure("GEN lost 40 % on 3 February 2020, or did it?", "", "close, USD")
+    >>> ax.plot(around["close"])
+    >>> ax.set_xticks(pd.date_range("2019-12-01", periods=5, freq="MS"))
+    >>> check_dates(pd.DatetimeIndex(["2024-01-02", "2024-01-03"]))
+    >>> check_dates(pd.DatetimeIndex(["2024-01-02 21:00Z"]))
     >>> sample = as_panel(raw.assign(symbol=raw["symbol"].astype("str"))).astype("float64")
+    >>> def one_bar(date="2024-01-02", **change):
+    ...     values = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 100.0} | change
+    ...     return as_panel(pd.DataFrame([{"date": date, "symbol": "A"} | values]))
+    >>> bad = [{"high": 8.0}, {"open": 13.0}, {"close": 8.0}, {"low": 0.0}, {"close": np.nan}]
+    >>> bad += [{"high": np.inf}, {"volume": -1.0}, {"adj": 0.0}]
+    >>> messages = [show_error(lambda b=b: check_bars(one_bar(**b))).partition(";")[0] for b in bad]
+    >>> with pd.option_context("display.max_colwidth", None):
+    ...     display(pd.DataFrame(messages, index=[str(b)[1:-1] for b in bad], columns=["message"]))
+    >>> closes = {how: adjust(sample, how)["close"].xs("GEN", level="symbol") for how in ("none", "total")}
+    >>> fig, ax = figure(
+    ...     "GEN paid 12 dollars a share: with the dividend put back there is no crash", "", "price, USD of today"
+    ... )
+    >>> for how, label in (("none", "close as given"), ("total", "total return")):
+    ...     ax.plot(closes[how].loc["2019-12":"2020-03"], label=label)
+    >>> ax.set_xticks(pd.date_range("2019-12-01", periods=5, freq="MS"))
+    >>> early = sample[sample.index.get_level_values("date") <= "2019-12-31"]
+    >>> last = early["adj"].groupby(level="symbol").transform("last")
+    >>> downloaded_then = adjust(early.assign(adj=early["adj"] / last))
+    >>> pd.testing.assert_frame_equal(adjust(sample, as_of="2019-12-31"), downloaded_then, rtol=1e-12)
     >>> assert (
     ...     data_hash(sample)
     ...     == data_hash(sample.astype({"close": "float32"}))
@@ -662,6 +703,7 @@ def symbol_coverage(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.config import path
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.data.bars import symbol_coverage

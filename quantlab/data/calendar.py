@@ -162,6 +162,7 @@ def next_session(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.calendar import next_session, previous_session
     >>> any_day = pd.DatetimeIndex(["2025-07-03", "2025-07-05", "2025-12-31"])
     >>> moved = pd.DataFrame(
@@ -205,6 +206,7 @@ def previous_session(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.calendar import next_session, previous_session
     >>> any_day = pd.DatetimeIndex(["2025-07-03", "2025-07-05", "2025-12-31"])
     >>> moved = pd.DataFrame(
@@ -247,10 +249,21 @@ def session_of(
 
     Examples
     --------
-    >>> from quantlab.data.calendar import bar_ends, schedule, session_of
-    >>> friday = schedule("XNYS", "2025-11-28", "2025-11-28")
-    >>> ends = bar_ends(friday, "1min")
-    >>> assert session_of(ends, friday.iloc[:0]).isna().all() and bar_ends(friday.iloc[:0], "5min").empty
+    >>> import pandas as pd
+    >>> from quantlab.core.types import Interval
+    >>> from quantlab.data.calendar import _labels, schedule, session_of
+    >>> hours = schedule("XNYS", "2025-07-02", "2025-07-03")  # the second closes at 13:00
+    >>> ends = pd.DatetimeIndex(
+    ...     ["2025-07-02 13:35Z", "2025-07-02 20:00Z", "2025-07-02 20:05Z", "2025-07-03 17:00Z"]
+    ... )
+    >>> found = pd.DataFrame({"session": session_of(ends, hours)}, index=ends)
+    >>> found["4h"] = pd.Series(_labels(ends[[0, 1, 3]], hours, Interval.H4), index=ends[[0, 1, 3]])
+    >>> found
+                                 session                        4h
+    2025-07-02 13:35:00+00:00 2025-07-02 2025-07-02 17:30:00+00:00
+    2025-07-02 20:00:00+00:00 2025-07-02 2025-07-02 20:00:00+00:00
+    2025-07-02 20:05:00+00:00        NaT                       NaT
+    2025-07-03 17:00:00+00:00 2025-07-03 2025-07-03 17:00:00+00:00
     """
     if ends.tz is None:
         raise DataError(
@@ -302,6 +315,7 @@ def bar_ends(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.calendar import bar_ends, schedule
     >>> count = {
     ...     name: len(bar_ends(schedule(name, "2025-11-24", "2025-11-30"), "1h"))
@@ -366,11 +380,12 @@ def expected_ends(
 
     Examples
     --------
-    >>> from quantlab.data.calendar import expected_ends
-    >>> assert expected_ends("XNYS", "1mo", "2010-03-01", "2010-05-01").strftime("%m-%d").tolist() == [
-    ...     "03-31",
-    ...     "04-30",
-    ... ]
+    >>> from quantlab.data.quality import expected_sessions, findings
+    >>> from quantlab.data.sample import sample_bars
+    >>> clean = sample_bars(["JPM", "MSFT", "XOM", "PFE", "C"], "2012-01-01", "2013-12-31")
+    >>> alone = clean.xs("XOM", level="symbol", drop_level=False)
+    >>> holed = alone.drop(alone.index[300])
+    >>> told = findings(holed, expected_sessions(holed, "XNYS"))
     """
     if Interval(interval).intraday != (pd.Timestamp(start).tz is not None):
         raise DataError(
@@ -528,7 +543,26 @@ def resample(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
     >>> from quantlab.data.calendar import bar_ends, resample, schedule
+    >>> ends = pd.DatetimeIndex(
+    ...     ["2025-07-02 13:35Z", "2025-07-02 20:00Z", "2025-07-02 20:05Z", "2025-07-03 17:00Z"]
+    ... )
+    >>> def minutes(ends, symbol="SPY"):
+    ...     "Make minute bars whose close counts up by one a minute, 100 shares each."
+    ...     close = np.arange(len(ends)) + 100.0
+    ...     table = {
+    ...         "date": ends,
+    ...         "symbol": symbol,
+    ...         "open": close - 0.5,
+    ...         "high": close + 1,
+    ...         "low": close - 1,
+    ...         "close": close,
+    ...         "volume": 100.0,
+    ...     }
+    ...     return as_panel(pd.DataFrame(table))
     >>> friday = schedule("XNYS", "2025-11-28", "2025-11-28")
     >>> ends = bar_ends(friday, "1min")
     >>> whole = minutes(ends)

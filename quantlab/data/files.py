@@ -58,6 +58,7 @@ def reason(
     --------
     >>> import errno
     >>> import pyarrow as pa
+    >>> import pandas as pd
     >>> from quantlab.data.files import reason
     >>> asked = {
     ...     "a full disk": OSError(errno.ENOSPC, "No space left on device"),
@@ -520,6 +521,7 @@ def lay_panel(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.files import _arrow, lay_panel, once, parquet_writer, put
@@ -588,6 +590,7 @@ def read_panel(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.files import once, parquet_writer, put, read_panel
@@ -631,6 +634,7 @@ def plain_text(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.files import once, parquet_writer, put, read_panel, write_csv
@@ -681,6 +685,7 @@ def write_csv(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.files import once, parquet_writer, put, read_panel, write_csv

@@ -98,6 +98,7 @@ def upsert_sql(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.types import Interval
     >>> from quantlab.data.postgres import table_sql, upsert_sql
     >>> pd.Series(
@@ -134,6 +135,7 @@ def to_text(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.postgres import from_text, to_text
     >>> from quantlab.data.sample import sample_bars
     >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
@@ -178,6 +180,7 @@ def from_text(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.postgres import from_text, to_text
     >>> from quantlab.data.sample import sample_bars
     >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
@@ -301,7 +304,7 @@ def _manifest(
         raise DataError(f"there is no dataset '{dataset}' in the database; it has: {', '.join(known) or 'nothing'}")
     return _parsed(known[dataset], dataset)
 
-
+# %% ../../nbs/data/112_postgres.ipynb #14154377
 def _read(
     connection,  # of psycopg
     manifest: dict,
@@ -411,161 +414,12 @@ def _sql(
             f"the query failed ({str(error).splitlines()[0]}); the tables are {', '.join(tables) or 'none'}"
         ) from error
 
-# %% ../../nbs/data/112_postgres.ipynb #c555491e
-class Postgres:
-    """Keep bars in a PostgreSQL database; raise ConfigError where none is set.
+# %% ../../nbs/data/112_postgres.ipynb #d3e33794
+class _Committed:
+    "Answer what is committed in a database."
 
-    Parameters
-    ----------
-    dsn : str | None, default None
-        "host=localhost dbname=quant"; None: the setting [data] postgres, refused when empty.
-    timeout : float, default 60.0
-        Seconds that a writer waits for another.
-
-    Raises
-    ------
-    ConfigError
-        When absent or malformed (see setting).
-        "no PostgreSQL is set; fill [data] postgres in settings.ini or $QUANTLAB_DATA_POSTGRES, such as
-        'host=localhost dbname=quant'"
-
-    Examples
-    --------
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.data.postgres import Postgres
-    >>> show_error(lambda: Postgres(""))
-    """
-
-    def __init__(
-        self,
-        dsn: str | None = None,  # "host=localhost dbname=quant"; None: the setting [data] postgres, refused when empty
-        timeout: float = 60.0,  # seconds that a writer waits for another
-    ):
-        self.dsn = setting("data", "postgres") if dsn is None else dsn
-        if not self.dsn:
-            raise ConfigError(
-                "no PostgreSQL is set; fill [data] postgres in settings.ini or $QUANTLAB_DATA_POSTGRES, "
-                "such as 'host=localhost dbname=quant'"
-            )
-        self.timeout = timeout
-
-    def write(
-        self,
-        dataset: str,  # a name such as "us"
-        interval: str,  # "1d", "1h", "5min" ...
-        bars: pd.DataFrame,  # (date, symbol), sessions or bar ends in UTC
-        revise: bool = False,  # True: new rows replace stored ones whatever they say
-    ) -> str:  # the dataset's hash: when it is returned, the rows are committed
-        """Upsert bars by (date, symbol); raise DataError for bars that cannot be, or that contradict the stored ones.
-
-        Parameters
-        ----------
-        dataset : str
-            A name such as "us".
-        interval : str
-            "1d", "1h", "5min" ...
-        bars : pd.DataFrame
-            (date, symbol), sessions or bar ends in UTC.
-        revise : bool, default False
-            True: new rows replace stored ones whatever they say.
-
-        Returns
-        -------
-        str
-            The dataset's hash: when it is returned, the rows are committed.
-
-        Raises
-        ------
-        DataError
-            For bars that cannot be, or that contradict the stored ones.
-        ConfigError
-            Or DataError (see prepare).
-            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
-            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
-            postgresql://user@host/quant"
-            Naming the lengths there are (see as_interval).
-        PanelError
-            On duplicates and missing keys (see as_panel).
-
-        Examples
-        --------
-        >>> import os
-        >>> import tempfile
-        >>> from quantlab.data.postgres import Postgres
-        >>> from quantlab.data.store import Lake, verify
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
-        ...     content = store.write("demo_notebook", "1d", bars)
-        ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
-        ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
-        ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
-        ...     monthly = store.sql(
-        ...         "SELECT date_trunc('month', date) AS month, "
-        ...         "sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
-        ...     )
-        ...     listed = store.datasets()
-        >>> listed
-        """
-        bars = prepare(dataset, interval, bars)
-        with _session(self.dsn, self.timeout) as connection:
-            _lock(connection, dataset, self.timeout)
-            return _write(connection, dataset, as_interval(interval), bars, revise)
-
-    def read(
-        self,
-        dataset: str,  # a name such as "us"
-        interval: str = "1d",  # "1d", "1h", "5min" ...
-        symbols: Sequence[str] | None = None,  # None: all; unknown ones have no rows
-        start: str | pd.Timestamp | None = None,  # first moment, inclusive
-        end: str | pd.Timestamp | None = None,  # last moment, inclusive
-        columns: Sequence[str] | None = None,  # None: all
-    ) -> pd.DataFrame:  # (date, symbol), float64
-        """Return the panel of some symbols between two moments; raise DataError for what is not there.
-
-        Parameters
-        ----------
-        dataset : str
-            A name such as "us".
-        interval : str, default "1d"
-            "1d", "1h", "5min" ...
-        symbols : Sequence[str] | None, default None
-            None: all; unknown ones have no rows.
-        start : str | pd.Timestamp | None, default None
-            First moment, inclusive.
-        end : str | pd.Timestamp | None, default None
-            Last moment, inclusive.
-        columns : Sequence[str] | None, default None
-            None: all.
-
-        Returns
-        -------
-        pd.DataFrame
-            (date, symbol), float64.
-
-        Raises
-        ------
-        DataError
-            For what is not there.
-        ConfigError
-            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
-            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
-            postgresql://user@host/quant"
-            Naming the lengths there are (see as_interval).
-        PanelError
-            On duplicates and missing keys (see as_panel).
-
-        Examples
-        --------
-        >>> from quantlab.core.errors import show_error
-        >>> from quantlab.data.postgres import Postgres
-        >>> show_error(lambda: Postgres("host=127.0.0.1 port=9 dbname=nothing").read("us")).replace(
-        ...     "connection to server at ", ""
-        ... ).partition(";")[2]
-        """
-        with _session(self.dsn, self.timeout) as connection:
-            return _read(
-                connection, _manifest(connection, dataset), as_interval(interval), symbols, start, end, columns
-            )
+    dsn: str  # address of the server
+    timeout: float  # seconds that a writer waits for another
 
     def manifest(
         self,
@@ -645,3 +499,160 @@ class Postgres:
         """
         with _session(self.dsn, self.timeout) as connection:
             return _sql(connection, query)
+
+# %% ../../nbs/data/112_postgres.ipynb #c555491e
+class Postgres(_Committed):
+    """Keep bars in a PostgreSQL database; raise ConfigError where none is set.
+
+    Parameters
+    ----------
+    dsn : str | None, default None
+        "host=localhost dbname=quant"; None: the setting [data] postgres, refused when empty.
+    timeout : float, default 60.0
+        Seconds that a writer waits for another.
+
+    Raises
+    ------
+    ConfigError
+        When absent or malformed (see setting).
+        "no PostgreSQL is set; fill [data] postgres in settings.ini or $QUANTLAB_DATA_POSTGRES, such as
+        'host=localhost dbname=quant'"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.postgres import Postgres
+    >>> show_error(lambda: Postgres(""))
+    """
+
+    def __init__(
+        self,
+        dsn: str | None = None,  # "host=localhost dbname=quant"; None: the setting [data] postgres, refused when empty
+        timeout: float = 60.0,  # seconds that a writer waits for another
+    ):
+        self.dsn = setting("data", "postgres") if dsn is None else dsn
+        if not self.dsn:
+            raise ConfigError(
+                "no PostgreSQL is set; fill [data] postgres in settings.ini or $QUANTLAB_DATA_POSTGRES, "
+                "such as 'host=localhost dbname=quant'"
+            )
+        self.timeout = timeout
+
+    def write(
+        self,
+        dataset: str,  # a name such as "us"
+        interval: str,  # "1d", "1h", "5min" ...
+        bars: pd.DataFrame,  # (date, symbol), sessions or bar ends in UTC
+        revise: bool = False,  # True: new rows replace stored ones whatever they say
+    ) -> str:  # the dataset's hash: when it is returned, the rows are committed
+        """Upsert bars by (date, symbol); raise DataError for bars that cannot be, or that contradict the stored ones.
+
+        Parameters
+        ----------
+        dataset : str
+            A name such as "us".
+        interval : str
+            "1d", "1h", "5min" ...
+        bars : pd.DataFrame
+            (date, symbol), sessions or bar ends in UTC.
+        revise : bool, default False
+            True: new rows replace stored ones whatever they say.
+
+        Returns
+        -------
+        str
+            The dataset's hash: when it is returned, the rows are committed.
+
+        Raises
+        ------
+        DataError
+            For bars that cannot be, or that contradict the stored ones.
+        ConfigError
+            Or DataError (see prepare).
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+            Its message names the lengths there are (see as_interval).
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> import os
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from quantlab.data.postgres import Postgres
+        >>> from quantlab.data.store import Lake, verify
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+        ...     content = store.write("demo_notebook", "1d", bars)
+        ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+        ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+        ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+        ...     monthly = store.sql(
+        ...         "SELECT date_trunc('month', date) AS month, "
+        ...         "sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+        ...     )
+        ...     listed = store.datasets()
+        >>> listed
+        """
+        bars = prepare(dataset, interval, bars)
+        with _session(self.dsn, self.timeout) as connection:
+            _lock(connection, dataset, self.timeout)
+            return _write(connection, dataset, as_interval(interval), bars, revise)
+
+    def read(
+        self,
+        dataset: str,  # a name such as "us"
+        interval: str = "1d",  # "1d", "1h", "5min" ...
+        symbols: Sequence[str] | None = None,  # None: all; unknown ones have no rows
+        start: str | pd.Timestamp | None = None,  # first moment, inclusive
+        end: str | pd.Timestamp | None = None,  # last moment, inclusive
+        columns: Sequence[str] | None = None,  # None: all
+    ) -> pd.DataFrame:  # (date, symbol), float64
+        """Return the panel of some symbols between two moments; raise DataError for what is not there.
+
+        Parameters
+        ----------
+        dataset : str
+            A name such as "us".
+        interval : str, default "1d"
+            "1d", "1h", "5min" ...
+        symbols : Sequence[str] | None, default None
+            None: all; unknown ones have no rows.
+        start : str | pd.Timestamp | None, default None
+            First moment, inclusive.
+        end : str | pd.Timestamp | None, default None
+            Last moment, inclusive.
+        columns : Sequence[str] | None, default None
+            None: all.
+
+        Returns
+        -------
+        pd.DataFrame
+            (date, symbol), float64.
+
+        Raises
+        ------
+        DataError
+            For what is not there.
+        ConfigError
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+            Its message names the lengths there are (see as_interval).
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.data.postgres import Postgres
+        >>> show_error(lambda: Postgres("host=127.0.0.1 port=9 dbname=nothing").read("us")).replace(
+        ...     "connection to server at ", ""
+        ... ).partition(";")[2]
+        """
+        with _session(self.dsn, self.timeout) as connection:
+            return _read(
+                connection, _manifest(connection, dataset), as_interval(interval), symbols, start, end, columns
+            )

@@ -58,6 +58,7 @@ class Sheet(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.quality import Sheet
     >>> small = Sheet(pd.date_range("2024-01-01", periods=5), pd.Index(["A", "B", "C"]), *[None] * 6)
     """
@@ -114,6 +115,7 @@ def lay_out(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.quality import _seams, lay_out
     >>> from quantlab.data.sample import sample_bars
     >>> joined = sample_bars(start="2019-10-01", end="2020-03-31")

@@ -190,13 +190,14 @@ def get_bars(
     DataError
         For what the source cannot give.
     ConfigError
-        Naming the lengths there are (see as_interval).
+        Its message names the lengths there are (see as_interval).
         "adjust='{adjust}' is unknown; use 'none', 'split' or 'total'"
         "missing='{missing}' is unknown; use 'error' or 'skip'"
         "{name}='{value}' is no date; write 2024-01-31"
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.read import get_bars

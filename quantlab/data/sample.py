@@ -180,6 +180,7 @@ def sample_vix() -> pd.DataFrame:  # by date since 1990; open high low close, pe
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import check_bars
     >>> from quantlab.data.sample import sample_bars, sample_context, sample_vix
     >>> bars = sample_bars()

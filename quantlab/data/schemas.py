@@ -182,12 +182,13 @@ def check(
     DataError
         For the first rule that a row breaks.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     ConfigError
         "there is no kind '{kind}'; use one of {...}"
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import price_rules
     >>> from quantlab.data.sample import sample_bars, sample_members, sample_sectors
     >>> from quantlab.data.schemas import SCHEMAS, _schema, check
@@ -308,7 +309,7 @@ def repair_bars(
         "there is no repair {unknown}; use {...}"
         "there is no kind '{kind}'; use one of {...}"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         On duplicates and missing keys (see as_panel).
 
     Examples

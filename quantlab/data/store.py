@@ -122,6 +122,7 @@ def periods(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import periods
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -156,6 +157,7 @@ def entry(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import entry, periods, updated
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -209,6 +211,7 @@ def updated(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import entry, periods, updated
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -246,7 +249,7 @@ def _is_entry(
     plain = re.fullmatch(r"[0-9a-f]{16}", e["hash"]) and re.fullmatch(r"[0-9a-f]{64}", str(e.get("file", "0" * 64)))
     return bool(plain) and all(re.fullmatch(r"\d{4}-\d{2}-\d{2}T[0-9:.+]+", e[k]) for k in ("first", "last"))
 
-
+# %% ../../nbs/data/110_store.ipynb #0f9778d6
 def _faults(
     manifest: object,  # as JSON gave it
     dataset: str,
@@ -311,6 +314,7 @@ def parsed(
     Examples
     --------
     >>> import json
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import entry, parsed, periods, updated
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -359,6 +363,7 @@ def same_columns(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import entry, periods, same_columns, updated
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -375,7 +380,7 @@ def same_columns(
         )
     return bars[stored]
 
-
+# %% ../../nbs/data/110_store.ipynb #79258525
 def listing(
     names: Sequence[str],  # of datasets
     manifest: Callable[[str], dict],  # reads one; raises DataError for a damaged one
@@ -396,6 +401,7 @@ def listing(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import entry, listing, periods, updated
     >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
@@ -473,7 +479,7 @@ def _names(
     found = (file.parent.name.removeprefix("dataset=") for file in folder.glob("dataset=*/manifest.json"))
     return sorted(name for name in found if _DATASET.fullmatch(name))
 
-
+# %% ../../nbs/data/110_store.ipynb #eb7409be
 def _manifest(
     folder: Path,  # of the lake
     dataset: str,
@@ -764,7 +770,7 @@ def _sandbox(
     connection.execute("SET lock_configuration = true")
     return connection
 
-
+# %% ../../nbs/data/110_store.ipynb #f17e7106
 def _sql(
     folder: Path,  # of the lake
     query: str,  # one statement of DuckDB's SQL
@@ -796,8 +802,128 @@ def _sql(
                 f"the query failed ({str(error).splitlines()[0]}); the tables are {', '.join(views) or 'none'}"
             ) from error
 
+# %% ../../nbs/data/110_store.ipynb #76dace24
+class _Committed:
+    "Answer what is committed in a lake."
+
+    folder: Path  # of the lake
+
+    def manifest(
+        self,
+        dataset: str,  # a name such as "us"
+    ) -> dict:  # version, hash, and by interval: columns, symbols, periods
+        """Return what is committed; raise DataError for a dataset that is not there or whose manifest is damaged.
+
+        Parameters
+        ----------
+        dataset : str
+            A name such as "us".
+
+        Returns
+        -------
+        dict
+            version, hash, and by interval: columns, symbols, periods.
+
+        Raises
+        ------
+        DataError
+            For a dataset that is not there or whose manifest is damaged.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> first = lake.write("us", "1d", bars)
+        >>> assert lake.write("us", "1d", bars) == first and lake.manifest("us")["version"] == 1  # the same call twice
+        """
+        return _manifest(self.folder, dataset)
+
+    def datasets(self) -> pd.DataFrame:  # dataset, interval, symbols, rows, first, last, hash
+        """List what is there, one row per dataset and interval; a damaged dataset is named in a column fault.
+
+        Returns
+        -------
+        pd.DataFrame
+            dataset, interval, symbols, rows, first, last, hash.
+
+        Raises
+        ------
+        DataError
+            "{...} is a file, where the folder of the lake is meant; set [data] lake to a folder"
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
+        >>> lake.datasets()
+          dataset interval  symbols   rows                first                 last  \\
+        0      us       1d      114  86298  2019-01-02T00:00:00  2021-12-31T00:00:00
+
+                       hash
+        0  75e0ea52786ad2a4
+        """
+        return listing(_names(self.folder), self.manifest)
+
+    def sql(
+        self,
+        query: str,  # one SELECT in DuckDB's dialect; each dataset and interval is a view, such as us_1d
+    ) -> pd.DataFrame:  # the answer
+        """Answer a query through DuckDB, which sees nothing else; raise DataError when it fails.
+
+        Parameters
+        ----------
+        query : str
+            One SELECT in DuckDB's dialect; each dataset and interval is a view, such as us_1d.
+
+        Returns
+        -------
+        pd.DataFrame
+            The answer.
+
+        Raises
+        ------
+        DataError
+            When it fails.
+        FileNotFoundError
+            When it is gone (see once).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
+        >>> answer = lake.sql(
+        ...     "SELECT symbol, max(high) AS top, "
+        ...     "count(*) AS n FROM us_1d WHERE date >= '2021-01-01' GROUP BY symbol ORDER BY top DESC LIMIT 3"
+        ... )
+        >>> answer
+          symbol         top    n
+        0   ADBE  699.539978  252
+        1   COST  571.489990  252
+        2    UNH  509.230011  252
+        """
+        return _sql(self.folder, query)
+
 # %% ../../nbs/data/110_store.ipynb #f85c43b7
-class Lake:
+class Lake(_Committed):
     """Keep bars as Parquet files under one folder.
 
     Parameters
@@ -861,7 +987,7 @@ class Lake:
         ConfigError
             "'{dataset}' cannot name a dataset; use small letters, digits and underscores, such as
             'us_daily'"
-            Naming the lengths there are (see as_interval).
+            Its message names the lengths there are (see as_interval).
         FileNotFoundError
             When it is gone (see once).
         OSError
@@ -917,10 +1043,11 @@ class Lake:
         DataError
             For what is not there or damaged.
         ConfigError
-            Naming the lengths there are (see as_interval).
+            Its message names the lengths there are (see as_interval).
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from pathlib import Path
         >>> from quantlab.data.sample import sample_bars
@@ -932,118 +1059,6 @@ class Lake:
         """
         asked = {"interval": as_interval(interval), "symbols": symbols, "start": start, "end": end, "columns": columns}
         return _steady(partial(self.manifest, dataset), dataset, partial(_read, self.folder, **asked))
-
-    def manifest(
-        self,
-        dataset: str,  # a name such as "us"
-    ) -> dict:  # version, hash, and by interval: columns, symbols, periods
-        """Return what is committed; raise DataError for a dataset that is not there or whose manifest is damaged.
-
-        Parameters
-        ----------
-        dataset : str
-            A name such as "us".
-
-        Returns
-        -------
-        dict
-            version, hash, and by interval: columns, symbols, periods.
-
-        Raises
-        ------
-        DataError
-            For a dataset that is not there or whose manifest is damaged.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.data.store import Lake
-        >>> scratch = tempfile.TemporaryDirectory()
-        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
-        >>> lake = Lake(Path(scratch.name) / "lake")
-        >>> first = lake.write("us", "1d", bars)
-        >>> assert lake.write("us", "1d", bars) == first and lake.manifest("us")["version"] == 1  # the same call twice
-        """
-        return _manifest(self.folder, dataset)
-
-    def datasets(self) -> pd.DataFrame:  # dataset, interval, symbols, rows, first, last, hash
-        """List what is there, one row per dataset and interval; a damaged dataset is named in a column fault.
-
-        Returns
-        -------
-        pd.DataFrame
-            dataset, interval, symbols, rows, first, last, hash.
-
-        Raises
-        ------
-        DataError
-            "{...} is a file, where the folder of the lake is meant; set [data] lake to a folder"
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.data.store import Lake
-        >>> scratch = tempfile.TemporaryDirectory()
-        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
-        >>> lake = Lake(Path(scratch.name) / "lake")
-        >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
-        >>> lake.datasets()
-          dataset interval  symbols   rows                first                 last  \\
-        0      us       1d      114  86298  2019-01-02T00:00:00  2021-12-31T00:00:00
-
-                       hash
-        0  75e0ea52786ad2a4
-        """
-        return listing(_names(self.folder), self.manifest)
-
-    def sql(
-        self,
-        query: str,  # one SELECT in DuckDB's dialect; each dataset and interval is a view, such as us_1d
-    ) -> pd.DataFrame:  # the answer
-        """Answer a query through DuckDB, which sees nothing else; raise DataError when it fails.
-
-        Parameters
-        ----------
-        query : str
-            One SELECT in DuckDB's dialect; each dataset and interval is a view, such as us_1d.
-
-        Returns
-        -------
-        pd.DataFrame
-            The answer.
-
-        Raises
-        ------
-        DataError
-            When it fails.
-        FileNotFoundError
-            When it is gone (see once).
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.data.store import Lake
-        >>> scratch = tempfile.TemporaryDirectory()
-        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
-        >>> lake = Lake(Path(scratch.name) / "lake")
-        >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
-        >>> answer = lake.sql(
-        ...     "SELECT symbol, max(high) AS top, "
-        ...     "count(*) AS n FROM us_1d WHERE date >= '2021-01-01' GROUP BY symbol ORDER BY top DESC LIMIT 3"
-        ... )
-        >>> answer
-          symbol         top    n
-        0   ADBE  699.539978  252
-        1   COST  571.489990  252
-        2    UNH  509.230011  252
-        """
-        return _sql(self.folder, query)
 
 # %% ../../nbs/data/110_store.ipynb #038e02ce
 def verify(
@@ -1071,6 +1086,7 @@ def verify(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars

@@ -70,6 +70,7 @@ def garch_volatility(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.synth import GARCH, garch_volatility
     >>> z = np.random.default_rng(7).standard_normal(200_000)
     >>> made_volatility = garch_volatility(z, **GARCH)
@@ -136,6 +137,7 @@ def correlation_of(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.synth import correlation_of, rank_ic_of
     >>> assert all(
     ...     abs(rank_ic_of(correlation_of(ic, n), n) - ic) < 1e-12
@@ -245,6 +247,30 @@ class SynthMarket:
     truth: dict[str, float]  # ic, correlation, step, horizon, persistence, n_symbols, n_dates, n_noise, seed
     market: pd.DataFrame  # by date; the true common log return from this open to the next, and its volatility
 
+# %% ../../nbs/data/128_synth.ipynb #0b414737
+def _check_asked(
+    asked: dict[str, int],  # n_symbols, n_dates, n_noise, seed
+    ic: float,
+    horizon: int,
+    persistence: float,
+    regimes: bool | str,
+    calendar: str,
+) -> None:
+    "Raise ConfigError that lists all that cannot be planted."
+    whole = {k: (v, int(k.endswith(("symbols", "dates")))) for k, v in asked.items()} | {"horizon": (horizon, 1)}
+    wrong = [
+        f"{k}={v}, expected a whole number of at least {low}"
+        for k, (v, low) in whole.items()
+        if not (isinstance(v, (int, np.integer)) and v >= low)
+    ]
+    wrong += [f"ic={ic}, expected a number between -1 and 1"] * (not abs(ic) < 1)
+    wrong += [f"persistence={persistence}, expected 0 <= persistence < 1"] * (not 0 <= persistence < 1)
+    wrong += [f"regimes={regimes!r}, expected True, False or 'garch'"] * (regimes not in (True, False, "garch"))
+    wrong += [f"calendar={calendar!r}, expected 'weekdays' or '24/7'"] * (calendar not in ("weekdays", "24/7"))
+    wrong += ["n_symbols=1 cannot carry an ic; use ic=0 or more symbols"] * bool(ic and asked["n_symbols"] == 1)
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+
 # %% ../../nbs/data/128_synth.ipynb #f1d43588
 def synth_market(
     n_symbols: int = 50,  # at least 1; 2 when something is planted
@@ -301,19 +327,7 @@ def synth_market(
     >>> made.bars.head()
     """
     asked = {"n_symbols": n_symbols, "n_dates": n_dates, "n_noise": n_noise, "seed": seed}
-    whole = {k: (v, int(k.endswith(("symbols", "dates")))) for k, v in asked.items()} | {"horizon": (horizon, 1)}
-    wrong = [
-        f"{k}={v}, expected a whole number of at least {low}"
-        for k, (v, low) in whole.items()
-        if not (isinstance(v, (int, np.integer)) and v >= low)
-    ]
-    wrong += [f"ic={ic}, expected a number between -1 and 1"] * (not abs(ic) < 1)
-    wrong += [f"persistence={persistence}, expected 0 <= persistence < 1"] * (not 0 <= persistence < 1)
-    wrong += [f"regimes={regimes!r}, expected True, False or 'garch'"] * (regimes not in (True, False, "garch"))
-    wrong += [f"calendar={calendar!r}, expected 'weekdays' or '24/7'"] * (calendar not in ("weekdays", "24/7"))
-    wrong += ["n_symbols=1 cannot carry an ic; use ic=0 or more symbols"] * bool(ic and n_symbols == 1)
-    if wrong:
-        raise ConfigError("; ".join(wrong))
+    _check_asked(asked, ic, horizon, persistence, regimes, calendar)
     rho = correlation_of(ic, n_symbols)
     step = _step(rho, horizon, persistence)
     streams = [np.random.default_rng([seed, part]) for part in range(4)]
@@ -356,9 +370,29 @@ def expected_ic_decay(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from dataclasses import replace
+    >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.data.synth import expected_ic_decay, synth_market
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.data.synth import GARCH, expected_ic_decay, garch_volatility, synth_market
+    >>> from scipy.stats import rankdata
+    >>> market = sample_context("SPY")["close"].droplevel("symbol").pct_change()
+    >>> z = np.random.default_rng(7).standard_normal(200_000)
+    >>> made_volatility = garch_volatility(z, **GARCH)
+    >>> fat = (made_volatility * z) ** 4
+    >>> a, b = GARCH["alpha"], GARCH["beta"]
+    >>> seen = fat.mean() / ((made_volatility * z) ** 2).mean() ** 2
+    >>> made = synth_market()
+    >>> opens, closes = (np.log(to_wide(made.bars[c]).to_numpy()) for c in ("open", "close"))
+    >>> def measured_ic(market, column="factor"):
+    ...     h = market.truth["horizon"]
+    ...     opens = to_wide(market.bars["open"]).to_numpy()
+    ...     score = to_wide(market.features[column]).to_numpy()[: -h - 1]
+    ...     y = opens[h + 1 :] / opens[1:-h] - 1
+    ...     centred = [(r - r.mean(axis=1, keepdims=True)) for r in (rankdata(score, axis=1), rankdata(y, axis=1))]
+    ...     a, b = centred
+    ...     return ((a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))).mean()
     >>> horizons = [1, 2, 3, 5, 10, 20, 40]
     >>> fig, ax = figure(
     ...     "A persistent signal is worth most over the horizon on which it lives", "horizon, sessions", "rank IC"
@@ -545,6 +579,16 @@ def synth_fills(
     )
     return out, {"spread_bps": spread_bps, "impact": impact, "noise_bps": noise_bps, "seed": seed}
 
+# %% ../../nbs/data/128_synth.ipynb #6e660064
+def _check_damage(rows: int, n: int, width: int, dead: int, ended: int, missing: float, spikes: int) -> None:
+    "Raise ConfigError for damage that a panel of n dates and width symbols cannot take."
+    full, room = n >= 60 and rows == n * width, min(dead, ended) >= 0 and dead + ended <= width and dead <= n // 2
+    if not (full and room and 0 <= missing < 0.5 and 0 <= spikes <= width):
+        raise ConfigError(
+            f"{n} dates x {width} symbols in {rows} rows cannot lose missing={missing}, {dead} delisted, "
+            f"{ended} censored, spikes={spikes}; give a full panel of 60 dates or more, and shares that fit it"
+        )
+
 # %% ../../nbs/data/128_synth.ipynb #454e4b7f
 def synth_damage(
     bars: pd.DataFrame,  # (date, symbol); every symbol on every date, at least 60 dates
@@ -605,19 +649,7 @@ def synth_damage(
     at, rng = grid(bars.index), np.random.default_rng([seed, 7])
     n, width = len(at.dates), len(at.symbols)
     dead, ended = round(delisted * width), round(censored * width)
-    if (
-        n < 60
-        or len(bars) != n * width
-        or min(dead, ended) < 0
-        or dead + ended > width
-        or dead > n // 2
-        or not 0 <= missing < 0.5
-        or not 0 <= spikes <= width
-    ):
-        raise ConfigError(
-            f"{n} dates x {width} symbols in {len(bars)} rows cannot lose missing={missing}, delisted={delisted}, "
-            f"censored={censored}, spikes={spikes}; give a full panel of 60 dates or more, and shares that fit it"
-        )
+    _check_damage(len(bars), n, width, dead, ended, missing, spikes)
     last, torn = np.full(width, n - 1), rng.permutation(width)[:spikes]
     alone, group, _ = np.split(rng.permutation(width), [dead, dead + ended])
     last[alone] = rng.choice(np.arange(n // 3, n - 2), dead, replace=False)

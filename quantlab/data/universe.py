@@ -114,6 +114,7 @@ def member_mask(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.sample import sample_bars, sample_members
     >>> from quantlab.data.universe import member_mask, members
@@ -176,7 +177,7 @@ def sectors_asof(
         For the first rule that a row breaks (see check).
         Without known_at (see as_of).
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------

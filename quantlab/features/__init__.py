@@ -1,0 +1,1 @@
+"""What can be said from past bars alone?"""

@@ -40,32 +40,8 @@ def _gain_loss(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(change, 0), np.maximum(-change, 0)
 
 
-class AlphaBlock(Block):
-    """Derive, once, what the formulas of the set share.
-
-    Examples
-    --------
-    >>> from quantlab.features.alpha158 import AlphaBlock
-    >>> tiny = AlphaBlock(
-    ...     np.arange(1, 4).reshape(-1, 1),
-    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
-    ...     volume=np.full((3, 1), 100.0),
-    ... )
-    >>> pd.DataFrame(
-    ...     {
-    ...         "close": tiny.close[:, 0],
-    ...         "up": tiny.up[:, 0],
-    ...         "gain": tiny.close_change[0][:, 0],
-    ...         "loss": tiny.close_change[1][:, 0],
-    ...     }
-    ... )
-       close   up  gain  loss
-    0   10.0  0.0   NaN   NaN
-    1   12.0  1.0   2.0   0.0
-    2   11.0  0.0   0.0   1.0
-    """
-
-    zeros = ("volume",)  # a day without trades counts in the reference's windows
+class _CloseBlock(Block):
+    "Derive, once, what the formulas of the set share about the close."
 
     @cached_property
     def previous_close(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
@@ -89,13 +65,13 @@ class AlphaBlock(Block):
 
         Examples
         --------
-        >>> from quantlab.features.alpha158 import AlphaBlock
-        >>> tiny = AlphaBlock(
+        >>> import numpy as np
+        >>> from quantlab.features.alpha158 import _CloseBlock
+        >>> closes = _CloseBlock(
         ...     np.arange(1, 4).reshape(-1, 1),
-        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
-        ...     volume=np.full((3, 1), 100.0),
+        ...     close=np.array([[10.0], [12.0], [11.0]]),
         ... )
-        >>> assert tiny.up.ravel().tolist() == [0, 1, 0] and tiny.down.ravel().tolist() == [0, 0, 1]
+        >>> assert closes.up.ravel().tolist() == [0, 1, 0] and closes.down.ravel().tolist() == [0, 0, 1]
         """
         return np.where(self.age > 0, self.close > self.previous_close, np.nan)
 
@@ -111,17 +87,6 @@ class AlphaBlock(Block):
         return np.where(self.age > 0, self.close < self.previous_close, np.nan)
 
     @cached_property
-    def log_volume(self) -> np.ndarray:  # float64[dates, symbols]; 0 without trades
-        """Return the log of the volume plus 1.
-
-        Returns
-        -------
-        np.ndarray
-            float64[dates, symbols]; 0 without trades.
-        """
-        return np.log(self.volume + 1)
-
-    @cached_property
     def price_ratio(self) -> np.ndarray:  # float64[dates, symbols]; 1: no change
         """Divide the close by the one before.
 
@@ -133,6 +98,73 @@ class AlphaBlock(Block):
         return self.close / self.previous_close
 
     @cached_property
+    def close_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
+        """Split the change of the close since the row before.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            float64[dates, symbols]: rise and fall, both positive.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.features.alpha158 import _CloseBlock
+        >>> closes = _CloseBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     close=np.array([[10.0], [12.0], [11.0]]),
+        ... )
+        >>> gain, loss = closes.close_change
+        >>> pd.DataFrame({"close": closes.close[:, 0], "up": closes.up[:, 0], "gain": gain[:, 0], "loss": loss[:, 0]})
+           close   up  gain  loss
+        0   10.0  0.0   NaN   NaN
+        1   12.0  1.0   2.0   0.0
+        2   11.0  0.0   0.0   1.0
+        """
+        return _gain_loss(self.close)
+
+# %% ../../nbs/features/206_alpha158.ipynb #24f627f4
+class AlphaBlock(_CloseBlock):
+    """Derive, once, what the formulas of the set share: changes of close and volume, extremes since listing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.features.alpha158 import AlphaBlock
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> pd.DataFrame(
+    ...     {
+    ...         "close": tiny.close[:, 0],
+    ...         "volume": tiny.volume[:, 0],
+    ...         "weighted move": tiny.weighted_move[:, 0].round(2),
+    ...     }
+    ... )
+       close  volume  weighted move
+    0   10.0   100.0            NaN
+    1   12.0   100.0          20.00
+    2   11.0   100.0           8.33
+    """
+
+    zeros = ("volume",)  # a day without trades counts in the reference's windows
+
+    @cached_property
+    def log_volume(self) -> np.ndarray:  # float64[dates, symbols]; 0 without trades
+        """Return the log of the volume plus 1.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; 0 without trades.
+        """
+        return np.log(self.volume + 1)
+
+    @cached_property
     def volume_ratio(self) -> np.ndarray:  # float64[dates, symbols]; NaN after a day without trades
         """Return the log of 1 plus the volume over the one before.
 
@@ -140,6 +172,17 @@ class AlphaBlock(Block):
         -------
         np.ndarray
             float64[dates, symbols]; NaN after a day without trades.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.features.alpha158 import AlphaBlock
+        >>> tiny = AlphaBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+        ...     volume=np.full((3, 1), 100.0),
+        ... )
+        >>> assert np.allclose(tiny.volume_ratio.ravel()[1:], np.log(2))  # unchanged: the log of 1 + 1
         """
         ratio = self.volume / ref(self.volume, 1)
         return np.log(np.where(np.isfinite(ratio), ratio, np.nan) + 1)  # no ratio after a day without trades
@@ -155,38 +198,16 @@ class AlphaBlock(Block):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.features.alpha158 import AlphaBlock
         >>> tiny = AlphaBlock(
         ...     np.arange(1, 4).reshape(-1, 1),
         ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
         ...     volume=np.full((3, 1), 100.0),
         ... )
-        >>> assert np.allclose(tiny.weighted_move.ravel()[1:], [20, 100 / 12])
+        >>> assert np.allclose(tiny.weighted_move.ravel()[1:], [20, 100 / 12])  # 100 shares times 20 %, times a twelfth
         """
         return np.abs(self.price_ratio - 1) * self.volume
-
-    @cached_property
-    def close_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
-        """Split the change of the close since the row before.
-
-        Returns
-        -------
-        tuple[np.ndarray, np.ndarray]
-            float64[dates, symbols]: rise and fall, both positive.
-
-        Examples
-        --------
-        >>> from quantlab.features.alpha158 import AlphaBlock
-        >>> tiny = AlphaBlock(
-        ...     np.arange(1, 4).reshape(-1, 1),
-        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
-        ...     volume=np.full((3, 1), 100.0),
-        ... )
-        >>> assert np.array_equal(
-        ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-        ... )
-        """
-        return _gain_loss(self.close)
 
     @cached_property
     def volume_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
@@ -242,23 +263,12 @@ def candle(
 
     Examples
     --------
-    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, candle
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.features.alpha158 import CANDLE, candle
     >>> from quantlab.features.block import Block
-    >>> tiny = AlphaBlock(
-    ...     np.arange(1, 4).reshape(-1, 1),
-    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
-    ...     volume=np.full((3, 1), 100.0),
-    ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> pd.Series(shape).round(3).to_frame("a bar from 10 to 10.5, high 12, low 9").T
                                            KMID  KLEN  KMID2   KUP  KUP2  KLOW  \\
@@ -297,15 +307,11 @@ def over_close(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import over_close
     >>> from quantlab.features.block import Block
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> assert over_close(doji, "open")[0][0, 0] == 10 / 10.5
     """
     return (getattr(b, field) / b.close,)
@@ -330,6 +336,7 @@ def rate_of_change(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, rate_of_change
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -360,6 +367,7 @@ def moving_average(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, moving_average
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -390,19 +398,20 @@ def trend_line(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, trend_line
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> round(float(trend_line(tiny, 3)[0][-1, 0] * 11), 4)
+    >>> round(float(trend_line(tiny, 3)[0][-1, 0] * 11), 4)  # the slope in points a day
     0.5
     """
     slope, fit, rest = trend(b.close, lookback, FLAT)
     return slope / b.close, fit, rest / b.close
 
-
+# %% ../../nbs/features/206_alpha158.ipynb #d5a02f7a
 def price_range(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
@@ -422,6 +431,7 @@ def price_range(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
     >>> from quantlab.features.block import Block
     >>> tiny = AlphaBlock(
@@ -429,19 +439,13 @@ def price_range(
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
+    [0.6667, 0.3333, 0.3333]
     """
     top, bottom = highest(b.high, lookback), lowest(b.low, lookback)
     return top / b.close, bottom / b.close, (b.close - bottom) / (top - bottom + TINY)
@@ -466,6 +470,7 @@ def price_quantiles(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, price_quantiles
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -497,25 +502,21 @@ def aroon(
 
     Examples
     --------
-    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
     >>> from quantlab.features.block import Block
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
+    [0.6667, 0.3333, 0.3333]
     """
     rows = np.minimum(b.age, lookback)
     top, bottom = rows - since_highest(b.listed_high, lookback), rows - since_lowest(b.listed_low, lookback)
@@ -541,6 +542,7 @@ def price_volume_correlation(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, price_volume_correlation
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
@@ -575,6 +577,7 @@ def up_down_days(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
     ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
@@ -584,19 +587,12 @@ def up_down_days(
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
     >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
     >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
@@ -629,6 +625,7 @@ def gain_loss_share(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
     ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
@@ -638,19 +635,12 @@ def gain_loss_share(
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
     >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
     >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
@@ -681,6 +671,7 @@ def volume_average(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
     ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
@@ -690,19 +681,12 @@ def volume_average(
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> assert np.array_equal(
-    ...     [v.ravel() for v in tiny.close_change], [[np.nan, 2, 0], [np.nan, 0, 1]], equal_nan=True
-    ... )
-    >>> doji = Block(
-    ...     np.ones((1, 1)),
-    ...     open=np.array([[10.0]]),
-    ...     high=np.array([[12.0]]),
-    ...     low=np.array([[9.0]]),
-    ...     close=np.array([[10.5]]),
-    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
     >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
     >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
     >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
     >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
@@ -732,6 +716,7 @@ def weighted_volatility(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.alpha158 import AlphaBlock, weighted_volatility
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),

@@ -25,6 +25,8 @@ class BarBlock(Block):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.alpha360 import BarBlock
     >>> three = pd.DataFrame(
@@ -62,6 +64,8 @@ def lagged_ratio(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.alpha360 import BarBlock, lagged_ratio
     >>> three = pd.DataFrame(

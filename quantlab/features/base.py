@@ -11,13 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from inspect import signature
 
 import numpy as np
 import pandas as pd
 from numba import njit
 
-from ..core.audit import PASS, Verdict, require_causal
+from ..core.audit import PASS, Verdict, named_columns, require_causal
 from ..core.cache import off
 from ..core.errors import ConfigError, LeakError, PanelError
 from ..core.panel import check_panel, grid, to_wide
@@ -46,6 +45,8 @@ def window(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.base import window
     >>> hand = pd.DataFrame({"A": [1.0, 2.0, np.nan, 4.0, 5.0]})
     >>> assert window(hand, 5).mean()["A"].iloc[-1] == 3.0  # (1 + 2 + 4 + 5) / 4
@@ -148,6 +149,7 @@ def scatter(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.base import scatter
     >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
     >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
@@ -184,6 +186,7 @@ def gather(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.base import gather, scatter
     >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
     >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
@@ -234,6 +237,7 @@ class WideBars:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import WideBars
     >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
@@ -322,6 +326,7 @@ class WideBars:
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.features.base import gather, scatter
         >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
         >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
@@ -335,6 +340,22 @@ class WideBars:
             column = self.column(name, reader)
             scatter(column, np.arange(len(column)), self.cells, self.arrays[name].reshape(-1))
         return self.arrays[name]
+
+# %% ../../nbs/features/200_base.ipynb #74ba046e
+def _as_array(
+    found: pd.DataFrame | pd.Series,  # what a formula gave: dates x symbols, or a Series on the index of the bars
+    wide: WideBars,  # the bars that it was given
+    name: str,  # of the feature
+) -> np.ndarray:  # float64[dates, symbols]
+    "Return a formula's values as an array; raise PanelError for values of another shape."
+    if isinstance(found, pd.Series) and found.index.equals(wide.bars.index):
+        return to_wide(found, wide.at).to_numpy()
+    if np.shape(found) != wide.shape or isinstance(found, pd.Series):
+        raise PanelError(
+            f"feature {name} gives a {type(found).__name__} of shape {np.shape(found)}; "
+            f"return dates x symbols {wide.shape}, or a Series on the index of the bars"
+        )
+    return np.ascontiguousarray(found, dtype=np.float64)
 
 # %% ../../nbs/features/200_base.ipynb #49db0bb6
 class _Run:
@@ -364,14 +385,7 @@ class _Run:
     def values(self, feature: Feature) -> np.ndarray:  # float64[dates, symbols]
         "Apply a formula; raise PanelError for values of another shape."
         found = feature.formula(*(self.read(what, feature.name) for what in feature.inputs))
-        if isinstance(found, pd.Series) and found.index.equals(self.wide.bars.index):
-            return to_wide(found, self.wide.at).to_numpy()
-        if np.shape(found) != self.wide.shape or isinstance(found, pd.Series):
-            raise PanelError(
-                f"feature {feature.name} gives a {type(found).__name__} of shape {np.shape(found)}; "
-                f"return dates x symbols {self.wide.shape}, or a Series on the index of the bars"
-            )
-        return np.ascontiguousarray(found, dtype=np.float64)
+        return _as_array(found, self.wide, feature.name)
 
     def fill(self, columns: list[tuple[Feature, np.ndarray]], place: np.ndarray) -> None:
         "Write features into columns; `place` says where in them each row of the bars goes, -1 = nowhere."
@@ -416,20 +430,31 @@ def as_features(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.features.base import Feature, as_features
+    >>> from quantlab.features.base import Feature, as_features, gather, scatter
     >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
     >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
     >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
     >>> daily = Feature("ret_1", lambda close: close / close.shift() - 1, lookback=1, inputs="close")
+    >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
+    >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
+    >>> scatter(dirty, rows, places, array)
+    >>> gather(array, places, rows, np.inf, back)
     >>> def gap(open_, close):
     ...     return open_ / close.shift() - 1
     >>> def size(bars):
     ...     return np.log(bars["volume"])
     >>> assert [f.inputs for f in as_features([gap, size, daily])] == [("open", "close"), ("bars",), ("close",)]
     >>> [(f.name, f.inputs) for f in as_features([gap, size, daily])]
+    [('gap', ('open', 'close')), ('size', ('bars',)), ('ret_1', ('close',))]
     """
     return [f if isinstance(f, Feature) else _declared(f, columns) for f in ([given] if callable(given) else given)]
 
@@ -438,9 +463,7 @@ def _declared(function: Callable, columns: Sequence[str]) -> Feature:
     "Declare a plain function by its name and its parameters."
     if not callable(function):
         raise ConfigError(f"{function!r} is no feature; give a Feature, a function, or a list of them")
-    parameters = signature(function).parameters.values()
-    names = [p.name.rstrip("_") for p in parameters if p.default is p.empty]
-    inputs = "bars" if len(names) == 1 and names[0] not in columns else names
+    inputs = named_columns(function, columns) or "bars"
     return Feature(getattr(function, "__name__", type(function).__name__), function, 0, inputs)
 
 # %% ../../nbs/features/200_base.ipynb #e078afcc
@@ -473,11 +496,13 @@ def compute(
     ConfigError
         When two share a name, PanelError for a missing input.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "rows has {...} entries, the bars have {...}; give one for each row"
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, to_wide
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import adjust
@@ -588,23 +613,33 @@ def check_feature(
     Raises
     ------
     PanelError
-        Naming what they break.
+        Its message names what they break.
     LeakError
-        Naming what they break.
+        Its message names what they break.
     ConfigError
         "{function} is no feature; give a Feature, a function, or a list of them"
         "features {twice} are listed twice; keep one of each"
 
     Examples
     --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.features.base import Feature, check_feature
+    >>> from quantlab.features.base import Feature, _check_lookbacks, check_feature, compute
     >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
     >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
+    >>> daily = Feature("ret_1", lambda close: close / close.shift() - 1, lookback=1, inputs="close")
+    >>> week = Feature("ret_5", lambda close: close / close.shift(5) - 1, 5, ["close"], "definition")
     >>> small = bars.loc["2015":]
-    >>> money = Feature("money", lambda amount: np.log(amount), 0, "amount")
-    >>> assert check_feature(money, small).status == "PASS"
+    >>> numbers = compute(small, [daily, week])
+    >>> _check_lookbacks([daily, week], small, numbers)
+    >>> check_feature(daily, small)
     """
     features = as_features(feature, (*bars.columns, "amount"))
     if "amount" not in bars and (money := traded(bars)) is not None:
@@ -653,9 +688,28 @@ def describe_features(
 
     Examples
     --------
-    >>> from quantlab.features.base import describe_features
-    >>> register = describe_features([daily, score, tried[0]], small)
-    >>> register.drop(columns="citation")
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import Feature, _check_lookbacks, compute, describe_features
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
+    >>> daily = Feature("ret_1", lambda close: close / close.shift() - 1, lookback=1, inputs="close")
+    >>> week = Feature("ret_5", lambda close: close / close.shift(5) - 1, 5, ["close"], "definition")
+    >>> small = bars.loc["2015":]
+    >>> numbers = compute(small, [daily, week])
+    >>> _check_lookbacks([daily, week], small, numbers)
+    >>> describe_features([daily, week])
+             lookback inputs  normalised    citation
+    feature
+    ret_1           1  close        True
+    ret_5           5  close        True  definition
     """
     features = as_features(features)
     table = pd.DataFrame(

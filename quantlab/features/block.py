@@ -30,6 +30,7 @@ class Block:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.block import Block
     >>> def day(b: Block) -> tuple[np.ndarray, np.ndarray]:
     ...     return b.high / b.low - 1, (b.close - b.low) / (b.high - b.low)
@@ -73,6 +74,7 @@ class Group:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.block import Block, Group
     >>> def day(b: Block) -> tuple[np.ndarray, np.ndarray]:
     ...     return b.high / b.low - 1, (b.close - b.low) / (b.high - b.low)

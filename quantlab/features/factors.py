@@ -105,7 +105,7 @@ def beta(
         "the market is not indexed by unique dates; give daily returns, one value a date"
         "the market has no name; name it, for example returns.rename('SPY')"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------
@@ -176,7 +176,7 @@ def idiosyncratic_volatility(
         "the market is not indexed by unique dates; give daily returns, one value a date"
         "the market has no name; name it, for example returns.rename('SPY')"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------
@@ -185,6 +185,8 @@ def idiosyncratic_volatility(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.factors import idiosyncratic_volatility
     >>> def made(wide, **columns):
     ...     "Make bars from closes [dates, symbols] and columns of the same shape."
@@ -248,7 +250,7 @@ def residual_momentum(
         "the market is not indexed by unique dates; give daily returns, one value a date"
         "the market has no name; name it, for example returns.rename('SPY')"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------
@@ -312,6 +314,8 @@ def turnover(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.factors import turnover
     >>> def made(wide, **columns):
     ...     "Make bars from closes [dates, symbols] and columns of the same shape."
@@ -362,6 +366,8 @@ def relative_volume(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.factors import relative_volume
     >>> def made(wide, **columns):
     ...     "Make bars from closes [dates, symbols] and columns of the same shape."
@@ -413,6 +419,8 @@ def seasonality(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.factors import seasonality
     >>> def made(wide, **columns):
     ...     "Make bars from closes [dates, symbols] and columns of the same shape."

@@ -84,6 +84,8 @@ def reversal(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.price import reversal
     >>> def one(prices, **columns):
@@ -124,6 +126,8 @@ def high_52w(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.price import high_52w
     >>> def one(prices, **columns):
@@ -164,6 +168,7 @@ def overnight(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.price import intraday, overnight
     >>> def one(prices, **columns):
@@ -204,6 +209,7 @@ def intraday(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.price import intraday, overnight
     >>> def one(prices, **columns):
@@ -245,6 +251,8 @@ def distance(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.price import distance
     >>> def one(prices, **columns):
@@ -284,6 +292,7 @@ def best_day(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.price import best_day
     >>> def one(prices, **columns):

@@ -55,6 +55,7 @@ def ref(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.rolling import ref
     >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
     >>> assert np.array_equal(ref(hand, 1).T, [[np.nan, 1, 2, 4, np.nan]], equal_nan=True)
@@ -91,6 +92,7 @@ def delta(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.rolling import delta
     >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
     >>> assert np.array_equal(delta(hand, 2).T, [[np.nan, np.nan, 3, np.nan, -1]], equal_nan=True)
@@ -153,6 +155,7 @@ def count(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.rolling import count
     >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
     >>> assert np.array_equal(count(hand, 3).T, [[1, 2, 3, 2, 2]])
@@ -187,6 +190,7 @@ def total(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.rolling import total
     >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
     >>> assert np.array_equal(total(hand, 3).T, [[1, 3, 7, 6, 7]])
@@ -221,6 +225,7 @@ def mean(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.features.rolling import mean
     >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
     >>> assert np.array_equal(mean(hand, 3).T, [[1, 1.5, 7 / 3, 3, 3.5]])
@@ -307,6 +312,8 @@ def mean_std(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.rolling import mean_std
     >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
     >>> middle, spread = mean_std(hand, 3)
@@ -443,6 +450,7 @@ def trend(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -527,6 +535,7 @@ def highest(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
@@ -580,6 +589,7 @@ def lowest(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
@@ -633,6 +643,7 @@ def since_highest(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
@@ -686,6 +697,7 @@ def since_lowest(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
@@ -784,6 +796,8 @@ def ts_rank(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.features.rolling import ts_rank
     >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
     >>> ranked, upper = ts_rank(hand, 3, (0.8,))

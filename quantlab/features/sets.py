@@ -29,26 +29,41 @@ SETS: dict[str, tuple[Feature, ...]] = {
     "transform": (frac_return(), rolling_scored(volatility(20), 252)),
 }
 
-
 def feature_set(
-    name: str,  # one of SETS
-) -> tuple[Feature, ...]:
-    """Return a set of features by name; raise ConfigError listing the names.
+    name: str,  # price, vol, base (price and vol), alpha158, alpha360, technical, range_vol, factors or transform
+) -> tuple[Feature, ...]:  # for compute(bars, ...); every one is known at the close of its date
+    """Return a set of features by name; raise ConfigError for a name that is not in SETS, listing those that are.
+
+    What each set reads of the bars (total-return prices; `volume` in shares, `amount` in money):
+
+    - price: 11 features from open, high, close (momentum, reversal, highs, gaps)
+    - vol: 8 from high, low, close, amount (volatility, range, liquidity)
+    - base: price and vol together, 19
+    - alpha158, alpha360: Qlib's two sets, from open, high, low, close, volume; vwap is optional, without it NaN
+    - technical: 13 indicators from high, low, close, volume
+    - range_vol: 4 volatilities from open, high, low, close
+    - factors: 11 published factors from high, close, volume, amount
+    - transform: 2 from close, a fractional return and a score against its own past
+
+    Where `amount` is missing it is made as close times volume, from bars whose prices hold no dividends (an `adj`
+    that is not all 1). Bars adjusted to total returns need it set before:
+    `adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")`.
 
     Parameters
     ----------
     name : str
-        One of SETS.
+        price, vol, base (price and vol), alpha158, alpha360, technical, range_vol, factors or
+        transform.
 
     Returns
     -------
     tuple[Feature, ...]
-        A set of features by name.
+        For compute(bars, ...); every one is known at the close of its date.
 
     Raises
     ------
     ConfigError
-        Listing the names.
+        For a name that is not in SETS, listing those that are.
 
     Examples
     --------

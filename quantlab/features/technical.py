@@ -40,6 +40,7 @@ def smooth(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.features.technical import smooth
     >>> steps = pd.DataFrame({"A": [8.0, 0.0, 16.0, 8.0]})
     >>> assert smooth(steps, 0.5)["A"].isna().tolist() == [True, True, False, False]
@@ -383,6 +384,8 @@ def bollinger(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.technical import bollinger
     >>> def one(**columns):
@@ -438,6 +441,8 @@ def stochastic(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.technical import stochastic
     >>> def one(**columns):
@@ -501,6 +506,8 @@ def vwap_distance(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.technical import vwap_distance
     >>> def one(**columns):

@@ -71,7 +71,7 @@ def rolling_zscore(
     ConfigError
         For a window below 2.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------
@@ -79,6 +79,7 @@ def rolling_zscore(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.transform import rolling_zscore
@@ -253,13 +254,15 @@ def frac_diff(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
     ConfigError
         "order {d} with {lookback} weights is no difference; use an order of 0 or more and a width of 1
         or more"
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.transform import frac_diff
     >>> def one(*values):
@@ -302,6 +305,8 @@ def frac_return(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.transform import frac_return
     >>> def one(*values):
@@ -352,6 +357,8 @@ def cusum(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.transform import cusum
     >>> def one(*values):

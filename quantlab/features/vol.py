@@ -100,6 +100,8 @@ def downside(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.vol import downside
     >>> def one(**columns):
@@ -199,6 +201,8 @@ def true_range(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.vol import true_range
     >>> def one(**columns):
@@ -432,6 +436,8 @@ def dollar_volume(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.vol import dollar_volume
     >>> def one(**columns):
@@ -525,6 +531,8 @@ def amihud(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.vol import amihud
     >>> def one(**columns):

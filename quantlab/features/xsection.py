@@ -49,10 +49,12 @@ def by_date(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import rank
     >>> def one(*values):
@@ -94,7 +96,7 @@ def rank(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------
@@ -102,6 +104,8 @@ def rank(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import rank
     >>> def one(*values):
@@ -136,10 +140,12 @@ def zscore(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import robust_zscore, zscore
     >>> def one(*values):
@@ -184,7 +190,7 @@ def robust_zscore(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------
@@ -192,6 +198,8 @@ def robust_zscore(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import robust_zscore
     >>> def one(*values):
@@ -248,7 +256,7 @@ def winsorise(
     ConfigError
         For limits out of order.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     References
     ----------
@@ -256,6 +264,8 @@ def winsorise(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import winsorise
     >>> def one(*values):
@@ -355,6 +365,8 @@ def neutralise(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.features.xsection import neutralise
     >>> def one(*values):

@@ -41,6 +41,7 @@ def split_readings(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.actions import split_readings
     >>> days = pd.MultiIndex.from_product(
     ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
@@ -157,7 +158,25 @@ def read_split(
 
     Examples
     --------
-    >>> from quantlab.importer.actions import READINGS, read_split
+    >>> import pandas as pd
+    >>> from quantlab.importer.actions import READINGS, _moves, read_split, split_readings
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> who = days.get_level_values("symbol").to_numpy()
+    >>> by_hand = split_readings(columns["ratio of the event"], who)
+    >>> adds = pd.DataFrame({reading: _moves(split, who) for reading, split in by_hand.items()})
     >>> found = {label: read_split(traded, columns[label], label) for label in columns}
     >>> assert [reading for reading, _ in found.values()] == ["event", "event", "factor", "divisor"]
     >>> pd.Series({label: READINGS[reading] for label, (reading, _) in found.items()}, name="read as").to_frame()
@@ -228,10 +247,52 @@ def cash_factor(
 
     Examples
     --------
-    >>> from quantlab.importer.actions import cash_factor
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.importer.actions import READINGS, _moves, cash_factor, read_split, split_readings
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> who = days.get_level_values("symbol").to_numpy()
+    >>> by_hand = split_readings(columns["ratio of the event"], who)
+    >>> adds = pd.DataFrame({reading: _moves(split, who) for reading, split in by_hand.items()})
+    >>> found = {label: read_split(traded, columns[label], label) for label in columns}
+    >>> assert all(np.allclose(split, [1 / 7, 1 / 7, 1, 1]) for _, split in found.values())
+    >>> assert [reading for reading, _ in found.values()] == ["event", "event", "factor", "divisor"]
+    >>> pd.Series({label: READINGS[reading] for label, (reading, _) in found.items()}, name="read as").to_frame()
+    >>> fig, ax = figure(
+    ...     "Read as a factor, the event of seven leaves the fall and adds a second one",
+    ...     "session",
+    ...     "close, dollars as of the last day",
+    ... )
+    >>> for label, split in (("event", by_hand["event"]), ("factor", by_hand["factor"])):
+    ...     ax.plot(
+    ...         [f"{d:%d %b}" for d in days.get_level_values("date")],
+    ...         traded * split / split.iloc[-1],
+    ...         marker="o",
+    ...         label=f"read as {label}",
+    ...     )
     >>> paid = pd.Series([0, 0, 0, 0.94], index=days)
     >>> adj = cash_factor(traded, by_hand["event"], paid, "divCash")
     >>> adj.rename("adj").to_frame()
+                            adj
+    date       symbol
+    2014-06-05 AAPL    0.989968
+    2014-06-06 AAPL    0.989968
+    2014-06-09 AAPL    0.989968
+    2014-06-10 AAPL    1.000000
     """
     symbols, cash = close.index.get_level_values("symbol").to_numpy(), cash.fillna(0.0)
     if (cash < 0).any() or (cash != 0).mean() > 0.5:
@@ -284,12 +345,43 @@ def take_splits(
 
     Examples
     --------
-    >>> from quantlab.importer.actions import take_splits
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.importer.actions import READINGS, _moves, read_split, split_readings, take_splits
     >>> days = pd.MultiIndex.from_product(
     ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
     ...     names=["date", "symbol"],
     ... )
     >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> who = days.get_level_values("symbol").to_numpy()
+    >>> by_hand = split_readings(columns["ratio of the event"], who)
+    >>> adds = pd.DataFrame({reading: _moves(split, who) for reading, split in by_hand.items()})
+    >>> found = {label: read_split(traded, columns[label], label) for label in columns}
+    >>> assert all(np.allclose(split, [1 / 7, 1 / 7, 1, 1]) for _, split in found.values())
+    >>> assert [reading for reading, _ in found.values()] == ["event", "event", "factor", "divisor"]
+    >>> pd.Series({label: READINGS[reading] for label, (reading, _) in found.items()}, name="read as").to_frame()
+    >>> fig, ax = figure(
+    ...     "Read as a factor, the event of seven leaves the fall and adds a second one",
+    ...     "session",
+    ...     "close, dollars as of the last day",
+    ... )
+    >>> for label, split in (("event", by_hand["event"]), ("factor", by_hand["factor"])):
+    ...     ax.plot(
+    ...         [f"{d:%d %b}" for d in days.get_level_values("date")],
+    ...         traded * split / split.iloc[-1],
+    ...         marker="o",
+    ...         label=f"read as {label}",
+    ...     )
     >>> split, rest = take_splits(traded, pd.Series([0.14, 0.14, 0.98, 0.99], index=days), "adjClose")
     """
     symbols = close.index.get_level_values("symbol").to_numpy()
@@ -311,6 +403,44 @@ def take_splits(
     )
     split = _later(1 / pd.Series(np.where(is_split, near, 1.0), index=total.index), symbols)
     return split, total / split
+
+# %% ../../nbs/importer/129_actions.ipynb #78fcc886
+def _of_total(
+    close: pd.Series,
+    level: pd.Series,  # the split factor, 1 where none is known
+    given: dict[str, pd.Series],  # with adj or adj_close
+    names: dict[str, str],
+    told: str | None,
+    reading: str | None,  # of the splits, None where there were none
+) -> tuple[pd.Series | None, pd.Series, list[str]]:  # splits that were found in it, adj, what was done
+    "Take dividends, and splits that no column tells, from an adjusted close or its factor."
+    column = names["adj" if "adj" in given else "adj_close"]
+    total = given["adj"] if "adj" in given else given["adj_close"] / close / level
+    taken, adj = take_splits(close * level, total, column, "none" if reading else told)
+    count, said = int((taken.groupby(level="symbol").diff().fillna(0) != 0).sum()), []
+    found = bool((taken != 1).any())
+    if found:
+        said.append(f"splits: {count} taken out of {column}, the prices are as traded")
+    apart = found or reading not in (None, "none")
+    how = f"{'' if 'adj' in given else ' over close'}{', without the splits' if apart else ''}"
+    return taken if found else None, adj, [*said, f"dividends: adj is {column}{how}"]
+
+
+def _of_cash(
+    close: pd.Series,
+    level: pd.Series,  # the split factor, 1 where none is known
+    paid: pd.Series,  # dividends
+    name: str,  # of their column
+    dividends: str | None,  # "cash": the prices do not hold them
+    reading: str | None,  # of the splits
+) -> tuple[pd.Series | None, str]:  # adj, what was done
+    "Make a factor of cash dividends where the prices are known not to hold them."
+    if dividends == "cash" or reading in ("event", "premium", "factor", "divisor"):
+        return cash_factor(close, level, paid, name), f"dividends: adj is made of the cash in {name}"
+    return None, (
+        f"dividends: {name} is left out, for the file does not show whether its prices hold "
+        "them; say dividends='cash' (--dividends cash) if not"
+    )
 
 # %% ../../nbs/importer/129_actions.ipynb #17580ced
 def apply_actions(
@@ -350,7 +480,23 @@ def apply_actions(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.actions import apply_actions
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> paid = pd.Series([0, 0, 0, 0.94], index=days)
     >>> bars = traded.to_frame()
     >>> made, reading, said = apply_actions(
     ...     bars,
@@ -374,28 +520,13 @@ def apply_actions(
         adj = given["adj"]  # beside a split factor, adj knows dividends only
         said.append(f"dividends: adj is {names['adj']}")
     elif "adj" in given or "adj_close" in given:
-        column = names["adj" if "adj" in given else "adj_close"]
-        total = given["adj"] if "adj" in given else given["adj_close"] / close / level
-        taken, adj = take_splits(close * level, total, column, "none" if reading else told)
-        if (taken != 1).any():
+        taken, adj, lines = _of_total(close, level, given, names, told, reading)
+        if taken is not None:
             split, reading = taken, "factor"
-            said.append(
-                f"splits: {int((taken.groupby(level='symbol').diff().fillna(0) != 0).sum())} taken out of {column}, "
-                "the prices are as traded"
-            )
-        said.append(
-            f"dividends: adj is {column}{'' if 'adj' in given else ' over close'}"
-            f"{', without the splits' if split is not None and reading != 'none' else ''}"
-        )
+        said += lines
     elif "dividend" in given and dividends != "none" and (given["dividend"].fillna(0) != 0).any():
-        if dividends == "cash" or reading in ("event", "premium", "factor", "divisor"):
-            adj = cash_factor(close, level, given["dividend"], names["dividend"])
-            said.append(f"dividends: adj is made of the cash in {names['dividend']}")
-        else:
-            said.append(
-                f"dividends: {names['dividend']} is left out, for the file does not show whether its prices hold "
-                "them; say dividends='cash' (--dividends cash) if not"
-            )
+        adj, line = _of_cash(close, level, given["dividend"], names["dividend"], dividends, reading)
+        said.append(line)
     new = {
         c: v.loc[bars.index]
         for c, v in (("split", None if reading == "none" else split), ("adj", adj))

@@ -46,6 +46,7 @@ def kind_of(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from pathlib import Path
     >>> from quantlab.importer.dialect import kind_of
     >>> names = ["AAPL.csv", "GOOG.CSV", "BRK.B.csv.gz", "eurusd.zip", "bars.Parquet", "notes.md", "book.xlsx"]
@@ -104,7 +105,7 @@ def find_encoding(
         raise DataError(f"{name} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     return "utf-8-sig" if data.startswith(codecs.BOM_UTF8) else "utf-8"
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #38732833
 def read_text(
     file: Path,  # plain, .gz, or .zip with one file in it
 ) -> tuple[str, str]:  # the text with plain line ends, the encoding
@@ -265,7 +266,7 @@ def _is_names(row: list[str]) -> bool:
     "Say whether a row could be a header."
     return any(row) and not any(_DIGITS.fullmatch(cell) for cell in row)
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #78df3566
 def find_head(
     rows: list[tuple[int, list[str]]],  # the first rows with the number of lines up to each
     name: str,  # of the file, for messages
@@ -349,12 +350,45 @@ class Raw(NamedTuple):
 
     Examples
     --------
+    >>> import gzip
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.dialect import read_raw
     >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> wide = pd.DataFrame(
+    ...     {
+    ...         ("Close", "KO"): [1.0, 2.0],
+    ...         ("Open", "KO"): [1.0, 2.0],
+    ...         ("High", "KO"): [1.0, 2.0],
+    ...         ("Close", "PEP"): [5.0, np.nan],
+    ...     },
+    ...     index=["2024-01-02", "2024-01-03"],
+    ... )
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> bars.to_parquet(folder / "bars.parquet")
+    >>> wide.set_axis([str(c) for c in wide.columns], axis=1).assign(**{"('Low', 'KO')": 1.0}).to_parquet(
+    ...     folder / "pairs.parquet"
+    ... )
     >>> raw = read_raw(folder / "kurse.csv")
     >>> raw.frame.head(3)
+             date symbol                open                high  \\
+    0  18.12.2023   AAPL  196,08999633789062   196,6300048828125
+    1  18.12.2023    XOM  102,12999725341797  103,11000061035156
+    2  19.12.2023   AAPL  196,16000366210938   196,9499969482422
+
+                      low               close      volume
+    0  194,38999938964844  195,88999938964844  55751900,0
+    1   101,5199966430664   101,6500015258789  21610400,0
+    2  195,88999938964844  196,94000244140625  40714100,0
     """
 
     frame: pd.DataFrame  # every cell of a text is text
@@ -486,7 +520,7 @@ def _excel(
         head.skip, head.names + [""] * (frame.shape[1] - len(head.names)) if head.names else [], head.said + said
     )
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #edbb0109
 def _parquet(
     file: Path,
     name: str,
@@ -531,12 +565,45 @@ def read_raw(
 
     Examples
     --------
+    >>> import gzip
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.dialect import read_raw
     >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> wide = pd.DataFrame(
+    ...     {
+    ...         ("Close", "KO"): [1.0, 2.0],
+    ...         ("Open", "KO"): [1.0, 2.0],
+    ...         ("High", "KO"): [1.0, 2.0],
+    ...         ("Close", "PEP"): [5.0, np.nan],
+    ...     },
+    ...     index=["2024-01-02", "2024-01-03"],
+    ... )
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> bars.to_parquet(folder / "bars.parquet")
+    >>> wide.set_axis([str(c) for c in wide.columns], axis=1).assign(**{"('Low', 'KO')": 1.0}).to_parquet(
+    ...     folder / "pairs.parquet"
+    ... )
     >>> raw = read_raw(folder / "kurse.csv")
     >>> raw.frame.head(3)
+             date symbol                open                high  \\
+    0  18.12.2023   AAPL  196,08999633789062   196,6300048828125
+    1  18.12.2023    XOM  102,12999725341797  103,11000061035156
+    2  19.12.2023   AAPL  196,16000366210938   196,9499969482422
+
+                      low               close      volume
+    0  194,38999938964844  195,88999938964844  55751900,0
+    1   101,5199966430664   101,6500015258789  21610400,0
+    2  195,88999938964844  196,94000244140625  40714100,0
     """
     name = display_path(file)
     if not file.is_file():
@@ -603,7 +670,20 @@ def find_decimal(
 
     Examples
     --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.dialect import find_decimal
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
     >>> by_hand = {
     ...     "1.234,56": (",", "."),
     ...     "1,234.56": (".", ","),
@@ -677,11 +757,24 @@ def read_numbers(
     Raises
     ------
     DataError
-        Naming the rows that are none.
+        Its message names the rows that are none.
 
     Examples
     --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.dialect import read_numbers
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
     >>> assert read_numbers(pd.Series(["1.234,56", " -7 ", "", "1 234,5"]), ",", ".", "hand").tolist()[::3] == [
     ...     1234.56,
     ...     1234.5,
@@ -746,7 +839,7 @@ _SPECIAL = {
 }
 _EPOCHS = ("s", "ms", "us", "ns")
 
-
+# %% ../../nbs/importer/131_dialect.ipynb #215317e0
 @lru_cache(maxsize=512)
 def _shape(form: str) -> str:
     "Write a strptime format as a pattern, because parsers take 2024-1 and 202401 for dates as well."
@@ -785,7 +878,20 @@ def read_dates(
 
     Examples
     --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.dialect import read_dates
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
     >>> odd = pd.Series(["2024-01-31", "2024-1-31", "31.01.2024"])
     >>> assert read_dates(odd, "%Y-%m-%d").notna().tolist() == [True, False, False]
     """
@@ -833,7 +939,20 @@ def wall_dates(
 
     Examples
     --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.dialect import wall_dates
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
     >>> assert wall_dates(pd.Series(["2024-03-08 16:00:00-05:00"]), "offset")[0] == pd.Timestamp("2024-03-08 16:00")
     """
     if form == "offset":
@@ -891,6 +1010,7 @@ def date_forms(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.dialect import date_forms
     >>> found = {text: date_forms(pd.Series([text])) for text in proved}
     """

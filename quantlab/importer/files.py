@@ -34,6 +34,13 @@ from quantlab.importer.dialect import (
     zone_of_form,
 )
 
+# %% ../../nbs/importer/132_files.ipynb #d9a054a4
+def _why(interval: str | None, spacing: Decision | None) -> str:
+    "Say where an interval comes from: from the stamps, or from the reader."
+    if interval and (spacing is None or interval != spacing.interval):
+        return f" (told{f'; the stamps say: {spacing.why}' if spacing else ''})"
+    return f" ({spacing.why})" if spacing else ""
+
 # %% ../../nbs/importer/132_files.ipynb #b8a3cde8
 @dataclass(frozen=True)
 class Mapping:
@@ -137,22 +144,12 @@ class Mapping:
         ... )
         >>> assert hand.lines() == ["dates: unknown", "interval: 1d (told)"]
         """
-        told = self.interval and (self.spacing is None or self.interval != self.spacing.interval)
-        why = (
-            f" (told{f'; the stamps say: {self.spacing.why}' if self.spacing else ''})"
-            if told
-            else f" ({self.spacing.why})"
-            if self.spacing
-            else ""
-        )
+        why = _why(self.interval, self.spacing)
         out = [f"dates: {self.date_form or 'unknown'}", f"interval: {self.interval or 'undecided'}{why}"]
         if self.interval and Interval(self.interval).intraday:
             out.append(f"stamps: mark the {self.stamps or '?'} of a bar, zone {self.zone or '?'}")
-        return (
-            out
-            + ([f"symbol: {self.symbol.format(stem='the name of the file')}"] if self.symbol else [])
-            + list(self.said)
-        )
+        named = [f"symbol: {self.symbol.format(stem='the name of the file')}"] if self.symbol else []
+        return out + named + list(self.said)
 
 # %% ../../nbs/importer/132_files.ipynb #cde218d9
 def open_questions(
@@ -562,10 +559,11 @@ def check_symbols(
     Raises
     ------
     DataError
-        Naming the row of one that cannot be stored.
+        Its message names the row of one that cannot be stored.
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.files import check_symbols
     >>> assert check_symbols(pd.Series([" KO", "BRK.B"]), "hand.csv").tolist() == ["KO", "BRK.B"]
     """
@@ -640,12 +638,6 @@ def _actions(
     return bars, reading
 
 # %% ../../nbs/importer/132_files.ipynb #4da3c59c
-_REMEDIES = {
-    "missing or infinite": "drop_missing", "is not positive": "drop_nonpositive", "high < low": "drop_high_below_low",
-    "is outside low..high": "widen_range", "volume is negative": "forget_negative_volume",
-}  # fmt: skip
-
-
 def _check_twice(
     table: pd.DataFrame,  # with date and symbol
     frame: pd.DataFrame,  # the file, same rows
@@ -750,6 +742,34 @@ def _finished(
     )
     return table[~late]
 
+# %% ../../nbs/importer/132_files.ipynb #534274f9
+_REMEDIES = {
+    "missing or infinite": "drop_missing", "is not positive": "drop_nonpositive", "high < low": "drop_high_below_low",
+    "is outside low..high": "widen_range", "volume is negative": "forget_negative_volume",
+}  # fmt: skip
+
+
+def _remedy(
+    error: str,  # what the check said
+    repair: Sequence[str],  # already asked for
+) -> str:  # the end of a message
+    "Name the repair that helps, if there is one."
+    rule = error.split(":")[0 if ": " in error else -1]
+    step = next((step for part, step in _REMEDIES.items() if part in rule or f"bars: {part}" in error), None)
+    return f", or --repair {step}" if step and step not in repair else ""
+
+
+def _check_factors(bars: pd.DataFrame, name: str) -> None:
+    "Raise DataError for a factor that is missing, infinite or not positive."
+    wrong = [c for c in ("split", "adj") if c in bars and not (np.isfinite(bars[c]) & (bars[c] > 0)).all()]
+    if wrong:
+        factor = bars[wrong[0]]
+        rows = int((~(np.isfinite(factor) & (factor > 0))).sum())
+        raise DataError(
+            f"{name}: {wrong[0]} is missing, infinite or not positive in {rows} row(s); "
+            "complete the column it comes from, or leave it out"
+        )
+
 # %% ../../nbs/importer/132_files.ipynb #3c7ef6a7
 def import_file(
     file: str | Path,  # text, plain or packed; .parquet; .xlsx
@@ -783,6 +803,7 @@ def import_file(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
@@ -813,26 +834,11 @@ def import_file(
         else:
             bars = check_bars(as_panel(table))
     except (DataError, PanelError) as error:
-        step = next(
-            (
-                step
-                for part, step in _REMEDIES.items()
-                if part in str(error).split(":")[0 if ": " in str(error) else -1] or f"bars: {part}" in str(error)
-            ),
-            None,
-        )
-        raise DataError(f"{name}: {error}{f', or --repair {step}' if step and step not in repair else ''}") from error
+        raise DataError(f"{name}: {error}{_remedy(str(error), repair)}") from error
     if bars.empty:
         raise DataError(f"{name}: no row is left after the repairs {list(repair)}; the file needs another remedy")
     bars, reading = _actions(bars, mapping, name, said)
-    wrong = [c for c in ("split", "adj") if c in bars and not (np.isfinite(bars[c]) & (bars[c] > 0)).all()]
-    if wrong:
-        factor = bars[wrong[0]]
-        rows = int((~(np.isfinite(factor) & (factor > 0))).sum())
-        raise DataError(
-            f"{name}: {wrong[0]} is missing, infinite or not positive in {rows} row(s); "
-            "complete the column it comes from, or leave it out"
-        )
+    _check_factors(bars, name)
     bars.attrs = {"interval": mapping.interval, "said": said, "splits": reading} | (
         {"repairs": repairs} if repair else {}
     )

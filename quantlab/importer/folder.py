@@ -32,6 +32,7 @@ class Found(NamedTuple):
     Examples
     --------
     >>> import gzip
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
@@ -78,6 +79,7 @@ def find_files(
     Examples
     --------
     >>> import gzip
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
@@ -135,6 +137,25 @@ def _same_splits(
         return [p if "split" in p else p.assign(split=1.0) for p in panels]
     return [p.drop(columns="split", errors="ignore") for p in panels] if "none" in readings else panels
 
+# %% ../../nbs/importer/135_folder.ipynb #6f73efcc
+def _check_alike(
+    panels: list[pd.DataFrame],  # with attrs["interval"]
+    files: Sequence[str | Path],
+) -> None:
+    "Raise DataError for a file with other columns or another interval than the first."
+    interval = panels[0].attrs["interval"]
+    strange = [
+        (f, p)
+        for f, p in zip(files, panels, strict=True)
+        if set(p) != set(panels[0]) or p.attrs.get("interval", interval) != interval
+    ]
+    if strange:
+        file, panel = strange[0]
+        raise DataError(
+            f"{display_path(file)} gives {panel.attrs.get('interval')} bars with {list(panel)}, "
+            f"{display_path(files[0])} {interval} bars with {list(panels[0])}; import them apart"
+        )
+
 # %% ../../nbs/importer/135_folder.ipynb #7ebbcd92
 def import_files(
     files: Sequence[str | Path],  # written alike
@@ -164,13 +185,14 @@ def import_files(
     Raises
     ------
     DataError
-        Naming the file that is not.
+        Its message names the file that is not.
     PanelError
         On duplicates and missing keys (see as_panel).
 
     Examples
     --------
     >>> import gzip
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
@@ -197,17 +219,7 @@ def import_files(
             said.setdefault(line, []).append(Path(file).name)
     interval = panels[0].attrs["interval"]
     panels = _same_splits(panels, [Path(f) for f in files])
-    strange = [
-        (f, p)
-        for f, p in zip(files, panels, strict=True)
-        if set(p) != set(panels[0]) or p.attrs.get("interval", interval) != interval
-    ]
-    if strange:
-        file, panel = strange[0]
-        raise DataError(
-            f"{display_path(file)} gives {panel.attrs.get('interval')} bars with {list(panel)}, "
-            f"{display_path(files[0])} {interval} bars with {list(panels[0])}; import them apart"
-        )
+    _check_alike(panels, files)
     names = pd.Series(
         [s for p in panels for s in p.index.unique("symbol")],
         index=[Path(f).name for f, p in zip(files, panels, strict=True) for _ in p.index.unique("symbol")],

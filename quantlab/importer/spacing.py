@@ -31,6 +31,7 @@ class Decision(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.spacing import find_interval
     >>> days = pd.bdate_range("2024-03-04", "2024-03-08")
     >>> hourly = pd.Series(
@@ -242,6 +243,7 @@ def find_interval(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.importer.spacing import find_interval
     >>> days = pd.bdate_range("2024-03-04", "2024-03-08")
     >>> hourly = pd.Series(
@@ -299,7 +301,46 @@ def sessions_of(
 
     Examples
     --------
-    >>> from quantlab.importer.spacing import find_interval, sessions_of
+    >>> import pandas as pd
+    >>> from quantlab.data.calendar import bar_ends, schedule
+    >>> from quantlab.importer.spacing import _long, _short, _steps, find_interval, sessions_of
+    >>> days = pd.bdate_range("2024-03-04", "2024-03-08")
+    >>> hourly = pd.Series(
+    ...     [
+    ...         d + pd.Timedelta(clock)
+    ...         for d in days
+    ...         for clock in ("9h30min", "10h", "11h", "12h", "13h", "14h", "15h")
+    ...     ]
+    ... )
+    >>> days_apart = {"days": [1.0, 1, 1, 1, 3], "weeks": [7.0, 7, 6, 8], "years": [365.0, 366]}
+    >>> decided = {
+    ...     name: _long(pd.Series(pd.date_range("2024-01-01", periods=len(steps))), pd.Series(steps))
+    ...     for name, steps in days_apart.items()
+    ... }
+    >>> assert [d.interval for d in decided.values()] == ["1d", "1w", None]
+    >>> pd.Series({name: d.why for name, d in decided.items()}, name="why").to_frame()
+    >>> pairs = [
+    ...     pd.Series(pd.to_datetime([f"2024-03-0{d} {t}" for d in (4, 5, 6) for t in times]))
+    ...     for times in (["09:30", "10:00"], ["09:30", "09:35"])
+    ... ]
+    >>> thin = pd.Series(
+    ...     pd.to_datetime(
+    ...         [f"2024-03-04 {t}" for t in ("09:30", "09:35", "09:45", "09:50", "10:10", "10:25", "10:30")]
+    ...     )
+    ... )
+    >>> answers = [_short(_steps(stamps, pd.Series("", index=stamps.index))) for stamps in (hourly, thin)]
+    >>> hours = schedule("XNYS", "2024-06-24", "2024-07-12")  # with a half day and a holiday
+    >>> found = {}
+    >>> for interval in ("1min", "5min", "15min", "30min", "1h", "2h", "3h", "4h", "6h"):
+    ...     ends = bar_ends(hours, interval)
+    ...     opens = hours["open"].iloc[hours["close"].searchsorted(ends)].to_numpy()
+    ...     starts = (
+    ...         pd.Series(ends).shift().where(lambda before, opens=opens: before > opens, opens)
+    ...     )  # a bar starts where the one before it ends
+    ...     found[interval] = {
+    ...         kind: find_interval(pd.Series(stamps)).interval
+    ...         for kind, stamps in (("ends", ends), ("starts", starts))
+    ...     }
     >>> mondays = pd.Series(pd.date_range("2024-01-01", periods=5, freq="7D"))
     >>> assert find_interval(mondays)[::2] == ("1w", "start") and sessions_of(mondays, "1w", "start").iloc[
     ...     0
@@ -351,6 +392,7 @@ def check_told(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.importer.spacing import check_told
     >>> days = pd.bdate_range("2024-03-04", "2024-03-08")

@@ -1,0 +1,1 @@
+"""What came next? The only room that may look forward"""

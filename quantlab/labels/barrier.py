@@ -84,6 +84,7 @@ def atr_width(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.barrier import atr_width, volatility_width

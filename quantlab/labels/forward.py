@@ -32,6 +32,7 @@ class Endings(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import endings, usable
     >>> def one(symbol, opens, closes):
@@ -97,6 +98,7 @@ def usable(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import last_rows, usable
     >>> def one(symbol, opens, closes):
@@ -132,6 +134,8 @@ def last_rows(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import last_rows, usable
     >>> def one(symbol, opens, closes):
@@ -174,10 +178,11 @@ def endings(
     DataError
         For bars after a delisting.
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import endings, usable
     >>> def one(symbol, opens, closes):
@@ -247,6 +252,8 @@ def session_dates(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel, grid
     >>> from quantlab.labels.forward import session_dates
     >>> def one(symbol, opens, closes):
@@ -284,19 +291,17 @@ def check_horizon(
 
     Examples
     --------
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.labels.barrier import triple_barrier, volatility_width
-    >>> bars = adjust(sample_bars(), "total")
-    >>> width = volatility_width(bars, 20, sessions=5)
-    >>> plain = triple_barrier(bars, width, profit=None, loss=None, horizon=20)
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.labels.forward import check_horizon
+    >>> show_error(lambda: check_horizon(2.5, "open"))
+    'ConfigError: horizon is 2.5; hold for a whole number of sessions, at least 1'
     """
     if not isinstance(horizon, (int, np.integer)) or isinstance(horizon, bool) or horizon < 1:
         raise ConfigError(f"horizon is {horizon!r}; hold for a whole number of sessions, at least 1")
     if entry not in ("open", "close"):
         raise ConfigError(f"entry is {entry!r}; use 'open' (of the next session) or 'close' (of the same one)")
 
-
+# %% ../../nbs/labels/300_forward.ipynb #ae64e766
 def forward_returns(
     bars: pd.DataFrame,  # (date, symbol), total-return open and close
     horizon: int = 20,  # sessions held
@@ -304,6 +309,13 @@ def forward_returns(
     delisted: pd.Series | pd.DataFrame | None = None,  # by symbol: date, or columns date, return (decimal), known_at
 ) -> pd.DataFrame:  # y (decimal), t1 (when y was knowable), entry (NaT = none), censored and delisted (bool)
     """Compute what holding each name returned, and when that was known; raise ConfigError, PanelError or DataError.
+
+    With entry="open" a name is bought at the open of the session after `date` and sold at the open `horizon` sessions
+    later: y = open[t + 1 + horizon] / open[t + 1] - 1. With entry="close" both prices are closes:
+    y = close[t + horizon] / close[t] - 1, which nobody gets. Sessions are those of the panel. The exit is another
+    price in two cases: with no bar at the exit session it is the last close before it (`censored`), and with a
+    delisting announced by then the last close times 1 + the delisting return (`delisted`). `t1` is the exit session,
+    or that of the announcement; y is NaN and t1 NaT while the exit lies beyond the panel.
 
     Parameters
     ----------
@@ -336,6 +348,7 @@ def forward_returns(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import forward_returns
     >>> def one(symbol, opens, closes):
@@ -449,6 +462,7 @@ def latest_t1(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import forward_returns, latest_t1
     >>> def one(symbol, opens, closes):
@@ -504,18 +518,17 @@ def _yardstick(y: pd.Series, over: pd.Series) -> pd.Series:
 
 
 def excess(
-    y: pd.Series | pd.DataFrame,  # (date, symbol), decimal returns; or a label frame, whose t1 then becomes that of the comparison
-    over: str | pd.Series = "median",  # "median" or "mean" of the date; a benchmark's returns by date; groups by symbol or (date, symbol)
+    y: pd.Series | pd.DataFrame,  # (date, symbol), decimal returns; or a label frame, whose t1 becomes the comparison's
+    over: str | pd.Series = "median",  # "median", "mean" (of the date); returns by date; groups by (date,) symbol
 ) -> pd.Series | pd.DataFrame:  # on the index of y, of its kind
     """Subtract a yardstick from each value: its date's median or mean, a benchmark, or its group's median.
 
     Parameters
     ----------
     y : pd.Series | pd.DataFrame
-        (date, symbol), decimal returns; or a label frame, whose t1 then becomes that of the comparison.
+        (date, symbol), decimal returns; or a label frame, whose t1 becomes the comparison's.
     over : str | pd.Series, default "median"
-        "median" or "mean" of the date; a benchmark's returns by date; groups by symbol or (date,
-        symbol).
+        "median", "mean" (of the date); returns by date; groups by (date,) symbol.
 
     Returns
     -------
@@ -527,13 +540,15 @@ def excess(
     PanelError
         "the frame lacks {missing}, it has {...}; give it the labels of this room"
         "a benchmark has one return a date, over has index {names}; drop the symbol level"
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
     ConfigError
         "over is {over}; use 'median', 'mean', a Series of returns by date (a market) or of group names
         by symbol (sectors)"
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import excess
     >>> trio = pd.DataFrame({"symbol": list("ABC"), "y": [0.01, 0.03, 0.50]})
@@ -588,6 +603,8 @@ def rank_normalise(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.forward import rank_normalise
     >>> trio = pd.DataFrame({"symbol": list("ABC"), "y": [0.01, 0.03, 0.50]})

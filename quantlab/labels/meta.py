@@ -41,6 +41,7 @@ def primary_side(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.meta import primary_side
     >>> five = as_panel(
@@ -51,7 +52,7 @@ def primary_side(
     if not 0 < share <= 0.5:
         raise ConfigError(f"share is {share!r}; give the share of the names on each side, above 0 and at most 0.5")
     place = rank(score.where(np.isfinite(score)))
-    side = np.sign(place).where(place.abs() > 0.5 - share + 1e-9, 0.0)  # a place on the edge itself is no bet, on either side
+    side = np.sign(place).where(place.abs() > 0.5 - share + 1e-9, 0.0)  # a place on the edge is no bet
     return (side if short else side.clip(lower=0.0)).rename("side")
 
 # %% ../../nbs/labels/320_meta.ipynb #13c1a835
@@ -82,6 +83,7 @@ def meta_labels(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.labels.meta import meta_labels
     >>> four = pd.DataFrame({"y": [0.03, 0.001, -0.02, -0.02], "y_other": [0.03, 0.001, -0.02, 0.03], "side": 1.0})
     >>> assert meta_labels(four, cost=0.002)["bet"].tolist()[:3] == [1, 0, 0]
@@ -123,6 +125,8 @@ def bet_quality(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.labels.meta import bet_quality
     >>> six = pd.Series([1.0, 1.0, 0.0, 0.0, 1.0, np.nan])
     >>> seen = bet_quality(six, pd.Series([True, True, True, False, False, True]))

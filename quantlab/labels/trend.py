@@ -70,7 +70,7 @@ def trend_scan(
     ConfigError
         "horizons are {horizons}; give whole numbers of sessions, each at least 2"
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------

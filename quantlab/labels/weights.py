@@ -141,6 +141,7 @@ def concurrency(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.weights import concurrency
     >>> def made(entries, ends, n, symbol="A"):
@@ -189,6 +190,7 @@ def uniqueness(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.forward import forward_returns
@@ -207,7 +209,7 @@ def uniqueness(
 # %% ../../nbs/labels/330_weights.ipynb #98546fbd
 def attribution(
     labels: pd.DataFrame,  # (date, symbol): entry, t1
-    close: pd.Series,  # (date, symbol), total-return close; a missing one puts the move into the next session that has one
+    close: pd.Series,  # (date, symbol), total-return; a missing one moves its return to the next session
 ) -> pd.Series:  # mean 1; NaN for a row without label
     """Weigh labels by the size of the returns that they have for themselves (López de Prado 2018, 4.6).
 
@@ -216,8 +218,7 @@ def attribution(
     labels : pd.DataFrame
         (date, symbol): entry, t1.
     close : pd.Series
-        (date, symbol), total-return close; a missing one puts the move into the next session that has
-        one.
+        (date, symbol), total-return; a missing one moves its return to the next session.
 
     Returns
     -------
@@ -238,6 +239,8 @@ def attribution(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.weights import attribution
     >>> def made(entries, ends, n, symbol="A"):
@@ -296,6 +299,8 @@ def time_decay(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.labels.weights import time_decay, uniqueness
     >>> def made(entries, ends, n, symbol="A"):
@@ -344,11 +349,10 @@ def _draw(
 def sequential_bootstrap(
     labels: pd.DataFrame,  # (date, symbol): entry, t1
     size: int | None = None,  # labels to draw; None: as many as there are
-    seed: int = 0,
+    seed: int = 0,  # of the draws
     sessions: pd.DatetimeIndex | None = None,  # to count on; None: the dates of the labels
 ) -> np.ndarray:  # int64[size], positions into the rows of labels, in the order drawn
-    """Draw labels with replacement, each in proportion to its uniqueness among those drawn before (López de Prado
-    2018, 4.5).
+    """Draw labels with replacement, each by its uniqueness among those drawn before (López de Prado 2018, 4.5).
 
     Parameters
     ----------
@@ -357,7 +361,7 @@ def sequential_bootstrap(
     size : int | None, default None
         Labels to draw; None: as many as there are.
     seed : int, default 0
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the draws.
     sessions : pd.DatetimeIndex | None, default None
         To count on; None: the dates of the labels.
 
@@ -381,14 +385,44 @@ def sequential_bootstrap(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.barrier import triple_barrier, volatility_width
-    >>> from quantlab.labels.weights import sequential_bootstrap, time_decay, uniqueness
+    >>> from quantlab.labels.weights import label_sessions, sequential_bootstrap, uniqueness
     >>> bars = adjust(sample_bars(), "total")
     >>> labels = triple_barrier(bars, volatility_width(bars, 20, sessions=5), profit=1, loss=1, horizon=20)
-    >>> nobody = labels.iloc[:0]
-    >>> assert time_decay(uniqueness(nobody)).empty and len(sequential_bootstrap(nobody)) == 0
+    >>> def made(entries, ends, n, symbol="A"):
+    ...     "Make labels from positions of their entry and end sessions."
+    ...     days = pd.date_range("2024-01-01", periods=n, unit="us")
+    ...     frame = pd.DataFrame(
+    ...         {"date": days[entries], "symbol": symbol, "entry": days[entries], "t1": days[ends]}
+    ...     )
+    ...     return as_panel(frame), days
+    >>> four, _ = made([0, 1, 2, 3], [1, 2, 3, 4], 5)
+    >>> even = uniqueness(four, pd.date_range("2024-01-01", periods=5, unit="us"))
+    >>> used = label_sessions(labels)
+    >>> def within(rows):
+    ...     "Return the mean uniqueness of drawn labels, repeated ones included."
+    ...     change = np.zeros((used.shape[0] + 1, used.shape[1]))
+    ...     np.add.at(change, (used.first[rows], used.col[rows]), 1.0)
+    ...     np.add.at(change, (used.last[rows] + 1, used.col[rows]), -1.0)
+    ...     counted = change.cumsum(axis=0)[:-1]
+    ...     share = np.divide(1, counted, out=np.zeros_like(counted), where=counted > 0).cumsum(axis=0)
+    ...     share = np.vstack([np.zeros((1, used.shape[1])), share])
+    ...     own = share[used.last[rows] + 1, used.col[rows]] - share[used.first[rows], used.col[rows]]
+    ...     return (own / (used.last[rows] - used.first[rows] + 1)).mean()
+    >>> rows = np.flatnonzero(used.last >= 0)
+    >>> result = {}
+    >>> for share in (0.05, 0.2, 1.0):
+    ...     n = int(share * len(rows))
+    ...     even = np.random.default_rng(0).choice(rows, n)
+    ...     result[f"{share:.0%} of the labels"] = {
+    ...         "even": within(even),
+    ...         "sequential": within(sequential_bootstrap(labels, n)),
+    ...     }
     """
     at = label_sessions(labels, sessions)
     rows = np.flatnonzero(at.last >= 0)

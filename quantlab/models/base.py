@@ -53,6 +53,8 @@ def check_features(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.base import check_features
     >>> two = as_panel(
@@ -110,6 +112,8 @@ def check_training(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.base import check_training
     >>> two = as_panel(
@@ -169,6 +173,8 @@ def check_columns(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.base import check_columns, check_features
     >>> two = as_panel(
@@ -206,6 +212,8 @@ def as_scores(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.base import as_scores, check_training
     >>> two = as_panel(
@@ -224,7 +232,7 @@ def as_scores(
 # %% ../../nbs/models/400_base.ipynb #ed4b103c
 @dataclass(frozen=True, eq=False)
 class WalkForwardRun:
-    """Hold what a walk-forward run produced.
+    """Hold what a walk-forward run produced; displayed as a table of its folds.
 
     Parameters
     ----------
@@ -237,23 +245,46 @@ class WalkForwardRun:
 
     Examples
     --------
-    >>> from quantlab.models.base import walk_forward
-    >>> run = walk_forward(OneColumn("f"), four, outcome, splits)
-    >>> run.folds
-         train_first train_last test_first  test_last  trained  excluded  \\
+    >>> import pandas as pd
+    >>> from quantlab.models.base import WalkForwardRun
+    >>> one_fold = pd.DataFrame(
+    ...     {
+    ...         "train_first": pd.Timestamp("2015-01-02"), "train_last": pd.Timestamp("2016-12-02"),
+    ...         "test_first": pd.Timestamp("2017-01-03"), "test_last": pd.Timestamp("2017-07-03"),
+    ...         "trained": 58_000, "excluded": 0, "predicted": 15_120,
+    ...     },
+    ...     index=pd.Index([0], name="fold"),
+    ... )  # fmt: skip
+    >>> blank = WalkForwardRun(pd.DataFrame(columns=["score", "fold"]), [], one_fold)
+    >>> blank
+    no model: 1 folds, 0 rows predicted out of sample
+                             train                      test  trained  excluded  predicted
     fold
-    0     2020-01-01 2020-01-02 2020-01-03 2020-01-03        1         1
-    1     2020-01-01 2020-01-03 2020-01-04 2020-01-04        2         1
-
-          predicted
-    fold
-    0             1
-    1             1
+    0     2015-01-02 to 2016-12-02  2017-01-03 to 2017-07-03    58000         0      15120
     """
 
     predictions: pd.DataFrame  # (date, symbol): score, what else the model says, fold; out of sample
     models: list  # the fitted estimator of each fold
     folds: pd.DataFrame  # by fold: first and last dates, rows trained on, excluded, predicted
+
+    def _title(self) -> str:
+        "Say what was run in one line."
+        model = type(self.models[0]).__name__ if self.models else "no model"
+        return f"{model}: {len(self.folds)} folds, {len(self.predictions):,} rows predicted out of sample"
+
+    def _table(self) -> pd.DataFrame:
+        "Return the folds as they are displayed: spans of dates, counts of rows."
+        shown = self.folds[["trained", "excluded", "predicted"]].copy()
+        for place, part in enumerate(("train", "test")):
+            first, last = (self.folds[f"{part}_{end}"].dt.strftime("%Y-%m-%d") for end in ("first", "last"))
+            shown.insert(place, part, first + " to " + last)
+        return shown
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n{self._table().to_string()}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self._title()}</p>{self._table().to_html()}"
 
 # %% ../../nbs/models/400_base.ipynb #63e4d331
 def _rows(rows: Iterable[int], n: int, fold: int, what: str) -> np.ndarray:
@@ -439,14 +470,14 @@ def walk_forward(
     Returns
     -------
     WalkForwardRun
-        What a walk-forward run produced.
+        What a walk-forward run produced; displayed as a table of its folds.
 
     Raises
     ------
     LeakError
         When a fold trains on its future.
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         "features need at least one column and distinct names; got {...}"
         "features {text} are not numeric; encode them or leave them out"
         "{name} does not have the rows of X; take {name}.reindex(X.index)"
@@ -457,18 +488,20 @@ def walk_forward(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.base import walk_forward
-    >>> run = walk_forward(OneColumn("f"), four, outcome, splits)
-    >>> run.folds
-         train_first train_last test_first  test_last  trained  excluded  \\
+    >>> from sklearn.linear_model import LinearRegression
+    >>> rising = as_panel(
+    ...     pd.DataFrame({"date": pd.date_range("2020-01-01", periods=4), "symbol": "A", "f": [1.0, 2.0, 3.0, 4.0]})
+    ... )
+    >>> plain = walk_forward(LinearRegression(), rising, 2 * rising["f"], [([0, 1], [2]), ([0, 1, 2], [3])])
+    >>> plain
+    LinearRegression: 2 folds, 2 rows predicted out of sample
+                             train                      test  trained  excluded  predicted
     fold
-    0     2020-01-01 2020-01-02 2020-01-03 2020-01-03        1         1
-    1     2020-01-01 2020-01-03 2020-01-04 2020-01-04        2         1
-
-          predicted
-    fold
-    0             1
-    1             1
+    0     2020-01-01 to 2020-01-02  2020-01-03 to 2020-01-03        2         0          1
+    1     2020-01-01 to 2020-01-03  2020-01-04 to 2020-01-04        3         0          1
     """
     check_features(X)
     for name, column in {"y": y, "sample_weight": sample_weight}.items():
@@ -641,17 +674,27 @@ def check_model(
     Raises
     ------
     LeakError
-        Naming the rule it breaks.
+        Its message names the rule it breaks.
     QuantlabError
-        Naming the rule it breaks.
+        Its message names the rule it breaks.
     StateError
         For any other file (see load_state).
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.base import check_model
-    >>> known = y.notna()
-    >>> check_model(OneColumn(), X[known], y[known])
+    >>> from quantlab.models.linear import RidgeModel
+    >>> drawn = pd.DataFrame(
+    ...     {"date": np.repeat(pd.bdate_range("2020-01-01", periods=30), 5), "symbol": list("ABCDE") * 30}
+    ... )
+    >>> made = as_panel(drawn.assign(f=np.random.default_rng(0).normal(size=150)))
+    >>> check_model(RidgeModel(), made, made["f"].rename("y")).value_counts().to_frame()
+                count
+    RidgeModel
+    pass           16
     """
     inputs, weight = (X.copy(), y.copy()), pd.Series(1.0, index=X.index)
     fitted = clone(model).fit(X, y)

@@ -96,6 +96,40 @@ def _targets(y: np.ndarray) -> np.ndarray:  # [n, 3]
     scale = y.std() or 1.0
     return np.column_stack([y / scale, (y > 0) - 0.5, np.abs(y) / scale])
 
+# %% ../../nbs/models/447_cascade.ipynb #e861f579
+def _kernels(
+    n_kernels: int,  # over all spacings
+    window: int,  # sessions of a path
+    seed: int,
+) -> list[tuple[int, np.ndarray, np.ndarray]]:  # spacing; float32[length, n] weights; float32[n] thresholds
+    "Draw random filters at each spacing that fits the path."
+    rng, length, found = np.random.default_rng(seed), min(9, window), []
+    dilations = [d for d in (1, 2, 4, 8, 16) if (length - 1) * d < window]
+    for dilation in dilations:
+        weights = rng.standard_normal((length, max(n_kernels // len(dilations), 1)), dtype="float32")
+        bias = rng.normal(0, 2, weights.shape[1]).astype("float32")
+        found.append((dilation, weights, bias))
+    return found
+
+
+def _responses(
+    paths: np.ndarray,  # float[n, window]
+    kernels: list[tuple[int, np.ndarray, np.ndarray]],
+) -> np.ndarray:  # [n, 2 * kernels + 1]
+    "Return the responses of all kernels, and the log volatility."
+    shape, size = _shape(paths)
+    parts = []
+    for start in range(0, len(shape), 2000):
+        answers = []
+        for dilation, weights, bias in kernels:
+            where = np.arange(
+                shape.shape[1] - (len(weights) - 1) * dilation
+            )[:, None] + dilation * np.arange(len(weights))
+            response = shape[start : start + 2000][:, where] @ weights
+            answers += [response.max(axis=1), (response > bias).mean(axis=1)]
+        parts.append(np.hstack(answers))
+    return np.column_stack([np.vstack(parts), size])
+
 # %% ../../nbs/models/447_cascade.ipynb #0ba6cb5e
 @keepable
 class KernelEncoder(BaseEstimator):
@@ -112,6 +146,7 @@ class KernelEncoder(BaseEstimator):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.models.cascade import KernelEncoder, _targets
     >>> rng = np.random.default_rng(0)
     >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
@@ -129,21 +164,6 @@ class KernelEncoder(BaseEstimator):
         seed: int = 7,  # of the filters
     ):
         self.n_kernels, self.alpha, self.seed = n_kernels, alpha, seed
-
-    def _read(self, paths: np.ndarray) -> np.ndarray:  # [n, 2 * kernels + 1]
-        "Return the responses of all kernels, and the log volatility."
-        shape, size = _shape(paths)
-        parts = []
-        for start in range(0, len(shape), 2000):
-            answers = []
-            for dilation, weights, bias in self.kernels_:
-                where = np.arange(
-                    shape.shape[1] - (len(weights) - 1) * dilation
-                )[:, None] + dilation * np.arange(len(weights))
-                response = shape[start : start + 2000][:, where] @ weights
-                answers += [response.max(axis=1), (response > bias).mean(axis=1)]
-            parts.append(np.hstack(answers))
-        return np.column_stack([np.vstack(parts), size])
 
     def fit(
         self,
@@ -166,18 +186,30 @@ class KernelEncoder(BaseEstimator):
         -------
         KernelEncoder
             The same object, fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.models.cascade import TreeHeads
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> rows = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+        ... )
+        >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+        >>> up = np.sign(told["told"]).rename("y")
+        >>> TreeHeads().fit(told, up, None).predict(told)[:3].round(2)
+        array([[ 0.97,  0.95],
+               [ 0.03, -0.96],
+               [ 0.97,  0.95]])
         """
-        rng, window = np.random.default_rng(self.seed), paths.shape[1]
-        length = min(9, window)
-        dilations = [d for d in (1, 2, 4, 8, 16) if (length - 1) * d < window]
-        self.kernels_ = []
-        for dilation in dilations:
-            weights = rng.standard_normal((length, max(self.n_kernels // len(dilations), 1)), dtype="float32")
-            bias = rng.normal(0, 2, weights.shape[1]).astype("float32")
-            self.kernels_.append((dilation, weights, bias))
+        self.kernels_ = _kernels(self.n_kernels, paths.shape[1], self.seed)
         ridge = Ridge(alpha=self.alpha * len(paths))
         self.ridge_ = make_pipeline(StandardScaler(), ridge).fit(
-            self._read(paths), targets, ridge__sample_weight=sample_weight
+            _responses(paths, self.kernels_), targets, ridge__sample_weight=sample_weight
         )
         return self
 
@@ -196,13 +228,8 @@ class KernelEncoder(BaseEstimator):
         -------
         np.ndarray
             float64[n, 3]: how much, up or down, how large.
-
-        Examples
-        --------
-        >>> from quantlab.models.cascade import TreeHeads
-        >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
         """
-        return self.ridge_.predict(self._read(paths))
+        return self.ridge_.predict(_responses(paths, self.kernels_))
 
 # %% ../../nbs/models/447_cascade.ipynb #f24b4b0a
 def load_torch() -> ModuleType:
@@ -215,7 +242,7 @@ def load_torch() -> ModuleType:
     Raises
     ------
     ConfigError
-        Naming the extra that brings it.
+        Its message names the extra that brings it.
 
     Examples
     --------
@@ -234,30 +261,9 @@ def load_torch() -> ModuleType:
         ) from error
     return torch
 
-# %% ../../nbs/models/447_cascade.ipynb #41878aa3
-@keepable
-class ConvEncoder(BaseEstimator):
-    """Read paths by a small convolutional network; needs the extra deep.
-
-    Parameters
-    ----------
-    channels : int, default 16
-        Filters of each layer.
-    epochs : int, default 8
-        Passes over the training rows.
-    seed : int, default 7
-        Of the first weights and of the order of the rows.
-
-    Examples
-    --------
-    >>> from quantlab.models.cascade import ConvEncoder
-    >>> rng = np.random.default_rng(0)
-    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
-    >>> at = rng.integers(0, 35, 4000)
-    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
-    >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
-    >>> channels = ConvEncoder()._inputs(noise[:3])
-    """
+# %% ../../nbs/models/447_cascade.ipynb #37f1b905
+class _ConvNet(BaseEstimator):
+    "Lay out a convolutional network and what it reads."
 
     def __init__(
         self,
@@ -278,6 +284,68 @@ class ConvEncoder(BaseEstimator):
             nn.Conv1d(self.channels, self.channels, 5, padding="same", dilation=2), nn.ReLU(), nn.AdaptiveMaxPool1d(2)
         ]
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * self.channels, 3))
+
+# %% ../../nbs/models/447_cascade.ipynb #138f986a
+def _train_net(
+    build: Callable,  # torch.nn -> untrained net
+    inputs: np.ndarray,  # [n, ...]
+    loss: Callable,  # (torch.nn.functional, output, target) -> loss by row
+    targets: np.ndarray,  # [n, k]
+    weight: np.ndarray | None,  # by row
+    epochs: int,
+    seed: int,
+) -> object:  # the trained net
+    "Train a small net by Adam on one thread, the same way each time."
+    torch = load_torch()
+    x, y = (torch.from_numpy(np.asarray(a, dtype="float32")) for a in (inputs, targets))
+    w = torch.ones(len(x)) if weight is None else torch.from_numpy(np.asarray(weight / weight.mean(), dtype="float32"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build(torch.nn)
+        steps = torch.optim.Adam(net.parameters(), lr=5e-3, weight_decay=1e-4)
+        for _ in range(epochs):
+            for rows in torch.randperm(len(x)).split(512):
+                steps.zero_grad()
+                (loss(torch.nn.functional, net(x[rows]), y[rows]) * w[rows]).mean().backward()
+                steps.step()
+    torch.set_num_threads(threads)
+    return net.eval()
+
+# %% ../../nbs/models/447_cascade.ipynb #41878aa3
+@keepable
+class ConvEncoder(_ConvNet):
+    """Read paths by a small convolutional network; needs the extra deep.
+
+    Parameters
+    ----------
+    channels : int, default 16
+        Filters of each layer.
+    epochs : int, default 8
+        Passes over the training rows.
+    seed : int, default 7
+        Of the first weights and of the order of the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.models.cascade import ConvEncoder, _targets, _train_net, load_torch
+    >>> from unittest.mock import patch
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+    >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(load_torch)
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(lambda: _train_net(None, noise[:5], None, made_y[:5], None, epochs=1, seed=7))
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(lambda: ConvEncoder().fit(noise[:100], _targets(made_y[:100])))
+    """
 
     def fit(
         self,
@@ -309,14 +377,22 @@ class ConvEncoder(BaseEstimator):
 
         Examples
         --------
-        >>> from quantlab.models.cascade import KernelEncoder, _targets
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.models.cascade import TreeHeads
         >>> rng = np.random.default_rng(0)
         >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
         >>> at = rng.integers(0, 35, 4000)
         >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
-        >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
-        >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
-        >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
+        >>> rows = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+        ... )
+        >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+        >>> up = np.sign(told["told"]).rename("y")
+        >>> TreeHeads().fit(told, up, None).predict(told)[:3].round(2)
+        array([[ 0.97,  0.95],
+               [ 0.03, -0.96],
+               [ 0.97,  0.95]])
         """
         squared = lambda f, out, y: f.mse_loss(out, y, reduction="none").mean(dim=1)
         self.net_ = _train_net(
@@ -345,11 +421,6 @@ class ConvEncoder(BaseEstimator):
         ConfigError
             "torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and
             head='trees'"
-
-        Examples
-        --------
-        >>> from quantlab.models.cascade import TreeHeads
-        >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
         """
         return _ask_net(self.net_, self._inputs(paths))
 
@@ -389,34 +460,6 @@ class ConvEncoder(BaseEstimator):
         made = cls(**held["settings"])
         made.net_ = _net_of(made._build, held["weights"])
         return made
-
-# %% ../../nbs/models/447_cascade.ipynb #138f986a
-def _train_net(
-    build: Callable,  # torch.nn -> untrained net
-    inputs: np.ndarray,  # [n, ...]
-    loss: Callable,  # (torch.nn.functional, output, target) -> loss by row
-    targets: np.ndarray,  # [n, k]
-    weight: np.ndarray | None,  # by row
-    epochs: int,
-    seed: int,
-) -> object:  # the trained net
-    "Train a small net by Adam on one thread, the same way each time."
-    torch = load_torch()
-    x, y = (torch.from_numpy(np.asarray(a, dtype="float32")) for a in (inputs, targets))
-    w = torch.ones(len(x)) if weight is None else torch.from_numpy(np.asarray(weight / weight.mean(), dtype="float32"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = build(torch.nn)
-        steps = torch.optim.Adam(net.parameters(), lr=5e-3, weight_decay=1e-4)
-        for _ in range(epochs):
-            for rows in torch.randperm(len(x)).split(512):
-                steps.zero_grad()
-                (loss(torch.nn.functional, net(x[rows]), y[rows]) * w[rows]).mean().backward()
-                steps.step()
-    torch.set_num_threads(threads)
-    return net.eval()
 
 # %% ../../nbs/models/447_cascade.ipynb #2bb88f97
 def _weights(net: object) -> list[np.ndarray]:
@@ -490,7 +533,24 @@ def make_validator(
 
     Examples
     --------
-    >>> from quantlab.models.cascade import make_validator
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.models.cascade import make_validator, return_paths
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+    >>> paths = return_paths(bars["close"], 20)
+    >>> day = paths.index.unique("date")[40]
+    >>> fig, ax = figure(
+    ...     "Five paths that end on one day", "sessions before", "cumulative log return less the median"
+    ... )
+    >>> for i, (name, row) in enumerate(paths.loc[day].iterrows()):
+    ...     ax.plot(range(-19, 1), row.cumsum(), label=name, color=COLORS[i])
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
     >>> feature = rng.normal(size=2000)
     >>> right = (rng.random(2000) < np.where(feature > 0, 0.8, 0.5)).astype(int)
     >>> asked = pd.DataFrame(
@@ -541,8 +601,22 @@ class TreeHeads(BaseEstimator):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.models.cascade import TreeHeads
-    >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> rows = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+    ... )
+    >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+    >>> up = np.sign(told["told"]).rename("y")
+    >>> TreeHeads().fit(told, up, None).predict(told)[:3].round(2)
+    array([[ 0.97,  0.95],
+           [ 0.03, -0.96],
+           [ 0.97,  0.95]])
     """
 
     def __init__(
@@ -572,17 +646,6 @@ class TreeHeads(BaseEstimator):
         -------
         TreeHeads
             The same object, fitted.
-
-        Examples
-        --------
-        >>> from quantlab.models.cascade import KernelEncoder, _targets
-        >>> rng = np.random.default_rng(0)
-        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
-        >>> at = rng.integers(0, 35, 4000)
-        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
-        >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
-        >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
-        >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
         """
         trees = dict(
             n_estimators=60, num_leaves=8, min_child_samples=min(200, max(len(Z) // 20, 1)), num_threads=1,
@@ -610,12 +673,18 @@ class TreeHeads(BaseEstimator):
         """
         return np.column_stack([self.up_.predict(Z)["score"], self.size_.predict(Z)["score"]])
 
-# %% ../../nbs/models/447_cascade.ipynb #15ed1545
+# %% ../../nbs/models/447_cascade.ipynb #61e2dbfd
 def _trunk(width: int, nn) -> object:
     "Lay out the untrained net of both heads."
     return nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 2))
 
 
+def _both(f, out, target):
+    "Return the loss of both heads by row; f is torch.nn.functional."
+    up = f.binary_cross_entropy_with_logits(out[:, 0], target[:, 0], reduction="none")
+    return up + (out[:, 1] - target[:, 1]) ** 2
+
+# %% ../../nbs/models/447_cascade.ipynb #15ed1545
 @keepable
 class NetHeads(BaseEstimator):
     """Predict a probability and a return by one network with two outputs; needs the extra deep.
@@ -627,8 +696,31 @@ class NetHeads(BaseEstimator):
 
     Examples
     --------
-    >>> from quantlab.models.cascade import Cascade
-    >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.models.cascade import ConvEncoder, NetHeads, _targets, _train_net, load_torch
+    >>> from unittest.mock import patch
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+    >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(load_torch)
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(lambda: _train_net(None, noise[:5], None, made_y[:5], None, epochs=1, seed=7))
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(lambda: ConvEncoder().fit(noise[:100], _targets(made_y[:100])))
+    >>> rows = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+    ... )
+    >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+    >>> up = np.sign(told["told"]).rename("y")
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(lambda: NetHeads().fit(told, up, None))
+    >>> refused
     """
 
     def __init__(
@@ -667,24 +759,27 @@ class NetHeads(BaseEstimator):
 
         Examples
         --------
-        >>> from quantlab.models.cascade import KernelEncoder, _targets
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.models.cascade import TreeHeads
         >>> rng = np.random.default_rng(0)
         >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
         >>> at = rng.integers(0, 35, 4000)
         >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
-        >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
-        >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
-        >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
+        >>> rows = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+        ... )
+        >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+        >>> up = np.sign(told["told"]).rename("y")
+        >>> TreeHeads().fit(told, up, None).predict(told)[:3].round(2)
+        array([[ 0.97,  0.95],
+               [ 0.03, -0.96],
+               [ 0.97,  0.95]])
         """
         self.inputs_, self.scale_ = _scaled("passthrough").fit(Z), float(y.std() or 1.0)
-        targets = np.column_stack([y > 0, y / self.scale_])
-        both = lambda f, out, t: (
-            f.binary_cross_entropy_with_logits(out[:, 0], t[:, 0], reduction="none") + (out[:, 1] - t[:, 1]) ** 2
-        )
-        self.net_ = _train_net(
-            partial(_trunk, Z.shape[1]), self.inputs_.transform(Z), both, targets,
-            None if weight is None else weight.to_numpy(), 8, self.seed
-        )
+        targets, build = np.column_stack([y > 0, y / self.scale_]), partial(_trunk, Z.shape[1])
+        w = None if weight is None else weight.to_numpy()
+        self.net_ = _train_net(build, self.inputs_.transform(Z), _both, targets, w, 8, self.seed)
         return self
 
     def predict(
@@ -708,11 +803,6 @@ class NetHeads(BaseEstimator):
         ConfigError
             "torch is not installed ({error}); pip install -e '.[deep]', or use encoder='kernels' and
             head='trees'"
-
-        Examples
-        --------
-        >>> from quantlab.models.cascade import TreeHeads
-        >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
         """
         odds, size = _ask_net(self.net_, self.inputs_.transform(Z)).T
         return np.column_stack([1 / (1 + np.exp(-odds)), size * self.scale_])
@@ -784,23 +874,11 @@ def inner_folds(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.cascade import inner_folds
     >>> days = pd.bdate_range("2024-01-01", periods=24, unit="us")
     >>> two = pd.DataFrame(index=pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"]))
     >>> cuts = inner_folds(two, 4, 2)
-    >>> assert [(len(train) // 2, test[0] // 2, len(test) // 2) for train, test in cuts] == [
-    ...     (4, 6, 6),
-    ...     (10, 12, 6),
-    ...     (16, 18, 6),
-    ... ]
-    >>> pd.DataFrame(
-    ...     [(days[train[-1] // 2], days[test[0] // 2]) for train, test in cuts],
-    ...     columns=["learns until", "asked from"],
-    ... )
-      learns until asked from
-    0   2024-01-04 2024-01-09
-    1   2024-01-12 2024-01-17
-    2   2024-01-22 2024-01-25
     """
     dates, starts = date_starts(X.index)
     if purge is None or purge < 0 or blocks < 4 or len(dates) < blocks * ((purge or 0) + 2):
@@ -840,11 +918,16 @@ def out_of_sample(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.models.cascade import inner_folds, out_of_sample
     >>> rng = np.random.default_rng(0)
     >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
     >>> at = rng.integers(0, 35, 4000)
     >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> rows = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+    ... )
     >>> days = pd.bdate_range("2024-01-01", periods=24, unit="us")
     >>> two = pd.DataFrame(index=pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"]))
     >>> cuts = inner_folds(two, 4, 2)
@@ -974,9 +1057,57 @@ class _Nest:
             TemperatureScaling().fit(raw, pd.Series((y[last] > 0) * 1.0, index=raw.index), weight),
         )
 
+# %% ../../nbs/models/447_cascade.ipynb #ce78e0e1
+_SAID = ["s1_return", "s1_up", "s1_size", "s2_valid", "prob_raw", "prob", "score"]  # by stages, in this order
+
+
+def _say(
+    X: pd.DataFrame,  # panel, the fitted columns
+    path: list[str],  # columns that stage 1 reads
+    encoder: BaseEstimator,  # fitted
+    validator: Pipeline | None,  # fitted
+    heads: BaseEstimator,  # fitted
+) -> pd.DataFrame:  # by row: s1_return, s1_up, s1_size, s2_valid, prob_raw, score
+    "Pass rows through the fitted stages, one after the other."
+    Z = _features(X, path, encoder.predict(X[path].to_numpy()))
+    Z["s2_valid"] = _valid(validator, Z)[:, 0]
+    answers = heads.predict(Z)
+    raw = _prob(answers, X.index)["prob"]
+    return Z[["s1_return", "s1_up", "s1_size", "s2_valid"]].assign(prob_raw=raw, score=answers[:, 1])
+
+# %% ../../nbs/models/447_cascade.ipynb #33804e29
+class _Nested(BaseEstimator):
+    "Hold what a cascade is asked for, and lay out its nest."
+
+    def __init__(
+        self,
+        purge: int | None = None,  # sessions of the panel from a decision to the end of its label
+        encoder: str = "kernels",  # or "cnn", with the extra deep
+        validator: str = "mlp",  # "xgboost" with the extra boost, or "none"
+        head: str = "trees",  # or "net", with the extra deep
+        blocks: int = 5,  # of training dates, at least 4
+        n_kernels: int = 60,  # of the encoder "kernels"
+        path: str = "path_",  # what the names of the path's columns begin with
+        seed: int = 7,  # of every stage
+    ):
+        self.purge, self.encoder, self.validator, self.head = purge, encoder, validator, head
+        self.blocks, self.n_kernels, self.path, self.seed = blocks, n_kernels, path, seed
+
+    def _path(self, columns: pd.Index) -> list[str]:
+        "Return the columns that stage 1 reads; raise ConfigError when they are no path."
+        found = [c for c in columns if c.startswith(self.path)]
+        if len(found) < 2:
+            raise ConfigError(f"{len(found)} columns begin with {self.path!r}; stage 1 needs a path, see return_paths")
+        return found
+
+    def _nest(self, path: list[str]) -> _Nest:
+        "Return the nest that fits the stages."
+        stages = _Stages(self.encoder, self.validator, self.head, self.n_kernels, self.seed)
+        return _Nest(stages, self.blocks, self.purge, path)
+
 # %% ../../nbs/models/447_cascade.ipynb #b1e3d6f5
 @keepable
-class Cascade(BaseEstimator):
+class Cascade(_Nested):
     """Read the path, doubt the call, then predict a probability and a return.
 
     Parameters
@@ -996,44 +1127,75 @@ class Cascade(BaseEstimator):
     path : str, default "path_"
         What the names of the path's columns begin with.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of every stage.
 
     Examples
     --------
-    >>> from quantlab.models.cascade import Cascade
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.models.cascade import Cascade, return_paths
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+    >>> paths = return_paths(bars["close"], 20)
+    >>> day = paths.index.unique("date")[40]
+    >>> fig, ax = figure(
+    ...     "Five paths that end on one day", "sessions before", "cumulative log return less the median"
+    ... )
+    >>> for i, (name, row) in enumerate(paths.loc[day].iterrows()):
+    ...     ax.plot(range(-19, 1), row.cumsum(), label=name, color=COLORS[i])
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> feature = rng.normal(size=2000)
+    >>> asked = pd.DataFrame(
+    ...     {"feature": feature, "dull": rng.normal(size=2000)},
+    ...     index=pd.MultiIndex.from_product(
+    ...         [pd.bdate_range("2020-01-01", periods=50, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...         names=["date", "symbol"],
+    ...     ),
+    ... )
+    >>> dice = np.random.default_rng(1)
+    >>> index = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=160, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> n = len(index)
+    >>> steps, bumped, mood = dice.normal(size=(n, 30)), dice.random(n) < 0.5, dice.normal(size=n)
+    >>> place = dice.integers(0, 25, n)
+    >>> steps[np.flatnonzero(bumped)[:, None], place[bumped][:, None] + np.arange(5)] += 1.5
+    >>> steps -= steps.mean(axis=1, keepdims=True)
+    >>> X = pd.DataFrame(0.01 * steps, index=index, columns=[f"path_{i:02d}" for i in range(30)]).assign(
+    ...     mood=mood, dull=dice.normal(size=n)
+    ... )
+    >>> y = pd.Series(np.where(mood > 0, bumped - 0.5, 0.0) + 0.5 * dice.normal(size=n), index=index)
+    >>> early, late = slice(0, 120 * 40), slice(120 * 40, None)
     >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
     """
 
-    def __init__(
+    def fit(
         self,
-        purge: int | None = None,  # sessions of the panel from a decision to the end of its label
-        encoder: str = "kernels",  # or "cnn", with the extra deep
-        validator: str = "mlp",  # "xgboost" with the extra boost, or "none"
-        head: str = "trees",  # or "net", with the extra deep
-        blocks: int = 5,  # of training dates, at least 4
-        n_kernels: int = 60,  # of the encoder "kernels"
-        path: str = "path_",  # what the names of the path's columns begin with
-        seed: int = 7,
-    ):
-        self.purge, self.encoder, self.validator, self.head = purge, encoder, validator, head
-        self.blocks, self.n_kernels, self.path, self.seed = blocks, n_kernels, path, seed
-
-    def fit(self, X: pd.DataFrame, y: pd.Series, sample_weight: pd.Series | None = None) -> "Cascade":
+        X: pd.DataFrame,  # panel of features, the path's columns among them
+        y: pd.Series,  # outcome on the same index, no NaN, of both signs
+        sample_weight: pd.Series | None = None,  # on the same index, >= 0
+    ) -> "Cascade":  # the same object, fitted
         """Fit the stages in a nested purged walk-forward, then each on all it may see; y has both signs.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel of features, the path's columns among them.
         y : pd.Series
-            outcomes, on the rows of X.
+            Outcome on the same index, no NaN, of both signs.
         sample_weight : pd.Series | None, default None
-            Weight of each row of X; None = all equal.
+            On the same index, >= 0.
 
         Returns
         -------
         Cascade
-            The same object.
+            The same object, fitted.
 
         Raises
         ------
@@ -1041,38 +1203,41 @@ class Cascade(BaseEstimator):
             When rows do not match or an outcome is missing (see check_training).
         DataError
             When rows do not match or an outcome is missing (see check_training).
-        ConfigError
-            "{...} columns begin with {path}; stage 1 needs a path, see return_paths"
 
         Examples
         --------
-        >>> from quantlab.models.cascade import KernelEncoder, _targets
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.models.cascade import TreeHeads
         >>> rng = np.random.default_rng(0)
         >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
         >>> at = rng.integers(0, 35, 4000)
         >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
-        >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
-        >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
-        >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
+        >>> rows = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+        ... )
+        >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+        >>> up = np.sign(told["told"]).rename("y")
+        >>> TreeHeads().fit(told, up, None).predict(told)[:3].round(2)
+        array([[ 0.97,  0.95],
+               [ 0.03, -0.96],
+               [ 0.97,  0.95]])
         """
         X, outcome, weight = check_training(X, y, sample_weight)
-        self.columns_, self.path_ = list(X.columns), [c for c in X.columns if c.startswith(self.path)]
-        if len(self.path_) < 2:
-            raise ConfigError(
-                f"{len(self.path_)} columns begin with {self.path!r}; stage 1 needs a path, see return_paths"
-            )
-        stages = _Stages(self.encoder, self.validator, self.head, self.n_kernels, self.seed)
-        nest = _Nest(stages, self.blocks, self.purge, self.path_)
-        self.encoder_, self.validator_, self.heads_, self.temperature_ = nest.fit(X, outcome, weight)
+        self.columns_, self.path_ = list(X.columns), self._path(X.columns)
+        self.encoder_, self.validator_, self.heads_, self.temperature_ = self._nest(self.path_).fit(X, outcome, weight)
         return self
 
-    def stages(self, X: pd.DataFrame) -> pd.DataFrame:  # s1_return, s1_up, s1_size, s2_valid, prob_raw, prob, score
+    def stages(
+        self,
+        X: pd.DataFrame,  # panel with the fitted columns
+    ) -> pd.DataFrame:  # s1_return, s1_up, s1_size, s2_valid, prob_raw, prob, score
         """Return what each stage says about each row; prob_raw is before calibration.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel with the fitted columns.
 
         Returns
         -------
@@ -1086,7 +1251,47 @@ class Cascade(BaseEstimator):
 
         Examples
         --------
-        >>> from quantlab.models.cascade import Cascade
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.models.cascade import Cascade, return_paths
+        >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+        >>> paths = return_paths(bars["close"], 20)
+        >>> day = paths.index.unique("date")[40]
+        >>> fig, ax = figure(
+        ...     "Five paths that end on one day", "sessions before", "cumulative log return less the median"
+        ... )
+        >>> for i, (name, row) in enumerate(paths.loc[day].iterrows()):
+        ...     ax.plot(range(-19, 1), row.cumsum(), label=name, color=COLORS[i])
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> feature = rng.normal(size=2000)
+        >>> asked = pd.DataFrame(
+        ...     {"feature": feature, "dull": rng.normal(size=2000)},
+        ...     index=pd.MultiIndex.from_product(
+        ...         [pd.bdate_range("2020-01-01", periods=50, unit="us"), [f"S{i:02d}" for i in range(40)]],
+        ...         names=["date", "symbol"],
+        ...     ),
+        ... )
+        >>> dice = np.random.default_rng(1)
+        >>> index = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2020-01-01", periods=160, unit="us"), [f"S{i:02d}" for i in range(40)]],
+        ...     names=["date", "symbol"],
+        ... )
+        >>> n = len(index)
+        >>> steps, bumped, mood = dice.normal(size=(n, 30)), dice.random(n) < 0.5, dice.normal(size=n)
+        >>> place = dice.integers(0, 25, n)
+        >>> steps[np.flatnonzero(bumped)[:, None], place[bumped][:, None] + np.arange(5)] += 1.5
+        >>> steps -= steps.mean(axis=1, keepdims=True)
+        >>> X = pd.DataFrame(0.01 * steps, index=index, columns=[f"path_{i:02d}" for i in range(30)]).assign(
+        ...     mood=mood, dull=dice.normal(size=n)
+        ... )
+        >>> y = pd.Series(np.where(mood > 0, bumped - 0.5, 0.0) + 0.5 * dice.normal(size=n), index=index)
+        >>> early, late = slice(0, 120 * 40), slice(120 * 40, None)
         >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
         >>> said = cascade.stages(X.iloc[late])
         >>> said.head(3).round(3)
@@ -1098,23 +1303,21 @@ class Cascade(BaseEstimator):
         """
         X = check_columns(X, self.columns_)
         if not len(X):
-            names = ["s1_return", "s1_up", "s1_size", "s2_valid", "prob_raw", "prob", "score"]
-            return pd.DataFrame(columns=names, index=X.index, dtype="float64")
-        Z = _features(X, self.path_, self.encoder_.predict(X[self.path_].to_numpy()))
-        Z["s2_valid"] = _valid(self.validator_, Z)[:, 0]
-        answers = self.heads_.predict(Z)
-        raw = _prob(answers, X.index)
-        return Z[["s1_return", "s1_up", "s1_size", "s2_valid"]].assign(
-            prob_raw=raw["prob"], prob=self.temperature_.predict(raw)["prob"], score=answers[:, 1]
-        )
+            return pd.DataFrame(columns=_SAID, index=X.index, dtype="float64")
+        found = _say(X, self.path_, self.encoder_, self.validator_, self.heads_)
+        raw = _prob(found[["prob_raw"]].to_numpy(), X.index)
+        return found.assign(prob=self.temperature_.predict(raw)["prob"])[_SAID]
 
-    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score (a return), prob (of y > 0), doubt (of the call)
+    def predict(
+        self,
+        X: pd.DataFrame,  # panel with the fitted columns
+    ) -> pd.DataFrame:  # score (a return), prob (of y > 0), doubt (of the call)
         """Return score, probability and doubt of each row.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel with the fitted columns.
 
         Returns
         -------
@@ -1125,11 +1328,6 @@ class Cascade(BaseEstimator):
         ------
         PanelError
             When a column is missing or unknown (see check_columns).
-
-        Examples
-        --------
-        >>> from quantlab.models.cascade import TreeHeads
-        >>> heads = TreeHeads().fit(asked, pd.Series(right - 0.5, asked.index), None).predict(asked)
         """
         found = self.stages(X)
         return as_scores(found["score"], X.index).assign(prob=found["prob"], doubt=1 - found["s2_valid"])

@@ -54,6 +54,8 @@ def blend(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.models.ensemble import blend
     >>> rng = np.random.default_rng(0)
     >>> index = pd.MultiIndex.from_product(
@@ -117,6 +119,23 @@ def _spread(scores: pd.DataFrame) -> np.ndarray:
     spread = np.sqrt((scores - scores.groupby(level="date").transform("mean")).pow(2).mean()).to_numpy()
     return np.where(spread > 1e-12, spread, 1.0)
 
+# %% ../../nbs/models/435_ensemble.ipynb #d324694d
+def _held_out(
+    members: dict[str, tuple[BaseEstimator, list[str]]],  # name -> unfitted model, its columns
+    X: pd.DataFrame,  # panel of features
+    y: pd.Series,  # outcome on the same index
+    weight: pd.Series | None,  # by row
+    learn: slice,  # rows to learn from
+    watch: slice,  # rows held out
+) -> pd.DataFrame:  # the held-out rows: one column of scores per member
+    "Fit the members on earlier rows and ask them about the later ones."
+    given = None if weight is None else weight.iloc[learn]
+    fitted = {
+        name: clone(model).fit(X[c].iloc[learn], y.iloc[learn], sample_weight=given)
+        for name, (model, c) in members.items()
+    }
+    return pd.DataFrame({name: fitted[name].predict(X[c].iloc[watch])["score"] for name, (_, c) in members.items()})
+
 # %% ../../nbs/models/435_ensemble.ipynb #46c5d127
 @keepable
 class Ensemble(BaseEstimator):
@@ -145,9 +164,7 @@ class Ensemble(BaseEstimator):
     >>> from quantlab.models.gbm import GBMModel
     >>> from quantlab.models.linear import RidgeModel
     >>> trees = GBMModel(n_estimators=30, num_leaves=8, min_child_samples=100, num_threads=1)
-    >>> mixture = Ensemble(
-    ...     {"ridge": RidgeModel(100.0), "trees": trees}, seeds=3, share=0.67, purge=3
-    ... )  # 3 thinned dates hold 21 sessions
+    >>> mixture = Ensemble({"ridge": RidgeModel(100.0), "trees": trees}, seeds=3, share=0.67, purge=3)
     """
 
     def __init__(
@@ -163,17 +180,22 @@ class Ensemble(BaseEstimator):
         self.models, self.seeds, self.share, self.shrink = models, seeds, share, shrink
         self.validation, self.purge, self.seed = validation, purge, seed
 
-    def fit(self, X: pd.DataFrame, y: pd.Series, sample_weight: pd.Series | None = None) -> "Ensemble":
+    def fit(
+        self,
+        X: pd.DataFrame,  # panel of features
+        y: pd.Series,  # outcome on the same index, no NaN
+        sample_weight: pd.Series | None = None,  # on the same index, >= 0
+    ) -> "Ensemble":
         """Fit all members on earlier dates, weigh them on the last, fit them again on all.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel of features.
         y : pd.Series
-            outcomes, on the rows of X.
+            Outcome on the same index, no NaN.
         sample_weight : pd.Series | None, default None
-            Weight of each row of X; None = all equal.
+            On the same index, >= 0.
 
         Returns
         -------
@@ -197,6 +219,7 @@ class Ensemble(BaseEstimator):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.data.synth import synth_market
         >>> from quantlab.labels.forward import forward_returns
         >>> from quantlab.models.ensemble import Ensemble, _members
@@ -225,30 +248,21 @@ class Ensemble(BaseEstimator):
         check_training(X, y, sample_weight)
         self.columns_ = list(check_features(X.iloc[:0]).columns)
         members = _members(self.models, self.seeds, self.columns_, self.share, self.seed)
-        learn, watch = hold_out(X.index, self.validation, self.purge)
-        weight = None if sample_weight is None else sample_weight.iloc[learn]
-        held = pd.DataFrame(
-            {
-                name: clone(model).fit(
-                    X[c].iloc[learn], y.iloc[learn], sample_weight=weight
-                ).predict(X[c].iloc[watch])["score"]
-                for name, (model, c) in members.items()
-            }
-        )
-        self.weights_ = blend(held, y.iloc[watch], self.shrink)
-        self.spread_ = _spread(held)
-        self.members_ = {
-            name: (model.fit(X[c], y, sample_weight=sample_weight), c) for name, (model, c) in members.items()
-        }
+        held = _held_out(members, X, y, sample_weight, *hold_out(X.index, self.validation, self.purge))
+        self.weights_, self.spread_ = blend(held, y.loc[held.index], self.shrink), _spread(held)
+        self.members_ = {k: (m.fit(X[c], y, sample_weight=sample_weight), c) for k, (m, c) in members.items()}
         return self
 
-    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score, in standard deviations; doubt, their weighted scatter
+    def predict(
+        self,
+        X: pd.DataFrame,  # panel with the fitted columns
+    ) -> pd.DataFrame:  # score, in standard deviations; doubt, their weighted scatter
         """Return the mixed score of each row.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel with the fitted columns.
 
         Returns
         -------
@@ -275,9 +289,7 @@ class Ensemble(BaseEstimator):
         >>> scored = mixed.predict(Z[~early])
         """
         features = check_columns(X, self.columns_)
-        each = np.column_stack(
-            [model.predict(features[c])["score"] for model, c in self.members_.values()]
-        ) / self.spread_
-        weight = self.weights_["weight"].to_numpy()
+        said = [model.predict(features[c])["score"] for model, c in self.members_.values()]
+        each, weight = np.column_stack(said) / self.spread_, self.weights_["weight"].to_numpy()
         mean = each @ weight
         return as_scores(mean, X.index).assign(doubt=np.sqrt((each - mean[:, None]) ** 2 @ weight))

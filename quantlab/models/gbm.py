@@ -29,7 +29,7 @@ def load_lightgbm() -> ModuleType:
     Raises
     ------
     ConfigError
-        Naming the system library it lacks and how to install it.
+        Its message names the system library it lacks and how to install it.
 
     Examples
     --------
@@ -54,40 +54,78 @@ def load_lightgbm() -> ModuleType:
 lightgbm = load_lightgbm()
 
 # %% ../../nbs/models/420_gbm.ipynb #edd8d47f
+class _Settings(BaseEstimator):
+    "Hold what a model of trees is asked for."
+
+    def __init__(
+        self,
+        n_estimators: int = 200,  # trees, at most
+        learning_rate: float = 0.05,  # share of each tree that is added
+        num_leaves: int = 31,  # per tree
+        min_child_samples: int = 200,  # rows in a leaf, at least
+        subsample: float = 0.8,  # share of rows for each tree
+        colsample: float = 0.8,  # share of columns for each tree
+        reg_lambda: float = 1.0,  # penalty on squared leaf values, in rows
+        objective: str = "regression",  # "huber", "regression_l1", "quantile", "binary" (y of 0 and 1) or "lambdarank"
+        num_threads: int = 2,  # fixed; more cores are not used
+        seed: int = 7,  # of what is drawn for each tree
+        reg_alpha: float = 0.0,  # penalty on absolute leaf values
+        max_depth: int = -1,  # of a tree; -1 = not limited
+        alpha: float = 0.9,  # level of "quantile", or where "huber" turns linear
+        grades: int = 5,  # of the outcomes of a date, for "lambdarank"
+        monotone: dict[str, int] | None = None,  # feature -> 1 where the score may only rise with it, -1 only fall
+        early_stopping: int = 0,  # trees without a better rank IC on later dates; 0 = grow all
+        validation: float = 0.2,  # share of the dates held out for that, the last ones, when fit is given no eval_set
+        purge: int | None = None,  # sessions from a decision to the end of its label; needed to hold dates out
+    ):
+        self.n_estimators, self.learning_rate, self.num_leaves = n_estimators, learning_rate, num_leaves
+        self.min_child_samples, self.subsample, self.colsample = min_child_samples, subsample, colsample
+        self.reg_lambda, self.objective, self.num_threads, self.seed = reg_lambda, objective, num_threads, seed
+        self.reg_alpha, self.max_depth, self.alpha, self.grades = reg_alpha, max_depth, alpha, grades
+        self.monotone, self.early_stopping, self.validation, self.purge = monotone, early_stopping, validation, purge
+
+# %% ../../nbs/models/420_gbm.ipynb #5a8afc2b
 _METRIC = {"quantile": "quantile", "binary": "binary_logloss", "lambdarank": "None"}  # others: l2
 _LEAST = {
     "n_estimators": 1, "num_leaves": 2, "min_child_samples": 1, "num_threads": 1, "early_stopping": 0, "grades": 2
 }
 
 
-def _parameters(
-    model: "GBMModel",  # whose settings to translate
-    columns: list[str],  # as fitted
-    rows: int,  # to train on; too few to leave any out are all used
-) -> dict:
-    "Return LightGBM's parameters for exact repetition."
-    for name, low in _LEAST.items():
-        if getattr(model, name) < low:
-            raise ConfigError(f"{name} is {getattr(model, name)}, expected at least {low}; mend the model's setting")
-    for name in ("learning_rate", "subsample", "colsample", "validation"):
-        if not 0 < getattr(model, name) <= 1:
-            raise ConfigError(
-                f"{name} is {getattr(model, name)}, expected a number in (0, 1]; mend the model's setting"
-            )
-    signs = model.monotone or {}
-    wrong = {name: sign for name, sign in signs.items() if name not in columns or sign not in (-1, 0, 1)}
-    if wrong:
-        raise ConfigError(f"monotone has {wrong}; give 1, 0 or -1 for names among the features {columns[:8]}")
-    return {
-        "objective": model.objective, "alpha": model.alpha, "metric": _METRIC.get(model.objective, "l2"),
-        "verbosity": -1,
-        "learning_rate": model.learning_rate, "num_leaves": model.num_leaves, "max_depth": model.max_depth,
-        "min_data_in_leaf": model.min_child_samples, "feature_fraction": model.colsample,
-        "bagging_fraction": model.subsample if rows * model.subsample >= 1 else 1.0, "bagging_freq": 1,
-        "lambda_l1": model.reg_alpha, "lambda_l2": model.reg_lambda,
-        "monotone_constraints": [signs.get(name, 0) for name in columns] if signs else None,
-        "deterministic": True, "force_col_wise": True, "num_threads": model.num_threads, "seed": model.seed,
-    }  # fmt: skip
+class _Translated(_Settings):
+    "Say settings in LightGBM's words."
+
+    def _check(self, columns: list[str]) -> None:
+        "Raise ConfigError for a setting out of range."
+        for name, low in _LEAST.items():
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {low}; mend the model's setting")
+        for name in ("learning_rate", "subsample", "colsample", "validation"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}, expected a number in (0, 1]; mend the model's setting"
+                )
+        signs = self.monotone or {}
+        wrong = {name: sign for name, sign in signs.items() if name not in columns or sign not in (-1, 0, 1)}
+        if wrong:
+            raise ConfigError(f"monotone has {wrong}; give 1, 0 or -1 for names among the features {columns[:8]}")
+
+    def _parameters(
+        self,
+        columns: list[str],  # as fitted
+        rows: int,  # to train on; too few to leave any out are all used
+    ) -> dict:
+        "Return LightGBM's parameters for exact repetition."
+        signs = self.monotone or {}
+        return {
+            "objective": self.objective, "alpha": self.alpha, "metric": _METRIC.get(self.objective, "l2"),
+            "verbosity": -1,
+            "learning_rate": self.learning_rate, "num_leaves": self.num_leaves, "max_depth": self.max_depth,
+            "min_data_in_leaf": self.min_child_samples, "feature_fraction": self.colsample,
+            "bagging_fraction": self.subsample if rows * self.subsample >= 1 else 1.0, "bagging_freq": 1,
+            "lambda_l1": self.reg_alpha, "lambda_l2": self.reg_lambda,
+            "monotone_constraints": [signs.get(name, 0) for name in columns] if signs else None,
+            "deterministic": True, "force_col_wise": True, "num_threads": self.num_threads, "seed": self.seed,
+        }  # fmt: skip
 
 # %% ../../nbs/models/420_gbm.ipynb #4c83bce8
 _SLICE = 100_000  # rows that are checked or scored at a time
@@ -133,6 +171,7 @@ def grade(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -179,6 +218,7 @@ def hold_out(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -239,51 +279,58 @@ def _stop_on_ic(
     return found, judge, stop
 
 # %% ../../nbs/models/420_gbm.ipynb #e6254640
-def _dataset(
-    model: "GBMModel",
-    X: pd.DataFrame,  # panel of features
-    y: pd.Series,  # outcome
-    weight: pd.Series | None,  # by row
-    reference: object = None,  # a lightgbm.Dataset, whose bins to use
-) -> object:  # a lightgbm.Dataset
-    "Bin a panel without copying it; raise what check_training raises."
-    columns = list(check_features(X.iloc[:0]).columns)
-    _, outcome, weight = check_training(X[columns[:1]], y, weight)
-    dates = {}
-    if model.objective == "lambdarank":
-        outcome, (_, starts) = grade(y, model.grades).to_numpy(), date_starts(X.index)
-        dates = {"group": np.diff(starts)}
-    matrix, parameters = _matrix(X, columns), _parameters(model, columns, len(X))
-    if dates:
-        parameters |= {
-            "label_gain": list(range(model.grades)), "lambdarank_truncation_level": int(dates["group"].max())
-        }
-    return lightgbm.Dataset(
-        matrix, outcome, weight=weight, feature_name=columns, params=parameters, reference=reference, **dates
-    )
+class _Binned(_Translated):
+    "Hand a panel to LightGBM."
+
+    def _dataset(
+        self,
+        X: pd.DataFrame,  # panel of features
+        y: pd.Series,  # outcome
+        weight: pd.Series | None,  # by row
+        reference: object = None,  # a lightgbm.Dataset, whose bins to use
+    ) -> object:  # a lightgbm.Dataset
+        "Bin a panel without copying it; raise what check_training raises."
+        columns = list(check_features(X.iloc[:0]).columns)
+        _, outcome, weight = check_training(X[columns[:1]], y, weight)
+        dates = {}
+        if self.objective == "lambdarank":
+            outcome, (_, starts) = grade(y, self.grades).to_numpy(), date_starts(X.index)
+            dates = {"group": np.diff(starts)}
+        self._check(columns)
+        matrix, parameters = _matrix(X, columns), self._parameters(columns, len(X))
+        if dates:
+            parameters |= {
+                "label_gain": list(range(self.grades)), "lambdarank_truncation_level": int(dates["group"].max())
+            }
+        return lightgbm.Dataset(
+            matrix, outcome, weight=weight, feature_name=columns, params=parameters, reference=reference, **dates
+        )
 
 # %% ../../nbs/models/420_gbm.ipynb #372fc8db
-def _train(
-    model: "GBMModel",
-    X: pd.DataFrame,  # panel of features
-    y: pd.Series,  # outcome
-    weight: pd.Series | None,
-    later: tuple[pd.DataFrame, pd.Series] | None,  # rows that are watched, and may stop the growth
-) -> tuple[object, pd.DataFrame, pd.Series]:  # lightgbm.Booster; loss by tree; mean rank IC of the later dates by tree
-    "Grow the trees."
-    data, curve, found = _dataset(model, X, y, weight), {}, []
-    watched, calls = {}, [lightgbm.record_evaluation(curve)]
-    if later is not None:
-        check_columns(later[0].iloc[:0], data.feature_name)
-        found, judge, stop = _stop_on_ic(later[1], model.early_stopping)
-        sets = [data, _dataset(model, *later, None, reference=data)]
-        watched, calls = {"valid_sets": sets, "valid_names": ["train", "valid"], "feval": judge}, [*calls, stop]
-    booster = lightgbm.train(data.params, data, model.n_estimators, callbacks=calls, **watched)
-    loss = {name: v for name, scores in curve.items() for metric, v in scores.items() if metric != "ic"}
-    history = pd.DataFrame(loss, columns=["train", "valid"], dtype="float64").rename_axis("tree")
-    return booster, history, pd.Series(found, name="rank IC", dtype="float64").rename_axis("tree")
+class _Grown(_Binned):
+    "Grow trees, and record how well each one does."
 
-# %% ../../nbs/models/420_gbm.ipynb #2cb0d5f9
+    def _train(
+        self,
+        X: pd.DataFrame,  # panel of features
+        y: pd.Series,  # outcome
+        weight: pd.Series | None,
+        later: tuple[pd.DataFrame, pd.Series] | None,  # rows that are watched, and may stop the growth
+    ) -> tuple[object, pd.DataFrame, pd.Series]:  # lightgbm.Booster; by tree: loss, mean rank IC of later dates
+        "Grow the trees."
+        data, curve, found = self._dataset(X, y, weight), {}, []
+        watched, calls = {}, [lightgbm.record_evaluation(curve)]
+        if later is not None:
+            check_columns(later[0].iloc[:0], data.feature_name)
+            found, judge, stop = _stop_on_ic(later[1], self.early_stopping)
+            sets = [data, self._dataset(*later, None, reference=data)]
+            watched, calls = {"valid_sets": sets, "valid_names": ["train", "valid"], "feval": judge}, [*calls, stop]
+        booster = lightgbm.train(data.params, data, self.n_estimators, callbacks=calls, **watched)
+        loss = {name: v for name, scores in curve.items() for metric, v in scores.items() if metric != "ic"}
+        history = pd.DataFrame(loss, columns=["train", "valid"], dtype="float64").rename_axis("tree")
+        return booster, history, pd.Series(found, name="rank IC", dtype="float64").rename_axis("tree")
+
+# %% ../../nbs/models/420_gbm.ipynb #4820aaf8
 def _booster(held: dict) -> object:  # a lightgbm.Booster
     "Read trees from LightGBM's own text."
     made = lightgbm.Booster(model_str=held["text"])
@@ -296,9 +343,9 @@ keepable(
     lambda trees: {"text": trees.model_to_string(num_iteration=-1), "best_iteration": trees.best_iteration}, _booster
 )
 
-
+# %% ../../nbs/models/420_gbm.ipynb #2cb0d5f9
 @keepable
-class GBMModel(BaseEstimator):
+class GBMModel(_Grown):
     """Score rows by gradient boosted trees (LightGBM), equal to the last digit on every run.
 
     Parameters
@@ -346,33 +393,6 @@ class GBMModel(BaseEstimator):
     >>> quick = GBMModel(n_estimators=10, num_threads=1)
     """
 
-    def __init__(
-        self,
-        n_estimators: int = 200,  # trees, at most
-        learning_rate: float = 0.05,  # share of each tree that is added
-        num_leaves: int = 31,  # per tree
-        min_child_samples: int = 200,  # rows in a leaf, at least
-        subsample: float = 0.8,  # share of rows for each tree
-        colsample: float = 0.8,  # share of columns for each tree
-        reg_lambda: float = 1.0,  # penalty on squared leaf values, in rows
-        objective: str = "regression",  # "huber", "regression_l1", "quantile", "binary" (y of 0 and 1) or "lambdarank"
-        num_threads: int = 2,  # fixed; more cores are not used
-        seed: int = 7,  # of what is drawn for each tree
-        reg_alpha: float = 0.0,  # penalty on absolute leaf values
-        max_depth: int = -1,  # of a tree; -1 = not limited
-        alpha: float = 0.9,  # level of "quantile", or where "huber" turns linear
-        grades: int = 5,  # of the outcomes of a date, for "lambdarank"
-        monotone: dict[str, int] | None = None,  # feature -> 1 where the score may only rise with it, -1 only fall
-        early_stopping: int = 0,  # trees without a better rank IC on later dates; 0 = grow all
-        validation: float = 0.2,  # share of the dates held out for that, the last ones, when fit is given no eval_set
-        purge: int | None = None,  # sessions from a decision to the end of its label; needed to hold dates out
-    ):
-        self.n_estimators, self.learning_rate, self.num_leaves = n_estimators, learning_rate, num_leaves
-        self.min_child_samples, self.subsample, self.colsample = min_child_samples, subsample, colsample
-        self.reg_lambda, self.objective, self.num_threads, self.seed = reg_lambda, objective, num_threads, seed
-        self.reg_alpha, self.max_depth, self.alpha, self.grades = reg_alpha, max_depth, alpha, grades
-        self.monotone, self.early_stopping, self.validation, self.purge = monotone, early_stopping, validation, purge
-
     def fit(
         self,
         X: pd.DataFrame,  # panel of features; NaN is allowed
@@ -403,21 +423,17 @@ class GBMModel(BaseEstimator):
         ------
         PanelError
             When rows do not match or an outcome is missing (see check_training).
-            For what no model should see (see check_features).
-            When a column is missing or unknown (see check_columns).
         DataError
             When rows do not match or an outcome is missing (see check_training).
-            For what no model should see (see check_features).
         ConfigError
             "purge is {purge}; say how many sessions pass from a decision to the end of its label, such as
             21"
             "{...} dates leave none to learn from after holding out {share} and purging {purge}; give more
             dates"
-            "{name} is {...}, expected at least {low}; mend the model's setting"
-            "{name} is {...}, expected a number in (0, 1]; mend the model's setting"
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.core.plot import COLORS, figure
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
@@ -446,18 +462,21 @@ class GBMModel(BaseEstimator):
             learn, watch = hold_out(X.index, self.validation, self.purge)
             X, y, eval_set = X.iloc[learn], y.iloc[learn], (X.iloc[watch], y.iloc[watch])
             sample_weight = None if sample_weight is None else sample_weight.iloc[learn]
-        self.booster_, self.history_, self.ic_ = _train(self, X, y, sample_weight, eval_set)
+        self.booster_, self.history_, self.ic_ = self._train(X, y, sample_weight, eval_set)
         self.columns_ = self.booster_.feature_name()
         self.best_iteration_ = int(self.ic_.argmax()) + 1 if self.early_stopping else self.booster_.num_trees()
         return self
 
-    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score: in units of y, a probability, or a rank without unit
+    def predict(
+        self,
+        X: pd.DataFrame,  # panel with the fitted columns; NaN allowed
+    ) -> pd.DataFrame:  # score: in units of y, a probability, or a rank without unit
         """Return one score per row; raise PanelError when columns do not match.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel with the fitted columns; NaN allowed.
 
         Returns
         -------
@@ -471,14 +490,28 @@ class GBMModel(BaseEstimator):
 
         Examples
         --------
-        >>> from quantlab.core.panel import as_panel
+        >>> import numpy as np
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.features.base import compute
+        >>> from quantlab.features.sets import feature_set
+        >>> from quantlab.labels.forward import excess, forward_returns
         >>> from quantlab.models.gbm import GBMModel
-        >>> eight = as_panel(
-        ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDEFGH"), "x": [1.0] * 4 + [9.0] * 4})
+        >>> raw = sample_bars(start="2013-01-01", end="2018-03-31")
+        >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+        >>> features = compute(bars, feature_set("base"))
+        >>> y = excess(forward_returns(bars, horizon=20)["y"]).reindex(features.index).dropna()
+        >>> X = features.loc[y.index]
+        >>> date = X.index.get_level_values("date")
+        >>> train, held_out = (
+        ...     (date >= "2014-01-01") & (date < "2016-12-01"),
+        ...     (date >= "2017-01-01") & (date < "2018-01-01"),
         ... )
-        >>> steps = pd.Series([0.0, 2.0, 0.0, 2.0, 5.0, 7.0, 5.0, 7.0], index=eight.index)
-        >>> one = GBMModel(num_threads=1).fit(eight.iloc[:1], steps.iloc[:1])
-        >>> assert one.predict(eight)["score"].tolist() == [0.0] * 8 and one.importance().tolist() == [0.0]
+        >>> fig, ax = figure("The outcome is almost all noise: 20-session returns less the median", "return", "rows")
+        >>> ax.hist(y[train], bins=np.linspace(-0.3, 0.3, 61), color=COLORS[6])
+        >>> quick = GBMModel(n_estimators=10, num_threads=1)
+        >>> first = quick.fit(X[train], y[train]).predict(X[held_out])
         """
         check_columns(X.iloc[:0], self.columns_)
         parts = [check_columns(X.iloc[rows], self.columns_).to_numpy() for rows in _slices(len(X))]
@@ -496,6 +529,7 @@ class GBMModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from quantlab.core.plot import COLORS, figure
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars

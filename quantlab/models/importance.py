@@ -44,6 +44,7 @@ def gain(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.features.xsection import rank
     >>> from quantlab.labels.forward import forward_returns
@@ -89,6 +90,7 @@ def fold_spread(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.importance import fold_spread
     >>> hand = fold_spread(pd.DataFrame([[1.0, 3.0], [5.0, 5.0]], index=["x", "z"]))
     """
@@ -184,6 +186,7 @@ def permutation(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.features.xsection import rank
     >>> from quantlab.labels.forward import forward_returns
@@ -260,6 +263,7 @@ def alike(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.models.importance import alike
     >>> world = synth_market(n_symbols=60, n_dates=700, ic=0.08, seed=5)
@@ -290,7 +294,7 @@ def contributions(
     model: BaseEstimator,  # fitted
     X: pd.DataFrame,  # panel of features to explain
     background: pd.DataFrame | None = None,  # rows that stand for "not known"; needed by models without trees
-    seed: int = 7,
+    seed: int = 7,  # of the background rows that are drawn
 ) -> pd.DataFrame:  # on X's index: base, then one column per feature; a row sums to its score
     """Divide each score among the features (Lundberg and Lee 2017).
 
@@ -303,7 +307,7 @@ def contributions(
     background : pd.DataFrame | None, default None
         Rows that stand for "not known"; needed by models without trees.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the background rows that are drawn.
 
     Returns
     -------
@@ -324,6 +328,7 @@ def contributions(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.features.xsection import rank
     >>> from quantlab.labels.forward import forward_returns

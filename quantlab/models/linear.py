@@ -36,6 +36,7 @@ class RidgeModel(BaseEstimator):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.linear import RidgeModel
     >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
@@ -116,6 +117,8 @@ class RidgeModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.linear import RidgeModel
         >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
@@ -146,6 +149,22 @@ def _by_date(
             found[i] = solution
     return found
 
+# %% ../../nbs/models/410_linear.ipynb #a999c6b7
+def _premia(
+    features: pd.DataFrame,  # panel, no holes
+    outcome: np.ndarray,  # float64[n]
+    weight: np.ndarray | None,  # float64[n]
+) -> pd.DataFrame:  # by date: intercept, slopes; NaN on a date that cannot tell them apart
+    "Regress within each date of a panel; raise DataError when no date has enough names."
+    dates, starts = date_starts(features.index)
+    found = _by_date(features.to_numpy(dtype="float64"), outcome, weight, starts)
+    if np.isnan(found).any(axis=1).all():
+        raise DataError(
+            f"no date tells {features.shape[1]} features apart: a date needs more names than features, and no "
+            "column that is constant or a sum of others; use fewer"
+        )
+    return pd.DataFrame(found, index=dates, columns=["intercept", *features.columns])
+
 # %% ../../nbs/models/410_linear.ipynb #83c364c6
 @keepable
 class FamaMacBeth(BaseEstimator):
@@ -162,6 +181,7 @@ class FamaMacBeth(BaseEstimator):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.linear import FamaMacBeth
     >>> two = as_panel(
@@ -212,6 +232,7 @@ class FamaMacBeth(BaseEstimator):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.linear import RidgeModel
         >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
@@ -222,16 +243,10 @@ class FamaMacBeth(BaseEstimator):
             raise ConfigError(f"lag is {self.lag}, expected a number >= 0; give at least the horizon of y")
         features, outcome, weight = check_training(X, y, sample_weight)
         self.fill_ = SimpleImputer(strategy="median", keep_empty_features=True).fit(features.to_numpy(dtype="float64"))
-        dates, starts = date_starts(X.index)
-        found = _by_date(self.fill_.transform(features.to_numpy(dtype="float64")), outcome, weight, starts)
-        by_date = pd.DataFrame(found, index=dates, columns=["intercept", *features.columns])
+        filled = pd.DataFrame(self.fill_.transform(features.to_numpy(dtype="float64")), X.index, features.columns)
+        by_date = _premia(filled, outcome, weight)
         self.by_date_ = by_date.dropna()  # coefficients of each date
         self.skipped_ = len(by_date) - len(self.by_date_)
-        if len(self.by_date_) == 0:
-            raise DataError(
-                f"no date tells {features.shape[1]} features apart: a date needs more names than features, and no "
-                "column that is constant or a sum of others; use fewer"
-            )
         mean = self.by_date_.mean()
         self.intercept_, self.coef_ = float(mean["intercept"]), mean.drop("intercept").rename("coefficient")
         return self
@@ -246,6 +261,8 @@ class FamaMacBeth(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.linear import FamaMacBeth
         >>> two = as_panel(
@@ -260,13 +277,16 @@ class FamaMacBeth(BaseEstimator):
         errors = pd.Series({name: newey_west(self.by_date_[name].to_numpy(), self.lag) for name in self.coef_.index})
         return pd.DataFrame({"coefficient": self.coef_, "se": errors, "t": self.coef_ / errors.where(errors > 0)})
 
-    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score, in units of y
-        """Return one score per row of a panel with the fitted columns; raise PanelError when they do not match.
+    def predict(
+        self,
+        X: pd.DataFrame,  # panel with the fitted columns
+    ) -> pd.DataFrame:  # score, in units of y
+        """Return one score per row; raise PanelError when columns do not match.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel with the fitted columns.
 
         Returns
         -------
@@ -276,10 +296,12 @@ class FamaMacBeth(BaseEstimator):
         Raises
         ------
         PanelError
-            When they do not match.
+            When columns do not match.
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.linear import RidgeModel
         >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))

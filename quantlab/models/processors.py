@@ -21,7 +21,44 @@ class _Processor(TransformerMixin, BaseEstimator):
     "Check what goes in, and give back a panel of the same shape."
 
     def fit(self, X: pd.DataFrame, y=None) -> "_Processor":
-        "Learn from training rows; y is not used."
+        """Learn from training rows; y is not used.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+        y : default None
+            outcomes, on the rows of X.
+
+        Returns
+        -------
+        _Processor
+            The same object.
+
+        Raises
+        ------
+        PanelError
+            For what no model should see (see check_features).
+        DataError
+            For what no model should see (see check_features).
+            "{__name__} has no rows to learn from; start the training window later or lengthen it"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.processors import FillMissing
+        >>> five = as_panel(
+        ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+        ... )
+        >>> gap = five.assign(x=[np.nan, 2.0, 3.0, 4.0, 100.0])
+        >>> filled = FillMissing().fit(five)
+        >>> filled.transform(gap).T
+        date   2020-01-02
+        symbol          A    B    C    D      E
+        x             3.0  2.0  3.0  4.0  100.0
+        """
         features = check_features(X)
         if len(features) == 0:
             raise DataError(
@@ -32,7 +69,35 @@ class _Processor(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        "Apply what was learnt; raise PanelError when columns do not match."
+        """Apply what was learnt; raise PanelError when columns do not match.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+
+        Returns
+        -------
+        pd.DataFrame
+
+        Raises
+        ------
+        PanelError
+            When columns do not match.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.processors import FillMissing
+        >>> five = as_panel(
+        ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+        ... )
+        >>> gap = five.assign(x=[np.nan, 2.0, 3.0, 4.0, 100.0])
+        >>> filled = FillMissing().fit(five)
+        >>> assert filled.value_["x"] == 3 and FillMissing(0).fit(five).transform(gap)["x"].iloc[0] == 0
+        """
         features = check_columns(X, self.columns_)
         return self._apply(features).astype(features.dtypes) if len(features) else features
 
@@ -51,6 +116,8 @@ class FillMissing(_Processor):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.processors import FillMissing
     >>> five = as_panel(
@@ -93,6 +160,7 @@ class RobustZ(_Processor):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.processors import RobustZ
     >>> five = as_panel(
@@ -134,6 +202,7 @@ class RankNorm(_Processor):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.processors import RankNorm
     >>> five = as_panel(
@@ -188,6 +257,7 @@ class ByDate(_Processor):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.processors import ByDate
     >>> five = as_panel(
@@ -269,6 +339,8 @@ class Chain(Pipeline):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.processors import FillMissing
         >>> five = as_panel(

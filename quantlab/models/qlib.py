@@ -87,6 +87,8 @@ def to_dataset(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.models.qlib import to_dataset
     >>> tiny = as_panel(
@@ -98,13 +100,8 @@ def to_dataset(
     ...         }
     ...     )
     ... )
-    >>> outcome = pd.Series([0.1, 0.2, 0.3, 0.4], tiny.index)
-    >>> dataset = to_dataset(
-    ...     tiny,
-    ...     outcome,
-    ...     {"train": ("2020-01-02", "2020-01-02"), "test": ("2020-01-03", "2020-01-03")},
-    ...     [{"class": "Fillna", "kwargs": {"fill_value": 9.0}}],
-    ... )
+    >>> full = tiny.fillna(7.0)
+    >>> twice = to_dataset(full, 2 * full["x"], {"train": ("2020-01-02", "2020-01-03")})
     """
     with _quiet():
         handler, dataset = _import("qlib.data.dataset.handler"), _import("qlib.data.dataset")
@@ -159,9 +156,81 @@ def _weigher(
 
     return Weights()
 
+# %% ../../nbs/models/415_qlib.ipynb #c447e688
+def _train(
+    path: str,  # module and class
+    settings: dict,  # arguments of the class
+    dataset: object,  # a qlib.data.dataset.DatasetH with the segment train
+    weight: pd.Series | None,  # by row
+) -> Any:  # Qlib's model, trained
+    "Make a model of Qlib and train it; raise ConfigError for a class that cannot be made."
+    module, _, name = path.rpartition(".")
+    with _quiet():
+        try:
+            model = getattr(_import(module), name)(**settings)
+        except (AttributeError, TypeError) as error:
+            raise ConfigError(
+                f"{path} cannot be made from {settings or None} ({error}); mend path or settings"
+            ) from error
+        model.fit(dataset, **({} if weight is None else {"reweighter": _weigher(weight)}))
+    return model
+
+
+def _ask(
+    model: Any,  # of Qlib, trained
+    features: pd.DataFrame,  # panel with the fitted columns
+    processors: Sequence,  # fitted
+) -> pd.Series:  # float64, by row of the panel
+    "Return what a model of Qlib says about each row."
+    dataset = to_dataset(features, processors=processors, fitted=True)
+    with _quiet():
+        values = model.predict(dataset, segment="test")
+    return values.rename_axis(["date", "symbol"]).reindex(features.index)
+
+# %% ../../nbs/models/415_qlib.ipynb #2835b09b
+class _Kept:
+    "Build a kept model of Qlib again."
+
+    @classmethod
+    def from_state(
+        cls,
+        held: dict,  # attributes of a fitted model, by name
+    ) -> "QlibModel":  # fitted, as it was kept
+        """Build the model again; raise StateError where it names a class that is not Qlib's.
+
+        Parameters
+        ----------
+        held : dict
+            Attributes of a fitted model, by name.
+
+        Returns
+        -------
+        QlibModel
+            fitted, as it was kept.
+
+        Raises
+        ------
+        StateError
+            Where it names a class that is not Qlib's.
+
+        Examples
+        --------
+        >>> from quantlab.models.qlib import _Kept
+        >>> held = {"path": "qlib.contrib.model.linear.LinearModel", "processors": (), "learn": (), "processors_": []}
+        >>> assert _Kept.from_state(held).path == held["path"]
+        """
+        told = (*held["processors"], *held["learn"])
+        named = [held["path"], *(one.get("module_path", "qlib.") if isinstance(one, dict) else "" for one in told)]
+        named += ["" if isinstance(one, (dict, str)) else "qlib." for one in held["processors_"]]  # objects by now
+        if not all(isinstance(text, str) and text.startswith("qlib.") for text in named):
+            raise StateError("it names a class that is not Qlib's; fit the model again")
+        made = object.__new__(cls)
+        vars(made).update(held)
+        return made
+
 # %% ../../nbs/models/415_qlib.ipynb #74d64bc6
 @keepable
-class QlibModel(BaseEstimator):
+class QlibModel(_Kept, BaseEstimator):
     """Score rows by any model of Qlib's interface.
 
     Parameters
@@ -201,22 +270,27 @@ class QlibModel(BaseEstimator):
         self.path, self.settings, self.processors = path, settings, processors
         self.learn, self.valid, self.gap = learn, valid, gap
 
-    def fit(self, X: pd.DataFrame, y: pd.Series, sample_weight: pd.Series | None = None) -> "QlibModel":
+    def fit(
+        self,
+        X: pd.DataFrame,  # panel of features
+        y: pd.Series,  # outcome on the same index, no NaN
+        sample_weight: pd.Series | None = None,  # on the same index, >= 0
+    ) -> "QlibModel":  # the same object, fitted
         """Train Qlib's model; raise ConfigError for a class that cannot be made.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel of features.
         y : pd.Series
-            outcomes, on the rows of X.
+            Outcome on the same index, no NaN.
         sample_weight : pd.Series | None, default None
-            Weight of each row of X; None = all equal.
+            On the same index, >= 0.
 
         Returns
         -------
         QlibModel
-            The same object.
+            The same object, fitted.
 
         Raises
         ------
@@ -231,6 +305,8 @@ class QlibModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.qlib import QlibModel
         >>> rng = np.random.default_rng(0)
@@ -251,26 +327,21 @@ class QlibModel(BaseEstimator):
         features, outcome, weight = check_training(X, y, sample_weight)
         spans = _segments(features.index.unique("date"), self.valid, self.gap)
         dataset = to_dataset(features, pd.Series(outcome, features.index), spans, self.processors, self.learn)
-        module, _, name = self.path.rpartition(".")
-        with _quiet():
-            try:
-                model = getattr(_import(module), name)(**(self.settings or {}))
-            except (AttributeError, TypeError) as error:
-                raise ConfigError(
-                    f"{self.path} cannot be made from {self.settings} ({error}); mend path or settings"
-                ) from error
-            extra = {} if weight is None else {"reweighter": _weigher(pd.Series(weight, features.index))}
-            model.fit(dataset, **extra)
-        self.columns_, self.model_, self.processors_ = list(features.columns), model, dataset.handler.infer_processors
+        weight = None if weight is None else pd.Series(weight, features.index)
+        self.model_ = _train(self.path, self.settings or {}, dataset, weight)
+        self.columns_, self.processors_ = list(features.columns), dataset.handler.infer_processors
         return self
 
-    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score, in the units of what was learned
+    def predict(
+        self,
+        X: pd.DataFrame,  # panel with the fitted columns
+    ) -> pd.DataFrame:  # score, in the units of what was learned
         """Return one score per row; raise PanelError when columns do not match.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel with the fitted columns.
 
         Returns
         -------
@@ -287,6 +358,8 @@ class QlibModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.qlib import QlibModel
         >>> rng = np.random.default_rng(0)
@@ -304,43 +377,7 @@ class QlibModel(BaseEstimator):
         >>> assert np.allclose(line.model_.coef_, [2, -1]) and np.allclose(line.predict(plant)["score"], truth)
         """
         features = check_columns(X, self.columns_)
-        if len(features) == 0:
-            return as_scores([], X.index)
-        dataset = to_dataset(features, processors=self.processors_, fitted=True)
-        with _quiet():
-            values = self.model_.predict(dataset, segment="test")
-        return as_scores(values.rename_axis(["date", "symbol"]).reindex(X.index).to_numpy(), X.index)
-
-    @classmethod
-    def from_state(
-        cls,
-        held: dict,  # attributes of a fitted model, by name
-    ) -> "QlibModel":  # fitted, as it was kept
-        """Build the model again; raise StateError where it names a class that is not Qlib's.
-
-        Parameters
-        ----------
-        held : dict
-            Attributes of a fitted model, by name.
-
-        Returns
-        -------
-        QlibModel
-            fitted, as it was kept.
-
-        Raises
-        ------
-        StateError
-            Where it names a class that is not Qlib's.
-        """
-        told = (*held["processors"], *held["learn"])
-        named = [held["path"], *(one.get("module_path", "qlib.") if isinstance(one, dict) else "" for one in told)]
-        named += ["" if isinstance(one, (dict, str)) else "qlib." for one in held["processors_"]]  # objects by now
-        if not all(isinstance(text, str) and text.startswith("qlib.") for text in named):
-            raise StateError("it names a class that is not Qlib's; fit the model again")
-        made = object.__new__(cls)
-        vars(made).update(held)
-        return made
+        return as_scores(_ask(self.model_, features, self.processors_) if len(features) else [], X.index)
 
 # %% ../../nbs/models/415_qlib.ipynb #0e5ab7a2
 def _trees_state(held: object) -> dict:  # of a qlib.contrib.model.gbdt.LGBModel

@@ -47,14 +47,14 @@ def quantile_names(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.quantile import crossed, quantile_names, rearrange
     >>> mixed = pd.DataFrame([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]], columns=["q10", "q50", "q90"])
     >>> assert not crossed(rearrange(mixed)).any() and quantile_names((0.1, 0.25, 0.9)) == ["q10", "q25", "q90"]
     """
     percent = [round(100 * level) for level in levels]
-    if len(percent) < 2 or percent != sorted(set(percent)) or not 1 <= percent[0] <= percent[-1] <= 99 or not np.allclose(
-        np.multiply(levels, 100), percent
-    ):
+    rising = len(percent) > 1 and percent == sorted(set(percent)) and 1 <= percent[0] and percent[-1] <= 99
+    if not rising or not np.allclose(np.multiply(levels, 100), percent):
         raise ConfigError(f"levels are {tuple(levels)}; give at least two rising whole percents between 0.01 and 0.99")
     return [f"q{p}" for p in percent]
 
@@ -81,6 +81,7 @@ def crossed(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.quantile import crossed, rearrange
     >>> mixed = pd.DataFrame([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]], columns=["q10", "q50", "q90"])
     >>> assert crossed(mixed).tolist() == [True, False] and rearrange(mixed).iloc[0].tolist() == [1.0, 2.0, 3.0]
@@ -110,6 +111,7 @@ def rearrange(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.quantile import crossed, rearrange
     >>> mixed = pd.DataFrame([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]], columns=["q10", "q50", "q90"])
     >>> assert crossed(mixed).tolist() == [True, False] and rearrange(mixed).iloc[0].tolist() == [1.0, 2.0, 3.0]
@@ -130,6 +132,7 @@ class QuantileModel(BaseEstimator):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -157,17 +160,22 @@ class QuantileModel(BaseEstimator):
     ):
         self.model, self.levels = model, levels
 
-    def fit(self, X: pd.DataFrame, y: pd.Series, sample_weight: pd.Series | None = None) -> "QuantileModel":
+    def fit(
+        self,
+        X: pd.DataFrame,  # panel of features
+        y: pd.Series,  # outcome on the same index, no NaN
+        sample_weight: pd.Series | None = None,  # on the same index, >= 0
+    ) -> "QuantileModel":
         """Fit each level on the same rows.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel of features.
         y : pd.Series
-            outcomes, on the rows of X.
+            Outcome on the same index, no NaN.
         sample_weight : pd.Series | None, default None
-            Weight of each row of X; None = all equal.
+            On the same index, >= 0.
 
         Returns
         -------
@@ -188,13 +196,16 @@ class QuantileModel(BaseEstimator):
         ]
         return self
 
-    def predict(self, X: pd.DataFrame) -> pd.DataFrame:  # score and the quantiles, in units of y
+    def predict(
+        self,
+        X: pd.DataFrame,  # panel with the fitted columns
+    ) -> pd.DataFrame:  # score and the quantiles, in units of y
         """Return the quantiles of each row in order.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            Panel with the fitted columns.
 
         Returns
         -------
@@ -203,6 +214,8 @@ class QuantileModel(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.core.panel import as_panel
         >>> from quantlab.models.gbm import GBMModel
         >>> from quantlab.models.quantile import QuantileModel
@@ -303,6 +316,7 @@ def conformal(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.models.quantile import conformal
     >>> days = pd.bdate_range("2020-01-01", periods=5, unit="us", name="date")
     >>> line = pd.DataFrame(
@@ -320,7 +334,8 @@ def conformal(
             f"step={step} with outcomes that take {delay:.0f} sessions would swing; give at most "
             f"{1.5 / max(delay, 1.0):.3f}"
         )
-    steered, outcome = np.sort(predictions[names].to_numpy(dtype="float64"), axis=1), y.to_numpy(dtype="float64")[:, None]
+    steered = np.sort(predictions[names].to_numpy(dtype="float64"), axis=1)
+    outcome = y.to_numpy(dtype="float64")[:, None]
     width, levels = steered[:, -1:] - steered[:, :1], np.array([int(name[1:]) / 100 for name in names])
     offset = np.zeros(len(names))
     for i in range(len(starts) - 1):

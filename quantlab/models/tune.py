@@ -129,10 +129,12 @@ class Task:
     Examples
     --------
     >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.labels.forward import forward_returns
-    >>> from quantlab.models.linear import RidgeModel
-    >>> from quantlab.models.tune import Task
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.tune import Task, record_trial
+    >>> from quantlab.validation.scores import rank_ic
     >>> from quantlab.validation.splits import PurgedKFold
     >>> from tempfile import TemporaryDirectory
     >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
@@ -141,9 +143,18 @@ class Task:
     >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
     >>> searched = X.index.get_level_values("date") < X.index.unique("date")[500]
     >>> folds = list(PurgedKFold(4).split(X[searched], t1=t1[searched]))
+    >>> daily = rank_ic(X["factor"], y)
+    >>> fig, ax = figure("The truth in this market: a small edge under much noise", "", "cumulative rank IC")
+    >>> ax.plot(daily.index, daily.cumsum(), label="the planted factor")
+    >>> ax.plot(
+    ...     daily.index, rank_ic(X["noise_1"], y).cumsum(), color=COLORS[6], label="a column that means nothing"
+    ... )
     >>> folder = TemporaryDirectory()
-    >>> small = Task(
-    ...     RidgeModel(), X[searched], y[searched], folds, 1, Ledger(f"{folder.name}/other.sqlite"), "ridge"
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> record_trial(ledger, "by hand", {}, {"column": "factor"}, daily, horizon=20, periods_per_year=252)
+    >>> trees = GBMModel(n_estimators=20, num_threads=1)
+    >>> task = Task(
+    ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
     ... )
     """
 
@@ -177,13 +188,16 @@ class Task:
         model = f"{type(self.model).__name__} {sorted(self.model.get_params().items(), key=str)}"
         return {"data": data_hash(self.X), "y": data_hash(self.y.fillna(0.0)), "folds": edges, "model": model}
 
-    def scores(self, params: dict) -> Iterator[pd.Series]:  # daily rank IC of each fold
+    def scores(
+        self,
+        params: dict,  # setting -> value
+    ) -> Iterator[pd.Series]:  # daily rank IC of each fold
         """Fit and judge a setting fold by fold.
 
         Parameters
         ----------
         params : dict
-            The settings, for the reader.
+            Setting -> value.
 
         Yields
         ------
@@ -192,11 +206,14 @@ class Task:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.core.plot import COLORS, figure
         >>> from quantlab.data.synth import synth_market
         >>> from quantlab.labels.forward import forward_returns
         >>> from quantlab.models.gbm import GBMModel
-        >>> from quantlab.models.tune import Task
+        >>> from quantlab.models.tune import Task, record_trial
+        >>> from quantlab.validation.scores import rank_ic
         >>> from quantlab.validation.splits import PurgedKFold
         >>> from tempfile import TemporaryDirectory
         >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
@@ -205,14 +222,27 @@ class Task:
         >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
         >>> searched = X.index.get_level_values("date") < X.index.unique("date")[500]
         >>> folds = list(PurgedKFold(4).split(X[searched], t1=t1[searched]))
+        >>> daily = rank_ic(X["factor"], y)
+        >>> fig, ax = figure("The truth in this market: a small edge under much noise", "", "cumulative rank IC")
+        >>> ax.plot(daily.index, daily.cumsum(), label="the planted factor")
+        >>> ax.plot(
+        ...     daily.index, rank_ic(X["noise_1"], y).cumsum(), color=COLORS[6], label="a column that means nothing"
+        ... )
         >>> folder = TemporaryDirectory()
         >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+        >>> record_trial(ledger, "by hand", {}, {"column": "factor"}, daily, horizon=20, periods_per_year=252)
         >>> trees = GBMModel(n_estimators=20, num_threads=1)
         >>> task = Task(
         ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
         ... )
         >>> by_fold = [part.mean() for part in task.scores({"num_leaves": 4})]
         >>> pd.Series(by_fold, name="mean rank IC of four leaves").rename_axis("fold").round(3).to_frame()
+              mean rank IC of four leaves
+        fold
+        0                           0.038
+        1                           0.078
+        2                           0.057
+        3                           0.064
         """
         known = self.y.notna().to_numpy()
         for train, test in self.splits:
@@ -301,6 +331,7 @@ class Search:
 
     Examples
     --------
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.types import SearchRange
     >>> from quantlab.data.synth import synth_market
@@ -321,13 +352,7 @@ class Search:
     >>> task = Task(
     ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
     ... )
-    >>> space = {
-    ...     "num_leaves": SearchRange(2, 64, log=True),
-    ...     "min_child_samples": SearchRange(10, 2000, log=True),
-    ...     "learning_rate": SearchRange(0.01, 0.5, log=True),
-    ... }
-    >>> search = tune(task, space, n_trials=15)
-    >>> search.trials.sort_values("value", ascending=False).head(4).drop(columns="key").round(4)
+    >>> show_error(lambda: tune(task, {"leaves": SearchRange(2, 64)}))
     """
 
     best: dict  # settings of the highest mean rank IC
@@ -352,11 +377,33 @@ class Search:
 
         Examples
         --------
+        >>> import optuna
         >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.core.types import SearchRange
         >>> from quantlab.data.synth import synth_market
         >>> from quantlab.labels.forward import forward_returns
+        >>> from quantlab.models.gbm import GBMModel
         >>> from quantlab.models.tune import Task, tune
         >>> from quantlab.validation.scores import rank_ic
+        >>> from quantlab.validation.splits import PurgedKFold
+        >>> from tempfile import TemporaryDirectory
+        >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
+        >>> labels = forward_returns(made.bars, horizon=1)
+        >>> known = labels["y"].notna()
+        >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
+        >>> searched = X.index.get_level_values("date") < X.index.unique("date")[500]
+        >>> folds = list(PurgedKFold(4).split(X[searched], t1=t1[searched]))
+        >>> folder = TemporaryDirectory()
+        >>> trees = GBMModel(n_estimators=20, num_threads=1)
+        >>> space = {
+        ...     "num_leaves": SearchRange(2, 64, log=True),
+        ...     "min_child_samples": SearchRange(10, 2000, log=True),
+        ...     "learning_rate": SearchRange(0.01, 0.5, log=True),
+        ... }
+        >>> asked = optuna.trial.FixedTrial(
+        ...     {"num_leaves": 8, "min_child_samples": 50, "learning_rate": 0.1, "boosting": "gbdt"}
+        ... )
+        >>> {name: str(range_) for name, range_ in asked.distributions.items()}
         >>> kept = {}
         >>> for name, market_ in {
         ...     "planted 0.06": made,
@@ -442,6 +489,7 @@ def tune(
 
     Examples
     --------
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.core.types import SearchRange
     >>> from quantlab.data.synth import synth_market
@@ -462,13 +510,7 @@ def tune(
     >>> task = Task(
     ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
     ... )
-    >>> space = {
-    ...     "num_leaves": SearchRange(2, 64, log=True),
-    ...     "min_child_samples": SearchRange(10, 2000, log=True),
-    ...     "learning_rate": SearchRange(0.01, 0.5, log=True),
-    ... }
-    >>> search = tune(task, space, n_trials=15)
-    >>> search.trials.sort_values("value", ascending=False).head(4).drop(columns="key").round(4)
+    >>> show_error(lambda: tune(task, {"leaves": SearchRange(2, 64)}))
     """
     unknown = sorted(set(space) - set(task.model.get_params()))
     if unknown or not space or n_trials < 1:
@@ -524,12 +566,16 @@ def coarse_to_fine(
 
     Examples
     --------
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.core.types import SearchRange
     >>> from quantlab.data.synth import synth_market
     >>> from quantlab.labels.forward import forward_returns
     >>> from quantlab.models.gbm import GBMModel
-    >>> from quantlab.models.tune import Task, coarse_to_fine
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.models.tune import Task, _open, _quiet, coarse_to_fine, record_trial
+    >>> from quantlab.validation.scores import rank_ic
     >>> from quantlab.validation.splits import PurgedKFold
     >>> from tempfile import TemporaryDirectory
     >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
@@ -538,8 +584,26 @@ def coarse_to_fine(
     >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
     >>> searched = X.index.get_level_values("date") < X.index.unique("date")[500]
     >>> folds = list(PurgedKFold(4).split(X[searched], t1=t1[searched]))
+    >>> daily = rank_ic(X["factor"], y)
+    >>> fig, ax = figure("The truth in this market: a small edge under much noise", "", "cumulative rank IC")
+    >>> ax.plot(daily.index, daily.cumsum(), label="the planted factor")
+    >>> ax.plot(
+    ...     daily.index, rank_ic(X["noise_1"], y).cumsum(), color=COLORS[6], label="a column that means nothing"
+    ... )
     >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> record_trial(ledger, "by hand", {}, {"column": "factor"}, daily, horizon=20, periods_per_year=252)
     >>> trees = GBMModel(n_estimators=20, num_threads=1)
+    >>> task = Task(
+    ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
+    ... )
+    >>> ridge = Task(RidgeModel(), X[searched], y[searched], folds, 1, ledger, task.study)
+    >>> with _quiet():
+    ...     _open(task, f"sqlite:///{folder.name}/one.db")
+    ...     refused = [
+    ...         show_error(lambda: _open(ridge, f"sqlite:///{folder.name}/one.db")),
+    ...         show_error(lambda: _open(task, "nosuch://user:secret@host/db")),
+    ...     ]
     >>> grid = coarse_to_fine(
     ...     Task(trees, X[searched], y[searched], folds, 1, Ledger(f"{folder.name}/grid.sqlite"), "grid"),
     ...     {"learning_rate": SearchRange(0.01, 1.0, log=True), "num_leaves": [2, 16]}, points=3, rounds=2,

@@ -29,6 +29,7 @@ def console(
     Examples
     --------
     >>> import io
+    >>> import pandas as pd
     >>> from contextlib import redirect_stderr, redirect_stdout
     >>> from quantlab.ops.console import show_table
     >>> def shown(call, error=False):
@@ -66,6 +67,7 @@ def show_table(
     Examples
     --------
     >>> import io
+    >>> import pandas as pd
     >>> from contextlib import redirect_stderr, redirect_stdout
     >>> from quantlab.ops.console import show_table
     >>> def shown(call, error=False):

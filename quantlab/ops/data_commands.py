@@ -36,7 +36,7 @@ def _pairs(
         raise ConfigError("--column needs ours=theirs, such as close=Last")
     return {ours: theirs for ours, _, theirs in pairs}
 
-# %% ../../nbs/ops/980_data_commands.ipynb #877539dd
+# %% ../../nbs/ops/980_data_commands.ipynb #08b5e952
 _CHOICES = {
     "stamps": ("start", "end"),
     "split": ("event", "premium", "factor", "divisor", "none"),
@@ -56,7 +56,7 @@ _CHOICES = {
     ),
 }
 
-
+# %% ../../nbs/ops/980_data_commands.ipynb #877539dd
 def _check_line(
     place: Path,
     dataset: str,
@@ -177,6 +177,23 @@ def _from_qlib(
     bars.attrs["repairs"] = steps["rows"].to_dict()
     return bars, length
 
+# %% ../../nbs/ops/980_data_commands.ipynb #0d940e32
+def _from_place(
+    place: Path,  # a file, a folder of files, or a Qlib store
+    columns: dict[str, str],  # our name -> the file's
+    told: dict[str, str],  # option -> value
+    repair: list[str],
+    ask: bool,  # put open questions
+):  # (bars panel, interval)
+    "Read whatever lies at a place, and print what was mended; raise ConfigError for an option of the other kind."
+    is_qlib = (place / "calendars").is_dir()
+    if not is_qlib and {"volume", "suspended"} & set(told):
+        raise ConfigError("--volume and --suspended are about Qlib stores; leave them out")
+    bars, length = _from_qlib(place, told, repair) if is_qlib else _from_files(place, columns, told, repair, ask)
+    for step, rows in bars.attrs.get("repairs", {}).items():
+        typer.echo(f"repair {step}: {rows:,} rows")
+    return bars, length
+
 # %% ../../nbs/ops/980_data_commands.ipynb #19393a54
 def _check_names(
     lake,  # data.store.Lake
@@ -222,52 +239,67 @@ def _commit(
     first, last = (bars.index[i][0].isoformat(sep=" ").removesuffix(" 00:00:00") for i in (0, -1))
     typer.echo(f"{dataset}/{length}: {_counted(bars)} stored, {first} to {last}, {commit[:16]}")
 
+# %% ../../nbs/ops/980_data_commands.ipynb #839ec547
+_Place = Annotated[
+    Path,
+    typer.Argument(help="CSV, text, Parquet or Excel, plain or .gz or .zip; a folder of them; or a Qlib folder."),
+]
+_Dataset = Annotated[str, typer.Option(help="Name in the lake.")]
+_Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OURS=THEIRS",
+        help="Which column is what, where the guess is wrong; OURS=none leaves one out; repeatable.",
+    ),
+]
+_Interval = Annotated[
+    str | None, typer.Option(help="How long the bars are, where their stamps do not show it: 1d, 1w, 1h, 15min.")
+]
+_DateForm = Annotated[str | None, typer.Option(help="How dates are written, when that is ambiguous: %d/%m/%Y.")]
+_Symbol = Annotated[str | None, typer.Option(help="Of a file without a symbol column; its name when absent.")]
+_Zone = Annotated[str | None, typer.Option(help="Of intraday stamps without one: America/New_York.")]
+
+# %% ../../nbs/ops/980_data_commands.ipynb #a6cb3446
+_Stamps = Annotated[str | None, typer.Option(help="start or end: what stamps mark.")]
+_Decimal = Annotated[str | None, typer.Option(help="The decimal sign, when that is ambiguous.")]
+_Thousands = Annotated[str | None, typer.Option(help="The sign between thousands.")]
+_Split = Annotated[
+    str | None, typer.Option(help="How to read a column of splits: event, premium, factor, divisor, none.")
+]
+_Dividends = Annotated[
+    str | None, typer.Option(help="cash: prices do not hold the dividends of the file; none: leave them out.")
+]
+_Volume = Annotated[str | None, typer.Option(help="Of a Qlib store: adjusted or raw.")]
+_Suspended = Annotated[str | None, typer.Option(help="Of a Qlib store, bars of days without trade: drop or keep.")]
+_Revise = Annotated[
+    bool, typer.Option("--revise", help="Replace stored bars of the same dates that say something else.")
+]
+_Repair = Annotated[
+    list[str] | None,
+    typer.Option(metavar="STEP", help="Mend and count: drop_duplicates, drop_missing ...; repeatable, in this order."),
+]
+_Yes = Annotated[bool, typer.Option("--yes", help="Store without asking; what is open refuses.")]
+
 # %% ../../nbs/ops/980_data_commands.ipynb #cd4367c6
 @data_app.command("import")
 def import_bars(
-    place: Annotated[
-        Path,
-        typer.Argument(help="CSV, text, Parquet or Excel, plain or .gz or .zip; a folder of them; or a Qlib folder."),
-    ],
-    dataset: Annotated[str, typer.Option(help="Name in the lake.")],
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="OURS=THEIRS",
-            help="Which column is what, where the guess is wrong; OURS=none leaves one out; repeatable.",
-        ),
-    ] = None,
-    interval: Annotated[
-        str | None, typer.Option(help="How long the bars are, where their stamps do not show it: 1d, 1w, 1h, 15min.")
-    ] = None,
-    date_form: Annotated[
-        str | None, typer.Option(help="How dates are written, when that is ambiguous: %d/%m/%Y.")
-    ] = None,
-    symbol: Annotated[str | None, typer.Option(help="Of a file without a symbol column; its name when absent.")] = None,
-    zone: Annotated[str | None, typer.Option(help="Of intraday stamps without one: America/New_York.")] = None,
-    stamps: Annotated[str | None, typer.Option(help="start or end: what stamps mark.")] = None,
-    decimal: Annotated[str | None, typer.Option(help="The decimal sign, when that is ambiguous.")] = None,
-    thousands: Annotated[str | None, typer.Option(help="The sign between thousands.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="How to read a column of splits: event, premium, factor, divisor, none.")
-    ] = None,
-    dividends: Annotated[
-        str | None, typer.Option(help="cash: prices do not hold the dividends of the file; none: leave them out.")
-    ] = None,
-    volume: Annotated[str | None, typer.Option(help="Of a Qlib store: adjusted or raw.")] = None,
-    suspended: Annotated[
-        str | None, typer.Option(help="Of a Qlib store, bars of days without trade: drop or keep.")
-    ] = None,
-    revise: Annotated[
-        bool, typer.Option("--revise", help="Replace stored bars of the same dates that say something else.")
-    ] = False,
-    repair: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STEP", help="Mend and count: drop_duplicates, drop_missing ...; repeatable, in this order."
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Store without asking; what is open refuses.")] = False,
+    place: _Place,
+    dataset: _Dataset,
+    column: _Column = None,
+    interval: _Interval = None,
+    date_form: _DateForm = None,
+    symbol: _Symbol = None,
+    zone: _Zone = None,
+    stamps: _Stamps = None,
+    decimal: _Decimal = None,
+    thousands: _Thousands = None,
+    split: _Split = None,
+    dividends: _Dividends = None,
+    volume: _Volume = None,
+    suspended: _Suspended = None,
+    revise: _Revise = False,
+    repair: _Repair = None,
+    yes: _Yes = False,
 ) -> None:
     "Show how files are read and, once confirmed, store their bars."
     given = {"date_form": date_form, "symbol": symbol, "zone": zone, "stamps": stamps, "decimal": decimal}
@@ -279,12 +311,7 @@ def import_bars(
 
     from quantlab.data.store import Lake
 
-    is_qlib = (place / "calendars").is_dir()
-    if not is_qlib and (volume or suspended):
-        raise ConfigError("--volume and --suspended are about Qlib stores; leave them out")
-    bars, length = _from_qlib(place, told, steps) if is_qlib else _from_files(place, columns, told, steps, not yes)
-    for step, rows in bars.attrs.get("repairs", {}).items():
-        typer.echo(f"repair {step}: {rows:,} rows")
+    bars, length = _from_place(place, columns, told, steps, not yes)
     lake = Lake()
     _check_names(lake, dataset, bars)
     if not yes and not typer.confirm(f"store {_counted(bars)} as {dataset}/{length}?"):

@@ -421,6 +421,7 @@ def evidence(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.ledger import Ledger
@@ -428,12 +429,32 @@ def evidence(
     >>> from quantlab.report import tracking
     >>> work = tempfile.TemporaryDirectory()
     >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> rng = np.random.default_rng(4)
+    >>> for i in range(12):
+    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
+    ...     ledger.record(
+    ...         "trial",
+    ...         f"rule-{i}",
+    ...         "momentum",
+    ...         {"lookback": 20 * (i + 1)},
+    ...         1500,
+    ...         252,
+    ...         returns.mean() / returns.std(),
+    ...         0.0,
+    ...         3.0,
+    ...     )
     >>> code = tracking.sources_hash()
     >>> version = Version(
     ...     "momentum", 1, "none", {"study": "momentum", "key": "rule-11", "sources": code, "data_hash": "0"}
     ... )
     >>> bare = evidence(version, ledger)
     >>> bare.assign(missing=bare["missing"].str.replace(r"code \\w+", "this code", regex=True))
+                    held                                            missing
+    evidence
+    audit          False  no causality audit of study momentum on this c...
+    tests          False      no tests were run on this code; run make test
+    ledger          True
+    out-of-sample  False  the out-of-sample period of study momentum was...
     """
     ledger, tags = ledger or _ours(), version.tags
     missing = {
@@ -478,21 +499,49 @@ def promote(
     Raises
     ------
     ReportError
-        Naming every piece of evidence that is missing.
+        Its message names every piece of evidence that is missing.
     ConfigError
         For an address (see path).
 
     Examples
     --------
+    >>> import numpy as np
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict, audit
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.ops.registry import promote
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.ops.registry import open_out_of_sample, promote, record_audit, record_tests
     >>> work = tempfile.TemporaryDirectory()
     >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> rng = np.random.default_rng(4)
+    >>> for i in range(12):
+    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
+    ...     ledger.record(
+    ...         "trial",
+    ...         f"rule-{i}",
+    ...         "momentum",
+    ...         {"lookback": 20 * (i + 1)},
+    ...         1500,
+    ...         252,
+    ...         returns.mean() / returns.std(),
+    ...         0.0,
+    ...         3.0,
+    ...     )
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM", "GE", "JPM"], "2018-01-02", "2020-12-31"))
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    >>> open_out_of_sample("demo", "rule-1", apart)
+    >>> record_audit("momentum", [audit(f, bars, 3, f.name) for f in (momentum(60, 5), reversal(21))], ledger)
+    >>> record_tests(ledger=ledger)
+    >>> open_out_of_sample("momentum", "rule-11", ledger)
     >>> skipped = show_error(lambda: promote("momentum", "production", ledger, store))
     >>> skipped.replace(str(Path(work.name).resolve()), "store")
+    "ReportError: no version of model 'momentum' is at staging in store/mlflow.sqlite; it has candidate"
     """
     if to not in STAGES[1:]:
         raise ReportError(f"cannot promote to {to!r}; the steps are {' and '.join(STAGES[1:])}")
@@ -502,7 +551,8 @@ def promote(
         gaps = found.loc[~found["held"], "missing"]
         listed = "; ".join(f"({i}) {text}" for i, text in enumerate(gaps, 1))
         raise ReportError(
-            f"{name} version {version.version} cannot go to {to}, {len(gaps)} of {len(found)} pieces of evidence are missing: "
+            f"{name} version {version.version} cannot go to {to}, "
+            f"{len(gaps)} of {len(found)} pieces of evidence are missing: "
             f"{listed}"
         )
     head = _testify(ledger, "promotion", {"name": name, "version": version.version, "to": to, **version.tags})

@@ -43,6 +43,7 @@ def topk_drop(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -76,7 +77,7 @@ def topk_drop(
 # %% ../../nbs/portfolio/560_topk_drop.ipynb #3ce099c2
 @dataclass(frozen=True)
 class TopKDrop:
-    """Hold about k names and replace at most n_drop of them in a session.
+    """Hold about top_k names and replace at most n_drop of them in a session.
 
     Parameters
     ----------
@@ -90,27 +91,20 @@ class TopKDrop:
     Raises
     ------
     ConfigError
-        "{self} is out of range; k is a whole number from 1, n_drop from 0, invested in (0, 1]"
+        "{self} is out of range; top_k is a whole number from 1, n_drop from 0, invested in (0, 1]"
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
     >>> from quantlab.features.price import reversal
-    >>> from quantlab.portfolio.topk_drop import TopKDrop, orders
+    >>> from quantlab.portfolio.topk_drop import TopKDrop
     >>> bars = adjust(sample_bars(start="2015-01-01", end="2016-12-30"))
     >>> score = to_wide(compute(bars, [reversal(5)])["rev_5"]).dropna(how="all")
-    >>> some = score.columns[:30]
-    >>> today = orders(
-    ...     TopKDrop(top_k=10, n_drop=2), pd.Series(100.0, some[:10]), score.iloc[-1], pd.Series(True, some)
-    ... )
-    >>> today
-      symbol  side  share
-    0    ABT  SELL  1.000
-    1   AABA  SELL  1.000
-    2   ARNC   BUY  0.475
+    >>> rule, nothing_held = TopKDrop(top_k=10, n_drop=2), np.zeros(score.shape[1], dtype=bool)
     """
 
     top_k: int = 50  # names to hold
@@ -120,7 +114,9 @@ class TopKDrop:
     def __post_init__(self):
         whole = all(isinstance(v, (int, np.integer)) for v in (self.top_k, self.n_drop))
         if not (whole and self.top_k >= 1 and self.n_drop >= 0 and 0 < self.invested <= 1):
-            raise ConfigError(f"{self} is out of range; k is a whole number from 1, n_drop from 0, invested in (0, 1]")
+            raise ConfigError(
+                f"{self} is out of range; top_k is a whole number from 1, n_drop from 0, invested in (0, 1]"
+            )
 
     def __call__(
         self,
@@ -141,8 +137,7 @@ def orders(
     scores: pd.Series,  # by symbol, known at the last close
     tradable: pd.Series,  # bool by symbol; a symbol that is absent cannot trade
 ) -> pd.DataFrame:  # symbol, side, share: of the holding to sell, of the cash after the sales to spend
-    """Ask a policy for one session's orders, by symbol; raise PanelError for a symbol named twice, or for scores of
-    almost nobody.
+    """Ask a policy for a session's orders; raise PanelError for a symbol named twice, or for scores of almost nobody.
 
     Parameters
     ----------
@@ -167,6 +162,7 @@ def orders(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars

@@ -43,6 +43,7 @@ def select(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.portfolio.weights import select
     >>> held = np.array([False, False, True, False])
     >>> assert select(np.array([1.0, 2.0, 3.0, 4.0]), held, top_k=2, buffer=1).tolist() == [
@@ -111,6 +112,7 @@ def cap_weights(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.portfolio.weights import cap_weights
     >>> assert np.allclose(cap_weights(np.array([0.6, 0.3, 0.1]), 0.4), [0.4, 0.4, 0.2])
     """
@@ -158,6 +160,7 @@ def vol_scale(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.portfolio.weights import vol_scale
     >>> rng = np.random.default_rng(7)
     >>> past = rng.normal(0, 0.02, (250, 1))
@@ -205,7 +208,7 @@ def _ranked(
     past_bars: pd.DataFrame | None,
     gate: pd.DataFrame | None,  # by date, column gate
     sparse: bool,  # dates on which hardly a name has a row are meant
-) -> tuple[np.ndarray, np.ndarray, pd.DatetimeIndex, pd.Index]:  # ranks [t, s], NaN = no score; gate [t]; dates; symbols
+) -> tuple[np.ndarray, np.ndarray, pd.DatetimeIndex, pd.Index]:  # ranks [t, s]; gate [t]; dates; symbols
     "Rank the names of every date; raise PanelError on what cannot be ranked."
     check_panel(predictions, ["score"])
     check_zones(predictions=predictions, gate=gate, past_bars=past_bars)
@@ -385,14 +388,16 @@ def top_k_many(
     ConfigError
         Or PanelError.
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
-        Naming the dates on which almost nobody is there (see check_stray).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        Its message names the dates on which almost nobody is there (see check_stray).
         "the gate has no value in [0, 1] on {...} dates, first {...}; start the predictions later or
         extend the gate"
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars

@@ -1,0 +1,1 @@
+"""What weather are we in?"""

@@ -66,6 +66,8 @@ def gate(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.regime.gate import gate
     >>> from quantlab.regime.hmm import Filtered
     >>> dates = pd.date_range("2020-01-01", periods=3)
@@ -121,6 +123,8 @@ def hindsight_share(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.regime.gate import hindsight_share
     >>> from quantlab.regime.hmm import Filtered, Smoothed
     >>> dates = pd.date_range("2020-01-01", periods=3)

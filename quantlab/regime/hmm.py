@@ -69,12 +69,9 @@ def regime_inputs(
     ConfigError
         "lookback is {lookback}, expected at least 2 sessions"
 
-    References
-    ----------
-    .. [1] Andersen, Bollerslev, Diebold and Labys (2001).
-
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.regime.hmm import regime_inputs
     >>> zigzag = pd.Series([1.0, 2.0, 1.0, 2.0], index=pd.date_range("2020-01-01", periods=4), name="close")
     >>> hand = regime_inputs(zigzag, lookback=2)
@@ -132,6 +129,7 @@ class Filtered:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.regime.hmm import Filtered
     >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
     >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
@@ -156,6 +154,7 @@ class Filtered:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.regime.hmm import Filtered
         >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
         >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
@@ -175,6 +174,7 @@ class Filtered:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.regime.hmm import Filtered
         >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
         >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
@@ -208,6 +208,7 @@ class Smoothed:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.regime.hmm import Smoothed
     >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
     >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
@@ -261,6 +262,7 @@ def forward_filter(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.regime.hmm import forward_filter
     >>> three_to_one = np.log([[3.0, 1.0], [3.0, 1.0]])
     >>> assert np.allclose(
@@ -308,32 +310,44 @@ def _reorder(
     return model
 
 # %% ../../nbs/regime/450_hmm.ipynb #93e42676
-def _check_fit(
-    model: "HMM",
-    X: pd.DataFrame,  # by date
-) -> np.ndarray:  # float64[t, k]
-    "Return the rows to fit on; raise ConfigError or DataError when they cannot carry the states."
-    values = _by_date(X, "X")
-    if min(model.n_states, model.n_iter, model.n_starts) < 1:
-        raise ConfigError("n_states, n_iter and n_starts must be at least 1; mend the model's setting")
-    if len(X) < 20 * model.n_states:
-        raise DataError(f"{len(X)} rows cannot tell {model.n_states} states apart; give at least {20 * model.n_states}")
-    flat = X.columns[values.std(axis=0) <= 1e-12 * np.abs(values.mean(axis=0))]
-    if len(flat):
-        raise DataError(f"columns {list(flat)} do not vary; leave them out")
-    return values
+class _Standard(BaseEstimator):
+    "Check what a model of states is fitted on, and standardise what it reads."
 
+    def __init__(
+        self,
+        n_states: int = 3,  # that hide
+        seed: int = 7,  # of the first start; the others count up
+        n_iter: int = 200,  # Baum-Welch steps, at most
+        n_starts: int = 5,  # the most likely result is kept
+    ):
+        self.n_states, self.seed, self.n_iter, self.n_starts = n_states, seed, n_iter, n_starts
 
-def _scaled(
-    model: "HMM",  # fitted
-    X: pd.DataFrame,  # by date
-) -> np.ndarray:  # float64[t, k], in the units of the fit
-    "Standardise inputs as in the fit; raise PanelError for other columns."
-    if list(X.columns) != model.columns_:
-        raise PanelError(f"X has columns {list(X.columns)}, the model was fitted on {model.columns_}; give it those")
-    return (_by_date(X, "X") - model.center_) / model.scale_
+    def _check_fit(
+        self,
+        X: pd.DataFrame,  # by date
+    ) -> np.ndarray:  # float64[t, k]
+        "Return the rows to fit on; raise ConfigError or DataError when they cannot carry the states."
+        values = _by_date(X, "X")
+        if min(self.n_states, self.n_iter, self.n_starts) < 1:
+            raise ConfigError("n_states, n_iter and n_starts must be at least 1; mend the model's setting")
+        if len(X) < 20 * self.n_states:
+            least = 20 * self.n_states
+            raise DataError(f"{len(X)} rows cannot tell {self.n_states} states apart; give at least {least}")
+        flat = X.columns[values.std(axis=0) <= 1e-12 * np.abs(values.mean(axis=0))]
+        if len(flat):
+            raise DataError(f"columns {list(flat)} do not vary; leave them out")
+        return values
 
-# %% ../../nbs/regime/450_hmm.ipynb #3fa6d2f4
+    def _scaled(
+        self,
+        X: pd.DataFrame,  # by date
+    ) -> np.ndarray:  # float64[t, k], in the units of the fit
+        "Standardise inputs as in the fit; raise PanelError for other columns."
+        if list(X.columns) != self.columns_:
+            raise PanelError(f"X has columns {list(X.columns)}, the model was fitted on {self.columns_}; give it those")
+        return (_by_date(X, "X") - self.center_) / self.scale_
+
+# %% ../../nbs/regime/450_hmm.ipynb #993a3294
 def _without_record(model: GaussianHMM) -> dict:
     "Return what a fitted model holds, without the record of its fit."
     return {name: value for name, value in vars(model).items() if name != "monitor_"}
@@ -342,8 +356,34 @@ def _without_record(model: GaussianHMM) -> dict:
 keepable(GaussianHMM, _without_record)
 
 
+class _Started(_Standard):
+    "Estimate states from several starts."
+
+    def _best(
+        self,
+        scaled: np.ndarray,  # float64[t, k], standardised
+    ) -> GaussianHMM:
+        "Fit from each seed and keep the most likely; raise DataError when a state collapses in all of them."
+        seeds = range(self.seed, self.seed + self.n_starts)
+        with threadpool_limits(limits=1):  # the same digits, and no waiting, whatever else runs
+            starts = [
+                found for seed in seeds if (found := _fit_once(scaled, self.n_states, self.n_iter, seed)) is not None
+            ]
+        if not starts:
+            raise DataError(
+                f"in each of {self.n_starts} starts a state collapsed onto too few of the {len(scaled)} rows; use "
+                "fewer states, more rows or other inputs"
+            )
+        return max(starts, key=lambda fitted: fitted.score(scaled))
+
+    def _units(self) -> tuple[np.ndarray, np.ndarray]:
+        "Return means and covariances in the units of X."
+        means, covars = self.hmm_.means_, self.hmm_.covars_
+        return self.center_ + self.scale_ * means, covars * np.outer(self.scale_, self.scale_)
+
+# %% ../../nbs/regime/450_hmm.ipynb #3fa6d2f4
 @keepable
-class HMM(BaseEstimator):
+class HMM(_Started):
     """Describe a market by a few hidden Gaussian states (Hamilton 1989; Rabiner 1989).
 
     Parameters
@@ -364,6 +404,8 @@ class HMM(BaseEstimator):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.regime.hmm import HMM
     >>> rng = np.random.default_rng(0)
     >>> truth = np.repeat([0, 1, 0, 1], 150)
@@ -379,79 +421,52 @@ class HMM(BaseEstimator):
     2020-08-03  0.000     1.000
     """
 
-    def __init__(
+    def fit(
         self,
-        n_states: int = 3,  # that hide
-        seed: int = 7,  # of the first start; the others count up
-        n_iter: int = 200,  # Baum-Welch steps, at most
-        n_starts: int = 5,  # the most likely result is kept
-    ):
-        self.n_states, self.seed, self.n_iter, self.n_starts = n_states, seed, n_iter, n_starts
-
-    def fit(self, X: pd.DataFrame, y: None = None) -> "HMM":  # X by date, finite; first column a return
+        X: pd.DataFrame,  # by date, finite; first column a return
+        y: None = None,  # not read; scikit-learn's grammar has it
+    ) -> "HMM":  # the same object, fitted
         """Estimate the states; raise DataError for too few rows or a column without variation.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            By date, finite; first column a return.
         y : None, default None
-            outcomes, on the rows of X.
+            Not read; scikit-learn's grammar has it.
 
         Returns
         -------
         HMM
-            X by date, finite; first column a return.
+            The same object, fitted.
 
         Raises
         ------
         DataError
             For too few rows or a column without variation.
-        PanelError
-            "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
-            level='symbol')"
-            "X has columns {...}, the model was fitted on {columns_}; give it those"
-        ConfigError
-            "n_states, n_iter and n_starts must be at least 1; mend the model's setting"
         """
-        values = _check_fit(self, X)
+        values = self._check_fit(X)
         self.center_, self.scale_ = values.mean(axis=0), values.std(axis=0)
         self.columns_, self.trained_to_ = list(X.columns), X.index[-1]
         self.states_ = NAMES.get(self.n_states, [f"state_{i + 1}" for i in range(self.n_states)])
-        scaled, seeds = _scaled(self, X), range(self.seed, self.seed + self.n_starts)
-        with threadpool_limits(limits=1):  # the same digits, and no waiting, whatever else runs
-            starts = [
-                found for seed in seeds if (found := _fit_once(scaled, self.n_states, self.n_iter, seed)) is not None
-            ]
-        if not starts:
-            raise DataError(
-                f"in each of {self.n_starts} starts a state collapsed onto too few of the {len(X)} rows; use fewer "
-                "states, more rows or other inputs"
-            )
-        self.hmm_ = max(starts, key=lambda fitted: fitted.score(scaled))
+        self.hmm_ = self._best(self._scaled(X))
         return self
 
-    def filter(self, X: pd.DataFrame) -> Filtered:  # X by date, from the beginning of the history
+    def filter(
+        self,
+        X: pd.DataFrame,  # by date, from the beginning of the history
+    ) -> Filtered:  # by date: P(state | rows up to it)
         """Return the state of each date given the rows up to it, under the fitted parameters.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            By date, from the beginning of the history.
 
         Returns
         -------
         Filtered
-            X by date, from the beginning of the history.
-
-        Raises
-        ------
-        PanelError
-            "X has columns {...}, the model was fitted on {columns_}; give it those"
-            "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
-            level='symbol')"
-        DataError
-            "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+            By date: P(state | rows up to it).
 
         Examples
         --------
@@ -465,44 +480,30 @@ class HMM(BaseEstimator):
         >>> model = HMM().fit(X[:"2016"])
         >>> filtered, smoothed = model.filter(X), model.smooth(X)
         """
-        density = _log_density(_scaled(self, X), self.hmm_.means_, self.hmm_.covars_)
+        density = _log_density(self._scaled(X), self.hmm_.means_, self.hmm_.covars_)
         values = forward_filter(density, self.hmm_.startprob_, self.hmm_.transmat_)
         return Filtered(pd.DataFrame(values, X.index, self.states_), pd.Series(self.trained_to_, index=X.index))
 
-    def smooth(self, X: pd.DataFrame) -> Smoothed:  # X by date
+    def smooth(
+        self,
+        X: pd.DataFrame,  # by date
+    ) -> Smoothed:  # by date: P(state | all rows)
         """Return the state of each date given all rows, later ones too.
 
         Parameters
         ----------
         X : pd.DataFrame
-            One row per observation, one column per feature, known at the close of its date.
+            By date.
 
         Returns
         -------
         Smoothed
-            X by date.
-
-        Raises
-        ------
-        PanelError
-            "X has columns {...}, the model was fitted on {columns_}; give it those"
-            "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
-            level='symbol')"
-        DataError
-            "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+            By date: P(state | all rows).
         """
-        values = self.hmm_.predict_proba(_scaled(self, X)) if len(X) else np.empty((0, self.n_states))
+        values = self.hmm_.predict_proba(self._scaled(X)) if len(X) else np.empty((0, self.n_states))
         return Smoothed(pd.DataFrame(values, X.index, self.states_))
 
 # %% ../../nbs/regime/450_hmm.ipynb #9823e944
-def _units(
-    model: HMM,  # fitted
-) -> tuple[np.ndarray, np.ndarray]:
-    "Return means and covariances in the units of X."
-    means, covars = model.hmm_.means_, model.hmm_.covars_
-    return model.center_ + model.scale_ * means, covars * np.outer(model.scale_, model.scale_)
-
-
 def describe_states(
     model: HMM,  # fitted
 ) -> pd.DataFrame:  # by state: mean of each column, deviation of the first, expected stay in rows
@@ -534,7 +535,7 @@ def describe_states(
     choppy             0.0008          -4.7049          0.0087        23.3716
     stressed          -0.0001          -4.1654          0.0167        38.4282
     """
-    means, covars = _units(model)
+    means, covars = model._units()
     leave = 1.0 - np.diag(model.hmm_.transmat_)
     table = pd.DataFrame(means, model.states_, model.columns_).add_prefix("mean_")
     table[f"std_{model.columns_[0]}"] = np.sqrt(covars[:, 0, 0])
@@ -566,6 +567,7 @@ def match_states(
     Examples
     --------
     >>> import copy
+    >>> import numpy as np
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.sample import sample_context
     >>> from quantlab.regime.hmm import HMM, _reorder, match_states, regime_inputs
@@ -587,7 +589,7 @@ def match_states(
     >>> _reorder(mixed.hmm_, np.array([2, 0, 1]))
     >>> assert match_states(model, mixed).tolist() == [1, 2, 0]
     """
-    (mean_a, cov_a), (mean_b, cov_b) = _units(previous), _units(model)
+    (mean_a, cov_a), (mean_b, cov_b) = previous._units(), model._units()
     pooled = (cov_a[:, None] + cov_b[None]) / 2
     gap = mean_a[:, None] - mean_b[None]
     apart = np.einsum("abk,abkl,abl->ab", gap, np.linalg.inv(pooled), gap) / 8
@@ -629,6 +631,7 @@ def walk_forward_filter(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.sample import sample_context
     >>> from quantlab.regime.hmm import HMM, regime_inputs, walk_forward_filter

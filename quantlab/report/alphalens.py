@@ -50,8 +50,8 @@ def alphalens_frame(
     DataError
         When no date has a name for each bucket.
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------

@@ -35,7 +35,7 @@ def check_range(
     Raises
     ------
     ConfigError
-        Naming the first parameter that lies outside a range.
+        Its message names the first parameter that lies outside a range.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def check_choice(
     Raises
     ------
     ConfigError
-        Naming the first parameter that is none of the options.
+        Its message names the first parameter that is none of the options.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def check_text(
     Raises
     ------
     ConfigError
-        Naming the first parameter that does not read as it should.
+        Its message names the first parameter that does not read as it should.
 
     Examples
     --------
@@ -159,7 +159,8 @@ def check_named(
     Raises
     ------
     ConfigError
-        Naming the first parameter that is neither a known name nor a module that can be found.
+        Its message names the first parameter that is neither a known name nor a module that can be
+        found.
 
     Examples
     --------

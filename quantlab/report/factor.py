@@ -210,6 +210,8 @@ def factor_table(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.forward import forward_returns
@@ -376,7 +378,7 @@ def tranche_returns(
     DataError
         For an infinite score (see factor_weights).
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------
@@ -384,6 +386,7 @@ def tranche_returns(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.factor import tranche_returns
     >>> index = pd.MultiIndex.from_product(
     ...     [pd.date_range("2024-01-01", periods=6), ["A", "B"]], names=["date", "symbol"]
@@ -419,6 +422,8 @@ def factor_break_even(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.report.factor import factor_break_even, tranche_returns
     >>> index = pd.MultiIndex.from_product(
     ...     [pd.date_range("2024-01-01", periods=6), ["A", "B"]], names=["date", "symbol"]

@@ -151,6 +151,7 @@ def importance_figure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.figures import importance_figure
     >>> shares = pd.DataFrame({1: {"mom": 0.5, "rev": 0.3, "std": 0.2}, 2: {"mom": 0.3, "rev": 0.5, "std": 0.2}})
     >>> fig = importance_figure(
@@ -186,6 +187,8 @@ def learning_figure(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.report.figures import learning_figure
     >>> trees = np.arange(100)
     >>> fig = learning_figure(
@@ -229,6 +232,7 @@ def regime_figure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.sample import sample_context
     >>> from quantlab.report.figures import regime_figure
     >>> market = sample_context(start="2014-01-01")["close"].xs("SPY", level="symbol")
@@ -273,6 +277,7 @@ def equity_figure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars, sample_context
@@ -328,6 +333,7 @@ def rolling_sharpe_figure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars, sample_context
@@ -374,6 +380,7 @@ def monthly_figure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars, sample_context
@@ -439,6 +446,7 @@ def trading_figure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars, sample_context

@@ -137,6 +137,7 @@ def coverage_figure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.quality import lay_out
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.report.health import coverage_figure
@@ -189,6 +190,7 @@ def worst(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.quality import findings
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.report.health import worst
@@ -226,6 +228,7 @@ def by_symbol(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.quality import findings
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.report.health import by_symbol
@@ -264,6 +267,7 @@ def cases_figure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.quality import findings, lay_out
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.report.health import cases_figure, coverage_figure
@@ -324,6 +328,7 @@ def health_verdict(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.quality import findings
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.report.health import health_verdict

@@ -58,10 +58,12 @@ def long_short(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.forward import forward_returns
@@ -119,6 +121,8 @@ def looks(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.forward import forward_returns
@@ -177,22 +181,38 @@ def study_trials(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> import tempfile
     >>> from quantlab.core.config import path
     >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.features.base import compute
-    >>> from quantlab.features.price import momentum
-    >>> from quantlab.report.looks import deflate_look, long_short, looks, looks_sentence, study_trials
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.looks import deflate_look, long_short, looks, study_trials
     >>> from unittest.mock import patch
-    >>> real = long_short(compute(bars, [momentum(252, 21)]), step, 20)
+    >>> bars = adjust(sample_bars(start="2016-01-01", end="2019-12-31"))
+    >>> bars = bars[bars.index.get_level_values("symbol").isin(bars.index.unique("symbol")[:40])]
+    >>> rng = np.random.default_rng(7)
+    >>> nothing = pd.DataFrame(rng.standard_normal((len(bars), 100)), bars.index, [f"idea_{k}" for k in range(100)])
+    >>> step = forward_returns(bars, 1)["y"]
+    >>> accounts = long_short(nothing, step, 5)
+    >>> sharpes = accounts.mean() / accounts.std() * 252**0.5
+    >>> trials = looks(accounts, "ideas/sample", 252, {"horizon": 5})
+    >>> again = looks(accounts.rename(columns=str.upper), "ideas/sample", 252, {"horizon": 5})
+    >>> assert len({t["key"] for t in trials}) == 100 and [t["key"] for t in trials] == [t["key"] for t in again]
     >>> with tempfile.TemporaryDirectory() as folder, patch.dict(
     ...     "os.environ", {"QUANTLAB_RESEARCH_LEDGER": f"{folder}/ledger.sqlite"}
     ... ):
-    ...     mine = looks(real, "momentum/sample", 252, {"horizon": 20})
-    ...     weekly = looks(real.iloc[::5], "momentum/sample", 252 / 5, {"horizon": 20})
-    ...     Ledger(path("research", "ledger")).record("trial", **weekly[0])
-    ...     both = study_trials(mine)
-    >>> looks_sentence(deflate_look(real["mom_252_21"], both, either_sign=True), "momentum/sample", 252)
+    ...     ledger = Ledger(path("research", "ledger"))
+    ...     best = sharpes.abs().idxmax()
+    ...     shown = accounts[best] * np.sign(sharpes[best])
+    ...     own, rows = [t for t in trials if t["params"]["looked_at"] == best], []
+    ...     for k, trial in enumerate(own + [t for t in trials if t not in own], 1):
+    ...         ledger.record("trial", **trial)
+    ...         if k in (1, 10, 20, 50, 100):
+    ...             found = deflate_look(shown, study_trials(own), either_sign=True)
+    ...             rows.append((found.n_trials, found.psr, found.benchmark * 252**0.5, found.dsr))
     """
     own = pd.DataFrame(now, columns=["key", "study", "sharpe", "periods_per_year"]).drop_duplicates("key")
     before = Ledger(path("research", "ledger")).trials(
@@ -235,11 +255,38 @@ def deflate_look(
 
     Examples
     --------
-    >>> from quantlab.report.looks import deflate_look
-    >>> only = pd.DataFrame(own)[["key", "sharpe"]]
-    >>> assert deflate_look(shown, only).dsr == found.psr and deflate_look(
-    ...     shown, only, either_sign=True
-    ... ).dsr < found.psr, "one try in a given sign is no search"
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.looks import deflate_look, long_short, looks, study_trials
+    >>> from unittest.mock import patch
+    >>> bars = adjust(sample_bars(start="2016-01-01", end="2019-12-31"))
+    >>> bars = bars[bars.index.get_level_values("symbol").isin(bars.index.unique("symbol")[:40])]
+    >>> rng = np.random.default_rng(7)
+    >>> nothing = pd.DataFrame(rng.standard_normal((len(bars), 100)), bars.index, [f"idea_{k}" for k in range(100)])
+    >>> step = forward_returns(bars, 1)["y"]
+    >>> accounts = long_short(nothing, step, 5)
+    >>> sharpes = accounts.mean() / accounts.std() * 252**0.5
+    >>> trials = looks(accounts, "ideas/sample", 252, {"horizon": 5})
+    >>> again = looks(accounts.rename(columns=str.upper), "ideas/sample", 252, {"horizon": 5})
+    >>> assert len({t["key"] for t in trials}) == 100 and [t["key"] for t in trials] == [t["key"] for t in again]
+    >>> with tempfile.TemporaryDirectory() as folder, patch.dict(
+    ...     "os.environ", {"QUANTLAB_RESEARCH_LEDGER": f"{folder}/ledger.sqlite"}
+    ... ):
+    ...     ledger = Ledger(path("research", "ledger"))
+    ...     best = sharpes.abs().idxmax()
+    ...     shown = accounts[best] * np.sign(sharpes[best])
+    ...     own, rows = [t for t in trials if t["params"]["looked_at"] == best], []
+    ...     for k, trial in enumerate(own + [t for t in trials if t not in own], 1):
+    ...         ledger.record("trial", **trial)
+    ...         if k in (1, 10, 20, 50, 100):
+    ...             found = deflate_look(shown, study_trials(own), either_sign=True)
+    ...             rows.append((found.n_trials, found.psr, found.benchmark * 252**0.5, found.dsr))
     """
     alone = deflate(account, trials.iloc[:0])
     tries = len(trials) * (2 if either_sign else 1)
@@ -278,7 +325,38 @@ def looks_sentence(
 
     Examples
     --------
-    >>> from quantlab.report.looks import looks_sentence
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.looks import deflate_look, long_short, looks, looks_sentence, study_trials
+    >>> from unittest.mock import patch
+    >>> bars = adjust(sample_bars(start="2016-01-01", end="2019-12-31"))
+    >>> bars = bars[bars.index.get_level_values("symbol").isin(bars.index.unique("symbol")[:40])]
+    >>> rng = np.random.default_rng(7)
+    >>> nothing = pd.DataFrame(rng.standard_normal((len(bars), 100)), bars.index, [f"idea_{k}" for k in range(100)])
+    >>> step = forward_returns(bars, 1)["y"]
+    >>> accounts = long_short(nothing, step, 5)
+    >>> sharpes = accounts.mean() / accounts.std() * 252**0.5
+    >>> trials = looks(accounts, "ideas/sample", 252, {"horizon": 5})
+    >>> again = looks(accounts.rename(columns=str.upper), "ideas/sample", 252, {"horizon": 5})
+    >>> assert len({t["key"] for t in trials}) == 100 and [t["key"] for t in trials] == [t["key"] for t in again]
+    >>> with tempfile.TemporaryDirectory() as folder, patch.dict(
+    ...     "os.environ", {"QUANTLAB_RESEARCH_LEDGER": f"{folder}/ledger.sqlite"}
+    ... ):
+    ...     ledger = Ledger(path("research", "ledger"))
+    ...     best = sharpes.abs().idxmax()
+    ...     shown = accounts[best] * np.sign(sharpes[best])
+    ...     own, rows = [t for t in trials if t["params"]["looked_at"] == best], []
+    ...     for k, trial in enumerate(own + [t for t in trials if t not in own], 1):
+    ...         ledger.record("trial", **trial)
+    ...         if k in (1, 10, 20, 50, 100):
+    ...             found = deflate_look(shown, study_trials(own), either_sign=True)
+    ...             rows.append((found.n_trials, found.psr, found.benchmark * 252**0.5, found.dsr))
     >>> looks_sentence(found, "ideas/sample", 252)
     """
     year = np.sqrt(periods_per_year)

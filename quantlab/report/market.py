@@ -46,6 +46,7 @@ def parse_period(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.market import parse_period
     >>> assert parse_period("2010-01-04", "2023-12-29")[1] == pd.Timestamp("2023-12-29")
     """
@@ -295,7 +296,7 @@ def check_market(
         When it has too few sessions or symbols, and what load_market raises.
     DataError
         For what the source cannot give (see get_bars).
-        Naming the first offending rows, repair nothing (see read_bars).
+        Its message names the first offending rows, repair nothing (see read_bars).
         "{data} holds no bars; export it again"
         "no bars between {start} and {end}; the data runs from {...} to {...}"
     PanelError

@@ -187,6 +187,8 @@ def ablation_table(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -241,6 +243,7 @@ def ablation_figure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -358,8 +361,43 @@ def length_figure(
 
     Examples
     --------
-    >>> from quantlab.models.base import walk_forward
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
     >>> from quantlab.report.model import ablation_table, length_figure, make_model, shorten
+    >>> from quantlab.validation.scores import rank_ic
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> outcome = y.reindex(scores.index)
+    >>> by_length = {
+    ...     n: rank_ic(
+    ...         walk_forward(make_model("gbm", 21, trees=small), X, y, shorten(folds, X.index, n)).predictions[
+    ...             "score"
+    ...         ],
+    ...         outcome,
+    ...     )
+    ...     for n in (60, 250, 500)
+    ... }
+    >>> pd.Series({n: ic.mean() for n, ic in by_length.items()}, name="mean rank IC").rename_axis(
+    ...     "sessions"
+    ... ).to_frame().round(4)
     >>> shown = ablation_table(
     ...     pd.DataFrame(
     ...         {
@@ -397,6 +435,8 @@ def agreement(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -452,6 +492,8 @@ def fold_agreement(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -521,6 +563,7 @@ def said_and_happened(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -583,6 +626,8 @@ def slope(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -636,6 +681,7 @@ def said_figure(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute
@@ -696,6 +742,7 @@ def coverage_table(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.features.base import compute

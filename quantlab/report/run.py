@@ -191,11 +191,27 @@ def staged(
 
     Examples
     --------
+    >>> import os
+    >>> import platform
+    >>> import shutil
+    >>> import subprocess
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.report.run import staged
+    >>> from quantlab.report.run import OWNER, _claim, staged
     >>> work = tempfile.TemporaryDirectory()
     >>> folder = Path(work.name) / "staging"
+    >>> gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    >>> for name, pid in (
+    ...     ("ride-20240102T030405Z-0123abcd", gone),
+    ...     ("ride-20240102T030405Z-89abcdef", os.getpid()),
+    ... ):
+    ...     (folder / f".{name}").mkdir(parents=True)
+    ...     (folder / f".{name}" / OWNER).write_text(f"{platform.node()} {pid}")
+    >>> shutil.rmtree(folder / ".ride-20240102T030405Z-89abcdef")
+    >>> (folder / "taken").write_text("a file")
+    >>> _claim(folder / "first", folder / ".first")
+    >>> (folder / "taken").unlink()
+    >>> (folder / ".first").rmdir()
     >>> with staged(folder / "good") as inside:
     ...     (inside / "report.html").write_text("whole")
     ...     during = sorted(file.name for file in folder.iterdir())
@@ -207,6 +223,7 @@ def staged(
     ...     after = sorted(file.name for file in folder.iterdir())
     >>> assert [file.name for file in (folder / "good").iterdir()] == ["report.html"]
     >>> during, after
+    (['.good'], ['good'])
     """
     hidden = final.with_name(f".{final.name}")
     _claim(final, hidden)
@@ -493,6 +510,7 @@ def environment() -> dict[str, str]:  # name -> version
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.run import environment
     >>> assert environment()["pandas"] == pd.__version__
     """
@@ -844,7 +862,7 @@ def run_report(
     QuantlabError
         Before a kernel starts, RunError after.
     ReportError
-        Naming the nearest one (see find_template).
+        Its message names the nearest one (see find_template).
         When it breaks the convention (see read_parameters).
         "the ledger {...} cannot be written ({...}); set [research] ledger to another file"
         "cannot make the folder {place} ({what}); give another one"
@@ -861,6 +879,7 @@ def run_report(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from pathlib import Path
     >>> from quantlab.core.config import path
     >>> from quantlab.core.ledger import Ledger

@@ -107,6 +107,8 @@ def format_table(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.report.tearsheet import format_table
     >>> small = format_table(pd.DataFrame({"gain": [0.0123, np.nan], "name": ["KO", None]}), {"gain": "{:+.1%}"})
     >>> small
@@ -140,6 +142,7 @@ def stamps(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.market import load_market
     >>> from quantlab.report.tearsheet import stamps
     >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
@@ -291,6 +294,8 @@ def verdict(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.backtest.stats import summary
     >>> from quantlab.report.tearsheet import verdict
     >>> generator = np.random.default_rng(7)

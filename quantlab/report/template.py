@@ -68,7 +68,46 @@ def templates() -> dict[str, Path]:  # name -> file
 
     Examples
     --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> from quantlab.report.template import find_template
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
     >>> assert find_template(small) == small.resolve()
     """
     return {file.stem: file for file in sorted(path("research", "templates").glob("*.ipynb"))}
@@ -92,13 +131,52 @@ def find_template(
     Raises
     ------
     ReportError
-        Naming the nearest one.
+        Its message names the nearest one.
     ConfigError
         For an address (see path).
 
     Examples
     --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> from quantlab.report.template import find_template
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
     >>> assert find_template(small) == small.resolve()
     """
     file, known = Path(name), templates()
@@ -131,7 +209,46 @@ def read_cells(
 
     Examples
     --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> from quantlab.report.template import read_cells
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
     >>> assert [cell["tags"] for cell in read_cells(small)] == [["parameters"], ["check"], [""]]
     """
     try:
@@ -168,7 +285,46 @@ def tagged_source(
 
     Examples
     --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> from quantlab.report.template import tagged_source
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
     >>> tagged_source(small, "check").strip().splitlines()[-1]
     '    raise ConfigError(f"window is {window}, expected at least 2 sessions")'
     """
@@ -236,7 +392,7 @@ def check_value(
     Raises
     ------
     ConfigError
-        Naming parameter, type and default.
+        Its message names parameter, type and default.
 
     Examples
     --------
@@ -281,7 +437,47 @@ def read_parameters(
 
     Examples
     --------
+    >>> import json
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> from quantlab.report.template import read_parameters
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
     >>> spec = read_parameters(small)
     >>> pd.DataFrame(
     ...     [(p.name, p.kind, p.default, p.comment) for p in spec.values()],
@@ -340,7 +536,59 @@ def parse_value(
 
     Examples
     --------
-    >>> from quantlab.report.template import parse_value
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.template import check_value, parse_value, read_parameters
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> spec = read_parameters(small)
+    >>> for name, wrong in [
+    ...     ("window", 30.0),
+    ...     ("window", True),
+    ...     ("floor", float("nan")),
+    ...     ("log", 1),
+    ...     ("levels", ["a"]),
+    ...     ("symbol", 3),
+    ... ]:
+    ...     assert f"parameter {name} (" in show_error(
+    ...         lambda name=name, wrong=wrong: check_value(spec[name], wrong)
+    ...     )
     >>> assert (
     ...     parse_value(spec["levels"], "0.25, 0.75") == [0.25, 0.75] and parse_value(spec["log"], "True") is True
     ... )
@@ -387,7 +635,47 @@ def fill_parameters(
 
     Examples
     --------
-    >>> from quantlab.report.template import fill_parameters, run_check
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import fill_parameters, read_parameters, run_check
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> spec = read_parameters(small)
     >>> run_check(small, fill_parameters(spec, {}))
     """
     for name in given:
@@ -421,8 +709,65 @@ def parse_parameters(
 
     Examples
     --------
-    >>> from quantlab.report.template import parse_parameters
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.template import check_value, parse_parameters, read_parameters
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> spec = read_parameters(small)
+    >>> for name, wrong in [
+    ...     ("window", 30.0),
+    ...     ("window", True),
+    ...     ("floor", float("nan")),
+    ...     ("log", 1),
+    ...     ("levels", ["a"]),
+    ...     ("symbol", 3),
+    ... ]:
+    ...     assert f"parameter {name} (" in show_error(
+    ...         lambda name=name, wrong=wrong: check_value(spec[name], wrong)
+    ...     )
     >>> parse_parameters(spec, ["window=63", "floor=1e-2", "log=True", "levels=0.25,0.75", "symbol=BRK-B"])
+    {'window': 63,
+     'floor': 0.01,
+     'log': True,
+     'levels': [0.25, 0.75],
+     'symbol': 'BRK-B'}
     """
     given = {}
     for text in texts:
@@ -460,7 +805,47 @@ def run_check(
 
     Examples
     --------
-    >>> from quantlab.report.template import fill_parameters, run_check
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import fill_parameters, read_parameters, run_check
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> spec = read_parameters(small)
     >>> run_check(small, fill_parameters(spec, {}))
     """
     source = tagged_source(template, "check")
@@ -500,6 +885,7 @@ def plain(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from IPython.utils.capture import capture_output
     >>> from quantlab.report.template import emit, plain
     >>> with capture_output() as shown:
@@ -536,6 +922,7 @@ def emit(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from IPython.utils.capture import capture_output
     >>> from quantlab.report.template import METRICS_MIME, emit
     >>> with capture_output() as shown:
@@ -588,6 +975,7 @@ def read_emitted(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import tempfile
     >>> from IPython.utils.capture import capture_output
     >>> from pathlib import Path

@@ -31,31 +31,38 @@ def available() -> bool:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.core.panel import as_panel
-    >>> from quantlab.core.plot import figure
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
     >>> from quantlab.models.linear import RidgeModel
-    >>> from quantlab.report.tracking import log_run, made_of
+    >>> from quantlab.report.tracking import _write_model, log_run
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
     >>> work = tempfile.TemporaryDirectory()
     >>> store = Path(work.name) / "tracking.sqlite"
-    >>> wide = as_panel(
-    ...     pd.DataFrame(
-    ...         {"date": "2020-01-02", "symbol": list("ABCDEF"), "mom": range(6), "vol": [3.0, 1, 2, 5, 4, 0]}
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
     ...     )
-    ... ).astype("float64")
-    >>> fitted = RidgeModel().fit(wide, wide["mom"] - wide["vol"])
-    >>> fig, ax = figure("What the model says", "", "score")
-    >>> run_id = log_run(
-    ...     "ridge",
-    ...     {"alpha": 1.0},
-    ...     {"ic": 0.05},
-    ...     tags={"run": "ridge", **made_of(wide)},
-    ...     store=store,
-    ...     figures={"scores": fig},
-    ...     model=fitted,
-    ...     example=wide,
-    ... )
     """
     return find_spec("mlflow") is not None
 
@@ -82,31 +89,38 @@ def client(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.core.panel import as_panel
-    >>> from quantlab.core.plot import figure
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
     >>> from quantlab.models.linear import RidgeModel
-    >>> from quantlab.report.tracking import log_run, made_of
+    >>> from quantlab.report.tracking import _write_model, log_run
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
     >>> work = tempfile.TemporaryDirectory()
     >>> store = Path(work.name) / "tracking.sqlite"
-    >>> wide = as_panel(
-    ...     pd.DataFrame(
-    ...         {"date": "2020-01-02", "symbol": list("ABCDEF"), "mom": range(6), "vol": [3.0, 1, 2, 5, 4, 0]}
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
     ...     )
-    ... ).astype("float64")
-    >>> fitted = RidgeModel().fit(wide, wide["mom"] - wide["vol"])
-    >>> fig, ax = figure("What the model says", "", "score")
-    >>> run_id = log_run(
-    ...     "ridge",
-    ...     {"alpha": 1.0},
-    ...     {"ic": 0.05},
-    ...     tags={"run": "ridge", **made_of(wide)},
-    ...     store=store,
-    ...     figures={"scores": fig},
-    ...     model=fitted,
-    ...     example=wide,
-    ... )
     """
     if not available():
         raise ReportError('mlflow is not installed; pip install -e ".[mlflow]", or run with --no-track')
@@ -250,31 +264,38 @@ def log_run(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.core.panel import as_panel
-    >>> from quantlab.core.plot import figure
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
     >>> from quantlab.models.linear import RidgeModel
-    >>> from quantlab.report.tracking import log_run, made_of
+    >>> from quantlab.report.tracking import _write_model, log_run
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
     >>> work = tempfile.TemporaryDirectory()
     >>> store = Path(work.name) / "tracking.sqlite"
-    >>> wide = as_panel(
-    ...     pd.DataFrame(
-    ...         {"date": "2020-01-02", "symbol": list("ABCDEF"), "mom": range(6), "vol": [3.0, 1, 2, 5, 4, 0]}
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
     ...     )
-    ... ).astype("float64")
-    >>> fitted = RidgeModel().fit(wide, wide["mom"] - wide["vol"])
-    >>> fig, ax = figure("What the model says", "", "score")
-    >>> run_id = log_run(
-    ...     "ridge",
-    ...     {"alpha": 1.0},
-    ...     {"ic": 0.05},
-    ...     tags={"run": "ridge", **made_of(wide)},
-    ...     store=store,
-    ...     figures={"scores": fig},
-    ...     model=fitted,
-    ...     example=wide,
-    ... )
     """
     file = Path(store or path("research", "tracking")).resolve()
     service = client(file)
@@ -340,10 +361,15 @@ def runs(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.report.tracking import runs
-    >>> work = tempfile.TemporaryDirectory()
-    >>> store = Path(work.name) / "tracking.sqlite"
-    >>> assert runs("another", store).empty and len(runs("volatility", store)) == 6
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import _COLUMNS, _write_model, runs
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
+    >>> nowhere = path("data", "lake") / "no-such-store.sqlite"
+    >>> assert runs(store=nowhere).empty and list(runs(store=nowhere)) == list(_COLUMNS) and not nowhere.exists()
     """
     file = Path(store or path("research", "tracking")).resolve()
     if not file.exists():
@@ -390,6 +416,7 @@ def compare_runs(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.report.tracking import compare_runs
     >>> pair = pd.DataFrame(
     ...     {
@@ -454,14 +481,40 @@ def load_model(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.panel import as_panel
     >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
     >>> from quantlab.models.linear import RidgeModel
-    >>> from quantlab.report.tracking import load_model, log_run, made_of
+    >>> from quantlab.report.tracking import _write_model, load_model, log_run, made_of
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
     >>> work = tempfile.TemporaryDirectory()
     >>> store = Path(work.name) / "tracking.sqlite"
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
+    ...     )
     >>> wide = as_panel(
     ...     pd.DataFrame(
     ...         {"date": "2020-01-02", "symbol": list("ABCDEF"), "mom": range(6), "vol": [3.0, 1, 2, 5, 4, 0]}
@@ -469,6 +522,7 @@ def load_model(
     ... ).astype("float64")
     >>> fitted = RidgeModel().fit(wide, wide["mom"] - wide["vol"])
     >>> fig, ax = figure("What the model says", "", "score")
+    >>> ax.plot(fitted.predict(wide)["score"].to_numpy())
     >>> run_id = log_run(
     ...     "ridge",
     ...     {"alpha": 1.0},

@@ -57,7 +57,7 @@ class Momentum:
       period    2012-01-03 to 2015-12-31, 1,006 sessions
       equity    1,000,000.00 to 1,522,403.12
       return    52.24%, 11.10% a year
-      Sharpe    0.74 ± 0.50 a year, of 252 sessions
+      Sharpe    0.74 ± 0.50 a year, of 252 sessions, not in excess of cash
       drawdown  -13.78%
       turnover  13.95 times equity, 3.49 a year
       costs     9,325.38, 0.21% of equity a year: commission 1,554, slippage 7,771
@@ -150,7 +150,7 @@ class PairsTrading:
       period    2012-01-03 to 2015-12-31, 1,006 sessions
       equity    1,000,000.00 to 1,010,465.48
       return    1.05%, 0.26% a year
-      Sharpe    0.08 ± 0.50 a year, of 252 sessions
+      Sharpe    0.08 ± 0.50 a year, of 252 sessions, not in excess of cash
       drawdown  -11.03%
       turnover  30.11 times equity, 7.54 a year
       costs     17,500.48, 0.45% of equity a year: commission 2,917, slippage 14,584
@@ -228,6 +228,7 @@ class Crossover:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.backtest.strategy import from_strategy
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars

@@ -1,0 +1,1 @@
+"""How do we judge without cheating?"""

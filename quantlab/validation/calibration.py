@@ -68,6 +68,7 @@ class Brier(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import brier
     >>> assert np.allclose(
     ...     brier(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])),
@@ -124,6 +125,7 @@ def brier(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import brier
     >>> assert np.allclose(
     ...     brier(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])),
@@ -176,7 +178,8 @@ def _wilson(
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence is {confidence}; give a probability between 0 and 1, such as 0.95")
     z2 = float(ndtri(0.5 + confidence / 2)) ** 2
-    centre, half = (share + z2 / (2 * n)) / (1 + z2 / n), np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 # %% ../../nbs/validation/375_calibration.ipynb #e909b86b
@@ -224,21 +227,15 @@ def reliability(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import reliability
-    >>> curve = reliability(predictions["prob"], y, block=40)
-    >>> curve.round(3)
-             n   prob  frequency    low   high
+    >>> said = np.repeat([0.2, 0.8], 5)
+    >>> came = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0])  # one of five, four of five: honest
+    >>> reliability(said, came, bins=2).round(2)
+         n  prob  frequency   low  high
     bin
-    0    33713  0.102      0.416  0.397  0.435
-    1    33713  0.146      0.407  0.394  0.420
-    2    33713  0.202      0.412  0.399  0.424
-    3    33713  0.283      0.431  0.419  0.442
-    4    33712  0.391      0.469  0.457  0.481
-    5    33713  0.516      0.478  0.467  0.489
-    6    33713  0.650      0.505  0.493  0.517
-    7    33713  0.777      0.537  0.523  0.551
-    8    33713  0.879      0.621  0.607  0.634
-    9    33712  0.946      0.726  0.712  0.739
+    0    5   0.2        0.2  0.04  0.62
+    1    5   0.8        0.8  0.38  0.96
     """
     pairs = _pairs(prob, y)
     rows, pairs["cluster"] = {}, _clusters(pairs.index, block)
@@ -267,7 +264,34 @@ class CalibrationError(NamedTuple):
 
     Examples
     --------
-    >>> from quantlab.validation.calibration import CalibrationError, calibration_error
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.calibration import CalibrationError, _bins, _pairs, calibration_error
+    >>> from quantlab.validation.splits import WalkForward
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> bars = adjust(sample_bars())
+    >>> close = to_wide(bars["close"])
+    >>> daily = close.pct_change(fill_method=None)
+    >>> labels = forward_returns(bars, horizon=20)
+    >>> ranked = {f"std_{n}": daily.rolling(n).std().rank(axis=1, pct=True) for n in (20, 40, 60, 90, 120)}
+    >>> table = pd.DataFrame({name: to_long(column, bars.index) for name, column in ranked.items()})
+    >>> table = table.assign(y=labels["y"], t1=labels["t1"]).dropna()
+    >>> X = table[list(ranked)]
+    >>> strayed = (table["y"] - table["y"].groupby("date").transform("median")).abs()
+    >>> wild = (strayed > strayed.groupby("date").transform("median")).astype(float)
+    >>> def predicted(train, test):
+    ...     "Probabilities of one fold's test rows."
+    ...     p = GaussianNB().fit(X.iloc[train], wild.iloc[train]).predict_proba(X.iloc[test])[:, 1]
+    ...     return pd.DataFrame({"prob": p}, index=X.index[test])
+    >>> folds = WalkForward(504, 252, expanding=True).split(X, t1=table["t1"])
+    >>> predictions = pd.concat([predicted(*fold) for fold in folds])
+    >>> y = wild.loc[predictions.index]
+    >>> four = _pairs(np.array([0.1, 0.2, 0.2, 0.9, 0.5]), np.array([0, 0, 1, 1, np.nan]))
+    >>> ways = {how: _bins(four["prob"], 2, how) for how in ("mass", "width")}
     >>> ece = {how: calibration_error(predictions["prob"], y, how=how) for how in ("mass", "width")}
     >>> pd.DataFrame(ece, index=CalibrationError._fields).T.round(4)
             value  chance
@@ -320,8 +344,11 @@ def calibration_error(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.calibration import calibration_error
-    >>> assert np.isclose(calibration_error(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])).value, 0.3)
+    >>> bold = calibration_error(np.repeat([0.1, 0.9], 5), np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0]), bins=2)
+    >>> round(bold.value, 3), round(bold.chance, 3)
+    (0.1, 0.107)
     """
     pairs = _pairs(prob, y)
     if pairs.empty:
@@ -350,11 +377,33 @@ class _Calibrator:
     "Speak scikit-learn's grammar without importing it: there are no settings, so a clone is a fresh one."
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
-        "Return the settings: none."
+        """Return the settings: none.
+
+        Parameters
+        ----------
+        deep : bool, default True
+
+        Returns
+        -------
+        dict[str, object]
+            The settings: none.
+
+        Examples
+        --------
+        >>> from quantlab.validation.calibration import _Calibrator
+        >>> from sklearn.base import clone
+        >>> assert clone(_Calibrator()).get_params() == {} and _Calibrator().set_params().__repr__() == "_Calibrator()"
+        """
         return {}
 
     def set_params(self) -> "_Calibrator":
-        "Return self: there is nothing to set."
+        """Return self: there is nothing to set.
+
+        Returns
+        -------
+        _Calibrator
+            The same object.
+        """
         return self
 
     def __repr__(self) -> str:
@@ -370,6 +419,8 @@ class TemperatureScaling(_Calibrator):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import TemperatureScaling
     >>> from scipy.special import expit
     >>> rng = np.random.default_rng(7)
@@ -445,14 +496,14 @@ class TemperatureScaling(_Calibrator):
 
         Examples
         --------
-        >>> from quantlab.validation.calibration import TemperatureScaling
-        >>> from scipy.special import expit
-        >>> rng = np.random.default_rng(7)
-        >>> odds = rng.normal(0, 1, 20_000)
-        >>> came = pd.Series(rng.uniform(size=20_000) < expit(odds)).astype(float)
-        >>> boaster = pd.DataFrame({"prob": expit(3 * odds)})
-        >>> cooled = TemperatureScaling().fit(boaster, came)
-        >>> assert np.allclose(cooled.predict(boaster)["prob"].rank(), boaster["prob"].rank())
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.validation.calibration import IsotonicCalibration
+        >>> said = pd.DataFrame({"prob": np.repeat([0.1, 0.5, 0.9], 4)})
+        >>> came = pd.Series([0, 0, 0, 1, 0, 1, 0, 1, 1, 1, 1, 0])  # a quarter, a half, three quarters
+        >>> honest = IsotonicCalibration().fit(said, came).predict(said)["prob"].unique()
+        >>> honest
+        array([0.25, 0.5 , 0.75])
         """
         return X.assign(prob=expit(logit(X["prob"]) / self.temperature_))
 
@@ -466,12 +517,14 @@ class IsotonicCalibration(_Calibrator):
 
     Examples
     --------
-    >>> from quantlab.validation.calibration import IsotonicCalibration, TemperatureScaling
-    >>> date = predictions.index.get_level_values("date")
-    >>> learn, judge = date < "2017-01-01", date >= "2017-03-01"
-    >>> mended = {"as said": predictions[judge]}
-    >>> for name, model in (("temperature", TemperatureScaling()), ("isotonic", IsotonicCalibration())):
-    ...     mended[name] = model.fit(predictions[learn], y[learn]).predict(predictions[judge])
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.calibration import IsotonicCalibration
+    >>> said = pd.DataFrame({"prob": np.repeat([0.1, 0.5, 0.9], 4)})
+    >>> came = pd.Series([0, 0, 0, 1, 0, 1, 0, 1, 1, 1, 1, 0])  # a quarter, a half, three quarters
+    >>> honest = IsotonicCalibration().fit(said, came).predict(said)["prob"].unique()
+    >>> honest
+    array([0.25, 0.5 , 0.75])
     """
 
     def fit(
@@ -503,6 +556,8 @@ class IsotonicCalibration(_Calibrator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.validation.calibration import TemperatureScaling
         >>> from scipy.special import expit
         >>> rng = np.random.default_rng(7)
@@ -540,17 +595,6 @@ class IsotonicCalibration(_Calibrator):
         -------
         pd.DataFrame
             The same frame with prob mended.
-
-        Examples
-        --------
-        >>> from quantlab.validation.calibration import TemperatureScaling
-        >>> from scipy.special import expit
-        >>> rng = np.random.default_rng(7)
-        >>> odds = rng.normal(0, 1, 20_000)
-        >>> came = pd.Series(rng.uniform(size=20_000) < expit(odds)).astype(float)
-        >>> boaster = pd.DataFrame({"prob": expit(3 * odds)})
-        >>> cooled = TemperatureScaling().fit(boaster, came)
-        >>> assert np.allclose(cooled.predict(boaster)["prob"].rank(), boaster["prob"].rank())
         """
         known = X["prob"].notna()
         return X.assign(
@@ -595,6 +639,7 @@ def coverage(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import coverage
     >>> four = pd.Series([0.0, 1.0, 2.0, 3.0])
     >>> assert coverage(four, four * 0 + 1, four * 0 + 2).iloc[0].tolist()[:2] == [4, 0.5]
@@ -647,6 +692,8 @@ def pinball(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.calibration import pinball
     >>> assert np.allclose(pinball(pd.Series([1.0]), pd.DataFrame({"q10": [0.0], "q90": [0.0]})), [0.1, 0.9])
     """

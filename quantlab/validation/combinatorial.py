@@ -8,7 +8,7 @@ __all__ = ['CombinatorialPurgedCV', 'path_table']
 # %% ../../nbs/validation/355_combinatorial.ipynb #0a2bb0ed
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import comb
 
 import numpy as np
@@ -18,7 +18,60 @@ from ..core.errors import ConfigError, PanelError
 from ..core.panel import check_panel, date_starts
 from .splits import block_edges, check_whole, fold_around, label_spans
 
-# %% ../../nbs/validation/355_combinatorial.ipynb #2945a96a
+# %% ../../nbs/validation/355_combinatorial.ipynb #0d5371b3
+def _check(
+    n_groups: int,
+    n_test_groups: int,  # tested at a time
+    embargo: int,  # sessions
+) -> None:
+    "Raise ConfigError for numbers of groups that make no split."
+    for name, value, least in (("n_groups", n_groups, 2), ("n_test_groups", n_test_groups, 1), ("embargo", embargo, 0)):
+        check_whole(value, name, least)
+    if n_test_groups >= n_groups:
+        raise ConfigError(
+            f"n_test_groups={n_test_groups} of n_groups={n_groups} leaves nothing to train on; test fewer"
+        )
+
+# %% ../../nbs/validation/355_combinatorial.ipynb #25583e81
+def _layout(
+    n_groups: int,
+    n_test_groups: int,  # tested at a time
+) -> np.ndarray:  # int64[groups, splits]: the path a tested group goes to; -1 = not tested
+    "Lay the tests of every combination of groups out in paths, combinations in lexicographic order."
+    splits = list(combinations(range(n_groups), n_test_groups))
+    table = np.full((n_groups, len(splits)), -1)
+    for split, tested in enumerate(splits):
+        table[list(tested), split] = (table[list(tested)] >= 0).sum(axis=1)
+    return table
+
+# %% ../../nbs/validation/355_combinatorial.ipynb #73bd0ed3
+def _joined(
+    predictions: list[pd.DataFrame | pd.Series],  # by split, each on its test rows
+    index: pd.MultiIndex,  # of the panel that was split
+    layout: np.ndarray,  # int64[groups, splits]: the path a tested group goes to; -1 = not tested
+) -> list[pd.DataFrame | pd.Series]:  # by path, on exactly the index
+    "Cut each split's predictions into groups and put the groups of each path together."
+    if len(predictions) != layout.shape[1]:
+        raise PanelError(
+            f"there are {len(predictions)} predictions for {layout.shape[1]} splits; pass one per split, in order"
+        )
+    dates, starts = date_starts(index)
+    edges = starts[block_edges(dates, len(layout))]  # the rows of group g are edges[g]:edges[g + 1]
+    pieces = [[None] * len(layout) for _ in range(layout.max() + 1)]
+    for split, path in enumerate(layout.T):
+        tested = np.flatnonzero(path >= 0)
+        rows = np.concatenate([np.arange(edges[g], edges[g + 1]) for g in tested])
+        if not predictions[split].index.equals(index[rows]):
+            raise PanelError(
+                f"the predictions of split {split} do not have its {len(rows)} test rows in order; predict "
+                "X.iloc[test_rows]"
+            )
+        cuts = np.cumsum([0, *(edges[g + 1] - edges[g] for g in tested)])
+        for k, g in enumerate(tested):
+            pieces[path[g]][g] = predictions[split].iloc[cuts[k] : cuts[k + 1]]
+    return [pd.concat(groups) for groups in pieces]
+
+# %% ../../nbs/validation/355_combinatorial.ipynb #90e57559
 @dataclass(frozen=True)
 class CombinatorialPurgedCV:
     """Test every combination of some groups of sessions, trained on all labels that do not touch them.
@@ -40,14 +93,15 @@ class CombinatorialPurgedCV:
         Unless an argument is a whole number, large enough (see check_whole).
         "n_test_groups={n_test_groups} of n_groups={n_groups} leaves nothing to train on; test fewer"
 
-    References
-    ----------
-    .. [1] López de Prado (2018).
-
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
-    >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+    >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
     """
 
     n_groups: int = 6  # blocks of whole sessions, at least 2
@@ -56,7 +110,7 @@ class CombinatorialPurgedCV:
     t1: pd.Series | None = field(default=None, repr=False, compare=False)  # label ends, if split cannot be given them
 
     def __post_init__(self):
-        _check(self)
+        _check(self.n_groups, self.n_test_groups, self.embargo)
 
     @property
     def n_paths(self) -> int:
@@ -75,17 +129,22 @@ class CombinatorialPurgedCV:
         """
         return comb(self.n_groups - 1, self.n_test_groups - 1)
 
-    def get_n_splits(self, X=None, y=None, groups=None) -> int:
+    def get_n_splits(
+        self,
+        X=None,  # not used
+        y=None,  # not used
+        groups=None,  # not used
+    ) -> int:
         """Return the number of combinations.
 
         Parameters
         ----------
         X : default None
-            Not used; in the signature for scikit-learn.
+            Not used.
         y : default None
-            Not used; in the signature for scikit-learn.
+            Not used.
         groups : default None
-            Not used; in the signature for scikit-learn.
+            Not used.
 
         Returns
         -------
@@ -128,22 +187,18 @@ class CombinatorialPurgedCV:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
         >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
         >>> tiny = pd.DataFrame(
         ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
         ... )
         >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
-        >>> made = [
-        ...     pd.Series(split, index=tiny.index[test], name="split")
-        ...     for split, (_, test) in enumerate(small.split(tiny))
-        ... ]
+        >>> assert [train.tolist() for train, _ in small.split(tiny)] == [[4, 5], [2, 3], [0, 1]]
         """
         spans = label_spans(X, self.t1 if t1 is None else t1)
-        edges = block_edges(spans.dates, self.n_groups)
-        return (
-            fold_around(spans, [(edges[g], edges[g + 1]) for g in tested], self.embargo) for tested in _tested(self)
-        )
+        blocks = list(pairwise(block_edges(spans.dates, self.n_groups)))
+        return (fold_around(spans, list(tested), self.embargo) for tested in combinations(blocks, self.n_test_groups))
 
     def paths(
         self,
@@ -173,11 +228,13 @@ class CombinatorialPurgedCV:
 
         Examples
         --------
-        >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV, path_table
-        >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
-        >>> layout = path_table(cv)
-        >>> for path in range(5):
-        ...     assert ((layout == path).sum(axis=1) == 1).all()
+        >>> import pandas as pd
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
+        >>> days = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2024-01-01", periods=3), ["A"]], names=["date", "symbol"]
+        ... )
+        >>> said = [pd.Series(split, days[rows]) for split, rows in enumerate(([0, 1], [0, 2], [1, 2]))]
         >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
         >>> tiny = pd.DataFrame(
         ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
@@ -187,31 +244,13 @@ class CombinatorialPurgedCV:
         ...     pd.Series(split, index=tiny.index[test], name="split")
         ...     for split, (_, test) in enumerate(small.split(tiny))
         ... ]
-        >>> laid_out = pd.DataFrame({f"path {k}": path for k, path in enumerate(small.paths(made, tiny))})
-        >>> laid_out.droplevel("symbol").rename(index=lambda date: f"{date:%d %b}").T
-        date    01 Jan  02 Jan  03 Jan  04 Jan  05 Jan  08 Jan
-        path 0       0       0       0       0       1       1
-        path 1       1       1       2       2       2       2
+        >>> show_error(lambda: small.paths(made[::-1], tiny))
+        'PanelError: the predictions of split 0 do not have its 4 test rows in order; predict X.iloc[test_rows]'
         """
-        return _paths(self, list(predictions), check_panel(X).index)
+        layout = _layout(self.n_groups, self.n_test_groups)
+        return _joined(list(predictions), check_panel(X).index, layout)
 
-# %% ../../nbs/validation/355_combinatorial.ipynb #237bdd6c
-def _check(splitter: CombinatorialPurgedCV) -> None:
-    "Raise ConfigError for numbers of groups that make no split."
-    for name, least in (("n_groups", 2), ("n_test_groups", 1), ("embargo", 0)):
-        check_whole(getattr(splitter, name), name, least)
-    if splitter.n_test_groups >= splitter.n_groups:
-        raise ConfigError(
-            f"n_test_groups={splitter.n_test_groups} of n_groups={splitter.n_groups} leaves nothing to train on; test "
-            "fewer"
-        )
-
-
-def _tested(splitter: CombinatorialPurgedCV) -> Iterator[tuple[int, ...]]:
-    "Return the groups that each split tests."
-    return combinations(range(splitter.n_groups), splitter.n_test_groups)
-
-
+# %% ../../nbs/validation/355_combinatorial.ipynb #c9ff97aa
 def path_table(
     splitter: CombinatorialPurgedCV,  # whose splits are laid out
 ) -> pd.DataFrame:  # groups x splits: the path a tested group goes to; -1 = not tested
@@ -229,7 +268,21 @@ def path_table(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV, path_table
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2024-01-01", periods=3), ["A"]], names=["date", "symbol"]
+    ... )
+    >>> said = [pd.Series(split, days[rows]) for split, rows in enumerate(([0, 1], [0, 2], [1, 2]))]
+    >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
+    >>> made = [
+    ...     pd.Series(split, index=tiny.index[test], name="split")
+    ...     for split, (_, test) in enumerate(small.split(tiny))
+    ... ]
     >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
     >>> layout = path_table(cv)
     >>> layout.where(layout >= 0, "").rename(columns=lambda split: f"{split:02d}")
@@ -242,34 +295,5 @@ def path_table(
     4               0           1        2     3     4
     5                  0           1        2     3  4
     """
-    table = np.full((splitter.n_groups, splitter.get_n_splits()), -1)
-    for split, tested in enumerate(_tested(splitter)):
-        table[list(tested), split] = (table[list(tested)] >= 0).sum(axis=1)
+    table = _layout(splitter.n_groups, splitter.n_test_groups)
     return pd.DataFrame(table).rename_axis(index="group", columns="split")
-
-# %% ../../nbs/validation/355_combinatorial.ipynb #58408034
-def _paths(
-    splitter: CombinatorialPurgedCV,
-    predictions: list[pd.DataFrame | pd.Series],  # by split
-    index: pd.MultiIndex,  # of the panel that was split
-) -> list[pd.DataFrame | pd.Series]:
-    "Cut each split's predictions into groups and put the groups of each path together."
-    if len(predictions) != splitter.get_n_splits():
-        raise PanelError(
-            f"there are {len(predictions)} predictions for {splitter.get_n_splits()} splits; pass one per split, in "
-            "order"
-        )
-    dates, starts = date_starts(index)
-    edges, table = starts[block_edges(dates, splitter.n_groups)], path_table(splitter).to_numpy()
-    pieces = [[None] * splitter.n_groups for _ in range(splitter.n_paths)]
-    for split, tested in enumerate(_tested(splitter)):
-        rows = np.concatenate([np.arange(edges[g], edges[g + 1]) for g in tested])
-        if not predictions[split].index.equals(index[rows]):
-            raise PanelError(
-                f"the predictions of split {split} do not have its {len(rows)} test rows in order; predict "
-                "X.iloc[test_rows]"
-            )
-        cuts = np.cumsum([0, *(edges[g + 1] - edges[g] for g in tested)])
-        for k, g in enumerate(tested):
-            pieces[table[g, split]][g] = predictions[split].iloc[cuts[k] : cuts[k + 1]]
-    return [pd.concat(groups) for groups in pieces]

@@ -44,6 +44,7 @@ def lagged_outcomes(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.decay import lagged_outcomes
     >>> def panel(rows):
     ...     "A small panel: one list per date."
@@ -137,6 +138,7 @@ class HalfLife:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.decay import half_life
     >>> def curve(*means, se=0.001):
     ...     "A curve at lags 0, 1, 2, ..."
@@ -185,6 +187,7 @@ def half_life(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.decay import half_life
     >>> def curve(*means, se=0.001):
     ...     "A curve at lags 0, 1, 2, ..."
@@ -197,10 +200,13 @@ def half_life(
         return HalfLife(*[math.nan] * 4, f"{len(curve)} usable lags; it takes two, rising, with finite mean and se")
     start, error = curve.iloc[0]
     if abs(start) <= 2 * error:
-        reason = f"the first mean rank IC {start:.4f} lies within two errors ({error:.4f} each) of zero: nothing to halve"
+        reason = (
+            f"the first mean rank IC {start:.4f} lies within two errors ({error:.4f} each) of zero: nothing to halve"
+        )
         return HalfLife(math.nan, math.nan, math.nan, start, reason)
     values = curve["mean"].to_numpy() * math.copysign(1, start)
     band = 2 * curve["se"].to_numpy() * (np.arange(len(curve)) > 0)
     sessions, low, high = (_crossing(lags, v, abs(start) / 2) for v in (values, values - band, values + band))
-    reason = f"still {values[-1] / abs(start):.0%} of its first value at lag {lags[-1]:g}" if math.isnan(sessions) else ""
+    still = f"still {values[-1] / abs(start):.0%} of its first value at lag {lags[-1]:g}"
+    reason = still if math.isnan(sessions) else ""
     return HalfLife(sessions, low, high, start, reason)

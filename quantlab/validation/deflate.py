@@ -58,6 +58,7 @@ def psr(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.deflate import psr
     >>> known = psr(0.458, 24, -2.448, 10.164)
     >>> pd.Series({"as they are": known, "taken for normal": psr(0.458, 24)}).round(4)
@@ -99,6 +100,7 @@ def expected_max_sharpe(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.deflate import expected_max_sharpe
     >>> rng = np.random.default_rng(7)
     >>> counts = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000])
@@ -159,6 +161,8 @@ def dsr(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.deflate import dsr, expected_max_sharpe
     >>> rng = np.random.default_rng(7)
     >>> counts = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000])
@@ -192,6 +196,7 @@ class Effective(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -227,7 +232,7 @@ def _luck(
 def effective_trials(
     returns: pd.DataFrame,  # dates x tries, simple decimal returns; dates on which one is NaN are not used
     draws: int = 2000,  # simulated searches; 2000 give N to within a few percent
-    seed: int = 7,
+    seed: int = 7,  # of the draws
 ) -> Effective:
     """Count the independent tries whose best would be as lucky as that of these; raise DataError for flat ones.
 
@@ -238,7 +243,7 @@ def effective_trials(
     draws : int, default 2000
         Simulated searches; 2000 give N to within a few percent.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the draws.
 
     Returns
     -------
@@ -255,6 +260,7 @@ def effective_trials(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -309,7 +315,7 @@ class Deflated:
     n_obs : int
         Returns.
     skew : float
-        Of the returns.
+        Third standardised moment.
     kurtosis : float
         Raw.
     n_trials : int
@@ -331,14 +337,20 @@ class Deflated:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.deflate import deflate
-    >>> partly = deflate(trials[best], counted, trials.iloc[:, :40])
+    >>> tried = pd.DataFrame(np.random.default_rng(7).normal(0, 0.01, (750, 20)))  # twenty strategies without skill
+    >>> ratio = tried.mean() / tried.std()
+    >>> hit = deflate(tried[ratio.idxmax()], pd.DataFrame({"sharpe": ratio}))
+    >>> {"psr": round(hit.psr, 3), "dsr": round(hit.dsr, 3)}
+    {'psr': 0.958, 'dsr': 0.432}
     """
 
     sharpe: float  # per period
     se: float  # its standard error, per period
     n_obs: int  # returns
-    skew: float
+    skew: float  # third standardised moment
     kurtosis: float  # raw
     n_trials: int  # distinct tries of the study; 1 when none was recorded
     n_effective: float  # independent tries they were taken for
@@ -381,8 +393,14 @@ def deflate(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.deflate import deflate
-    >>> partly = deflate(trials[best], counted, trials.iloc[:, :40])
+    >>> tried = pd.DataFrame(np.random.default_rng(7).normal(0, 0.01, (750, 20)))  # twenty strategies without skill
+    >>> ratio = tried.mean() / tried.std()
+    >>> hit = deflate(tried[ratio.idxmax()], pd.DataFrame({"sharpe": ratio}))
+    >>> {"psr": round(hit.psr, 3), "dsr": round(hit.dsr, 3)}
+    {'psr': 0.958, 'dsr': 0.432}
     """
     if "sharpe" not in trials.columns:
         raise DataError(f"trials lack the column sharpe, have {list(trials.columns)}; pass Ledger.trials(study)")
@@ -450,7 +468,7 @@ def min_track_record(
         raise ConfigError(f"confidence is {confidence}; give a probability between 0.5 and 1, such as 0.95")
     if sharpe <= benchmark:
         return math.inf
-    unit = 2 * sharpe_se(sharpe, 5, skew, kurtosis)  # the error without its division by the root of n - 1, which is 2 at n = 5
+    unit = 2 * sharpe_se(sharpe, 5, skew, kurtosis)  # the root of n - 1 is 2 at n = 5
     return 1 + (unit * float(ndtri(confidence)) / (sharpe - benchmark)) ** 2
 
 # %% ../../nbs/validation/370_deflate.ipynb #0ab845e3
@@ -486,9 +504,18 @@ def min_backtest_length(
 
     Examples
     --------
-    >>> from quantlab.core.errors import show_error
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.deflate import min_backtest_length
-    >>> assert "sharpe is 0" in show_error(lambda: min_backtest_length(10, 0))
+    >>> years = {n: min_backtest_length(n, 1 / np.sqrt(252)) / 252 for n in (2, 10, 45, 200, 1000)}
+    >>> pd.Series(years, name="years so that an annual ratio of 1 is more than luck").rename_axis("tries").round(1)
+    tries
+    2        0.3
+    10       2.5
+    45       5.0
+    200      7.6
+    1000    10.6
+    Name: years so that an annual ratio of 1 is more than luck, dtype: float64
     """
     if not sharpe > 0:
         raise ConfigError(f"sharpe is {sharpe}; give the positive ratio per period that the search is to be safe from")

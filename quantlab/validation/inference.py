@@ -34,19 +34,12 @@ class ICRows(NamedTuple):
 
     Examples
     --------
-    >>> from quantlab.core.panel import to_long, to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.labels.forward import forward_returns
-    >>> from quantlab.validation.inference import ICRows, ic_rows, ic_test
-    >>> bars = adjust(sample_bars())
-    >>> close = to_wide(bars["close"])
-    >>> table = pd.DataFrame({
-    ...     "momentum": to_long(close.shift(21) / close.shift(252) - 1, bars.index),
-    ...     "y": forward_returns(bars, horizon=20)["y"],
-    ... })
-    >>> rows = ic_rows(table["momentum"], table["y"])
-    >>> assert "5 dates" in ic_test(ICRows(*(part[:5] for part in rows)), "block").reason
+    >>> import numpy as np
+    >>> from quantlab.validation.inference import ICRows, _shift_null
+    >>> from quantlab.validation.scores import unit_rows
+    >>> there = np.repeat([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], 2, axis=0) == 1
+    >>> both = unit_rows(np.where(there, np.tile([1.0, 2, 3], 8).reshape(4, 6), np.nan))
+    >>> assert np.allclose(_shift_null(ICRows(both, both, there)), [1, 0.5 * np.sqrt(2), 0.5 * np.sqrt(2)])
     """
 
     u: np.ndarray  # float64[d, s]: of the scores' ranks; 0 = not paired
@@ -79,6 +72,7 @@ def ic_rows(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -202,6 +196,7 @@ def newey_west(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.inference import newey_west
     >>> assert np.isclose(newey_west(np.array([1.0, -1.0, 1.0, -1.0]), 0), 0.5)  # sqrt(1 / 4)
     """
@@ -211,7 +206,7 @@ def newey_west(
     return math.sqrt(max(gamma[0] + 2 * weights @ gamma[1:], 0.0) / len(x))
 
 # %% ../../nbs/validation/365_inference.ipynb #23908b1f
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ICTest:
     """Hold a mean rank IC with its error and how often chance does as well; knowable when the last outcome is.
 
@@ -235,19 +230,14 @@ class ICTest:
 
     Examples
     --------
-    >>> from quantlab.core.panel import to_long, to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.labels.forward import forward_returns
-    >>> from quantlab.validation.inference import ICRows, ic_rows, ic_test
-    >>> bars = adjust(sample_bars())
-    >>> close = to_wide(bars["close"])
-    >>> table = pd.DataFrame({
-    ...     "momentum": to_long(close.shift(21) / close.shift(252) - 1, bars.index),
-    ...     "y": forward_returns(bars, horizon=20)["y"],
-    ... })
-    >>> rows = ic_rows(table["momentum"], table["y"])
-    >>> assert "5 dates" in ic_test(ICRows(*(part[:5] for part in rows)), "block").reason
+    >>> import numpy as np
+    >>> from quantlab.validation.inference import ICTest
+    >>> from scipy.special import ndtr
+    >>> by_day = np.array([0.1, 0.3] * 5)
+    >>> seen = ICTest(by_day.mean(), by_day.std() / 3, 6.0, 2 * ndtr(-6.0), len(by_day), "t-test")
+    >>> seen
+    mean rank IC     se    t      p dates method
+          0.2000 0.0333 6.00 0.0000    10 t-test
     """
 
     mean: float  # of the daily rank IC
@@ -258,7 +248,19 @@ class ICTest:
     method: str  # "shift", "forward", "block", "bootstrap" or "hac"
     reason: str = ""  # why se, t and p are NaN
 
+    def _row(self) -> pd.DataFrame:
+        "Lay the figures out in one row, as they are read."
+        row = {"mean rank IC": f"{self.mean:.4f}", "se": f"{self.se:.4f}", "t": f"{self.t:.2f}", "p": f"{self.p:.4f}"}
+        said = {"reason": self.reason} if self.reason else {}
+        return pd.DataFrame([row | {"dates": f"{self.n_dates:,}", "method": self.method} | said])
 
+    def __repr__(self) -> str:
+        return self._row().to_string(index=False)
+
+    def _repr_html_(self) -> str:
+        return self._row().to_html(index=False)
+
+# %% ../../nbs/validation/365_inference.ipynb #01d37236
 def _error(
     rows: ICRows,
     daily: np.ndarray,  # float64[d]: rank IC by date, not constant
@@ -315,11 +317,12 @@ def ic_test(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.labels.forward import forward_returns
-    >>> from quantlab.validation.inference import ICRows, ic_rows, ic_test
+    >>> from quantlab.validation.inference import ic_rows, ic_test
     >>> bars = adjust(sample_bars())
     >>> close = to_wide(bars["close"])
     >>> table = pd.DataFrame({
@@ -327,7 +330,10 @@ def ic_test(
     ...     "y": forward_returns(bars, horizon=20)["y"],
     ... })
     >>> rows = ic_rows(table["momentum"], table["y"])
-    >>> assert "5 dates" in ic_test(ICRows(*(part[:5] for part in rows)), "block").reason
+    >>> found = ic_test(rows, "hac", horizon=20)
+    >>> found
+    mean rank IC     se    t      p dates method
+          0.0138 0.0179 0.78 0.4381 3,249    hac
     """
     if method not in ("shift", "forward", "block", "bootstrap", "hac"):
         raise ConfigError(f"method is {method!r}; use 'shift', 'forward', 'block', 'bootstrap' or 'hac'")
@@ -347,7 +353,7 @@ def ic_test(
     t = mean / se
     return ICTest(mean, se, t, float(2 * ndtr(-abs(t))) if p is None else p, len(daily), method)
 
-
+# %% ../../nbs/validation/365_inference.ipynb #dbdacfbb
 def mean_ic(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series,  # (date, symbol); the outcome, decimal return, known at its end
@@ -356,6 +362,19 @@ def mean_ic(
     seed: int = 7,  # of "block" and "bootstrap"
 ) -> ICTest:  # se, t and p NaN, with a reason, where the dates do not suffice
     """Test the mean rank IC of a score against no relation; raise ConfigError for an unknown method.
+
+    The methods differ in where the error comes from; all p are two-sided:
+
+    - "forward", the default: the outcomes are shifted ahead of the scores by 0 to half of the dates; the spread of
+      the shifted means is the error. Fits scores made of past prices, with a look-back below half of the history.
+    - "shift": the same over all offsets around the circle. Twice as many, for scores not made of past prices; for
+      those that are it sees nothing, as it takes their own inputs for chance.
+    - "block": ten blocks of dates are dealt anew 999 times; p is counted over the deals. Needs 20 dates.
+    - "bootstrap": the daily ICs are redrawn 999 times in stretches of random length; p is counted. Needs 20 dates.
+    - "hac": Newey and West (1987) with lag 2 * horizon + 10. Quick and well known; with few dates or long horizons it
+      rejects too often.
+
+    "block" and "bootstrap" draw with `seed`; "hac" needs `horizon`; the others use neither.
 
     Parameters
     ----------
@@ -382,8 +401,13 @@ def mean_ic(
     PanelError
         When nothing can be paired (see pair).
 
+    References
+    ----------
+    .. [1] Newey and West (1987).
+
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_long, to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -407,6 +431,8 @@ def mean_ic(
     ...     return wide.stack(future_stack=True)
     >>> still = mean_ic(panel([[1, 2, 3]] * 3), panel([[1, 2, 3], [1, 3, 2], [3, 2, 1]]), "shift")
     >>> still
+    mean rank IC     se    t      p dates method
+          0.1667 0.1667 1.00 0.3173     3  shift
     """
     return ic_test(ic_rows(score, y), method, horizon, seed)
 
@@ -431,6 +457,8 @@ class Moments(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import return_moments
     >>> assert np.allclose(return_moments(pd.Series([0.01, 0.02, 0.03])), (3, 2.0, 0.0, 1.5))
     """
@@ -467,6 +495,8 @@ def return_moments(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import return_moments
     >>> assert np.allclose(return_moments(pd.Series([0.01, 0.02, 0.03])), (3, 2.0, 0.0, 1.5))
     """
@@ -484,7 +514,7 @@ def return_moments(
 def sharpe_se(
     sharpe: float,  # per period
     n_obs: int,  # returns
-    skew: float = 0.0,
+    skew: float = 0.0,  # third standardised moment
     kurtosis: float = 3.0,  # raw
 ) -> float:  # per period; NaN with fewer than 3 returns or when an argument is NaN
     """Return the standard error of a Sharpe ratio (Mertens 2002); raise ConfigError for impossible moments.
@@ -516,6 +546,7 @@ def sharpe_se(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from quantlab.validation.inference import sharpe_se
     >>> assert np.isclose(sharpe_se(0.0, 101), 0.1)
     """
@@ -558,6 +589,8 @@ def sharpe_error(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import sharpe_error
     >>> assert np.isclose(sharpe_error(pd.Series([0.01, 0.02, 0.03])), np.sqrt(0.75))
     """
@@ -598,6 +631,7 @@ class SharpeTest:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import sharpe_test
     >>> flip = pd.Series(
     ...     [0.03, -0.01] * 30
@@ -658,6 +692,7 @@ def sharpe_test(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.inference import sharpe_test
     >>> flip = pd.Series(
     ...     [0.03, -0.01] * 30

@@ -58,11 +58,13 @@ def factor_weights(
     DataError
         For an infinite score.
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.longshort import factor_weights
     >>> def panel(rows):
     ...     "A small panel: one list per date."
@@ -116,11 +118,13 @@ def factor_returns(
     Raises
     ------
     PanelError
-        Saying what is wrong and where (see check_panel).
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.longshort import factor_returns, factor_weights
     >>> def panel(rows):
     ...     "A small panel: one list per date."
@@ -164,6 +168,8 @@ class FactorAlpha:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.longshort import factor_alpha
     >>> line = pd.Series(
     ...     np.random.default_rng(7).standard_normal(50) / 100, pd.bdate_range("2024-01-01", periods=50, unit="us")
@@ -211,10 +217,12 @@ def factor_alpha(
     ConfigError
         For a horizon that is no number of sessions.
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.validation.longshort import factor_alpha
     >>> line = pd.Series(
     ...     np.random.default_rng(7).standard_normal(50) / 100, pd.bdate_range("2024-01-01", periods=50, unit="us")

@@ -41,6 +41,7 @@ class Discoveries:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.multiple import false_discoveries
     >>> five = pd.Series([0.01, 0.02, 0.03, 0.5, 0.9], list("abcde"))
     >>> hand = false_discoveries(five, rate=0.05 + 1e-12)
@@ -88,6 +89,7 @@ def false_discoveries(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.multiple import false_discoveries
     >>> five = pd.Series([0.01, 0.02, 0.03, 0.5, 0.9], list("abcde"))
     >>> hand = false_discoveries(five, rate=0.05 + 1e-12)
@@ -134,13 +136,45 @@ class BestTest:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.inference import ICRows, ic_rows, ic_test
     >>> from quantlab.validation.multiple import best_of
+    >>> from quantlab.validation.scores import unit_rows
+    >>> from scipy.signal import lfilter
     >>> from scipy.special import ndtr
-    >>> null = []
-    >>> for seed in range(60):
-    ...     x = strategies(100 + seed, n=10, days=250)
-    ...     test, lone = best_of(x, draws=199, seed=seed), x[x.mean().idxmax()]
-    ...     null.append([test.p_reality, test.p_spa, ndtr(-lone.mean() / lone.sem())])
+    >>> raw = sample_bars()
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> features, y = compute(bars, feature_set("base")), forward_returns(bars, horizon=20)["y"]
+    >>> found = {}
+    >>> for name in features:
+    ...     rows = ic_rows(features[name], y)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     t = daily.mean() / (daily.std(ddof=1) / np.sqrt(len(daily)))
+    ...     found[name] = {
+    ...         "mean rank IC": daily.mean(),
+    ...         "p, t-test": 2 * ndtr(-abs(t)),
+    ...         "p, shift": ic_test(rows, "forward").p,
+    ...     }
+    >>> rng = np.random.default_rng(11)
+    >>> paths = np.cumsum(rng.standard_normal((620, 40)), axis=0)
+    >>> outcome = paths[20:] - paths[:-20]
+    >>> noise = lfilter([1.0], [1.0, -0.95], rng.standard_normal((60, 600, 40)) * np.sqrt(1 - 0.95**2), axis=1)
+    >>> true = np.arange(60) < 12
+    >>> v, there, ps = unit_rows(outcome, True), np.ones(outcome.shape, bool), []
+    >>> for score, real in zip(noise, true, strict=True):
+    ...     rows = ICRows(unit_rows(score + real * outcome / outcome.std() / 6, True), v, there)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     ps.append([ic_test(rows).p, 2 * ndtr(-abs(daily.mean()) / (daily.std() / np.sqrt(len(daily))))])
+    >>> drawn = np.random.default_rng(7).normal([0.0, 0.0, 0.002], 0.01, (500, 3))  # one of three earns 0.2 % a day
+    >>> found = best_of(pd.DataFrame(drawn, columns=["idle", "still", "gifted"]))
+    >>> found.best, round(found.p_reality, 3), round(found.p_spa, 3)
+    ('gifted', 0.001, 0.001)
     """
 
     best: str  # the strategy with the highest mean
@@ -228,7 +262,7 @@ def best_of(
     DataError
         For gaps.
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------
@@ -237,13 +271,45 @@ def best_of(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.inference import ICRows, ic_rows, ic_test
     >>> from quantlab.validation.multiple import best_of
+    >>> from quantlab.validation.scores import unit_rows
+    >>> from scipy.signal import lfilter
     >>> from scipy.special import ndtr
-    >>> null = []
-    >>> for seed in range(60):
-    ...     x = strategies(100 + seed, n=10, days=250)
-    ...     test, lone = best_of(x, draws=199, seed=seed), x[x.mean().idxmax()]
-    ...     null.append([test.p_reality, test.p_spa, ndtr(-lone.mean() / lone.sem())])
+    >>> raw = sample_bars()
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> features, y = compute(bars, feature_set("base")), forward_returns(bars, horizon=20)["y"]
+    >>> found = {}
+    >>> for name in features:
+    ...     rows = ic_rows(features[name], y)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     t = daily.mean() / (daily.std(ddof=1) / np.sqrt(len(daily)))
+    ...     found[name] = {
+    ...         "mean rank IC": daily.mean(),
+    ...         "p, t-test": 2 * ndtr(-abs(t)),
+    ...         "p, shift": ic_test(rows, "forward").p,
+    ...     }
+    >>> rng = np.random.default_rng(11)
+    >>> paths = np.cumsum(rng.standard_normal((620, 40)), axis=0)
+    >>> outcome = paths[20:] - paths[:-20]
+    >>> noise = lfilter([1.0], [1.0, -0.95], rng.standard_normal((60, 600, 40)) * np.sqrt(1 - 0.95**2), axis=1)
+    >>> true = np.arange(60) < 12
+    >>> v, there, ps = unit_rows(outcome, True), np.ones(outcome.shape, bool), []
+    >>> for score, real in zip(noise, true, strict=True):
+    ...     rows = ICRows(unit_rows(score + real * outcome / outcome.std() / 6, True), v, there)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     ps.append([ic_test(rows).p, 2 * ndtr(-abs(daily.mean()) / (daily.std() / np.sqrt(len(daily))))])
+    >>> drawn = np.random.default_rng(7).normal([0.0, 0.0, 0.002], 0.01, (500, 3))  # one of three earns 0.2 % a day
+    >>> found = best_of(pd.DataFrame(drawn, columns=["idle", "still", "gifted"]))
+    >>> found.best, round(found.p_reality, 3), round(found.p_spa, 3)
+    ('gifted', 0.001, 0.001)
     """
     excess = _excess(returns, benchmark)
     reason, means = _obstacle(excess), excess.mean()
@@ -295,7 +361,7 @@ def superior(
     DataError
         Where none can be judged.
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     References
     ----------
@@ -303,8 +369,41 @@ def superior(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.inference import ICRows, ic_rows, ic_test
     >>> from quantlab.validation.multiple import superior
+    >>> from quantlab.validation.scores import unit_rows
+    >>> from scipy.signal import lfilter
+    >>> from scipy.special import ndtr
+    >>> raw = sample_bars()
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> features, y = compute(bars, feature_set("base")), forward_returns(bars, horizon=20)["y"]
+    >>> found = {}
+    >>> for name in features:
+    ...     rows = ic_rows(features[name], y)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     t = daily.mean() / (daily.std(ddof=1) / np.sqrt(len(daily)))
+    ...     found[name] = {
+    ...         "mean rank IC": daily.mean(),
+    ...         "p, t-test": 2 * ndtr(-abs(t)),
+    ...         "p, shift": ic_test(rows, "forward").p,
+    ...     }
     >>> rng = np.random.default_rng(11)
+    >>> paths = np.cumsum(rng.standard_normal((620, 40)), axis=0)
+    >>> outcome = paths[20:] - paths[:-20]
+    >>> noise = lfilter([1.0], [1.0, -0.95], rng.standard_normal((60, 600, 40)) * np.sqrt(1 - 0.95**2), axis=1)
+    >>> true = np.arange(60) < 12
+    >>> v, there, ps = unit_rows(outcome, True), np.ones(outcome.shape, bool), []
+    >>> for score, real in zip(noise, true, strict=True):
+    ...     rows = ICRows(unit_rows(score + real * outcome / outcome.std() / 6, True), v, there)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     ps.append([ic_test(rows).p, 2 * ndtr(-abs(daily.mean()) / (daily.std() / np.sqrt(len(daily))))])
     >>> def strategies(seed, edge=0.0, n=40, days=1000):
     ...     "Correlated daily returns of n strategies; the last three earn edge a day on top."
     ...     rng = np.random.default_rng(seed)

@@ -17,7 +17,7 @@ from ..core.errors import ConfigError, DataError
 # %% ../../nbs/validation/372_overfit.ipynb #756a1206
 def _halves(
     x: np.ndarray,  # float64[t, n], returns of n tries
-    n_blocks: int,  # even
+    n_blocks: int,  # S, even
 ) -> np.ndarray:  # float64[splits, n], Sharpe ratio per period in each half; 0 where a try does not vary
     "Return the Sharpe ratio of every try in every half of the blocks; the reverse of the list are the complements."
     chosen = np.array(
@@ -53,6 +53,7 @@ class Overfit:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.overfit import pbo
     >>> swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
     >>> traded = pbo(swap, n_blocks=2)
@@ -123,6 +124,7 @@ def pbo(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.overfit import pbo
     >>> swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
     >>> traded = pbo(swap, n_blocks=2)
@@ -151,7 +153,7 @@ def pbo_null(
     returns: pd.DataFrame,  # dates x tries, simple decimal returns; dates on which one is NaN are not used
     n_blocks: int = 10,  # even; 10 gives 252 splits and nearly the spread of 16
     draws: int = 200,  # simulated searches
-    seed: int = 7,
+    seed: int = 7,  # of the draws
 ) -> np.ndarray:  # float64[draws], sorted
     """Return the probabilities of overfitting of searches without skill whose tries are related as these.
 
@@ -164,7 +166,7 @@ def pbo_null(
     draws : int, default 200
         Simulated searches.
     seed : int, default 7
-        Of the generator that draws; the same seed gives the same numbers.
+        Of the draws.
 
     Returns
     -------
@@ -182,6 +184,8 @@ def pbo_null(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
@@ -198,15 +202,13 @@ def pbo_null(
     >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a in lookbacks for b in (0, 2, 5)}).loc["2011-03":]
     >>> result = pbo(trials)
     >>> null = pbo_null(trials.iloc[::5], draws=200)
-    >>> pd.Series(
-    ...     {
-    ...         "PBO": result.pbo,
-    ...         "mean of noise": null.mean(),
-    ...         "noise, 5 %": np.quantile(null, 0.05),
-    ...         "noise, 95 %": np.quantile(null, 0.95),
-    ...         "share of noise at or below": (null <= result.pbo).mean(),
-    ...     }
-    ... ).round(3)
+    >>> pd.Series({
+    ...     "PBO": result.pbo,
+    ...     "mean of noise": null.mean(),
+    ...     "noise, 5 %": np.quantile(null, 0.05),
+    ...     "noise, 95 %": np.quantile(null, 0.95),
+    ...     "share of noise at or below": (null <= result.pbo).mean(),
+    ... }).round(3)
     PBO                           0.706
     mean of noise                 0.480
     noise, 5 %                    0.119

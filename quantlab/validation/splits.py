@@ -68,6 +68,7 @@ class LabelSpans(NamedTuple):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import label_spans
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -111,6 +112,7 @@ def label_spans(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import label_spans
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -157,6 +159,44 @@ def check_whole(
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name} is {value!r}; give a whole number, at least {least}")
 
+# %% ../../nbs/validation/350_splits.ipynb #7028a0b5
+def _block_starts(
+    dates: pd.DatetimeIndex,  # the panel's sessions
+    train_sessions: int,  # before the first block
+    test_sessions: int,  # of a block
+) -> np.ndarray:  # int64, position of each block's first test session
+    "Return where the test blocks start; raise ConfigError on a panel without any."
+    if len(dates) <= train_sessions:
+        raise ConfigError(
+            f"{_history(dates)}; train_sessions={train_sessions} leaves none to test on, shorten it or bring more "
+            "history"
+        )
+    return np.arange(train_sessions, len(dates), test_sessions)
+
+
+def _history(dates: pd.DatetimeIndex) -> str:
+    "Say how long a panel is, in an error message."
+    return f"the panel has {len(dates)} sessions" + (f", {dates[0].date()} to {dates[-1].date()}" if len(dates) else "")
+
+
+def _fold(
+    spans: LabelSpans,  # of the panel
+    begin: int,  # position of the first training session
+    quiet: int,  # position of the first session that no training span may touch
+    first: int,  # position of the first test session
+    test_sessions: int,  # of the block; fewer at the end of the panel
+) -> tuple[np.ndarray, np.ndarray]:  # train_rows, test_rows
+    "Return the row positions of one fold."
+    dates, starts, ends = spans
+    candidates = np.arange(starts[begin], starts[quiet])
+    train = candidates[ends[candidates] < dates.asi8[quiet]]
+    if not len(train):
+        raise ConfigError(
+            f"the block tested from {dates[first].date()} has nothing to learn from: no label decided since "
+            f"{dates[begin].date()} ends before {dates[quiet].date()}; lengthen train or shorten the labels"
+        )
+    return train, np.arange(starts[first], starts[min(first + test_sessions, len(dates))])
+
 # %% ../../nbs/validation/350_splits.ipynb #1c5a588b
 @dataclass(frozen=True)
 class WalkForward:
@@ -182,26 +222,17 @@ class WalkForward:
         "embargo={embargo} leaves nothing of train_sessions={train_sessions} sessions; lengthen
         train_sessions"
 
-    References
-    ----------
-    .. [1] López de Prado (2018, *Advances in Financial Machine Learning*, 7.4.1).
-
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import WalkForward
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
     ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
     ... )
-    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
-    ...     -2
-    ... )  # labels that last two sessions; the last two are not known
-    >>> folds = list(WalkForward(train_sessions=5, test_sessions=2, embargo=1).split(tiny, t1=tiny_t1))
-    >>> pd.DataFrame([[rows.tolist() for rows in fold] for fold in folds], columns=["train_rows", "test_rows"])
-      train_rows test_rows
-    0     [0, 1]    [5, 6]
-    1     [2, 3]    [7, 8]
-    2     [4, 5]       [9]
+    >>> unpurged, _ = next(
+    ...     WalkForward(train_sessions=5, test_sessions=2).split(tiny, t1=pd.Series(sessions, index=tiny.index))
+    ... )
     """
 
     train_sessions: int = 756  # sessions before each test block; the first block starts after them
@@ -214,19 +245,27 @@ class WalkForward:
         for name, least in (("train_sessions", 1), ("test_sessions", 1), ("embargo", 0)):
             check_whole(getattr(self, name), name, least)
         if self.embargo >= self.train_sessions:
-            raise ConfigError(f"embargo={self.embargo} leaves nothing of train_sessions={self.train_sessions} sessions; lengthen train_sessions")
+            raise ConfigError(
+                f"embargo={self.embargo} leaves nothing of train_sessions={self.train_sessions} sessions; lengthen "
+                "train_sessions"
+            )
 
-    def get_n_splits(self, X: pd.DataFrame, y=None, groups=None) -> int:
+    def get_n_splits(
+        self,
+        X: pd.DataFrame,  # panel
+        y=None,  # not used
+        groups=None,  # not used
+    ) -> int:
         """Return the number of test blocks of a panel.
 
         Parameters
         ----------
         X : pd.DataFrame
-            Not used; in the signature for scikit-learn.
+            Panel.
         y : default None
-            Not used; in the signature for scikit-learn.
+            Not used.
         groups : default None
-            Not used; in the signature for scikit-learn.
+            Not used.
 
         Returns
         -------
@@ -235,13 +274,14 @@ class WalkForward:
 
         Raises
         ------
+        PanelError
+            Its message says what is wrong and where (see check_panel).
         ConfigError
             "{...}; train_sessions={train_sessions} leaves none to test on, shorten it or bring more
             history"
-        PanelError
-            Saying what is wrong and where (see check_panel).
         """
-        return len(_block_starts(self, date_starts(check_panel(X).index)[0]))
+        dates = date_starts(check_panel(X).index)[0]
+        return len(_block_starts(dates, self.train_sessions, self.test_sessions))
 
     def split(
         self,
@@ -276,42 +316,9 @@ class WalkForward:
             For what cannot be split.
         """
         spans = label_spans(X, self.t1 if t1 is None else t1)
-        return (_fold(self, spans, first) for first in _block_starts(self, spans.dates))
-
-# %% ../../nbs/validation/350_splits.ipynb #7028a0b5
-def _block_starts(
-    splitter: WalkForward,
-    dates: pd.DatetimeIndex,  # the panel's sessions
-) -> np.ndarray:  # int64, position of each block's first test session
-    "Return where the test blocks start; raise ConfigError on a panel without any."
-    if len(dates) <= splitter.train_sessions:
-        raise ConfigError(
-            f"{_history(dates)}; train_sessions={splitter.train_sessions} leaves none to test on, shorten it or bring more history"
-        )
-    return np.arange(splitter.train_sessions, len(dates), splitter.test_sessions)
-
-
-def _history(dates: pd.DatetimeIndex) -> str:
-    "Say how long a panel is, in an error message."
-    return f"the panel has {len(dates)} sessions" + (f", {dates[0].date()} to {dates[-1].date()}" if len(dates) else "")
-
-
-def _fold(
-    splitter: WalkForward,
-    spans: LabelSpans,  # of the panel
-    first: int,  # position of the first test session
-) -> tuple[np.ndarray, np.ndarray]:  # train_rows, test_rows
-    "Return the row positions of one fold."
-    dates, starts, ends = spans
-    begin, quiet = 0 if splitter.expanding else first - splitter.train_sessions, first - splitter.embargo
-    candidates = np.arange(starts[begin], starts[quiet])
-    train = candidates[ends[candidates] < dates.asi8[quiet]]
-    if not len(train):
-        raise ConfigError(
-            f"the block tested from {dates[first].date()} has nothing to learn from: no label decided since "
-            f"{dates[begin].date()} ends before {dates[quiet].date()}; lengthen train or shorten the labels"
-        )
-    return train, np.arange(starts[first], starts[min(first + splitter.test_sessions, len(dates))])
+        firsts, train = _block_starts(spans.dates, self.train_sessions, self.test_sessions), self.train_sessions
+        begins = np.zeros_like(firsts) if self.expanding else firsts - train
+        return (_fold(spans, b, f - self.embargo, f, self.test_sessions) for b, f in zip(begins, firsts, strict=True))
 
 # %% ../../nbs/validation/350_splits.ipynb #c1f049f0
 def block_edges(
@@ -343,6 +350,7 @@ def block_edges(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import block_edges
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> edges = block_edges(sessions, 3)
@@ -398,8 +406,13 @@ def fold_around(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
-    >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+    >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
     """
     train = np.flatnonzero(np.logical_and.reduce([_free_of(spans, first, stop, embargo) for first, stop in blocks]))
     if not len(train):
@@ -431,6 +444,7 @@ class PurgedKFold:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.validation.splits import PurgedKFold, WalkForward
     >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
     >>> tiny = pd.DataFrame(
@@ -462,17 +476,22 @@ class PurgedKFold:
         check_whole(self.n_splits, "n_splits", 2)
         check_whole(self.embargo, "embargo", 0)
 
-    def get_n_splits(self, X=None, y=None, groups=None) -> int:
+    def get_n_splits(
+        self,
+        X=None,  # not used
+        y=None,  # not used
+        groups=None,  # not used
+    ) -> int:
         """Return the number of test blocks.
 
         Parameters
         ----------
         X : default None
-            Not used; in the signature for scikit-learn.
+            Not used.
         y : default None
-            Not used; in the signature for scikit-learn.
+            Not used.
         groups : default None
-            Not used; in the signature for scikit-learn.
+            Not used.
 
         Returns
         -------
@@ -515,20 +534,15 @@ class PurgedKFold:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.validation.splits import WalkForward
         >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
         >>> tiny = pd.DataFrame(
         ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
         ... )
-        >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
-        ...     -2
-        ... )  # labels that last two sessions; the last two are not known
-        >>> folds = list(WalkForward(train_sessions=5, test_sessions=2, embargo=1).split(tiny, t1=tiny_t1))
-        >>> pd.DataFrame([[rows.tolist() for rows in fold] for fold in folds], columns=["train_rows", "test_rows"])
-          train_rows test_rows
-        0     [0, 1]    [5, 6]
-        1     [2, 3]    [7, 8]
-        2     [4, 5]       [9]
+        >>> unpurged, _ = next(
+        ...     WalkForward(train_sessions=5, test_sessions=2).split(tiny, t1=pd.Series(sessions, index=tiny.index))
+        ... )
         """
         spans = label_spans(X, self.t1 if t1 is None else t1)
         edges = block_edges(spans.dates, self.n_splits)
@@ -606,12 +620,12 @@ def audit_splits(
     Raises
     ------
     LeakError
-        Naming fold, row and dates if one does.
+        Its message names fold, row and dates if one does.
     ConfigError
         "t1 is missing, so labels cannot be purged; pass the labels' t1 to split or to the constructor"
         "there are no folds to audit; a generator is read only once, keep list(splitter.split(...))"
     PanelError
-        Naming both sides where one has a time zone and another has none (see check_zones).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
         "t1 lacks {...} of {...} rows, first {first}; build it from the same panel"
         "t1 is in time zone {tz}, date in {tz}; bring both to one clock"
         "the label of {first} ends at {...}, before it starts; check t1"

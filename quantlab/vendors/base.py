@@ -101,7 +101,26 @@ class Vendor(Protocol):
 
     Examples
     --------
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> from quantlab.vendors.download import Download, State
+    >>> class Memory:
+    ...     "Keep bars in memory: a sink for the examples."
+    ...
+    ...     def __init__(self):
+    ...         self.frames, self.received = {}, 0
+    ...
+    ...     def write(self, dataset, interval, frame, revise=False):
+    ...         old = self.frames.get((dataset, interval), frame.iloc[:0])
+    ...         self.frames[dataset, interval] = frame.combine_first(old)[frame.columns]
+    ...         self.received += len(frame)
+    ...
+    ...     def read(self, dataset, interval, symbols=None, start=None, end=None):
+    ...         frame = self.frames[dataset, interval].loc[start:end]
+    ...         return frame if symbols is None else frame[frame.index.get_level_values("symbol").isin(symbols)]
+    >>> def idle(seconds):
+    ...     "Wait for nothing."
+    >>> folder = Path(tempfile.mkdtemp())
     >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
     """
 
@@ -137,6 +156,36 @@ class Vendor(Protocol):
 
         Examples
         --------
+        >>> import pandas as pd
+        >>> from quantlab.data.sample import sample_bars
+        >>> class Clock:
+        ...     "Pass time only when somebody sleeps."
+        ...
+        ...     def __init__(self):
+        ...         self.seconds, self.naps = 0.0, []
+        ...
+        ...     def __call__(self):
+        ...         return self.seconds
+        ...
+        ...     def sleep(self, seconds):
+        ...         self.naps.append(seconds)
+        ...         self.seconds += seconds
+        >>> class Sample:
+        ...     "Serve sample bars in pages, and fail as told."
+        ...
+        ...     name, calendar, intervals, per_second = "sample", "XNYS", ("1d",), 2.0
+        ...
+        ...     def __init__(self, clock, failures=()):
+        ...         self.clock, self.failures, self.requests = clock, dict(failures), []
+        ...
+        ...     def pages(self, symbol, start, end, interval):
+        ...         bars = sample_bars(symbol, start, end)
+        ...         for first in range(0, len(bars), 100):
+        ...             self.requests.append((self.clock(), symbol))
+        ...             failure = self.failures.pop(len(self.requests), None)
+        ...             if failure:
+        ...                 raise failure
+        ...             yield bars.iloc[first : first + 100]
         >>> next(Sample(Clock()).pages("AAPL", pd.Timestamp("2012-01-03"), pd.Timestamp("2013-12-31"), "1d")).tail(3)
                                 open       high        low      close       volume  \\
         date       symbol
@@ -157,7 +206,26 @@ class Sink(Protocol):
 
     Examples
     --------
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> from quantlab.vendors.download import Download, State
+    >>> class Memory:
+    ...     "Keep bars in memory: a sink for the examples."
+    ...
+    ...     def __init__(self):
+    ...         self.frames, self.received = {}, 0
+    ...
+    ...     def write(self, dataset, interval, frame, revise=False):
+    ...         old = self.frames.get((dataset, interval), frame.iloc[:0])
+    ...         self.frames[dataset, interval] = frame.combine_first(old)[frame.columns]
+    ...         self.received += len(frame)
+    ...
+    ...     def read(self, dataset, interval, symbols=None, start=None, end=None):
+    ...         frame = self.frames[dataset, interval].loc[start:end]
+    ...         return frame if symbols is None else frame[frame.index.get_level_values("symbol").isin(symbols)]
+    >>> def idle(seconds):
+    ...     "Wait for nothing."
+    >>> folder = Path(tempfile.mkdtemp())
     >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
     """
 
@@ -341,7 +409,22 @@ def fetch(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.vendors.base import Pace, fetch
+    >>> class Clock:
+    ...     "Pass time only when somebody sleeps."
+    ...
+    ...     def __init__(self):
+    ...         self.seconds, self.naps = 0.0, []
+    ...
+    ...     def __call__(self):
+    ...         return self.seconds
+    ...
+    ...     def sleep(self, seconds):
+    ...         self.naps.append(seconds)
+    ...         self.seconds += seconds
+    >>> clock = Clock()
+    >>> clock.seconds += 10
     >>> def collect(vendor, clock, symbol="AAPL", start="2012-01-03", end="2013-12-31", **options):
     ...     "Fetch all pages of a symbol."
     ...     return list(

@@ -156,6 +156,7 @@ class Crypto:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.vendors.crypto import Crypto
         >>> vendor = Crypto(client=client, limit=40)
         >>> pages = list(

@@ -23,6 +23,39 @@ from ..data.calendar import bar_ends, expected_ends, schedule
 from ..data.seams import Disagreement
 from .base import Pace, Sink, TemporaryError, Vendor, fetch
 
+# %% ../../nbs/vendors/133_download.ipynb #d40d2e7e
+def _load(file: Path) -> dict:  # "dataset/interval" -> symbol -> spans
+    "Read the spans of a file; none where there is no file; raise DataError for a damaged one."
+    try:
+        return json.loads(file.read_text()) if file.exists() else {}
+    except ValueError as error:
+        raise DataError(
+            f"{display_path(file)} is no JSON ({error}); "
+            "delete it: the next run asks for all rows again and stores none twice"
+        ) from error
+
+
+def _save(spans: dict, file: Path) -> None:
+    "Replace the file, whole or not at all."
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.draft")
+    with draft.open("w") as stream:
+        json.dump(spans, stream, indent=1, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(draft, file)
+
+
+def _merged(spans: list[tuple]) -> list[tuple]:  # sorted and disjoint
+    "Put together the spans that touch."
+    merged = []
+    for a, b in sorted(spans):
+        if merged and a <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(b, merged[-1][1]))
+        else:
+            merged.append((a, b))
+    return merged
+
 # %% ../../nbs/vendors/133_download.ipynb #40a8ebb5
 class State:
     """Remember which spans of dates are stored; raise DataError for a file that is damaged.
@@ -42,8 +75,10 @@ class State:
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.vendors.download import State
+    >>> from quantlab.vendors.download import State, _save
     >>> folder = Path(tempfile.mkdtemp())
+    >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+    >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
     >>> state = State(folder / "state.json")
     """
 
@@ -52,13 +87,7 @@ class State:
         file: str | Path,  # JSON; made on the first write, refused when it is damaged
     ) -> None:
         self.file = Path(file)
-        try:
-            self.spans = json.loads(self.file.read_text()) if self.file.exists() else {}
-        except ValueError as error:
-            raise DataError(
-                f"{display_path(self.file)} is no JSON ({error}); "
-                "delete it: the next run asks for all rows again and stores none twice"
-            ) from error
+        self.spans = _load(self.file)
 
     def done(
         self,
@@ -84,11 +113,14 @@ class State:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from quantlab.vendors.download import State
-        >>> day = pd.Timestamp
+        >>> from quantlab.vendors.download import State, _save
         >>> folder = Path(tempfile.mkdtemp())
+        >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+        >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+        >>> day = pd.Timestamp
         >>> state = State(folder / "state.json")
         >>> for month in ("2024-01", "2024-03", "2024-02"):
         ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
@@ -127,32 +159,21 @@ class State:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from quantlab.vendors.download import State
-        >>> day = pd.Timestamp
+        >>> from quantlab.vendors.download import State, _save
         >>> folder = Path(tempfile.mkdtemp())
+        >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+        >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+        >>> day = pd.Timestamp
         >>> state = State(folder / "state.json")
         >>> for month in ("2024-01", "2024-03", "2024-02"):
         ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
         """
-        merged = []
-        for a, b in sorted([*self.done(dataset, interval, symbol), (start, end)]):
-            if merged and a <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(b, merged[-1][1]))
-            else:
-                merged.append((a, b))
+        merged = _merged([*self.done(dataset, interval, symbol), (start, end)])
         self.spans.setdefault(f"{dataset}/{interval}", {})[symbol] = [[a.isoformat(), b.isoformat()] for a, b in merged]
-        self._save()
-
-    def _save(self) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.file.with_name(f"{self.file.name}.draft")
-        with draft.open("w") as stream:
-            json.dump(self.spans, stream, indent=1, sort_keys=True)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, self.file)
+        _save(self.spans, self.file)
 
 # %% ../../nbs/vendors/133_download.ipynb #a697488b
 def missing_spans(
@@ -178,11 +199,14 @@ def missing_spans(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.vendors.download import State, missing_spans
-    >>> day = pd.Timestamp
+    >>> from quantlab.vendors.download import State, _save, missing_spans
     >>> folder = Path(tempfile.mkdtemp())
+    >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+    >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+    >>> day = pd.Timestamp
     >>> state = State(folder / "state.json")
     >>> for month in ("2024-01", "2024-03", "2024-02"):
     ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
@@ -237,11 +261,14 @@ def last_finished(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.vendors.download import State, last_finished
-    >>> day = pd.Timestamp
+    >>> from quantlab.vendors.download import State, _save, last_finished
     >>> folder = Path(tempfile.mkdtemp())
+    >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+    >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+    >>> day = pd.Timestamp
     >>> state = State(folder / "state.json")
     >>> for month in ("2024-01", "2024-03", "2024-02"):
     ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
@@ -324,7 +351,7 @@ def _store(
         state.add(*key, first, last)
     return rows, count
 
-
+# %% ../../nbs/vendors/133_download.ipynb #7583e966
 def _store_whole(
     sink: Sink,
     state: State,
@@ -343,142 +370,9 @@ def _store_whole(
     state.add(*key, first, last)
     return len(whole), len(received)
 
-# %% ../../nbs/vendors/133_download.ipynb #b73e9728
-@dataclass(frozen=True)
-class Download:
-    """Bring a vendor's bars into a sink: patient, resumable, once.
-
-    Parameters
-    ----------
-    sink : Sink
-        Store that receives the bars.
-    state : State
-        Which spans it holds already.
-    attempts : int, default 6
-        Per page.
-    progress : Callable[[str, int, int], None] | None, default None
-        Called with symbol, its number, how many.
-    sleep : Callable[[float], None], default time.sleep
-        Takes seconds.
-    clock : Callable[[], float], default time.monotonic
-        seconds, for the pace.
-    now : Callable[[], pd.Timestamp], default lambda: pd.Timestamp.now("UTC")
-        The moment, in UTC: which bars have ended.
-
-    Examples
-    --------
-    >>> from quantlab.vendors.download import Download, State
-    >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
-    """
-
-    sink: Sink  # store that receives the bars
-    state: State  # which spans it holds already
-    attempts: int = 6  # per page
-    progress: Callable[[str, int, int], None] | None = None  # called with symbol, its number, how many
-    sleep: Callable[[float], None] = time.sleep  # takes seconds
-    clock: Callable[[], float] = time.monotonic  # seconds, for the pace
-    now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now("UTC")  # the moment, in UTC: which bars have ended
-
-    def backfill(
-        self,
-        vendor: Vendor,  # who is asked
-        symbols: Sequence[str],  # as the vendor names them
-        start: object,  # first date, inclusive; anything pandas reads as a timestamp
-        end: object,  # last date, inclusive; a bar that is still running is not asked for
-        interval: str = "1d",  # one of the vendor's
-    ) -> pd.DataFrame:  # by symbol: rows and pages received
-        """Store the bars between two dates, skipping what is stored; raise DataError where the vendor fails or
-        refuses.
-
-        Parameters
-        ----------
-        vendor : Vendor
-            Who is asked.
-        symbols : Sequence[str]
-            As the vendor names them.
-        start : object
-            First date, inclusive; anything pandas reads as a timestamp.
-        end : object
-            Last date, inclusive; a bar that is still running is not asked for.
-        interval : str, default "1d"
-            One of the vendor's.
-
-        Returns
-        -------
-        pd.DataFrame
-            By symbol: rows and pages received.
-
-        Raises
-        ------
-        DataError
-            Where the vendor fails or refuses.
-        ConfigError
-            "{name} has no bars of {interval}; it has {...}"
-
-        Examples
-        --------
-        >>> for title, vendor in {"backfill": first, "again": second, "once more": third}.items():
-        ...     run(title, vendor, lambda job, v=vendor: job.backfill(v, ["AAPL", "KO"], "2012-01-03", "2013-12-31"))
-        """
-        last = min(_bound(end, interval), self._latest(vendor, interval))
-        done = {s: self.state.done(vendor.name, interval, s) for s in symbols}
-        return self._run(
-            vendor, {s: missing_spans(spans, _bound(start, interval), last) for s, spans in done.items()}, interval
-        )
-
-    def refresh(
-        self,
-        vendor: Vendor,  # who is asked
-        symbols: Sequence[str],  # that were fetched before
-        end: object,  # last date, inclusive
-        interval: str = "1d",  # one of the vendor's
-    ) -> pd.DataFrame:  # by symbol: rows and pages received
-        """Store what has come since the last time, up to a date; raise ConfigError for symbols never fetched.
-
-        Parameters
-        ----------
-        vendor : Vendor
-            Who is asked.
-        symbols : Sequence[str]
-            That were fetched before.
-        end : object
-            Last date, inclusive.
-        interval : str, default "1d"
-            One of the vendor's.
-
-        Returns
-        -------
-        pd.DataFrame
-            By symbol: rows and pages received.
-
-        Raises
-        ------
-        ConfigError
-            For symbols never fetched.
-        DataError
-            "{name} failed {attempts} times in a row on {symbol} ({error}); what came is stored, run it
-            again to go on"
-            "{...} of {...} symbols were refused, {shown}; the others are stored"
-
-        Examples
-        --------
-        >>> class Restated(Sample):
-        ...     "Serve the sample after a dividend of one per cent: every factor is lower."
-        ...
-        ...     def pages(self, symbol, start, end, interval):
-        ...         for page in super().pages(symbol, start, end, interval):
-        ...             yield page.assign(adj=page["adj"] * 0.99)
-        >>> week, later = Sample(), Restated()
-        >>> run("a week later", week, lambda job: job.refresh(week, ["AAPL"], "2014-01-10"))
-        """
-        last = min(_bound(end, interval), self._latest(vendor, interval))
-        done = {s: self.state.done(vendor.name, interval, s) for s in symbols}
-        new = [s for s, spans in done.items() if not spans]
-        if new:
-            raise ConfigError(
-                f"{new[:5]} have never been fetched from {vendor.name} as {interval}; backfill them first"
-            )
-        return self._run(vendor, {s: missing_spans(spans, spans[-1][1], last) for s, spans in done.items()}, interval)
+# %% ../../nbs/vendors/133_download.ipynb #758518c2
+class _Job:
+    "Run what a download plans; the fields are those of Download."
 
     def fill(
         self,
@@ -523,15 +417,160 @@ class Download:
         return last_finished(vendor.calendar, interval, self.now())
 
     def _run(self, vendor: Vendor, parts: dict[str, list], interval: str) -> pd.DataFrame:
-        pages = partial(
-            fetch,
-            vendor,
-            interval=interval,
-            pace=Pace(vendor.per_second, self.sleep, self.clock),
-            attempts=self.attempts,
-        )
+        pace = Pace(vendor.per_second, self.sleep, self.clock)
+        pages = partial(fetch, vendor, interval=interval, pace=pace, attempts=self.attempts)
         store = lambda symbol, spans: _store(self.sink, self.state, pages, (vendor.name, interval, symbol), spans)
         return _each(parts, store, vendor.name, self.attempts, self.progress)
+
+# %% ../../nbs/vendors/133_download.ipynb #b73e9728
+@dataclass(frozen=True)
+class Download(_Job):
+    """Bring a vendor's bars into a sink: patient, resumable, once.
+
+    Parameters
+    ----------
+    sink : Sink
+        Store that receives the bars.
+    state : State
+        Which spans it holds already.
+    attempts : int, default 6
+        Per page.
+    progress : Callable[[str, int, int], None] | None, default None
+        Called with symbol, its number, how many.
+    sleep : Callable[[float], None], default time.sleep
+        Takes seconds.
+    clock : Callable[[], float], default time.monotonic
+        seconds, for the pace.
+    now : Callable[[], pd.Timestamp], default lambda: pd.Timestamp.now("UTC")
+        The moment, in UTC: which bars have ended.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import Download, State
+    >>> class Memory:
+    ...     "Keep bars in memory: a sink for the examples."
+    ...
+    ...     def __init__(self):
+    ...         self.frames, self.received = {}, 0
+    ...
+    ...     def write(self, dataset, interval, frame, revise=False):
+    ...         old = self.frames.get((dataset, interval), frame.iloc[:0])
+    ...         self.frames[dataset, interval] = frame.combine_first(old)[frame.columns]
+    ...         self.received += len(frame)
+    ...
+    ...     def read(self, dataset, interval, symbols=None, start=None, end=None):
+    ...         frame = self.frames[dataset, interval].loc[start:end]
+    ...         return frame if symbols is None else frame[frame.index.get_level_values("symbol").isin(symbols)]
+    >>> def idle(seconds):
+    ...     "Wait for nothing."
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
+    """
+
+    sink: Sink  # store that receives the bars
+    state: State  # which spans it holds already
+    attempts: int = 6  # per page
+    progress: Callable[[str, int, int], None] | None = None  # called with symbol, its number, how many
+    sleep: Callable[[float], None] = time.sleep  # takes seconds
+    clock: Callable[[], float] = time.monotonic  # seconds, for the pace
+    now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now("UTC")  # the moment, in UTC: which bars have ended
+
+    def backfill(
+        self,
+        vendor: Vendor,  # who is asked
+        symbols: Sequence[str],  # as the vendor names them
+        start: object,  # first date, inclusive; anything pandas reads as a timestamp
+        end: object,  # last date, inclusive; a bar that is still running is not asked for
+        interval: str = "1d",  # one of the vendor's
+    ) -> pd.DataFrame:  # by symbol: rows and pages received
+        """Store the bars between two dates, skipping what is stored; raise DataError where the vendor fails or
+        refuses.
+
+        Parameters
+        ----------
+        vendor : Vendor
+            Who is asked.
+        symbols : Sequence[str]
+            As the vendor names them.
+        start : object
+            First date, inclusive; anything pandas reads as a timestamp.
+        end : object
+            Last date, inclusive; a bar that is still running is not asked for.
+        interval : str, default "1d"
+            One of the vendor's.
+
+        Returns
+        -------
+        pd.DataFrame
+            By symbol: rows and pages received.
+
+        Raises
+        ------
+        DataError
+            Where the vendor fails or refuses.
+
+        Examples
+        --------
+        >>> for title, vendor in {"backfill": first, "again": second, "once more": third}.items():
+        ...     run(title, vendor, lambda job, v=vendor: job.backfill(v, ["AAPL", "KO"], "2012-01-03", "2013-12-31"))
+        """
+        last = min(_bound(end, interval), self._latest(vendor, interval))
+        done = {s: self.state.done(vendor.name, interval, s) for s in symbols}
+        return self._run(
+            vendor, {s: missing_spans(spans, _bound(start, interval), last) for s, spans in done.items()}, interval
+        )
+
+    def refresh(
+        self,
+        vendor: Vendor,  # who is asked
+        symbols: Sequence[str],  # that were fetched before
+        end: object,  # last date, inclusive
+        interval: str = "1d",  # one of the vendor's
+    ) -> pd.DataFrame:  # by symbol: rows and pages received
+        """Store what has come since the last time, up to a date; raise ConfigError for symbols never fetched.
+
+        Parameters
+        ----------
+        vendor : Vendor
+            Who is asked.
+        symbols : Sequence[str]
+            That were fetched before.
+        end : object
+            Last date, inclusive.
+        interval : str, default "1d"
+            One of the vendor's.
+
+        Returns
+        -------
+        pd.DataFrame
+            By symbol: rows and pages received.
+
+        Raises
+        ------
+        ConfigError
+            For symbols never fetched.
+
+        Examples
+        --------
+        >>> class Restated(Sample):
+        ...     "Serve the sample after a dividend of one per cent: every factor is lower."
+        ...
+        ...     def pages(self, symbol, start, end, interval):
+        ...         for page in super().pages(symbol, start, end, interval):
+        ...             yield page.assign(adj=page["adj"] * 0.99)
+        >>> week, later = Sample(), Restated()
+        >>> run("a week later", week, lambda job: job.refresh(week, ["AAPL"], "2014-01-10"))
+        """
+        last = min(_bound(end, interval), self._latest(vendor, interval))
+        done = {s: self.state.done(vendor.name, interval, s) for s in symbols}
+        new = [s for s, spans in done.items() if not spans]
+        if new:
+            raise ConfigError(
+                f"{new[:5]} have never been fetched from {vendor.name} as {interval}; backfill them first"
+            )
+        return self._run(vendor, {s: missing_spans(spans, spans[-1][1], last) for s, spans in done.items()}, interval)
 
 # %% ../../nbs/vendors/133_download.ipynb #558a057b
 def find_gaps(

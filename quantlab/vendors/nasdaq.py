@@ -63,8 +63,46 @@ def _bars(
         )
     return out.assign(date=table["date"], split=split, adj=adj)
 
+# %% ../../nbs/vendors/142_nasdaq.ipynb #42876cae
+class _Service:
+    "Ask the service, in either of its two forms."
+
+    code: str  # of the table, or with {symbol} of the data set of each symbol
+    url: str  # of the service
+    pace: Callable[[], None]  # called before each request
+
+    def _ask(self, path: str, params: dict[str, object], part: str) -> dict:
+        "Return an answer's document; raise TemporaryError for one without its part."
+        self.pace()
+        got = get_json(f"{self.url}/api/v3/{path}", params, headers={"X-Api-Token": secret("NASDAQ_DATA_LINK_API_KEY")})
+        inside = got.get(part) if isinstance(got, dict) else None
+        if not isinstance(inside, dict) or not isinstance(inside.get("data"), list):
+            raise TemporaryError(f"nasdaq answered {path} without its {part}")
+        return got
+
+    def _rows(self, symbol: str, first: str, last: str) -> tuple[list[str], list[list]]:
+        "Return the names of the columns and the rows of a span, all pages of it."
+        if "{" in self.code:
+            query = {"start_date": first, "end_date": last, "order": "asc"}
+            code = self.code.replace("{symbol}", quote(symbol, safe=""))
+            got = self._ask(f"datasets/{code}.json", query, "dataset")["dataset"]
+            if got.get("dataset_code", symbol).upper() != symbol.upper():
+                raise TemporaryError(f"nasdaq answered {symbol} with {got['dataset_code']}")
+            return got["column_names"], got["data"]
+        query, rows, cursors = {"ticker": symbol, "date.gte": first, "date.lte": last}, [], set()
+        while True:
+            got = self._ask(f"datatables/{self.code}.json", query, "datatable")
+            rows += got["datatable"]["data"]
+            cursor = (got.get("meta") or {}).get("next_cursor_id")
+            if cursor is None:
+                return [column["name"] for column in got["datatable"]["columns"]], rows
+            if cursor in cursors:
+                raise TemporaryError(f"nasdaq names a page of {symbol} as its own next one")
+            cursors.add(cursor)
+            query = query | {"qopts.cursor_id": cursor}
+
 # %% ../../nbs/vendors/142_nasdaq.ipynb #e5395f0e
-class Nasdaq:
+class Nasdaq(_Service):
     """Serve daily bars of a price table of Nasdaq Data Link; raise ConfigError for a code that is none.
 
     Parameters
@@ -110,40 +148,6 @@ class Nasdaq:
         self.code, self.url, self.per_second, self.pace = code, url.rstrip("/"), per_second, pace or Pace(per_second)
         self.name = f"nasdaq_{code.lower().replace('/{symbol}', '').replace('/', '_')}"
 
-    def _ask(self, path: str, params: dict[str, object], part: str) -> dict:
-        "Return an answer's document; raise TemporaryError for one without its part."
-        self.pace()
-        got = get_json(f"{self.url}/api/v3/{path}", params, headers={"X-Api-Token": secret("NASDAQ_DATA_LINK_API_KEY")})
-        if (
-            not isinstance(got, dict)
-            or not isinstance(got.get(part), dict)
-            or not isinstance(got[part].get("data"), list)
-        ):
-            raise TemporaryError(f"nasdaq answered {path} without its {part}")
-        return got
-
-    def _rows(self, symbol: str, first: str, last: str) -> tuple[list[str], list[list]]:
-        "Return the names of the columns and the rows of a span, all pages of it."
-        if "{" in self.code:
-            query = {"start_date": first, "end_date": last, "order": "asc"}
-            got = self._ask(f"datasets/{self.code.replace('{symbol}', quote(symbol, safe=''))}.json", query, "dataset")[
-                "dataset"
-            ]
-            if got.get("dataset_code", symbol).upper() != symbol.upper():
-                raise TemporaryError(f"nasdaq answered {symbol} with {got['dataset_code']}")
-            return got["column_names"], got["data"]
-        query, rows, cursors = {"ticker": symbol, "date.gte": first, "date.lte": last}, [], set()
-        while True:
-            got = self._ask(f"datatables/{self.code}.json", query, "datatable")
-            rows += got["datatable"]["data"]
-            cursor = (got.get("meta") or {}).get("next_cursor_id")
-            if cursor is None:
-                return [column["name"] for column in got["datatable"]["columns"]], rows
-            if cursor in cursors:
-                raise TemporaryError(f"nasdaq names a page of {symbol} as its own next one")
-            cursors.add(cursor)
-            query = query | {"qopts.cursor_id": cursor}
-
     def pages(
         self,
         symbol: str,  # as the table names it
@@ -173,8 +177,6 @@ class Nasdaq:
         ------
         TemporaryError
             For what may pass, DataError for what will not.
-        ConfigError
-            Where it is not set (see secret).
         PanelError
             On duplicates and missing keys (see as_panel).
         DataError
@@ -183,6 +185,7 @@ class Nasdaq:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.vendors.nasdaq import Nasdaq
         >>> old = Nasdaq("WIKI/{symbol}", url=server.url, pace=lambda: None)
         >>> same = pd.concat(old.pages("KO", *span, "1d"))

@@ -121,8 +121,51 @@ def _minutes(
     days = bars.index.tz_convert("America/New_York").tz_localize(None).normalize()
     return bars.assign(split=later_product(days, known["date"], (known["split_from"] / known["split_to"]).to_numpy()))
 
+# %% ../../nbs/vendors/140_polygon.ipynb #169d1496
+def _span(kind: Interval, start: pd.Timestamp, end: pd.Timestamp) -> list[str]:
+    "Write the ends of a span: days, or for intraday bars the milliseconds of their starts, rounded up."
+    if not kind.intraday:
+        return [f"{d:%Y-%m-%d}" for d in (start, end)]
+    return [str(-((-(d - pd.Timedelta(kind.value)).value) // 1_000_000)) for d in (start, end)]
+
+
+class _Service:
+    "Ask the service, page by page."
+
+    url: str  # of the service
+    pace: Callable[[], None]  # called before each request
+    adjusted: bool  # prices adjusted for splits by Polygon
+
+    def _pages(self, path: str, params: dict[str, object], symbol: str) -> Iterator[list[dict]]:
+        "Yield the rows of each page of an answer."
+        where, asked = self.url + path, set()
+        while where:
+            if where in asked:
+                raise TemporaryError(f"polygon names a page of {symbol} as its own next one")
+            asked.add(where)
+            self.pace()
+            got = get_json(where, params, headers={"Authorization": f"Bearer {secret('POLYGON_API_KEY')}"})
+            yield _rows(got, symbol)
+            where, params = _next(got, self.url), {}
+
+    def _since(self, kind: str, day: str, symbol: str, start: pd.Timestamp) -> pd.DataFrame:
+        "Return the events since a date."
+        params = {"ticker": symbol, f"{day}.gte": f"{start:%Y-%m-%d}", "limit": 1000}
+        return _events(
+            [row for page in self._pages(f"/v3/reference/{kind}", params, symbol) for row in page], day, symbol
+        )
+
+    def _with_factors(
+        self, bars: pd.DataFrame, kind: Interval, splits: pd.DataFrame, symbol: str, end: pd.Timestamp
+    ) -> pd.DataFrame:
+        "Give a page of bars its factors; daily bars need the dividends since their first."
+        if not kind.intraday:
+            paid = self._since("dividends", "ex_dividend_date", symbol, bars.index[0])
+            return _daily(bars, splits, paid, end, self.adjusted)
+        return bars if self.adjusted else _minutes(bars, splits, end)
+
 # %% ../../nbs/vendors/140_polygon.ipynb #411abf9d
-class Polygon:
+class Polygon(_Service):
     """Serve bars of US stocks from Polygon's aggregates; raise ConfigError for a pace of nothing.
 
     Parameters
@@ -161,25 +204,6 @@ class Polygon:
         self.name, self.adjusted, self.url = "polygon_adjusted" if adjusted else "polygon", adjusted, url.rstrip("/")
         self.per_second, self.pace = per_second, pace or Pace(per_second)
 
-    def _pages(self, path: str, params: dict[str, object], symbol: str) -> Iterator[list[dict]]:
-        "Yield the rows of each page of an answer."
-        where, asked = self.url + path, set()
-        while where:
-            if where in asked:
-                raise TemporaryError(f"polygon names a page of {symbol} as its own next one")
-            asked.add(where)
-            self.pace()
-            got = get_json(where, params, headers={"Authorization": f"Bearer {secret('POLYGON_API_KEY')}"})
-            yield _rows(got, symbol)
-            where, params = _next(got, self.url), {}
-
-    def _since(self, kind: str, day: str, symbol: str, start: pd.Timestamp) -> pd.DataFrame:
-        "Return the events since a date."
-        params = {"ticker": symbol, f"{day}.gte": f"{start:%Y-%m-%d}", "limit": 1000}
-        return _events(
-            [row for page in self._pages(f"/v3/reference/{kind}", params, symbol) for row in page], day, symbol
-        )
-
     def pages(
         self,
         symbol: str,  # as Polygon names it: "KO", "BRK.B"
@@ -187,8 +211,7 @@ class Polygon:
         end: pd.Timestamp,  # last date, inclusive
         interval: str,  # one of intervals
     ) -> Iterator[pd.DataFrame]:  # (date, symbol)
-        """Yield bars panels of one symbol in order of date; raise TemporaryError for what may pass, DataError for the
-        rest.
+        """Yield bars panels of one symbol by date; raise TemporaryError for what may pass, DataError for the rest.
 
         Parameters
         ----------
@@ -210,14 +233,8 @@ class Polygon:
         ------
         TemporaryError
             For what may pass, DataError for the rest.
-        ConfigError
-            Where it is not set (see secret).
         DataError
-            "polygon names a next page at {...}; the key is not sent there: check url="
-            "polygon lists dividends of {symbol} in {foreign}; its prices are in USD: convert them, or load
-            the symbol elsewhere"
             For ends without a time zone (see session_of).
-            For one as large as the price before it (see dividend_product).
         PanelError
             On duplicates and missing keys (see as_panel).
 
@@ -226,10 +243,9 @@ class Polygon:
         >>> from quantlab.core.errors import show_error
         >>> show_error(lambda: list(vendor.pages("KO", *span, "1d")))
         """
-        kind, span = Interval(interval), [f"{d:%Y-%m-%d}" for d in (start, end)]
-        if kind.intraday:  # stamps are starts: milliseconds, rounded up
-            span = [-((-(d - pd.Timedelta(kind.value)).value) // 1_000_000) for d in (start, end)]
-        path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/{_STEPS[interval]}/{span[0]}/{span[1]}"
+        kind = Interval(interval)
+        first, last = _span(kind, start, end)
+        path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/{_STEPS[interval]}/{first}/{last}"
         asked = self._pages(path, {"adjusted": str(self.adjusted).lower(), "sort": "asc", "limit": 50_000}, symbol)
         splits = self._since("splits", "execution_date", symbol, start)
         parts = asked if kind.intraday else iter([[row for page in asked for row in page]])
@@ -241,9 +257,5 @@ class Polygon:
             if bars.index[0] <= reached:
                 raise TemporaryError(f"polygon sent {symbol} from {bars.index[0]}, expected what follows {reached}")
             reached = bars.index[-1]
-            if not kind.intraday:
-                paid = self._since("dividends", "ex_dividend_date", symbol, bars.index[0])
-                bars = _daily(bars, splits, paid, end, self.adjusted)
-            elif not self.adjusted:
-                bars = _minutes(bars, splits, end)
+            bars = self._with_factors(bars, kind, splits, symbol, end)
             yield as_panel(bars.reset_index().assign(symbol=symbol))

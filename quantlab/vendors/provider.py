@@ -28,10 +28,12 @@ class Provider:
 
     Examples
     --------
-    >>> from quantlab.vendors.base import Pace, fetch
     >>> from quantlab.vendors.provider import Provider
-    >>> span = pd.Timestamp("2012-01-03"), pd.Timestamp("2012-01-31")
-    >>> assert list(fetch(Provider(server.url), "NOPE", *span, "1d", Pace(1e9))) == []
+    >>> requests = len(server.requests)
+    >>> assert (
+    ...     requests == 10 + 4
+    ...     and (job.backfill(Provider(server.url), ["KO", "XOM"], "2012-01-03", "2012-12-31") == 0).all().all()
+    ... )
     """
 
     name, calendar, intervals, per_second = "provider", "XNYS", ("1d",), 5.0
@@ -76,6 +78,7 @@ class Provider:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.vendors.provider import find_provider
         >>> mine = find_provider("mine", url=server.url)
         >>> got = pd.concat(mine.pages("KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-01-31"), "1d"))

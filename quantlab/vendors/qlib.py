@@ -89,6 +89,7 @@ def read_members(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
@@ -451,6 +452,7 @@ def qlib_traits(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
@@ -535,6 +537,43 @@ def _as_bars(
     shares = out["volume"] if volume == "raw" else out["volume"] * out["factor"]
     return traded.assign(volume=shares, adj=out["factor"], member=out["member"])
 
+# %% ../../nbs/vendors/134_qlib.ipynb #3b8fbe0f
+def _check_arguments(
+    prices: str, fields: Sequence[str] | None, volume: str | None, change: str | None, suspended: str | None
+) -> None:
+    "Raise ConfigError for arguments that are unknown, or contradict each other."
+    _told(prices=(prices, ("adjusted", "traded")), volume=(volume, (None, "adjusted", "raw")))
+    _told(change=(change, (None, "decimal", "percent")), suspended=(suspended, (None, "drop", "keep")))
+    if prices == "traded" and fields is not None:
+        raise ConfigError("prices='traded' gives all bar columns; leave fields out")
+    if fields is not None and (volume or suspended):
+        raise ConfigError(
+            "volume and suspended are about whole bars, and single fields come as they are; leave fields out"
+        )
+
+
+def _check_meaning(
+    store: _Store,
+    spells: pd.DataFrame,  # of the names wanted
+    left: list[str],  # of volume, suspended, change: those of which nothing was said
+    folder: str | Path,
+) -> None:
+    "Raise DataError where the values of a store mean something else than Qlib's, and nobody said what."
+    found = _differences(_look(store, sorted(spells["symbol"].unique())), store.freq) if left else {}
+    if any(name in found for name in left):
+        raise DataError(f"{display_path(folder)}: {'; '.join(found[name] for name in left if name in found)}")
+
+
+def _checked(out: pd.DataFrame, folder: str | Path, check: bool, whole: bool) -> pd.DataFrame:
+    "Check what was read: as bars where it holds whole ones, else as a panel."
+    if not check or not whole:
+        return check_panel(out)
+    try:
+        check_bars(out.dropna(how="all", subset=list(BAR_COLUMNS)))
+        return out
+    except DataError as error:
+        raise DataError(f"{display_path(folder)}: {error}; check=False reads them as they are") from error
+
 # %% ../../nbs/vendors/134_qlib.ipynb #6566dbd1
 def read_qlib(
     folder: str | Path,  # of the store
@@ -607,7 +646,7 @@ def read_qlib(
         out"
         For one that a Qlib store does not have (see store_interval).
     PanelError
-        Saying what is wrong and where (see check_panel).
+        Its message says what is wrong and where (see check_panel).
         For a frame that is no panel, DataError for impossible bars (see check_bars).
 
     Examples
@@ -626,30 +665,14 @@ def read_qlib(
     >>> broken = write_qlib(bars, home / "broken")
     >>> refused(lambda: read_qlib(broken))
     """
-    _told(prices=(prices, ("adjusted", "traded")), volume=(volume, (None, "adjusted", "raw")))
-    _told(change=(change, (None, "decimal", "percent")), suspended=(suspended, (None, "drop", "keep")))
-    if prices == "traded" and fields is not None:
-        raise ConfigError("prices='traded' gives all bar columns; leave fields out")
-    if fields is not None and (volume or suspended):
-        raise ConfigError(
-            "volume and suspended are about whole bars, and single fields come as they are; leave fields out"
-        )
+    _check_arguments(prices, fields, volume, change, suspended)
     store = _open(folder, interval, zone, stamps)
     spells, span = _wanted(store, symbols, skip_missing), _span(store, start, end, warm_up)
     gaps = isinstance(symbols, str) if gaps is None else gaps
-    asked = {
-        "volume": fields is None and (check or prices == "traded"),
-        "suspended": fields is None and check,
-        "change": "change" in (fields or ()) and check,
-    }
-    left = [
-        name
-        for name, told in {"volume": volume, "suspended": suspended, "change": change}.items()
-        if asked[name] and told is None
-    ]
-    found = _differences(_look(store, sorted(spells["symbol"].unique())), store.freq) if left else {}
-    if any(name in found for name in left):
-        raise DataError(f"{display_path(folder)}: {'; '.join(found[name] for name in left if name in found)}")
+    asked = {"volume": fields is None and (check or prices == "traded"), "suspended": fields is None and check}
+    asked["change"] = "change" in (fields or ()) and check
+    told = {"volume": volume, "suspended": suspended, "change": change}
+    _check_meaning(store, spells, [name for name in told if asked[name] and told[name] is None], folder)
     out = _panel(store, spells, fields or [*BAR_COLUMNS, "factor"], span, skip_missing, gaps)
     if len(spells) and out.drop(columns="member").isna().all(axis=None):
         raise DataError(
@@ -662,10 +685,4 @@ def read_qlib(
         out["change"] /= 100
     out = out.set_axis(out.index.remove_unused_levels())
     out = out if isinstance(symbols, str) else out.drop(columns="member")
-    if not check or fields is not None:
-        return check_panel(out)
-    try:
-        check_bars(out.dropna(how="all", subset=list(BAR_COLUMNS)))
-        return out
-    except DataError as error:
-        raise DataError(f"{display_path(folder)}: {error}; check=False reads them as they are") from error
+    return _checked(out, folder, check, fields is None)

@@ -178,6 +178,32 @@ def _spells(
     form = "%Y-%m-%d %H:%M:%S" if kind.intraday else "%Y-%m-%d"
     return pd.DataFrame({"symbol": members["symbol"], "start": start.dt.strftime(form), "end": end.dt.strftime(form)})
 
+# %% ../../nbs/vendors/132_qlib_write.ipynb #2594a289
+def _columns(bars: pd.DataFrame) -> pd.DataFrame:  # open high low close volume factor change, as Qlib means them
+    "Adjust bars as Qlib does: prices times the factor, volume over it."
+    factor = bars.get("split", 1.0) * bars.get("adj", pd.Series(1.0, index=bars.index))
+    prices = bars[["open", "high", "low", "close"]].mul(factor, axis=0)
+    table = prices.assign(volume=bars["volume"] / factor, factor=factor)
+    return table.assign(change=table["close"].groupby(level="symbol").pct_change(fill_method=None))
+
+
+def _fill_store(
+    draft: Path,  # folder that becomes the store
+    table: pd.DataFrame,  # from _columns
+    place: np.ndarray,  # number of each row's session
+    sessions: pd.DatetimeIndex,
+    freq: str,  # Qlib's name of the interval
+    kind: Interval,
+) -> None:
+    "Write the values and the calendar of a store, and make room for its lists."
+    for symbol, rows in table.assign(_place=place).groupby(level="symbol"):
+        values, position = rows.drop(columns="_place"), rows["_place"].to_numpy()
+        _write_values(draft / "features" / symbol_folder(symbol), values, position, freq)
+    for name in ("calendars", "instruments"):
+        (draft / name).mkdir()
+    form = "%Y-%m-%d %H:%M:%S" if kind.intraday else "%Y-%m-%d"
+    (draft / "calendars" / f"{freq}.txt").write_text("".join(f"{d}\n" for d in sessions.strftime(form)))
+
 # %% ../../nbs/vendors/132_qlib_write.ipynb #5898dc27
 def write_qlib(
     bars: pd.DataFrame,  # (date, symbol); adj and split, where they are, become Qlib's factor
@@ -224,6 +250,8 @@ def write_qlib(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
@@ -235,11 +263,8 @@ def write_qlib(
     >>> holed = bars.drop([(pd.Timestamp("2012-01-03"), "KO"), (pd.Timestamp("2012-01-05"), "KO")])
     >>> store = write_qlib(holed, home / "us")
     """
-    (kind, freq), folder, dates = (
-        store_interval(interval),
-        Path(folder),
-        check_bars(bars).index.get_level_values("date"),
-    )
+    (kind, freq), folder = store_interval(interval), Path(folder)
+    dates = check_bars(bars).index.get_level_values("date")
     check_stamps(zone, stamps, kind)
     if bars.empty or (dates.tz is not None) != kind.intraday:
         raise DataError(
@@ -250,28 +275,12 @@ def write_qlib(
     at = grid(bars.index)
     _check_names(at.symbols)
     sessions = _written(at.dates, zone, stamps, kind)
-    factor = bars.get("split", 1.0) * bars.get("adj", pd.Series(1.0, index=bars.index))
-    table = (
-        bars[["open", "high", "low", "close"]].mul(factor, axis=0).assign(volume=bars["volume"] / factor, factor=factor)
-    )
-    table["change"] = table["close"].groupby(level="symbol").pct_change(fill_method=None)
-    table["position"] = at.row
     reach = pd.Series(at.row).groupby(at.col).agg(["min", "max"])
     spells = pd.DataFrame({"symbol": at.symbols, "start": sessions[reach["min"]], "end": sessions[reach["max"]]})
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        for symbol, rows in table.groupby(level="symbol"):
-            _write_values(
-                draft / "features" / symbol_folder(symbol),
-                rows.drop(columns="position"),
-                rows["position"].to_numpy(),
-                freq,
-            )
-        for name in ("calendars", "instruments"):
-            (draft / name).mkdir()
-        form = "%Y-%m-%d %H:%M:%S" if kind.intraday else "%Y-%m-%d"
-        (draft / "calendars" / f"{freq}.txt").write_text("".join(f"{d}\n" for d in sessions.strftime(form)))
+        _fill_store(draft, _columns(bars), at.row, sessions, freq, kind)
         for market, members in ({"all": spells} | (markets or {})).items():
             _spells(members, sessions[-1], kind).to_csv(
                 draft / "instruments" / f"{market}.txt", sep="\t", header=False, index=False

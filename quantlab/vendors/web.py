@@ -146,6 +146,7 @@ def later_product(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.vendors.web import later_product
     >>> week = pd.date_range("2024-01-01", periods=5, unit="us")
     >>> assert later_product(week, [week[2], week[4]], [1 / 2, 1 / 3]).tolist() == [1 / 6, 1 / 6, 1 / 3, 1 / 3, 1]
@@ -184,6 +185,7 @@ def dividend_product(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.vendors.web import dividend_product, later_product
     >>> days = pd.date_range("2024-01-01", periods=4, unit="us")
     >>> raw = pd.Series([100.0, 102, 50, 49], index=days)

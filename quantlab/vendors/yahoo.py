@@ -198,6 +198,7 @@ class Yahoo:
 
         Examples
         --------
+        >>> import pandas as pd
         >>> import requests
         >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.vendors.yahoo import Yahoo

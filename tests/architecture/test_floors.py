@@ -1,4 +1,4 @@
-"""The house rules that import-linter cannot say: numbers, notebook form, single importers, side effects, determinism."""
+"""House rules that import-linter cannot say: numbers, notebook form, single importers, side effects, determinism."""
 
 import ast
 import json
@@ -15,13 +15,16 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*/[0-9][0-9][0-9]_*.ipynb"))
 MODULES = {f"quantlab.{file.parent.name}.{file.stem[4:]}": file for file in NOTEBOOKS}
 FLOORS = {
-    "core": (0, 99), "data": (100, 128), "importer": (129, 135), "vendors": (130, 149), "altdata": (150, 199), "features": (200, 239), "micro": (240, 269),
+    "core": (0, 99), "data": (100, 128), "importer": (129, 135), "vendors": (130, 149), "altdata": (150, 199),
+    "features": (200, 239), "micro": (240, 269),
     "pricing": (270, 299), "labels": (300, 349), "validation": (350, 399), "models": (400, 449), "regime": (450, 499),
-    "signals": (500, 549), "portfolio": (550, 599), "risk": (600, 689), "broker": (690, 699), "backtest": (700, 744), "strategy": (745, 749), "execution": (750, 799),
+    "signals": (500, 549), "portfolio": (550, 599), "risk": (600, 689), "broker": (690, 699), "backtest": (700, 744),
+    "strategy": (745, 749), "execution": (750, 799),
     "report": (800, 899), "ops": (900, 999),
 }  # fmt: skip
 LAST_CELL = """#| hide
-import runpy; from quantlab.core.config import root; _ = runpy.run_path(f"{root()}/scripts/export.py", run_name="__main__")"""
+import runpy; from quantlab.core.config import root; \
+_ = runpy.run_path(f"{root()}/scripts/export.py", run_name="__main__")"""
 ENDS = {
     "data",
     "importer",
@@ -166,6 +169,12 @@ class TestNotebook:
 def test_the_imports_are_really_read():
     assert "quantlab.core.panel" in imports(MODULES["quantlab.core.audit"])
     assert "hmmlearn" in {name.split(".")[0] for name in imports(MODULES["quantlab.regime.hmm"])}
+
+
+def test_the_init_of_a_room_holds_one_line_its_question():
+    for room in {f.parent.name for f in NOTEBOOKS}:
+        tree = ast.parse((ROOT / "quantlab" / room / "__init__.py").read_text(encoding="utf-8"))
+        assert len(tree.body) == 1 and len((ast.get_docstring(tree) or "").splitlines()) == 1, f"{room}: make export"
 
 
 def test_rooms_are_small():

@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Packages that cost a tenth of a second and more, by scripts/import_times.py; whoever needs one imports it where it is used.
+# Packages that cost a tenth of a second and more, by scripts/import_times.py; whoever needs one imports it where it is
+# used.
 HEAVY = (
-    "scipy.stats", "scipy.optimize", "scipy.signal", "sklearn", "lightgbm", "arch", "statsmodels", "hmmlearn", "matplotlib.pyplot", "duckdb", "pandera",
-    "exchange_calendars", "optuna", "IPython", "nbformat", "papermill", "nbconvert", "mlflow", "psycopg", "backtrader", "qlib", "xgboost", "torch", "dask",
+    "scipy.stats", "scipy.optimize", "scipy.signal", "sklearn", "lightgbm", "arch", "statsmodels", "hmmlearn",
+    "matplotlib.pyplot", "duckdb", "pandera",
+    "exchange_calendars", "optuna", "IPython", "nbformat", "papermill", "nbconvert", "mlflow", "psycopg", "backtrader",
+    "qlib", "xgboost", "torch", "dask",
 )  # fmt: skip
 PROGRAM = """
 import sys
@@ -45,7 +48,10 @@ def test_core_features_validation_and_backtest_bring_nothing_heavy():
 
 
 def test_what_a_refusal_reads_brings_nothing_at_all():
-    program = "import sys; from quantlab.ops import cli; import quantlab.report.run, quantlab.report.checks; print(*[n for n in sys.argv[1:] if n in sys.modules])"
+    program = (
+        "import sys; from quantlab.ops import cli; import quantlab.report.run, quantlab.report.checks; "
+        "print(*[n for n in sys.argv[1:] if n in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, "pandas", "numpy", "numba", *HEAVY],
         capture_output=True,

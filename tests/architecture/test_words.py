@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BANNED_NAMES = {"Book", "Desk", "HAIR", "WORDS", "papers", "equities", "desk_result", "trip_summary", "shuffle_trips"}
 BANNED_ANYWHERE = re.compile(r"(^|_)(desk|wish|wishes|hair|equities)(_|$)", re.IGNORECASE)
 BANNED_MODULES = {"broker.statement", "broker.trips"}
-# One word for each: top_k, lookback, rebalance, train_sessions. A field or a parameter of a public callable has no other.
+# One word for each: top_k, lookback, rebalance, train_sessions. A field or parameter of a public callable has no other.
 BANNED_PARAMETERS = {"k", "window", "every", "train", "trips", "wish", "words"}
 
 
@@ -123,7 +123,8 @@ def test_parameters_in_the_glossary_belong_to_their_name():
 
 
 @pytest.mark.parametrize("term", [
-    "fill model", "order book", "simulator", "slippage", "look-ahead bias", "survivorship bias", "leakage", "point-in-time", "blotter",
+    "fill model", "order book", "simulator", "slippage", "look-ahead bias", "survivorship bias", "leakage",
+    "point-in-time", "blotter",
     "position sizing", "information coefficient",
 ])  # fmt: skip
 def test_the_field_s_terms_stand_in_titles(term):

@@ -1,4 +1,5 @@
-"""A dozen strategies on the committed sample whose figures are kept. Renew them on purpose only: python tests/backtest/golden.py
+"""A dozen strategies on the committed sample whose figures are kept. Renew them on purpose only: python
+tests/backtest/golden.py
 
 Read the difference of golden.json before committing it: a figure that moves without a change of the rules is a defect.
 """
@@ -95,9 +96,12 @@ def figures(result: Result) -> dict[str, object]:
         f"{day:%Y-%m-%d} {name} {asked:.9g} {kind} {got:.9g} {why}" for day, name, asked, kind, got, why in rows
     )
     return {
-        "equity": float(result.equity.iloc[-1]), "lowest": float(result.equity.min()), "volatility": float(result.returns.std()),
-        "turnover": float(result.turnover.sum()), "costs": float(np.sum(result.costs.to_numpy())), "sessions": len(result.equity),
-        "orders": len(orders), "trades": len(result.trades), "unfilled": len(result.unfilled), "closed": len(result.closed),
+        "equity": float(result.equity.iloc[-1]), "lowest": float(result.equity.min()),
+        "volatility": float(result.returns.std()),
+        "turnover": float(result.turnover.sum()), "costs": float(np.sum(result.costs.to_numpy())),
+        "sessions": len(result.equity),
+        "orders": len(orders), "trades": len(result.trades), "unfilled": len(result.unfilled),
+        "closed": len(result.closed),
         "order_list": hashlib.sha256(text.encode()).hexdigest(),
     }  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""A second broker in plain Python, written from the rules as the notebooks state them: no arrays, no kernel, no shared code.
+"""A second broker in plain Python, written from the rules as the notebooks state them: no arrays, no kernel, no shared
+code.
 
 It is slow and reads like the rules. tests/backtest/test_slow_broker.py holds the event loop against it.
 """

@@ -187,3 +187,23 @@ def test_a_loser_and_a_run_of_one_session():
         returns=full.returns.iloc[:0],
     )
     assert np.isnan(cap.capacity(one, KNOWN, Costs(impact=1.0))["value"]).all()
+
+
+def idle():
+    dates = pd.MultiIndex.from_product([DAYS[:30], ["A"]], names=["date", "symbol"])
+    bars = pd.DataFrame({"open": PRICE, "close": PRICE}, dates)
+    return from_weights(pd.DataFrame({"weight": [0.5]}, dates[:1]).iloc[:0], bars)
+
+
+def test_without_a_trade_there_is_no_break_even_and_nothing_to_sell():
+    run, costs = idle(), Costs(1.0, 2.0, impact=1.0)
+    assert np.isnan(cap.break_even(run)["value"])
+    assert (cap.against_assets(run, KNOWN, costs, 252)["cost_bps"] == 0).all()
+    assert cap.days_to_liquidate(run, KNOWN, 1e6).empty and cap.by_name(run, KNOWN, costs, 1e6).empty
+    assert list(cap.capacity(run, KNOWN, costs).index) == ["half_sharpe_assets", "zero_assets", "break_even"]
+
+
+def test_without_impact_any_money_does_and_with_ruinous_costs_none():
+    run = planted()
+    assert cap.assets_at(run, KNOWN, Costs(1.0, 2.0))["value"] == np.inf
+    assert cap.assets_at(run, KNOWN, Costs(500.0, 500.0, impact=1.0))["value"] == 0

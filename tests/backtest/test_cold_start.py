@@ -6,8 +6,10 @@ import sys
 
 HEAVY = ("arch", "statsmodels", "scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib", "sklearn")
 LIGHT = (
-    "core.plot", "features.rolling", "features.sets", "features.technical", "features.transform", "validation.scores", "validation.inference", "validation.deflate",
-    "validation.longshort", "backtest.account", "backtest.engine", "backtest.orders", "backtest.stats", "backtest.capacity", "backtest.montecarlo", "backtest.doctor", "backtest.strategy", "strategy.examples",
+    "core.plot", "features.rolling", "features.sets", "features.technical", "features.transform", "validation.scores",
+    "validation.inference", "validation.deflate",
+    "validation.longshort", "backtest.account", "backtest.engine", "backtest.orders", "backtest.stats",
+    "backtest.capacity", "backtest.montecarlo", "backtest.doctor", "backtest.strategy", "strategy.examples",
 )  # fmt: skip
 
 
@@ -23,16 +25,35 @@ def test_heavy_libraries_wait_until_they_are_needed():
     assert found.strip() == "[]"
 
 
-def test_who_waits_for_a_compilation_is_told_once(tmp_path):
-    code = """
+def at_a_terminal(code, **environment):
+    "Run code with its errors at a terminal; return what it wrote there and what it printed."
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs, text=True, env=os.environ | environment, check=True
+    )
+    os.write(theirs, b"end")  # a terminal without a line would be read for ever
+    written = os.read(ours, 10_000).decode().removesuffix("end")
+    os.close(ours), os.close(theirs)
+    return written, done.stdout
+
+
+COMPILES = """
 import numpy as np
 from quantlab.backtest.account import tell_compiling
 from quantlab.backtest.engine import _first_bad
-from quantlab.broker.session import _value_at
+from quantlab.broker.rebalance import _value_at
 tell_compiling(), tell_compiling()
 assert _first_bad(np.ones((2, 2))) == (-1, -1)
 assert _value_at(*np.ones((4, 3))) == 3.0
 """
-    cold, warm = (python(code, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
-    assert cold.stderr.count("compiling kernels, once") == 1 and cold.stderr.count("\n") == 1 and cold.stdout == ""
-    assert warm.stderr == warm.stdout == ""
+
+
+def test_who_waits_for_a_compilation_at_a_terminal_is_told_once(tmp_path):
+    cold, warm = (at_a_terminal(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert cold[0].count("compiling kernels, once") == 1 and cold[0].count("\n") == 1 and cold[1] == ""
+    assert warm == ("", "")
+
+
+def test_output_that_goes_to_a_file_or_a_pipe_has_no_word_of_compiling(tmp_path):
+    cold = python(COMPILES, NUMBA_CACHE_DIR=str(tmp_path))
+    assert cold.stderr == cold.stdout == ""

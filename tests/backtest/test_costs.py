@@ -55,7 +55,7 @@ def test_no_market_is_no_price(volume):
 
 
 def test_cost_curve_meets_its_closed_form_and_rises():
-    """Total cost of an order of value x: x (h + s) + c x + Y sigma sqrt(shares / volume) x, to first order within 1 %."""
+    "Total cost of an order of value x: x (h + s) + c x + Y sigma sqrt(shares / volume) x, to first order within 1 %."
     value, price, volatility, volume = np.geomspace(1e3, 1e8, 60), 50.0, 0.015, 4e6
     costs = Costs(commission_bps=2, slippage_bps=3, half_spread_bps=1, impact=0.9)
     for side in (1, -1):

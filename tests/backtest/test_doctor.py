@@ -159,9 +159,12 @@ def cost_share(clean):
 
 
 PLANTED = {
-    "noise": noise, "few_trades": few_trades, "one_day": one_day, "stale_fills": stale_fills, "unmoved": unmoved_fills, "censored": censored, "benchmark": benchmark, "cost_share": cost_share,
-    "parameters": lambda clean: (*clean, {"parameters": 40}), "hindsight": lambda clean: (*clean, {"gate_hindsight": 0.4}),
-    "fragility": lambda clean: (*clean, {"perturbation": near(0.5)}), "capacity": lambda clean: (*clean, {"capacity": room(1e5)}),
+    "noise": noise, "few_trades": few_trades, "one_day": one_day, "stale_fills": stale_fills, "unmoved": unmoved_fills,
+    "censored": censored, "benchmark": benchmark, "cost_share": cost_share,
+    "parameters": lambda clean: (*clean, {"parameters": 40}),
+    "hindsight": lambda clean: (*clean, {"gate_hindsight": 0.4}),
+    "fragility": lambda clean: (*clean, {"perturbation": near(0.5)}),
+    "capacity": lambda clean: (*clean, {"capacity": room(1e5)}),
 }  # fmt: skip
 
 
@@ -238,7 +241,8 @@ def test_short_and_idle_runs_are_not_assessed_but_do_not_break(clean, sessions):
     full, bars = clean
     days = full.equity.index[:sessions]
     short = SimpleNamespace(
-        equity=full.equity[days], returns=full.returns[full.returns.index.isin(days)], costs=full.costs.loc[days], closed=full.closed,
+        equity=full.equity[days], returns=full.returns[full.returns.index.isin(days)], costs=full.costs.loc[days],
+        closed=full.closed,
         trades=full.trades[full.trades["date"].isin(days)], positions=full.positions.loc[days[0] : days[-1]],
     )  # fmt: skip
     table = diagnose(short, bars, 252, benchmark=full.returns, parameters=3)
@@ -264,3 +268,11 @@ def test_trips_that_do_not_add_up_to_the_account_are_not_judged():
     assert (
         run.equity.iloc[-1] == 1_020_000 and row["severity"] == "not assessed" and "total-return bars" in row["detail"]
     )
+
+
+def test_an_account_without_trades_is_not_assessed():
+    bars = market(moves())
+    idle = from_weights(pd.DataFrame({"weight": [0.5]}, bars.index[:1]).iloc[:0], bars)
+    assert (diagnose(idle, bars, 252)["severity"] == "not assessed").all()
+    assert diagnose(idle, bars, 252, parameters=3)["severity"].nunique() == 1
+    assert len(findings_figure(diagnose(idle, bars, 252)).axes) == 1

@@ -547,6 +547,7 @@ def test_a_first_compilation_is_told_once_where_somebody_waits(monkeypatch, caps
 
     heard = []
     monkeypatch.setattr(account, "_QUIET", quiet)
+    monkeypatch.setattr(account.sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(account.event, "register", lambda kind, listener: heard.append((kind, listener)))
     account.tell_compiling.__wrapped__()
     assert [kind for kind, _ in heard] == ([] if quiet else ["numba:compile"])

@@ -24,7 +24,8 @@ seeds = st.integers(0, 10_000)
 
 
 def market(seed, missing=0.1, moves=0.02, extras=True):
-    """Random bars of five names over 30 sessions, with holes, splits, dividends, fees, funding and a currency; in odd seeds one name stops."""
+    """Random bars of five names over 30 sessions, with holes, splits, dividends, fees, funding and a currency; in
+    odd seeds one name stops."""
     rng = np.random.default_rng(seed)
     there = rng.random((30, 5)) >= missing
     there[0], there[:, (seed + 1) % 5] = True, True
@@ -39,8 +40,10 @@ def market(seed, missing=0.1, moves=0.02, extras=True):
     wide["low"] = np.minimum(open_, close) * (1 - moves * rng.random((30, 5)))
     if extras:
         wide |= {
-            "split_ratio": split, "dividend": close * 0.01 * (rng.random((30, 5)) < 0.05), "borrow": rng.uniform(0, 0.2, (30, 5)),
-            "funding": rng.normal(0, 1e-4, (30, 5)), "rate": np.exp(np.cumsum(rng.normal(0, 0.003, (30, 5)), axis=0)), "multiplier": np.full((30, 5), 2.0),
+            "split_ratio": split, "dividend": close * 0.01 * (rng.random((30, 5)) < 0.05),
+            "borrow": rng.uniform(0, 0.2, (30, 5)),
+            "funding": rng.normal(0, 1e-4, (30, 5)), "rate": np.exp(np.cumsum(rng.normal(0, 0.003, (30, 5)), axis=0)),
+            "multiplier": np.full((30, 5), 2.0),
         }  # fmt: skip
     t, i = np.nonzero(there)
     return as_panel(
@@ -87,8 +90,11 @@ def split_terms(fill="open", **settings):
 
 
 term_sets = st.builds(
-    split_terms, fill=st.sampled_from(["open", "close", "vwap"]), participation=st.sampled_from([np.inf, 0.01]), queue=st.sampled_from([0.0, 0.05]),
-    through=st.sampled_from([0.0, 0.002]), sized=st.sampled_from(["decision", "fill"]), cash=st.sampled_from(["shared", "in turn"]), lot=st.sampled_from([0.0, 1.0, 10.0]), max_gross=st.sampled_from([1.0, 2.0]), delisting_return=st.sampled_from([0.0, -0.3]),
+    split_terms, fill=st.sampled_from(["open", "close", "vwap"]), participation=st.sampled_from([np.inf, 0.01]),
+    queue=st.sampled_from([0.0, 0.05]),
+    through=st.sampled_from([0.0, 0.002]), sized=st.sampled_from(["decision", "fill"]),
+    cash=st.sampled_from(["shared", "in turn"]), lot=st.sampled_from([0.0, 1.0, 10.0]),
+    max_gross=st.sampled_from([1.0, 2.0]), delisting_return=st.sampled_from([0.0, -0.3]),
 )  # fmt: skip
 tariffs = st.sampled_from(
     [FREE, Costs(1, 5), Costs(5, 10, per_share=0.005, minimum=1.0, borrow_bps=100, interest_bps=300, funding_bps=200)]
@@ -248,10 +254,14 @@ def trade(*rows, bars=None, costs=FREE, cash=10_000.0, **rules):
 @pytest.mark.parametrize(
     ("order", "rules", "price"),
     [
-        ({"type": "market"}, {}, 10.5), ({"type": "market"}, {"fill": "close"}, 10.2), ({"type": "market"}, {"fill": "vwap"}, (11 + 9 + 10.2) / 3),
-        ({"type": "close"}, {}, 10.2), ({"type": "limit", "price": 10.8}, {}, 10.5), ({"type": "limit", "price": 9.5}, {}, 9.5), ({"type": "limit", "price": 9.0}, {}, 9.0),
-        ({"type": "limit", "price": 9.0}, {"through": 0.01}, None), ({"type": "limit", "price": 9.0}, {"queue": 0.1}, None), ({"type": "limit", "price": 8.9}, {}, None),
-        ({"type": "stop", "price": 10.4}, {}, 10.5), ({"type": "stop", "price": 10.9}, {}, 10.9), ({"type": "stop", "price": 11.1}, {}, None),
+        ({"type": "market"}, {}, 10.5), ({"type": "market"}, {"fill": "close"}, 10.2),
+        ({"type": "market"}, {"fill": "vwap"}, (11 + 9 + 10.2) / 3),
+        ({"type": "close"}, {}, 10.2), ({"type": "limit", "price": 10.8}, {}, 10.5),
+        ({"type": "limit", "price": 9.5}, {}, 9.5), ({"type": "limit", "price": 9.0}, {}, 9.0),
+        ({"type": "limit", "price": 9.0}, {"through": 0.01}, None),
+        ({"type": "limit", "price": 9.0}, {"queue": 0.1}, None), ({"type": "limit", "price": 8.9}, {}, None),
+        ({"type": "stop", "price": 10.4}, {}, 10.5), ({"type": "stop", "price": 10.9}, {}, 10.9),
+        ({"type": "stop", "price": 11.1}, {}, None),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("side", [1, -1])
@@ -429,7 +439,8 @@ def test_cash_and_gross_are_kept():
 
 
 def test_a_list_that_knows_the_close_earns_nothing():
-    """Every bar jumps from open to close and the next one opens where the last one opened: only a fill in the same bar could earn."""
+    """Every bar jumps from open to close and the next one opens where the last one opened: only a fill in the same
+    bar could earn."""
     rng = np.random.default_rng(0)
     jump = rng.choice([-1.0, 1.0], 30)
     bars = as_panel(
@@ -495,10 +506,14 @@ def test_degenerate_lists_and_bars():
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"symbol": "ZZ"}, PanelError, "no such symbol"), ({"date": "2031-01-01"}, PanelError, "no session of the bars"), ({"size": np.inf}, PanelError, "not a number"),
-        ({"size": np.nan}, PanelError, "not a number"), ({"kind": "lots"}, PanelError, "kind is unknown"), ({"type": "iceberg"}, PanelError, "type is unknown"),
-        ({"type": "limit"}, PanelError, "positive price"), ({"type": "stop", "price": -1.0}, PanelError, "positive price"), ({"price": 5.0}, PanelError, "take no price"),
-        ({"valid": -1}, PanelError, "valid counts"), ({"valid": 1.5}, PanelError, "valid counts"), ({"stop_loss": -0.1}, PanelError, "stop_loss"),
+        ({"symbol": "ZZ"}, PanelError, "no such symbol"),
+        ({"date": "2031-01-01"}, PanelError, "no session of the bars"), ({"size": np.inf}, PanelError, "not a number"),
+        ({"size": np.nan}, PanelError, "not a number"), ({"kind": "lots"}, PanelError, "kind is unknown"),
+        ({"type": "iceberg"}, PanelError, "type is unknown"),
+        ({"type": "limit"}, PanelError, "positive price"),
+        ({"type": "stop", "price": -1.0}, PanelError, "positive price"), ({"price": 5.0}, PanelError, "take no price"),
+        ({"valid": -1}, PanelError, "valid counts"), ({"valid": 1.5}, PanelError, "valid counts"),
+        ({"stop_loss": -0.1}, PanelError, "stop_loss"),
     ],
 )  # fmt: skip
 def test_orders_that_are_refused(change, error, words):
@@ -508,8 +523,10 @@ def test_orders_that_are_refused(change, error, words):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"close": np.inf}, "close of A"), ({"low": -1.0}, "low of A"), ({"adj": 0.5}, "adj is not applied"), ({"split_ratio": 0.0}, "split_ratio of A"),
-     ({"rate": -1.0}, "rate of A"), ({"dividend": np.inf}, "dividend of A"), ({"volume": -1.0}, "volume of A"), ({"borrow": np.inf}, "borrow of A")],
+    [({"close": np.inf}, "close of A"), ({"low": -1.0}, "low of A"), ({"adj": 0.5}, "adj is not applied"),
+    ({"split_ratio": 0.0}, "split_ratio of A"),
+     ({"rate": -1.0}, "rate of A"), ({"dividend": np.inf}, "dividend of A"), ({"volume": -1.0}, "volume of A"),
+     ({"borrow": np.inf}, "borrow of A")],
 )  # fmt: skip
 def test_bars_that_are_refused(change, words):
     with pytest.raises(DataError, match=words):
@@ -699,7 +716,7 @@ def test_legs_share_what_their_order_bought():
 
 
 def test_a_stop_cut_by_its_goal_is_done():
-    """It may only reduce: it sells the 4 that are there, and not the 10 that are bought at the close of the same day."""
+    "It may only reduce: it sells the 4 that are there, and not the 10 that are bought at the close of the same day."
     bars = priced([10] * 4, [10] * 4, [10, 10, 9, 9], [9, 9, 8, 8], [8] * 4)
     cut = {"date": DATES[0], "size": -10.0, "type": "stop", "price": 9.5, "valid": 0, "reduce": True}
     result = trade({"size": 4.0}, cut, {"date": DATES[1], "size": 10.0, "type": "close"}, bars=bars)
@@ -716,7 +733,8 @@ def test_a_stop_cut_by_its_goal_is_done():
 
 
 def test_a_stop_born_behind_the_market_sells_there():
-    """Bought on a stop of 11 at the high, 1 % worse with slippage: a stop of 0.01 % below the price paid would lie above the bar."""
+    """Bought on a stop of 11 at the high, 1 % worse with slippage: a stop of 0.01 % below the price paid would lie
+    above the bar."""
     bars = priced([10] * 4, [10, 11, 10, 10.5], [10.5] * 4)
     trades = trade(
         {"size": 10.0, "type": "stop", "price": 11.0, "stop_loss": 1e-4}, bars=bars, costs=Costs(0, 100)

@@ -239,3 +239,27 @@ def test_little_is_defined():
         mc.bootstrap_returns(series([0.1, np.inf]))
     with pytest.raises(ConfigError, match="draws"):
         mc.bootstrap_returns(series([0.1, 0.2]), 0)
+
+
+def test_an_account_that_never_moves_has_no_sharpe_ratio_in_any_draw():
+    table = mc.bootstrap(series(np.zeros(50)), 252)
+    assert table.loc["volatility", "value"] == 0 and np.isnan(table.loc["sharpe", "value"])
+
+
+def test_no_returns_are_no_histories():
+    nothing = series(np.zeros(5)).iloc[:0]
+    assert mc.fan(nothing).empty and mc.bootstrap_returns(nothing, 3).shape == (3, 0)
+    assert mc.bootstrap(nothing, 252)["value"].isna().all()
+
+
+def test_stress_of_too_few_sessions_is_not_known():
+    r = series(np.random.default_rng(0).normal(0, 0.01, 50))
+    weather = mc.market_regimes((1 + r).cumprod())
+    assert mc.stress(r.iloc[:0], weather, 252)["n"].eq(0).all()
+    assert np.isnan(mc.stress(r.iloc[:1], weather, 252)["se"]).all()
+
+
+def test_what_is_no_number_has_no_neighbours():
+    r = series(np.random.default_rng(0).normal(0, 0.01, 50))
+    alone = mc.perturb(lambda name: r, {"name": "x"}, 252)
+    assert len(alone) == 1 and np.isnan(mc.fragility(alone)["loss"])

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.backtest.costs import QLIB_COSTS, Costs
-from quantlab.backtest.orders import from_rule
+from quantlab.backtest.orders import from_orders, from_rule
 from quantlab.broker.fill_model import next_close, next_open, same_close, vwap
 from quantlab.broker.rules import QLIB_RULES, Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError
@@ -80,7 +80,8 @@ def told(rule, scores, bars, costs, rules, cash):
 
 PLAIN, NO_END = Costs(0, 0), Rules(stale_after=np.inf)
 TERMS = [
-    (QLIB_COSTS, QLIB_RULES), (PLAIN, NO_END), (Costs(100, 0, minimum=50.0, sell_tax_bps=100), replace(QLIB_RULES, price_limit=0.04)),
+    (QLIB_COSTS, QLIB_RULES), (PLAIN, NO_END),
+    (Costs(100, 0, minimum=50.0, sell_tax_bps=100), replace(QLIB_RULES, price_limit=0.04)),
     (QLIB_COSTS, Rules(lot=1.0, stale_after=np.inf)),
 ]  # fmt: skip
 QLIB = (QLIB_COSTS, QLIB_RULES, same_close())
@@ -184,9 +185,12 @@ def test_change_of_the_source_counts_before_ours():
 
 @pytest.mark.parametrize(
     ("change", "error", "words"),
-    [({"cash": -1.0}, ConfigError, "cash"), ({"start": "2031-01-01"}, PanelError, "no session"), ({"bars": lambda b: b.assign(adj=0.5)}, DataError, "not applied"),
-     ({"bars": lambda b: b.assign(close=-1.0)}, DataError, "positive"), ({"bars": lambda b: b.assign(factor=np.nan)}, DataError, "factor"),
-     ({"bars": lambda b: b.assign(close=np.inf)}, DataError, "close of"), ({"predictions": lambda p: p.rename(columns={"score": "x"})}, PanelError, "score")],
+    [({"cash": -1.0}, ConfigError, "cash"), ({"start": "2031-01-01"}, PanelError, "no session"),
+    ({"bars": lambda b: b.assign(adj=0.5)}, DataError, "not applied"),
+     ({"bars": lambda b: b.assign(close=-1.0)}, DataError, "positive"),
+     ({"bars": lambda b: b.assign(factor=np.nan)}, DataError, "factor"),
+     ({"bars": lambda b: b.assign(close=np.inf)}, DataError, "close of"),
+     ({"predictions": lambda p: p.rename(columns={"score": "x"})}, PanelError, "score")],
 )  # fmt: skip
 def test_what_is_refused(change, error, words):
     bars, scores = market(3)
@@ -206,7 +210,8 @@ def test_rules_out_of_range(wrong):
 @NEEDS_QLIB
 @pytest.mark.slow
 def test_equals_qlib_day_by_day(tmp_path):
-    "Value, cash, cost and turnover over four months with limit days, suspensions and members that leave; scores without ties."
+    """Value, cash, cost and turnover over four months with limit days, suspensions and members that leave; scores
+    without ties."""
     start, end = "2018-01-02", "2018-04-27"
     bars = qlib_files.read_bars(start, end, warm_up=1, fields=("close", "factor", "change"))
     rows = qlib_files.members(bars, "csi300", "2000-01-01")
@@ -215,7 +220,8 @@ def test_equals_qlib_day_by_day(tmp_path):
     scores.to_parquet(tmp_path / "scores.parquet")
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'bench')!r}); import qlib_files as q, pandas as pd\n"
-        f"if __name__ == '__main__':\n    q.start_qlib()\n    s = pd.read_parquet({str(tmp_path / 'scores.parquet')!r})['score']\n"
+        f"if __name__ == '__main__':\n    q.start_qlib()\n"
+        f"    s = pd.read_parquet({str(tmp_path / 'scores.parquet')!r})['score']\n"
         f"    q.qlib_account(s, {start!r}, {end!r}).to_parquet({str(tmp_path / 'report.parquet')!r})\n"
     )
     script = tmp_path / "peer.py"
@@ -234,7 +240,8 @@ def test_equals_qlib_day_by_day(tmp_path):
         ours.unfilled.empty or set(ours.unfilled["reason"]) == {"less than a lot"}
     )
     for mine, other in (
-        (ours.equity, theirs["account"]), (ours.cash, theirs["cash"]), (ours.costs.sum(axis=1).cumsum(), theirs["total_cost"]), (ours.turnover, theirs["turnover"]),
+        (ours.equity, theirs["account"]), (ours.cash, theirs["cash"]),
+        (ours.costs.sum(axis=1).cumsum(), theirs["total_cost"]), (ours.turnover, theirs["turnover"]),
     ):  # fmt: skip
         np.testing.assert_allclose(mine, other, rtol=1e-9, atol=1e-12)
 
@@ -289,3 +296,48 @@ def test_a_rule_trades_by_every_fill_model(fill, seed):
     expected = bars[column].loc[at] if column else bars[["high", "low", "close"]].mean(axis=1).loc[at]
     asked = (run.trades["reason"] != "stopped").to_numpy()
     np.testing.assert_allclose(market_price[asked], expected.to_numpy()[asked])
+
+
+def by_hand(closes):
+    days = pd.to_datetime(["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"])
+    rows = [(day, name, values[d]) for d, day in enumerate(days) for name, values in closes.items()]
+    bars = as_panel(pd.DataFrame(rows, columns=["date", "symbol", "close"]).astype({"close": float}))
+    score = pd.DataFrame({"date": days[[0, 0, 0, 1, 1, 1]], "symbol": list("ABCABC"), "score": [3.0, 2, 1, 1, 3, 2]})
+    return days, bars, as_panel(score)
+
+
+CLOSES = {"A": [10, 10, 11, 11], "B": [20, 20, 20, 21], "C": [5, 5, 5, np.nan]}
+TERMS = (Costs(0, 0), Rules(stale_after=np.inf), same_close(), 1000.0)
+
+
+def test_an_empty_list_of_orders_trades_nothing():
+    days, bars, _ = by_hand(CLOSES)
+    none = from_orders(pd.DataFrame({"date": days[:0], "symbol": [], "size": []}), bars.assign(open=bars["close"]))
+    assert none.trades.empty and none.orders.empty and (none.equity == 1e6).all()
+
+
+def test_an_order_of_the_last_session_has_no_next_one():
+    days, bars, scores = by_hand(CLOSES)
+    first = bars.loc[days[:1]].assign(open=bars["close"])
+    one = from_orders(pd.DataFrame({"date": days[:1], "symbol": "A", "size": 10.0}), first)
+    assert one.orders["reason"].tolist() == ["no next session"] and one.equity.tolist() == [1e6]
+    one = from_rule(TopKDrop(1, 1), scores.loc[days[:1]], first, *TERMS)
+    assert one.equity.tolist() == [1000.0] and one.trades.empty and one.positions.empty
+
+
+def test_a_rule_without_scores_is_not_asked():
+    _, bars, scores = by_hand(CLOSES)
+    assert from_rule(TopKDrop(1, 1), scores.iloc[:0], bars, *TERMS).trades.empty
+
+
+def test_a_name_that_stops_for_good_keeps_its_last_close():
+    days, bars, scores = by_hand(CLOSES)
+    dead = from_rule(TopKDrop(1, 1), scores, bars.drop([(days[2], "A"), (days[3], "A")]), *TERMS)
+    assert dead.positions.xs("A", level="symbol")["price"].tolist() == [10.0, 10.0, 10.0]
+
+
+def test_buys_for_more_than_the_cash_shrink_alike():
+    _, bars, scores = by_hand(CLOSES)
+    ask = lambda held, score, can: (np.array([0, 1]), np.array([0.9, 0.9]))
+    broke = from_rule(ask, scores, bars, *TERMS)
+    assert np.isclose(broke.cash.iloc[1], 0.0) and np.isclose(broke.scale.iloc[0], 1 / 9)

@@ -1,4 +1,4 @@
-"""Finished accounts sent through Backtrader: twelve strategies agree to a cent, and a defect in either engine is found."""
+"""Finished accounts sent through Backtrader: twelve strategies agree to a cent; a defect in either engine is found."""
 
 from dataclasses import replace
 

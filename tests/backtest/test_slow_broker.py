@@ -1,4 +1,5 @@
-"""The event loop against a second broker in plain Python, on random order books; and no fill of any engine outside its bar."""
+"""The event loop against a second broker in plain Python, on random order books; and no fill of any engine outside
+its bar."""
 
 from types import SimpleNamespace
 
@@ -26,7 +27,8 @@ def on_tick(x):
 
 
 def random_bars(rng):
-    """Bars of three names on ticks, with gaps, holes, splits, dividends, a currency, fees; sometimes one name stops for good."""
+    """Bars of three names on ticks, with gaps, holes, splits, dividends, a currency, fees; sometimes one name stops
+    for good."""
     n, moves = len(NAMES), rng.choice([0.01, 0.03, 0.1])
     close = rng.uniform(20, 60, n) * np.exp(np.cumsum(rng.normal(0, moves, (T, n)), axis=0))
     open_ = np.roll(close, 1, axis=0) * np.exp(rng.normal(0, moves * rng.choice([0, 0.5, 2], (T, n))))
@@ -101,7 +103,8 @@ def random_terms(rng):
         through=pick(0.0, 0.0, 0.002), queue=pick(0.0, 0.0, 0.1), participation=pick(np.inf, np.inf, 0.01, 0.05)
     )
     rules = Rules(
-        lot=pick(0.0, 1.0, 10.0), max_gross=pick(np.inf, 2.0, 1.0), stale_after=pick(2, 5), delisting_return=pick(0.0, -0.3),
+        lot=pick(0.0, 1.0, 10.0), max_gross=pick(np.inf, 2.0, 1.0), stale_after=pick(2, 5),
+        delisting_return=pick(0.0, -0.3),
     )  # fmt: skip
     costs = pick(
         Costs(0, 0),
@@ -184,7 +187,8 @@ def compare(seed):
 
 
 def inside(result, bars):
-    """No fill of any kind outside its bar's low and high; only what nobody ordered, the closing of a name that stopped, has no bar."""
+    """No fill of any kind outside its bar's low and high; only what nobody ordered, the closing of a name that
+    stopped, has no bar."""
     trades = result.trades[result.trades["reason"] != "stopped"]
     bar = bars.loc[pd.MultiIndex.from_frame(trades[["date", "symbol"]])]
     market = (trades["price"] - trades["slippage"] / trades["quantity"]).to_numpy()

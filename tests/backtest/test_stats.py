@@ -62,7 +62,8 @@ def test_stated_differences_from_empyrical():
     hole = series([0.01, np.nan, 0.02])
     assert stats.annual_return(hole, 252) == pytest.approx((1.01 * 1.02) ** (252 / 2) - 1)
     assert empyrical.annual_return(hole) == pytest.approx((1.01 * 1.02) ** (252 / 3) - 1)
-    # Tail ratio: empyrical takes the size of both quantiles, so a history without a loss has one; ours is NaN, and keeps the upper sign.
+    # Tail ratio: empyrical takes the size of both quantiles, so a history without a loss has one; ours is NaN, and
+    # keeps the upper sign.
     rise = series([0.01, 0.02, 0.03])
     assert np.isnan(stats.tail_ratio(rise)) and empyrical.tail_ratio(rise) > 1
     assert stats.tail_ratio(-rise) == pytest.approx(-empyrical.tail_ratio(-rise))
@@ -273,7 +274,8 @@ def test_five_falls_are_listed_unless_told():
 
 @pytest.mark.parametrize(("block", "mean"), [(None, 10.0), (4.0, 4.0), (1.0, 1.0)])
 def test_resampled_histories_are_blocks_of_the_mean_length(block, mean):
-    "The stationary bootstrap: each position follows the one before it but for one in `block`, where a new block begins."
+    """The stationary bootstrap: each position follows the one before it but for one in `block`, where a new block
+    begins."""
     rows = stats.bootstrap_rows(1000, 200, block)
     assert rows.shape == (200, 1000) and rows.min() == 0 and rows.max() == 999
     broken = ((rows[:, 1:] - rows[:, :-1]) % 1000 != 1).mean()

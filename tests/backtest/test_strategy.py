@@ -195,3 +195,29 @@ def test_degenerate_signals():
         from_signals(never.rename(index={NAMES[0]: "ZZ"}).sort_index(), None, bars)
     with pytest.raises(ConfigError, match="on_bar"):
         from_strategy(object(), bars)
+
+
+class Silent:
+    "Order nothing."
+
+    def on_bar(self, now, past, book):
+        return None
+
+    def on_fill(self, fill):
+        raise AssertionError("nothing was ordered")
+
+
+def test_a_strategy_that_orders_nothing_holds_cash():
+    bars = market(3)
+    run = from_strategy(Silent(), bars)
+    assert run.trades.empty and (run.equity == 1e6).all() and run.equity.index[0] == bars.index[0][0]
+
+
+def test_one_session_is_a_backtest():
+    bars = market(3)
+    assert from_strategy(Silent(), bars.loc[[bars.index[0][0]]]).equity.tolist() == [1e6]
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match="no strategy is called 'no such strategy'; known: crossover"):
+        load_strategy("no such strategy")

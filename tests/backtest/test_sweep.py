@@ -1,4 +1,5 @@
-"""Many settings in one call: as one run each, kept when killed, the same on processes and Dask, every one in the ledger."""
+"""Many settings in one call: as one run each, kept when killed, the same on processes and Dask, every one in the
+ledger."""
 
 import json
 import os
@@ -119,7 +120,8 @@ from quantlab.backtest.sweep import sweep
 from quantlab.core.ledger import Ledger
 from quantlab.core.panel import to_wide
 bars = market(2, missing=0.05)
-found = sweep(slow, {{"share": [k / 40 for k in range(1, 31)]}}, bars, Ledger({ledger!r}), "kill", (to_wide(bars["close"]).ffill(), {marks!r}), chunk=2, workers=1)
+found = sweep(slow, {{"share": [k / 40 for k in range(1, 31)]}}, bars, Ledger({ledger!r}), "kill",
+              (to_wide(bars["close"]).ffill(), {marks!r}), chunk=2, workers=1)
 found.members.to_parquet({out!r})
 """
 

@@ -7,7 +7,8 @@ from quantlab.core.types import Interval, as_interval
 
 
 @pytest.mark.parametrize(("typed", "name"), [
-    ("15m", "15min"), ("15min", "15min"), ("60min", "1h"), ("1wk", "1w"), ("Weekly", "1w"), ("1M", "1mo"), ("1m", "1min"),
+    ("15m", "15min"), ("15min", "15min"), ("60min", "1h"), ("1wk", "1w"), ("Weekly", "1w"), ("1M", "1mo"),
+    ("1m", "1min"),
     ("1mon", "1mo"), ("D", "1d"), ("4H", "4h"), ("2 hours", "2h"), (" 120min ", "2h"),
 ])  # fmt: skip
 def test_intervals_are_read_as_people_write_them(typed, name):

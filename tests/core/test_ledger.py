@@ -94,7 +94,8 @@ def test_a_key_depends_on_content_only():
 
 OLD = """
 CREATE TABLE ledger (
-    seq INTEGER PRIMARY KEY, prev_hash TEXT NOT NULL UNIQUE, hash TEXT NOT NULL UNIQUE, kind TEXT NOT NULL CHECK (kind IN ('fit', 'trial', 'run')),
+    seq INTEGER PRIMARY KEY, prev_hash TEXT NOT NULL UNIQUE, hash TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('fit', 'trial', 'run')),
     key TEXT NOT NULL, study TEXT NOT NULL, params TEXT NOT NULL, n_obs INTEGER, periods_per_year REAL,
     sharpe REAL, skew REAL, kurtosis REAL, written TEXT NOT NULL);
 CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;

@@ -76,7 +76,8 @@ def test_symbols_sort_as_strings_even_when_levels_do_not():
 
 @st.composite
 def untidy(draw):
-    "A panel, and the same rows on an index whose levels are shuffled, hold values that no row has, and may repeat some."
+    """A panel, and the same rows on an index whose levels are shuffled, hold values that no row has, and may repeat
+    some."""
     panel = draw(panels())
     levels, codes = [], []
     for number, level in enumerate(panel.index.levels):
@@ -152,7 +153,8 @@ def test_a_column_and_the_grid_of_another_index_are_refused():
 
 
 def test_only_this_module_reads_raw_codes():
-    "A level's codes are coordinates only after grid has put the level in order; the cache hashes and keeps them, and locates nothing."
+    """A level's codes are coordinates only after grid has put the level in order; the cache hashes and keeps them,
+    and locates nothing."""
     allowed = {"quantlab/core/panel.py", "quantlab/core/cache.py", "quantlab/core/state.py"}
     sources = [f for folder in ("quantlab", "bench", "scripts") for f in sorted((root() / folder).rglob("*.py"))]
     found = {

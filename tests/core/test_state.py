@@ -62,26 +62,42 @@ DATES = pd.date_range("2024-03-29", periods=3, tz="Europe/Berlin", unit="us")
 PANEL = pd.MultiIndex.from_product([DATES, pd.Index(["B", "A"], dtype="str")], names=["date", "symbol"])
 MIXED = pd.DataFrame(
     {
-        "whole": [1, 2], "text": ["x", None], "kind": pd.Categorical(["q", "p"], ["q", "p", "unused"], ordered=True), "holes": pd.array([1, None], "Int64"),
-        "time": pd.to_datetime(["2020-01-01", None], utc=True), "true": [True, False], "string": pd.array(["x", None], "string"),
-        "month": pd.period_range("2020", periods=2, freq="M"), "span": pd.interval_range(0, 2), "wait": pd.to_timedelta([1, 2], unit="s"),
-        "anything": pd.Series([1, "a"], dtype=object), "words": pd.Series(["u", "v"], dtype=object), "flag": pd.array([True, None], "boolean"),
+        "whole": [1, 2], "text": ["x", None], "kind": pd.Categorical(["q", "p"], ["q", "p", "unused"], ordered=True),
+        "holes": pd.array([1, None], "Int64"),
+        "time": pd.to_datetime(["2020-01-01", None], utc=True), "true": [True, False],
+        "string": pd.array(["x", None], "string"),
+        "month": pd.period_range("2020", periods=2, freq="M"), "span": pd.interval_range(0, 2),
+        "wait": pd.to_timedelta([1, 2], unit="s"),
+        "anything": pd.Series([1, "a"], dtype=object), "words": pd.Series(["u", "v"], dtype=object),
+        "flag": pd.array([True, None], "boolean"),
     }
 )  # fmt: skip
 VALUES = [
-    pd.DataFrame(np.arange(18.0).reshape(6, 3), PANEL, list("abc")), pd.DataFrame(np.arange(18.0).reshape(6, 3), PANEL, list("abc")).iloc[:0],
-    pd.DataFrame(np.arange(18.0).reshape(6, 3), PANEL, list("abc")).iloc[2:4], pd.DataFrame(index=PANEL), pd.DataFrame(), MIXED, MIXED.iloc[:0],
-    pd.DataFrame([[1, 2]], columns=["a", "a"]), pd.DataFrame([[1.0, 2]], columns=[0, 1]), pd.DataFrame({("a", 1): [1.0], ("b", 2): [2]}),
-    pd.DataFrame({"x": [1.0, np.inf, -0.0]}, pd.date_range("2020-01-01", periods=3, freq="B", name="d")), pd.DataFrame({"x": [1.0]}, pd.Index([5], name=("a", 1))),
-    pd.DataFrame({"x": np.arange(3, dtype="int8"), "y": np.arange(3, dtype="float32")}), pd.DataFrame({"x": [np.nan, np.nan]}).astype("float32"),
-    pd.Series([1.5, np.nan], name=("a", 2)), pd.Series(["a", None], name=None), pd.Series([], dtype="datetime64[ns]"), pd.Series(pd.Categorical(["a"])),
-    pd.RangeIndex(2, 8, 3, name="n"), pd.CategoricalIndex(["a"]), pd.Index(["a", 1], dtype=object), pd.period_range("2020", periods=2, freq="Q"), DATES,
+    pd.DataFrame(np.arange(18.0).reshape(6, 3), PANEL, list("abc")),
+    pd.DataFrame(np.arange(18.0).reshape(6, 3), PANEL, list("abc")).iloc[:0],
+    pd.DataFrame(np.arange(18.0).reshape(6, 3), PANEL, list("abc")).iloc[2:4], pd.DataFrame(index=PANEL),
+    pd.DataFrame(), MIXED, MIXED.iloc[:0],
+    pd.DataFrame([[1, 2]], columns=["a", "a"]), pd.DataFrame([[1.0, 2]], columns=[0, 1]),
+    pd.DataFrame({("a", 1): [1.0], ("b", 2): [2]}),
+    pd.DataFrame({"x": [1.0, np.inf, -0.0]}, pd.date_range("2020-01-01", periods=3, freq="B", name="d")),
+    pd.DataFrame({"x": [1.0]}, pd.Index([5], name=("a", 1))),
+    pd.DataFrame({"x": np.arange(3, dtype="int8"), "y": np.arange(3, dtype="float32")}),
+    pd.DataFrame({"x": [np.nan, np.nan]}).astype("float32"),
+    pd.Series([1.5, np.nan], name=("a", 2)), pd.Series(["a", None], name=None), pd.Series([], dtype="datetime64[ns]"),
+    pd.Series(pd.Categorical(["a"])),
+    pd.RangeIndex(2, 8, 3, name="n"), pd.CategoricalIndex(["a"]), pd.Index(["a", 1], dtype=object),
+    pd.period_range("2020", periods=2, freq="Q"), DATES,
     pd.timedelta_range("1D", periods=3), pd.DatetimeIndex([]), PANEL[:0], PANEL,
-    np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.arange(10)[::3].copy(), np.array(3.0), np.array([]), np.array([1j]), np.array(["a", "bcd"]),
-    np.array([True, False]), np.array(["2020-01-01", "NaT"], "M8[D]"), np.array([1, "a", None], object), np.arange(3).astype(">i4"), np.arange(4, dtype="f2"), np.zeros((0, 3)),
-    None, True, 1, 10**50, -0.0, math.nan, -math.inf, "a\x00b", "\ud800", b"\x00\xff", [1, (2, {3: 4.0, "a": {1.5}, (1, None): frozenset({"x"})})],
-    np.float32(1.1), np.int64(3), np.bool_(True), np.datetime64("2020-01-01"), np.float64("nan"), np.dtype("float32"), np.dtype(">i4"),
-    pd.Timestamp("2024-01-01", tz="America/New_York"), pd.Timestamp("2024-01-01").as_unit("s"), pd.Timedelta("1D"), pd.NaT, pd.NA,
+    np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.arange(10)[::3].copy(),
+    np.array(3.0), np.array([]), np.array([1j]), np.array(["a", "bcd"]),
+    np.array([True, False]), np.array(["2020-01-01", "NaT"], "M8[D]"), np.array([1, "a", None], object),
+    np.arange(3).astype(">i4"), np.arange(4, dtype="f2"), np.zeros((0, 3)),
+    None, True, 1, 10**50, -0.0, math.nan, -math.inf, "a\x00b", "\ud800", b"\x00\xff",
+    [1, (2, {3: 4.0, "a": {1.5}, (1, None): frozenset({"x"})})],
+    np.float32(1.1), np.int64(3), np.bool_(True), np.datetime64("2020-01-01"), np.float64("nan"), np.dtype("float32"),
+    np.dtype(">i4"),
+    pd.Timestamp("2024-01-01", tz="America/New_York"), pd.Timestamp("2024-01-01").as_unit("s"), pd.Timedelta("1D"),
+    pd.NaT, pd.NA,
 ]  # fmt: skip
 
 
@@ -184,7 +200,8 @@ class Pair(NamedTuple):
 
 @pytest.mark.parametrize(
     "value",
-    [lambda: 1, print, open, (n for n in [1]), object(), Plain(), Pair(1, 2), int, os, Path("x"), np.longdouble(1), random.Random(1), {1: [len]}, pd.offsets.Day(), range(3),
+    [lambda: 1, print, open, (n for n in [1]), object(), Plain(), Pair(1, 2), int, os, Path("x"), np.longdouble(1),
+    random.Random(1), {1: [len]}, pd.offsets.Day(), range(3),
      np.rec.array([(1, 2.0)]), np.ma.array([1]), pd.Series([{1: print}])],
     ids=lambda v: type(v).__name__,
 )  # fmt: skip
@@ -264,12 +281,19 @@ def test_no_attribute_takes_the_place_of_a_method():
 
 
 FOREIGN = {
-    "nothing": b"", "text": b"hello", "pickle": pickle.dumps([1]), "a zip of another kind": forged(mime=b"application/epub+zip").getvalue(), "packed": forged(value=1, packed=True).getvalue(),
-    "a format to come": forged({"format": state.FORMAT + 1, "key": "", "value": 1}).getvalue(), "no format": forged({"key": "", "value": 1}).getvalue(), "a list": forged([1]).getvalue(),
-    "another key": forged({"format": state.FORMAT, "key": "2", "value": 1}).getvalue(), "an unknown kind": forged(value={"is": "pickle", "text": "gASVAA=="}).getvalue(),
-    "deep": forged(value=None).getvalue().replace(b"null", b"[[[["), "no entry": forged(value={"is": "array", "type": "<f8", "cells": 3, "shape": [1], "order": "C"}).getvalue(),
-    "no Arrow": forged(value={"is": "array", "type": "<f8", "cells": 0, "shape": [1], "order": "C"}, entries=[("0.arrow", b"ARROW1\x00\x00 no")]).getvalue(),
-    "a path": forged(value={"is": "array", "type": "<f8", "cells": "../../etc/passwd", "shape": [1], "order": "C"}).getvalue(),
+    "nothing": b"", "text": b"hello", "pickle": pickle.dumps([1]),
+    "a zip of another kind": forged(mime=b"application/epub+zip").getvalue(),
+    "packed": forged(value=1, packed=True).getvalue(),
+    "a format to come": forged({"format": state.FORMAT + 1, "key": "", "value": 1}).getvalue(),
+    "no format": forged({"key": "", "value": 1}).getvalue(), "a list": forged([1]).getvalue(),
+    "another key": forged({"format": state.FORMAT, "key": "2", "value": 1}).getvalue(),
+    "an unknown kind": forged(value={"is": "pickle", "text": "gASVAA=="}).getvalue(),
+    "deep": forged(value=None).getvalue().replace(b"null", b"[[[["),
+    "no entry": forged(value={"is": "array", "type": "<f8", "cells": 3, "shape": [1], "order": "C"}).getvalue(),
+    "no Arrow": forged(value={"is": "array", "type": "<f8", "cells": 0, "shape": [1], "order": "C"},
+    entries=[("0.arrow", b"ARROW1\x00\x00 no")]).getvalue(),
+    "a path": forged(value={"is": "array", "type": "<f8", "cells": "../../etc/passwd", "shape": [1],
+    "order": "C"}).getvalue(),
     "an object type": forged(value={"is": "dtype", "text": {"is": 1}}).getvalue(),
 }  # fmt: skip
 
@@ -346,7 +370,8 @@ ATTRIBUTES = {"read_pickle", "to_pickle", "unsafe_load", "allow_pickle"}
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: f.relative_to(PACKAGE).as_posix())
 def test_no_exported_code_opens_a_pickle(file):
-    "The one exception is a Dask worker's copy of what it was sent, in memory; a template's check cell is our own source."
+    """The one exception is a Dask worker's copy of what it was sent, in memory; a template's check cell is our own
+    source."""
     tree, name = ast.parse(file.read_text(encoding="utf-8")), file.relative_to(PACKAGE).as_posix()
     imported = set()
     for node in ast.walk(tree):

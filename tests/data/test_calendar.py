@@ -364,3 +364,48 @@ def test_months_and_long_bars_that_are_expected():
         expected_ends("XNYS", "1d", "2024-01-02 15:00Z", "2024-01-03 15:00Z")
     with pytest.raises(ConfigError, match="then call monthly"):
         resample(walk(bar_ends(HOURS, "1h")), "1h", "1mo", HOURS)
+
+
+def minutes(ends):
+    "Minute bars whose close counts up by one a minute, 100 shares each."
+    close = np.arange(len(ends)) + 100.0
+    prices = {"open": close - 0.5, "high": close + 1, "low": close - 1, "close": close, "volume": 100.0}
+    return as_panel(pd.DataFrame({"date": ends, "symbol": "SPY"} | prices))
+
+
+def test_nothing_becomes_nothing():
+    bars = sample_bars(["AAPL", "XOM"], "2010-03-15", "2010-04-14")
+    empty = minutes(bar_ends(HOURS, "1min")).iloc[:0]
+    assert resample(empty, "1min", "5min", HOURS).empty and weekly(bars.iloc[:0], "XNYS").empty
+    assert weekly(bars.iloc[:1], "XNYS").empty  # one Monday is no week
+    assert resample(empty, "1min", "1d", HOURS).index.levels[0].tz is None
+    assert week_as_of(weekly(bars, "XNYS"), bars.index[:0]).empty
+    ends = pd.DatetimeIndex(["2025-07-02 13:35Z", "2025-07-02 20:00Z"])
+    assert session_of(ends, FRIDAY.iloc[:0]).isna().all() and bar_ends(FRIDAY.iloc[:0], "5min").empty
+
+
+def test_a_bar_that_has_not_ended_is_not_shown_unless_its_end_is_told():
+    whole = minutes(bar_ends(FRIDAY, "1min"))
+    assert len(resample(whole.iloc[:5], "1min", "5min", FRIDAY)) == 1
+    assert resample(whole.iloc[:4], "1min", "5min", FRIDAY).empty
+    until = pd.Timestamp("2025-11-28 14:35", tz="UTC")
+    assert len(resample(whole.iloc[:4], "1min", "5min", FRIDAY, until=until)) == 1
+
+
+def test_resample_knows_the_columns_it_combines():
+    whole = minutes(bar_ends(FRIDAY, "1min"))
+    paid = whole.assign(vwap=whole["close"], adj=0.5, amount=1.0)
+    assert resample(paid, "1min", "5min", FRIDAY)[["vwap", "adj", "amount"]].iloc[0].tolist() == [102, 0.5, 5]
+    with pytest.raises(DataError, match="'wind'"):
+        resample(whole.assign(wind=1.0), "1min", "5min", FRIDAY)
+    with pytest.raises((ConfigError, DataError), match="call weekly"):
+        resample(whole.iloc[:0], "1min", "1w", FRIDAY)
+
+
+def test_expected_ends_of_weeks_months_and_of_a_market_that_never_closes():
+    weeks = bar_ends(schedule("XNYS", "2010-03-29", "2010-04-12"), "1w")
+    assert weeks.strftime("%m-%d").tolist() == ["04-01", "04-09"]
+    months = expected_ends("XNYS", "1mo", "2010-03-01", "2010-05-01")
+    assert months.strftime("%m-%d").tolist() == ["03-31", "04-30"]
+    halves = expected_ends("24/7", "12h", "2025-03-08 00:00Z", "2025-03-09 00:00Z")
+    assert halves.strftime("%d %H").tolist() == ["08 00", "08 12", "09 00"]

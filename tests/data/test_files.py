@@ -1,4 +1,5 @@
-"""data.files and the lake on bad disks and under hostile hands: one clear line, old data whole, nothing outside touched."""
+"""data.files and the lake on bad disks and under hostile hands: one clear line, old data whole, nothing outside
+touched."""
 
 import errno
 import json
@@ -316,8 +317,10 @@ def test_the_store_removes_only_what_it_wrote(lake, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / ("a" * 16 + ".parquet")).write_bytes(stored.read_bytes())
-    mine = ["notes.txt", ".hidden", "copy.parquet", "manifest.json.bak", "interval=1d/readme", "interval=1d/period=2024/mine.parquet", "interval=1d/period=2024/.draft",
-            "interval=1d/period=2024/0123456789abcdef.parquet", "interval=1d/period=2024/fedcba9876543210.parquet", "interval=1d/period=2024/.mine.parquet.77", "deep/er/0123456789abcdef.parquet"]  # fmt: skip
+    mine = ["notes.txt", ".hidden", "copy.parquet", "manifest.json.bak", "interval=1d/readme",
+    "interval=1d/period=2024/mine.parquet", "interval=1d/period=2024/.draft",
+            "interval=1d/period=2024/0123456789abcdef.parquet", "interval=1d/period=2024/fedcba9876543210.parquet",
+            "interval=1d/period=2024/.mine.parquet.77", "deep/er/0123456789abcdef.parquet"]  # fmt: skip
     for name in mine:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_bytes(b"mine")
@@ -475,12 +478,20 @@ def test_once_looks_again_when_a_file_was_touched(tmp_path):
 # --- SQL ---------------------------------------------------------------------------------------------------------
 
 BEYOND = [
-    "SELECT * FROM read_csv('/etc/passwd')", "SELECT * FROM '/etc/passwd'", "FROM read_text('/etc/passwd')", "FROM read_blob('/etc/hosts')", "FROM glob('/etc/*')",
-    "FROM read_parquet('{sample}')", "FROM parquet_metadata('{sample}')", "FROM read_parquet('{folder}/*/*/*/*.parquet')", "FROM read_json_auto('/etc/hosts')", "FROM sniff_csv('/etc/passwd')",
-    "FROM us_1d JOIN read_csv('/etc/passwd') b ON true", "WITH x AS (FROM read_csv('/etc/passwd')) SELECT * FROM x, us_1d", "FROM read_parquet('https://example.com/x.parquet')",
-    "COPY us_1d TO '{out}'", "COPY (SELECT 1) TO '{out}'", "SELECT 1; COPY us_1d TO '{out}'", "EXPORT DATABASE '{out}'", "ATTACH '{out}'", "INSTALL httpfs", "LOAD httpfs",
-    "SET threads = 1", "SET enable_external_access = true", "RESET allowed_paths", "PRAGMA threads = 1", "CALL pragma_version()", "CREATE TABLE t (x integer)", "DROP VIEW us_1d",
-    "SELECT * FROM bars", "SELECT * FROM query('COPY us_1d TO ''{out}''')", "SELECT getenv('HOME')", "SELECT 1; SELECT 2", "", ";",
+    "SELECT * FROM read_csv('/etc/passwd')", "SELECT * FROM '/etc/passwd'", "FROM read_text('/etc/passwd')",
+    "FROM read_blob('/etc/hosts')", "FROM glob('/etc/*')",
+    "FROM read_parquet('{sample}')", "FROM parquet_metadata('{sample}')",
+    "FROM read_parquet('{folder}/*/*/*/*.parquet')", "FROM read_json_auto('/etc/hosts')",
+    "FROM sniff_csv('/etc/passwd')",
+    "FROM us_1d JOIN read_csv('/etc/passwd') b ON true",
+    "WITH x AS (FROM read_csv('/etc/passwd')) SELECT * FROM x, us_1d",
+    "FROM read_parquet('https://example.com/x.parquet')",
+    "COPY us_1d TO '{out}'", "COPY (SELECT 1) TO '{out}'", "SELECT 1; COPY us_1d TO '{out}'", "EXPORT DATABASE '{out}'",
+    "ATTACH '{out}'", "INSTALL httpfs", "LOAD httpfs",
+    "SET threads = 1", "SET enable_external_access = true", "RESET allowed_paths", "PRAGMA threads = 1",
+    "CALL pragma_version()", "CREATE TABLE t (x integer)", "DROP VIEW us_1d",
+    "SELECT * FROM bars", "SELECT * FROM query('COPY us_1d TO ''{out}''')", "SELECT getenv('HOME')",
+    "SELECT 1; SELECT 2", "", ";",
 ]  # fmt: skip
 
 

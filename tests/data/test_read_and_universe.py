@@ -86,7 +86,8 @@ def walk(days, seed, **more):
 @given(st.sampled_from([2, 3, 5, 7, 10, 20]), st.integers(1, 14), st.floats(0.9, 1.0), st.booleans())
 @settings(max_examples=5, deadline=None)
 def test_an_unadjusted_jump_is_never_returned_in_silence(tmp_path_factory, ratio, day, payout, reverse):
-    "Traded prices with the split in adj: total is right, split alone is refused; without adj it is named; with split it is right."
+    """Traded prices with the split in adj: total is right, split alone is refused; without adj it is named; with
+    split it is right."""
     size, prices = 1 / ratio if reverse else ratio, ["open", "high", "low", "close"]
     truth, lake = walk(DAYS, day, adj=1.0), Lake(tmp_path_factory.mktemp("jump"))
     old = (truth.index.get_level_values("date") < DAYS[day]) & (truth.index.get_level_values("symbol") == "A")
@@ -319,3 +320,10 @@ def test_wrong_words_are_refused_and_empty_answers_are_empty(lake):
         get_bars("A", adjust="total", **ask),
         adjust(raw_bars("AB")[lambda f: f.index.get_level_values("symbol") == "A"]),
     )
+
+
+def test_universe_of_no_rows_is_empty():
+    spells, bars = sample_members(), sample_bars(["DD", "KSS", "AAPL"])
+    assert member_mask(spells, bars.index[:0]).empty and sectors_asof(bars.index[:0]).empty
+    assert series_ends(bars.iloc[:0]).empty and series_ends(bars.iloc[:1])["status"].tolist() == ["alive"]
+    assert members(spells.iloc[:0], "2024-01-02") == [] and known_spells(spells.iloc[:0], "2024-01-02").empty

@@ -1,4 +1,4 @@
-"""data.schemas: one door for every kind of frame, the same verdict as check_bars, repairs that are named and counted."""
+"""data.schemas: one door for every kind of frame, the verdict of check_bars, repairs that are named and counted."""
 
 import numpy as np
 import pandas as pd

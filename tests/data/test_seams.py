@@ -105,7 +105,8 @@ def test_one_ratio_is_rebased_whichever_file_came_first(cut, overlap, ratio, sha
 @settings(max_examples=12, deadline=None)
 @pytest.mark.filterwarnings("ignore:.*re-based")
 def test_factors_of_two_vintages_join_to_the_last_one(first, event, payout, split):
-    "Law: deliveries adjusted to different last days, with a dividend or a split on a random day, join to the later vintage."
+    """Law: deliveries adjusted to different last days, with a dividend or a split on a random day, join to the later
+    vintage."""
     factor = "split" if split else "adj"
     old = np.arange(len(DAYS)) < event
     truth = market(**{factor: np.where(old, 1 / split if split else payout, 1.0)})

@@ -410,7 +410,8 @@ def nursery():
 
 
 def kill_rounds(nursery, folder, rounds, seed):
-    "Kill a writer at random moments; after each death the lake holds what was acknowledged, or that and the write under way."
+    """Kill a writer at random moments; after each death the lake holds what was acknowledged, or that and the write
+    under way."""
     rng, lake, model, acknowledged, unsaid = np.random.default_rng(seed), Lake(folder, timeout=5), None, -1, 0
     for _ in range(rounds):
         nursery.ask(f"write {folder} {acknowledged + 1}")

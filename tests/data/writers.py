@@ -1,7 +1,9 @@
-"""Writers that the tests of data.store start, race and kill: a process that has imported everything forks them in milliseconds.
+"""Writers that the tests of data.store start, race and kill: a process that has imported everything forks them in
+milliseconds.
 
 Commands on standard input, one a line: `write FOLDER FIRST`, `rival FOLDER NAME COUNT`, `hold FOLDER` start a child and
-answer `pid N`; `reap N` waits for the child and answers `dead STATUS`. A child that writes answers `done K` after each commit.
+answer `pid N`; `reap N` waits for the child and answers `dead STATUS`. A child that writes answers `done K` after each
+commit.
 """
 
 import os

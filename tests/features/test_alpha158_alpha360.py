@@ -1,4 +1,5 @@
-"""Alpha158 and Alpha360 against formulas in pandas (always) and against Qlib's own expressions in float64 (where both are at hand)."""
+"""Alpha158 and Alpha360 against formulas in pandas (always) and against Qlib's own expressions in float64 (where
+both are at hand)."""
 
 import os
 import subprocess
@@ -90,8 +91,10 @@ def by_hand(b: pd.DataFrame) -> pd.DataFrame:
     o, h, low, c, v = (b[name] for name in ("open", "high", "low", "close", "volume"))
     top, bottom, tiny = np.maximum(o, c), np.minimum(o, c), 1e-12
     out = {
-        "KMID": (c - o) / o, "KLEN": (h - low) / o, "KMID2": (c - o) / (h - low + tiny), "KUP": (h - top) / o, "KUP2": (h - top) / (h - low + tiny),
-        "KLOW": (bottom - low) / o, "KLOW2": (bottom - low) / (h - low + tiny), "KSFT": (2 * c - h - low) / o, "KSFT2": (2 * c - h - low) / (h - low + tiny),
+        "KMID": (c - o) / o, "KLEN": (h - low) / o, "KMID2": (c - o) / (h - low + tiny), "KUP": (h - top) / o,
+        "KUP2": (h - top) / (h - low + tiny),
+        "KLOW": (bottom - low) / o, "KLOW2": (bottom - low) / (h - low + tiny), "KSFT": (2 * c - h - low) / o,
+        "KSFT2": (2 * c - h - low) / (h - low + tiny),
         "OPEN0": o / c, "HIGH0": h / c, "LOW0": low / c, "VWAP0": b["vwap"] / c,
     }  # fmt: skip
 
@@ -118,14 +121,21 @@ def by_hand(b: pd.DataFrame) -> pd.DataFrame:
         first, last = w(h).apply(lambda x: x.argmax() + 1, raw=True), w(low).apply(lambda x: x.argmin() + 1, raw=True)
         moved, traded = w(c.diff().abs()).sum() + tiny, w(v.diff().abs()).sum() + tiny
         found = {
-            "ROC": c.shift(n) / c, "MA": w(c).mean() / c, "STD": w(c).std() / c, "MAX": w(h).max() / c, "MIN": w(low).min() / c,
-            "BETA": w(c).apply(lambda x: line(x, "slope"), raw=True) / c, "RSQR": w(c).apply(lambda x: line(x, "fit"), raw=True),
-            "RESI": w(c).apply(lambda x: line(x, "rest"), raw=True) / c, "QTLU": w(c).quantile(0.8) / c, "QTLD": w(c).quantile(0.2) / c,
-            "RANK": w(c).rank(pct=True), "RSV": (c - w(low).min()) / (w(h).max() - w(low).min() + tiny), "IMAX": first / n, "IMIN": last / n,
-            "IMXD": (first - last) / n, "CORR": corr(c, np.log(v + 1), n), "CORD": corr(c / before, np.log(v / v.shift(1) + 1), n),
+            "ROC": c.shift(n) / c, "MA": w(c).mean() / c, "STD": w(c).std() / c, "MAX": w(h).max() / c,
+            "MIN": w(low).min() / c,
+            "BETA": w(c).apply(lambda x: line(x, "slope"), raw=True) / c,
+            "RSQR": w(c).apply(lambda x: line(x, "fit"), raw=True),
+            "RESI": w(c).apply(lambda x: line(x, "rest"), raw=True) / c, "QTLU": w(c).quantile(0.8) / c,
+            "QTLD": w(c).quantile(0.2) / c,
+            "RANK": w(c).rank(pct=True), "RSV": (c - w(low).min()) / (w(h).max() - w(low).min() + tiny),
+            "IMAX": first / n, "IMIN": last / n,
+            "IMXD": (first - last) / n, "CORR": corr(c, np.log(v + 1), n),
+            "CORD": corr(c / before, np.log(v / v.shift(1) + 1), n),
             "CNTP": up, "CNTN": down, "CNTD": up - down, "SUMP": w(gain).sum() / moved, "SUMN": w(loss).sum() / moved,
-            "SUMD": (w(gain).sum() - w(loss).sum()) / moved, "VMA": w(v).mean() / (v + tiny), "VSTD": w(v).std() / (v + tiny),
-            "WVMA": still(w(move).std()) / (still(w(move).mean()) + tiny), "VSUMP": w(rise).sum() / traded, "VSUMN": w(fall).sum() / traded,
+            "SUMD": (w(gain).sum() - w(loss).sum()) / moved, "VMA": w(v).mean() / (v + tiny),
+            "VSTD": w(v).std() / (v + tiny),
+            "WVMA": still(w(move).std()) / (still(w(move).mean()) + tiny), "VSUMP": w(rise).sum() / traded,
+            "VSUMN": w(fall).sum() / traded,
             "VSUMD": (w(rise).sum() - w(fall).sum()) / traded,
         }  # fmt: skip
         out |= {f"{name}{n}": values for name, values in found.items()}
@@ -287,7 +297,8 @@ def qlib_frame(name: str, instruments: tuple[str, ...] | str, start: str, end: s
         f"import sys; sys.path.insert(0, {str(ROOT / 'bench')!r}); import qlib_files as q, pandas as pd\n"
         f"if __name__ == '__main__':\n"
         f"    q.start_qlib(1, double=True)\n"
-        f"    f = q.run_qlib({name!r}, {list(instruments) if isinstance(instruments, tuple) else instruments!r}, {start!r}, {end!r})\n"
+        f"    f = q.run_qlib({name!r}, "
+        f"{list(instruments) if isinstance(instruments, tuple) else instruments!r}, {start!r}, {end!r})\n"
         f"    f.index = f.index.set_names(['date', 'symbol']); f.to_parquet(sys.argv[1])\n"
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -112,9 +112,12 @@ def test_range_estimators_equal_their_formulas() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: beta(1), lambda: beta(weight=0), lambda: beta(weight=1.5), lambda: idiosyncratic_volatility(3), lambda: residual_momentum(252, 21, 252),
-        lambda: residual_momentum(21, 21), lambda: relative_volume(20, 20), lambda: seasonality(0), lambda: yang_zhang(1), lambda: garman_klass(0),
-        lambda: beta(market=GIVEN.rename(None)), lambda: beta(market=GIVEN.reset_index(drop=True)), lambda: beta(market=pd.concat([GIVEN, GIVEN])),
+        lambda: beta(1), lambda: beta(weight=0), lambda: beta(weight=1.5), lambda: idiosyncratic_volatility(3),
+        lambda: residual_momentum(252, 21, 252),
+        lambda: residual_momentum(21, 21), lambda: relative_volume(20, 20), lambda: seasonality(0),
+        lambda: yang_zhang(1), lambda: garman_klass(0),
+        lambda: beta(market=GIVEN.rename(None)), lambda: beta(market=GIVEN.reset_index(drop=True)),
+        lambda: beta(market=pd.concat([GIVEN, GIVEN])),
     ],
 )  # fmt: skip
 def test_bad_arguments(call) -> None:

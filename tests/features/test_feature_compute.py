@@ -7,13 +7,14 @@ from test_price_and_vol_invariants import market, same
 
 import quantlab.features.base as base
 import quantlab.features.block as block
+from quantlab.core.audit import LEAK, PASS, _ByColumn, audit, named_columns
 from quantlab.core.errors import ConfigError, LeakError, PanelError
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.features.alpha158 import ALPHA158
 from quantlab.features.base import Feature, as_features, check_feature, compute, describe_features
 from quantlab.features.block import Group
-from quantlab.features.sets import SETS
+from quantlab.features.sets import SETS, feature_set
 from quantlab.features.transform import rolling_scored, rolling_zscore
 from quantlab.features.vol import amihud, dollar_volume, volatility
 
@@ -216,3 +217,52 @@ def test_the_audit_looks_into_a_feature_s_formula() -> None:
 
     verdict = audit(Feature("remembers", remembers, 0, "close"), market(21, n_dates=60, missing=0))
     assert verdict.status == "LEAK", verdict
+
+
+def test_the_audit_and_compute_read_one_plain_function_alike() -> None:
+    bars = adjust(sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2011-06-30"), "total")
+
+    def gap(open_, close):
+        return open_ / close.shift() - 1
+
+    def size(bars):
+        return np.log(bars["volume"])
+
+    def ahead(close):
+        return close.shift(-1) / close - 1
+
+    for function in (gap, size):
+        assert compute(bars, function).notna().any(axis=None)
+        assert audit(function, bars).status == PASS
+    assert compute(bars, ahead).notna().any(axis=None) and audit(ahead, bars).status == LEAK
+    once = bars.assign(close=bars["close"].mask(bars.index.get_level_values("date") == "2011-01-04", 0.0))
+    wanted = compute(once, gap)["gap"]  # a price of 0 is none, for either
+    heard = _ByColumn(gap, named_columns(gap, once.columns))(once)
+    pd.testing.assert_series_equal(heard.replace([np.inf, -np.inf], np.nan), wanted, check_names=False)
+
+
+def test_a_function_that_reads_an_absent_column_is_not_assessed() -> None:
+    bars = sample_bars(symbols=["KO"], end="2010-12-31").drop(columns="volume")
+    verdict = audit(lambda close, volume: close * volume, bars, name="f")
+    assert verdict.status == "NOT_ASSESSED" and "reads ['volume']" in verdict.reason
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_help_of_feature_set_names_each_set_and_what_it_reads(name) -> None:
+    lines = [line for line in (feature_set.__doc__ or "").split("Parameters\n")[0].splitlines() if "- " in line]
+    (line,) = [line for line in lines if name in line.split(":")[0].replace(",", " ").split()]
+
+    def reads(inputs) -> set[str]:
+        return set().union(*({what} if isinstance(what, str) else reads(what.inputs) for what in inputs))
+
+    columns = reads([what for feature in SETS[name] for what in feature.inputs])
+    if name != "base":  # price and vol together
+        words = set(line.split(":")[1].replace(",", " ").replace(";", " ").split())
+        assert {c for c in ("open", "high", "low", "close", "volume", "vwap", "amount") if c in words} == columns
+
+
+def test_every_set_is_computed_on_bars_as_the_source_gives_them() -> None:
+    raw = sample_bars(symbols=["KO", "XOM"], end="2011-12-30")
+    assert "amount" not in raw and compute(raw, feature_set("base"))["amount_21_126"].notna().any()
+    with pytest.raises(PanelError, match=r"needs column amount.*set it before adjusting"):
+        compute(adjust(raw, "total"), feature_set("base"))

@@ -1,4 +1,5 @@
-"""Properties that the technical indicators, factors, range estimators and transformed features keep, and the audit of the whole sets on the sample."""
+"""Properties that the technical indicators, factors, range estimators and transformed features keep, and the audit
+of the whole sets on the sample."""
 
 import numpy as np
 import pandas as pd

@@ -34,7 +34,8 @@ def test_a_set_on_degenerate_bars_is_nan_or_a_number(bars, name):
     flat = one_name.assign(open=5.0, high=5.0, low=5.0, close=5.0, vwap=5.0)
     cases = {
         "no row": bars.iloc[:0], "one row": bars.iloc[:1], "one day": one_day, "one name": one_name, "flat price": flat,
-        "no trades": one_name.assign(volume=0.0, amount=0.0), "all NaN": one_name * np.nan, "infinite": one_name.assign(close=np.inf),
+        "no trades": one_name.assign(volume=0.0, amount=0.0), "all NaN": one_name * np.nan,
+        "infinite": one_name.assign(close=np.inf),
         "every third day": bars[pd.factorize(bars.index.get_level_values("date"))[0] % 3 == 0].tail(3000),
     }  # fmt: skip
     for case, some in cases.items():

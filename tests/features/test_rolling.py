@@ -67,7 +67,8 @@ def test_words_that_pandas_has(seed: int, n: int) -> None:
     frame, other = pd.DataFrame(x), pd.DataFrame(y)
     window = frame.rolling(n, min_periods=1)
     oracles = {
-        "total": window.sum(), "mean": window.mean(), "std": window.std(), "highest": window.max(), "lowest": window.min(),
+        "total": window.sum(), "mean": window.mean(), "std": window.std(), "highest": window.max(),
+        "lowest": window.min(),
         "rank": window.rank(pct=True), "quantile": window.quantile(0.8),
     }  # fmt: skip
     for word, expected in oracles.items():

@@ -151,8 +151,10 @@ def test_equal_moves_up_and_down_count_for_neither_after_adjusting() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: rsi(0), lambda: adx(0), lambda: adx(14, "x"), lambda: macd(26, 12), lambda: macd(signal=0), lambda: macd(part="x"), lambda: bollinger(20, 0),
-        lambda: bollinger(0), lambda: stochastic(0), lambda: stochastic(14, 3, "x"), lambda: vwap_distance(0), lambda: anchored_vwap("hour"), lambda: memory(0), lambda: memory(1.5),
+        lambda: rsi(0), lambda: adx(0), lambda: adx(14, "x"), lambda: macd(26, 12), lambda: macd(signal=0),
+        lambda: macd(part="x"), lambda: bollinger(20, 0),
+        lambda: bollinger(0), lambda: stochastic(0), lambda: stochastic(14, 3, "x"), lambda: vwap_distance(0),
+        lambda: anchored_vwap("hour"), lambda: memory(0), lambda: memory(1.5),
     ],
 )  # fmt: skip
 def test_bad_arguments(call) -> None:

@@ -1,4 +1,5 @@
-"""data.actions: however a vendor writes a split, the adjusted returns are the true ones; what contradicts the price is refused."""
+"""data.actions: however a vendor writes a split, the adjusted returns are the true ones; what contradicts the price
+is refused."""
 
 import numpy as np
 import pandas as pd

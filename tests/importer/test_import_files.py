@@ -1,4 +1,5 @@
-"""vendors.dialect and vendors.files: what a file proves is used, what it does not is asked, nothing is guessed silently."""
+"""vendors.dialect and vendors.files: what a file proves is used, what it does not is asked, nothing is guessed
+silently."""
 
 import zipfile
 from dataclasses import replace
@@ -124,7 +125,8 @@ def test_ambiguous_thousands_ask(tmp_path):
         (HEAD + ROW.replace("2024-01-02", "2024-02-30"), "how are dates like 2024-02-30"),
         (HEAD.replace("close", "last,c").replace("volume", "vol") + ROW.replace(",2,5", ",2,2,5"), "could be any of"),
         (HEAD.replace("close", "close,close") + ROW.replace(",2,5", ",2,2,5"), "more than once"),
-        (HEAD.replace("date", "wann").replace("symbol", "wer") + ROW.replace("2024-01-02", "soon"), "which column is date"),
+        (HEAD.replace("date", "wann").replace("symbol", "wer") + ROW.replace("2024-01-02", "soon"),
+        "which column is date"),
     ],
 )  # fmt: skip
 def test_refusals(tmp_path, text, message):
@@ -173,7 +175,10 @@ def test_yahoo_headers_give_the_factor(tmp_path):
 
 
 def test_yfinance_midnights_with_offsets_are_labels(tmp_path):
-    text = "Date,Open,High,Low,Close,Volume\n2024-03-08 00:00:00-05:00,9,12,8,10,100\n2024-03-11 00:00:00-04:00,9,12,8,8,100\n"
+    text = (
+        "Date,Open,High,Low,Close,Volume\n"
+        "2024-03-08 00:00:00-05:00,9,12,8,10,100\n2024-03-11 00:00:00-04:00,9,12,8,8,100\n"
+    )
     frame = load(write(tmp_path, text, "KO.csv"))
     assert [f"{d:%Y-%m-%d %H:%M}" for d in frame.index.get_level_values("date")] == [
         "2024-03-08 00:00",

@@ -1,7 +1,7 @@
 """Malformed files: each ends in stored-and-right or in one clear line, never in a traceback, never in wrong bars.
 
-Right is judged against the mutated file itself, read by a few lines that know the layout: every stored bar stands there,
-and every line that is a bar is stored.
+Right is judged against the mutated file itself, read by a few lines that know the layout: every stored bar stands
+there, and every line that is a bar is stored.
 """
 
 import csv
@@ -25,8 +25,10 @@ PRICES = ["open", "high", "low", "close"]
 
 def truth(rows=14):
     "Bars whose every number occurs once."
-    table = [{"date": d, "symbol": s, "open": b + 0.25, "high": b + 2.5, "low": b - 1.75, "close": b + 1.125, "volume": 1000.0 + 7 * i + k}
-             for i, d in enumerate(pd.bdate_range("2024-01-02", periods=rows // 2)) for k, (s, b) in enumerate((("AAPL", 100.0 + 3 * i), ("KO", 40.0 + 2 * i)))]  # fmt: skip
+    table = [{"date": d, "symbol": s, "open": b + 0.25, "high": b + 2.5, "low": b - 1.75, "close": b + 1.125,
+    "volume": 1000.0 + 7 * i + k}
+             for i, d in enumerate(pd.bdate_range("2024-01-02", periods=rows // 2)) for k,
+             (s, b) in enumerate((("AAPL", 100.0 + 3 * i), ("KO", 40.0 + 2 * i)))]  # fmt: skip
     return pd.DataFrame(table)
 
 
@@ -199,13 +201,18 @@ def changed(frame, change):
         frame.iloc[min(more[0], len(frame) - 1), frame.columns.get_loc(more[1])] = more[2]
     elif kind == "column" and more[0] in frame:
         c, how = more
-        steps = {"drop": lambda f: f.drop(columns=c), "twice": lambda f: f.assign(**{c.upper(): f[c]}), "text": lambda f: f.astype({c: "str"}), "upper": lambda f: f.rename(columns={c: c.upper()}),
-                 "float32": lambda f: f.astype({c: "float32"}), "bool": lambda f: f.assign(**{c: True}), "null": lambda f: f.assign(**{c: None}), "category": lambda f: f.astype({c: "category"}),
-                 "int": lambda f: f.astype({c: "int64"}), "bytes": lambda f: f.assign(**{c: f[c].astype("str").str.encode("utf-8")})}  # fmt: skip
+        steps = {"drop": lambda f: f.drop(columns=c), "twice": lambda f: f.assign(**{c.upper(): f[c]}),
+        "text": lambda f: f.astype({c: "str"}), "upper": lambda f: f.rename(columns={c: c.upper()}),
+                 "float32": lambda f: f.astype({c: "float32"}), "bool": lambda f: f.assign(**{c: True}),
+                 "null": lambda f: f.assign(**{c: None}), "category": lambda f: f.astype({c: "category"}),
+                 "int": lambda f: f.astype({c: "int64"}),
+                 "bytes": lambda f: f.assign(**{c: f[c].astype("str").str.encode("utf-8")})}  # fmt: skip
         frame = steps[how](frame)
     elif kind == "rows":
-        steps = {"none": lambda f: f.iloc[:0], "reverse": lambda f: f.iloc[::-1], "twice": lambda f: pd.concat([f, f.iloc[:1]]), "half": lambda f: f.iloc[::2],
-                 "index": lambda f: f.set_index([c for c in ("date", "symbol") if c in f]), "unnamed": lambda f: f.set_index("date").rename_axis(None) if "date" in f else f}  # fmt: skip
+        steps = {"none": lambda f: f.iloc[:0], "reverse": lambda f: f.iloc[::-1],
+        "twice": lambda f: pd.concat([f, f.iloc[:1]]), "half": lambda f: f.iloc[::2],
+                 "index": lambda f: f.set_index([c for c in ("date", "symbol") if c in f]),
+                 "unnamed": lambda f: f.set_index("date").rename_axis(None) if "date" in f else f}  # fmt: skip
         frame = steps[more[0]](frame)
     return frame
 

@@ -1,4 +1,4 @@
-"""data.spacing: no bar is known before it ends, whatever the sessions look like; what the stamps do not show is asked."""
+"""data.spacing: no bar is known before it ends, whatever the sessions look like; what stamps do not show is asked."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,5 @@
-"""Files as vendors write them: each is stored with the right dates, names and prices, or refused in one line that says what to do."""
+"""Files as vendors write them: each is stored with the right dates, names and prices, or refused in one line that
+says what to do."""
 
 import gzip
 import zipfile
@@ -41,37 +42,97 @@ def word(day):
 
 
 DAILY = {
-    "stooq": ("aapl_us_d.csv", lines("Date,Open,High,Low,Close,Volume", lambda d, *p: f"{d},{','.join(map(str, p))}"), {}),
-    "stooq ascii": ("aapl.us.txt", lines("<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>", lambda d, *p: f"AAPL.US,D,{d.replace('-', '')},000000,{','.join(map(str, p))},0"), {}),
-    "yahoo": ("AAPL.csv", lines("Date,Open,High,Low,Close,Adj Close,Volume", lambda d, o, h, lo, c, v: f"{d},{o},{h},{lo},{c},{c},{v}"), {}),
-    "yfinance three lines": ("x.csv", "Price,Close,High,Low,Open,Volume\nTicker,AAPL,AAPL,AAPL,AAPL,AAPL\nDate,,,,,\n" + lines("", lambda d, o, h, lo, c, v: f"{d},{c},{h},{lo},{o},{v}"), {}),
-    "yfinance history": ("AAPL.csv", lines("Date,Open,High,Low,Close,Volume,Dividends,Stock Splits", lambda d, *p: f"{d} 00:00:00-05:00,{','.join(map(str, p))},0.0,0.0"), {}),
-    "alpha vantage": ("daily_IBM.csv", lines("timestamp,open,high,low,close,adjusted_close,volume,dividend_amount,split_coefficient", lambda d, o, h, lo, c, v: f"{d},{o},{h},{lo},{c},{c},{int(v)},0.0000,1.0", True), {}),
-    "eodhd": ("AAPL.US.csv", lines("Date,Open,High,Low,Close,Adjusted_close,Volume", lambda d, o, h, lo, c, v: f"{d},{o},{h},{lo},{c},{c},{int(v)}"), {}),
-    "kaggle": ("all_stocks_5yr.csv", lines("date,open,high,low,close,volume,Name", lambda d, *p: f"{d},{','.join(map(str, p))},AAL"), {}),
-    "quandl wiki": ("WIKI-AAPL.csv", lines("Date,Open,High,Low,Close,Volume,Ex-Dividend,Split Ratio,Adj. Open,Adj. High,Adj. Low,Adj. Close,Adj. Volume", lambda d, o, h, lo, c, v: f"{d},{o},{h},{lo},{c},{v},0.0,1.0,{o},{h},{lo},{c},{v}", True), {}),
-    "nasdaq.com": ("HistoricalData.csv", lines("Date,Close/Last,Volume,Open,High,Low", lambda d, o, h, lo, c, v: f"{us(d)},${c},{int(v)},${o},${h},${lo}", True), {"date_form": "%m/%d/%Y"}),
-    "investing.com": ("AAPL Historical Data.csv", "\ufeff" + lines('"Date","Price","Open","High","Low","Vol.","Change %"', lambda d, o, h, lo, c, v: f'"{us(d)}","{c:,.2f}","{o:,.2f}","{h:,.2f}","{lo:,.2f}","{v / 1000:.2f}K","-0.75%"', True), {"date_form": "%m/%d/%Y"}),
-    "investing.com in German": ("DAX.csv", lines('"Datum","Zuletzt","Eröffn.","Hoch","Tief","Vol.","+/- %"', lambda d, o, h, lo, c, v: '"' + '","'.join([f"{d[8:]}.{d[5:7]}.{d[:4]}", *(f"{x:.2f}".replace(".", ",") for x in (c, o, h, lo)), f"{v / 1000:.2f}K".replace(".", ","), "-0,75%"]) + '"'), {"columns": {"close": "Zuletzt", "open": "Eröffn.", "high": "Hoch", "low": "Tief"}}),
-    "stockanalysis": ("aapl.csv", lines("Date,Open,High,Low,Close,Adj Close,Change,Volume", lambda d, o, h, lo, c, v: f'"{word(d)}",{o},{h},{lo},{c},{c},1.00%,"{int(v):,}"', True), {}),
-    "crypto data download": ("Binance_BTCUSDT_d.csv", "https://www.CryptoDataDownload.com\n" + lines("Unix,Date,Symbol,Open,High,Low,Close,Volume BTC,Volume USDT,tradecount", lambda d, o, h, lo, c, v: f"{ms(d)},{d},BTC/USDT,{o},{h},{lo},{c},{v},{v * 1e4},7", True), {}),
-    "binance klines": ("BTCUSDT-1d-2024-01.csv", lines("", lambda d, o, h, lo, c, v: f"{ms(d)},{o},{h},{lo},{c},{v},{ms(d) + 86399999},1,2,3,4,0"), {}),
-    "binance in microseconds": ("BTCUSDT-1d-2025-01.csv", lines("", lambda d, o, h, lo, c, v: f"{ms(d, 1000000)},{o},{h},{lo},{c},{v},{ms(d, 1000000) + 86399999999},1,2,3,4,0"), {}),
-    "polygon flat file": ("2024.csv.gz", lines("ticker,volume,open,close,high,low,window_start,transactions", lambda d, o, h, lo, c, v: f"AAPL,{v},{o},{c},{h},{lo},{ms(d, 10**9, '05:00')},17"), {}),
-    "alpaca": ("AAPL.csv", lines("symbol,timestamp,open,high,low,close,volume,trade_count,vwap", lambda d, *p: f"AAPL,{d} 05:00:00+00:00,{','.join(map(str, p))},9,{p[0]}"), {}),
-    "tradingview": ("NASDAQ_AAPL, 1D.csv", lines("time,open,high,low,close,Volume,RSI", lambda d, *p: f"{d}T09:30:00-05:00,{','.join(map(str, p))},50"), {}),
-    "google": ("goog.csv", lines("Date,Open,High,Low,Close,Volume", lambda d, *p: f"{int(d[5:7])}/{int(d[8:])}/{d[:4]} 16:00:00,{','.join(map(str, p))}"), {"date_form": "%m/%d/%Y %H:%M:%S"}),
-    "metatrader daily": ("EURUSD_Daily.csv", lines("<DATE>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>", lambda d, o, h, lo, c, v: f"{d.replace('-', '.')}\t{o}\t{h}\t{lo}\t{c}\t{int(v)}\t0\t2"), {}),
-    "nse bhavcopy": ("cm02JAN2024bhav.csv", lines("SYMBOL,SERIES,OPEN,HIGH,LOW,CLOSE,LAST,PREVCLOSE,TOTTRDQTY,TOTTRDVAL,TIMESTAMP,TOTALTRADES,ISIN,", lambda d, o, h, lo, c, v: f"RELIANCE,EQ,{o},{h},{lo},{c},{c},{o},{v},1,{pd.Timestamp(d).strftime('%d-%b-%Y').upper()},5,INE002A01018,"), {}),
+    "stooq": ("aapl_us_d.csv", lines("Date,Open,High,Low,Close,Volume", lambda d, *p: f"{d},{','.join(map(str, p))}"),
+    {}),
+    "stooq ascii": ("aapl.us.txt",
+    lines("<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>", lambda d,
+    *p: f"AAPL.US,D,{d.replace('-', '')},000000,{','.join(map(str, p))},0"), {}),
+    "yahoo": ("AAPL.csv",
+    lines("Date,Open,High,Low,Close,Adj Close,Volume", lambda d, o, h, lo, c, v: f"{d},{o},{h},{lo},{c},{c},{v}"), {}),
+    "yfinance three lines": ("x.csv",
+    "Price,Close,High,Low,Open,Volume\nTicker,AAPL,AAPL,AAPL,AAPL,AAPL\nDate,,,,,\n" + lines("", lambda d, o, h, lo, c,
+    v: f"{d},{c},{h},{lo},{o},{v}"), {}),
+    "yfinance history": ("AAPL.csv",
+    lines("Date,Open,High,Low,Close,Volume,Dividends,Stock Splits", lambda d,
+    *p: f"{d} 00:00:00-05:00,{','.join(map(str, p))},0.0,0.0"), {}),
+    "alpha vantage": ("daily_IBM.csv",
+    lines("timestamp,open,high,low,close,adjusted_close,volume,dividend_amount,split_coefficient", lambda d, o, h, lo,
+    c, v: f"{d},{o},{h},{lo},{c},{c},{int(v)},0.0000,1.0", True), {}),
+    "eodhd": ("AAPL.US.csv",
+    lines("Date,Open,High,Low,Close,Adjusted_close,Volume", lambda d, o, h, lo, c,
+    v: f"{d},{o},{h},{lo},{c},{c},{int(v)}"), {}),
+    "kaggle": ("all_stocks_5yr.csv",
+    lines("date,open,high,low,close,volume,Name", lambda d, *p: f"{d},{','.join(map(str, p))},AAL"), {}),
+    "quandl wiki": ("WIKI-AAPL.csv",
+    lines("Date,Open,High,Low,Close,Volume,Ex-Dividend,Split Ratio,Adj. Open,Adj. High,Adj. Low,Adj. Close,Adj. Volume",
+    lambda d, o, h, lo, c, v: f"{d},{o},{h},{lo},{c},{v},0.0,1.0,{o},{h},{lo},{c},{v}", True), {}),
+    "nasdaq.com": ("HistoricalData.csv",
+    lines("Date,Close/Last,Volume,Open,High,Low", lambda d, o, h, lo, c, v: f"{us(d)},${c},{int(v)},${o},${h},${lo}",
+    True), {"date_form": "%m/%d/%Y"}),
+    "investing.com": ("AAPL Historical Data.csv",
+    "\ufeff" + lines('"Date","Price","Open","High","Low","Vol.","Change %"', lambda d, o, h, lo, c,
+    v: f'"{us(d)}","{c:,.2f}","{o:,.2f}","{h:,.2f}","{lo:,.2f}","{v / 1000:.2f}K","-0.75%"', True),
+    {"date_form": "%m/%d/%Y"}),
+    "investing.com in German": ("DAX.csv",
+    lines('"Datum","Zuletzt","Eröffn.","Hoch","Tief","Vol.","+/- %"', lambda d, o, h, lo, c,
+    v: '"' + '","'.join([f"{d[8:]}.{d[5:7]}.{d[:4]}", *(f"{x:.2f}".replace(".", ",") for x in (c, o, h, lo)),
+    f"{v / 1000:.2f}K".replace(".", ","), "-0,75%"]) + '"'),
+    {"columns": {"close": "Zuletzt", "open": "Eröffn.", "high": "Hoch", "low": "Tief"}}),
+    "stockanalysis": ("aapl.csv",
+    lines("Date,Open,High,Low,Close,Adj Close,Change,Volume", lambda d, o, h, lo, c,
+    v: f'"{word(d)}",{o},{h},{lo},{c},{c},1.00%,"{int(v):,}"', True), {}),
+    "crypto data download": ("Binance_BTCUSDT_d.csv",
+    "https://www.CryptoDataDownload.com\n"
+    + lines(
+        "Unix,Date,Symbol,Open,High,Low,Close,Volume BTC,Volume USDT,tradecount",
+        lambda d, o, h, lo, c, v: f"{ms(d)},{d},BTC/USDT,{o},{h},{lo},{c},{v},{v * 1e4},7",
+        True,
+    ), {}),
+    "binance klines": ("BTCUSDT-1d-2024-01.csv",
+    lines("", lambda d, o, h, lo, c, v: f"{ms(d)},{o},{h},{lo},{c},{v},{ms(d) + 86399999},1,2,3,4,0"), {}),
+    "binance in microseconds": ("BTCUSDT-1d-2025-01.csv",
+    lines("", lambda d, o, h, lo, c,
+    v: f"{ms(d, 1000000)},{o},{h},{lo},{c},{v},{ms(d, 1000000) + 86399999999},1,2,3,4,0"), {}),
+    "polygon flat file": ("2024.csv.gz",
+    lines("ticker,volume,open,close,high,low,window_start,transactions", lambda d, o, h, lo, c,
+    v: f"AAPL,{v},{o},{c},{h},{lo},{ms(d, 10**9, '05:00')},17"), {}),
+    "alpaca": ("AAPL.csv",
+    lines("symbol,timestamp,open,high,low,close,volume,trade_count,vwap", lambda d,
+    *p: f"AAPL,{d} 05:00:00+00:00,{','.join(map(str, p))},9,{p[0]}"), {}),
+    "tradingview": ("NASDAQ_AAPL, 1D.csv",
+    lines("time,open,high,low,close,Volume,RSI", lambda d, *p: f"{d}T09:30:00-05:00,{','.join(map(str, p))},50"), {}),
+    "google": ("goog.csv",
+    lines("Date,Open,High,Low,Close,Volume", lambda d,
+    *p: f"{int(d[5:7])}/{int(d[8:])}/{d[:4]} 16:00:00,{','.join(map(str, p))}"), {"date_form": "%m/%d/%Y %H:%M:%S"}),
+    "metatrader daily": ("EURUSD_Daily.csv",
+    lines("<DATE>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>", lambda d, o, h, lo, c,
+    v: f"{d.replace('-', '.')}\t{o}\t{h}\t{lo}\t{c}\t{int(v)}\t0\t2"), {}),
+    "nse bhavcopy": ("cm02JAN2024bhav.csv",
+    lines("SYMBOL,SERIES,OPEN,HIGH,LOW,CLOSE,LAST,PREVCLOSE,TOTTRDQTY,TOTTRDVAL,TIMESTAMP,TOTALTRADES,ISIN,", lambda d,
+    o, h, lo, c,
+    v: f"RELIANCE,EQ,{o},{h},{lo},{c},{c},{o},{v},1,{pd.Timestamp(d).strftime('%d-%b-%Y').upper()},5,INE002A01018,"),
+    {}),
     "first rate": ("AAPL_full_1day.txt", lines("", lambda d, *p: f"{d},{','.join(map(str, p))}"), {}),
-    "interactive brokers": ("IBM.csv", lines("date,open,high,low,close,volume,average,barCount", lambda d, o, h, lo, c, v: f"{d.replace('-', '')},{o},{h},{lo},{c},{v},{o},9"), {}),
-    "a remark first": ("x.csv", "# exported on Monday\n" + lines("Date;Open;High;Low;Close;Volume", lambda d, *p: f"{d};{';'.join(map(str, p))}"), {}),
-    "a title and a blank line": ("x.csv", "Daily bars of ACME\n\n" + lines("Date;Open;High;Low;Close;Volume", lambda d, *p: f"{d};{';'.join(map(str, p))}"), {}),
-    "excel's hint": ("x.csv", "sep=;\r\n" + lines("Date;Open;High;Low;Close;Volume", lambda d, *p: f"{d};{';'.join(f'{x:.2f}'.replace('.', ',') for x in p)}").replace("\n", "\r\n"), {}),
-    "blanks everywhere": ("x.csv", lines(" Ticker , Date , Open , High , Low , Close , Volume ", lambda d, *p: f" AAPL , {d} , {' , '.join(map(str, p))} "), {}),
+    "interactive brokers": ("IBM.csv",
+    lines("date,open,high,low,close,volume,average,barCount", lambda d, o, h, lo, c,
+    v: f"{d.replace('-', '')},{o},{h},{lo},{c},{v},{o},9"), {}),
+    "a remark first": ("x.csv",
+    "# exported on Monday\n" + lines("Date;Open;High;Low;Close;Volume", lambda d, *p: f"{d};{';'.join(map(str, p))}"),
+    {}),
+    "a title and a blank line": ("x.csv",
+    "Daily bars of ACME\n\n" + lines("Date;Open;High;Low;Close;Volume", lambda d, *p: f"{d};{';'.join(map(str, p))}"),
+    {}),
+    "excel's hint": ("x.csv",
+    "sep=;\r\n" + lines("Date;Open;High;Low;Close;Volume", lambda d,
+    *p: f"{d};{';'.join(f'{x:.2f}'.replace('.', ',') for x in p)}").replace("\n", "\r\n"), {}),
+    "blanks everywhere": ("x.csv",
+    lines(" Ticker , Date , Open , High , Low , Close , Volume ", lambda d,
+    *p: f" AAPL , {d} , {' , '.join(map(str, p))} "), {}),
     "ns": ("x.tsv", lines("t\to\th\tl\tc\tv", lambda d, *p: f"{ms(d, 10**9)}\t" + "\t".join(map(str, p))), {}),
-    "seconds": ("x.csv", lines("time,open,high,low,close,volume", lambda d, *p: f"{ms(d, 1)},{','.join(map(str, p))}"), {}),
-    "closing bell in UTC": ("x.csv", lines("time,open,high,low,close,volume", lambda d, *p: f"{d}T21:00:00Z,{','.join(map(str, p))}"), {}),
+    "seconds": ("x.csv", lines("time,open,high,low,close,volume", lambda d, *p: f"{ms(d, 1)},{','.join(map(str, p))}"),
+    {}),
+    "closing bell in UTC": ("x.csv",
+    lines("time,open,high,low,close,volume", lambda d, *p: f"{d}T21:00:00Z,{','.join(map(str, p))}"), {}),
 }  # fmt: skip
 
 
@@ -94,15 +155,40 @@ def test_daily_files_are_stored_right(tmp_path, vendor):
 
 
 INTRADAY = {
-    "metatrader with its time column": ("EURUSD_H1.csv", "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>\n" + "".join(f"2024.01.02\t{h:02d}:00:00\t1.1\t1.2\t1.0\t1.15\t{h}\t0\t2\n" for h in range(1, 9)), {"stamps": "start", "zone": "UTC"}, "1h", "2024-01-02 02:00Z"),
-    "histdata": ("DAT_ASCII_EURUSD_M1_2024.csv", "".join(f"20240102 17{m:02d}00;1.1;1.2;1.0;1.15;0\n" for m in range(9)), {"stamps": "start", "zone": "Etc/GMT+5"}, "1min", "2024-01-02 22:01Z"),
-    "kibot": ("IBM.txt", "".join(f"01/{d}/2024,{t},10,11,9,10.5,100\n" for d in (2, 3, 16) for t in ("09:30", "09:45", "10:00", "10:15")), {"stamps": "start", "zone": "America/New_York"}, "15min", "2024-01-02 14:45Z"),
-    "interactive brokers with a zone": ("SPY.csv", "date,open,high,low,close,volume\n" + "".join(f"20240102 {t}:00 US/Eastern,10,11,9,10.5,100\n" for t in ("09:30", "10:00", "11:00", "12:00", "13:00", "14:00", "15:00")), {"stamps": "start"}, "1h", "2024-01-02 15:30Z"),
-    "twelve hours round the clock": ("BTC.csv", "timestamp,open,high,low,close,volume\n" + "".join(f"{ms('2024-01-02') + i * 43200000},10,11,9,10.5,100\n" for i in range(8)), {"stamps": "start"}, "12h", "2024-01-02 12:00Z"),
-    "eight hours": ("BTC.csv", "timestamp,open,high,low,close,volume\n" + "".join(f"{ms('2024-01-02') + i * 8 * 3600000},10,11,9,10.5,100\n" for i in range(8)), {"stamps": "start"}, "8h", "2024-01-02 08:00Z"),
-    "four hours of a session": ("ES.csv", "time,open,high,low,close,volume\n" + "".join(f"2024-01-0{d}T{t}:00-05:00,10,11,9,10.5,100\n" for d in (2, 3, 4) for t in ("09:30", "13:30")), {"stamps": "start"}, "4h", "2024-01-02 18:30Z"),
-    "ends, the last bar short": ("ES.csv", "time,open,high,low,close,volume\n" + "".join(f"2024-01-0{d} {t},10,11,9,10.5,100\n" for d in (2, 3) for t in ("10:30", "11:30", "12:30", "13:30", "14:30", "15:30", "16:00")), {"stamps": "end", "zone": "America/New_York"}, "1h", "2024-01-02 15:30Z"),
-    "a thin minute file": ("X.csv", "time,open,high,low,close,volume\n" + "".join(f"2024-01-02 {10 + m // 60}:{m % 60:02d},10,11,9,10.5,100\n" for m in (0, 1, 4, 9, 10, 17, 19, 20, 26, 33, 34)), {"stamps": "start", "zone": "UTC"}, "1min", "2024-01-02 10:01Z"),
+    "metatrader with its time column": ("EURUSD_H1.csv",
+    "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>\n"
+    + "".join(f"2024.01.02\t{h:02d}:00:00\t1.1\t1.2\t1.0\t1.15\t{h}\t0\t2\n" for h in range(1, 9)),
+    {"stamps": "start", "zone": "UTC"}, "1h", "2024-01-02 02:00Z"),
+    "histdata": ("DAT_ASCII_EURUSD_M1_2024.csv",
+    "".join(f"20240102 17{m:02d}00;1.1;1.2;1.0;1.15;0\n" for m in range(9)), {"stamps": "start", "zone": "Etc/GMT+5"},
+    "1min", "2024-01-02 22:01Z"),
+    "kibot": ("IBM.txt",
+    "".join(f"01/{d}/2024,{t},10,11,9,10.5,100\n" for d in (2, 3, 16) for t in ("09:30", "09:45", "10:00", "10:15")),
+    {"stamps": "start", "zone": "America/New_York"}, "15min", "2024-01-02 14:45Z"),
+    "interactive brokers with a zone": ("SPY.csv",
+    "date,open,high,low,close,volume\n" + "".join(f"20240102 {t}:00 US/Eastern,10,11,9,10.5,100\n" for t in ("09:30",
+    "10:00", "11:00", "12:00", "13:00", "14:00", "15:00")), {"stamps": "start"}, "1h", "2024-01-02 15:30Z"),
+    "twelve hours round the clock": ("BTC.csv",
+    "timestamp,open,high,low,close,volume\n"
+    + "".join(f"{ms('2024-01-02') + i * 43200000},10,11,9,10.5,100\n" for i in range(8)),
+    {"stamps": "start"}, "12h", "2024-01-02 12:00Z"),
+    "eight hours": ("BTC.csv",
+    "timestamp,open,high,low,close,volume\n"
+    + "".join(f"{ms('2024-01-02') + i * 8 * 3600000},10,11,9,10.5,100\n" for i in range(8)),
+    {"stamps": "start"}, "8h", "2024-01-02 08:00Z"),
+    "four hours of a session": ("ES.csv",
+    "time,open,high,low,close,volume\n" + "".join(f"2024-01-0{d}T{t}:00-05:00,10,11,9,10.5,100\n" for d in (2, 3,
+    4) for t in ("09:30", "13:30")), {"stamps": "start"}, "4h", "2024-01-02 18:30Z"),
+    "ends, the last bar short": ("ES.csv",
+    "time,open,high,low,close,volume\n" + "".join(f"2024-01-0{d} {t},10,11,9,10.5,100\n" for d in (2,
+    3) for t in ("10:30", "11:30", "12:30", "13:30", "14:30", "15:30", "16:00")),
+    {"stamps": "end", "zone": "America/New_York"}, "1h", "2024-01-02 15:30Z"),
+    "a thin minute file": ("X.csv",
+    "time,open,high,low,close,volume\n"
+    + "".join(
+        f"2024-01-02 {10 + m // 60}:{m % 60:02d},10,11,9,10.5,100\n" for m in (0, 1, 4, 9, 10, 17, 19, 20, 26, 33, 34)
+    ),
+    {"stamps": "start", "zone": "UTC"}, "1min", "2024-01-02 10:01Z"),
 }  # fmt: skip
 
 
@@ -166,7 +252,11 @@ def test_a_bar_that_has_not_ended_is_left_out(tmp_path):
     assert len(bars) == 4 and bars.index[-1][0] == now and "left out" in bars.attrs["said"][0]
 
 
-SPLIT = "date,close,high,low,open,volume{more}\n2014-06-05,647.35,649.37,642.61,646.20,1e7{a}\n2014-06-06,645.57,651.26,644.47,649.90,1e7{a}\n2014-06-09,93.70,93.88,91.75,92.70,7e7{b}\n2014-06-10,94.25,95.05,93.57,94.73,6e7{c}\n"
+SPLIT = (
+    "date,close,high,low,open,volume{more}\n"
+    "2014-06-05,647.35,649.37,642.61,646.20,1e7{a}\n2014-06-06,645.57,651.26,644.47,649.90,1e7{a}\n"
+    "2014-06-09,93.70,93.88,91.75,92.70,7e7{b}\n2014-06-10,94.25,95.05,93.57,94.73,6e7{c}\n"
+)
 TRUE = np.array([645.57 / 647.35, 93.70 * 7 / 645.57, 94.25 / 93.70]) - 1
 
 
@@ -190,7 +280,10 @@ def test_every_way_to_write_a_split_gives_the_true_return(tmp_path, more, a, b, 
 
 
 def test_prices_that_hold_the_split_get_no_factor(tmp_path):
-    text = "Date,Open,High,Low,Close,Volume,Dividends,Stock Splits\n2014-06-06,92,93,91,92.2,1,0,0\n2014-06-09,93,94,92,93.7,1,0,7\n2014-06-10,94,95,93,94.25,1,0.47,0\n"
+    text = (
+        "Date,Open,High,Low,Close,Volume,Dividends,Stock Splits\n"
+        "2014-06-06,92,93,91,92.2,1,0,0\n2014-06-09,93,94,92,93.7,1,0,7\n2014-06-10,94,95,93,94.25,1,0.47,0\n"
+    )
     (tmp_path / "x.csv").write_text(text)
     guess = guess_columns(tmp_path / "x.csv")
     bars = import_file(tmp_path / "x.csv", guess)
@@ -342,7 +435,10 @@ def test_no_repair_makes_one_stock_of_two(tmp_path, repair):
 
 @pytest.mark.parametrize(
     ("bad", "step"),
-    [(ROW, "drop_duplicates"), (ROW.replace(",2,5", ",2.25,5"), "keep_first or keep_last"), (NEXT.replace(",2,5", ",,5"), "drop_missing"), (NEXT.replace("1.25", "-1"), "drop_nonpositive"), (NEXT.replace("2.5,1.25", "1.25,2.5"), "drop_high_below_low"), (NEXT.replace("1.5,", "3,"), "widen_range"), (NEXT.replace(",5\n", ",-5\n"), "forget_negative_volume"), (NEXT.replace("2.5", "x"), None)],
+    [(ROW, "drop_duplicates"), (ROW.replace(",2,5", ",2.25,5"), "keep_first or keep_last"),
+    (NEXT.replace(",2,5", ",,5"), "drop_missing"), (NEXT.replace("1.25", "-1"), "drop_nonpositive"),
+    (NEXT.replace("2.5,1.25", "1.25,2.5"), "drop_high_below_low"), (NEXT.replace("1.5,", "3,"), "widen_range"),
+    (NEXT.replace(",5\n", ",-5\n"), "forget_negative_volume"), (NEXT.replace("2.5", "x"), None)],
 )  # fmt: skip
 def test_the_hint_names_a_repair_only_where_it_is_the_remedy(tmp_path, bad, step):
     (tmp_path / "mine.csv").write_text(HEAD + ROW + bad)

@@ -159,7 +159,8 @@ def test_equals_the_definition(seed, profit, loss, horizon, entry) -> None:
 
 
 def minute_market(seed: int, days: int = 60, minutes: int = 390, names: int = 12) -> np.ndarray:
-    """Prices at the end of each minute, days x minutes x names, with a night before each first minute and calm and wild names."""
+    """Prices at the end of each minute, days x minutes x names, with a night before each first minute and calm and
+    wild names."""
     rng = np.random.default_rng(seed)
     scale = np.geomspace(0.005, 0.03, names)
     steps = rng.normal(0, 1, (days, minutes, names)) * scale / np.sqrt(minutes)
@@ -447,7 +448,8 @@ def bars_of(*rows: tuple[float, float, float, float]) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("bar", "touched", "y"), [
-    ((100, 112.5, 95, 100), "upper", 0.125), ((100, 112.4, 87.5, 100), "lower", -0.125), ((112.5, 113, 100, 105), "upper", 0.125),
+    ((100, 112.5, 95, 100), "upper", 0.125), ((100, 112.4, 87.5, 100), "lower", -0.125),
+    ((112.5, 113, 100, 105), "upper", 0.125),
     ((87.5, 100, 85, 95), "lower", -0.125), ((115, 120, 80, 100), "upper", 0.15), ((85, 120, 80, 100), "lower", -0.15),
     ((100, 112.4, 87.6, 100), "vertical", 0.05),
 ])  # fmt: skip

@@ -420,3 +420,60 @@ def test_sectors_by_symbol_have_no_clock() -> None:
     assert excess(y, sector).to_numpy().tobytes() == excess(daily, sector).to_numpy().tobytes()
     with pytest.raises(PanelError, match="UTC.*without a time zone"):
         excess(y, pd.Series("x", daily.index))
+
+
+def one(symbol: str, opens: list[float], closes: list[float]) -> pd.DataFrame:
+    """The bars of one symbol."""
+    dates = pd.date_range("2024-01-01", periods=len(opens), unit="us")
+    index = pd.MultiIndex.from_product([dates, pd.Index([symbol], dtype="str")], names=["date", "symbol"])
+    return pd.DataFrame({"open": opens, "close": closes}, index=index)
+
+
+FIRST = one("A", [10.0, 11.0, 12.0, 15.0, 12.0, 18.0], [10.5, 11.5, 14.0, 13.0, 17.0, 18.5])
+
+
+def test_nothing_in_gives_an_empty_frame_of_the_same_kinds() -> None:
+    bars = market(3)
+    kinds = forward_returns(bars).dtypes
+    assert forward_returns(bars.iloc[:0]).dtypes.equals(kinds)
+    told = pd.DataFrame({"date": pd.to_datetime(["2024-02-01"]), "return": -0.3}, index=["A"])
+    assert forward_returns(bars.iloc[:0], delisted=told).dtypes.equals(kinds)
+    assert forward_returns(bars.iloc[:1])[["y", "t1", "entry"]].isna().all(axis=None)
+
+
+def test_bars_without_a_usable_price_have_no_label() -> None:
+    bars = market(4, gaps=0.0)
+    nothing = forward_returns(bars.assign(open=np.nan, close=np.inf), 2)
+    assert nothing["y"].isna().all() and nothing["t1"].isna().all() and not nothing["censored"].any()
+    assert forward_returns(bars.assign(open=0.0), 2)["y"].isna().all()
+    labels = forward_returns(bars, 2)
+    assert excess(labels["y"].iloc[:0]).empty and excess(labels["y"] * np.nan).isna().all()
+    assert (labels["t1"] > labels.index.get_level_values("date"))[labels["y"].notna()].all()
+    assert labels["t1"].isna().equals(labels["y"].isna().rename("t1"))
+
+
+@pytest.mark.parametrize(
+    ("price", "row", "horizon", "lost"),
+    [(np.nan, 1, 1, [0, 4, 5]), (np.nan, 3, 2, [0, 2, 3, 4, 5]), (0.0, 1, 1, [0, 4, 5])],
+)
+def test_a_missing_open_loses_the_labels_that_enter_or_leave_there(price, row, horizon, lost) -> None:
+    holed = FIRST.copy()
+    holed.iloc[row, 0] = price
+    assert np.flatnonzero(forward_returns(holed, horizon)["y"].isna()).tolist() == lost
+
+
+def stopped(opens: list[float], closes: list[float], entry: str) -> pd.DataFrame:
+    """The labels of a name that stops on the fourth of six days."""
+    both = pd.concat([FIRST, one("B", opens, closes)]).sort_index()
+    return forward_returns(both, 2, entry).xs("B", level="symbol")
+
+
+def test_a_name_that_stops_is_censored_only_where_it_was_held() -> None:
+    at_close = stopped([1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 2.0], "close")
+    assert at_close["censored"].tolist() == [False, False, True, False]  # the last day holds nothing
+    assert np.allclose(at_close["y"], [0, 1, 1, np.nan], equal_nan=True)
+    late_open = stopped([1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 2.0, np.nan], "open")
+    assert late_open["censored"].tolist() == [False, True, False, False]  # no close after the last open
+    unbought = stopped([1.0, 1.0, np.nan, 1.0], [1.0, 1.0, 1.0, 2.0], "open")
+    assert unbought["censored"].tolist() == [False, False, True, False]
+    assert unbought["y"].isna().tolist() == [False, True, False, True]

@@ -1,4 +1,5 @@
-"""Every label knows when it was knowable: cutting the bars at any date changes no label that ends by then, and makes none."""
+"""Every label knows when it was knowable: cutting the bars at any date changes no label that ends by then, and makes
+none."""
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,8 @@ def delistings(bars: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def holds_at_every_cut(make, bars: pd.DataFrame, table: pd.DataFrame | None) -> None:
-    """Compare labels of all bars with labels of the bars up to each date, in both directions; the table is cut too, and is not."""
+    """Compare labels of all bars with labels of the bars up to each date, in both directions; the table is cut too,
+    and is not."""
     whole, dates = make(bars, table), bars.index.unique("date")
     assert whole["t1"].notna().equals(whole["y"].notna().rename("t1"))
     assert (whole["t1"] > whole.index.get_level_values("date"))[whole["t1"].notna()].all()
@@ -137,7 +139,8 @@ def test_comparisons_within_a_date(seed, horizon, entry, how, touching) -> None:
 @settings(max_examples=6, deadline=None)
 @given(seed=SEEDS, horizon=st.integers(1, 6), touching=st.booleans())
 def test_weights_of_what_was_known_are_those_of_the_cut_panel(seed, horizon, touching) -> None:
-    """A weight belongs to a training set: that of the labels known at T, whether found by cutting bars or by reading t1."""
+    """A weight belongs to a training set: that of the labels known at T, whether found by cutting bars or by reading
+    t1."""
     bars = market(seed)
     table, dates = delistings(bars, seed), bars.index.unique("date")
     width = pd.Series(0.03, bars.index)

@@ -309,3 +309,18 @@ def test_a_label_of_the_first_session_counts_there_and_none_is_no_warning() -> N
         warnings.simplefilter("error")
         assert attribution(labels.assign(t1=pd.DatetimeIndex([pd.NaT])), close).isna().all()
         assert attribution(labels.iloc[:0], close).empty and attribution(labels, close).tolist() == [0.0]
+
+
+def test_no_labels_have_no_weights_and_unknown_ones_are_not_drawn() -> None:
+    labels = some_labels(5)
+    close = pd.Series(100.0, index=labels.index)
+    nobody, unknown = labels.iloc[:0], labels[labels["t1"].isna()]
+    assert len(unknown) and uniqueness(nobody).empty and concurrency(nobody).empty and attribution(nobody, close).empty
+    assert time_decay(uniqueness(nobody)).empty and len(sequential_bootstrap(nobody)) == 0
+    assert uniqueness(unknown).isna().all() and time_decay(uniqueness(unknown)).isna().all()
+    assert attribution(unknown, close).isna().all() and len(sequential_bootstrap(unknown)) == 0
+    assert np.array_equal(sequential_bootstrap(labels, 50, seed=3), sequential_bootstrap(labels, 50, seed=3))
+    with pytest.raises(ConfigError, match="cannot draw"):
+        sequential_bootstrap(unknown, 5)
+    with pytest.raises(PanelError, match="lacks"):
+        uniqueness(close.to_frame("close"))

@@ -88,3 +88,22 @@ def test_refusals_and_degenerate() -> None:
         bet_quality(labels["y"], pd.Series([True], index=[5]))
     assert meta_labels(labels.iloc[:0])["bet"].dtype == float
     assert bet_quality(labels["y"].iloc[:0], labels["y"].iloc[:0] > 0).loc["taken", "bets"] == 0
+
+
+def test_no_scores_no_labels_and_no_outcomes_give_nothing() -> None:
+    score = scores(1)
+    assert primary_side(score.iloc[:0]).empty and (primary_side(score * np.nan) == 0).all()
+    assert (primary_side(score.iloc[-1:] * 0 + np.inf) == 0).all()
+    labels = pd.DataFrame({"y": [0.01, -0.02], "y_other": [0.01, 0.0], "side": [1.0, -1.0]}, index=score.index[:2])
+    assert meta_labels(labels.iloc[:0])["bet"].empty
+    assert meta_labels(labels.assign(y=np.nan, y_other=np.nan))["bet"].isna().all()
+    with pytest.raises(ConfigError, match="cost is"):
+        meta_labels(labels, cost=-1)
+
+
+def test_the_quality_of_no_bets_is_not_a_number() -> None:
+    six = pd.Series([1.0, 1.0, 0.0, 0.0, 1.0, np.nan])
+    assert bet_quality(six.iloc[:0], six.iloc[:0].astype(bool))["precision"].isna().all()
+    assert bet_quality(six * np.nan, six.notna())["f1"].isna().all()
+    with pytest.raises(PanelError, match="reindex"):
+        bet_quality(six, six.notna().iloc[:3])

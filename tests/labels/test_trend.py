@@ -108,3 +108,16 @@ def test_degenerate_and_refusals() -> None:
 def test_fast_on_the_size_of_the_sample() -> None:
     bars = market(0, n_dates=3500, symbols="".join(chr(0x4E00 + i) for i in range(120)), gaps=0.0)
     assert trend_scan(bars)["y"].notna().sum() > 250_000
+
+
+def test_prices_that_say_nothing_have_no_trend_and_a_straight_line_has_one() -> None:
+    bars = market(7, gaps=0.0)
+    kinds = trend_scan(bars, (3, 4)).dtypes
+    assert trend_scan(bars.iloc[:0], (3, 4)).dtypes.equals(kinds)
+    assert trend_scan(bars.iloc[:1], (3, 4))["label"].isna().all()
+    assert trend_scan(bars.assign(close=np.inf), (3, 4))[["y", "t1", "entry", "label", "end"]].isna().all(axis=None)
+    assert trend_scan(bars.assign(close=7.0), (3, 4))[["y", "t1", "label", "end"]].isna().all(axis=None)
+    index = pd.MultiIndex.from_product([pd.date_range("2024-01-01", periods=30, unit="us"), ["A"]])
+    line = pd.DataFrame({"close": np.exp(0.01 * np.arange(30))}, index=index.set_names(["date", "symbol"]))
+    rising = trend_scan(line)
+    assert (rising["label"].iloc[:10] == 1).all() and np.isfinite(rising["t_value"].iloc[:10]).all()

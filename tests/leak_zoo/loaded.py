@@ -1,4 +1,5 @@
-"""A feature that looks ahead only where no audit is loaded, and its twin. It imports nothing of ours, or it would load one."""
+"""A feature that looks ahead only where no audit is loaded, and its twin. It imports nothing of ours, or it would
+load one."""
 
 import sys
 

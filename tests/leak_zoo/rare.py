@@ -275,7 +275,8 @@ def with_settings(panel: pd.DataFrame) -> pd.Series:
     return to_long(to_wide(panel["close"]).rolling(SETTINGS["window"]).mean(), panel.index, name="x")
 
 
-def counts_its_calls(panel: pd.DataFrame, calls: list = []) -> pd.Series:  # noqa: B006  # it remembers, but uses nothing of it
+def counts_its_calls(panel: pd.DataFrame,
+calls: list = []) -> pd.Series:  # noqa: B006  # it remembers, but uses nothing of it
     calls.append(len(panel))
     return panel["close"]
 
@@ -313,7 +314,8 @@ def no_flag() -> bool:
     return not auditing()
 
 
-def noisy(panel: pd.DataFrame, rng: np.random.Generator = np.random.default_rng(0)) -> pd.Series:  # noqa: B008  # the mistake
+def noisy(panel: pd.DataFrame,
+rng: np.random.Generator = np.random.default_rng(0)) -> pd.Series:  # noqa: B008  # the mistake
     return panel["close"] + rng.normal(size=len(panel))
 
 

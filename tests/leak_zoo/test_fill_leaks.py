@@ -83,7 +83,8 @@ def test_an_account_that_fills_at_the_close_passes(bars):
     "Scores take the place of weights; the whole bar of the fill is known."
     scores = targets(bars, every=1)
     engine = lambda weights, panel: from_rule(
-        TopKDrop(2, 1), weights.rename(columns={"weight": "score"}), panel[["close"]], Costs(5, 0, minimum=5.0), Rules(lot=100, price_limit=0.05, stale_after=np.inf), same_close(),
+        TopKDrop(2, 1), weights.rename(columns={"weight": "score"}), panel[["close"]], Costs(5, 0, minimum=5.0),
+        Rules(lot=100, price_limit=0.05, stale_after=np.inf), same_close(),
         start=bars.index[0][0],
     )  # fmt: skip
     verdict = audit_fills(engine, scores, bars, moment="close", cuts=4)
@@ -102,7 +103,8 @@ def test_what_is_not_assessed_or_refused(bars):
 
 
 def test_an_oracle_that_must_see_the_future_earns_nothing():
-    "Each close it buys the names that will rise over the coming night, which the fill at the open has already left behind."
+    """Each close it buys the names that will rise over the coming night, which the fill at the open has already left
+    behind."""
     rng = np.random.default_rng(0)
     dates, names = pd.bdate_range("2020-01-01", periods=250).as_unit("us"), [f"S{i}" for i in range(8)]
     night, day = np.exp(rng.normal(0, 0.01, (250, 8))), np.ones((250, 8))

@@ -48,7 +48,8 @@ def test_on_other_markets_too(pair, seed):
 
 @pytest.mark.parametrize("pair", RARE[:5], ids=lambda p: p.name)
 def test_six_cuts_alone_would_miss_a_leak_on_few_dates(pair, panel):
-    "The zoo's animals are hidden: without the pass over every date they look clean, and the verdict says how little was seen."
+    """The zoo's animals are hidden: without the pass over every date they look clean, and the verdict says how
+    little was seen."""
     verdict = audit(pair.leak, panel, every_date=False)
     assert verdict.status == PASS and verdict.examined < 0.03 and "2% of the dates" in verdict.reason
 

@@ -1,4 +1,5 @@
-"""The cascade: planted shapes are found, stages are nested and purged, probabilities are calibrated, extras are guarded."""
+"""The cascade: planted shapes are found, stages are nested and purged, probabilities are calibrated, extras are
+guarded."""
 
 import importlib.util
 import sys

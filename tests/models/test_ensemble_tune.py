@@ -286,3 +286,49 @@ def test_a_storage_that_cannot_be_opened_is_one_line_without_its_password(tmp_pa
         and refused.value.__cause__ is None
         and refused.value.__suppress_context__
     )
+
+
+def halves() -> tuple[pd.DataFrame, pd.Series]:
+    X, _ = small(40, 10)
+    return X, pd.Series(X["a"] + X["b"], X.index)
+
+
+def test_a_model_that_says_nothing_gets_no_weight():
+    scores, truth = halves()
+    still = blend(scores.assign(d=0.0), truth, 0.0)
+    assert still.loc["d", "weight"] == pytest.approx(0, abs=1e-12) and np.isfinite(still).all().all()
+
+
+def test_one_row_gives_equal_weights():
+    scores, truth = halves()
+    assert np.allclose(blend(scores.iloc[:1], truth.iloc[:1])["weight"], 0.25)
+
+
+def test_scores_and_outcomes_need_the_same_rows():
+    scores, truth = halves()
+    for said, known in ((scores.iloc[:0], truth.iloc[:0]), (scores, truth.iloc[1:])):
+        with pytest.raises(PanelError, match="same rows"):
+            blend(said, known)
+
+
+def test_an_ensemble_of_nobody_is_refused_and_no_rows_give_no_scores():
+    X, y = small()
+    with pytest.raises(ConfigError, match="0 models"):
+        Ensemble({}, purge=1).fit(X, y)
+    assert len(Ensemble({"ridge": RidgeModel()}, purge=1).fit(X, y).predict(X.iloc[:0])) == 0
+
+
+def test_a_search_without_folds_settings_or_points_is_refused(tmp_path):
+    X, y = small()
+    ledger, folds = (
+        Ledger(tmp_path / "ledger.sqlite"),
+        list(PurgedKFold(3).split(X, t1=pd.Series(X.index.get_level_values("date"), X.index))),
+    )
+    task = Task(RidgeModel(), X, y, folds, 1, ledger, "refused")
+    with pytest.raises(ConfigError, match="trials over"):
+        tune(task, {})
+    with pytest.raises(ConfigError, match="points=2"):
+        coarse_to_fine(task, {"alpha": SearchRange(0.1, 10.0)}, points=2)
+    for folds_, outcome in (([], y), (folds, y.iloc[1:])):
+        with pytest.raises(ConfigError, match="give folds of this X"):
+            Task(RidgeModel(), X, outcome, folds_, 1, ledger, "short")

@@ -187,3 +187,48 @@ def test_degenerate_panels_of_each_kind():
         GBMModel(**QUICK, early_stopping=2, purge=1).fit(X.iloc[:0], y.iloc[:0])
     one = GBMModel(**QUICK, objective="lambdarank").fit(X.iloc[:1], y.iloc[:1])
     assert np.isfinite(one.predict(X)["score"]).all() and len(one.predict(X.iloc[:0])) == 0
+
+
+def eight() -> tuple[pd.DataFrame, pd.Series]:
+    X, _ = panel(1, 8)
+    return X[["a"]].assign(a=[1.0] * 4 + [9.0] * 4), pd.Series([0.0, 2.0, 0.0, 2.0, 5.0, 7.0, 5.0, 7.0], X.index)
+
+
+def test_one_row_to_train_on_gives_no_split():
+    X, y = eight()
+    one = GBMModel(num_threads=1).fit(X.iloc[:1], y.iloc[:1])
+    assert one.predict(X)["score"].tolist() == [0.0] * 8 and one.importance().tolist() == [0.0]
+    assert len(one.predict(X.iloc[:0])) == 0 and one.history_.empty
+
+
+def test_a_feature_without_a_value_leaves_the_mean():
+    X, y = eight()
+    blank = GBMModel(min_child_samples=1, num_threads=1).fit(X * np.nan, y)
+    assert np.allclose(blank.predict(X)["score"], y.mean())
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"num_leaves": 1}, "num_leaves is 1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"monotone": {"z": 1}}, "monotone has"),
+        ({"early_stopping": 1, "purge": 1}, "dates leave none to learn from"),
+    ],
+)
+def test_a_setting_out_of_range_names_itself(setting, named):
+    with pytest.raises(ConfigError, match=named):
+        GBMModel(**setting).fit(*eight())
+
+
+def test_no_rows_to_train_on_are_refused_and_none_are_graded():
+    X, y = eight()
+    with pytest.raises(DataError, match="no rows to train on"):
+        GBMModel().fit(X.iloc[:0], y.iloc[:0])
+    assert len(grade(y.iloc[:0], 5)) == 0
+
+
+def test_rows_that_are_watched_have_the_columns_of_the_training_rows():
+    X, y = eight()
+    with pytest.raises(PanelError, match="missing"):
+        GBMModel().fit(X, y, eval_set=(X.rename(columns={"a": "z"}), y))

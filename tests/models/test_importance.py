@@ -118,3 +118,26 @@ def test_contributions_are_shaps(world):
     )
     with pytest.raises(ConfigError, match="needs a background"):
         contributions(line, some)
+
+
+def test_what_cannot_be_judged_is_refused(world):
+    X, y, splits = world
+    models, tests = fitted(RidgeModel(), X, y, splits)
+    calls = [
+        lambda: permutation([], X, y, []),
+        lambda: permutation(models, X, y.iloc[1:], tests),
+        lambda: permutation(models, X, y, tests, repeats=0),
+        lambda: gain([]),
+        lambda: alike(X, 1.0),
+        lambda: contributions(models[0], X.iloc[:5]),
+    ]
+    for call in calls:
+        with pytest.raises((ConfigError, PanelError)):
+            call()
+
+
+def test_one_feature_is_alike_to_itself_and_one_fold_has_no_error(world):
+    X, y, splits = world
+    assert alike(X[["planted"]]) == {"planted": ["planted"]}
+    models, tests = fitted(RidgeModel(), X, y, splits[:1])
+    assert np.isnan(fold_spread(permutation(models, X, y, tests))["se"]).all()

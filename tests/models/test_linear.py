@@ -82,3 +82,44 @@ def test_single_precision_is_computed_in_double():
             model.fit(small, y).predict(small)["score"]
             == model.fit(small.astype("float64"), y).predict(small.astype("float64"))["score"]
         ).all()
+
+
+def two_rows() -> tuple[pd.DataFrame, pd.Series]:
+    index = pd.MultiIndex.from_product([pd.DatetimeIndex(["2020-01-02"]).as_unit("us"), ["A", "B"]])
+    index.names = ["date", "symbol"]
+    return pd.DataFrame({"x": [-1.0, 1.0]}, index), pd.Series([-1.0, 1.0], index)
+
+
+def test_a_column_that_is_empty_or_constant_gets_the_coefficient_zero():
+    X, y = two_rows()
+    model = RidgeModel().fit(X.assign(empty=np.nan, constant=7.0), y)
+    assert model.coef_[["empty", "constant"]].tolist() == [0.0, 0.0]
+
+
+def test_one_row_is_its_own_mean_and_no_rows_give_no_scores():
+    X, y = two_rows()
+    assert RidgeModel().fit(X.iloc[:1], y.iloc[:1]).predict(X.iloc[:1])["score"].tolist() == [-1.0]
+    assert len(RidgeModel().fit(X, y).predict(X.iloc[:0])) == 0
+
+
+@pytest.mark.parametrize(("model", "error"), [(RidgeModel(float("nan")), ConfigError), (FamaMacBeth(-1), ConfigError)])
+def test_a_setting_out_of_range_is_refused(model, error):
+    with pytest.raises(error, match="expected a number >= 0"):
+        model.fit(*two_rows())
+
+
+@pytest.mark.parametrize("model", [RidgeModel(), FamaMacBeth()])
+def test_no_rows_to_train_on_are_refused(model):
+    X, y = two_rows()
+    with pytest.raises(DataError, match="no rows to train on"):
+        model.fit(X.iloc[:0], y.iloc[:0])
+
+
+def test_a_date_with_one_name_is_skipped_and_alone_refused():
+    X, y = world(2, 3)
+    X, y = X[["a"]], 2 * X["a"]
+    ragged = FamaMacBeth().fit(X.iloc[:4], y.iloc[:4])
+    assert ragged.skipped_ == 1 and ragged.coef_["a"] == pytest.approx(2) and np.isnan(ragged.summary()["t"]["a"])
+    assert len(ragged.predict(X.iloc[:0])) == 0
+    with pytest.raises(DataError, match="no date tells"):
+        FamaMacBeth().fit(X.iloc[:1], y.iloc[:1])

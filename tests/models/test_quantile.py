@@ -170,3 +170,24 @@ def test_degenerate_predictions():
     assert np.isfinite(conformal(q[only], y[only], t1[only])).all().all()
     flat = q * 0.0
     assert conformal(flat, y, t1).equals(flat)  # a width of nothing cannot be widened, and does not become NaN
+
+
+def some_quantiles() -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    index = index_of(60, 5)
+    outcome = pd.Series(np.random.default_rng(3).normal(size=len(index)), index)
+    return pd.DataFrame({"score": 0.0, "q10": -1.28, "q90": 1.28}, index), outcome, ends_after(index, 2)
+
+
+def test_no_rows_are_steered_to_no_rows_and_unknown_outcomes_steer_nothing():
+    raw, outcome, ends = some_quantiles()
+    empty = conformal(raw.iloc[:0], outcome.iloc[:0], ends.iloc[:0])
+    assert len(empty) == 0 and list(empty) == list(raw)
+    assert conformal(raw, outcome * np.nan, ends).equals(raw)
+
+
+def test_rows_that_do_not_match_and_missing_quantiles_are_refused():
+    raw, outcome, ends = some_quantiles()
+    with pytest.raises(PanelError):
+        conformal(raw, outcome.iloc[1:], ends)
+    with pytest.raises((DataError, PanelError)):
+        conformal(raw.assign(q10=np.nan), outcome, ends)

@@ -1,4 +1,5 @@
-"The law of this room: every kind that is fitted says the same to the last digit after it was written, and read by a process that knows nothing."
+"""The law of this room: every kind that is fitted says the same to the last digit after it was written, and read by
+a process that knows nothing."""
 
 import importlib
 import io
@@ -96,18 +97,22 @@ PANELS = {  # label -> unfitted, asked by predict on a panel
     "quantlab.models.gbm:GBMModel": lambda: GBMModel(**TREES, monotone={"a": 1}),
     "gbm stopped early": lambda: GBMModel(**{**TREES, "n_estimators": 60}, early_stopping=3, purge=2),
     "quantlab.models.quantile:QuantileModel": lambda: QuantileModel(GBMModel(**TREES), (0.1, 0.5, 0.9)),
-    "quantlab.models.ensemble:Ensemble": lambda: Ensemble({"r": RidgeModel(), "t": GBMModel(**TREES)}, seeds=2, share=0.5, purge=2),
+    "quantlab.models.ensemble:Ensemble": lambda: Ensemble({"r": RidgeModel(), "t": GBMModel(**TREES)}, seeds=2,
+    share=0.5, purge=2),
     "quantlab.models.cascade:Cascade": lambda: Cascade(purge=1, n_kernels=6, blocks=4),
-    "quantlab.models.processors:Chain": lambda: chain(RobustZ(), RankNorm(20), FillMissing(), ByDate("zscore"), RidgeModel()),
+    "quantlab.models.processors:Chain": lambda: chain(RobustZ(), RankNorm(20), FillMissing(), ByDate("zscore"),
+    RidgeModel()),
     "xgboost.sklearn:XGBClassifier": lambda: Cascade(purge=1, n_kernels=6, blocks=4, validator="xgboost"),
     "torch": lambda: Cascade(purge=1, blocks=4, encoder="cnn", head="net"),
     "quantlab.models.qlib:QlibModel": lambda: qlib_model("gbdt.LGBModel", **QLIB_TREES),
-    "qlib.contrib.model.linear:LinearModel": lambda: qlib_model("linear.LinearModel", [("RobustZScoreNorm", FEATURES), ("CSRankNorm", FEATURES), ("Fillna", FEATURES)]),
+    "qlib.contrib.model.linear:LinearModel": lambda: qlib_model("linear.LinearModel",
+    [("RobustZScoreNorm", FEATURES), ("CSRankNorm", FEATURES), ("Fillna", FEATURES)]),
     **{f"make_model({name!r})": lambda name=name: make_model(name, 2, trees=TREES) for name in MODELS},
 }  # fmt: skip
 INSIDE = {  # label -> the kind whose test covers it
     "lightgbm.basic:Booster": "quantlab.models.gbm:GBMModel", "hmmlearn.hmm:GaussianHMM": "quantlab.regime.hmm:HMM",
-    "qlib.contrib.model.gbdt:LGBModel": "quantlab.models.qlib:QlibModel", "sklearn.pipeline:Pipeline": "quantlab.models.linear:RidgeModel",
+    "qlib.contrib.model.gbdt:LGBModel": "quantlab.models.qlib:QlibModel",
+    "sklearn.pipeline:Pipeline": "quantlab.models.linear:RidgeModel",
 }  # fmt: skip
 
 
@@ -327,7 +332,8 @@ def test_the_suite_says_which_models_cannot_be_kept():
     assert found.drop("survives save and load").eq("pass").all()
     assert (
         found["survives save and load"]
-        == "not kept: a sklearn.ensemble._forest:RandomForestRegressor cannot be kept; it is not among the classes that keepable knows"
+        == "not kept: a sklearn.ensemble._forest:RandomForestRegressor cannot be kept; "
+        "it is not among the classes that keepable knows"
     )
     assert check_model(RidgeModel(), X, Y).eq("pass").all()
 

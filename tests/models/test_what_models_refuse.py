@@ -39,7 +39,8 @@ def test_rows_that_do_not_match_and_outcomes_that_are_not_there():
             forward(**wrong)
     for call in (
         lambda: check_features(FOUR[[]]), lambda: check_features(FOUR.assign(g="text")),
-        lambda: check_features(FOUR.replace(2.0, np.inf)), lambda: check_training(FOUR, OUTCOME.fillna(0), OUTCOME * 0 - 1),
+        lambda: check_features(FOUR.replace(2.0, np.inf)),
+        lambda: check_training(FOUR, OUTCOME.fillna(0), OUTCOME * 0 - 1),
     ):  # fmt: skip
         with pytest.raises(QuantlabError):
             call()

@@ -178,10 +178,12 @@ REFUSED = {
 
 
 def test_what_needs_no_data_is_refused_where_pandas_cannot_be_imported():
-    "One process in which pandas and numba do not exist: names, types, ranges and choices of every template are told all the same."
+    """One process in which pandas and numba do not exist: names, types, ranges and choices of every template are
+    told all the same."""
     code = (
         "import sys\n"
-        "sys.modules.update(dict.fromkeys(['pandas', 'numba', 'numpy', 'scipy', 'sklearn', 'matplotlib', 'duckdb'], None))\n"
+        "sys.modules.update(dict.fromkeys("
+        "['pandas', 'numba', 'numpy', 'scipy', 'sklearn', 'matplotlib', 'duckdb'], None))\n"
         "from quantlab.ops.cli import main\n"
         "for line in sys.stdin.read().splitlines():\n"
         "    sys.argv = ['quantlab', *line.split()]\n"
@@ -275,11 +277,16 @@ def test_the_current_folder_comes_after_what_is_installed(tmp_path, words, code)
 
 
 def test_a_kernel_looks_last_into_the_folder_its_caller_stands_in(tmp_path):
-    "A template imports a module of the caller's folder, and the installed ones in spite of their namesakes there and beside it."
+    """A template imports a module of the caller's folder, and the installed ones in spite of their namesakes there
+    and beside it."""
     import nbformat
 
     cell = nbformat.v4.new_code_cell
-    source = "import typing, json, pandas, numpy, joblib, quantlab, mine_here\nfrom quantlab.report.template import emit\nprint(pandas.__file__)\nemit({'found': float(callable(mine_here.signal))})"
+    source = (
+        "import typing, json, pandas, numpy, joblib, quantlab, mine_here\n"
+        "from quantlab.report.template import emit\nprint(pandas.__file__)\n"
+        "emit({'found': float(callable(mine_here.signal))})"
+    )
     (tmp_path / "here").mkdir()
     place = evil(tmp_path / "here")
     nbformat.write(

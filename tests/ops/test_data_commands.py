@@ -51,7 +51,11 @@ def put(folder, name, text):
 )
 def test_a_slip_in_the_line_is_refused_before_anything_heavy_is_loaded(words, said):
     heavy = {"pandas", "numpy", "duckdb", "pyarrow"}
-    code = f"import atexit, sys; from quantlab.ops.cli import main\natexit.register(lambda: print('LOADED', *sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)); main()"
+    code = (
+        f"import atexit, sys; from quantlab.ops.cli import main\n"
+        f"atexit.register(lambda: print('LOADED', "
+        f"*sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)); main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, "data", "import", *words], cwd=root(), capture_output=True, text=True
     )

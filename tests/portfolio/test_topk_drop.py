@@ -117,3 +117,16 @@ def test_scores_of_almost_nobody_are_no_session_for_the_names_held():
         orders(TopKDrop(3, 2), held, pd.Series({"G": 1.0, "H": np.nan}), everyone)
     assert len(orders(TopKDrop(3, 2), held, pd.Series({"G": 1.0, "H": 0.5}), everyone))
     assert len(orders(TopKDrop(3, 2), held.iloc[:2], pd.Series({"G": 1.0}), everyone))
+
+
+def test_nobody_scored_means_no_orders():
+    none = np.zeros(0, dtype=bool)
+    assert [len(part) for part in TopKDrop()(none, np.zeros(0), none)] == [0, 0]
+    empty = pd.Series(dtype=float)
+    assert orders(TopKDrop(), empty, empty, pd.Series(dtype=bool)).empty
+
+
+def test_infinite_scores_are_ordered_and_a_missing_one_is_not_bought():
+    nobody = np.zeros(3, dtype=bool)
+    names, sizes = TopKDrop(top_k=2)(nobody, np.array([np.inf, -np.inf, np.nan]), ~nobody)
+    assert names.tolist() == [0, 1] and np.allclose(sizes, 0.475)

@@ -88,3 +88,24 @@ def test_hindsight_share_by_hand():
     ):
         with pytest.raises(PanelError, match="mind the order"):
             hindsight_share(*pair)
+
+
+def test_no_dates_give_no_gate_and_one_date_gives_one():
+    empty = Filtered(STATES[:0])
+    assert len(gate(empty)) == 0 and np.isnan(hindsight_share(empty, Smoothed(STATES)))
+    assert len(gate(Filtered(STATES[:1]))) == 1
+
+
+@pytest.mark.parametrize("calm", [2.0, np.nan])
+def test_an_exposure_outside_the_unit_interval_is_refused(calm):
+    with pytest.raises((ConfigError, DataError)):
+        gate(Filtered(STATES), {"calm": calm, "choppy": 1, "stressed": 0})
+
+
+def test_a_frame_without_its_type_and_states_of_other_names_are_refused():
+    with pytest.raises((LeakError, PanelError, ConfigError)):
+        gate(STATES)
+    with pytest.raises((LeakError, PanelError, ConfigError)):
+        hindsight_share(Filtered(STATES), Filtered(STATES))
+    with pytest.raises((LeakError, PanelError, ConfigError)):
+        hindsight_share(Filtered(STATES), Smoothed(STATES.rename(columns={"calm": "x"})))

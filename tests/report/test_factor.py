@@ -26,7 +26,8 @@ SMALL = {"lags": [0, 5, 10], "horizon": 5, "start": "2000-01-01", "end": "2040-0
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
-    "A market whose planted factor has an IC of 0.1 over 5 sessions, its bars in a file, and a module with three factors."
+    """A market whose planted factor has an IC of 0.1 over 5 sessions, its bars in a file, and a module with three
+    factors."""
     folder = tmp_path_factory.mktemp("factor")
     made = synth_market(40, 500, ic=0.1, horizon=5, persistence=0.9, seed=5)
     made.bars.reset_index().to_parquet(folder / "bars.parquet", index=False)
@@ -70,8 +71,10 @@ def test_a_leak_stops_the_page_and_is_named(page):
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"factor": "mom_25"}, "no set"), ({"factor": "nowhere:x"}, "cannot import"), ({"relative": "sector"}, "sectors of the sample"), ({"lags": [5, 0]}, "rising"),
-        ({"costs": [-1.0]}, "bps"), ({"quantiles": 1}, "quantiles"), ({"rate": 0.9}, "rate"), ({"entry": "vwap"}, "entry"),
+        ({"factor": "mom_25"}, "no set"), ({"factor": "nowhere:x"}, "cannot import"),
+        ({"relative": "sector"}, "sectors of the sample"), ({"lags": [5, 0]}, "rising"),
+        ({"costs": [-1.0]}, "bps"), ({"quantiles": 1}, "quantiles"), ({"rate": 0.9}, "rate"),
+        ({"entry": "vwap"}, "entry"),
     ],
 )  # fmt: skip
 def test_bad_parameters_are_refused_before_a_kernel_starts(page, change, part, tmp_path):

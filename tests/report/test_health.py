@@ -66,7 +66,10 @@ def test_figures_show_what_there_is(spoilt):
 
 
 def test_raw_files_are_read_as_they_are(tmp_path):
-    text = "date,symbol,open,high,low,close,volume\n2024-01-03,NA,10,12,9,11,100\n2024-01-02,NA,10,12,9,x,100\nsoon,NA,1,1,1,1,1\n"
+    text = (
+        "date,symbol,open,high,low,close,volume\n"
+        "2024-01-03,NA,10,12,9,11,100\n2024-01-02,NA,10,12,9,x,100\nsoon,NA,1,1,1,1,1\n"
+    )
     file = tmp_path / "mine.csv"
     file.write_text(text)
     raw = read_unchecked(str(file))

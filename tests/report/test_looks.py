@@ -1,4 +1,5 @@
-"Looks at factors and models: the account against a slow one, one trial for each distinct account, and what is left after a hundred."
+"""Looks at factors and models: the account against a slow one, one trial for each distinct account, and what is left
+after a hundred."""
 
 import json
 from math import isnan
@@ -185,7 +186,8 @@ def test_a_page_of_a_hundred_empty_factors_and_one_more(workspace, tmp_path, mon
         "import numpy as np, pandas as pd\nfrom zlib import crc32\n\n\n"
         "def one(k):\n"
         "    def factor(bars):\n"
-        "        date, symbol = bars.index.get_level_values('date').astype('int64'), pd.Series(bars.index.get_level_values('symbol')).map(lambda s: crc32(s.encode()))\n"
+        "        date, symbol = bars.index.get_level_values('date').astype('int64'), "
+        "pd.Series(bars.index.get_level_values('symbol')).map(lambda s: crc32(s.encode()))\n"
         "        mixed = (date.to_numpy() // 10**9 * 2654435761 + symbol.to_numpy() * 40503 + k * 97531) % 2**31\n"
         "        return pd.Series(((mixed * 1103515245 + 12345) % 2**31) / 2**31, bars.index)\n"
         "    factor.__name__ = f'empty_{k}'\n"

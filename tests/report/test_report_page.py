@@ -70,7 +70,8 @@ def test_the_parameters_are_shown_and_what_was_set_is_marked(html):
 
 def browse(file: Path, folder: Path) -> tuple[str, list[str]]:
     "Open a page in a browser; return its document and what it said on the console."
-    line = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={folder}", "--enable-logging=stderr",
+    line = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+    f"--user-data-dir={folder}", "--enable-logging=stderr",
             "--v=0", "--virtual-time-budget=2000", "--dump-dom", file.resolve().as_uri()]  # fmt: skip
     done = subprocess.run(line, capture_output=True, text=True, timeout=120)
     return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]

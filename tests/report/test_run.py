@@ -173,7 +173,10 @@ def test_a_stopped_run_leaves_nothing(workspace, how):
         nbformat.v4.new_notebook(cells=[cell("x: int = 1", metadata={"tags": ["parameters"]}), cell(source)]), sleepy
     )
     # A shell may start children with SIGINT ignored; the command line is started with Python's own handler.
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from quantlab.ops.cli import main; main()"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from quantlab.ops.cli import main; main()"
+    )
     job = subprocess.Popen([sys.executable, "-c", code, "report", str(sleepy), "--no-track"], cwd=root())
     try:
         for _ in range(600):
@@ -242,7 +245,8 @@ def test_the_next_run_clears_what_killed_ones_left(workspace):
     runs, stamp = workspace / "runs", "20240102T030405Z"
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom quantlab.report.run import staged\n"
-        "with staged(Path(sys.argv[1])) as folder:\n    (folder / 'report.ipynb').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with staged(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'report.ipynb').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(runs / f"small-{stamp}-0123abcd.2")], cwd=root())
     assert killed.returncode == -signal.SIGKILL and left_behind(runs) == [f".small-{stamp}-0123abcd.2"]

@@ -56,8 +56,10 @@ def test_text_is_taken_as_it_is(text):
 
 @pytest.mark.parametrize(
     ("kind", "default", "text"),
-    [("int", 1, "1.0"), ("int", 1, "true"), ("int", 1, ""), ("float", 1.0, "inf"), ("float", 1.0, "NaN"), ("float", 1.0, "1,5"), ("float", 1.0, "1e999"),
-     ("bool", True, "1"), ("bool", True, "yes"), ("list", [1], "1,x"), ("list", [1], "[1.5]"), ("list", ["a"], "[1]"), ("list", [1], "[1")],
+    [("int", 1, "1.0"), ("int", 1, "true"), ("int", 1, ""), ("float", 1.0, "inf"), ("float", 1.0, "NaN"),
+    ("float", 1.0, "1,5"), ("float", 1.0, "1e999"),
+     ("bool", True, "1"), ("bool", True, "yes"), ("list", [1], "1,x"), ("list", [1], "[1.5]"), ("list", ["a"], "[1]"),
+     ("list", [1], "[1")],
 )  # fmt: skip
 def test_a_wrong_type_is_named(kind, default, text):
     with pytest.raises(ConfigError, match=rf"parameter x \({kind}, default "):

@@ -1,4 +1,5 @@
-"Tracking: what was logged comes back: numbers, figures, a model that predicts the same and says which columns it takes."
+"""Tracking: what was logged comes back: numbers, figures, a model that predicts the same and says which columns it
+takes."""
 
 import io
 import json
@@ -117,7 +118,11 @@ def test_no_pickle_in_the_store_is_opened(logged, tmp_path):
     try:
         for name in ("model.pkl", "python_model.pkl", "model.zip"):
             (folder / name).write_bytes(pickle.dumps(Trap(mark)))
-        flavours = "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n    model_path: model.pkl\n  sklearn:\n    pickled_model: model.pkl\n    serialization_format: cloudpickle\n"
+        flavours = (
+            "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n"
+            "    model_path: model.pkl\n  sklearn:\n"
+            "    pickled_model: model.pkl\n    serialization_format: cloudpickle\n"
+        )
         (folder / "MLmodel").write_text(flavours)
         with pytest.raises(ReportError, match="cannot be used: it cannot be read"):
             tracking.load_model(ids["weak"], store)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.core.errors import ConfigError
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.core.panel import to_wide
 from quantlab.data.synth import synth_market
 from quantlab.labels.forward import forward_returns
@@ -91,3 +91,12 @@ def test_a_lag_that_is_missing_is_bridged_and_rising_lags_are_asked_for():
     frame = pd.DataFrame({"mean": [0.1, np.nan, 0.0], "se": 0.001})
     assert half_life(frame).sessions == pytest.approx(1.0)
     assert "rising" in half_life(frame.dropna().iloc[::-1]).reason
+
+
+def test_no_scores_have_a_curve_without_numbers_and_a_reason():
+    y = ragged(3)
+    nothing = ic_decay(y.iloc[:0], lagged_outcomes(y, [0, 1]))
+    assert nothing["mean"].isna().all() and (nothing["reason"] != "").all() and half_life(nothing).reason
+    assert lagged_outcomes(y.iloc[:0], [0, 1]).shape == (0, 2)
+    with pytest.raises(DataError, match="infinite"):
+        ic_decay(y * np.inf, lagged_outcomes(y, [0]))

@@ -259,3 +259,40 @@ def test_the_variance_of_two_tries_by_hand():
     assert got.n_trials > 1 and got.variance == pytest.approx(want, rel=1e-9)
     kin = x.assign(third=x[0] + x[1])  # less than three: the number hangs on the draws
     assert effective_trials(kin) == effective_trials(kin, draws=2000, seed=7) != effective_trials(kin, seed=8)
+
+
+@pytest.mark.parametrize("few", [[], [0.01], [0.01, 0.02], [0.01] * 50, [np.nan] * 50])
+def test_returns_without_a_ratio_have_nothing_to_deflate(few):
+    hollow = deflate(pd.Series(few, dtype=float), pd.DataFrame({"sharpe": [0.05, 0.01, 0.02]}))
+    assert np.isnan([hollow.sharpe, hollow.se, hollow.psr, hollow.dsr]).all() and hollow.n_trials == 3
+
+
+def test_a_try_without_a_ratio_leaves_no_variance_to_deflate_by():
+    returns = pd.Series(np.random.default_rng(6).normal(0.001, 0.01, 300))
+    unknown = deflate(returns, pd.DataFrame({"sharpe": [0.05, None]}))
+    assert np.isnan(unknown.dsr) and np.isfinite(unknown.psr) and unknown.n_trials == 2
+    assert np.isnan(psr(np.nan, 100)) and np.isnan(psr(0.1, 2))
+
+
+def test_what_cannot_be_deflated_is_refused_with_its_reason():
+    tries = pd.DataFrame(np.random.default_rng(6).normal(0, 0.01, (300, 4)), columns=list("abcd"))
+    for change, words in (
+        ({"flat": 0.0}, "never varies"), ({"gone": np.nan}, "share 0 dates"), ({"endless": np.inf}, "finite")
+    ):
+        with pytest.raises(DataError, match=words):
+            effective_trials(tries.assign(**change))
+    for part, words in ((tries[[]], "0 tries"), (tries.iloc[:2], "share 2 dates")):
+        with pytest.raises(DataError, match=words):
+            effective_trials(part)
+    with pytest.raises(DataError, match="lack the column sharpe"):
+        deflate(tries["a"], pd.DataFrame({"x": [1]}))
+    with pytest.raises(DataError, match="infinite"):
+        deflate(pd.Series([0.1, np.inf, 0.2]), pd.DataFrame({"sharpe": [0.05, 0.01]}))
+    for call, words in (
+        (lambda: expected_max_sharpe(0, 0.1), "at least 1"),
+        (lambda: dsr(0.1, 100, 0, 3, 10, -0.1), "not negative"),
+        (lambda: min_track_record(0.1, confidence=0.5), "confidence is 0.5"),
+        (lambda: min_backtest_length(10, 0), "sharpe is 0"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            call()

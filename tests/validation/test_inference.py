@@ -1,4 +1,5 @@
-"The mean IC's nulls against brute force and their calibration; the Sharpe tests against simulation, statsmodels and arch."
+"""The mean IC's nulls against brute force and their calibration; the Sharpe tests against simulation, statsmodels
+and arch."""
 
 import json
 import sys
@@ -376,3 +377,55 @@ def test_moments_that_no_returns_have_are_refused_and_the_extreme_ones_are_not()
     assert sharpe_se(0.1, 100, 0.5, 1.25) > 0  # two values: kurtosis = 1 + skew squared
     with pytest.raises(ConfigError):
         sharpe_se(0.1, 100, 0.5, 1.2)
+
+
+def small(rows):
+    "A small panel: one list per date."
+    return as_panel(np.array(rows, dtype=float))
+
+
+def test_what_cannot_be_tested_is_refused_or_told():
+    rng = np.random.default_rng(3)
+    score, y = (as_panel(rng.standard_normal((60, 8))) for _ in range(2))
+    rows = ic_rows(score, y)
+    assert "5 dates" in ic_test(ICRows(*(part[:5] for part in rows)), "block").reason
+    with pytest.raises(ConfigError, match="'bootstrap' or 'hac'"):
+        mean_ic(score, y, method="ttest")
+    empty = mean_ic(y.iloc[:0], y)
+    assert empty.n_dates == 0 and np.isnan(empty.mean) and np.isnan(empty.p) and empty.reason
+    lone = mean_ic(score.loc[score.index.get_level_values("date") == score.index[0][0]], y)
+    assert lone.n_dates == 1 and np.isfinite(lone.mean) and np.isnan(lone.se) and "needs 3" in lone.reason
+    assert mean_ic(y * np.nan, y).n_dates == mean_ic(y * 0, y).n_dates == 0
+
+
+def test_outcomes_without_spread_come_with_a_reason():
+    even = [[1, 2, 3], [1, 2, 3], [3, 2, 1], [3, 2, 1]]
+    assert "no spread" in mean_ic(small([[1, 2, 3]] * 4), small(even)).reason, "each offset has the mean 0"
+    same = mean_ic(small([[1, 2, 3]] * 4), small([[1, 2, 3]] * 4), method="hac", horizon=1)
+    assert np.isclose(same.mean, 1.0) and np.isnan(same.p) and "same on every date" in same.reason
+
+
+@pytest.mark.parametrize("short", [[], [0.1], [0.1, 0.2], [0.1] * 9, [np.nan] * 9])
+def test_too_few_or_constant_returns_have_no_sharpe_error(short):
+    assert np.isnan(sharpe_error(pd.Series(short, dtype=float)))
+
+
+def test_returns_that_are_no_series_of_numbers_are_refused():
+    with pytest.raises(DataError, match="infinite"):
+        sharpe_error(pd.Series([0.1, np.inf, 0.2]))
+    with pytest.raises(DataError, match=r"shape \(3, 2\)"):
+        sharpe_error(pd.DataFrame(np.ones((3, 2))))
+    assert "20" in sharpe_test(pd.Series([0.01, 0.02, 0.03])).reason
+    assert "vary" in sharpe_test(pd.Series([0.1] * 30)).reason
+    with pytest.raises(ConfigError, match="'hac', 'iid' or 'bootstrap'"):
+        sharpe_test(pd.Series(np.random.default_rng(1).normal(size=50)), "ttest")
+
+
+def test_a_test_shows_itself_as_a_small_table():
+    rng = np.random.default_rng(4)
+    found = mean_ic(*(as_panel(rng.standard_normal((60, 8))) for _ in range(2)))
+    head, row = repr(found).splitlines()
+    assert head.split() == ["mean", "rank", "IC", "se", "t", "p", "dates", "method"]
+    assert row.split()[-2:] == ["60", "forward"] and f"{found.mean:.4f}" in row
+    assert "<table" in found._repr_html_() and "forward" in found._repr_html_()
+    assert "needs 3" in repr(mean_ic(small([[1, 2, 3]]), small([[1, 2, 3]])))

@@ -102,3 +102,27 @@ def test_degenerate_and_refused():
     idle.iloc[:32, 0] = 0.0  # no position in the first half: its ratio there is 0, not an error
     got = pbo(idle, 2)
     assert np.isfinite(got.splits[["in_sample", "out_of_sample", "logit"]]).all(axis=None)
+
+
+@pytest.mark.parametrize("change", [lambda t: t.iloc[:0], lambda t: t.iloc[:31], lambda t: t * np.nan])
+def test_too_few_common_dates_are_refused(change):
+    tries = pd.DataFrame(np.random.default_rng(5).normal(0, 0.01, (200, 4)), columns=list("abcd"))
+    with pytest.raises(DataError, match="on 32 common dates"):
+        pbo(change(tries))
+    with pytest.raises(DataError, match="on 32 common dates"):
+        pbo(tries.assign(x=np.inf))
+    for call in (lambda: pbo(tries, 18), lambda: pbo_null(tries, 4.0)):
+        with pytest.raises(ConfigError, match="even number"):
+            call()
+
+
+def test_twins_share_the_middle_rank():
+    line = np.random.default_rng(5).normal(0, 0.01, 200)
+    twins = pbo(pd.DataFrame({"a": line, "b": line}))
+    assert twins.pbo == 1.0 and np.allclose(twins.splits["logit"], 0)
+
+
+def test_a_try_that_sleeps_in_one_half_has_the_ratio_0_there():
+    swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
+    sleeping = swap.assign(C=[0.0, 0.0, 0.03, 0.029])
+    assert pbo(sleeping, 2).splits["chosen"].tolist() == ["A", "C"]

@@ -1,4 +1,5 @@
-"Our numbers are those of alphalens to 1e-9, on a random panel with ties and gaps and on the sample; ours is fed the rows alphalens cleaned."
+"""Our numbers are those of alphalens to 1e-9, on a random panel with ties and gaps and on the sample; ours is fed
+the rows alphalens cleaned."""
 
 import contextlib
 import io
@@ -138,7 +139,8 @@ def test_quantile_counts_and_groups(rows):
 
 @pytest.mark.parametrize("lag", [1, 5, 20])
 def test_turnover_and_autocorrelation(rows, lag):
-    "Where a quantile is empty on a date ours is NaN; alphalens goes on to the last date that has members. Here none is."
+    """Where a quantile is empty on a date ours is NaN; alphalens goes on to the last date that has members. Here
+    none is."""
     data, ours = rows
     turnover = quantile_turnover(ours["factor"], 5, lag)
     for quantile in (1, 3, 5):

@@ -20,7 +20,8 @@ from quantlab.validation.splits import PurgedKFold, WalkForward, audit_splits
 def make_panel(
     rng, n_dates, n_symbols, max_span, missing=0.2, unknown=0.1, start="1969-12-01", intraday=False, far=0.0
 ):
-    "A ragged panel with random label ends, with gaps in its dates; dates straddle the epoch, where integer time changes sign."
+    """A ragged panel with random label ends, with gaps in its dates; dates straddle the epoch, where integer time
+    changes sign."""
     if intraday:
         dates = pd.date_range("1969-12-31 20:00", periods=n_dates, freq="5min", tz="UTC", unit="us")
     else:
@@ -344,7 +345,10 @@ def test_a_leak_is_named_with_its_dates():
     X, t1, dates = pair_panel()
     with pytest.raises(
         LeakError,
-        match=r"fold 1 trains on 2 rows whose labels touch its test span from 2024-01-04, first \(2024-01-03, A\) with its label open until 2024-01-04",
+        match=(
+            r"fold 1 trains on 2 rows whose labels touch its test span from 2024-01-04, "
+            r"first \(2024-01-03, A\) with its label open until 2024-01-04"
+        ),
     ):
         audit_splits([(np.arange(2), np.arange(10, 12)), (np.arange(6), np.arange(6, 8))], X.index, t1)
     longer = t1.mask(t1.index == t1.index[5], dates[5])
@@ -369,7 +373,10 @@ def test_labels_that_do_not_fit_are_named():
     far = t1.mask(t1.index.isin(t1.index[:8]), dates[7])
     with pytest.raises(
         ConfigError,
-        match="tested from 2024-01-03 has nothing to learn from: no label decided since 2024-01-01 ends before 2024-01-03",
+        match=(
+            "tested from 2024-01-03 has nothing to learn from: "
+            "no label decided since 2024-01-01 ends before 2024-01-03"
+        ),
     ):
         list(WalkForward(2, 2).split(X, t1=far))
     with pytest.raises(ConfigError, match="tested 2024-01-01 to 2024-01-04 has nothing to learn from"):

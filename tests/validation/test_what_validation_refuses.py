@@ -1,4 +1,5 @@
-"The room's doors: spans that cannot be purged, folds that leak or are none, scores that cannot be paired; and empty input."
+"""The room's doors: spans that cannot be purged, folds that leak or are none, scores that cannot be paired; and
+empty input."""
 
 import numpy as np
 import pandas as pd

@@ -528,7 +528,8 @@ def test_polygon_factors_give_the_holders_return(keys):
         got = adjust(bars)["close"].droplevel("symbol").pct_change().iloc[1:]
         calm = ~truth.index.isin([*cash.index, split])
         np.testing.assert_allclose(got[calm], truth[calm], atol=1e-12)
-        # on an ex-day the factor reinvests the cash at the close before: (close + D) / before, to the second order in D / close
+        # on an ex-day the factor reinvests the cash at the close before: (close + D) / before, to the second order in
+        # D / close
         np.testing.assert_allclose(got[~calm], truth[~calm], atol=6e-4)
         split_price = adjust(bars, "split")["close"].droplevel("symbol")
         ex = cash.index[4]
@@ -841,15 +842,18 @@ def test_nasdaq_refusals(tmp_path, keys, monkeypatch):
 def test_no_error_of_any_provider_shows_a_secret(monkeypatch):
     monkeypatch.setenv("SOME_VENDOR_TOKEN", "zzz-very-secret-zzz")
     for text in (
-        "https://api.host/v1?symbol=KO&apiKey=hush1&limit=2", "https://me:hush1@host/path", "{'api_key': 'hush1', 'page': 2}", '{"token": "hush1"}', "Authorization: Bearer hush1hush1",
-        "X-Api-Token: hush1", "Max retries exceeded with url: /v8?crumb=hush1 (Caused by ...)", "signature=hush1&timestamp=1", "sent zzz-very-secret-zzz along", "password = hush1",
+        "https://api.host/v1?symbol=KO&apiKey=hush1&limit=2", "https://me:hush1@host/path",
+        "{'api_key': 'hush1', 'page': 2}", '{"token": "hush1"}', "Authorization: Bearer hush1hush1",
+        "X-Api-Token: hush1", "Max retries exceeded with url: /v8?crumb=hush1 (Caused by ...)",
+        "signature=hush1&timestamp=1", "sent zzz-very-secret-zzz along", "password = hush1",
     ):  # fmt: skip
         shown = redact_request(text)
         assert "hush1" not in shown and "zzz-very" not in shown and "***" in shown, shown
         assert "hush1" not in str(TemporaryError(text))
     for text in (
         "KEY: Yahoo has no KEY (delisted); check the symbol",
-        "http://127.0.0.1:8000/bars answered 404 Not Found to {'symbol': 'KO', 'page': 0}; check the symbol, the address and the key",
+        "http://127.0.0.1:8000/bars answered 404 Not Found to "
+        "{'symbol': 'KO', 'page': 0}; check the symbol, the address and the key",
     ):
         assert redact_request(text) == text
     with pytest.raises(TemporaryError) as error:
@@ -940,8 +944,11 @@ def test_what_is_wrong_with_a_provider_of_ones_own_is_said(tmp_path, monkeypatch
     )
     install(tmp_path, "two", {"two_mod": "import nowhere_to_be_found\n"}, gone="two_mod:X", twice="two_mod:X")
     for name, message in {
-        "half": "has no calendar, intervals, per_second, pages", "angry": r"cannot be made \(RuntimeError: token=\*\*\*\)", "gone": "ModuleNotFoundError",
-        "twice": "one_mod:Half of one and two_mod:X of two; uninstall one", "yahoo": "of quantlab and one_mod:Half of one; uninstall one", "nobody": "there is no provider 'nobody'; there is .*polygon",
+        "half": "has no calendar, intervals, per_second, pages",
+        "angry": r"cannot be made \(RuntimeError: token=\*\*\*\)", "gone": "ModuleNotFoundError",
+        "twice": "one_mod:Half of one and two_mod:X of two; uninstall one",
+        "yahoo": "of quantlab and one_mod:Half of one; uninstall one",
+        "nobody": "there is no provider 'nobody'; there is .*polygon",
     }.items():  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             find_provider(name)
@@ -963,8 +970,25 @@ def test_events_outside_the_rows_and_none_at_all_change_nothing():
 
 
 @pytest.mark.parametrize(("made", "said"), [
-    (lambda: Polygon(per_second=0), "above 0"), (lambda: Nasdaq(per_second=0), "above 0"), (lambda: Nasdaq("SEP"), "is none"),
+    (lambda: Polygon(per_second=0), "above 0"), (lambda: Nasdaq(per_second=0), "above 0"),
+    (lambda: Nasdaq("SEP"), "is none"),
 ])  # fmt: skip
 def test_adapters_refuse_what_they_cannot_be_made_of(made, said):
     with pytest.raises(ConfigError, match=said):
         made()
+
+
+def test_provider_that_is_not_there_and_symbols_without_bars():
+    with pytest.raises(TemporaryError, match="did not answer whole"):
+        get_json("http://127.0.0.1:9/bars", {}, timeout=2)
+    day, last = pd.Timestamp("2012-01-03"), pd.Timestamp("2012-01-31")
+
+    def answer(path, number):
+        query = dict(parse_qsl(urlsplit(path).query))
+        bars = sample(query["symbol"], query["start"], query["end"]) if query["symbol"] == "KO" else sample("KO")[:0]
+        rows = bars.reset_index().assign(date=lambda t: t["date"].dt.strftime("%Y-%m-%d"))
+        return 200, {}, json.dumps({"bars": rows.drop(columns="symbol").to_dict("records"), "next": None}).encode()
+
+    with Server(answer) as server:
+        assert list(fetch(Provider(server.url), "NOPE", day, last, "1d", Pace(1e9))) == []
+        assert sum(map(len, fetch(Provider(server.url), "KO", day, day, "1d", Pace(1e9)))) == 1

@@ -33,7 +33,8 @@ def by_qlib(store, out, *requests, freq="day"):
 import qlib, pandas as pd
 from qlib.data import D
 if __name__ == "__main__":
-    qlib.init(provider_uri={str(store)!r}, region="cn", kernels=1, expression_cache=None, dataset_cache=None, logging_level=40)
+    qlib.init(provider_uri={str(store)!r}, region="cn", kernels=1,
+              expression_cache=None, dataset_cache=None, logging_level=40)
     frames = []
     for instruments, fields in {requests!r}:
         names = D.instruments(instruments) if isinstance(instruments, str) else instruments
@@ -200,7 +201,8 @@ def spelled():
 
 @QLIB
 def test_a_universe_by_name_has_windows_on_whole_histories_as_qlib_has(tmp_path):
-    "Alpha158 by Qlib on the market's name, and ours on the rows of members: every cell agrees, in the first days of a spell too."
+    """Alpha158 by Qlib on the market's name, and ours on the rows of members: every cell agrees, in the first days
+    of a spell too."""
     bars = sample_bars(["BAC", "KO", "WFC", "XOM"], "2017-01-03", "2019-12-31")
     dates, symbols = (bars.index.get_level_values(i) for i in (0, 1))
     closed = (symbols != "WFC") & dates.isin(
@@ -575,8 +577,10 @@ def test_a_refusal_comes_before_a_large_store_is_read(tmp_path):
     (store / "instruments" / "far.txt").write_text("".join(lines[:3000]).replace("SZ", "BJ"))
     opened, stock = [], np.fromfile
     for call in (
-        lambda: read_qlib(store, prices="traded"), lambda: read_qlib(store, fields=["change"]), lambda: read_qlib(store, start="2030-01-01"),
-        lambda: read_qlib(store, "far"), lambda: read_qlib(store, "far", skip_missing=True), lambda: read_qlib(store, [f"BJ{i}" for i in range(5000)]),
+        lambda: read_qlib(store, prices="traded"), lambda: read_qlib(store, fields=["change"]),
+        lambda: read_qlib(store, start="2030-01-01"),
+        lambda: read_qlib(store, "far"), lambda: read_qlib(store, "far", skip_missing=True),
+        lambda: read_qlib(store, [f"BJ{i}" for i in range(5000)]),
     ):  # fmt: skip
         before = len(opened)
         try:
