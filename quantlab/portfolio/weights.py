@@ -413,7 +413,8 @@ def top_k_many(
     >>> bars = adjust(sample_bars(start="2012-01-01", end="2017-12-29"))
     >>> predictions = compute(bars, [momentum(252, 21)]).rename(columns={"mom_252_21": "score"}).dropna()
     >>> rank = to_wide(predictions["score"]).rank(axis=1, ascending=False, method="first").to_numpy()[::20]
-    >>> chosen, none = _choose(rank, 20, 10), np.zeros(rank.shape[1], dtype=bool)
+    >>> none = np.zeros(rank.shape[1], dtype=bool)
+    >>> chosen = _choose(rank, none, 20, 10)
     >>> for row, now, before in zip(rank, chosen, [none, *chosen[:-1]]):
     ...     assert now.tolist() == select(row, before, 20, 10).tolist()
     >>> policies = [TopK(k, buffer=b, rebalance=every) for k in (5, 20) for b in (0, 10) for every in (1, 20)]

@@ -924,7 +924,7 @@ def run_report(
 def tearsheet(
     recipe: str = "default",  # whose strategy is shown
     **overrides: object,  # parameters of the template: top_k=20
-) -> Run:  # finished; its page is .html
+) -> ReportRun:  # finished; its page is .html
     """Run the tearsheet of a strategy; raise QuantlabError before a kernel starts, RunError after.
 
     Parameters
@@ -936,7 +936,7 @@ def tearsheet(
 
     Returns
     -------
-    Run
+    ReportRun
         Finished; its page is .html.
 
     Raises
