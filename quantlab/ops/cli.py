@@ -19,6 +19,7 @@ from ..core.config import load_env, redact
 from ..core.errors import QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app
+from .synth_command import synth_app
 
 # %% ../../nbs/ops/990_cli.ipynb #6e04ecb8
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -295,3 +296,4 @@ def ledger() -> None:
 
 # %% ../../nbs/ops/990_cli.ipynb #0c156729
 app.add_typer(data_app, name="data")
+app.add_typer(synth_app)

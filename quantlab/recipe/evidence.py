@@ -173,6 +173,7 @@ def save_trials(
     ...     forged.to_parquet(file)
     ...     refused = show_error(lambda: read_trials(file))
     >>> refused
+    'DataError: demo.trials.parquet: the hash of row 3 does not hold; restore the file from its commit'
     """
     rows = ledger.rows()
     rows = rows[rows["study"].str.startswith(study)].copy()
@@ -233,6 +234,7 @@ def read_trials(
     ...     forged.to_parquet(file)
     ...     refused = show_error(lambda: read_trials(file))
     >>> refused
+    'DataError: demo.trials.parquet: the hash of row 3 does not hold; restore the file from its commit'
     """
     if not file.is_file():
         return pd.DataFrame(columns=["key", "study", "sharpe", "periods_per_year"]), pd.DataFrame()
@@ -279,6 +281,15 @@ class Evidence:
     ... )  # fmt: skip
     >>> first = run(small, record=False)
     >>> first
+    Run of small
+      period          2012-01-05 to 2014-12-31, 752 sessions
+      return a year   14.1%
+      Sharpe          1.31
+      drawdown        -7.2%
+      excess a year   -7.3%
+      rank IC         0.0055 (p 0.73)
+      deflated Sharpe 0.02 of the excess, 1 tried
+      fits            0 made now, 6 used
     """
 
     ic: pd.Series  # rank IC by date
@@ -356,6 +367,15 @@ def judge_stages(
     ... )  # fmt: skip
     >>> first = run(small, record=False)
     >>> first
+    Run of small
+      period          2012-01-05 to 2014-12-31, 752 sessions
+      return a year   14.1%
+      Sharpe          1.31
+      drawdown        -7.2%
+      excess a year   -7.3%
+      rank IC         0.0055 (p 0.73)
+      deflated Sharpe 0.02 of the excess, 1 tried
+      fits            0 made now, 6 used
     """
     ledger = ledger or Ledger(path("research", "ledger"))
     year, predictions = chain.market.periods_per_year, chain.predictions

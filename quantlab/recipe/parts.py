@@ -138,6 +138,10 @@ def transforms_of(
     >>> verdicts = causality(recipe, market)
     >>> X = features(recipe, market, verdicts)
     >>> X.iloc[[0, -1], :5].round(3)
+                       mom_252_21  mom_126_21  mom_63_5  rev_5  rev_21
+    date       symbol
+    2011-01-04 AAPL         0.412       0.188     0.213 -0.088   0.037
+    2014-12-31 XOM         -0.412      -0.362    -0.188  0.338  -0.013
     """
     return [import_named(w) if ":" in w else getattr(xsection, w) for w in words]
 
@@ -258,6 +262,11 @@ def model_of(
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
     """
     if recipe.model.kind == "feature":
         return None

@@ -76,6 +76,15 @@ class Run:
     ... )  # fmt: skip
     >>> first = run(small, record=False)
     >>> first
+    Run of small
+      period          2012-01-05 to 2014-12-31, 752 sessions
+      return a year   14.1%
+      Sharpe          1.31
+      drawdown        -7.2%
+      excess a year   -7.3%
+      rank IC         0.0055 (p 0.73)
+      deflated Sharpe 0.02 of the excess, 1 tried
+      fits            0 made now, 6 used
     """
 
     recipe: Recipe  # what was asked
@@ -151,6 +160,7 @@ class Run:
         >>> first = run(small, record=False)
         >>> again = run(small, "policy.top_k=12", record=False)
         >>> again.table()["return a year"], first.table()["return a year"]
+        ('19.2%', '14.1%')
         """
         s, x = (self.evidence.summaries[name]["value"] for name in ("strategy", "excess"))
         test = self.evidence.ic_test
@@ -226,6 +236,13 @@ def as_recipe(
     >>> close = whole.weights.index.unique("date")[-3]
     >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
     >>> mine.orders.head()
+            held       target     quantity       price         value
+    symbol
+    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
+    BA       0.0   535.010673   535.010673  104.598047  55961.071577
+    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
+    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
+    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
     """
     found = recipe if isinstance(recipe, Recipe) else load(recipe)
     return override(found, overrides)
@@ -287,6 +304,15 @@ def run(
     ... )  # fmt: skip
     >>> first = run(small, record=False)
     >>> first
+    Run of small
+      period          2012-01-05 to 2014-12-31, 752 sessions
+      return a year   14.1%
+      Sharpe          1.31
+      drawdown        -7.2%
+      excess a year   -7.3%
+      rank IC         0.0055 (p 0.73)
+      deflated Sharpe 0.02 of the excess, 1 tried
+      fits            0 made now, 6 used
     """
     asked = as_recipe(recipe, overrides)
     if predictions is not None:

@@ -74,6 +74,15 @@ def market_bars(
     ... )  # fmt: skip
     >>> market = market_bars(recipe)
     >>> market.bars.iloc[[0, -1]]
+                            open       high        low      close       volume  \\
+    date       symbol
+    2010-01-04 AAPL     6.453204   6.485544   6.421457   6.470729  493729600.0
+    2014-12-31 XOM     61.247223  61.717743  61.008649  61.267103   11337200.0
+
+                       adj        amount
+    date       symbol
+    2010-01-04 AAPL    1.0  3.773674e+09
+    2014-12-31 XOM     1.0  1.048124e+09
     """
     d = recipe.data
     market = load_market(d.source, d.universe, d.start, as_of or d.end, d.interval)
@@ -154,6 +163,10 @@ def lookback_of(
     >>> verdicts = causality(recipe, market)
     >>> X = features(recipe, market, verdicts)
     >>> X.iloc[[0, -1], :5].round(3)
+                       mom_252_21  mom_126_21  mom_63_5  rev_5  rev_21
+    date       symbol
+    2011-01-04 AAPL         0.412       0.188     0.213 -0.088   0.037
+    2014-12-31 XOM         -0.412      -0.362    -0.188  0.338  -0.013
     """
     longest = max(f.lookback for f in features_of(recipe.features.use))
     return max(longest, _path(recipe)) if recipe.model.kind == "cascade" else longest
@@ -272,6 +285,10 @@ def features(
     >>> verdicts = causality(recipe, market)
     >>> X = features(recipe, market, verdicts)
     >>> X.iloc[[0, -1], :5].round(3)
+                       mom_252_21  mom_126_21  mom_63_5  rev_5  rev_21
+    date       symbol
+    2011-01-04 AAPL         0.412       0.188     0.213 -0.088   0.037
+    2014-12-31 XOM         -0.412      -0.362    -0.188  0.338  -0.013
     """
     causal = [f for f in features_of(recipe.features.use) if verdicts.at[f.name, "verdict"] == PASS]
     X = remember(compute, market.bars, causal)
@@ -332,6 +349,14 @@ def outcomes(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> audit_splits(windows, X.index, known["t1"])[["train_first", "train_last_t1", "test_first", "test_last"]]
+         train_first train_last_t1 test_first  test_last
+    fold
+    0     2011-01-04    2011-12-23 2012-01-04 2012-07-03
+    1     2011-07-06    2012-06-26 2012-07-05 2013-01-04
+    2     2012-01-04    2012-12-27 2013-01-07 2013-07-08
+    3     2012-07-05    2013-06-28 2013-07-09 2014-01-06
+    4     2013-01-07    2013-12-27 2014-01-07 2014-07-08
+    5     2013-07-09    2014-06-30 2014-07-09 2014-12-31
     """
     label = recipe.label
     make = partial(forward_returns, horizon=label.horizon, entry=label.entry)
@@ -384,6 +409,14 @@ def folds(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> audit_splits(windows, X.index, known["t1"])[["train_first", "train_last_t1", "test_first", "test_last"]]
+         train_first train_last_t1 test_first  test_last
+    fold
+    0     2011-01-04    2011-12-23 2012-01-04 2012-07-03
+    1     2011-07-06    2012-06-26 2012-07-05 2013-01-04
+    2     2012-01-04    2012-12-27 2013-01-07 2013-07-08
+    3     2012-07-05    2013-06-28 2013-07-09 2014-01-06
+    4     2013-01-07    2013-12-27 2014-01-07 2014-07-08
+    5     2013-07-09    2014-06-30 2014-07-09 2014-12-31
     """
     s = recipe.split
     splitter = WalkForward(s.train_sessions, s.test_sessions, s.embargo, s.expanding)
@@ -420,6 +453,11 @@ class Fits:
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
     """
 
     predictions: pd.DataFrame  # (date, symbol): score, what else the model says, fold; out of sample
@@ -482,6 +520,11 @@ def score(
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
     """
     parts = [X] if isinstance(fitted, GBMModel) else [part for _, part in X.groupby(level="date", sort=False)]
     said = [fitted.predict(part) for part in parts]
@@ -537,6 +580,11 @@ def fit_and_score(
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
     """
     model, hashes, target = model_of(recipe), _hashes(X), known["target"].to_numpy()
     common = content_hash([_fit, score, estimator_code(model), model, list(X.columns)])
@@ -820,6 +868,13 @@ def weights(
     >>> close = whole.weights.index.unique("date")[-3]
     >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
     >>> mine.orders.head()
+            held       target     quantity       price         value
+    symbol
+    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
+    BA       0.0   535.010673   535.010673  104.598047  55961.071577
+    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
+    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
+    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
     """
     more = {"past_bars": market.bars} if recipe.sizing.vol_target and names is None else {}
     more |= {} if held is None else {"held": held}
@@ -1179,15 +1234,24 @@ class Stages:
         Examples
         --------
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages
+        >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
         >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
-        >>> chain = Stages(recipe)
-        >>> other = chain.like(recipe.replace("policy.top_k", 12))
-        >>> assert other.predictions is chain.predictions and other.weights is not chain.weights
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> fits.predictions.tail(3)
+                              score  fold
+        date       symbol
+        2014-12-31 WFC     0.005894     5
+                   WMT    -0.029966     5
+                   XOM     0.008410     5
         """
         return self.fits.predictions
 
@@ -1233,6 +1297,19 @@ class Stages:
         -------
         pd.DataFrame
             What is held after each decision.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import Stages
+        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> assert other.predictions is chain.predictions and other.weights is not chain.weights
         """
         return weights(self.recipe, self.market, self.predictions, self.gate)
 
@@ -1256,6 +1333,15 @@ class Stages:
         ... )  # fmt: skip
         >>> market = market_bars(recipe)
         >>> market.bars.iloc[[0, -1]]
+                                open       high        low      close       volume  \\
+        date       symbol
+        2010-01-04 AAPL     6.453204   6.485544   6.421457   6.470729  493729600.0
+        2014-12-31 XOM     61.247223  61.717743  61.008649  61.267103   11337200.0
+
+                           adj        amount
+        date       symbol
+        2010-01-04 AAPL    1.0  3.773674e+09
+        2014-12-31 XOM     1.0  1.048124e+09
         """
         return traded_bars(self.market, self.predictions)
 

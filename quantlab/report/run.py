@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWNER', 'FIXED', 'Progress', 'TEMPLATES', 'question_key', 'clear_killed', 'staged', 'execute', 'html_page',
-           'code_version', 'environment', 'ReportRun', 'read_run', 'list_runs', 'run_report']
+           'code_version', 'environment', 'ReportRun', 'read_run', 'list_runs', 'run_report', 'tearsheet']
 
 # %% ../../nbs/report/820_run.ipynb #836cb109
 import copy
@@ -926,3 +926,53 @@ def run_report(
             f"({_why(error)}); make room"
         ) from error
     return run
+
+# %% ../../nbs/report/820_run.ipynb #30f3a0ce
+def tearsheet(
+    recipe: str = "default",  # whose strategy is shown
+    **overrides: object,  # parameters of the template: top_k=20
+) -> ReportRun:  # finished; its page is .html
+    """Run the tearsheet of a strategy; raise QuantlabError before a kernel starts, RunError after.
+
+    Parameters
+    ----------
+    recipe : str, default "default"
+        Whose strategy is shown.
+    **overrides : object
+        Parameters of the template: top_k=20.
+
+    Returns
+    -------
+    ReportRun
+        Finished; its page is .html.
+
+    Raises
+    ------
+    QuantlabError
+        Before a kernel starts, RunError after.
+    ReportError
+        Its message names the nearest one (see find_template).
+        When it breaks the convention (see read_parameters).
+        "the ledger {...} cannot be written ({...}); set [research] ledger to another file"
+        "cannot make the folder {place} ({what}); give another one"
+    ConfigError
+        On an unknown name or a wrong type (see fill_parameters).
+        For an address (see path).
+        When absent or malformed (see setting).
+        When there is none (see root).
+    RunError
+        "cannot write into {...} ({...}); nothing was kept: make room, or give another folder"
+        "the kernel did not start ({error}); try: python -m ipykernel --version"
+        Where the template emitted none.
+        "the run is complete in {...}, but was not tracked: {error}"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.run import tearsheet
+    >>> refused = show_error(lambda: tearsheet(top_kk=20))
+    >>> refused
+    "ConfigError: unknown parameter 'top_kk'; did you mean 'top_k'?"
+    """
+    named = {} if recipe == "default" else {"recipe": recipe}
+    return run_report("tearsheet", {**named, **overrides})
