@@ -50,9 +50,6 @@ def check_range(
     ...     show_error(lambda: check_file(predictions="no/such.parquet")),
     ... ]
     >>> messages
-    ['ConfigError: parameter top_k is 0, expected between 1 and 5000',
-     "ConfigError: parameter weighting is 'equl', expected one of equal, rank; did you mean equal?",
-     "ConfigError: parameter study is '', expected a name"]
     """
     for name, value in values.items():
         if not low <= value <= high:
@@ -88,9 +85,6 @@ def check_choice(
     ...     show_error(lambda: check_file(predictions="no/such.parquet")),
     ... ]
     >>> messages
-    ['ConfigError: parameter top_k is 0, expected between 1 and 5000',
-     "ConfigError: parameter weighting is 'equl', expected one of equal, rank; did you mean equal?",
-     "ConfigError: parameter study is '', expected a name"]
     """
     for name, value in values.items():
         if value not in options:
@@ -135,9 +129,6 @@ def check_text(
     ...     show_error(lambda: check_file(predictions="no/such.parquet")),
     ... ]
     >>> messages
-    ['ConfigError: parameter top_k is 0, expected between 1 and 5000',
-     "ConfigError: parameter weighting is 'equl', expected one of equal, rank; did you mean equal?",
-     "ConfigError: parameter study is '', expected a name"]
     """
     for name, value in values.items():
         if not re.fullmatch(pattern, value):
@@ -170,9 +161,6 @@ def check_file(
     ...     show_error(lambda: check_file(predictions="no/such.parquet")),
     ... ]
     >>> messages
-    ['ConfigError: parameter top_k is 0, expected between 1 and 5000',
-     "ConfigError: parameter weighting is 'equl', expected one of equal, rank; did you mean equal?",
-     "ConfigError: parameter study is '', expected a name"]
     """
     for name, value in values.items():
         if value and not (root() / value).is_file():

@@ -76,6 +76,7 @@ def read_scores(
     ...     some.rename(columns={"score": "alpha"}).to_parquet(f"{folder}/alpha.parquet")
     ...     refused = show_error(lambda: read_scores(f"{folder}/alpha.parquet")).replace(folder, "my")
     >>> refused
+    'DataError: my/alpha.parquet has no score; predictions are rows of date, symbol and score'
     """
     try:
         frame = pd.read_parquet(root() / file)
