@@ -186,6 +186,9 @@ def report(
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter; repeatable.")
     ] = None,
+    predictions: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Judge predictions made elsewhere: Parquet with a column score.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder that receives the run's folder.")] = None,
     track: Annotated[bool, typer.Option(help="Copy the run to MLflow.")] = True,
 ) -> None:
@@ -194,9 +197,9 @@ def report(
     from quantlab.report.template import find_template, parse_parameters, read_parameters
 
     file = find_template(template)
-    given = {
-        name: _from_here(value) for name, value in parse_parameters(read_parameters(file), parameter or []).items()
-    }
+    given = parse_parameters(read_parameters(file), parameter or [])
+    given |= {"predictions": predictions} if predictions else {}
+    given = {name: _from_here(value) for name, value in given.items()}
 
     from quantlab.report.run import run_report
 

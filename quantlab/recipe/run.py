@@ -13,12 +13,13 @@ from pathlib import Path
 import pandas as pd
 
 from ..broker.blotter import Result
+from ..core.cache import content_hash
 from ..core.config import path
-from ..core.ledger import Ledger
+from ..core.ledger import Ledger, content_key
 from .evidence import TRIAL, Evidence, judge_stages, recipe_key
 from .market import MarketData
 from .spec import Recipe, load, override
-from .stages import Stages, Fits
+from .stages import Fits, Stages, as_made_elsewhere
 from ..regime.hmm import Filtered
 from ..validation.splits import audit_splits
 
@@ -255,6 +256,7 @@ def run(
     ledger: Ledger | None = None,  # the workspace's own when absent
     progress: Callable[[int, int, str], None] | None = None,  # called with windows done, how many, the last one's name
     chain: Stages | None = None,  # whose stages are taken where they agree
+    predictions: pd.DataFrame | None = None,  # made elsewhere: (date, symbol), score; they are judged instead
 ) -> Run:
     """Carry a recipe out and judge it; finished stages and fits are taken from the cache.
 
@@ -274,6 +276,8 @@ def run(
         Called with windows done, how many, the last one's name.
     chain : Stages | None, default None
         Whose stages are taken where they agree.
+    predictions : pd.DataFrame | None, default None
+        Made elsewhere: (date, symbol), score; they are judged instead.
 
     Returns
     -------
@@ -311,6 +315,9 @@ def run(
       fits            0 made now, 6 used
     """
     asked = as_recipe(recipe, overrides)
+    if predictions is not None:
+        asked = as_made_elsewhere(asked)
+        chain = Stages(asked, scores=predictions, market=chain.market if chain else None)
     chain = Stages(asked, progress=progress) if chain is None else chain.like(asked)
     result, equal, market = chain.account, chain.benchmark, chain.market
     returns = pd.DataFrame({"strategy": result.returns, "equal weight": equal.returns})
@@ -318,6 +325,8 @@ def run(
         returns["SPY"] = market.index.pct_change().reindex(returns.index)
     ledger = ledger or Ledger(path("research", "ledger"))
     key = recipe_key(asked, market.hash)
+    if chain.scores is not None:
+        key = content_key(recipe=key, predictions=content_hash(chain.scores))
     judged = judge_stages(asked, key, chain, returns, ledger, head)
     learns = asked.model.kind != "feature"
     windows = chain.folds if learns else []

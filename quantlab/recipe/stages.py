@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Fold', 'market_bars', 'judge_features', 'lookback_of', 'causality', 'features', 'outcomes', 'folds', 'Fits', 'score',
-           'fit_and_score', 'as_it_is', 'regime', 'gate_of', 'weights', 'traded_bars', 'account', 'Stages']
+           'fit_and_score', 'as_it_is', 'made_elsewhere', 'as_made_elsewhere', 'regime', 'gate_of', 'weights',
+           'traded_bars', 'account', 'Stages']
 
 # %% ../../nbs/recipe/753_stages.ipynb #33360ca4
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from sklearn.base import BaseEstimator, clone
 import quantlab
 from ..backtest.engine import from_weights
 from ..broker.blotter import Result
-from ..core.audit import PASS, audit, require_causal
+from ..core.audit import NOT_ASSESSED, PASS, audit, require_causal
 from ..core.cache import content_hash, keep, kept, remember
 from ..core.config import import_named
 from ..core.errors import ConfigError, DataError, LeakError
@@ -646,6 +647,83 @@ def as_it_is(
         raise ConfigError(f"model.column is {column!r}, the features are {', '.join(X.columns[:12])}; use one of them")
     return Fits(X[[column]].rename(columns={column: "score"}).dropna().assign(fold=0), [], 0)
 
+# %% ../../nbs/recipe/753_stages.ipynb #2516016f
+def made_elsewhere(
+    market: MarketData,  # of market_bars
+    scores: pd.DataFrame,  # (date, symbol): score, known at the close of date; what else it holds is not read
+) -> pd.DataFrame:  # (date, symbol): score
+    """Take the scores that the bars know; raise DataError when there are none.
+
+    Parameters
+    ----------
+    market : MarketData
+        Of market_bars.
+    scores : pd.DataFrame
+        (date, symbol): score, known at the close of date; what else it holds is not read.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): score.
+
+    Raises
+    ------
+    DataError
+        When there are none.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    """
+    known = scores.loc[scores.index.isin(market.bars.index), ["score"]].dropna().sort_index()
+    if known.empty:
+        raise DataError("none of the predictions has a bar of its date and symbol; compare their dates and names with the data")
+    return known
+
+
+def as_made_elsewhere(
+    recipe: Recipe,  # one strategy
+) -> Recipe:
+    """Say of a recipe that its score is not made by its own model.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    Recipe
+        One strategy, from bars to orders.
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> other = chain.like(recipe.replace("policy.top_k", 12))
+    >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+    >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+    ...     result = one.benchmark if name == "equal weight" else one.account
+    ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+    >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
+    >>> judged.causality
+    """
+    return recipe.replace(model__kind="feature", model__column="score")
+
 # %% ../../nbs/recipe/753_stages.ipynb #a741be29
 class _KeptHMM(HMM):
     "Take a fit from the cache where the same was learned from the same."
@@ -908,6 +986,8 @@ class Stages:
         Of a chain on the same bars.
     market : MarketData | None, default None
         Bars that are there already; None: they are read.
+    scores : pd.DataFrame | None, default None
+        Predictions made elsewhere, for a recipe whose model is as_made_elsewhere.
 
     Examples
     --------
@@ -928,9 +1008,10 @@ class Stages:
         progress: Callable[[int, int, str], None] | None = None,  # of the fits
         memory: dict | None = None,  # of a chain on the same bars
         market: MarketData | None = None,  # bars that are there already; None: they are read
+        scores: pd.DataFrame | None = None,  # predictions made elsewhere, for a recipe whose model is as_made_elsewhere
     ):
         self.recipe, self.as_of, self.progress = recipe, as_of, progress
-        self.memory, self.given = {} if memory is None else memory, market
+        self.memory, self.given, self.scores = {} if memory is None else memory, market, scores
 
     def like(
         self,
@@ -960,7 +1041,7 @@ class Stages:
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         """
-        return Stages(recipe, self.as_of, self.progress, self.memory, self.given)
+        return Stages(recipe, self.as_of, self.progress, self.memory, self.given, self.scores)
 
     @_stage("data")
     def market(self) -> MarketData:
@@ -977,6 +1058,25 @@ class Stages:
             When what was asked is not there (see load_market).
         DataError
             When what was asked is not there (see load_market).
+
+        Examples
+        --------
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+        >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+        ...     result = one.benchmark if name == "equal weight" else one.account
+        ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+        >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
+        >>> judged.causality
         """
         return market_bars(self.recipe, self.as_of) if self.given is None else self.given
 
@@ -997,7 +1097,32 @@ class Stages:
         LeakError
             "none of the {...} features passes the causality audit, first: {...}; lengthen the period or
             mend them"
+
+        Examples
+        --------
+        >>> from quantlab.core.audit import NOT_ASSESSED
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+        >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+        ...     result = one.benchmark if name == "equal weight" else one.account
+        ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+        >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
+        >>> assert (
+        ...     judged.account.equity.equals(chain.account.equity)
+        ...     and judged.causality["verdict"].eq(NOT_ASSESSED).all()
+        ... )
         """
+        if self.scores is not None:
+            return pd.DataFrame({"verdict": NOT_ASSESSED, "why": "made elsewhere"}, index=["score"])
         return causality(self.recipe, self.market)
 
     @_stage("features", "model", needs="market")
@@ -1011,6 +1136,10 @@ class Stages:
 
         Raises
         ------
+        DataError
+            "none of the predictions has a bar of its date and symbol; compare their dates and names with
+            the data"
+            "{...} sessions, and the longest feature looks back {lookback}; lengthen data.start to data.end"
         ConfigError
             For a word that names none (see features_of).
             "features.neutralise: sector needs the sectors of the sample; use none"
@@ -1018,8 +1147,6 @@ class Stages:
             For another index (see neutralise).
         LeakError
             Unless it passes (see require_causal).
-        DataError
-            "{...} sessions, and the longest feature looks back {lookback}; lengthen data.start to data.end"
 
         Examples
         --------
@@ -1044,6 +1171,8 @@ class Stages:
         ...     show_error(lambda: Stages(recipe.replace("model.kind", "nowhere:Model")).predictions),
         ... ]
         """
+        if self.scores is not None:
+            return made_elsewhere(self.market, self.scores)
         return features(self.recipe, self.market, self.causality)
 
     @_stage("label", needs="features")

@@ -30,6 +30,7 @@ from ..core.config import display_path, path, root, setting
 from ..core.errors import QuantlabError, ReportError, RunError
 from quantlab.report.template import (
     METRICS_MIME,
+    RUN_FOLDER,
     Parameter,
     fill_parameters,
     find_template,
@@ -295,7 +296,7 @@ def _engine():
 
     class Watched(Engine):
         @classmethod
-        def execute_managed_notebook(cls, manager, kernel_name, watch, start_timeout=60, **_) -> None:
+        def execute_managed_notebook(cls, manager, kernel_name, watch, keep, start_timeout=60, **_) -> None:
             begin = manager.cell_start
 
             def cell_start(cell, cell_index=None, **kwargs):
@@ -309,7 +310,7 @@ def _engine():
             client = PapermillNotebookClient(
                 manager, kernel_name=kernel_name, startup_timeout=start_timeout, extra_arguments=arguments
             )
-            client.execute(env={**os.environ, **FIXED}, cwd=folder)
+            client.execute(env={**os.environ, **FIXED, **keep}, cwd=folder)
 
     return Watched
 
@@ -318,6 +319,7 @@ def execute(
     template: Path,  # the notebook
     parameters: Mapping[str, object],  # every parameter
     progress: Progress | None = None,  # called at each cell
+    folder: Path | None = None,  # that the template may leave frames in
 ) -> object:  # the executed notebook, an nbformat.NotebookNode
     """Run a template in a fresh kernel; raise RunError when a cell fails.
 
@@ -329,6 +331,8 @@ def execute(
         Every parameter.
     progress : Progress | None, default None
         Called at each cell.
+    folder : Path | None, default None
+        That the template may leave frames in.
 
     Returns
     -------
@@ -355,9 +359,10 @@ def execute(
 
     papermill_engines.register("quantlab", _engine())
     watch, source = _Watch(progress), nbformat.read(template, as_version=4)
+    keep = {RUN_FOLDER: str(folder.resolve()) if folder else ""}
     kernel = {"engine_name": "quantlab", "kernel_name": "python3", "language": "python"}
     try:
-        done = execute_notebook(source, None, dict(parameters), **kernel, progress_bar=False, watch=watch)
+        done = execute_notebook(source, None, dict(parameters), **kernel, progress_bar=False, watch=watch, keep=keep)
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or ["no message"])[-1]
         raise watch.failure(error.cell_index, f"{error.ename}: {reason}") from error
@@ -756,7 +761,7 @@ def _manifest(
         "question": question_key(template, values),
         "parameters": {**values, "ledger_head": head} if values.get("ledger_head") == "" else values,
         "started": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "seed": values.get("seed", setting("research", "seed", int)),
+        "seed": setting("research", "seed", int) if values.get("seed") is None else values["seed"],
         "code": code_version(),
         "libraries": environment(),
         "environment": FIXED,
@@ -775,6 +780,8 @@ def _write_numbers(folder: Path, notebook, manifest: dict[str, object]) -> dict:
     except ReportError as error:
         raise RunError(str(error), notebook) from error
     manifest.update(data_hash=emitted.get("data_hash"), headline=emitted.get("headline", []))
+    if "recipe" in emitted:
+        manifest.update(recipe=emitted["recipe"], seed=emitted["recipe"]["spec"]["seed"])
     _write_json(folder / "metrics.json", emitted["metrics"])
     return emitted
 
@@ -820,7 +827,7 @@ def _fill(
 ) -> dict:  # what the template emitted
     "Execute the template and write notebook, numbers and page."
     began = time.perf_counter()
-    notebook = execute(template, manifest["parameters"], progress)
+    notebook = execute(template, manifest["parameters"], progress, folder)
     executed = time.perf_counter()
     emitted = _write_numbers(folder, notebook, manifest)
     if progress:
