@@ -7,6 +7,7 @@ __all__ = ['cut_market', 'false_market', 'halts', 'borders', 'law_dates', 'law',
 
 # %% ../../nbs/recipe/757_chain_audit.ipynb #f479191c
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from ..broker.audit_fills import audit_fills
 from ..core.audit import LEAK, NOT_ASSESSED, PASS, Comparison, Verdict, audit_running, verdict_of
+from ..core.cache import off
 from ..core.counterfactual import CHANGES, moved, sizes, until
 from ..core.errors import LeakError, QuantlabError
 from ..core.panel import grid
@@ -261,6 +263,7 @@ def law(
     n: int = 40,  # how many at least, where none are given
     seed: int = 7,  # of what is drawn
     market: MarketData | None = None,  # bars that are there already; None: they are read again for each close
+    fresh: bool = False,  # True: each close fits everything again, nothing from the cache
     progress: Callable[[int, int, str], None] | None = None,  # called with closes done, how many, the last one
 ) -> pd.DataFrame:  # by date: due, scores, weights, orders, book, equity (whether each is equal), holds, why not
     """Ask for one close after the other what was decided, and compare with the run.
@@ -277,6 +280,8 @@ def law(
         Of what is drawn.
     market : MarketData | None, default None
         Bars that are there already; None: they are read again for each close.
+    fresh : bool, default False
+        True: each close fits everything again, nothing from the cache.
     progress : Callable[[int, int, str], None] | None, default None
         Called with closes done, how many, the last one.
 
@@ -307,7 +312,8 @@ def law(
     for number, date in enumerate(dates):
         short = Stages(asked, as_of=str(date), market=None if market is None else cut_market(market, date))
         try:
-            row = _held_to(whole, short, date) | {"why": ""}
+            with off() if fresh else nullcontext():
+                row = _held_to(whole, short, date) | {"why": ""}
         except QuantlabError as error:  # a close that cannot be decided alone breaks the law too
             row = dict.fromkeys(_HELD, False) | {"why": f"{type(error).__name__}: {error}"}
         rows.append(row)
@@ -564,5 +570,6 @@ def _judged(whole: Stages, seen: dict[str, Comparison]) -> ChainVerdict:
     left = int((whole.causality["verdict"] != PASS).sum())
     out = f"; {left} of {len(whole.causality)} features were refused and left out" if left else ""
     runs = seen["account"].compared
+    out += next((f" (refused in part: {one.refused})" for one in seen.values() if one.refused), "")
     spoke = ", ".join(stage for stage, one in seen.items() if one.compared)
     return _told(Verdict(PASS, name, f"nothing moved at {cuts} cuts in {runs} runs of {spoke}{out}", cuts=cuts), None)
