@@ -20,7 +20,6 @@ from ..backtest.engine import from_weights
 from ..broker.blotter import Result
 from ..core.audit import PASS, audit, require_causal
 from ..core.cache import content_hash, keep, kept, remember
-from ..core.config import import_named
 from ..core.errors import ConfigError, DataError, LeakError
 from ..data.universe import sectors_asof
 from ..features.base import Feature, compute
@@ -30,7 +29,7 @@ from ..models.base import as_scores, estimator_code, estimator_kinds
 from ..models.cascade import return_paths
 from ..models.gbm import GBMModel
 from .market import MarketData, load_market
-from .parts import features_of, model_of, policy_of, costs_and_rules, transforms_of
+from .parts import check_parts, costs_and_rules, features_of, model_of, own_part, policy_of, transforms_of
 from .spec import Recipe
 from ..regime.gate import gate as regime_gate
 from ..regime.hmm import HMM, Filtered, regime_inputs, walk_forward_filter
@@ -310,11 +309,6 @@ def outcomes(
     pd.DataFrame
         On X's index: y (the return), target (what is learned), t1 (when it is known).
 
-    Raises
-    ------
-    ConfigError
-        When it is not there (see import_named).
-
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
@@ -334,9 +328,7 @@ def outcomes(
     """
     label = recipe.label
     make = partial(forward_returns, horizon=label.horizon, entry=label.entry)
-    if ":" in label.kind:
-        make = import_named(label.kind)
-    labels = make(market.bars).reindex(X.index)
+    labels = (own_part("label", label.kind) or make)(market.bars).reindex(X.index)
     if label.target in ("uniform", "normal"):
         learned = rank_normalise(labels, label.target)  # a rank is known when every outcome of its date is
     else:
@@ -652,6 +644,9 @@ def regime(
     """
     if recipe.regime.kind == "none":
         return None
+    own = own_part("regime", recipe.regime.kind)  # of the closes of the index
+    if own is not None:
+        return own(market.index.dropna())
     first = recipe.regime.first or min(504, lookback_of(recipe) + recipe.split.train_sessions - 21)
     inputs = regime_inputs(market.index.dropna())
     return walk_forward_filter(inputs, first=first, refit=recipe.regime.refit, model=_KeptHMM())
@@ -854,6 +849,11 @@ class Stages:
     market : MarketData | None, default None
         Bars that are there already; None: they are read.
 
+    Raises
+    ------
+    ConfigError
+        For one that cannot be made (see check_parts).
+
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
@@ -874,6 +874,7 @@ class Stages:
         memory: dict | None = None,  # of a chain on the same bars
         market: MarketData | None = None,  # bars that are there already; None: they are read
     ):
+        check_parts(recipe)
         self.recipe, self.as_of, self.progress = recipe, as_of, progress
         self.memory, self.given = {} if memory is None else memory, market
 
@@ -999,11 +1000,6 @@ class Stages:
         -------
         pd.DataFrame
             The outcomes.
-
-        Raises
-        ------
-        ConfigError
-            When it is not there (see import_named).
         """
         return outcomes(self.recipe, self.market, self.features)
 
