@@ -1,7 +1,8 @@
 """Render the notebooks to a static site in _docs/ without quarto and without network. Usage: python scripts/docs.py
 
 An exported cell becomes the documentation of its public names, with the sections that `help` shows, above its code.
-names.html lists every public name; the search box looks through names, one-line descriptions and pages.
+names.html lists every public name, and which of them `import quantlab as ql` has; the search box looks through names,
+one-line descriptions and pages.
 """
 
 import ast
@@ -18,6 +19,8 @@ import sections
 from jinja2 import DictLoader
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
+
+import quantlab
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_docs"
@@ -288,8 +291,10 @@ def names_page(index: list[list[str]]) -> nbformat.NotebookNode:
     listed: dict[str, list[str]] = {}
     for name, place, said, address in sorted(index, key=lambda e: (e[0].lower(), e[1])):
         if place != "notebook" and "." not in name:
+            short = f" or <code>ql.{name}</code>" if f"quantlab.{quantlab._HOMES.get(name)}" == place else ""
             row = (
-                f'<tr><td><a href="{address}"><code>{name}</code></a></td><td>{place}</td><td>{escape(said)}</td></tr>'
+                f'<tr><td><a href="{address}"><code>{name}</code></a></td><td>{place}{short}</td>'
+                f"<td>{escape(said)}</td></tr>"
             )
             listed.setdefault(name[0].upper(), []).append(row)
     letters = " ".join(f'<a href="#letter-{letter}">{letter}</a>' for letter in listed)

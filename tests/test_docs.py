@@ -8,6 +8,8 @@ from urllib.parse import urldefrag
 import nbformat
 import pytest
 
+import quantlab
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 import docs  # noqa: E402
@@ -78,6 +80,8 @@ def test_the_index_lists_every_public_name_once():
     assert len(names) == len(set(names)) and ("sharpe", "quantlab.backtest.stats") in names
     html = docs.names_page(index).cells[1].outputs[0].data["text/html"]
     assert '<a href="backtest/720_stats.html#sharpe"><code>sharpe</code></a>' in html and "Ledger.record" not in html
+    short = dict(re.findall(r"<td>quantlab\.([\w.]+) or <code>ql\.(\w+)</code></td>", html))
+    assert short.items() <= {(home, name) for name, home in quantlab._HOMES.items()} and len(short) >= 15
 
 
 @pytest.mark.slow
@@ -154,13 +158,41 @@ def test_every_command_of_the_readme_exists():
         assert set(rest[1::3]) <= set(read_parameters(ROOT / template)), line
 
 
-def test_the_example_of_the_readme_gives_the_number_that_is_printed():
-    [code] = re.findall(r"```\n(from quantlab.*?)```", README, re.S)
-    *lines, last = code.strip().splitlines()
-    names: dict = {}
-    exec("\n".join(lines), names)
-    shown = eval(last, names)
-    assert repr(shown) in README
+PAGES = re.findall(r"```\n(import quantlab as ql\n.*?)```\n(.*?)(?=\n```|\n[A-Z#])", README, re.S)
+LINES = {"mean_ic": 6, "from_weights": 10, "walk_forward": 12}  # at most, for a feature, a backtest, a model
+
+
+@pytest.mark.parametrize(("name", "most"), LINES.items())
+def test_an_example_of_the_readme_is_short_and_gives_what_is_printed(name, most):
+    "A feature and its honest IC, a backtest after costs, a walk-forward model: each alone, by the one import."
+    assert len(PAGES) == len(LINES)
+    code, shown = PAGES[list(LINES).index(name)]
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert f"ql.{name}(" in code and len(lines) <= most and max(map(len, lines)) <= 120
+    assert [line for line in lines if "import" in line] == ["import quantlab as ql"]
+    space: dict = {}
+    exec("\n".join(lines[:-1]), space)
+    value = eval(lines[-1], space)
+    if "<table" in shown:  # a record shows itself as a table of rounded figures
+        assert value._repr_html_().split() == shown.split()
+        return
+    tokens = lambda text: re.findall(r"[^\s(),=]+", text)
+    for fresh, stored in zip(tokens(repr(value)), tokens(shown), strict=True):
+        try:
+            assert float(fresh) == pytest.approx(float(stored), rel=1e-6)
+        except ValueError:
+            assert fresh == stored
+
+
+def test_the_first_tutorial_begins_with_the_same_pages():
+    cells = nbformat.read(ROOT / "nbs" / "tutorials" / "first_factor.ipynb", as_version=4).cells
+    pages = [
+        cell.source for cell in cells if cell.cell_type == "code" and cell.source.startswith("import quantlab as ql")
+    ]
+    lines = [[line for line in page.splitlines() if line.strip()] for page in pages]
+    assert [len(page) <= most for page, most in zip(lines, LINES.values(), strict=True)] == [True] * 3
+    for page, (code, _) in zip(lines, PAGES, strict=True):
+        assert page[:-1] == [line for line in code.splitlines() if line.strip()][:-1]
 
 
 def test_the_csv_of_the_readme_is_read_and_a_broken_one_is_refused_with_its_row(tmp_path):

@@ -142,6 +142,7 @@ def row_holds(
     ...     forged.to_parquet(file)
     ...     refused = show_error(lambda: read_trials(file))
     >>> refused
+    'DataError: demo.trials.parquet: the hash of row 3 does not hold; restore the file from its commit'
     """
     content = {name: None if row[name] != row[name] else row[name] for name in _CONTENT}
     return _row_hash(row["prev_hash"], content) == row["hash"]

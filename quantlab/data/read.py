@@ -15,6 +15,7 @@ import pandas as pd
 from ..core.errors import ConfigError, DataError
 from ..core.types import Interval, as_interval
 from .bars import adjust as adjusted
+from .sample import sample_bars
 from .seams import split_jumps
 from .store import Lake
 from .universe import member_mask, members
@@ -126,6 +127,36 @@ def _continuous(
         doubt = f"overnight moves look like {shown}; no factor carries them: check the source before a backtest does"
         warnings.warn(f"'{dataset}', adjust='{adjust}': {doubt}", stacklevel=3)
 
+# %% ../../nbs/data/115_read.ipynb #a1879299
+class _Sample:
+    "Answer for the committed sample as a store does: one dataset of daily bars, to be read only."
+
+    def datasets(self) -> pd.DataFrame:
+        return pd.DataFrame({"dataset": ["sample"], "interval": ["1d"]})
+
+    def manifest(
+        self,
+        dataset: str,  # its only one
+    ) -> dict:
+        if dataset != "sample":
+            raise DataError(f"the sample has no dataset '{dataset}'; leave dataset out")
+        rows = sample_bars().index
+        ends = {edge: str(rows[i][0].date()) for edge, i in (("first", 0), ("last", -1))}
+        part = {"columns": list(sample_bars("AAPL")), "symbols": list(rows.unique("symbol")), "periods": {"all": ends}}
+        return {"dataset": dataset, "intervals": {"1d": part}}
+
+    def read(self, dataset: str, interval: Interval, **limits) -> pd.DataFrame:
+        return sample_bars(**limits)
+
+
+def _store(
+    source,  # a store, a word, or None
+):  # a store
+    "Return the store that is meant; raise ConfigError for a word that means none."
+    if isinstance(source, str) and source != "sample":
+        raise ConfigError(f"source is {source!r}; use 'sample', a store, or nothing for the lake of the workspace")
+    return Lake() if source is None else _Sample() if source == "sample" else source
+
 # %% ../../nbs/data/115_read.ipynb #7db7e34b
 def _chosen(
     universe: pd.DataFrame,  # spells
@@ -152,7 +183,7 @@ def get_bars(
     as_of: str | pd.Timestamp | None = None,  # nothing that became known later is used
     universe: pd.DataFrame | None = None,  # spells of membership: symbol, start, end; adds a column member
     dataset: str | None = None,  # None: the only one with this interval
-    source=None,  # a store; None: the lake of the workspace
+    source=None,  # a store; None: the lake of the workspace; "sample": the committed sample
     missing: str = "error",  # or "skip": symbols that the dataset does not have
 ) -> pd.DataFrame:  # (date, symbol); known at the close of date
     """Read bars, adjusted and as they were knowable; raise DataError for what the source cannot give.
@@ -176,7 +207,7 @@ def get_bars(
     dataset : str | None, default None
         None: the only one with this interval.
     source : default None
-        A store; None: the lake of the workspace.
+        A store; None: the lake of the workspace; "sample": the committed sample.
     missing : str, default "error"
         Or "skip": symbols that the dataset does not have.
 
@@ -191,9 +222,9 @@ def get_bars(
         For what the source cannot give.
     ConfigError
         Its message names the lengths there are (see as_interval).
+        "source is {source}; use 'sample', a store, or nothing for the lake of the workspace"
         "adjust='{adjust}' is unknown; use 'none', 'split' or 'total'"
         "missing='{missing}' is unknown; use 'error' or 'skip'"
-        "{name}='{value}' is no date; write 2024-01-31"
 
     Examples
     --------
@@ -217,7 +248,7 @@ def get_bars(
     2019-12-31 GEN          25.52          13.39
     """
     interval = as_interval(interval)
-    source = Lake() if source is None else source
+    source = _store(source)
     manifest = _dataset(source, dataset, interval)
     part, dataset = manifest["intervals"][interval], manifest["dataset"]
     _able(part["columns"], adjust, dataset)

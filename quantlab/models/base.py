@@ -383,6 +383,11 @@ def estimator_kinds(model: BaseEstimator) -> list[type]:
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
     """
     parts = [model, *model.get_params().values()]
     parts += [inner for part in parts if isinstance(part, dict) for inner in part.values()]

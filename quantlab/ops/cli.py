@@ -19,6 +19,7 @@ from ..core.config import load_env, redact
 from ..core.errors import QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app
+from .synth_command import synth_app
 
 # %% ../../nbs/ops/990_cli.ipynb #6e04ecb8
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -185,6 +186,9 @@ def report(
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter; repeatable.")
     ] = None,
+    predictions: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Judge predictions made elsewhere: Parquet with a column score.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder that receives the run's folder.")] = None,
     track: Annotated[bool, typer.Option(help="Copy the run to MLflow.")] = True,
 ) -> None:
@@ -193,9 +197,9 @@ def report(
     from quantlab.report.template import find_template, parse_parameters, read_parameters
 
     file = find_template(template)
-    given = {
-        name: _from_here(value) for name, value in parse_parameters(read_parameters(file), parameter or []).items()
-    }
+    given = parse_parameters(read_parameters(file), parameter or [])
+    given |= {"predictions": predictions} if predictions else {}
+    given = {name: _from_here(value) for name, value in given.items()}
 
     from quantlab.report.run import run_report
 
@@ -320,3 +324,4 @@ def ledger() -> None:
 
 # %% ../../nbs/ops/990_cli.ipynb #0c156729
 app.add_typer(data_app, name="data")
+app.add_typer(synth_app)

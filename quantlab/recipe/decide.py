@@ -56,6 +56,13 @@ class DecisionRecord:
     >>> close = whole.weights.index.unique("date")[-3]
     >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
     >>> mine.orders.head()
+            held       target     quantity       price         value
+    symbol
+    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
+    BA       0.0   535.010673   535.010673  104.598047  55961.071577
+    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
+    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
+    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
     """
 
     recipe: str  # name
@@ -107,6 +114,10 @@ def orders_for(
     >>> from quantlab.recipe.decide import orders_for
     >>> by_hand = orders_for(pd.Series({"A": 0.5}), pd.Series({"B": 10.0}), pd.Series({"A": 5.0, "B": 2.0}), 100.0)
     >>> by_hand
+            held  target  quantity  price  value
+    symbol
+    A        0.0    10.0      10.0    5.0   50.0
+    B       10.0     0.0     -10.0    2.0  -20.0
     """
     symbols = target.index.union(held.index)
     price = price.reindex(symbols)
@@ -193,6 +204,13 @@ def decide(
     >>> close = whole.weights.index.unique("date")[-3]
     >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
     >>> mine.orders.head()
+            held       target     quantity       price         value
+    symbol
+    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
+    BA       0.0   535.010673   535.010673  104.598047  55961.071577
+    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
+    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
+    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
     """
     asked = as_recipe(recipe)
     chain = chain or Stages(asked, as_of=str(as_of), progress=progress)

@@ -70,6 +70,14 @@ def own_part(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> audit_splits(windows, X.index, known["t1"])[["train_first", "train_last_t1", "test_first", "test_last"]]
+         train_first train_last_t1 test_first  test_last
+    fold
+    0     2011-01-04    2011-12-23 2012-01-04 2012-07-03
+    1     2011-07-06    2012-06-26 2012-07-05 2013-01-04
+    2     2012-01-04    2012-12-27 2013-01-07 2013-07-08
+    3     2012-07-05    2013-06-28 2013-07-09 2014-01-06
+    4     2013-01-07    2013-12-27 2014-01-07 2014-07-08
+    5     2013-07-09    2014-06-30 2014-07-09 2014-12-31
     """
     named = plugins().get(f"{kind}.{word}", word)
     return import_named(named) if ":" in named else None
@@ -181,6 +189,10 @@ def transforms_of(
     >>> verdicts = causality(recipe, market)
     >>> X = features(recipe, market, verdicts)
     >>> X.iloc[[0, -1], :5].round(3)
+                       mom_252_21  mom_126_21  mom_63_5  rev_5  rev_21
+    date       symbol
+    2011-01-04 AAPL         0.412       0.188     0.213 -0.088   0.037
+    2014-12-31 XOM         -0.412      -0.362    -0.188  0.338  -0.013
     """
     return [own_part("transform", w) or getattr(xsection, w) for w in words]
 
@@ -300,6 +312,11 @@ def model_of(
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
     """
     if recipe.model.kind == "feature":
         return None

@@ -13,12 +13,13 @@ from pathlib import Path
 import pandas as pd
 
 from ..broker.blotter import Result
+from ..core.cache import content_hash
 from ..core.config import path
-from ..core.ledger import Ledger
+from ..core.ledger import Ledger, content_key
 from .evidence import TRIAL, Evidence, judge_stages, recipe_key
 from .market import MarketData
 from .spec import Recipe, load, override
-from .stages import Stages, Fits
+from .stages import Fits, Stages, as_made_elsewhere
 from ..regime.hmm import Filtered
 from ..validation.splits import audit_splits
 
@@ -75,6 +76,15 @@ class Run:
     ... )  # fmt: skip
     >>> first = run(small, record=False)
     >>> first
+    Run of small
+      period          2012-01-05 to 2014-12-31, 752 sessions
+      return a year   14.1%
+      Sharpe          1.31
+      drawdown        -7.2%
+      excess a year   -7.3%
+      rank IC         0.0055 (p 0.73)
+      deflated Sharpe 0.02 of the excess, 1 tried
+      fits            0 made now, 6 used
     """
 
     recipe: Recipe  # what was asked
@@ -150,6 +160,7 @@ class Run:
         >>> first = run(small, record=False)
         >>> again = run(small, "policy.top_k=12", record=False)
         >>> again.table()["return a year"], first.table()["return a year"]
+        ('19.2%', '14.1%')
         """
         s, x = (self.evidence.summaries[name]["value"] for name in ("strategy", "excess"))
         test = self.evidence.ic_test
@@ -225,6 +236,13 @@ def as_recipe(
     >>> close = whole.weights.index.unique("date")[-3]
     >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
     >>> mine.orders.head()
+            held       target     quantity       price         value
+    symbol
+    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
+    BA       0.0   535.010673   535.010673  104.598047  55961.071577
+    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
+    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
+    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
     """
     found = recipe if isinstance(recipe, Recipe) else load(recipe)
     return override(found, overrides)
@@ -238,6 +256,7 @@ def run(
     ledger: Ledger | None = None,  # the workspace's own when absent
     progress: Callable[[int, int, str], None] | None = None,  # called with windows done, how many, the last one's name
     chain: Stages | None = None,  # whose stages are taken where they agree
+    predictions: pd.DataFrame | None = None,  # made elsewhere: (date, symbol), score; they are judged instead
 ) -> Run:
     """Carry a recipe out and judge it; finished stages and fits are taken from the cache.
 
@@ -257,6 +276,8 @@ def run(
         Called with windows done, how many, the last one's name.
     chain : Stages | None, default None
         Whose stages are taken where they agree.
+    predictions : pd.DataFrame | None, default None
+        Made elsewhere: (date, symbol), score; they are judged instead.
 
     Returns
     -------
@@ -283,8 +304,20 @@ def run(
     ... )  # fmt: skip
     >>> first = run(small, record=False)
     >>> first
+    Run of small
+      period          2012-01-05 to 2014-12-31, 752 sessions
+      return a year   14.1%
+      Sharpe          1.31
+      drawdown        -7.2%
+      excess a year   -7.3%
+      rank IC         0.0055 (p 0.73)
+      deflated Sharpe 0.02 of the excess, 1 tried
+      fits            0 made now, 6 used
     """
     asked = as_recipe(recipe, overrides)
+    if predictions is not None:
+        asked = as_made_elsewhere(asked)
+        chain = Stages(asked, scores=predictions, market=chain.market if chain else None)
     chain = Stages(asked, progress=progress) if chain is None else chain.like(asked)
     result, equal, market = chain.account, chain.benchmark, chain.market
     returns = pd.DataFrame({"strategy": result.returns, "equal weight": equal.returns})
@@ -292,6 +325,8 @@ def run(
         returns["SPY"] = market.index.pct_change().reindex(returns.index)
     ledger = ledger or Ledger(path("research", "ledger"))
     key = recipe_key(asked, market.hash)
+    if chain.scores is not None:
+        key = content_key(recipe=key, predictions=content_hash(chain.scores))
     judged = judge_stages(asked, key, chain, returns, ledger, head)
     learns = asked.model.kind != "feature"
     windows = chain.folds if learns else []

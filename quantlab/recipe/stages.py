@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Fold', 'market_bars', 'judge_features', 'lookback_of', 'causality', 'features', 'outcomes', 'folds', 'Fits', 'score',
-           'fit_and_score', 'as_it_is', 'regime', 'gate_of', 'weights', 'traded_bars', 'account', 'Stages']
+           'fit_and_score', 'as_it_is', 'made_elsewhere', 'as_made_elsewhere', 'regime', 'gate_of', 'weights',
+           'traded_bars', 'account', 'Stages']
 
 # %% ../../nbs/recipe/753_stages.ipynb #33360ca4
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from sklearn.base import BaseEstimator, clone
 import quantlab
 from ..backtest.engine import from_weights
 from ..broker.blotter import Result
-from ..core.audit import PASS, audit, require_causal
+from ..core.audit import NOT_ASSESSED, PASS, audit, require_causal
 from ..core.cache import content_hash, keep, kept, remember
 from ..core.errors import ConfigError, DataError, LeakError
 from ..data.universe import sectors_asof
@@ -72,6 +73,15 @@ def market_bars(
     ... )  # fmt: skip
     >>> market = market_bars(recipe)
     >>> market.bars.iloc[[0, -1]]
+                            open       high        low      close       volume  \\
+    date       symbol
+    2010-01-04 AAPL     6.453204   6.485544   6.421457   6.470729  493729600.0
+    2014-12-31 XOM     61.247223  61.717743  61.008649  61.267103   11337200.0
+
+                       adj        amount
+    date       symbol
+    2010-01-04 AAPL    1.0  3.773674e+09
+    2014-12-31 XOM     1.0  1.048124e+09
     """
     d = recipe.data
     market = load_market(d.source, d.universe, d.start, as_of or d.end, d.interval)
@@ -152,6 +162,10 @@ def lookback_of(
     >>> verdicts = causality(recipe, market)
     >>> X = features(recipe, market, verdicts)
     >>> X.iloc[[0, -1], :5].round(3)
+                       mom_252_21  mom_126_21  mom_63_5  rev_5  rev_21
+    date       symbol
+    2011-01-04 AAPL         0.412       0.188     0.213 -0.088   0.037
+    2014-12-31 XOM         -0.412      -0.362    -0.188  0.338  -0.013
     """
     longest = max(f.lookback for f in features_of(recipe.features.use))
     return max(longest, _path(recipe)) if recipe.model.kind == "cascade" else longest
@@ -270,6 +284,10 @@ def features(
     >>> verdicts = causality(recipe, market)
     >>> X = features(recipe, market, verdicts)
     >>> X.iloc[[0, -1], :5].round(3)
+                       mom_252_21  mom_126_21  mom_63_5  rev_5  rev_21
+    date       symbol
+    2011-01-04 AAPL         0.412       0.188     0.213 -0.088   0.037
+    2014-12-31 XOM         -0.412      -0.362    -0.188  0.338  -0.013
     """
     causal = [f for f in features_of(recipe.features.use) if verdicts.at[f.name, "verdict"] == PASS]
     X = remember(compute, market.bars, causal)
@@ -325,6 +343,14 @@ def outcomes(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> audit_splits(windows, X.index, known["t1"])[["train_first", "train_last_t1", "test_first", "test_last"]]
+         train_first train_last_t1 test_first  test_last
+    fold
+    0     2011-01-04    2011-12-23 2012-01-04 2012-07-03
+    1     2011-07-06    2012-06-26 2012-07-05 2013-01-04
+    2     2012-01-04    2012-12-27 2013-01-07 2013-07-08
+    3     2012-07-05    2013-06-28 2013-07-09 2014-01-06
+    4     2013-01-07    2013-12-27 2014-01-07 2014-07-08
+    5     2013-07-09    2014-06-30 2014-07-09 2014-12-31
     """
     label = recipe.label
     make = partial(forward_returns, horizon=label.horizon, entry=label.entry)
@@ -375,6 +401,14 @@ def folds(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> audit_splits(windows, X.index, known["t1"])[["train_first", "train_last_t1", "test_first", "test_last"]]
+         train_first train_last_t1 test_first  test_last
+    fold
+    0     2011-01-04    2011-12-23 2012-01-04 2012-07-03
+    1     2011-07-06    2012-06-26 2012-07-05 2013-01-04
+    2     2012-01-04    2012-12-27 2013-01-07 2013-07-08
+    3     2012-07-05    2013-06-28 2013-07-09 2014-01-06
+    4     2013-01-07    2013-12-27 2014-01-07 2014-07-08
+    5     2013-07-09    2014-06-30 2014-07-09 2014-12-31
     """
     s = recipe.split
     splitter = WalkForward(s.train_sessions, s.test_sessions, s.embargo, s.expanding)
@@ -411,6 +445,11 @@ class Fits:
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
     """
 
     predictions: pd.DataFrame  # (date, symbol): score, what else the model says, fold; out of sample
@@ -473,6 +512,11 @@ def score(
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
     """
     parts = [X] if isinstance(fitted, GBMModel) else [part for _, part in X.groupby(level="date", sort=False)]
     said = [fitted.predict(part) for part in parts]
@@ -528,6 +572,11 @@ def fit_and_score(
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
     """
     model, hashes, target = model_of(recipe), _hashes(X), known["target"].to_numpy()
     common = content_hash([_fit, score, estimator_code(model), model, list(X.columns)])
@@ -589,6 +638,83 @@ def as_it_is(
     if column not in X:
         raise ConfigError(f"model.column is {column!r}, the features are {', '.join(X.columns[:12])}; use one of them")
     return Fits(X[[column]].rename(columns={column: "score"}).dropna().assign(fold=0), [], 0)
+
+# %% ../../nbs/recipe/753_stages.ipynb #2516016f
+def made_elsewhere(
+    market: MarketData,  # of market_bars
+    scores: pd.DataFrame,  # (date, symbol): score, known at the close of date; what else it holds is not read
+) -> pd.DataFrame:  # (date, symbol): score
+    """Take the scores that the bars know; raise DataError when there are none.
+
+    Parameters
+    ----------
+    market : MarketData
+        Of market_bars.
+    scores : pd.DataFrame
+        (date, symbol): score, known at the close of date; what else it holds is not read.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): score.
+
+    Raises
+    ------
+    DataError
+        When there are none.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    """
+    known = scores.loc[scores.index.isin(market.bars.index), ["score"]].dropna().sort_index()
+    if known.empty:
+        raise DataError("none of the predictions has a bar of its date and symbol; compare their dates and names with the data")
+    return known
+
+
+def as_made_elsewhere(
+    recipe: Recipe,  # one strategy
+) -> Recipe:
+    """Say of a recipe that its score is not made by its own model.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    Recipe
+        One strategy, from bars to orders.
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> other = chain.like(recipe.replace("policy.top_k", 12))
+    >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+    >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+    ...     result = one.benchmark if name == "equal weight" else one.account
+    ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+    >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
+    >>> judged.causality
+    """
+    return recipe.replace(model__kind="feature", model__column="score")
 
 # %% ../../nbs/recipe/753_stages.ipynb #a741be29
 class _KeptHMM(HMM):
@@ -737,6 +863,13 @@ def weights(
     >>> close = whole.weights.index.unique("date")[-3]
     >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
     >>> mine.orders.head()
+            held       target     quantity       price         value
+    symbol
+    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
+    BA       0.0   535.010673   535.010673  104.598047  55961.071577
+    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
+    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
+    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
     """
     more = {"past_bars": market.bars} if recipe.sizing.vol_target and names is None else {}
     more |= {} if held is None else {"held": held}
@@ -848,6 +981,8 @@ class Stages:
         Of a chain on the same bars.
     market : MarketData | None, default None
         Bars that are there already; None: they are read.
+    scores : pd.DataFrame | None, default None
+        Predictions made elsewhere, for a recipe whose model is as_made_elsewhere.
 
     Raises
     ------
@@ -873,10 +1008,11 @@ class Stages:
         progress: Callable[[int, int, str], None] | None = None,  # of the fits
         memory: dict | None = None,  # of a chain on the same bars
         market: MarketData | None = None,  # bars that are there already; None: they are read
+        scores: pd.DataFrame | None = None,  # predictions made elsewhere, for a recipe whose model is as_made_elsewhere
     ):
         check_parts(recipe)
         self.recipe, self.as_of, self.progress = recipe, as_of, progress
-        self.memory, self.given = {} if memory is None else memory, market
+        self.memory, self.given, self.scores = {} if memory is None else memory, market, scores
 
     def like(
         self,
@@ -906,7 +1042,7 @@ class Stages:
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         """
-        return Stages(recipe, self.as_of, self.progress, self.memory, self.given)
+        return Stages(recipe, self.as_of, self.progress, self.memory, self.given, self.scores)
 
     @_stage("data")
     def market(self) -> MarketData:
@@ -923,6 +1059,25 @@ class Stages:
             When what was asked is not there (see load_market).
         DataError
             When what was asked is not there (see load_market).
+
+        Examples
+        --------
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+        >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+        ...     result = one.benchmark if name == "equal weight" else one.account
+        ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+        >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
+        >>> judged.causality
         """
         return market_bars(self.recipe, self.as_of) if self.given is None else self.given
 
@@ -943,7 +1098,32 @@ class Stages:
         LeakError
             "none of the {...} features passes the causality audit, first: {...}; lengthen the period or
             mend them"
+
+        Examples
+        --------
+        >>> from quantlab.core.audit import NOT_ASSESSED
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+        >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+        ...     result = one.benchmark if name == "equal weight" else one.account
+        ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+        >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
+        >>> assert (
+        ...     judged.account.equity.equals(chain.account.equity)
+        ...     and judged.causality["verdict"].eq(NOT_ASSESSED).all()
+        ... )
         """
+        if self.scores is not None:
+            return pd.DataFrame({"verdict": NOT_ASSESSED, "why": "made elsewhere"}, index=["score"])
         return causality(self.recipe, self.market)
 
     @_stage("features", "model", needs="market")
@@ -957,6 +1137,10 @@ class Stages:
 
         Raises
         ------
+        DataError
+            "none of the predictions has a bar of its date and symbol; compare their dates and names with
+            the data"
+            "{...} sessions, and the longest feature looks back {lookback}; lengthen data.start to data.end"
         ConfigError
             For a word that names none (see features_of).
             "features.neutralise: sector needs the sectors of the sample; use none"
@@ -964,8 +1148,6 @@ class Stages:
             For another index (see neutralise).
         LeakError
             Unless it passes (see require_causal).
-        DataError
-            "{...} sessions, and the longest feature looks back {lookback}; lengthen data.start to data.end"
 
         Examples
         --------
@@ -990,6 +1172,8 @@ class Stages:
         ...     show_error(lambda: Stages(recipe.replace("model.kind", "nowhere:Model")).predictions),
         ... ]
         """
+        if self.scores is not None:
+            return made_elsewhere(self.market, self.scores)
         return features(self.recipe, self.market, self.causality)
 
     @_stage("label", needs="features")
@@ -1046,15 +1230,24 @@ class Stages:
         Examples
         --------
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages
+        >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
         >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
-        >>> chain = Stages(recipe)
-        >>> other = chain.like(recipe.replace("policy.top_k", 12))
-        >>> assert other.predictions is chain.predictions and other.weights is not chain.weights
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> fits.predictions.tail(3)
+                              score  fold
+        date       symbol
+        2014-12-31 WFC     0.005894     5
+                   WMT    -0.029966     5
+                   XOM     0.008410     5
         """
         return self.fits.predictions
 
@@ -1100,6 +1293,19 @@ class Stages:
         -------
         pd.DataFrame
             What is held after each decision.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import Stages
+        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> assert other.predictions is chain.predictions and other.weights is not chain.weights
         """
         return weights(self.recipe, self.market, self.predictions, self.gate)
 
@@ -1123,6 +1329,15 @@ class Stages:
         ... )  # fmt: skip
         >>> market = market_bars(recipe)
         >>> market.bars.iloc[[0, -1]]
+                                open       high        low      close       volume  \\
+        date       symbol
+        2010-01-04 AAPL     6.453204   6.485544   6.421457   6.470729  493729600.0
+        2014-12-31 XOM     61.247223  61.717743  61.008649  61.267103   11337200.0
+
+                           adj        amount
+        date       symbol
+        2010-01-04 AAPL    1.0  3.773674e+09
+        2014-12-31 XOM     1.0  1.048124e+09
         """
         return traded_bars(self.market, self.predictions)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from sklearn.base import BaseEstimator
 
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import date_starts

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWNER', 'FIXED', 'Progress', 'TEMPLATES', 'question_key', 'clear_killed', 'staged', 'execute', 'html_page',
-           'code_version', 'environment', 'ReportRun', 'read_run', 'list_runs', 'run_report']
+           'code_version', 'environment', 'ReportRun', 'read_run', 'list_runs', 'run_report', 'tearsheet']
 
 # %% ../../nbs/report/820_run.ipynb #836cb109
 import copy
@@ -30,6 +30,7 @@ from ..core.config import display_path, path, root, setting
 from ..core.errors import QuantlabError, ReportError, RunError
 from quantlab.report.template import (
     METRICS_MIME,
+    RUN_FOLDER,
     Parameter,
     fill_parameters,
     find_template,
@@ -295,7 +296,7 @@ def _engine():
 
     class Watched(Engine):
         @classmethod
-        def execute_managed_notebook(cls, manager, kernel_name, watch, start_timeout=60, **_) -> None:
+        def execute_managed_notebook(cls, manager, kernel_name, watch, keep, start_timeout=60, **_) -> None:
             begin = manager.cell_start
 
             def cell_start(cell, cell_index=None, **kwargs):
@@ -309,7 +310,7 @@ def _engine():
             client = PapermillNotebookClient(
                 manager, kernel_name=kernel_name, startup_timeout=start_timeout, extra_arguments=arguments
             )
-            client.execute(env={**os.environ, **FIXED}, cwd=folder)
+            client.execute(env={**os.environ, **FIXED, **keep}, cwd=folder)
 
     return Watched
 
@@ -318,6 +319,7 @@ def execute(
     template: Path,  # the notebook
     parameters: Mapping[str, object],  # every parameter
     progress: Progress | None = None,  # called at each cell
+    folder: Path | None = None,  # that the template may leave frames in
 ) -> object:  # the executed notebook, an nbformat.NotebookNode
     """Run a template in a fresh kernel; raise RunError when a cell fails.
 
@@ -329,6 +331,8 @@ def execute(
         Every parameter.
     progress : Progress | None, default None
         Called at each cell.
+    folder : Path | None, default None
+        That the template may leave frames in.
 
     Returns
     -------
@@ -355,9 +359,10 @@ def execute(
 
     papermill_engines.register("quantlab", _engine())
     watch, source = _Watch(progress), nbformat.read(template, as_version=4)
+    keep = {RUN_FOLDER: str(folder.resolve()) if folder else ""}
     kernel = {"engine_name": "quantlab", "kernel_name": "python3", "language": "python"}
     try:
-        done = execute_notebook(source, None, dict(parameters), **kernel, progress_bar=False, watch=watch)
+        done = execute_notebook(source, None, dict(parameters), **kernel, progress_bar=False, watch=watch, keep=keep)
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or ["no message"])[-1]
         raise watch.failure(error.cell_index, f"{error.ename}: {reason}") from error
@@ -756,7 +761,7 @@ def _manifest(
         "question": question_key(template, values),
         "parameters": {**values, "ledger_head": head} if values.get("ledger_head") == "" else values,
         "started": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "seed": values.get("seed", setting("research", "seed", int)),
+        "seed": setting("research", "seed", int) if values.get("seed") is None else values["seed"],
         "code": code_version(),
         "libraries": environment(),
         "environment": FIXED,
@@ -775,6 +780,8 @@ def _write_numbers(folder: Path, notebook, manifest: dict[str, object]) -> dict:
     except ReportError as error:
         raise RunError(str(error), notebook) from error
     manifest.update(data_hash=emitted.get("data_hash"), headline=emitted.get("headline", []))
+    if "recipe" in emitted:
+        manifest.update(recipe=emitted["recipe"], seed=emitted["recipe"]["spec"]["seed"])
     _write_json(folder / "metrics.json", emitted["metrics"])
     return emitted
 
@@ -820,7 +827,7 @@ def _fill(
 ) -> dict:  # what the template emitted
     "Execute the template and write notebook, numbers and page."
     began = time.perf_counter()
-    notebook = execute(template, manifest["parameters"], progress)
+    notebook = execute(template, manifest["parameters"], progress, folder)
     executed = time.perf_counter()
     emitted = _write_numbers(folder, notebook, manifest)
     if progress:
@@ -919,3 +926,53 @@ def run_report(
             f"({_why(error)}); make room"
         ) from error
     return run
+
+# %% ../../nbs/report/820_run.ipynb #30f3a0ce
+def tearsheet(
+    recipe: str = "default",  # whose strategy is shown
+    **overrides: object,  # parameters of the template: top_k=20
+) -> ReportRun:  # finished; its page is .html
+    """Run the tearsheet of a strategy; raise QuantlabError before a kernel starts, RunError after.
+
+    Parameters
+    ----------
+    recipe : str, default "default"
+        Whose strategy is shown.
+    **overrides : object
+        Parameters of the template: top_k=20.
+
+    Returns
+    -------
+    ReportRun
+        Finished; its page is .html.
+
+    Raises
+    ------
+    QuantlabError
+        Before a kernel starts, RunError after.
+    ReportError
+        Its message names the nearest one (see find_template).
+        When it breaks the convention (see read_parameters).
+        "the ledger {...} cannot be written ({...}); set [research] ledger to another file"
+        "cannot make the folder {place} ({what}); give another one"
+    ConfigError
+        On an unknown name or a wrong type (see fill_parameters).
+        For an address (see path).
+        When absent or malformed (see setting).
+        When there is none (see root).
+    RunError
+        "cannot write into {...} ({...}); nothing was kept: make room, or give another folder"
+        "the kernel did not start ({error}); try: python -m ipykernel --version"
+        Where the template emitted none.
+        "the run is complete in {...}, but was not tracked: {error}"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.run import tearsheet
+    >>> refused = show_error(lambda: tearsheet(top_kk=20))
+    >>> refused
+    "ConfigError: unknown parameter 'top_kk'; did you mean 'top_k'?"
+    """
+    named = {} if recipe == "default" else {"recipe": recipe}
+    return run_report("tearsheet", {**named, **overrides})

@@ -17,7 +17,8 @@ MODULES = {f"quantlab.{file.parent.name}.{file.stem[4:]}": file for file in NOTE
 FLOORS = {
     "core": (0, 99), "data": (100, 128), "importer": (129, 135), "vendors": (130, 149), "altdata": (150, 199),
     "features": (200, 239), "micro": (240, 269),
-    "pricing": (270, 299), "labels": (300, 349), "validation": (350, 399), "models": (400, 449), "regime": (450, 479), "deep": (480, 499),
+    "pricing": (270, 299), "labels": (300, 349), "validation": (350, 399), "models": (400, 449), "regime": (450, 479),
+    "deep": (480, 499),
     "signals": (500, 549), "portfolio": (550, 599), "risk": (600, 689), "broker": (690, 699), "backtest": (700, 744),
     "strategy": (745, 749), "recipe": (750, 759), "execution": (760, 779), "venues": (780, 799),
     "report": (800, 899), "ops": (900, 999),

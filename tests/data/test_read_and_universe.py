@@ -322,6 +322,27 @@ def test_wrong_words_are_refused_and_empty_answers_are_empty(lake):
     )
 
 
+def test_the_committed_sample_answers_by_its_word():
+    "What a fresh clone has: the same call, checks and refusals as for a lake."
+    sample = sample_bars(["AAPL", "GEN"], "2019-12-02", "2019-12-31")
+    ask = dict(start="2019-12-02", end="2019-12-31", source="sample")
+    assert get_bars(["AAPL", "GEN"], **ask).equals(sample)
+    total = get_bars(["AAPL", "GEN"], adjust="total", **ask)
+    pd.testing.assert_frame_equal(total, adjust(sample, "total"))
+    assert len(get_bars(source="sample")) == len(sample_bars())
+    then = get_bars("GEN", adjust="total", as_of="2019-12-31", **ask)["close"]
+    assert then.iloc[-1] == pytest.approx(sample.loc[("2019-12-31", "GEN"), "close"])
+    for words, said in (
+        ({"symbols": "MSTF"}, "MSTF"),
+        ({"adjust": "none"}, "cannot give prices as traded"),
+        ({"interval": "1h"}, "sample/1d"),
+        ({"dataset": "us"}, "leave dataset out"),
+        ({"source": "lake:us"}, "use 'sample', a store"),
+    ):
+        with pytest.raises((DataError, ConfigError), match=said):
+            get_bars(**{"source": "sample", **words})
+
+
 def test_universe_of_no_rows_is_empty():
     spells, bars = sample_members(), sample_bars(["DD", "KSS", "AAPL"])
     assert member_mask(spells, bars.index[:0]).empty and sectors_asof(bars.index[:0]).empty

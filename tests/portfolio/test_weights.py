@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from quantlab.core.audit import audit
 from quantlab.core.errors import ConfigError, PanelError
-from quantlab.portfolio.weights import TopK, cap_weights, select, vol_scale
+from quantlab.core.panel import to_wide
+from quantlab.portfolio.weights import TopK, cap_weights, select, top_k_many, vol_scale
 
 finite = st.floats(-5, 5, allow_nan=False)
 
@@ -280,3 +281,50 @@ def test_weights_of_nothing_by_rank_capped_and_of_infinite_scores():
     endless = many.copy()
     endless.iloc[:5] = np.inf
     assert not set(TopK(5, rebalance=10_000)(endless).index) & set(endless.index[:5]), "an infinite score is no score"
+
+
+def date_by_date(policy: TopK, score: pd.DataFrame, bars: pd.DataFrame, gate: pd.DataFrame) -> pd.DataFrame:
+    """The policy as its definition reads, one decision and one frame at a time."""
+    wide = to_wide(score["score"])
+    ranks = wide.rank(axis=1, ascending=False, method="first").to_numpy()
+    returns = to_wide(bars["close"]).pct_change(fill_method=None).reindex(columns=wide.columns)
+    held, rows = np.zeros(wide.shape[1], dtype=bool), []
+    for row in range(0, len(wide), policy.rebalance):
+        chosen = select(ranks[row], held, policy.top_k, policy.buffer)
+        raw = chosen.astype(float)
+        if policy.weighting == "rank":
+            order = np.argsort(np.where(chosen, ranks[row], np.inf), kind="stable")[: chosen.sum()]
+            raw[order] = np.arange(chosen.sum(), 0, -1)
+        weights = cap_weights(raw / raw.sum(), policy.max_weight) if chosen.any() else raw
+        weights = weights * gate["gate"].iloc[row]
+        if policy.vol_target is not None and chosen.any():
+            known = returns.loc[: wide.index[row]].iloc[-policy.vol_lookback :].to_numpy()
+            weights = weights * vol_scale(weights, known, policy.vol_target, policy.periods_per_year)
+        shown = chosen if chosen.any() else held
+        rows.append(pd.DataFrame({"date": wide.index[row], "symbol": wide.columns[shown], "weight": weights[shown]}))
+        held = chosen
+    return pd.concat(rows).astype({"symbol": "str"}).set_index(["date", "symbol"]).sort_index()
+
+
+def test_many_policies_at_once_are_the_definition_to_the_bit():
+    rng = np.random.default_rng(11)
+    values = rng.normal(size=(90, 12)).round(1)  # with ties
+    values[rng.random(values.shape) < 0.2] = np.nan
+    values[40:48] = np.nan  # everything is sold, once
+    score = predictions(values)
+    close = 50 * np.exp(rng.normal(0, 0.02, values.shape).cumsum(axis=0))
+    bars = predictions(close).rename(columns={"score": "close"})
+    gate = pd.DataFrame({"gate": rng.choice([0.0, 0.3, 1.0], 90)}, index=score.index.unique("date"))
+    policies = [
+        TopK(k, buffer, weighting, cap, every, target, periods_per_year=252.0)
+        for k in (1, 4, 20)
+        for buffer in (0, 3)
+        for weighting in ("equal", "rank")
+        for cap in (1.0, 0.23)
+        for every in (1, 7)
+        for target in (None, 0.05)
+    ]
+    for policy, book in zip(policies, top_k_many(policies, score, bars, gate), strict=True):
+        alone = date_by_date(policy, score, bars, gate)
+        pd.testing.assert_frame_equal(book, alone, check_exact=True)
+        assert book.equals(policy(score, bars, gate)) and book.index.equal_levels(alone.index)

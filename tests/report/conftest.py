@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from quantlab.report import tracking
-from quantlab.report.run import run_report
+from quantlab.report.run import ReportRun, run_report
 
 TEMPLATE = Path(__file__).parent / "template_small.ipynb"
 

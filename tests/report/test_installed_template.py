@@ -46,11 +46,9 @@ def test_an_installed_wheel_writes_the_page(tmp_path):
     )
     assert built.returncode == 0, built.stderr
     [wheel] = (tree / "dist").glob("*.whl")
-    packed = {
-        name.removeprefix("quantlab/report/templates/")
-        for name in zipfile.ZipFile(wheel).namelist()
-        if "/report/templates/" in name
-    }
+    files = zipfile.ZipFile(wheel).namelist()
+    assert {"quantlab/__init__.pyi", "quantlab/py.typed"} <= set(files)
+    packed = {name.removeprefix("quantlab/report/templates/") for name in files if "/report/templates/" in name}
     assert packed == names(TEMPLATES) and "page/index.html.j2" in packed
     place = tmp_path / "place"
     subprocess.run(

@@ -319,3 +319,18 @@ def test_an_address_is_no_place_for_runs(workspace, monkeypatch):
     with pytest.raises(ConfigError, match="a file or folder is meant") as caught:
         tracking.runs()
     assert "sesame" not in str(caught.value)
+
+
+def test_the_tearsheet_is_one_call(workspace, template, monkeypatch):
+    "The template of that name, what differs from its parameters by keyword, and a wrong word refused before a kernel."
+    (workspace / "templates").mkdir()
+    (workspace / "templates" / "tearsheet.ipynb").write_bytes(template.read_bytes())
+    monkeypatch.setenv("QUANTLAB_RESEARCH_TEMPLATES", str(workspace / "templates"))
+    with pytest.raises(ConfigError, match="did you mean 'window'"):
+        runner.tearsheet(windw=63)
+    with pytest.raises(ConfigError, match="unknown parameter 'recipe'"):
+        runner.tearsheet("momentum")
+    assert not (workspace / "runs").exists()
+    made = runner.tearsheet(window=63)
+    assert made.manifest["template"] == "tearsheet" and made.manifest["parameters"]["window"] == 63
+    assert made.html.is_file() and made.folder.parent == workspace / "runs"

@@ -1,0 +1,255 @@
+"""1,000 policies on one set of predictions, beside vectorbt's broadcast of the same accounts; and 10,000 crossovers.
+
+Policies differ in how many names they hold, the buffer, the rebalance and the weighting; predictions are 12-1 momentum
+on the committed sample. Ours starts at the predictions (ranks, selection, weights, accounts); vectorbt has no such
+policy, so its clock starts at the wide target percents that ours made, and stops at the value of every close. Only
+names with a bar on every session take part: where a held name cannot be sold, the two engines scale the buys by
+different rules. Passes alternate; cold is the first pass over the first accounts only.
+
+The second part repeats a published figure that cannot be run here: a Rust engine that judged 10,000 parameter sets on
+200,000 bars in 4.4 s and 344 MB on 4 processors. What its strategy was is not known; ours is a crossover of two moving
+averages, filled at the next open, after costs, with the engine's own loop in two threads. Like any search of that size
+it keeps the figures of each set, not its curve.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+import harness
+import numpy as np
+import pandas as pd
+from backtest import PYTHON, lift
+from numba import njit
+
+from quantlab.backtest.costs import Costs
+from quantlab.backtest.engine import equity_curves, from_weights
+from quantlab.broker.fill_model import DEFAULT_FILL, next_open, terms_of
+from quantlab.broker.rules import DEFAULT_RULES
+from quantlab.broker.session import rebalance
+from quantlab.core.panel import to_wide
+from quantlab.data.bars import adjust
+from quantlab.data.sample import sample_bars
+from quantlab.features.base import compute
+from quantlab.features.price import momentum
+from quantlab.portfolio.weights import TopK, top_k_many
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "search.json"
+COSTS, CASH, INVESTED, CHUNK = Costs(1.0, 5.0), 1_000_000.0, 0.98, 20
+PUBLISHED = {"sets": 10_000, "bars": 200_000, "s": 4.4, "mb": 344, "processors": 4}
+
+
+def policies() -> list[TopK]:
+    "Return 1,000 settings, mixed, so that a chunk of them is like any other."
+    space = product(range(5, 55, 5), (0, 5, 10, 20, 30), ("equal", "rank"), (5, 10, 15, 20, 25, 30, 35, 40, 50, 60))
+    every = [TopK(k, buffer, weighting, rebalance=days) for k, buffer, weighting, days in space]
+    return [every[m] for m in np.random.default_rng(0).permutation(len(every))]
+
+
+def inputs() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    "Return predictions, bars of the names that trade on every session, and a gate that leaves a hair of cash."
+    bars = adjust(sample_bars(), "total")
+    sessions = bars.groupby("symbol")["close"].transform("count")
+    bars = bars[sessions == bars.index.unique("date").size]
+    scores = compute(bars, [momentum(252, 21)]).iloc[:, 0].dropna().rename("score").to_frame()
+    return scores, bars[["open", "close"]], pd.DataFrame({"gate": INVESTED}, index=scores.index.unique("date"))
+
+
+def accounts(many: list[TopK], scores: pd.DataFrame, bars: pd.DataFrame, gate: pd.DataFrame) -> np.ndarray:
+    "Return the equity at each close, dates x policies: ours, from the predictions on."
+    weights = top_k_many(many, scores, gate=gate)
+    return equity_curves(weights, bars, COSTS, fill=next_open(sized="fill"), cash=CASH)[0].to_numpy()
+
+
+class Peer:
+    "Keep vectorbt's process and ask it for accounts."
+
+    def __init__(self, folder: Path, weights: list[pd.DataFrame], bars: pd.DataFrame):
+        self.folder, close = folder, to_wide(bars["close"])
+        found = {"account": [], "session": [], "symbol": [], "percent": []}
+        for m, one in enumerate(weights):
+            dates, names = one.index.get_level_values("date"), one.index.get_level_values("symbol")
+            session = close.index.get_indexer(dates) + 1  # filled a session after the decision
+            inside = session < len(close)
+            for column, values in zip(
+                found, (np.full(len(one), m), session, close.columns.get_indexer(names), one["weight"]), strict=True
+            ):
+                found[column].append(np.asarray(values)[inside])
+        arrays = {name: np.concatenate(values) for name, values in found.items()}
+        arrays |= {"open": to_wide(bars["open"]).to_numpy(), "close": close.to_numpy()}
+        for name, values in arrays.items():
+            np.save(folder / f"{name}.npy", values)
+        terms = {"cash": CASH, "fees": COSTS.commission, "slippage": COSTS.slippage, "chunk": CHUNK}
+        (folder / "terms.json").write_text(json.dumps(terms))
+        command = [str(PYTHON), str(HERE / "peers" / "vectorbt_search.py"), str(folder)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""}
+        )
+        self.version = self.process.stdout.readline().strip()
+
+    def run(self, stop: int) -> tuple[list[float], np.ndarray]:
+        "Return seconds of the fills, seconds with the values, MB; and the value at each close, dates x accounts."
+        self.process.stdin.write(f"0 {stop}\n")
+        self.process.stdin.flush()
+        figures = [float(part) for part in self.process.stdout.readline().split()]
+        return figures, np.load(self.folder / "value.npy")
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+def against_vectorbt(members: int, rounds: int) -> dict:
+    "Time both in alternating rounds and compare the equity of every account at every close."
+    many, given = policies()[:members], inputs()
+    first = many[: min(CHUNK, members)]
+    began = time.perf_counter()
+    accounts(first, *given)
+    cold = time.perf_counter() - began
+    weights = top_k_many(many, given[0], gate=given[2])
+    with tempfile.TemporaryDirectory() as folder:
+        peer = Peer(Path(folder), weights, given[1])
+        (_, peer_cold, _), _ = peer.run(len(first))
+        times, curves = [], None
+        for _ in range(rounds):
+            began = time.perf_counter()
+            curves = accounts(many, *given)
+            mine = time.perf_counter() - began
+            figures, value = peer.run(members)
+            times.append((mine, *figures))
+        peer.close()
+    ours_s, fills_s, peer_s, peer_mb = (statistics.median(side) for side in zip(*times, strict=True))
+    value[np.isnan(curves)] = np.nan  # ours has no account before its first decision
+    apart = harness.max_rel_diff(curves, value)
+    del curves, value
+    ours_mb = lift(lambda: accounts(many, *given))
+    made = harness.timed(lambda: top_k_many(many, given[0], gate=given[2]), 1)
+    close = to_wide(given[1]["close"])
+    parts = {
+        "policies": members, "names": close.shape[1], "sessions": len(close), "target_weights": sum(map(len, weights)),
+        "rounds": rounds, "policies_per_s": members / ours_s, "peer_policies_per_s": members / peer_s,
+        "weights_alone_s": made, "peer_without_value_s": fills_s, "ratio_without_value": fills_s / ours_s,
+        "accounts_per_broadcast": CHUNK, "cold_policies": len(first),
+    }  # fmt: skip
+    return {
+        "name": "search", "peer": f"vectorbt {peer.version}",
+        "ours_s": round(ours_s, 4), "peer_s": round(peer_s, 4), "ratio": round(peer_s / ours_s, 2),
+        "cold_s": round(cold, 4), "peer_cold_s": round(peer_cold, 4),
+        "ours_mb": round(ours_mb, 1), "peer_mb": round(peer_mb, 1),
+        "max_rel_diff": apart, "n": members * close.size, "parts": {"policies": parts},
+    }  # fmt: skip
+
+
+@njit(nogil=True)
+def crossovers(open_, close, averages, pairs, cash, terms, rates):
+    "Keep the account of each pair, long while its first average is above; return money left, Sharpe, fall, fills."
+    found, n = np.zeros((len(pairs), 4)), len(close)
+    decision, weight = np.zeros(n, np.int64), np.zeros((n, 1))
+    for m in range(len(pairs)):
+        fast, slow, k, long = averages[pairs[m, 0]], averages[pairs[m, 1]], 0, False
+        for t in range(n):
+            decision[t] = -1
+            if (fast[t] > slow[t]) != long:  # NaN, until the slow one is known, is not above
+                long = not long
+                decision[t], weight[k, 0] = k, 1.0 if long else 0.0
+                k += 1
+        run = rebalance(open_, close, decision, weight[:k], cash, terms, rates)
+        worth, total, square, top, fall = run[5], 0.0, 0.0, cash, 0.0
+        for t in range(1, n):
+            change = worth[t] / worth[t - 1] - 1.0
+            total += change
+            square += change * change
+            top = max(top, worth[t])
+            fall = min(fall, worth[t] / top - 1.0)
+        mean = total / (n - 1)
+        spread = np.sqrt(max(square / (n - 1) - mean * mean, 0.0))
+        found[m, 0], found[m, 1], found[m, 2], found[m, 3] = worth[-1], 0.0, fall, float(run[3])
+        if spread > 0.0:
+            found[m, 1] = mean / spread
+    return found
+
+
+def crossover_inputs(bars: int, sets: int) -> tuple:
+    "Return opens and closes of one seeded walk, [bars, 1], its averages, and which two of them each set compares."
+    rng, side = np.random.default_rng(0), int(np.sqrt(sets))
+    close = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.001, bars)))
+    open_ = np.concatenate([[100.0], close[:-1]]) * np.exp(rng.normal(0.0, 0.0001, bars))
+    windows = [*range(5, 5 + side), *range(120, 120 + 5 * side, 5)]
+    summed = np.concatenate([[0.0], np.cumsum(close)])
+    averages = np.full((len(windows), bars), np.nan)
+    for k, window in enumerate(windows):
+        averages[k, window - 1 :] = (summed[window:] - summed[:-window]) / window
+    pairs = np.array(list(product(range(side), range(side, 2 * side))))
+    return open_[:, None], close[:, None], averages, pairs
+
+
+def judge(open_: np.ndarray, close: np.ndarray, averages: np.ndarray, pairs: np.ndarray, threads: int) -> np.ndarray:
+    "Return the figures of every pair, in their order."
+    terms = terms_of(DEFAULT_RULES, DEFAULT_FILL)
+    shares = [pairs[k::threads] for k in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(
+            pool.map(lambda share: crossovers(open_, close, averages, share, CASH, terms, COSTS.rates), shares)
+        )
+    figures = np.empty((len(pairs), 4))
+    for k, part in enumerate(found):
+        figures[k::threads] = part
+    return figures
+
+
+def as_from_weights(m: int, figures: np.ndarray, bars: int, sets: int) -> bool:
+    "Say whether from_weights leaves a pair's account with the same money, to the last digit, and as many fills."
+    open_, close, averages, pairs = crossover_inputs(bars, sets)
+    dates = pd.date_range("2020-01-01", periods=bars, freq="min", unit="us")
+    index = pd.MultiIndex.from_product([dates, ["WALK"]], names=["date", "symbol"])
+    above = averages[pairs[m, 0]] > averages[pairs[m, 1]]
+    turns = np.flatnonzero(np.diff(above, prepend=False))
+    weights = pd.DataFrame({"weight": above[turns].astype(float)}, index[turns])
+    run = from_weights(weights, pd.DataFrame({"open": open_[:, 0], "close": close[:, 0]}, index), COSTS, cash=CASH)
+    return bool(run.equity.iloc[-1] == figures[m, 0] and len(run.trades) == figures[m, 3])
+
+
+def many_crossovers(sets: int, bars: int, rounds: int, threads: int = 2) -> dict:
+    "Repeat the published work: from closes to figures after costs."
+    run = lambda: judge(*crossover_inputs(bars, sets), threads)
+    began = time.perf_counter()
+    judge(*crossover_inputs(bars, 16), threads)
+    cold = time.perf_counter() - began
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        figures = run()
+        times.append(time.perf_counter() - began)
+    differences = sum(not as_from_weights(m, figures, bars, sets) for m in (0, sets // 2, sets - 1))
+    seconds = statistics.median(times)
+    steps = sets * bars / seconds / threads
+    theirs = PUBLISHED["sets"] * PUBLISHED["bars"] / PUBLISHED["s"] / PUBLISHED["processors"]
+    return {
+        "sets": len(figures), "bars": bars, "processors": threads, "s": seconds, "cold_s": cold, "mb": lift(run),
+        "fills": int(figures[:, 3].sum()), "differences_to_from_weights": differences,
+        "bars_per_s_and_processor": steps, "published": PUBLISHED, "published_bars_per_s_and_processor": theirs,
+        "ratio_per_processor": steps / theirs, "rounds": rounds,
+    }  # fmt: skip
+
+
+def main(rounds: int = 3, members: int = 1000, sets: int = 10_000, bars: int = 200_000) -> dict:
+    "Time both searches; figures of the full size are kept."
+    if not PYTHON.exists():
+        return {"name": "search", "skipped": "vectorbt's environment is not there; make bench-peers builds it"}
+    found = against_vectorbt(members, rounds)
+    found["parts"]["crossovers"] = many_crossovers(sets, bars, rounds)
+    if (members, sets, bars) == (1000, 10_000, 200_000):
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*map(int, sys.argv[1:]))))
