@@ -104,10 +104,9 @@ def strays(tmp_path_factory):
     names = [n.strip() for n in small().data.universe.split(",")]
     bars = sample_bars(names, "2010-01-04", "2013-06-28")
     dates = bars.index.unique("date")
-    days = dates[dates.day_of_week == 4][[20, 110, 119, 140]] + pd.Timedelta("1D")
-    lone = [bars.loc[[(day - pd.Timedelta("1D"), "IBM")]].rename({day - pd.Timedelta("1D"): day}, level="date") for day in days]
-    day = dates[dates.day_of_week == 4][125]
-    many = bars.loc[[day]].iloc[2:].rename({day: day + pd.Timedelta("2D")}, level="date")
+    fridays, one = dates[dates.day_of_week == 4], pd.Timedelta("1D")
+    lone = [bars.loc[[(day, "IBM")]].rename({day: day + one}, level="date") for day in fridays[[20, 110, 119, 140]]]
+    many = bars.loc[[fridays[125]]].iloc[2:].rename({fridays[125]: fridays[125] + 2 * one}, level="date")
     late = bars.index.get_level_values("symbol").isin(["GE", "F"]) & (bars.index.get_level_values("date") < dates[540])
     file = tmp_path_factory.mktemp("data") / "strays.parquet"
     pd.concat([bars[~late], *lone, many]).sort_index().reset_index().to_parquet(file)
@@ -119,7 +118,8 @@ def test_the_law_holds_around_dates_on_which_almost_nobody_traded(strays):
     whole = Stages(recipe)
     sessions = whole.bars.index.unique("date")
     assert len(whole.market.stray) == 5
-    around = [sessions[sessions.searchsorted(day) + k] for day in whole.market.stray if day > sessions[0] for k in (-1, 0, 1)]
+    at = [sessions.searchsorted(day) for day in whole.market.stray if day > sessions[0]]
+    around = [sessions[place + k] for place in at for k in (-1, 0, 1)]
     assert len(around) >= 9
     assert holds(law(recipe, sorted(set(around) | set(law_dates(whole, 0)))), 20)
 
