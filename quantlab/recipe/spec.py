@@ -154,7 +154,7 @@ def _one_of(options: tuple[str, ...], what: str) -> AfterValidator:
     "Check a name against a table; module:name passes, it is imported when it is used."
 
     def check(value: str) -> str:
-        if ":" not in value and value not in options and f"{what}.{value}" not in plugins():
+        if ":" not in value and value not in options and f"{what.split()[0]}.{value}" not in plugins():
             raise ValueError(f"{value!r} is no {what} ({', '.join(options)}, or module:name){nearest(value, options)}")
         return value
 
@@ -221,6 +221,8 @@ class Data(_Section):
     def _order(self) -> "Data":
         if self.end[:10] < self.start[:10]:
             raise ValueError(f"end ({self.end}) is before start ({self.start}); swap them")
+        if not self.universe.strip(" ,"):
+            raise ValueError("universe is empty; write all, or symbols separated by commas")
         return self
 
 
@@ -943,5 +945,7 @@ def executes(
     >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
     >>> assert changed.capital == 5e5 and override(momentum, "") is momentum and executes(momentum) == []
     """
-    named = [*recipe.features.use, *recipe.features.transform, recipe.label.kind, recipe.model.kind]
-    return [n for n in (*named, recipe.regime.kind, recipe.policy.kind, recipe.fill) if ":" in n]
+    named = [("feature", word) for word in recipe.features.use] + [("transform", word) for word in recipe.features.transform]
+    named += [(kind, getattr(recipe, kind).kind) for kind in ("label", "model", "regime", "policy")] + [("fill", recipe.fill)]
+    brought = plugins()
+    return [found for found in (brought.get(f"{kind}.{word}", word) for kind, word in named) if ":" in found]

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import planted
 import pytest
 from planted import TREES, halted, small, with_model
 
@@ -80,8 +79,10 @@ def test_folds_that_ignore_the_embargo_or_where_labels_end(market, monkeypatch, 
 
 def test_a_model_that_is_fitted_on_all_rows(market, monkeypatch):
     honest = stages.fit_and_score
-    everything = lambda X, windows: [(np.arange(len(X)), test) for _, test in windows]
-    careless = lambda recipe, X, known, windows, progress=None: honest(recipe, X, known, everything(X, windows), progress)
+
+    def careless(recipe, X, known, windows, progress=None):
+        return honest(recipe, X, known, [(np.arange(len(X)), test) for _, test in windows], progress)
+
     monkeypatch.setattr(stages, "fit_and_score", careless)
     assert named(audit_recipe(small(), 2, market), "fits")
 
@@ -109,7 +110,8 @@ def test_a_fill_at_the_close_that_decided(market, monkeypatch, fill):
         dates = bars.index.unique("date")
         place = dates.get_indexer(decided.index.get_level_values("date"))
         early = dates[np.maximum(place - 1, 0)]  # sent a session early, so that it fills at the close that decided
-        sent = decided.set_axis(pd.MultiIndex.from_arrays([early, decided.index.get_level_values("symbol")], names=["date", "symbol"]))
+        levels = [early, decided.index.get_level_values("symbol")]
+        sent = decided.set_axis(pd.MultiIndex.from_arrays(levels, names=["date", "symbol"]))
         terms = costs_and_rules(recipe.replace("fill", "same_close"))
         return from_weights(sent[place > 0], bars, **terms)
 
