@@ -57,18 +57,34 @@ class ConfigError(QuantlabError):
 
     Examples
     --------
-    >>> from quantlab.core.types import as_interval
-    >>> spelt = ["15m", "60min", "1wk", "Daily", "4H", "1M", "1m", "120 minutes"]
-    >>> read = [as_interval(text) for text in spelt]
-    >>> dict(zip(spelt, map(str, read)))
-    {'15m': '15min',
-     '60min': '1h',
-     '1wk': '1w',
-     'Daily': '1d',
-     '4H': '4h',
-     '1M': '1mo',
-     '1m': '1min',
-     '120 minutes': '2h'}
+    >>> import tempfile
+    >>> import typer
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import ConfigError
+    >>> from quantlab.ops.recipe_commands import decide_recipe
+    >>> from typer.testing import CliRunner
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> place = Path(workspace.name)
+    >>> def call(command, *words):
+    ...     "Run one command in this process."
+    ...     app = typer.Typer()
+    ...     app.command()(command)
+    ...     done = CliRunner().invoke(app, [str(w) for w in words])
+    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
+    ...     return done.output if done.exception is None else str(done.exception)
+    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
+    >>> print(
+    ...     call(
+    ...         decide_recipe,
+    ...         place / "reversal.yaml",
+    ...         "--as-of",
+    ...         "2014-12-16",
+    ...         "--book",
+    ...         place / "book.csv",
+    ...         "--cash",
+    ...         50000,
+    ...     )
+    ... )
     """
 
 

@@ -19,6 +19,7 @@ from ..core.config import load_env, redact
 from ..core.errors import QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app
+from .recipe_commands import COMMANDS
 from .synth_command import synth_app
 
 # %% ../../nbs/ops/990_cli.ipynb #6e04ecb8
@@ -325,3 +326,5 @@ def ledger() -> None:
 # %% ../../nbs/ops/990_cli.ipynb #0c156729
 app.add_typer(data_app, name="data")
 app.add_typer(synth_app)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)

@@ -887,29 +887,47 @@ def search_space(
     Examples
     --------
     >>> import tempfile
-    >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.recipe.search import search
+    >>> import typer
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import ConfigError
+    >>> from quantlab.ops.recipe_commands import decide_recipe, diff_recipes, run_recipe, search_recipe
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
-    ... )  # fmt: skip
+    >>> from typer.testing import CliRunner
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
     >>> workspace = tempfile.TemporaryDirectory()
-    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
-    >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
-    >>> found
-    Search around small
-      members                        30 of 30 in the space, 0 failed, 30 carried out now
-      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
-      by                             Sharpe ratio of the excess over equal weight
-      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
-      trials of the study            30 distinct, worth 2.8 independent ones
-      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
-      deflated Sharpe                0.04
-      PBO                            0.02
-      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
+    >>> place = Path(workspace.name)
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> def call(command, *words):
+    ...     "Run one command in this process."
+    ...     app = typer.Typer()
+    ...     app.command()(command)
+    ...     done = CliRunner().invoke(app, [str(w) for w in words])
+    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
+    ...     return done.output if done.exception is None else str(done.exception)
+    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
+    >>> small.replace("policy.top_k", 8).save(place / "wider.yaml")
+    >>> print(call(diff_recipes, place / "reversal.yaml", place / "wider.yaml"))
+    >>> page = place / "search.yaml"
+    >>> page.write_text("recipe: reversal.yaml\\nvary:\\n  policy.top_k: [3, 5]\\n  policy.topk: [3]\\n")
+    >>> said = [
+    ...     call(run_recipe, "defualt"),
+    ...     call(run_recipe, place / "reversal.yaml", "-p", "policy.top_kk=3"),
+    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "yesterday"),
+    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "2014-12-16", "--book", place / "none.csv"),
+    ...     call(search_recipe, page),
+    ... ]
+    >>> said = [line.replace(str(place), "...") for line in said]
+    >>> said
+    ["there is no recipe 'defualt' (, or a .yaml file)",
+     'policy.top_kk: policy has no top_kk; did you mean top_k?',
+     "--as-of is 'yesterday'; write a date such as 2023-12-29",
+     'there is no file .../none.csv; a book is a CSV with columns symbol and shares',
+     '.../search.yaml, line 4: policy.topk: policy has no topk; did you mean top_k?']
     """
     if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs < 1):
         raise ConfigError(f"n_jobs is {n_jobs!r}; give a whole number, at least 1, or None for one per core")
