@@ -174,7 +174,8 @@ class Data(_Section):
 
     @model_validator(mode="after")
     def _order(self) -> "Data":
-        if self.end[:10] < self.start[:10]:
+        written = all(re.match(r"\d{4}\b", date) for date in (self.start, self.end))  # Jan 2012 is read with the data
+        if written and self.end[:10] < self.start[:10]:
             raise ValueError(f"end ({self.end}) is before start ({self.start}); swap them")
         return self
 
