@@ -8,7 +8,7 @@ __all__ = ['MODELS', 'PAGE_FIELDS', 'check_range', 'check_choice', 'check_text',
 
 # %% ../../nbs/report/801_checks.ipynb #db0e442a
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from difflib import get_close_matches
 from importlib.util import find_spec
