@@ -8,7 +8,7 @@ __all__ = ['MODELS', 'PAGE_FIELDS', 'check_range', 'check_choice', 'check_text',
 
 # %% ../../nbs/report/801_checks.ipynb #db0e442a
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -269,7 +269,7 @@ PAGE_FIELDS = {
     "buffer": "policy.buffer", "rebalance": "policy.rebalance", "weighting": "sizing.weighting",
     "max_weight": "limits.max_weight", "gate": "regime.gate", "stressed_exposure": "regime.stressed_exposure",
     "commission_bps": "costs.commission_bps", "slippage_bps": "costs.slippage_bps", "cash": "capital", "seed": "seed",
-    "study": "study",
+    "study": "study", "factor": "features.use", "entry": "label.entry",
 }  # fmt: skip  # parameter of a page -> path in a recipe
 
 # %% ../../nbs/report/801_checks.ipynb #0613d707
@@ -350,8 +350,8 @@ def asked_recipe(
     told = {name: names[name] for name in fields if names[name] is not None}
     d = recipe.data
     check_source(*(told.get(n, there) for n, there in zip(("data", "universe", "start", "end"), (d.source, d.universe, d.start, d.end), strict=True)))
-    if "feature_set" in told:
-        told["feature_set"] = [w.strip() for w in re.split(r",(?![^(]*\))", told["feature_set"]) if w.strip()]
+    for name in {"feature_set", "factor"} & set(told):
+        told[name] = [w.strip() for w in re.split(r",(?![^(]*\))", told[name]) if w.strip()]
     try:
         recipe = override(recipe, {PAGE_FIELDS[name]: value for name, value in told.items()})
     except ConfigError as error:

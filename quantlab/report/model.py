@@ -8,7 +8,7 @@ __all__ = ['feature_families', 'ablation_table', 'ablation_figure', 'shorten', '
 
 # %% ../../nbs/report/809_model.ipynb #2b697414
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd

@@ -205,7 +205,7 @@ def test_what_needs_no_data_is_refused_where_pandas_cannot_be_imported():
 ASKED = {
     "report tearsheet -p universe=AAPLE": "nearest: AAPL",
     "report cascade -p start=2030-01-01 -p end=2031-01-01": "the data runs from 2010-01-04",
-    "report factor -p factor=mom_252_2": "did you mean 'mom_252_21'?",
+    "report factor -p factor=mom_252_2": "did you mean mom_252_21?",
 }
 
 

@@ -63,7 +63,7 @@ def test_a_planted_factor_is_found_and_noise_is_not(page):
 
 def test_a_leak_stops_the_page_and_is_named(page):
     with pytest.raises(
-        RunError, match=r"none of the 1 factors passes the causality audit, first tomorrow: column tomorrow"
+        RunError, match=r"none of the 1 features passes the causality audit, first: column tomorrow"
     ):
         page(factor="my_factors_for_test:tomorrow")
 
@@ -71,7 +71,7 @@ def test_a_leak_stops_the_page_and_is_named(page):
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"factor": "mom_25"}, "no set"), ({"factor": "nowhere:x"}, "cannot import"),
+        ({"factor": "mom_25"}, "no feature set"), ({"factor": "nowhere:x"}, "cannot import"),
         ({"relative": "sector"}, "sectors of the sample"), ({"lags": [5, 0]}, "rising"),
         ({"costs": [-1.0]}, "bps"), ({"quantiles": 1}, "quantiles"), ({"rate": 0.9}, "rate"),
         ({"entry": "vwap"}, "entry"),

@@ -5,7 +5,7 @@ import pytest
 
 from quantlab.core.errors import ConfigError
 from quantlab.core.ledger import Ledger
-from quantlab.report.model import MODELS
+from quantlab.report.checks import MODELS
 from quantlab.report.run import run_report
 
 FEW = {"universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2013-01-02", "end": "2018-06-29"}
