@@ -308,7 +308,7 @@ class Evidence:
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            0 made now, 6 used
+      fits            6 made now, 6 used
     """
 
     ic: pd.Series  # rank IC by date
@@ -394,7 +394,7 @@ def judge_stages(
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            0 made now, 6 used
+      fits            6 made now, 6 used
     """
     ledger = ledger or Ledger(path("research", "ledger"))
     year, predictions = chain.market.periods_per_year, chain.predictions

@@ -20,7 +20,7 @@ from ..broker.rules import Rules
 from ..core.config import import_named
 from ..core.errors import ConfigError
 from ..features import factors, price, technical, transform, vol, xsection
-from ..features.base import Feature
+from ..features.base import Feature, as_features
 from ..features.sets import SETS
 from ..models.cascade import Cascade
 from ..models.ensemble import Ensemble
@@ -140,8 +140,10 @@ def features_of(
     for word in words:
         made = own_part("feature", word)
         if made is not None:
-            made = made() if callable(made) and not isinstance(made, Feature) else made
-            made = (made,) if isinstance(made, Feature) else tuple(made)
+            if callable(made) and not isinstance(made, Feature) and not inspect.signature(made).parameters:
+                made = made()  # makes features; what takes a panel or columns is one
+            made = tuple(made) if isinstance(made, (list, tuple)) else (made,)
+            made = tuple(as_features(made)) if all(callable(f) for f in made) else ()
         elif word in SETS:
             made = SETS[word]
         elif word in _NAMED:

@@ -60,18 +60,75 @@ MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | None]] = {
 
 # %% ../../nbs/recipe/750_spec.ipynb #478490d1
 def plugins() -> dict[str, str]:  # kind.word -> module:name
-    "List the words that installed packages bring."
+    """List the words that installed packages bring.
+
+    Returns
+    -------
+    dict[str, str]
+        Kind.word -> module:name.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import plugins
+    >>> sorted(plugins())
+    []
+    """
     return {point.name: point.value for point in entry_points(group="quantlab.parts")}
 
 # %% ../../nbs/recipe/750_spec.ipynb #c5d6ffd1
 def nearest(word: object, options: object) -> str:
-    "Return the closest valid name as half a sentence, or nothing."
+    """Return the closest valid name as half a sentence, or nothing.
+
+    Parameters
+    ----------
+    word : object
+    options : object
+
+    Returns
+    -------
+    str
+        The closest valid name as half a sentence, or nothing.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.recipe.space import space_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> base = Recipe()
+    >>> [
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.topk": [10, 20]}})),
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10, 0]}})),
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": 10}})),
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10]}, "method": "stagd"})),
+    ... ]
+    """
     near = get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def lines_of(text: str) -> dict[tuple, int]:  # path of keys -> line, from 1
-    "Map each key of a YAML text to its line."
+    """Map each key of a YAML text to its line.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    dict[tuple, int]
+        Path of keys -> line, from 1.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import lines_of
+    >>> assert lines_of("a:\\n  b: 1\\nc: [2,\\n 3]") == {
+    ...     ("a",): 1,
+    ...     ("a", "b"): 2,
+    ...     ("c",): 3,
+    ...     ("c", 0): 3,
+    ...     ("c", 1): 4,
+    ... }
+    """
     found: dict[tuple, int] = {}
 
     def walk(node: yaml.Node, path: tuple) -> None:
@@ -131,7 +188,22 @@ def _iso(value: object) -> object:
 
 
 class Data(_Section):
-    "Say which bars, of whom, between which sessions."
+    """Say which bars, of whom, between which sessions.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> print(momentum.save("-"))
+    """
 
     source: str = "sample"  # "sample", lake:NAME, or a CSV or Parquet file of bars
     universe: str = "all"  # "all", or symbols separated by commas
@@ -156,7 +228,22 @@ class Data(_Section):
 
 
 class Features(_Section):
-    "Say what is computed from the bars, and how it is brought to one scale."
+    """Say what is computed from the bars, and how it is brought to one scale.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> print(momentum.save("-"))
+    """
 
     use: tuple[Annotated[str, AfterValidator(_a_feature)], ...] = ("base",)  # sets, features, calls, or module:name
     transform: tuple[Annotated[str, _one_of(TRANSFORMS, "transform")], ...] = ("rank",)  # within each date, in order
@@ -175,7 +262,22 @@ class Features(_Section):
 
 # %% ../../nbs/recipe/750_spec.ipynb #34c8b677
 class Label(_Section):
-    "Say which outcome is learned."
+    """Say which outcome is learned.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> print(momentum.save("-"))
+    """
 
     kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or module:name of bars -> labels frame
     horizon: Annotated[int, Field(ge=1, le=250)] = 20  # sessions from entry to exit
@@ -184,7 +286,22 @@ class Label(_Section):
 
 
 class Split(_Section):
-    "Say on which sessions a model is fitted; all are counted from the first row that has features."
+    """Say on which sessions a model is fitted; all are counted from the first row that has features.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> print(momentum.save("-"))
+    """
 
     train_sessions: Annotated[int, Field(ge=60, le=5000)] = 756  # in each training window
     test_sessions: Annotated[int, Field(ge=1, le=5000)] = 252  # predicted before the next fit
@@ -200,14 +317,35 @@ class Split(_Section):
 
 
 class Model(BaseModel):
-    "Name the model and its settings."
+    """Name the model and its settings.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> print(momentum.save("-"))
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     kind: Annotated[str, _one_of(tuple(MODEL_SETTINGS), "model")] = "gbm"  # or module:name of an estimator
 
     @property
     def settings(self) -> dict[str, Any]:
-        "Return what stands beside kind."
+        """Return what stands beside kind.
+
+        Returns
+        -------
+        dict[str, Any]
+            What stands beside kind.
+        """
         return dict(self.__pydantic_extra__ or {})
 
     @model_validator(mode="after")
@@ -231,7 +369,25 @@ class Model(BaseModel):
 
 # %% ../../nbs/recipe/750_spec.ipynb #5cb872dd
 class Regime(_Section):
-    "Say how the market's weather scales exposure; none: it does not."
+    """Say how the market's weather scales exposure; none: it does not.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.search import carry_out_all
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
+    """
 
     kind: Annotated[str, _one_of(REGIMES, "regime")] = "none"  # "hmm": filtered three-state Gaussian HMM of the index
     first: Annotated[int, Field(ge=0, le=5000)] = 0  # sessions before the first fit; 0: at most 504, before the first trade
@@ -241,7 +397,25 @@ class Regime(_Section):
 
 
 class Policy(_Section):
-    "Say which names are held, and how often that is decided."
+    """Say which names are held, and how often that is decided.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.search import carry_out_all
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
+    """
 
     kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # or module:name of a policy without arguments
     top_k: Annotated[int, Field(ge=1, le=5000)] = 30  # names held
@@ -250,14 +424,47 @@ class Policy(_Section):
 
 
 class Limits(_Section):
-    "Say what must never be exceeded."
+    """Say what must never be exceeded.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.search import carry_out_all
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
+    """
 
     max_weight: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1  # of one name, as a share of equity
     max_gross: Annotated[float, Field(gt=0, le=20, strict=False)] = 2.0  # longs plus shorts, times equity
 
 
 class Sizing(_Section):
-    "Say how much of each name is held."
+    """Say how much of each name is held.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> print(momentum.save("-"))
+    """
 
     weighting: Literal["equal", "rank"] = "equal"  # or more of what ranks higher
     vol_target: Annotated[float, Field(gt=0, le=5, strict=False)] | None = None  # annual; scales the book down
@@ -268,7 +475,22 @@ _Bps = Annotated[float, Field(ge=0, le=1000, strict=False)]
 
 
 class CostTerms(_Section):
-    "Say what trading costs, in bps of traded value or a year."
+    """Say what trading costs, in bps of traded value or a year.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> print(momentum.save("-"))
+    """
 
     commission_bps: _Bps = 1.0  # of traded value
     slippage_bps: _Bps = 5.0  # of traded value
@@ -280,7 +502,22 @@ class CostTerms(_Section):
 
 
 class Recipe(_Section):
-    "Hold one strategy, from bars to orders."
+    """Hold one strategy, from bars to orders.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> print(momentum.save("-"))
+    """
 
     name: Annotated[str, Field(pattern=r"[A-Za-z0-9][\w.-]*")] = "recipe"  # of the file, and of what is kept about it
     title: str = "Cross-sectional strategy"  # what a reader sees
@@ -305,7 +542,49 @@ class Recipe(_Section):
         value: object = None,  # the new value
         **paths: object,  # the same with __ for the dot: policy__top_k=20
     ) -> "Recipe":
-        "Return a recipe with other settings; raise ConfigError for a path or a value that cannot be."
+        """Return a recipe with other settings; raise ConfigError for a path or a value that cannot be.
+
+        Parameters
+        ----------
+        path : str | None, default None
+            dotted, such as model.num_leaves.
+        value : object, default None
+            The new value.
+        **paths : object
+            The same with __ for the dot: policy__top_k=20.
+
+        Returns
+        -------
+        Recipe
+            A recipe with other settings.
+
+        Raises
+        ------
+        ConfigError
+            For a path or a value that cannot be.
+
+        Examples
+        --------
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.recipe.spec import parse
+        >>> page = \"\"\"
+        ... title: Momentum
+        ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+        ... model:
+        ...   kind: feature
+        ...   column: mom_252_21
+        ... policy: {top_k: 20, rebalance: 21}
+        ... \"\"\"
+        >>> momentum = parse(page, "momentum")
+        >>> [
+        ...     show_error(lambda: parse("policy:\\n  topk: 20", "x", "my.yaml")),
+        ...     show_error(lambda: parse("split:\\n  train_sessions: 10", "x", "my.yaml")),
+        ...     show_error(lambda: parse("features:\\n  use:\\n  - base\\n  - alpa158", "x", "my.yaml")),
+        ...     show_error(lambda: parse("model:\\n  kind: gbm\\n  num_leafs: 31", "x", "my.yaml")),
+        ...     show_error(lambda: parse("model: {kind: gbm", "x", "my.yaml")),
+        ...     show_error(lambda: momentum.replace("policy.top_kk", 3)),
+        ... ]
+        """
         changes = ({path: value} if path else {}) | {name.replace("__", "."): v for name, v in paths.items()}
         tree = self.model_dump(mode="python")
         for dotted, new in changes.items():
@@ -316,7 +595,32 @@ class Recipe(_Section):
         self,
         file: str | Path,  # of YAML, or "-" for text only
     ) -> str:  # what was written
-        "Write the recipe as YAML, whole or not at all, without what stands at its default."
+        """Write the recipe as YAML, whole or not at all, without what stands at its default.
+
+        Parameters
+        ----------
+        file : str | Path
+            Of YAML, or "-" for text only.
+
+        Returns
+        -------
+        str
+            What was written.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import parse
+        >>> page = \"\"\"
+        ... title: Momentum
+        ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+        ... model:
+        ...   kind: feature
+        ...   column: mom_252_21
+        ... policy: {top_k: 20, rebalance: 21}
+        ... \"\"\"
+        >>> momentum = parse(page, "momentum")
+        >>> assert parse(momentum.save("-"), "x") == momentum
+        """
         text = yaml.safe_dump(as_dict(self), sort_keys=False, allow_unicode=True, width=110)
         if str(file) != "-":
             part = Path(file).with_name(f".{Path(file).name}.part")
@@ -329,7 +633,31 @@ def as_dict(
     recipe: Recipe,  # any
     all_of_it: bool = False,  # True: defaults too
 ) -> dict[str, Any]:  # numbers, texts, lists, in the order of the chain
-    "Return a recipe as plain data, as YAML and a manifest hold it."
+    """Return a recipe as plain data, as YAML and a manifest hold it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Any.
+    all_of_it : bool, default False
+        True: defaults too.
+
+    Returns
+    -------
+    dict[str, Any]
+        numbers, texts, lists, in the order of the chain.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.evidence import recipe_key
+    >>> from quantlab.recipe.spec import Recipe
+    >>> one = Recipe()
+    >>> assert (
+    ...     recipe_key(one, "0")
+    ...     == recipe_key(one.replace("title", "Another"), "0")
+    ...     != recipe_key(one.replace("seed", 8), "0")
+    ... )
+    """
     tree = recipe.model_dump(mode="json", exclude_defaults=not all_of_it)
     order = [name for name in type(recipe).model_fields if name in tree]
     return {"name": recipe.name} | {name: tree[name] for name in order}
@@ -389,7 +717,41 @@ def parse(
     name: str,  # of the recipe, where the text has none
     file: str | None = None,  # for messages
 ) -> Recipe:
-    "Read a recipe from YAML text; raise ConfigError with file and line."
+    """Read a recipe from YAML text; raise ConfigError with file and line.
+
+    Parameters
+    ----------
+    text : str
+        YAML.
+    name : str
+        Of the recipe, where the text has none.
+    file : str | None, default None
+        For messages.
+
+    Returns
+    -------
+    Recipe
+        One strategy, from bars to orders.
+
+    Raises
+    ------
+    ConfigError
+        With file and line.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> print(momentum.save("-"))
+    """
     try:
         tree, lines = yaml.safe_load(text), lines_of(text)
     except yaml.YAMLError as error:
@@ -400,14 +762,61 @@ def parse(
 
 # %% ../../nbs/recipe/750_spec.ipynb #7f4d72da
 def recipe_names() -> list[str]:
-    "List the committed recipes."
+    """List the committed recipes.
+
+    Returns
+    -------
+    list[str]
+
+    Raises
+    ------
+    ConfigError
+        When there is none (see root).
+    """
     return sorted(file.stem for file in (root() / "recipes").glob("*.yaml"))
 
 
 def load(
     name: str | Path,  # of a committed recipe, or a YAML file
 ) -> Recipe:
-    "Read a recipe; raise ConfigError that names file, line and the nearest valid name."
+    """Read a recipe; raise ConfigError that names file, line and the nearest valid name.
+
+    Parameters
+    ----------
+    name : str | Path
+        Of a committed recipe, or a YAML file.
+
+    Returns
+    -------
+    Recipe
+        One strategy, from bars to orders.
+
+    Raises
+    ------
+    ConfigError
+        That names file, line and the nearest valid name.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> first = run(small, record=False)
+    >>> first
+    Run of small
+      period          2012-01-05 to 2014-12-31, 752 sessions
+      return a year   14.1%
+      Sharpe          1.31
+      drawdown        -7.2%
+      excess a year   -7.3%
+      rank IC         0.0055 (p 0.73)
+      deflated Sharpe 0.02 of the excess, 1 tried
+      fits            6 made now, 6 used
+    """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"
     if not file.is_file() and not file.is_absolute() and (root() / file).is_file():
@@ -425,7 +834,63 @@ def load(
 def as_value(
     text: str,  # as on a command line
 ) -> object:  # number, truth, list or text
-    "Read one value as YAML would."
+    """Read one value as YAML would.
+
+    Parameters
+    ----------
+    text : str
+        As on a command line.
+
+    Returns
+    -------
+    object
+        number, truth, list or text.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import typer
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import ConfigError
+    >>> from quantlab.ops.recipe_commands import decide_recipe, diff_recipes, run_recipe, search_recipe
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from typer.testing import CliRunner
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> place = Path(workspace.name)
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> def call(command, *words):
+    ...     "Run one command in this process."
+    ...     app = typer.Typer()
+    ...     app.command()(command)
+    ...     done = CliRunner().invoke(app, [str(w) for w in words])
+    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
+    ...     return done.output if done.exception is None else str(done.exception)
+    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
+    >>> small.replace("policy.top_k", 8).save(place / "wider.yaml")
+    >>> print(call(diff_recipes, place / "reversal.yaml", place / "wider.yaml"))
+    >>> page = place / "search.yaml"
+    >>> page.write_text("recipe: reversal.yaml\\nvary:\\n  policy.top_k: [3, 5]\\n  policy.topk: [3]\\n")
+    >>> said = [
+    ...     call(run_recipe, "defualt"),
+    ...     call(run_recipe, place / "reversal.yaml", "-p", "policy.top_kk=3"),
+    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "yesterday"),
+    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "2014-12-16", "--book", place / "none.csv"),
+    ...     call(search_recipe, page),
+    ... ]
+    >>> said = [line.replace(str(place), "...") for line in said]
+    >>> said
+    ["there is no recipe 'defualt' (, or a .yaml file)",
+     'policy.top_kk: policy has no top_kk; did you mean top_k?',
+     "--as-of is 'yesterday'; write a date such as 2023-12-29",
+     'there is no file .../none.csv; a book is a CSV with columns symbol and shares',
+     '.../search.yaml, line 4: policy.topk: policy has no topk; did you mean top_k?']
+    """
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -436,7 +901,41 @@ def override(
     recipe: Recipe,  # one strategy
     given: str | dict[str, object],  # {path: value}, or text: "policy.top_k=20, model.num_leaves=63"
 ) -> Recipe:
-    "Change settings by their paths; raise ConfigError for what cannot be."
+    """Change settings by their paths; raise ConfigError for what cannot be.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    given : str | dict[str, object]
+        {path: value}, or text: "policy.top_k=20, model.num_leaves=63".
+
+    Returns
+    -------
+    Recipe
+        One strategy, from bars to orders.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import override, parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
+    >>> changed.policy
+    Policy(kind='topk', top_k=20, buffer=15, rebalance=21)
+    """
     if isinstance(given, str):
         parts = [part.strip() for part in re.split(r",(?=\s*[\w.]+\s*=)", given) if part.strip()]
         bad = [part for part in parts if "=" not in part]
@@ -449,7 +948,33 @@ def override(
 def executes(
     recipe: Recipe,  # one strategy
 ) -> list[str]:  # module:name of each part that is code of one's own
-    "List what a recipe would import beside quantlab."
+    """List what a recipe would import beside quantlab.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    list[str]
+        module:name of each part that is code of one's own.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import executes, override, parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
+    >>> assert changed.capital == 5e5 and override(momentum, "") is momentum and executes(momentum) == []
+    """
     named = [("feature", word) for word in recipe.features.use] + [("transform", word) for word in recipe.features.transform]
     named += [(kind, getattr(recipe, kind).kind) for kind in ("label", "model", "regime", "policy")] + [("fill", recipe.fill)]
     brought = plugins()

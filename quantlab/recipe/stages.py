@@ -713,6 +713,8 @@ def as_made_elsewhere(
     ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
     >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
     >>> judged.causality
+                verdict             why
+    score  NOT_ASSESSED  made elsewhere
     """
     return recipe.replace(model__kind="feature", model__column="score")
 
@@ -1078,6 +1080,8 @@ class Stages:
         ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
         >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
         >>> judged.causality
+                    verdict             why
+        score  NOT_ASSESSED  made elsewhere
         """
         return market_bars(self.recipe, self.as_of) if self.given is None else self.given
 
