@@ -55,7 +55,7 @@ def cut_market(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -99,7 +99,7 @@ def false_market(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -137,7 +137,7 @@ def halts(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -177,7 +177,7 @@ def borders(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -216,7 +216,7 @@ def law_dates(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -297,12 +297,12 @@ def law(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
     >>> dates = law_dates(whole, 12)
-    >>> held = law(small, dates[::3], market=whole.market)
+    >>> held = law(small, dates[::4], market=whole.market)
     >>> held.drop(columns="why")
     """
     asked = as_recipe(recipe)
@@ -382,7 +382,7 @@ def chain_cuts(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -429,11 +429,11 @@ class ChainVerdict(Verdict):
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
-    >>> verdict = audit_recipe(small, cuts=2, market=whole.market)
+    >>> verdict = audit_recipe(small, cuts=1, market=whole.market)
     >>> str(verdict)
     """
 
@@ -525,11 +525,11 @@ def audit_recipe(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
-    >>> verdict = audit_recipe(small, cuts=2, market=whole.market)
+    >>> verdict = audit_recipe(small, cuts=1, market=whole.market)
     >>> str(verdict)
     """
     asked = as_recipe(recipe)
