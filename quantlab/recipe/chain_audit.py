@@ -55,7 +55,7 @@ def cut_market(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -99,7 +99,7 @@ def false_market(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -137,7 +137,7 @@ def halts(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -177,7 +177,7 @@ def borders(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -216,7 +216,7 @@ def law_dates(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -225,7 +225,8 @@ def law_dates(
     """
     rng, sessions = np.random.default_rng(seed), chain.bars.index.unique("date")
     at = sessions.get_indexer(pd.DatetimeIndex(borders(chain)))
-    chosen = [sessions[p] for b in at for p in (b - 1, b, b + 1) if 0 <= p < len(sessions)] + [sessions[0], sessions[-1]]
+    around = {p for b in at for p in (b - 1, b, b + 1)} | {0, len(sessions) - 1}
+    chosen = [sessions[p] for p in sorted(around) if 0 <= p < len(sessions)]
     for some in halts(chain.market.bars.index):
         some = some.intersection(sessions)
         chosen += list(some[np.sort(rng.permutation(len(some))[:4])])
@@ -297,12 +298,12 @@ def law(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
     >>> dates = law_dates(whole, 12)
-    >>> held = law(small, dates[::3], market=whole.market)
+    >>> held = law(small, dates[::4], market=whole.market)
     >>> held.drop(columns="why")
     """
     asked = as_recipe(recipe)
@@ -382,7 +383,7 @@ def chain_cuts(
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
@@ -424,16 +425,21 @@ class ChainVerdict(Verdict):
 
     Examples
     --------
-    >>> from quantlab.recipe.chain_audit import audit_recipe
+    >>> from quantlab.core.audit import Comparison
+    >>> from quantlab.recipe.chain_audit import _TABLES, _compare, audit_recipe, cut_market, false_market
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
-    >>> verdict = audit_recipe(small, cuts=2, market=whole.market)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> seen = {stage: Comparison() for stage in _TABLES}
+    >>> _compare(whole, Stages(small, market=false), close, "scaled", seen)
+    >>> verdict = audit_recipe(small, cuts=1, market=whole.market)
     >>> str(verdict)
     """
 
@@ -470,7 +476,7 @@ def _compare(
         seen[stage].found += [(*place, change, last) for place, _ in places if place]
         seen[stage].ends.add(last)
 
-# %% ../../nbs/recipe/759_chain_audit.ipynb #44f5113e
+# %% ../../nbs/recipe/759_chain_audit.ipynb #8fa015dc
 def _false_chain(recipe: Recipe, market: MarketData, last: pd.Timestamp, fresh: bool) -> Stages:
     "Begin a chain on a false market: its features are there, from no cache."
     chain = _Until(recipe, market=market)
@@ -520,16 +526,21 @@ def audit_recipe(
 
     Examples
     --------
-    >>> from quantlab.recipe.chain_audit import audit_recipe
+    >>> from quantlab.core.audit import Comparison
+    >>> from quantlab.recipe.chain_audit import _TABLES, _compare, audit_recipe, cut_market, false_market
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
-    >>> verdict = audit_recipe(small, cuts=2, market=whole.market)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> seen = {stage: Comparison() for stage in _TABLES}
+    >>> _compare(whole, Stages(small, market=false), close, "scaled", seen)
+    >>> verdict = audit_recipe(small, cuts=1, market=whole.market)
     >>> str(verdict)
     """
     asked = as_recipe(recipe)
@@ -565,8 +576,9 @@ def _judged(whole: Stages, seen: dict[str, Comparison]) -> ChainVerdict:
         return _told(fills, "account")
     silent = [stage for stage in ("features", "fits", "weights", "account") if not seen[stage].compared]
     if silent or fills.status == NOT_ASSESSED:
-        why = seen[silent[0]].refused if silent else fills.reason
-        return _told(Verdict(NOT_ASSESSED, name, why or "nothing lies before any cut; lengthen the period", cuts=cuts), silent[0] if silent else "account")
+        stage = silent[0] if silent else "account"
+        why = (seen[stage].refused if silent else fills.reason) or "nothing lies before any cut; lengthen the period"
+        return _told(Verdict(NOT_ASSESSED, name, why, cuts=cuts), stage)
     left = int((whole.causality["verdict"] != PASS).sum())
     out = f"; {left} of {len(whole.causality)} features were refused and left out" if left else ""
     runs = seen["account"].compared
