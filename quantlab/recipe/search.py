@@ -105,11 +105,6 @@ def carry_out(
     ... )  # fmt: skip
     >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
     >>> one.tail(3)
-                strategy  equal weight
-    date
-    2014-12-29  0.001993      0.000385
-    2014-12-30 -0.005269     -0.003750
-    2014-12-31 -0.007760     -0.009632
     """
     chain = _chain(recipe)
     if data_hash and chain.market.hash != data_hash:
@@ -153,11 +148,6 @@ def carry_out_all(
     ... )  # fmt: skip
     >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
     >>> one.tail(3)
-                strategy  equal weight
-    date
-    2014-12-29  0.001993      0.000385
-    2014-12-30 -0.005269     -0.003750
-    2014-12-31 -0.007760     -0.009632
     """
     done: list[pd.DataFrame | str] = []
     for one in members:
@@ -192,7 +182,7 @@ def returns_folder(
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.recipe.search import returns_folder
     >>> workspace = tempfile.TemporaryDirectory()
-    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
     >>> assert len(list(returns_folder(ledger).glob("*.parquet"))) == 30
     """
     return ledger.file.with_name(f"{ledger.file.stem}.returns")
@@ -226,20 +216,9 @@ def keep_returns(
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
     ... )  # fmt: skip
     >>> workspace = tempfile.TemporaryDirectory()
-    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
     >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
-    >>> found
-    Search around small
-      members                        30 of 30 in the space, 0 failed, 30 carried out now
-      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
-      by                             Sharpe ratio of the excess over equal weight
-      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
-      trials of the study            30 distinct, worth 2.8 independent ones
-      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
-      deflated Sharpe                0.04
-      PBO                            0.02
-      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
+    >>> again = search(small, vary, n_jobs=1, ledger=ledger)
     """
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{key}.{os.getpid()}.part"
@@ -277,20 +256,9 @@ def kept_returns(
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
     ... )  # fmt: skip
     >>> workspace = tempfile.TemporaryDirectory()
-    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
     >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
-    >>> found
-    Search around small
-      members                        30 of 30 in the space, 0 failed, 30 carried out now
-      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
-      by                             Sharpe ratio of the excess over equal weight
-      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
-      trials of the study            30 distinct, worth 2.8 independent ones
-      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
-      deflated Sharpe                0.04
-      PBO                            0.02
-      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
+    >>> again = search(small, vary, n_jobs=1, ledger=ledger)
     """
     return {key: pd.read_parquet(file) for key in keys if (file := folder / f"{key}.parquet").is_file()}
 
@@ -337,7 +305,6 @@ def batches(
     ... )  # fmt: skip
     >>> grid = [small.replace(policy__top_k=k, label__horizon=h) for h in (5, 20) for k in range(4, 14)]
     >>> [len(batch) for batch in batches(grid, 2)]
-    [8, 2, 8, 2]
     """
     groups: dict[str, list[int]] = {}
     for i, one in enumerate(members):
@@ -354,8 +321,8 @@ def _fit_first(recipe: Recipe) -> None:
         pass  # its members will say so
 
 # %% ../../nbs/recipe/758_search.ipynb #be2641bc
-class _Desk:
-    "Answer for the scores of members: find the finished ones, carry the others out, keep all."
+class _Named:
+    "Name the members of a search by their keys."
 
     def __init__(
         self,
@@ -375,6 +342,7 @@ class _Desk:
         self.recipes: dict[str, Recipe] = {}
         self.returns: dict[str, pd.DataFrame] = {}
         self.failed: dict[str, str] = {}
+        self.known: dict[str, set] = {}  # study -> keys of its rows
         self.ran = 0
 
     def market(self, recipe: Recipe) -> tuple[str, str, float]:
@@ -396,6 +364,10 @@ class _Desk:
         self.recipes.setdefault(key, recipe)
         return key
 
+# %% ../../nbs/recipe/758_search.ipynb #7f9b8240
+class _Desk(_Named):
+    "Answer for the scores of members: find the finished ones, carry the others out, keep all."
+
     def ask(self, asked: list[dict[str, object]]) -> list[float]:
         "Return the Sharpe ratio per session of each member; NaN where there is none."
         keys = [self.name(settings) for settings in asked]
@@ -413,10 +385,13 @@ class _Desk:
     def record(self, keys: list[str]) -> None:
         "Write the rows that the ledger does not have yet, all or none."
         rows = [row for key in keys for row in _rows(self.recipes[key], key, self.returns[key], *self.market(self.recipes[key])[1:])]
-        known = {study: set(self.ledger.trials(study)["key"]) for study in {row[2] for row in rows}} if rows and self.ledger.file.exists() else {}
-        rows = [row for row in rows if row[1] not in known.get(row[2], ())]
+        for study in {row[2] for row in rows} - set(self.known):
+            self.known[study] = set(self.ledger.trials(study)["key"]) if self.ledger.file.exists() else set()
+        rows = [row for row in rows if row[1] not in self.known[row[2]]]
         if rows:
             self.ledger.record_many(rows)
+        for row in rows:
+            self.known[row[2]].add(row[1])
 
     def run(self, keys: list[str]) -> None:
         "Carry members out, side by side, and keep each batch as it comes."
@@ -479,24 +454,13 @@ def account_of(
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
     ... )  # fmt: skip
     >>> workspace = tempfile.TemporaryDirectory()
-    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
     >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
-    >>> found
-    Search around small
-      members                        30 of 30 in the space, 0 failed, 30 carried out now
-      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
-      by                             Sharpe ratio of the excess over equal weight
-      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
-      trials of the study            30 distinct, worth 2.8 independent ones
-      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
-      deflated Sharpe                0.04
-      PBO                            0.02
-      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
+    >>> again = search(small, vary, n_jobs=1, ledger=ledger)
     """
     return returns["strategy"] if by == "strategy" else (returns["strategy"] - returns["equal weight"]).rename("excess")
 
-# %% ../../nbs/recipe/758_search.ipynb #7f9b8240
+# %% ../../nbs/recipe/758_search.ipynb #6ff2045e
 @dataclass(frozen=True, eq=False)
 class Search:
     """Hold a finished search.
@@ -533,30 +497,8 @@ class Search:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.recipe.search import search
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
-    ... )  # fmt: skip
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
-    >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
-    >>> found
-    Search around small
-      members                        30 of 30 in the space, 0 failed, 30 carried out now
-      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
-      by                             Sharpe ratio of the excess over equal weight
-      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
-      trials of the study            30 distinct, worth 2.8 independent ones
-      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
-      deflated Sharpe                0.04
-      PBO                            0.02
-      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
+    >>> from quantlab.recipe.search import Search
+    >>> list(Search.__dataclass_fields__)
     """
 
     recipe: Recipe  # around which was searched
@@ -602,7 +544,7 @@ class Search:
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
         ... )  # fmt: skip
         >>> workspace = tempfile.TemporaryDirectory()
-        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
         >>> noise = small.replace(model__kind="feature", model__column="rev_5", features__use=["rev_5"], study="noise")
         >>> lucky = search(
         ...     noise,
@@ -611,11 +553,6 @@ class Search:
         ...     ledger=ledger,
         ... )
         >>> lucky.summary()[["Sharpe of the best", "best of as many without skill", "deflated Sharpe", "PBO"]]
-        Sharpe of the best                       -0.05 ± 0.45, 1,251 sessions, after costs
-        best of as many without skill    0.67 (as related as these), 1.05 (were all ind...
-        deflated Sharpe                                                               0.05
-        PBO                                                                           0.22
-        Name: small, dtype: str
         """
         year, d = self.periods_per_year**0.5, self.deflated
         near = self.neighbours[self.column].iloc[1:]
@@ -649,7 +586,7 @@ class Search:
     def _repr_html_(self) -> str:
         return self.summary().to_frame().to_html()
 
-# %% ../../nbs/recipe/758_search.ipynb #d02404b8
+# %% ../../nbs/recipe/758_search.ipynb #21281ace
 def near(
     table: pd.DataFrame,  # of a search
     space: Space,
@@ -673,8 +610,10 @@ def near(
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.recipe.search import search
+    >>> from quantlab.recipe.search import _Desk, _table, near
+    >>> from quantlab.recipe.space import space_of
     >>> from quantlab.recipe.spec import Recipe
     >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     >>> small = Recipe().replace(
@@ -683,19 +622,10 @@ def near(
     ... )  # fmt: skip
     >>> workspace = tempfile.TemporaryDirectory()
     >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
-    >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
-    >>> found
-    Search around small
-      members                        30 of 30 in the space, 0 failed, 30 carried out now
-      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
-      by                             Sharpe ratio of the excess over equal weight
-      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
-      trials of the study            30 distinct, worth 2.8 independent ones
-      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
-      deflated Sharpe                0.04
-      PBO                            0.02
-      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
+    >>> few = space_of(small, {"vary": {"policy.top_k": [4, 8]}})
+    >>> desk = _Desk(small, few, ledger, Path(workspace.name) / "few", 1, None, None)
+    >>> made = _table(desk)
+    >>> assert near(made, few, made["key"].iloc[1])["policy.top_k"].tolist() == [8, 4]
     """
     places = pd.DataFrame({path: [_place(space, path, v) for v in table[path]] for path in space.vary}, index=table.index)
     middle = places.loc[table["key"] == key].iloc[0]
@@ -732,7 +662,7 @@ def _table(desk: _Desk) -> pd.DataFrame:
         rows.append(row | {"sharpe": ratios[0], "excess": ratios[1], "sessions": sessions, "key": key, "failed": desk.failed.get(key, "")})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/recipe/758_search.ipynb #6ff2045e
+# %% ../../nbs/recipe/758_search.ipynb #16af8a0c
 def _judge(desk: _Desk, key: str, returns: pd.DataFrame) -> Deflated:
     "Deflate the best by every trial of its study."
     study = f"{desk.recipe.study}/{desk.market(desk.recipes[key])[1]}/{desk.space.by}"
@@ -823,20 +753,9 @@ def search(
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
     ... )  # fmt: skip
     >>> workspace = tempfile.TemporaryDirectory()
-    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
     >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
-    >>> found
-    Search around small
-      members                        30 of 30 in the space, 0 failed, 30 carried out now
-      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
-      by                             Sharpe ratio of the excess over equal weight
-      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
-      trials of the study            30 distinct, worth 2.8 independent ones
-      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
-      deflated Sharpe                0.04
-      PBO                            0.02
-      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
+    >>> again = search(small, vary, n_jobs=1, ledger=ledger)
     """
     asked = as_recipe(recipe)
     told = {"vary": vary, "method": method, "trials": trials, "preset": preset, "by": by, "seed": seed}
@@ -980,7 +899,7 @@ def search_file(
     """
     return search_space(*read_space(file), **how)
 
-# %% ../../nbs/recipe/758_search.ipynb #8c56ed26
+# %% ../../nbs/recipe/758_search.ipynb #180dfce7
 def heat_map(
     found: Search,
     across: str | None = None,  # a setting that varies; None: the first
@@ -1013,7 +932,7 @@ def heat_map(
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
     ... )  # fmt: skip
     >>> workspace = tempfile.TemporaryDirectory()
-    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
     >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
     >>> found = search(small, vary, n_jobs=1, ledger=ledger)
     >>> again = search(small, vary, n_jobs=1, ledger=ledger)
