@@ -23,7 +23,7 @@ _HOMES = {
     "WalkForward": "validation.splits",
     "PurgedKFold": "validation.splits",
     "walk_forward": "models.base",
-    "make_model": "report.model",
+    "make_model": "recipe.parts",
     "TopK": "portfolio.weights",
     "Costs": "backtest.costs",
     "from_weights": "backtest.engine",

@@ -19,7 +19,7 @@ from .recipe.decide import decide as decide
 from .recipe.run import run as run
 from .recipe.search import search as search
 from .recipe.spec import Recipe as Recipe
-from .report.model import make_model as make_model
+from .recipe.parts import make_model as make_model
 from .report.run import tearsheet as tearsheet
 from .validation.deflate import deflate as deflate
 from .validation.inference import mean_ic as mean_ic

@@ -234,12 +234,38 @@ def _targets(
         )
     return targets
 
+# %% ../../nbs/ops/990_cli.ipynb #b7c1e0d5
+def _audit_chain(
+    name: str,  # of a recipe, or a YAML file
+    cuts: int,  # closes after which the future is changed
+) -> int:  # 0 when it passes
+    "Audit the whole chain of a recipe and print one line."
+    from quantlab.core.audit import PASS
+    from quantlab.core.errors import ConfigError
+    from quantlab.recipe.spec import executes, load, recipe_names
+
+    if not name:
+        raise ConfigError(f"name a recipe ({', '.join(recipe_names())}, or a .yaml file): quantlab audit recipe NAME")
+    _import_from_here()
+    recipe = load(str(_from_here(name)))
+    if executes(recipe):
+        typer.echo(f"imports {', '.join(executes(recipe))}", err=True)
+    from quantlab.recipe.chain_audit import audit_recipe
+
+    with progress_bar() as show:
+        verdict = audit_recipe(recipe, cuts, progress=show)
+    typer.echo(str(verdict))
+    return int(verdict.status != PASS)
+
 # %% ../../nbs/ops/990_cli.ipynb #b019f4bd
 @app.command()
 def audit(
     target: Annotated[
-        str, typer.Argument(metavar="MODULE:NAME", help="A function panel -> frame, a Feature, or a tuple of them.")
+        str, typer.Argument(metavar="MODULE:NAME", help="A function panel -> frame, a Feature, a tuple of them; or: recipe")
     ],
+    name: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="After the word recipe: a committed one, or a YAML file.")
+    ] = "",
     data: Annotated[str, typer.Option(help="sample, lake:NAME, or a CSV or Parquet file of bars.")] = "sample",
     universe: Annotated[
         str, typer.Option(help="all, or symbols separated by commas.")
@@ -248,7 +274,9 @@ def audit(
     end: Annotated[str, typer.Option(help="Last session.")] = "2020-12-31",
     cuts: Annotated[int, typer.Option(min=1, help="Dates at which the future is changed.")] = 6,
 ) -> None:
-    "Run the causality audit; exit 1 unless everything passes."
+    "Run the causality audit of functions, or of the whole chain of a recipe; exit 1 unless everything passes."
+    if target == "recipe":
+        raise typer.Exit(_audit_chain(name, cuts))
     from rich.table import Table
 
     from quantlab.core.audit import PASS

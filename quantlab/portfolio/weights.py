@@ -337,7 +337,7 @@ class TopK(_Sized):
         predictions: pd.DataFrame,  # panel with column score, known at the close of date
         past_bars: pd.DataFrame | None = None,  # total-return bars; needed for a volatility target
         gate: pd.DataFrame | None = None,  # by date, column gate in [0, 1], known at the close
-        held: Sequence[str] = (),  # symbols of a book before the first decision; they keep their place in the buffer
+        held: Sequence[str] | None = None,  # of a book before the first decision; they keep their place in the buffer
     ) -> pd.DataFrame:  # (date, symbol): weight, for the dates that decide
         "Return target weights decided at the close of each rebalance date; raise ConfigError or PanelError."
         return self._decide(*_ranked(predictions, past_bars, gate, self.sparse), past_bars, held)
@@ -349,12 +349,12 @@ class TopK(_Sized):
         dates: pd.DatetimeIndex,
         symbols: pd.Index,
         past_bars: pd.DataFrame | None,
-        held: Sequence[str] = (),
+        held: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         "Choose, weigh and scale at every rebalance date."
         every = slice(None, None, self.rebalance)
         rank, dates = np.ascontiguousarray(ranks[every]), dates[every]
-        start = np.asarray(symbols.isin(list(held)))
+        start = np.asarray(symbols.isin(list(held or ())))
         chosen = _choose(rank, start, self.top_k, self.buffer)
         weights = self._weigh(rank, chosen) * exposure[every, None]
         if self.vol_target is not None:

@@ -45,14 +45,30 @@ def code_hash(
 
     Examples
     --------
-    >>> from quantlab.recipe.evidence import recipe_key
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import search
     >>> from quantlab.recipe.spec import Recipe
-    >>> one = Recipe()
-    >>> assert (
-    ...     recipe_key(one, "0")
-    ...     == recipe_key(one.replace("title", "Another"), "0")
-    ...     != recipe_key(one.replace("seed", 8), "0")
-    ... )
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
+    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> found
+    Search around small
+      members                        30 of 30 in the space, 0 failed, 30 carried out now
+      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
+      by                             Sharpe ratio of the excess over equal weight
+      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
+      trials of the study            30 distinct, worth 2.8 independent ones
+      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
+      deflated Sharpe                0.04
+      PBO                            0.02
+      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
     """
     import quantlab
 
@@ -68,6 +84,7 @@ def code_hash(
 def recipe_key(
     recipe: Recipe,  # one strategy
     data_hash: str,  # of the raw bars that are read
+    sources: str = "",  # of code_hash, when it is known already
 ) -> str:  # 16 hex digits
     """Hash a recipe's settings, the sources it uses and its data; names, order and comments do not count.
 
@@ -77,6 +94,8 @@ def recipe_key(
         One strategy.
     data_hash : str
         Of the raw bars that are read.
+    sources : str, default ""
+        Of code_hash, when it is known already.
 
     Returns
     -------
@@ -96,7 +115,7 @@ def recipe_key(
     """
     spec = as_dict(recipe, all_of_it=True)
     said = {name: value for name, value in spec.items() if name not in ("name", "title", "study")}
-    return content_key(spec=said, sources=code_hash(recipe), data=data_hash)
+    return content_key(spec=said, sources=sources or code_hash(recipe), data=data_hash)
 
 # %% ../../nbs/recipe/754_evidence.ipynb #12ee4cfb
 def trials_file(
@@ -289,7 +308,7 @@ class Evidence:
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            0 made now, 6 used
+      fits            6 made now, 6 used
     """
 
     ic: pd.Series  # rank IC by date
@@ -375,7 +394,7 @@ def judge_stages(
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            0 made now, 6 used
+      fits            6 made now, 6 used
     """
     ledger = ledger or Ledger(path("research", "ledger"))
     year, predictions = chain.market.periods_per_year, chain.predictions

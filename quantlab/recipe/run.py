@@ -84,7 +84,7 @@ class Run:
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            0 made now, 6 used
+      fits            6 made now, 6 used
     """
 
     recipe: Recipe  # what was asked
@@ -124,8 +124,17 @@ class Run:
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
         ... )  # fmt: skip
         >>> first = run(small, record=False)
-        >>> again = run(small, "policy.top_k=12", record=False)
-        >>> assert again.fits.done == 0 and again.predictions.equals(first.predictions)
+        >>> judged = run(small, record=False, predictions=first.predictions)
+        >>> judged.table()
+        period             2012-01-05 to 2014-12-31, 752 sessions
+        return a year                                       14.1%
+        Sharpe                                               1.31
+        drawdown                                            -7.2%
+        excess a year                                       -7.3%
+        rank IC                                   0.0055 (p 0.73)
+        deflated Sharpe               0.02 of the excess, 1 tried
+        fits                                   0 made now, 0 used
+        Name: small, dtype: str
         """
         return self.fits.predictions
 
@@ -312,7 +321,7 @@ def run(
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            0 made now, 6 used
+      fits            6 made now, 6 used
     """
     asked = as_recipe(recipe, overrides)
     if predictions is not None:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FEATURE_SETS', 'FEATURE_MAKERS', 'FEATURE_NAMES', 'TRANSFORMS', 'FILLS', 'REGIMES', 'POLICIES', 'TARGETS', 'LABELS',
-           'MODEL_SETTINGS', 'plugins', 'Data', 'Features', 'Label', 'Split', 'Model', 'Regime', 'Policy', 'Limits',
-           'Sizing', 'CostTerms', 'Recipe', 'as_dict', 'parse', 'recipe_names', 'load', 'as_value', 'override',
-           'executes']
+           'MODEL_SETTINGS', 'plugins', 'nearest', 'lines_of', 'Data', 'Features', 'Label', 'Split', 'Model', 'Regime',
+           'Policy', 'Limits', 'Sizing', 'CostTerms', 'Recipe', 'as_dict', 'parse', 'recipe_names', 'load', 'as_value',
+           'override', 'executes']
 
 # %% ../../nbs/recipe/750_spec.ipynb #0550335a
 import re
@@ -76,14 +76,59 @@ def plugins() -> dict[str, str]:  # kind.word -> module:name
     return {point.name: point.value for point in entry_points(group="quantlab.parts")}
 
 # %% ../../nbs/recipe/750_spec.ipynb #c5d6ffd1
-def _nearest(word: object, options: object) -> str:
-    "Return the closest valid name as half a sentence, or nothing."
+def nearest(word: object, options: object) -> str:
+    """Return the closest valid name as half a sentence, or nothing.
+
+    Parameters
+    ----------
+    word : object
+    options : object
+
+    Returns
+    -------
+    str
+        The closest valid name as half a sentence, or nothing.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.recipe.space import space_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> base = Recipe()
+    >>> [
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.topk": [10, 20]}})),
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10, 0]}})),
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": 10}})),
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10]}, "method": "stagd"})),
+    ... ]
+    """
     near = get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _lines(text: str) -> dict[tuple, int]:  # path of keys -> line, from 1
-    "Map each key of a YAML text to its line."
+def lines_of(text: str) -> dict[tuple, int]:  # path of keys -> line, from 1
+    """Map each key of a YAML text to its line.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    dict[tuple, int]
+        Path of keys -> line, from 1.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import lines_of
+    >>> assert lines_of("a:\\n  b: 1\\nc: [2,\\n 3]") == {
+    ...     ("a",): 1,
+    ...     ("a", "b"): 2,
+    ...     ("c",): 3,
+    ...     ("c", 0): 3,
+    ...     ("c", 1): 4,
+    ... }
+    """
     found: dict[tuple, int] = {}
 
     def walk(node: yaml.Node, path: tuple) -> None:
@@ -102,15 +147,15 @@ def _lines(text: str) -> dict[tuple, int]:  # path of keys -> line, from 1
     return found
 
 
-_lines("model:\n  kind: ridge\n  alpha: 1\nseed: 7")
+lines_of("model:\n  kind: ridge\n  alpha: 1\nseed: 7")
 
 # %% ../../nbs/recipe/750_spec.ipynb #c99e8a3b
 def _one_of(options: tuple[str, ...], what: str) -> AfterValidator:
     "Check a name against a table; module:name passes, it is imported when it is used."
 
     def check(value: str) -> str:
-        if ":" not in value and value not in options and f"{what}.{value}" not in plugins():
-            raise ValueError(f"{value!r} is no {what} ({', '.join(options)}, or module:name){_nearest(value, options)}")
+        if ":" not in value and value not in options and f"{what.split()[0]}.{value}" not in plugins():
+            raise ValueError(f"{value!r} is no {what} ({', '.join(options)}, or module:name){nearest(value, options)}")
         return value
 
     return AfterValidator(check)
@@ -127,7 +172,7 @@ def _a_feature(value: str) -> str:
         return value
     raise ValueError(
         f"{value!r} is no feature set ({', '.join(FEATURE_SETS)}), no call such as momentum(252, 21), no feature of a "
-        f"set and not module:name{_nearest(word, (*FEATURE_SETS, *FEATURE_MAKERS, *FEATURE_NAMES))}"
+        f"set and not module:name{nearest(word, (*FEATURE_SETS, *FEATURE_MAKERS, *FEATURE_NAMES))}"
     )
 
 # %% ../../nbs/recipe/750_spec.ipynb #cd51a67e
@@ -177,6 +222,8 @@ class Data(_Section):
         written = all(re.match(r"\d{4}\b", date) for date in (self.start, self.end))  # Jan 2012 is read with the data
         if written and self.end[:10] < self.start[:10]:
             raise ValueError(f"end ({self.end}) is before start ({self.start}); swap them")
+        if not self.universe.strip(" ,"):
+            raise ValueError("universe is empty; write all, or symbols separated by commas")
         return self
 
 
@@ -308,7 +355,7 @@ class Model(BaseModel):
         known = MODEL_SETTINGS[self.kind]
         for name, value in self.settings.items():
             if name not in known:
-                raise ValueError(f"{name} is no setting of {self.kind} ({', '.join(known)}){_nearest(name, known)}")
+                raise ValueError(f"{name} is no setting of {self.kind} ({', '.join(known)}){nearest(name, known)}")
             bounds = known[name]
             if bounds is None:
                 continue
@@ -326,17 +373,20 @@ class Regime(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.search import carry_out_all
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
     """
 
     kind: Annotated[str, _one_of(REGIMES, "regime")] = "none"  # "hmm": filtered three-state Gaussian HMM of the index
@@ -351,17 +401,20 @@ class Policy(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.search import carry_out_all
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
     """
 
     kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # or module:name of a policy without arguments
@@ -375,17 +428,20 @@ class Limits(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.search import carry_out_all
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
     """
 
     max_weight: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1  # of one name, as a share of equity
@@ -613,11 +669,11 @@ def _set(tree: dict, dotted: str, value: object) -> None:
     node = tree
     for i, word in enumerate(parents):
         if not isinstance(node.get(word), dict):
-            raise ConfigError(f"{dotted}: a recipe has no section {'.'.join(parents[: i + 1])}{_nearest(word, node)}")
+            raise ConfigError(f"{dotted}: a recipe has no section {'.'.join(parents[: i + 1])}{nearest(word, node)}")
         node = node[word]
     free = parents == ["model"]  # settings of the model
     if leaf not in node and not free:
-        raise ConfigError(f"{dotted}: {'.'.join(parents) or 'a recipe'} has no {leaf}{_nearest(leaf, node)}")
+        raise ConfigError(f"{dotted}: {'.'.join(parents) or 'a recipe'} has no {leaf}{nearest(leaf, node)}")
     if isinstance(node.get(leaf), dict) and not isinstance(value, dict):
         raise ConfigError(f"{dotted} is a section; write {dotted}.{next(iter(node[leaf]))}=…")
     if dotted == "model.kind" and value != node.get("kind"):
@@ -637,7 +693,7 @@ def _message(error: dict, lines: dict[tuple, int], file: str | None) -> str:
         kind: Any = Recipe
         for part in path[:-1]:
             kind = kind.model_fields[part].annotation
-        return f"{where}{name} is no key of a recipe{_nearest(path[-1], kind.model_fields)}"
+        return f"{where}{name} is no key of a recipe{nearest(path[-1], kind.model_fields)}"
     said = error["msg"].removeprefix("Value error, ")
     shown = "" if error["type"] == "value_error" else f" is {error['input']!r}"
     said = said if error["type"] == "value_error" else said[0].lower() + said[1:]
@@ -697,7 +753,7 @@ def parse(
     >>> print(momentum.save("-"))
     """
     try:
-        tree, lines = yaml.safe_load(text), _lines(text)
+        tree, lines = yaml.safe_load(text), lines_of(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{file or 'the recipe'}, line {mark.line + 1}" if mark else file or "the recipe"
@@ -759,7 +815,7 @@ def load(
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            0 made now, 6 used
+      fits            6 made now, 6 used
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"
@@ -767,7 +823,7 @@ def load(
         file = root() / file
     if not file.is_file():
         known = recipe_names()
-        raise ConfigError(f"there is no recipe {text!r} ({', '.join(known)}, or a .yaml file){_nearest(text, known)}")
+        raise ConfigError(f"there is no recipe {text!r} ({', '.join(known)}, or a .yaml file){nearest(text, known)}")
     try:
         content = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -890,5 +946,7 @@ def executes(
     >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
     >>> assert changed.capital == 5e5 and override(momentum, "") is momentum and executes(momentum) == []
     """
-    named = [*recipe.features.use, *recipe.features.transform, recipe.label.kind, recipe.model.kind]
-    return [n for n in (*named, recipe.regime.kind, recipe.policy.kind, recipe.fill) if ":" in n]
+    named = [("feature", word) for word in recipe.features.use] + [("transform", word) for word in recipe.features.transform]
+    named += [(kind, getattr(recipe, kind).kind) for kind in ("label", "model", "regime", "policy")] + [("fill", recipe.fill)]
+    brought = plugins()
+    return [found for found in (brought.get(f"{kind}.{word}", word) for kind, word in named) if ":" in found]

@@ -21,7 +21,6 @@ from ..backtest.engine import from_weights
 from ..broker.blotter import Result
 from ..core.audit import NOT_ASSESSED, PASS, audit, require_causal
 from ..core.cache import content_hash, keep, kept, remember
-from ..core.config import import_named
 from ..core.errors import ConfigError, DataError, LeakError
 from ..data.universe import sectors_asof
 from ..features.base import Feature, compute
@@ -31,7 +30,7 @@ from ..models.base import as_scores, estimator_code, estimator_kinds
 from ..models.cascade import return_paths
 from ..models.gbm import GBMModel
 from .market import MarketData, load_market
-from .parts import features_of, model_of, policy_of, costs_and_rules, transforms_of
+from .parts import check_parts, costs_and_rules, features_of, model_of, own_part, policy_of, transforms_of
 from .spec import Recipe
 from ..regime.gate import gate as regime_gate
 from ..regime.hmm import HMM, Filtered, regime_inputs, walk_forward_filter
@@ -328,11 +327,6 @@ def outcomes(
     pd.DataFrame
         On X's index: y (the return), target (what is learned), t1 (when it is known).
 
-    Raises
-    ------
-    ConfigError
-        When it is not there (see import_named).
-
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
@@ -360,9 +354,7 @@ def outcomes(
     """
     label = recipe.label
     make = partial(forward_returns, horizon=label.horizon, entry=label.entry)
-    if ":" in label.kind:
-        make = import_named(label.kind)
-    labels = make(market.bars).reindex(X.index)
+    labels = (own_part("label", label.kind) or make)(market.bars).reindex(X.index)
     if label.target in ("uniform", "normal"):
         learned = rank_normalise(labels, label.target)  # a rank is known when every outcome of its date is
     else:
@@ -721,6 +713,8 @@ def as_made_elsewhere(
     ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
     >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
     >>> judged.causality
+                verdict             why
+    score  NOT_ASSESSED  made elsewhere
     """
     return recipe.replace(model__kind="feature", model__column="score")
 
@@ -778,6 +772,9 @@ def regime(
     """
     if recipe.regime.kind == "none":
         return None
+    own = own_part("regime", recipe.regime.kind)  # of the closes of the index
+    if own is not None:
+        return own(market.index.dropna())
     first = recipe.regime.first or min(504, lookback_of(recipe) + recipe.split.train_sessions - 21)
     inputs = regime_inputs(market.index.dropna())
     return walk_forward_filter(inputs, first=first, refit=recipe.regime.refit, model=_KeptHMM())
@@ -989,6 +986,11 @@ class Stages:
     scores : pd.DataFrame | None, default None
         Predictions made elsewhere, for a recipe whose model is as_made_elsewhere.
 
+    Raises
+    ------
+    ConfigError
+        For one that cannot be made (see check_parts).
+
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
@@ -1010,6 +1012,7 @@ class Stages:
         market: MarketData | None = None,  # bars that are there already; None: they are read
         scores: pd.DataFrame | None = None,  # predictions made elsewhere, for a recipe whose model is as_made_elsewhere
     ):
+        check_parts(recipe)
         self.recipe, self.as_of, self.progress = recipe, as_of, progress
         self.memory, self.given, self.scores = {} if memory is None else memory, market, scores
 
@@ -1077,6 +1080,8 @@ class Stages:
         ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
         >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
         >>> judged.causality
+                    verdict             why
+        score  NOT_ASSESSED  made elsewhere
         """
         return market_bars(self.recipe, self.as_of) if self.given is None else self.given
 
@@ -1183,11 +1188,6 @@ class Stages:
         -------
         pd.DataFrame
             The outcomes.
-
-        Raises
-        ------
-        ConfigError
-            When it is not there (see import_named).
         """
         return outcomes(self.recipe, self.market, self.features)
 
