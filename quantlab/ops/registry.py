@@ -48,7 +48,40 @@ def record_audit(
     verdicts: Iterable[Verdict],  # of core.audit, one for each feature or function
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record an audit of the present code; what is not PASS counts against the study. Raise ReportError for none."
+    """Record an audit of the present code; what is not PASS counts against the study. Raise ReportError for none.
+
+    Parameters
+    ----------
+    study : str
+        Whose features were audited.
+    verdicts : Iterable[Verdict]
+        Of core.audit, one for each feature or function.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ReportError
+        For none.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import record_audit
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    """
     verdicts = list(verdicts)
     found = {v.function: str(v) for v in verdicts if v.status != PASS}
     if not verdicts:
@@ -66,7 +99,37 @@ def record_tests(
     passed: bool = True,  # whether all did
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record that the test suite ran on the present code."
+    """Record that the test suite ran on the present code.
+
+    Parameters
+    ----------
+    passed : bool, default True
+        Whether all did.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import record_audit, record_tests
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    """
     return _testify(ledger or _ours(), "tests", {"sources": tracking.sources_hash(), "passed": passed})
 
 
@@ -75,7 +138,40 @@ def open_out_of_sample(
     key: str,  # of the one configuration it is opened for, as in its trial
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record that the held-out period of a study is looked at; call it before looking."
+    """Record that the held-out period of a study is looked at; call it before looking.
+
+    Parameters
+    ----------
+    study : str
+        Whose held-out period is opened.
+    key : str
+        Of the one configuration it is opened for, as in its trial.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import open_out_of_sample, record_audit, record_tests
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    >>> open_out_of_sample("demo", "rule-1", apart)
+    """
     return _testify(ledger or _ours(), "out-of-sample", {"study": study, "key": key})
 
 # %% ../../nbs/ops/910_registry.ipynb #c9f1d665
@@ -84,7 +180,28 @@ _NEEDED = ("study", "key", "sources", "data_hash")
 
 
 class Version(NamedTuple):
-    "Name a registered model and what it was made of."
+    """Name a registered model and what it was made of.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, the same for all its versions.
+    version : int
+        Its number, from 1.
+    run_id : str
+        Of the logged run that made it.
+    tags : dict[str, str]
+        study, key, sources and data_hash of that run; a promotion adds its ledger head.
+
+    Examples
+    --------
+    >>> from quantlab.ops.registry import Version
+    >>> from quantlab.report import tracking
+    >>> code = tracking.sources_hash()
+    >>> version = Version(
+    ...     "momentum", 1, "none", {"study": "momentum", "key": "rule-11", "sources": code, "data_hash": "0"}
+    ... )
+    """
 
     name: str  # of the model, the same for all its versions
     version: int  # its number, from 1
@@ -102,7 +219,52 @@ def register(
     run_id: str,  # of tracking.log_run, with model= and the tags _NEEDED
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> Version:  # the new candidate
-    "Register the model of a run as the candidate; raise ReportError when the run does not say what it is made of."
+    """Register the model of a run as the candidate; raise ReportError when the run does not say what it is made of.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, the same for all its versions.
+    run_id : str
+        Of tracking.log_run, with model= and the tags _NEEDED.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    Version
+        The new candidate.
+
+    Raises
+    ------
+    ReportError
+        When the run does not say what it is made of.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.ops.registry import register
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM", "GE", "JPM"], "2018-01-02", "2020-12-31"))
+    >>> X = compute(bars, [momentum(60, 5), reversal(21)]).dropna()
+    >>> model = RidgeModel().fit(X, X["rev_21"].rename("y"))
+    >>> tags = {"run": "first", "study": "momentum", "key": "rule-11", **tracking.made_of(bars)}
+    >>> run_id = tracking.log_run(
+    ...     "momentum", {"alpha": 1.0}, {"ic": 0.03}, tags=tags, store=store, model=model, example=X.head()
+    ... )
+    >>> assert register("momentum", run_id, store).version == 1
+    """
     service = tracking.client(_store(store))
     run = service.get_run(run_id)
     missing = [tag for tag in _NEEDED if not run.data.tags.get(tag)]
@@ -124,7 +286,41 @@ def at_stage(
     stage: str = "production",  # one of STAGES
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> Version:  # with its run and its tags
-    "Return the version at a stage; raise ReportError when there is none."
+    """Return the version at a stage; raise ReportError when there is none.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    stage : str, default "production"
+        One of STAGES.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    Version
+        With its run and its tags.
+
+    Raises
+    ------
+    ReportError
+        When there is none.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.registry import at_stage
+    >>> work = tempfile.TemporaryDirectory()
+    >>> nowhere = Path(work.name) / "none.sqlite"
+    >>> assert (
+    ...     "expected one of" in show_error(lambda: at_stage("momentum", "best", nowhere)) and not nowhere.exists()
+    ... )
+    """
     if stage not in STAGES:
         raise ReportError(f"stage is {stage!r}, expected one of {', '.join(STAGES)}")
     file, aliases = _store(store), {}
@@ -202,7 +398,64 @@ def evidence(
     ledger: Ledger | None = None,  # the workspace's own when absent
     least: float = 0.95,  # Deflated Sharpe Ratio that is asked for
 ) -> pd.DataFrame:  # by piece of evidence: held, and what is missing where it is not
-    "Look up the evidence of a version."
+    """Look up the evidence of a version.
+
+    Parameters
+    ----------
+    version : Version
+        From register or at_stage.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    least : float, default 0.95
+        Deflated Sharpe Ratio that is asked for.
+
+    Returns
+    -------
+    pd.DataFrame
+        By piece of evidence: held, and what is missing where it is not.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import Version, evidence
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> rng = np.random.default_rng(4)
+    >>> for i in range(12):
+    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
+    ...     ledger.record(
+    ...         "trial",
+    ...         f"rule-{i}",
+    ...         "momentum",
+    ...         {"lookback": 20 * (i + 1)},
+    ...         1500,
+    ...         252,
+    ...         returns.mean() / returns.std(),
+    ...         0.0,
+    ...         3.0,
+    ...     )
+    >>> code = tracking.sources_hash()
+    >>> version = Version(
+    ...     "momentum", 1, "none", {"study": "momentum", "key": "rule-11", "sources": code, "data_hash": "0"}
+    ... )
+    >>> bare = evidence(version, ledger)
+    >>> bare.assign(missing=bare["missing"].str.replace(r"code \\w+", "this code", regex=True))
+                    held                                            missing
+    evidence
+    audit          False  no causality audit of study momentum on this c...
+    tests          False      no tests were run on this code; run make test
+    ledger          True
+    out-of-sample  False  the out-of-sample period of study momentum was...
+    """
     ledger, tags = ledger or _ours(), version.tags
     missing = {
         "audit": _judge_audit(ledger, tags),
@@ -223,7 +476,73 @@ def promote(
     store: Path | None = None,  # SQLite file; the setting [research] tracking
     least: float = 0.95,  # Deflated Sharpe Ratio that is asked for
 ) -> Version:
-    "Move a model one step up; raise ReportError naming every piece of evidence that is missing."
+    """Move a model one step up; raise ReportError naming every piece of evidence that is missing.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    to : str, default "staging"
+        Or production.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    least : float, default 0.95
+        Deflated Sharpe Ratio that is asked for.
+
+    Returns
+    -------
+    Version
+        A registered model and what it was made of.
+
+    Raises
+    ------
+    ReportError
+        Its message names every piece of evidence that is missing.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict, audit
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.ops.registry import open_out_of_sample, promote, record_audit, record_tests
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> rng = np.random.default_rng(4)
+    >>> for i in range(12):
+    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
+    ...     ledger.record(
+    ...         "trial",
+    ...         f"rule-{i}",
+    ...         "momentum",
+    ...         {"lookback": 20 * (i + 1)},
+    ...         1500,
+    ...         252,
+    ...         returns.mean() / returns.std(),
+    ...         0.0,
+    ...         3.0,
+    ...     )
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM", "GE", "JPM"], "2018-01-02", "2020-12-31"))
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    >>> open_out_of_sample("demo", "rule-1", apart)
+    >>> record_audit("momentum", [audit(f, bars, 3, f.name) for f in (momentum(60, 5), reversal(21))], ledger)
+    >>> record_tests(ledger=ledger)
+    >>> open_out_of_sample("momentum", "rule-11", ledger)
+    >>> skipped = show_error(lambda: promote("momentum", "production", ledger, store))
+    >>> skipped.replace(str(Path(work.name).resolve()), "store")
+    "ReportError: no version of model 'momentum' is at staging in store/mlflow.sqlite; it has candidate"
+    """
     if to not in STAGES[1:]:
         raise ReportError(f"cannot promote to {to!r}; the steps are {' and '.join(STAGES[1:])}")
     ledger, version = ledger or _ours(), at_stage(name, STAGES[STAGES.index(to) - 1], store)

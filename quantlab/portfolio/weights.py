@@ -22,7 +22,36 @@ def select(
     top_k: int,  # names to hold
     buffer: int,  # ranks beyond top_k at which a held name still stays
 ) -> np.ndarray:  # bool[s], at most top_k True
-    "Choose names: those held that rank within top_k + buffer, filled up with the best of the rest."
+    """Choose names: those held that rank within top_k + buffer, filled up with the best of the rest.
+
+    Parameters
+    ----------
+    rank : np.ndarray
+        float64[s], 1 = best, NaN = no score.
+    held : np.ndarray
+        bool[s], held since the last decision.
+    top_k : int
+        Names to hold.
+    buffer : int
+        Ranks beyond top_k at which a held name still stays.
+
+    Returns
+    -------
+    np.ndarray
+        bool[s], at most top_k True.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.weights import select
+    >>> held = np.array([False, False, True, False])
+    >>> assert select(np.array([1.0, 2.0, 3.0, 4.0]), held, top_k=2, buffer=1).tolist() == [
+    ...     True,
+    ...     False,
+    ...     True,
+    ...     False,
+    ... ]
+    """
     stays = held & (rank <= top_k + buffer)
     order = np.where(stays, rank, rank + len(rank))  # held names first, each group by rank
     order[np.isnan(rank)] = np.inf
@@ -36,7 +65,31 @@ def cap_weights(
     weights: np.ndarray,  # float64[s], >= 0
     cap: float,  # largest weight of one name, as a share of equity
 ) -> np.ndarray:  # float64[s], each <= cap; sums to the same total, or to less when the cap allows no more
-    "Limit single weights by water-filling; raise PanelError for a negative weight."
+    """Limit single weights by water-filling; raise PanelError for a negative weight.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[s], >= 0.
+    cap : float
+        Largest weight of one name, as a share of equity.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], each <= cap; sums to the same total, or to less when the cap allows no more.
+
+    Raises
+    ------
+    PanelError
+        For a negative weight.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.weights import cap_weights
+    >>> assert np.allclose(cap_weights(np.array([0.6, 0.3, 0.1]), 0.4), [0.4, 0.4, 0.2])
+    """
     if not (weights >= 0).all():
         raise PanelError("cap_weights takes weights >= 0, no NaN; cap the long and the short side separately")
     capped, total = np.zeros(len(weights), dtype=bool), weights.sum()
@@ -57,7 +110,38 @@ def vol_scale(
     target: float,  # annual volatility, decimal
     periods_per_year: float,  # sessions in a year, such as 252
 ) -> float:  # in [0, 1]; 1 when fewer than 20 returns are known
-    "Return the factor that brings the book's expected volatility down to a target."
+    """Return the factor that brings the book's expected volatility down to a target.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[s], shares of equity.
+    past_returns : np.ndarray
+        float64[n, s], simple returns up to the decision; NaN = no return.
+    target : float
+        Annual volatility, decimal.
+    periods_per_year : float
+        Sessions in a year, such as 252.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 when fewer than 20 returns are known.
+
+    References
+    ----------
+    .. [1] Moreira and Muir (2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.weights import vol_scale
+    >>> rng = np.random.default_rng(7)
+    >>> past = rng.normal(0, 0.02, (250, 1))
+    >>> scale = vol_scale(np.array([1.0]), past, target=0.10, periods_per_year=252)
+    >>> scale
+    0.3480692257239237
+    """
     held = weights != 0
     book = np.nan_to_num(past_returns[:, held]) @ weights[held]
     if len(book) < 20:
@@ -144,7 +228,48 @@ class _Sized(_Terms):
 # %% ../../nbs/portfolio/550_weights.ipynb #6f6c964f
 @dataclass(frozen=True)
 class TopK(_Sized):
-    "Hold the top_k best names, equally or by rank, within a hold buffer, a cap, a volatility target and a gate."
+    """Hold the top_k best names, equally or by rank, within a hold buffer, a cap, a volatility target and a gate.
+
+    Parameters
+    ----------
+    top_k : int, default 30
+        Names held.
+    buffer : int, default 0
+        Ranks beyond top_k at which a held name stays.
+    weighting : str, default "equal"
+        "equal", or "rank": top_k for the best down to 1.
+    max_weight : float, default 1.0
+        Of one name, as a share of equity.
+    rebalance : int, default 20
+        Sessions of the predictions between decisions.
+    vol_target : float | None, default None
+        Annual volatility that scales the book down.
+    vol_lookback : int, default 63
+        Sessions of past returns behind the estimate.
+    periods_per_year : float | None, default None
+        Sessions in a year, for the target; None: measured from past_bars.
+    sparse : bool, default False
+        True: dates on which hardly a name has a row are meant, and decide.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2012-01-01", end="2017-12-29"))
+    >>> predictions = compute(bars, [momentum(252, 21)]).rename(columns={"mom_252_21": "score"}).dropna()
+    >>> weights = TopK(top_k=20, rebalance=20)(predictions)
+    >>> weights.head()
+                       weight
+    date       symbol
+    2013-01-04 AAPL      0.05
+               AIG       0.05
+               AMGN      0.05
+               AMZN      0.05
+               BAC       0.05
+    """
 
     def __call__(
         self,

@@ -38,7 +38,44 @@ def gate(
     exposure: Mapping[str, float] | None = None,  # state -> share of the book in [0, 1]; None = EXPOSURE
     allow_in_sample: bool = False,  # accept parameters fitted on later dates, for a study that says so
 ) -> pd.DataFrame:  # by date: gate in [0, 1], known at the close
-    "Return the expected exposure; raise LeakError for smoothed states or parameters from the future."
+    """Return the expected exposure; raise LeakError for smoothed states or parameters from the future.
+
+    Parameters
+    ----------
+    filtered : Filtered
+        State probabilities by date, known at the close.
+    exposure : Mapping[str, float] | None, default None
+        State -> share of the book in [0, 1]; None = EXPOSURE.
+    allow_in_sample : bool, default False
+        Accept parameters fitted on later dates, for a study that says so.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date: gate in [0, 1], known at the close.
+
+    Raises
+    ------
+    LeakError
+        For smoothed states or parameters from the future.
+    PanelError
+        "a gate needs Filtered states, got {__name__}; wrap a frame that you vouch for: Filtered(frame)"
+    ConfigError
+        "exposure names {...}, the states are {states}; give one value for each state"
+        "exposure {...} leaves [0, 1]; a gate scales down, leverage belongs to the portfolio"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.gate import gate
+    >>> from quantlab.regime.hmm import Filtered
+    >>> dates = pd.date_range("2020-01-01", periods=3)
+    >>> by_hand = Filtered(
+    ...     pd.DataFrame({"calm": [1.0, 0.5, 0.0], "choppy": 0.0, "stressed": [0.0, 0.5, 1.0]}, index=dates)
+    ... )
+    >>> assert np.allclose(gate(by_hand)["gate"], [1.0, 0.65, 0.3])
+    """
     if isinstance(filtered, Smoothed):
         raise LeakError(
             "a gate needs filtered states; smoothed ones have read later dates: use model.filter or walk_forward_filter"
@@ -64,7 +101,39 @@ def hindsight_share(
     filtered: Filtered,  # what was known on each date
     smoothed: Smoothed,  # what the whole series says of the same states
 ) -> float:  # in [0, 1]; NaN without common dates
-    "Return the share of probability that only the future could place, over the common dates."
+    """Return the share of probability that only the future could place, over the common dates.
+
+    Parameters
+    ----------
+    filtered : Filtered
+        What was known on each date.
+    smoothed : Smoothed
+        What the whole series says of the same states.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN without common dates.
+
+    Raises
+    ------
+    PanelError
+        "expected Filtered and Smoothed, got {__name__} and {__name__}; mind the order"
+        "states differ: {...} and {...}; use one model for both"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.gate import hindsight_share
+    >>> from quantlab.regime.hmm import Filtered, Smoothed
+    >>> dates = pd.date_range("2020-01-01", periods=3)
+    >>> by_hand = Filtered(
+    ...     pd.DataFrame({"calm": [1.0, 0.5, 0.0], "choppy": 0.0, "stressed": [0.0, 0.5, 1.0]}, index=dates)
+    ... )
+    >>> swapped = Smoothed(by_hand.probabilities.set_axis(["stressed", "choppy", "calm"], axis=1))
+    >>> assert np.isclose(hindsight_share(by_hand, swapped), 2 / 3)  # two of three dates named the other way round
+    """
     if not isinstance(filtered, Filtered) or not isinstance(smoothed, Smoothed):
         raise PanelError(
             f"expected Filtered and Smoothed, got {type(filtered).__name__} and {type(smoothed).__name__}; mind the "

@@ -45,7 +45,37 @@ def regime_inputs(
     close: pd.Series,  # by date, one instrument, adjusted; > 0
     lookback: int = 21,  # sessions in the realised volatility
 ) -> pd.DataFrame:  # by date from the first full window on: log_return, log_vol_21
-    "Return what the model sees of a price; raise DataError for a price that is missing, not positive or frozen."
+    """Return what the model sees of a price; raise DataError for a price that is missing, not positive or frozen.
+
+    Parameters
+    ----------
+    close : pd.Series
+        By date, one instrument, adjusted; > 0.
+    lookback : int, default 21
+        Sessions in the realised volatility.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date from the first full window on: log_return, log_vol_21.
+
+    Raises
+    ------
+    DataError
+        For a price that is missing, not positive or frozen.
+    PanelError
+        "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+        level='symbol')"
+    ConfigError
+        "lookback is {lookback}, expected at least 2 sessions"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.regime.hmm import regime_inputs
+    >>> zigzag = pd.Series([1.0, 2.0, 1.0, 2.0], index=pd.date_range("2020-01-01", periods=4), name="close")
+    >>> hand = regime_inputs(zigzag, lookback=2)
+    """
     prices = _by_date(close, "close")
     if lookback < 2:
         raise ConfigError(f"lookback is {lookback}, expected at least 2 sessions")
@@ -77,7 +107,34 @@ def _check_probabilities(
 @keepable
 @dataclass(frozen=True, eq=False)
 class Filtered:
-    "Hold state probabilities that read the past only; fit for trading."
+    """Hold state probabilities that read the past only; fit for trading.
+
+    Parameters
+    ----------
+    probabilities : pd.DataFrame
+        Date x state; rows sum to 1; known at the close of date.
+    trained_to : pd.Series | None, default None
+        By date: last date that shaped the parameters; None = the caller vouches.
+
+    Raises
+    ------
+    PanelError
+        "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+        level='symbol')"
+    DataError
+        "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "each row of the probabilities must be >= 0 and sum to 1; divide by its sum"
+    LeakError
+        "these probabilities are smoothed: each row has read later rows; filter instead"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.regime.hmm import Filtered
+    >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+    >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
+    >>> known = Filtered(sure, pd.Series(days[0], days))
+    """
 
     probabilities: pd.DataFrame  # date x state; rows sum to 1; known at the close of date
     trained_to: pd.Series | None = None  # by date: last date that shaped the parameters; None = the caller vouches
@@ -88,12 +145,44 @@ class Filtered:
             raise LeakError("these probabilities are smoothed: each row has read later rows; filter instead")
 
     def in_sample(self) -> pd.Series:  # bool by date
-        "Say which rows use parameters that were fitted on later dates."
+        """Say which rows use parameters that were fitted on later dates.
+
+        Returns
+        -------
+        pd.Series
+            Bool by date.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.regime.hmm import Filtered
+        >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+        >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
+        >>> known = Filtered(sure, pd.Series(days[0], days))
+        >>> assert known.in_sample().tolist() == [False, False]
+        """
         dates = self.probabilities.index
         return pd.Series(False, index=dates) if self.trained_to is None else self.trained_to > dates
 
     def out_of_sample(self) -> "Filtered":
-        "Keep the rows whose parameters were known on their date."
+        """Keep the rows whose parameters were known on their date.
+
+        Returns
+        -------
+        Filtered
+            State probabilities that read the past only; fit for trading.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.regime.hmm import Filtered
+        >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+        >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
+        >>> late = Filtered(sure, pd.Series(days[1], days))
+        >>> assert late.in_sample().tolist() == [True, False] and late.out_of_sample().probabilities.index.tolist() == [
+        ...     days[1]
+        ... ]
+        """
         keep = ~self.in_sample()
         return Filtered(self.probabilities[keep], None if self.trained_to is None else self.trained_to[keep])
 
@@ -101,7 +190,30 @@ class Filtered:
 @keepable
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    "Hold state probabilities that read the whole series; for plots, never for trading."
+    """Hold state probabilities that read the whole series; for plots, never for trading.
+
+    Parameters
+    ----------
+    probabilities : pd.DataFrame
+        Date x state; rows sum to 1.
+
+    Raises
+    ------
+    PanelError
+        "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+        level='symbol')"
+    DataError
+        "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "each row of the probabilities must be >= 0 and sum to 1; divide by its sum"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.regime.hmm import Smoothed
+    >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+    >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "stressed": [0.1, 0.8]}, days)
+    >>> assert not Smoothed(sure).probabilities.attrs == {} and sure.attrs == {}, "the mark is on a copy"
+    """
 
     probabilities: pd.DataFrame  # date x state; rows sum to 1
 
@@ -132,7 +244,31 @@ def forward_filter(
     startprob: np.ndarray,  # float64[s], sums to 1
     transmat: np.ndarray,  # float64[s, s]: from row, to column; rows sum to 1
 ) -> np.ndarray:  # float64[t, s]: P(state at t | rows up to t)
-    "Run Bayes' rule forward, one row at a time."
+    """Run Bayes' rule forward, one row at a time.
+
+    Parameters
+    ----------
+    log_density : np.ndarray
+        float64[t, s]: of row t under state s.
+    startprob : np.ndarray
+        float64[s], sums to 1.
+    transmat : np.ndarray
+        float64[s, s]: from row, to column; rows sum to 1.
+
+    Returns
+    -------
+    np.ndarray
+        float64[t, s]: P(state at t | rows up to t).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.regime.hmm import forward_filter
+    >>> three_to_one = np.log([[3.0, 1.0], [3.0, 1.0]])
+    >>> assert np.allclose(
+    ...     forward_filter(three_to_one, np.array([0.5, 0.5]), np.eye(2)), [[0.75, 0.25], [0.9, 0.1]]
+    ... )
+    """
     filtered, prior = np.empty_like(log_density), startprob
     with np.errstate(divide="ignore"):
         for t, row in enumerate(log_density):
@@ -248,14 +384,67 @@ class _Started(_Standard):
 # %% ../../nbs/regime/450_hmm.ipynb #3fa6d2f4
 @keepable
 class HMM(_Started):
-    "Describe a market by a few hidden Gaussian states (Hamilton 1989; Rabiner 1989)."
+    """Describe a market by a few hidden Gaussian states (Hamilton 1989; Rabiner 1989).
+
+    Parameters
+    ----------
+    n_states : int, default 3
+        That hide.
+    seed : int, default 7
+        Of the first start; the others count up.
+    n_iter : int, default 200
+        Baum-Welch steps, at most.
+    n_starts : int, default 5
+        The most likely result is kept.
+
+    References
+    ----------
+    .. [1] Hamilton (1989).
+    .. [2] Rabiner (1989).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.hmm import HMM
+    >>> rng = np.random.default_rng(0)
+    >>> truth = np.repeat([0, 1, 0, 1], 150)
+    >>> drawn = pd.DataFrame(
+    ...     {"r": rng.normal(0, np.where(truth, 0.03, 0.005))}, index=pd.bdate_range("2020-01-01", periods=600)
+    ... )
+    >>> two = HMM(n_states=2).fit(drawn)
+    >>> two.filter(drawn).probabilities.iloc[[0, 149, 151, 153]].round(3)
+                 calm  stressed
+    2020-01-01  1.000     0.000
+    2020-07-28  0.998     0.002
+    2020-07-30  0.997     0.003
+    2020-08-03  0.000     1.000
+    """
 
     def fit(
         self,
         X: pd.DataFrame,  # by date, finite; first column a return
         y: None = None,  # not read; scikit-learn's grammar has it
     ) -> "HMM":  # the same object, fitted
-        "Estimate the states; raise DataError for too few rows or a column without variation."
+        """Estimate the states; raise DataError for too few rows or a column without variation.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, finite; first column a return.
+        y : None, default None
+            Not read; scikit-learn's grammar has it.
+
+        Returns
+        -------
+        HMM
+            The same object, fitted.
+
+        Raises
+        ------
+        DataError
+            For too few rows or a column without variation.
+        """
         values = self._check_fit(X)
         self.center_, self.scale_ = values.mean(axis=0), values.std(axis=0)
         self.columns_, self.trained_to_ = list(X.columns), X.index[-1]
@@ -267,7 +456,30 @@ class HMM(_Started):
         self,
         X: pd.DataFrame,  # by date, from the beginning of the history
     ) -> Filtered:  # by date: P(state | rows up to it)
-        "Return the state of each date given the rows up to it, under the fitted parameters."
+        """Return the state of each date given the rows up to it, under the fitted parameters.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, from the beginning of the history.
+
+        Returns
+        -------
+        Filtered
+            By date: P(state | rows up to it).
+
+        Examples
+        --------
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.hmm import HMM, regime_inputs
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> X = regime_inputs(spy)
+        >>> model = HMM().fit(X[:"2016"])
+        >>> filtered, smoothed = model.filter(X), model.smooth(X)
+        """
         density = _log_density(self._scaled(X), self.hmm_.means_, self.hmm_.covars_)
         values = forward_filter(density, self.hmm_.startprob_, self.hmm_.transmat_)
         return Filtered(pd.DataFrame(values, X.index, self.states_), pd.Series(self.trained_to_, index=X.index))
@@ -276,7 +488,18 @@ class HMM(_Started):
         self,
         X: pd.DataFrame,  # by date
     ) -> Smoothed:  # by date: P(state | all rows)
-        "Return the state of each date given all rows, later ones too."
+        """Return the state of each date given all rows, later ones too.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date.
+
+        Returns
+        -------
+        Smoothed
+            By date: P(state | all rows).
+        """
         values = self.hmm_.predict_proba(self._scaled(X)) if len(X) else np.empty((0, self.n_states))
         return Smoothed(pd.DataFrame(values, X.index, self.states_))
 
@@ -284,7 +507,34 @@ class HMM(_Started):
 def describe_states(
     model: HMM,  # fitted
 ) -> pd.DataFrame:  # by state: mean of each column, deviation of the first, expected stay in rows
-    "Return the fitted states in the units of X."
+    """Return the fitted states in the units of X.
+
+    Parameters
+    ----------
+    model : HMM
+        Fitted.
+
+    Returns
+    -------
+    pd.DataFrame
+        By state: mean of each column, deviation of the first, expected stay in rows.
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import HMM, describe_states, regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    >>> model = HMM().fit(X[:"2016"])
+    >>> describe_states(model).round(4)
+              mean_log_return  mean_log_vol_21  std_log_return  expected_stay
+    calm               0.0005          -5.1681          0.0062        39.9011
+    choppy             0.0008          -4.7049          0.0087        23.3716
+    stressed          -0.0001          -4.1654          0.0167        38.4282
+    """
     means, covars = model._units()
     leave = 1.0 - np.diag(model.hmm_.transmat_)
     table = pd.DataFrame(means, model.states_, model.columns_).add_prefix("mean_")
@@ -296,7 +546,49 @@ def match_states(
     previous: HMM,  # fitted
     model: HMM,  # fitted on the same columns, with as many states
 ) -> np.ndarray:  # int[s]: previous state -> the state of model that resembles it
-    "Pair the states of two fits so that the total Bhattacharyya distance is smallest."
+    """Pair the states of two fits so that the total Bhattacharyya distance is smallest.
+
+    Parameters
+    ----------
+    previous : HMM
+        Fitted.
+    model : HMM
+        Fitted on the same columns, with as many states.
+
+    Returns
+    -------
+    np.ndarray
+        int[s]: previous state -> the state of model that resembles it.
+
+    References
+    ----------
+    .. [1] Kuhn (1955).
+
+    Examples
+    --------
+    >>> import copy
+    >>> import numpy as np
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import HMM, _reorder, match_states, regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    >>> model = HMM().fit(X[:"2016"])
+    >>> filtered, smoothed = model.filter(X), model.smooth(X)
+    >>> for cut in (1, 30, 2000):
+    ...     assert model.filter(X[:cut]).probabilities.equals(filtered.probabilities[:cut])
+    >>> for end in ("2018-12-24", "2020-03-23", "2023-12-29"):
+    ...     assert np.allclose(
+    ...         model.filter(X[:end]).probabilities.iloc[-1],
+    ...         model.smooth(X[:end]).probabilities.iloc[-1],
+    ...         atol=1e-9,
+    ...     )
+    >>> mixed = copy.deepcopy(model)
+    >>> _reorder(mixed.hmm_, np.array([2, 0, 1]))
+    >>> assert match_states(model, mixed).tolist() == [1, 2, 0]
+    """
     (mean_a, cov_a), (mean_b, cov_b) = previous._units(), model._units()
     pooled = (cov_a[:, None] + cov_b[None]) / 2
     gap = mean_a[:, None] - mean_b[None]
@@ -312,7 +604,59 @@ def walk_forward_filter(
     refit: int = 252,  # rows between fits
     model: HMM | None = None,  # unfitted; None = HMM()
 ) -> Filtered:  # from row `first` on; every parameter older than its row
-    "Filter with parameters from the past only, names kept from fit to fit."
+    """Filter with parameters from the past only, names kept from fit to fit.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        By date, finite; first column a return.
+    first : int, default 504
+        Rows before the first answer.
+    refit : int, default 252
+        Rows between fits.
+    model : HMM | None, default None
+        Unfitted; None = HMM().
+
+    Returns
+    -------
+    Filtered
+        From row `first` on; every parameter older than its row.
+
+    Raises
+    ------
+    ConfigError
+        "first is {first} and refit is {refit}, expected at least 1 row each"
+    DataError
+        "{...} rows leave nothing to filter after the first {first}; lengthen the history"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import HMM, regime_inputs, walk_forward_filter
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    >>> model = HMM().fit(X[:"2016"])
+    >>> filtered, smoothed = model.filter(X), model.smooth(X)
+    >>> for cut in (1, 30, 2000):
+    ...     assert model.filter(X[:cut]).probabilities.equals(filtered.probabilities[:cut])
+    >>> for end in ("2018-12-24", "2020-03-23", "2023-12-29"):
+    ...     assert np.allclose(
+    ...         model.filter(X[:end]).probabilities.iloc[-1],
+    ...         model.smooth(X[:end]).probabilities.iloc[-1],
+    ...         atol=1e-9,
+    ...     )
+    >>> walked = walk_forward_filter(X, refit=504, model=HMM(n_starts=2))
+    >>> walked.probabilities.tail(3).round(3)
+                 calm  choppy  stressed
+    date
+    2023-12-27  0.999   0.001       0.0
+    2023-12-28  0.999   0.001       0.0
+    2023-12-29  0.999   0.001       0.0
+    """
     if first < 1 or refit < 1:
         raise ConfigError(f"first is {first} and refit is {refit}, expected at least 1 row each")
     if len(X) <= first:

@@ -21,7 +21,36 @@ def check_range(
     high: float,  # largest value allowed
     **values: float,  # parameters by name
 ) -> None:
-    "Raise ConfigError naming the first parameter that lies outside a range."
+    """Raise ConfigError naming the first parameter that lies outside a range.
+
+    Parameters
+    ----------
+    low : float
+        Smallest value allowed.
+    high : float
+        Largest value allowed.
+    **values : float
+        Parameters by name.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first parameter that lies outside a range.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.checks import check_choice, check_range, check_text
+    >>> messages = [
+    ...     show_error(lambda: check_range(1, 5000, top_k=0)),
+    ...     show_error(lambda: check_choice(["equal", "rank"], weighting="equl")),
+    ...     show_error(lambda: check_text(r"\\S.*", "a name", study="")),
+    ... ]
+    >>> messages
+    ['ConfigError: parameter top_k is 0, expected between 1 and 5000',
+     "ConfigError: parameter weighting is 'equl', expected one of equal, rank; did you mean equal?",
+     "ConfigError: parameter study is '', expected a name"]
+    """
     for name, value in values.items():
         if not low <= value <= high:
             raise ConfigError(f"parameter {name} is {value}, expected between {low} and {high}")
@@ -31,7 +60,34 @@ def check_choice(
     options: Sequence[str],  # what may be chosen
     **values: str,  # parameters by name
 ) -> None:
-    "Raise ConfigError naming the first parameter that is none of the options."
+    """Raise ConfigError naming the first parameter that is none of the options.
+
+    Parameters
+    ----------
+    options : Sequence[str]
+        What may be chosen.
+    **values : str
+        Parameters by name.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first parameter that is none of the options.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.checks import check_choice, check_range, check_text
+    >>> messages = [
+    ...     show_error(lambda: check_range(1, 5000, top_k=0)),
+    ...     show_error(lambda: check_choice(["equal", "rank"], weighting="equl")),
+    ...     show_error(lambda: check_text(r"\\S.*", "a name", study="")),
+    ... ]
+    >>> messages
+    ['ConfigError: parameter top_k is 0, expected between 1 and 5000',
+     "ConfigError: parameter weighting is 'equl', expected one of equal, rank; did you mean equal?",
+     "ConfigError: parameter study is '', expected a name"]
+    """
     for name, value in values.items():
         if value not in options:
             near = get_close_matches(value, options, n=1)
@@ -48,7 +104,36 @@ def check_text(
     meaning: str,  # of the pattern, for the message
     **values: str,  # parameters by name
 ) -> None:
-    "Raise ConfigError naming the first parameter that does not read as it should."
+    """Raise ConfigError naming the first parameter that does not read as it should.
+
+    Parameters
+    ----------
+    pattern : str
+        Regular expression that the whole text must match.
+    meaning : str
+        Of the pattern, for the message.
+    **values : str
+        Parameters by name.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first parameter that does not read as it should.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.checks import check_choice, check_range, check_text
+    >>> messages = [
+    ...     show_error(lambda: check_range(1, 5000, top_k=0)),
+    ...     show_error(lambda: check_choice(["equal", "rank"], weighting="equl")),
+    ...     show_error(lambda: check_text(r"\\S.*", "a name", study="")),
+    ... ]
+    >>> messages
+    ['ConfigError: parameter top_k is 0, expected between 1 and 5000',
+     "ConfigError: parameter weighting is 'equl', expected one of equal, rank; did you mean equal?",
+     "ConfigError: parameter study is '', expected a name"]
+    """
     for name, value in values.items():
         if not re.fullmatch(pattern, value):
             raise ConfigError(f"parameter {name} is '{value}', expected {meaning}")
@@ -62,7 +147,26 @@ def check_named(
     options: Sequence[str],  # names that are known; what is not among them must be module:name
     **values: str,  # parameters by name
 ) -> None:
-    "Raise ConfigError naming the first parameter that is neither a known name nor a module that can be found."
+    """Raise ConfigError naming the first parameter that is neither a known name nor a module that can be found.
+
+    Parameters
+    ----------
+    options : Sequence[str]
+        Names that are known; what is not among them must be module:name.
+    **values : str
+        Parameters by name.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first parameter that is neither a known name nor a module that can be
+        found.
+
+    Examples
+    --------
+    >>> from quantlab.report.checks import MODELS, check_named
+    >>> check_named(MODELS, model="ridge")
+    """
     for name, value in values.items():
         module, colon, attribute = value.partition(":")
         if not colon:
@@ -91,7 +195,29 @@ def check_source(
     start: str = "",  # first session; empty: not asked
     end: str = "",  # last session
 ) -> None:
-    "Raise ConfigError for what can be told without reading the data."
+    """Raise ConfigError for what can be told without reading the data.
+
+    Parameters
+    ----------
+    data : str
+        "sample", lake:NAME, or a CSV or Parquet file; a relative path counts from the workspace's root.
+    universe : str, default "all"
+        "all", or symbols separated by commas.
+    start : str, default ""
+        First session; empty: not asked.
+    end : str, default ""
+        Last session.
+
+    Raises
+    ------
+    ConfigError
+        For what can be told without reading the data.
+
+    Examples
+    --------
+    >>> from quantlab.report.checks import check_source
+    >>> check_source("sample", "AAPL, MSFT", "2012", "2013-06-30")
+    """
     for name, text in (("start", start), ("end", end)):
         if text and not re.search(r"\d", text):
             raise ConfigError(f"parameter {name} is '{text}', expected a date like 2010-01-04")

@@ -25,7 +25,31 @@ def parse_period(
     start: str,  # ISO date, or a moment with a zone: 2024-01-31 16:00Z
     end: str,  # as start
 ) -> tuple[pd.Timestamp, pd.Timestamp]:  # each with a zone where it was written with one
-    "Read two dates or moments; raise ConfigError when one cannot be read or they are in the wrong order."
+    """Read two dates or moments; raise ConfigError when one cannot be read or they are in the wrong order.
+
+    Parameters
+    ----------
+    start : str
+        ISO date, or a moment with a zone: 2024-01-31 16:00Z.
+    end : str
+        As start.
+
+    Returns
+    -------
+    tuple[pd.Timestamp, pd.Timestamp]
+        Each with a zone where it was written with one.
+
+    Raises
+    ------
+    ConfigError
+        When one cannot be read or they are in the wrong order.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.report.market import parse_period
+    >>> assert parse_period("2010-01-04", "2023-12-29")[1] == pd.Timestamp("2023-12-29")
+    """
     found = []
     for name, text in (("start", start), ("end", end)):
         try:
@@ -129,7 +153,33 @@ def _index(
 
 # %% ../../nbs/report/802_market.ipynb #b31095ed
 class MarketData(NamedTuple):
-    "Hold what a strategy may trade and the index it is compared with."
+    """Hold what a strategy may trade and the index it is compared with.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol): total-return prices, volume, amount.
+    raw : pd.DataFrame
+        The same rows as they were read, factors not applied.
+    index : pd.Series
+        Close by date of the market index, total return.
+    index_name : str
+        "SPY", or "mean of names".
+    source : str
+        Where the bars came from.
+    hash : str
+        Of the raw bars.
+    periods_per_year : int
+        Bars in a year, measured from the dates of the whole data.
+    stray : pd.DatetimeIndex
+        Dates left out because almost nobody traded.
+
+    Examples
+    --------
+    >>> from quantlab.report.market import load_market
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> market.bars.head()
+    """
 
     bars: pd.DataFrame  # (date, symbol): total-return prices, volume, amount
     raw: pd.DataFrame  # the same rows as they were read, factors not applied
@@ -148,7 +198,42 @@ def load_market(
     end: str,  # ISO date, last session; for intraday bars the last UTC day, whole, or a moment
     interval: str = "",  # of the bars, where a dataset has several: 1d, 4h, 5min ...
 ) -> MarketData:
-    "Read and adjust bars; raise ConfigError or DataError when what was asked is not there."
+    """Read and adjust bars; raise ConfigError or DataError when what was asked is not there.
+
+    Parameters
+    ----------
+    data : str
+        "sample", lake:NAME, or a CSV or Parquet file; a relative path counts from the workspace's root.
+    universe : str
+        "all", or symbols separated by commas.
+    start : str
+        ISO date, first session; for intraday bars the first UTC day, or a moment such as 2024-01-31
+        16:00Z.
+    end : str
+        ISO date, last session; for intraday bars the last UTC day, whole, or a moment.
+    interval : str, default ""
+        Of the bars, where a dataset has several: 1d, 4h, 5min ...
+
+    Returns
+    -------
+    MarketData
+        What a strategy may trade and the index it is compared with.
+
+    Raises
+    ------
+    ConfigError
+        When what was asked is not there.
+    DataError
+        When what was asked is not there.
+    PanelError
+        For fewer than two (see periods_per_year).
+
+    Examples
+    --------
+    >>> from quantlab.report.market import load_market
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> market.bars.head()
+    """
     limits = parse_period(start, end)
     raw = _raw(data, interval)
     if raw.empty:
@@ -181,7 +266,50 @@ def check_market(
     symbols: int = 1,  # needed for there to be a choice
     interval: str = "",  # as for load_market
 ) -> MarketData:  # for further questions
-    "Load a market; raise ConfigError when it has too few sessions or symbols, and what load_market raises."
+    """Load a market; raise ConfigError when it has too few sessions or symbols, and what load_market raises.
+
+    Parameters
+    ----------
+    data : str
+        As for load_market.
+    universe : str
+        As for load_market.
+    start : str
+        As for load_market.
+    end : str
+        As for load_market.
+    sessions : int
+        Needed for features, training and at least one test block.
+    symbols : int, default 1
+        Needed for there to be a choice.
+    interval : str, default ""
+        As for load_market.
+
+    Returns
+    -------
+    MarketData
+        For further questions.
+
+    Raises
+    ------
+    ConfigError
+        When it has too few sessions or symbols, and what load_market raises.
+    DataError
+        For what the source cannot give (see get_bars).
+        Its message names the first offending rows, repair nothing (see read_bars).
+        "{data} holds no bars; export it again"
+        "no bars between {start} and {end}; the data runs from {...} to {...}"
+    PanelError
+        For fewer than two (see periods_per_year).
+
+    Examples
+    --------
+    >>> from quantlab.report.market import check_market
+    >>> assert (
+    ...     len(check_market("sample", "AAPL, XOM", "2015-01-01", "2015-12-31", sessions=252, symbols=2).bars)
+    ...     == 2 * 252
+    ... )
+    """
     market = load_market(data, universe, start, end, interval)
     there, names = market.bars.index.unique("date").size, market.bars.index.unique("symbol").size
     if names < symbols:

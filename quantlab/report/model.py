@@ -35,7 +35,50 @@ def make_model(
     seed: int = 7,
     trees: Mapping[str, float] | None = None,  # settings of GBMModel, for those that are made of it
 ) -> BaseEstimator:  # unfitted
-    "Return an unfitted model by its name; raise ConfigError for a word that names none."
+    """Return an unfitted model by its name; raise ConfigError for a word that names none.
+
+    Parameters
+    ----------
+    name : str
+        One of MODELS, or module:name of a class without arguments, or of an unfitted model.
+    purge : int
+        Dates of the panel from a decision to the end of its outcome.
+    seed : int, default 7
+        Of the generator that draws; the same seed gives the same numbers.
+    trees : Mapping[str, float] | None, default None
+        Settings of GBMModel, for those that are made of it.
+
+    Returns
+    -------
+    BaseEstimator
+        Unfitted.
+
+    Raises
+    ------
+    ConfigError
+        For a word that names none.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import make_model
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    """
     if ":" in name:
         found = import_named(name)
         found = found() if isinstance(found, type) else found
@@ -57,7 +100,48 @@ def make_model(
 def feature_families(
     names: Sequence[str],  # of features
 ) -> dict[str, list[str]]:  # family -> its features, in the order of names
-    "Group features by the word that their names begin with."
+    """Group features by the word that their names begin with.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Of features.
+
+    Returns
+    -------
+    dict[str, list[str]]
+        Family -> its features, in the order of names.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import feature_families, make_model
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> families = feature_families(X.columns)
+    >>> families
+    {'mom': ['mom_252_21', 'mom_126_21', 'mom_63_5'],
+     'rev': ['rev_5', 'rev_21'],
+     'high': ['high_252'],
+     'overnight': ['overnight_21'],
+     'intraday': ['intraday_21'],
+     'ma': ['ma_50', 'ma_200'],
+     'max': ['max_21']}
+    """
     families: dict[str, list[str]] = {}
     for name in names:
         word = re.match(r"[A-Za-z]+", name)
@@ -82,7 +166,54 @@ def ablation_table(
     scores: pd.DataFrame,  # (date, symbol), out of sample; the first column is the whole model, the others variants of it
     y: pd.Series,  # (date, symbol), the outcome
 ) -> pd.DataFrame:  # by variant: ic, se, p, change (of the mean rank IC), change_se, change_p
-    "Test the mean rank IC of each variant, and what it lost or gained."
+    """Test the mean rank IC of each variant, and what it lost or gained.
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        (date, symbol), out of sample; the first column is the whole model, the others variants of it.
+    y : pd.Series
+        (date, symbol), the outcome.
+
+    Returns
+    -------
+    pd.DataFrame
+        By variant: ic, se, p, change (of the mean rank IC), change_se, change_p.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method (see ic_test).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import ablation_table, make_model
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> outcome = y.reindex(scores.index)
+    >>> assert ablation_table(scores[["gbm"]], outcome * np.nan)["ic"].isna().all()
+    """
     full, rows = scores.iloc[:, 0], {}
     for name in scores:
         test = ic_test(ic_rows(scores[name], y), "forward")
@@ -97,7 +228,50 @@ def ablation_figure(
     table: pd.DataFrame,  # from ablation_table
     title: str = "What the mean rank IC loses or gains (bars: two standard errors)",
 ) -> Figure:
-    "Draw the change of the mean rank IC of each variant against the whole model."
+    """Draw the change of the mean rank IC of each variant against the whole model.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From ablation_table.
+    title : str, optional
+        Headline of the picture.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import ablation_figure, ablation_table, make_model
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> outcome = y.reindex(scores.index)
+    >>> ablation_figure(
+    ...     ablation_table(scores, outcome),
+    ...     "No other model is shown to differ from the trees on these thirty names",
+    ... )
+    """
     shown = table.iloc[1:].iloc[::-1]
     fig, ax = figure(title, "change of the mean rank IC", "", size=(9, 0.9 + 0.28 * max(len(shown), 1)))
     ax.errorbar(
@@ -113,7 +287,51 @@ def shorten(
     index: pd.MultiIndex,  # (date, symbol), of the panel
     sessions: int,  # dates to keep, the latest of each training window
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # the same test rows
-    "Cut each fold's training rows to its latest dates; raise ConfigError for a window without any."
+    """Cut each fold's training rows to its latest dates; raise ConfigError for a window without any.
+
+    Parameters
+    ----------
+    folds : Sequence[tuple[np.ndarray, np.ndarray]]
+        (training rows, test rows), positions.
+    index : pd.MultiIndex
+        (date, symbol), of the panel.
+    sessions : int
+        Dates to keep, the latest of each training window.
+
+    Returns
+    -------
+    list[tuple[np.ndarray, np.ndarray]]
+        The same test rows.
+
+    Raises
+    ------
+    ConfigError
+        For a window without any.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import make_model, shorten
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> cut = shorten(folds, X.index, 60)
+    """
     if sessions < 1:
         raise ConfigError(f"sessions is {sessions}; keep at least one date to train on")
     number = np.repeat(np.arange(len(date_starts(index)[0])), np.diff(date_starts(index)[1]))
@@ -128,7 +346,69 @@ def length_figure(
     table: pd.DataFrame,  # from ablation_table, by number of training sessions
     title: str = "Mean rank IC by length of the training window (bars: two standard errors)",
 ) -> Figure:
-    "Draw the mean rank IC against the length of the training window."
+    """Draw the mean rank IC against the length of the training window.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From ablation_table, by number of training sessions.
+    title : str, optional
+        Headline of the picture.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import ablation_table, length_figure, make_model, shorten
+    >>> from quantlab.validation.scores import rank_ic
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> outcome = y.reindex(scores.index)
+    >>> by_length = {
+    ...     n: rank_ic(
+    ...         walk_forward(make_model("gbm", 21, trees=small), X, y, shorten(folds, X.index, n)).predictions[
+    ...             "score"
+    ...         ],
+    ...         outcome,
+    ...     )
+    ...     for n in (60, 250, 500)
+    ... }
+    >>> pd.Series({n: ic.mean() for n, ic in by_length.items()}, name="mean rank IC").rename_axis(
+    ...     "sessions"
+    ... ).to_frame().round(4)
+    >>> shown = ablation_table(
+    ...     pd.DataFrame(
+    ...         {
+    ...             n: walk_forward(make_model("ridge", 21), X, y, shorten(folds, X.index, n)).predictions["score"]
+    ...             for n in (500, 60)
+    ...         }
+    ...     ),
+    ...     outcome,
+    ... )
+    >>> assert list(length_figure(shown).axes[0].containers[0].lines[0].get_xdata()) == [500, 60]
+    """
     fig, ax = figure(title, "sessions in the training window", "mean rank IC out of sample")
     ax.errorbar(table.index.astype(int), table["ic"], yerr=2 * table["se"], fmt="o-", ms=4, capsize=3, color=COLORS[0])
     ax.axhline(0, color="black", lw=0.8)
@@ -139,7 +419,48 @@ def agreement(
     a: pd.Series,  # (date, symbol)
     b: pd.Series,  # on the same index
 ) -> float:  # mean over dates; NaN when no date has three names that differ
-    "Return the mean rank correlation of two scores within dates."
+    """Return the mean rank correlation of two scores within dates.
+
+    Parameters
+    ----------
+    a : pd.Series
+        (date, symbol).
+    b : pd.Series
+        On the same index.
+
+    Returns
+    -------
+    float
+        Mean over dates; NaN when no date has three names that differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import agreement, fold_agreement, make_model
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> assert np.isnan(agreement(scores["gbm"] * 0, scores["gbm"])) and fold_agreement([], X, []).empty
+    """
     return float(rank_ic(a, b).mean())
 
 
@@ -148,7 +469,55 @@ def fold_agreement(
     X: pd.DataFrame,  # panel of features
     tests: Sequence[np.ndarray],  # rows of each fold's test block
 ) -> pd.Series:  # by fold, from the second: agreement with the model of the fold before
-    "Ask neighbouring models about the newer one's test block; raise PanelError unless each model has a block."
+    """Ask neighbouring models about the newer one's test block; raise PanelError unless each model has a block.
+
+    Parameters
+    ----------
+    models : Sequence[BaseEstimator]
+        fitted, one for each fold.
+    X : pd.DataFrame
+        Panel of features.
+    tests : Sequence[np.ndarray]
+        Rows of each fold's test block.
+
+    Returns
+    -------
+    pd.Series
+        By fold, from the second: agreement with the model of the fold before.
+
+    Raises
+    ------
+    PanelError
+        Unless each model has a block.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import agreement, fold_agreement, make_model
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> assert np.isnan(agreement(scores["gbm"] * 0, scores["gbm"])) and fold_agreement([], X, []).empty
+    """
     if len(models) != len(tests):
         raise PanelError(f"{len(models)} models and {len(tests)} test blocks; give one block for each model")
     found = {}
@@ -164,7 +533,62 @@ def said_and_happened(
     block: int,  # dates in a cluster; twice the horizon where outcomes overlap
     n: int = 10,  # groups
 ) -> pd.DataFrame:  # by group: said (mean score), happened (mean outcome), se, rows
-    "Compare what a model said with what happened, in equally large groups."
+    """Compare what a model said with what happened, in equally large groups.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), out of sample.
+    y : pd.Series
+        What the model was asked to predict, on the same index; NaN = not known.
+    block : int
+        Dates in a cluster; twice the horizon where outcomes overlap.
+    n : int, default 10
+        Groups.
+
+    Returns
+    -------
+    pd.DataFrame
+        By group: said (mean score), happened (mean outcome), se, rows.
+
+    Raises
+    ------
+    ConfigError
+        "block={block}, n={n}; give at least one date in a cluster and one group"
+
+    References
+    ----------
+    .. [1] Liang and Zeger (1986).
+    .. [2] Mincer and Zarnowitz (1969).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import make_model, said_and_happened, said_figure, slope
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> outcome = y.reindex(scores.index)
+    >>> said_figure(said_and_happened(scores["gbm"], outcome, 40, n=5), slope(scores["gbm"], outcome))
+    """
     if block < 1 or n < 1:
         raise ConfigError(f"block={block}, n={n}; give at least one date in a cluster and one group")
     pairs = pd.DataFrame({"said": score, "happened": y}).dropna()
@@ -186,7 +610,50 @@ def slope(
     score: pd.Series,  # (date, symbol)
     y: pd.Series,  # on the same index
 ) -> float:  # NaN without spread
-    "Return the least-squares slope of outcome on score."
+    """Return the least-squares slope of outcome on score.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol).
+    y : pd.Series
+        On the same index.
+
+    Returns
+    -------
+    float
+        NaN without spread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import make_model, said_and_happened, slope
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> outcome = y.reindex(scores.index)
+    >>> empty = said_and_happened(scores["gbm"].iloc[:0], outcome.iloc[:0], 1)
+    >>> assert empty.empty and np.isnan(slope(scores["gbm"].iloc[:0], outcome.iloc[:0]))
+    """
     pairs = pd.DataFrame({"said": score, "happened": y}).dropna()
     spread = pairs["said"].var()
     return float(pairs.cov().loc["said", "happened"] / spread) if spread > 0 else np.nan
@@ -197,7 +664,49 @@ def said_figure(
     slope: float,  # of outcome on score
     title: str | None = None,
 ) -> Figure:
-    "Draw what happened against what was said, with two standard errors."
+    """Draw what happened against what was said, with two standard errors.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From said_and_happened.
+    slope : float
+        Of outcome on score.
+    title : str | None, default None
+        Headline of the picture.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import make_model, said_and_happened, said_figure, slope
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> outcome = y.reindex(scores.index)
+    >>> said_figure(said_and_happened(scores["gbm"], outcome, 40, n=5), slope(scores["gbm"], outcome))
+    """
     fig, ax = figure(title or f"The outcome moves {slope:.2f} for each 1 that the model says", "mean score of the group", "mean outcome")
     ax.errorbar(
         table["said"], table["happened"], yerr=2 * table["se"].fillna(0), fmt="o", ms=5, capsize=3, color=COLORS[0]
@@ -212,7 +721,60 @@ def coverage_table(
     predictions: pd.DataFrame,  # (date, symbol): q10 ... q90
     y: pd.Series,  # on the same index
 ) -> pd.DataFrame:  # by year and "all": share of outcomes at or below each quantile, and inside the outer two
-    "Count how often outcomes fell below each quantile, by year."
+    """Count how often outcomes fell below each quantile, by year.
+
+    Parameters
+    ----------
+    predictions : pd.DataFrame
+        (date, symbol): q10 ... q90.
+    y : pd.Series
+        On the same index.
+
+    Returns
+    -------
+    pd.DataFrame
+        By year and "all": share of outcomes at or below each quantile, and inside the outer two.
+
+    Raises
+    ------
+    ConfigError
+        "predictions have the columns {...}; coverage needs two quantiles, such as q10 and q90"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model, walk_forward
+    >>> from quantlab.report.checks import MODELS
+    >>> from quantlab.report.model import coverage_table, make_model
+    >>> from quantlab.validation.splits import WalkForward
+    >>> names = sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30]
+    >>> bars = adjust(sample_bars(list(names), start="2014-01-02", end="2019-12-31"))
+    >>> labels = forward_returns(bars, 20)
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> X = X[labels["y"].reindex(X.index).notna()]
+    >>> y = rank(labels["y"].reindex(X.index)).rename("y")
+    >>> folds = list(WalkForward(train_sessions=500, test_sessions=250).split(X, t1=labels["t1"].reindex(X.index)))
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for name in MODELS[:3]:
+    ...     assert check_model(make_model(name, 21, trees=small), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    >>> runs = {name: walk_forward(make_model(name, 21, trees=small), X, y, folds) for name in MODELS[:6]}
+    >>> scores = pd.DataFrame({name: run.predictions["score"] for name, run in runs.items()})
+    >>> outcome = y.reindex(scores.index)
+    >>> table = coverage_table(runs["quantile"].predictions, outcome)
+    >>> table.round(3)
+            q10    q30    q50    q70    q90  inside
+    year
+    2017  0.114  0.309  0.502  0.697  0.885   0.771
+    2018  0.114  0.307  0.500  0.694  0.890   0.776
+    2019  0.112  0.305  0.504  0.695  0.887   0.774
+    all   0.114  0.307  0.502  0.695  0.887   0.774
+    """
     names = list(predictions.columns[predictions.columns.str.fullmatch(r"q\d{1,2}")])
     if len(names) < 2:
         raise ConfigError(

@@ -44,7 +44,25 @@ def question_key(
     template: Path,  # the notebook
     parameters: Mapping[str, object],  # every parameter
 ) -> str:  # 16 hex digits
-    "Hash what is asked: the template's sources and the parameters. Outputs and cell ids do not count."
+    """Hash what is asked: the template's sources and the parameters. Outputs and cell ids do not count.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+    parameters : Mapping[str, object]
+        Every parameter.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+
+    Examples
+    --------
+    >>> from quantlab.report.run import question_key
+    >>> assert question_key(small, values) == question_key(small, dict(reversed(values.items())))
+    """
     from quantlab.core.ledger import content_key  # brings pandas, which a refusal need not wait for
 
     return content_key(template=[cell["source"] for cell in read_cells(template)], parameters=dict(parameters))
@@ -77,7 +95,41 @@ def _runs_on(
 def clear_killed(
     folder: Path,  # holds run folders
 ) -> list[str]:  # names of what was removed
-    "Remove the hidden folders of runs that were killed; leave what this runner did not write or still writes."
+    """Remove the hidden folders of runs that were killed; leave what this runner did not write or still writes.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds run folders.
+
+    Returns
+    -------
+    list[str]
+        Names of what was removed.
+
+    Examples
+    --------
+    >>> import os
+    >>> import platform
+    >>> import shutil
+    >>> import subprocess
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import OWNER, clear_killed
+    >>> work = tempfile.TemporaryDirectory()
+    >>> folder = Path(work.name) / "staging"
+    >>> gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    >>> for name, pid in (
+    ...     ("ride-20240102T030405Z-0123abcd", gone),
+    ...     ("ride-20240102T030405Z-89abcdef", os.getpid()),
+    ... ):
+    ...     (folder / f".{name}").mkdir(parents=True)
+    ...     (folder / f".{name}" / OWNER).write_text(f"{platform.node()} {pid}")
+    >>> cleared = clear_killed(folder)
+    >>> shutil.rmtree(folder / ".ride-20240102T030405Z-89abcdef")
+    >>> cleared
+    ['.ride-20240102T030405Z-0123abcd']
+    """
     dead = [
         owner.parent for owner in folder.glob(f".*/{OWNER}") if _HIDDEN.fullmatch(
             owner.parent.name
@@ -116,7 +168,63 @@ def _claim(
 def staged(
     final: Path,  # the folder to make; must not exist
 ) -> Iterator[Path]:  # a hidden folder beside it
-    "Fill a hidden folder inside a with block; it takes its final name at the end and vanishes on an error."
+    """Fill a hidden folder inside a with block; it takes its final name at the end and vanishes on an error.
+
+    Parameters
+    ----------
+    final : Path
+        The folder to make; must not exist.
+
+    Yields
+    ------
+    Iterator[Path]
+        A hidden folder beside it.
+
+    Raises
+    ------
+    ReportError
+        "cannot make the folder {place} ({what}); give another one"
+        "{...} exists or is being written; run again in a second"
+        "cannot write into {place} ({strerror}); give another folder"
+    RunError
+        "cannot write into {...} ({...}); nothing was kept: make room, or give another folder"
+
+    Examples
+    --------
+    >>> import os
+    >>> import platform
+    >>> import shutil
+    >>> import subprocess
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import OWNER, _claim, staged
+    >>> work = tempfile.TemporaryDirectory()
+    >>> folder = Path(work.name) / "staging"
+    >>> gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    >>> for name, pid in (
+    ...     ("ride-20240102T030405Z-0123abcd", gone),
+    ...     ("ride-20240102T030405Z-89abcdef", os.getpid()),
+    ... ):
+    ...     (folder / f".{name}").mkdir(parents=True)
+    ...     (folder / f".{name}" / OWNER).write_text(f"{platform.node()} {pid}")
+    >>> shutil.rmtree(folder / ".ride-20240102T030405Z-89abcdef")
+    >>> (folder / "taken").write_text("a file")
+    >>> _claim(folder / "first", folder / ".first")
+    >>> (folder / "taken").unlink()
+    >>> (folder / ".first").rmdir()
+    >>> with staged(folder / "good") as inside:
+    ...     (inside / "report.html").write_text("whole")
+    ...     during = sorted(file.name for file in folder.iterdir())
+    >>> try:
+    ...     with staged(folder / "bad") as inside:
+    ...         (inside / "report.html").write_text("half")
+    ...         raise KeyboardInterrupt
+    ... except KeyboardInterrupt:
+    ...     after = sorted(file.name for file in folder.iterdir())
+    >>> assert [file.name for file in (folder / "good").iterdir()] == ["report.html"]
+    >>> during, after
+    (['.good'], ['good'])
+    """
     hidden = final.with_name(f".{final.name}")
     _claim(final, hidden)
     try:
@@ -211,7 +319,35 @@ def execute(
     parameters: Mapping[str, object],  # every parameter
     progress: Progress | None = None,  # called at each cell
 ) -> object:  # the executed notebook, an nbformat.NotebookNode
-    "Run a template in a fresh kernel; raise RunError when a cell fails."
+    """Run a template in a fresh kernel; raise RunError when a cell fails.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+    parameters : Mapping[str, object]
+        Every parameter.
+    progress : Progress | None, default None
+        Called at each cell.
+
+    Returns
+    -------
+    object
+        The executed notebook, an nbformat.NotebookNode.
+
+    Raises
+    ------
+    RunError
+        When a cell fails.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.report.run import execute
+    >>> steps = []
+    >>> notebook = execute(small, values, lambda *step: steps.append(step))
+    """
     import nbformat
     from papermill import execute_notebook  # 2.6 s, so only after all checks
     from papermill.engines import papermill_engines
@@ -294,7 +430,29 @@ def html_page(
     parameters: Mapping[str, object],  # every parameter of the run
     facts: list[str],  # short provenance, shown under the title
 ) -> str:  # one self-contained HTML file
-    "Write the page a reader opens."
+    """Write the page a reader opens.
+
+    Parameters
+    ----------
+    notebook
+        executed, an nbformat node.
+    spec : Mapping[str, Parameter]
+        From read_parameters.
+    parameters : Mapping[str, object]
+        Every parameter of the run.
+    facts : list[str]
+        Short provenance, shown under the title.
+
+    Returns
+    -------
+    str
+        One self-contained HTML file.
+
+    Examples
+    --------
+    >>> from quantlab.report.run import html_page
+    >>> page = html_page(notebook, spec, values, ["ride", "an example"])
+    """
     from nbconvert import HTMLExporter  # 2 s, so only after the kernel is done
 
     hide = {"exclude_input": True, "exclude_input_prompt": True, "exclude_output_prompt": True}
@@ -315,7 +473,23 @@ _LIBRARIES = (
 
 
 def code_version() -> dict[str, object]:  # version, sha256 of the sources, commit and whether it covers the tree
-    "Say which code ran."
+    """Say which code ran.
+
+    Returns
+    -------
+    dict[str, object]
+        version, sha256 of the sources, commit and whether it covers the tree.
+
+    Raises
+    ------
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> from quantlab.report.run import code_version
+    >>> assert code_version() == code_version() and len(code_version()["sources"]) == 64
+    """
     from quantlab.report import tracking
 
     state = {"version": quantlab.__version__, "sources": tracking.sources_hash(), "commit": None, "modified": None}
@@ -327,7 +501,19 @@ def code_version() -> dict[str, object]:  # version, sha256 of the sources, comm
 
 # %% ../../nbs/report/820_run.ipynb #42b5ed7e
 def environment() -> dict[str, str]:  # name -> version
-    "List the versions of Python and of the libraries that can move a number."
+    """List the versions of Python and of the libraries that can move a number.
+
+    Returns
+    -------
+    dict[str, str]
+        Name -> version.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.report.run import environment
+    >>> assert environment()["pandas"] == pd.__version__
+    """
     installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
@@ -337,7 +523,25 @@ def environment() -> dict[str, str]:  # name -> version
 # %% ../../nbs/report/820_run.ipynb #96915c2c
 @dataclass(frozen=True)
 class Run:
-    "Name a run's folder, with its numbers and its manifest."
+    """Name a run's folder, with its numbers and its manifest.
+
+    Parameters
+    ----------
+    folder : Path
+        With report.html, report.ipynb, metrics.json and manifest.json.
+    metrics : dict[str, float | None]
+        None: a number that does not exist.
+    manifest : dict[str, object]
+        What went in.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import list_runs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> assert list_runs(Path(work.name) / "failed") == list_runs(Path(work.name) / "no such folder") == []
+    """
 
     folder: Path  # with report.html, report.ipynb, metrics.json and manifest.json
     metrics: dict[str, float | None]  # None: a number that does not exist
@@ -345,12 +549,34 @@ class Run:
 
     @property
     def html(self) -> Path:
-        "Return the page."
+        """Return the page.
+
+        Returns
+        -------
+        Path
+            The page.
+        """
         return self.folder / "report.html"
 
     @property
     def notebook(self) -> Path:
-        "Return the executed notebook."
+        """Return the executed notebook.
+
+        Returns
+        -------
+        Path
+            The executed notebook.
+
+        Examples
+        --------
+        >>> import json
+        >>> from quantlab.report.template import read_emitted
+        >>> assert (
+        ...     run.metrics
+        ...     == json.loads((run.folder / "metrics.json").read_text())
+        ...     == read_emitted(run.notebook)["metrics"]
+        ... )
+        """
         return self.folder / "report.ipynb"
 
 
@@ -383,7 +609,31 @@ def _is_run(metrics: object, manifest: object) -> bool:
 def read_run(
     folder: Path,  # of one run
 ) -> Run:
-    "Read a finished run; raise ReportError when its files are not those of a run."
+    """Read a finished run; raise ReportError when its files are not those of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        Of one run.
+
+    Returns
+    -------
+    Run
+        A run's folder, with its numbers and its manifest.
+
+    Raises
+    ------
+    ReportError
+        When its files are not those of a run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import list_runs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> assert list_runs(Path(work.name) / "failed") == list_runs(Path(work.name) / "no such folder") == []
+    """
     try:
         metrics, manifest = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("metrics.json", "manifest.json"))
         why = "" if _is_run(metrics, manifest) else "metrics.json or manifest.json lacks what the runner writes"
@@ -398,7 +648,35 @@ def list_runs(
     folder: Path | None = None,  # holds run folders; the setting [research] runs
     tell: Callable[[str], None] | None = None,  # called with what is wrong with each broken run
 ) -> list[Run]:  # finished runs, newest first
-    "Read the finished runs of a folder, without failed, hidden and broken ones; raise ReportError for a file."
+    """Read the finished runs of a folder, without failed, hidden and broken ones; raise ReportError for a file.
+
+    Parameters
+    ----------
+    folder : Path | None, default None
+        Holds run folders; the setting [research] runs.
+    tell : Callable[[str], None] | None, default None
+        Called with what is wrong with each broken run.
+
+    Returns
+    -------
+    list[Run]
+        Finished runs, newest first.
+
+    Raises
+    ------
+    ReportError
+        For a file.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import list_runs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> assert list_runs(Path(work.name) / "failed") == list_runs(Path(work.name) / "no such folder") == []
+    """
     place, found = Path(folder or path("research", "runs")), []
     if place.exists() and not place.is_dir():
         raise ReportError(f"{display_path(place)} is a file, and a folder of runs is meant; name another one")
@@ -559,7 +837,61 @@ def run_report(
     progress: Progress | None = None,  # called at each cell and once more for the page
     track: bool = True,  # copy the run to MLflow
 ) -> Run:
-    "Run a report; raise QuantlabError before a kernel starts, RunError after."
+    """Run a report; raise QuantlabError before a kernel starts, RunError after.
+
+    Parameters
+    ----------
+    template : str | Path
+        A name, or the path of a notebook.
+    parameters : Mapping[str, object] | None, default None
+        What differs from the defaults.
+    output : Path | None, default None
+        Folder that receives the run's folder; the setting [research] runs.
+    progress : Progress | None, default None
+        Called at each cell and once more for the page.
+    track : bool, default True
+        Copy the run to MLflow.
+
+    Returns
+    -------
+    Run
+        A run's folder, with its numbers and its manifest.
+
+    Raises
+    ------
+    QuantlabError
+        Before a kernel starts, RunError after.
+    ReportError
+        Its message names the nearest one (see find_template).
+        When it breaks the convention (see read_parameters).
+        "the ledger {...} cannot be written ({...}); set [research] ledger to another file"
+        "cannot make the folder {place} ({what}); give another one"
+    ConfigError
+        On an unknown name or a wrong type (see fill_parameters).
+        For an address (see path).
+        When absent or malformed (see setting).
+        When there is none (see root).
+    RunError
+        "cannot write into {...} ({...}); nothing was kept: make room, or give another folder"
+        "the kernel did not start ({error}); try: python -m ipykernel --version"
+        Where the template emitted none.
+        "the run is complete in {...}, but was not tracked: {error}"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pathlib import Path
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.report.run import run_report
+    >>> from unittest.mock import patch
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}):
+    ...     run = run_report(small, {"window": 63}, Path(work.name) / "runs", track=False)
+    ...     rows = Ledger(path("research", "ledger")).rows()
+    >>> pd.Series(
+    ...     {file.name: file.stat().st_size > 0 for file in sorted(run.folder.iterdir())}, name="written"
+    ... ).to_frame()
+    """
     began, file = time.perf_counter(), find_template(template)
     values = fill_parameters(read_parameters(file), parameters or {})
     run_check(file, values)

@@ -19,7 +19,15 @@ from .market import MarketData
 
 # %% ../../nbs/report/810_tearsheet.ipynb #7e87a001
 class Text(pd.DataFrame):
-    "Hold text that is shown whole: pandas cuts it at 50 characters, where the remedy begins."
+    """Hold text that is shown whole: pandas cuts it at 50 characters, where the remedy begins.
+
+    Examples
+    --------
+    >>> from quantlab.report.tearsheet import Text
+    >>> reason = "rows dated before the cut moved when everything after it was taken away; first 2015-06-30, column peek_1"
+    >>> whole = Text({"why": [reason]}, index=["peek_1"])
+    >>> whole
+    """
 
     @property
     def _constructor(self) -> type:
@@ -38,7 +46,34 @@ def judge_features(
     features: Sequence[Feature],  # what is asked for
     bars: pd.DataFrame,  # (date, symbol), total-return prices; some names and more sessions than the longest look-back
 ) -> pd.DataFrame:  # by feature: verdict (PASS, LEAK, NOT_ASSESSED), why
-    "Audit features, together when nothing moves, else each alone."
+    """Audit features, together when nothing moves, else each alone.
+
+    Parameters
+    ----------
+    features : Sequence[Feature]
+        What is asked for.
+    bars : pd.DataFrame
+        (date, symbol), total-return prices; some names and more sessions than the longest look-back.
+
+    Returns
+    -------
+    pd.DataFrame
+        By feature: verdict (PASS, LEAK, NOT_ASSESSED), why.
+
+    Raises
+    ------
+    ConfigError
+        When two share a name, PanelError for a missing input (see compute).
+
+    Examples
+    --------
+    >>> from quantlab.features.base import Feature
+    >>> from quantlab.report.market import load_market
+    >>> from quantlab.report.tearsheet import judge_features
+    >>> honest = Feature("gap_5", lambda close: close / close.shift(5) - 1, 5, ["close"], "example")
+    >>> few = load_market("sample", "AAPL, XOM", "2015-01-01", "2015-12-31").bars
+    >>> assert judge_features([honest], few)["verdict"].tolist() == ["PASS"]
+    """
     together = audit(partial(compute, features=features), bars, name="all features")
     numbers = compute(bars, features).notna().any() if together.status == PASS else pd.Series(
         False, [f.name for f in features]
@@ -54,7 +89,33 @@ def format_table(
     formats: dict[str, str],  # column -> format string, e.g. "{:+.2%}"; other columns stay as they are
     missing: str = "–",  # shown for NaN and NaT
 ) -> Text:
-    "Turn numbers into text for display."
+    """Turn numbers into text for display.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        What is shown.
+    formats : dict[str, str]
+        Column -> format string, e.g. "{:+.2%}"; other columns stay as they are.
+    missing : str, default "–"
+        Shown for NaN and NaT.
+
+    Returns
+    -------
+    Text
+        Text that is shown whole: pandas cuts it at 50 characters, where the remedy begins.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.report.tearsheet import format_table
+    >>> small = format_table(pd.DataFrame({"gain": [0.0123, np.nan], "name": ["KO", None]}), {"gain": "{:+.1%}"})
+    >>> small
+        gain name
+    0  +1.2%   KO
+    1      –    –
+    """
     shown = frame.astype(object)
     for column, pattern in formats.items():
         shown[column] = [missing if pd.isna(value) else pattern.format(value) for value in frame[column]]
@@ -65,7 +126,29 @@ def stamps(
     dates: pd.Series | pd.DatetimeIndex,  # sessions, or moments with a zone
     missing: str = "–",  # shown for NaT
 ) -> pd.Series | pd.Index:  # of text
-    "Write dates for display: the day, and the time of day where there is a zone."
+    """Write dates for display: the day, and the time of day where there is a zone.
+
+    Parameters
+    ----------
+    dates : pd.Series | pd.DatetimeIndex
+        sessions, or moments with a zone.
+    missing : str, default "–"
+        Shown for NaT.
+
+    Returns
+    -------
+    pd.Series | pd.Index
+        Of text.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.report.market import load_market
+    >>> from quantlab.report.tearsheet import stamps
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> moments = pd.DatetimeIndex(["2024-01-31 16:00Z", pd.NaT])
+    >>> assert stamps(moments).tolist() == ["2024-01-31 16:00", "–"] and stamps(market.stray).empty
+    """
     text = (dates if isinstance(dates, pd.DatetimeIndex) else dates.dt).strftime(
         "%Y-%m-%d" if getattr(dates, "dt", dates).tz is None else "%Y-%m-%d %H:%M"
     )
@@ -75,7 +158,37 @@ def stamps(
 def data_table(
     market: MarketData,  # as loaded
 ) -> pd.DataFrame:  # one row per fact
-    "Return what the run used, with the flaws a reader must know."
+    """Return what the run used, with the flaws a reader must know.
+
+    Parameters
+    ----------
+    market : MarketData
+        As loaded.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per fact.
+
+    Examples
+    --------
+    >>> from quantlab.report.market import load_market
+    >>> from quantlab.report.tearsheet import data_table
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> table = data_table(market)
+    >>> table
+                                                                                           value
+    source                                                                      committed sample
+    content hash of the raw bars                                                71be5316066531f6
+    sessions                                            2015-01-02 to 2019-12-31, 1,258 sessions
+    sessions in a year, measured                                                             252
+    symbols                                                                                    4
+    rows                                                                                   5,032
+    missing rows between a symbol's first and last ...                                         0
+    symbols that stop before the end                                                           0
+    rows with zero volume                                                                      0
+    market index                                                                             SPY
+    """
     cover = symbol_coverage(market.bars)
     last = market.bars.index.get_level_values("date").max()
     stopped = cover.index[cover["last"] < last]
@@ -117,7 +230,39 @@ def _cell(metric: str, row: pd.Series) -> str:
 def metrics_table(
     summaries: dict[str, pd.DataFrame],  # account -> backtest.stats.summary
 ) -> pd.DataFrame:  # metric x account, text
-    "Return the metrics of several accounts with their 95 % intervals."
+    """Return the metrics of several accounts with their 95 % intervals.
+
+    Parameters
+    ----------
+    summaries : dict[str, pd.DataFrame]
+        Account -> backtest.stats.summary.
+
+    Returns
+    -------
+    pd.DataFrame
+        Metric x account, text.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.stats import summary
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.report.market import load_market
+    >>> from quantlab.report.tearsheet import metrics_table
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> returns = to_wide(market.bars["close"]).pct_change().iloc[1:]
+    >>> summaries = {name: summary(returns[name], 252) for name in ("MSFT", "GE")}
+    >>> shown = metrics_table(summaries)
+    >>> shown
+                                       MSFT                        GE
+    annual return     30.4 %  (11.4 … 52.5)   -12.0 %  (-33.9 … 15.7)
+    volatility        23.3 %  (20.8 … 26.0)     29.8 %  (26.3 … 33.7)
+    sharpe              1.25  (0.38 … 2.13)     -0.28  (-1.16 … 0.60)
+    sortino             1.90  (0.83 … 3.24)     -0.41  (-1.60 … 1.04)
+    max drawdown   -18.2 %  (-36.0 … -14.4)  -78.0 %  (-89.4 … -35.3)
+    calmar              1.67  (0.38 … 3.21)     -0.15  (-0.38 … 0.42)
+    hit rate          54.1 %  (51.6 … 57.0)     47.7 %  (44.7 … 50.2)
+    tail ratio          1.05  (0.84 … 1.19)       0.94  (0.79 … 1.15)
+    """
     columns = {
         account: pd.Series({metric: _cell(metric, row) for metric, row in table.iterrows()})
         for account, table in summaries.items()
@@ -131,7 +276,42 @@ def verdict(
     dsr: float,  # deflated Sharpe ratio of that excess
     ic_p: float,  # p-value of the mean rank IC
 ) -> str:  # Markdown, one paragraph
-    "Say in plain words whether the run shows an edge after costs."
+    """Say in plain words whether the run shows an edge after costs.
+
+    Parameters
+    ----------
+    excess : pd.DataFrame
+        Backtest.stats.summary of strategy minus equal weight, after costs.
+    dsr : float
+        Deflated Sharpe ratio of that excess.
+    ic_p : float
+        P-value of the mean rank IC.
+
+    Returns
+    -------
+    str
+        Markdown, one paragraph.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import summary
+    >>> from quantlab.report.tearsheet import verdict
+    >>> generator = np.random.default_rng(7)
+    >>> days = pd.date_range("2015-01-01", periods=1500, freq="B")
+    >>> worlds = {
+    ...     drift: summary(pd.Series(generator.normal(drift, 0.004, len(days)), index=days), 252)
+    ...     for drift in (0.0008, 0.0, -0.0008)
+    ... }
+    >>> sentences = [
+    ...     verdict(worlds[0.0008], 0.99, 0.001),
+    ...     verdict(worlds[0.0008], 0.80, 0.2),
+    ...     verdict(worlds[0.0], 0.4, 0.5),
+    ...     verdict(worlds[-0.0008], 0.0, 0.5),
+    ... ]
+    >>> sentences
+    """
     row = excess.loc["annual_return"]
     if not np.isfinite(row[["value", "low", "high"]].astype(float)).all():
         return "**No verdict.** The account is too short to be judged."

@@ -34,7 +34,35 @@ def _halves(
 # %% ../../nbs/validation/372_overfit.ipynb #ced877e7
 @dataclass(frozen=True)
 class Overfit:
-    "Hold what became of the best of many tries on the halves of history where it was not chosen."
+    """Hold what became of the best of many tries on the halves of history where it was not chosen.
+
+    Parameters
+    ----------
+    pbo : float
+        Share of splits in which it is in the lower half of the field.
+    slope : float
+        Of its ratio out of sample on that in sample; NaN if the latter never changes.
+    loss : float
+        Share of splits in which its ratio out of sample is negative.
+    n_trials : int
+        Tries that were compared.
+    n_dates : int
+        On which all tries have a return.
+    splits : pd.DataFrame, default field(repr=False)
+        By split: chosen, in_sample, out_of_sample (Sharpe per period), logit.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.overfit import pbo
+    >>> swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
+    >>> traded = pbo(swap, n_blocks=2)
+    >>> traded.splits.round(3)
+          chosen  in_sample  out_of_sample  logit
+    split
+    0          A      2.121         -2.121 -0.693
+    1          B      2.121         -2.121 -0.693
+    """
 
     pbo: float  # share of splits in which it is in the lower half of the field
     slope: float  # of its ratio out of sample on that in sample; NaN if the latter never changes
@@ -67,7 +95,45 @@ def pbo(
     returns: pd.DataFrame,  # dates x tries, simple decimal returns; dates on which one is NaN are not used
     n_blocks: int = 16,  # S, even: 16 gives 12,870 splits
 ) -> Overfit:
-    "Estimate the probability of backtest overfitting by symmetric cross-validation (Bailey et al. 2017)."
+    """Estimate the probability of backtest overfitting by symmetric cross-validation (Bailey et al. 2017).
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Dates x tries, simple decimal returns; dates on which one is NaN are not used.
+    n_blocks : int, default 16
+        S, even: 16 gives 12,870 splits.
+
+    Returns
+    -------
+    Overfit
+        What became of the best of many tries on the halves of history where it was not chosen.
+
+    Raises
+    ------
+    ConfigError
+        "n_blocks is {n_blocks}; give an even number from 2 to 16"
+    DataError
+        "{...} tries share {...} dates of returns; give at least 2 tries, all finite, on {...} common
+        dates or fewer blocks"
+        "try {...} never varies; drop it, a flat line was not a try"
+
+    References
+    ----------
+    .. [1] Bailey et al. (2017).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.overfit import pbo
+    >>> swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
+    >>> traded = pbo(swap, n_blocks=2)
+    >>> traded.splits.round(3)
+          chosen  in_sample  out_of_sample  logit
+    split
+    0          A      2.121         -2.121 -0.693
+    1          B      2.121         -2.121 -0.693
+    """
     x = _clean(returns, n_blocks)
     inside = _halves(x, n_blocks)
     outside, best = inside[::-1], inside.argmax(axis=1)
@@ -89,7 +155,67 @@ def pbo_null(
     draws: int = 200,  # simulated searches
     seed: int = 7,  # of the draws
 ) -> np.ndarray:  # float64[draws], sorted
-    "Return the probabilities of overfitting of searches without skill whose tries are related as these."
+    """Return the probabilities of overfitting of searches without skill whose tries are related as these.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Dates x tries, simple decimal returns; dates on which one is NaN are not used.
+    n_blocks : int, default 10
+        Even; 10 gives 252 splits and nearly the spread of 16.
+    draws : int, default 200
+        Simulated searches.
+    seed : int, default 7
+        Of the draws.
+
+    Returns
+    -------
+    np.ndarray
+        float64[draws], sorted.
+
+    Raises
+    ------
+    ConfigError
+        "n_blocks is {n_blocks}; give an even number from 2 to 16"
+    DataError
+        "{...} tries share {...} dates of returns; give at least 2 tries, all finite, on {...} common
+        dates or fewer blocks"
+        "try {...} never varies; drop it, a flat line was not a try"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.validation.overfit import pbo, pbo_null
+    >>> close = to_wide(adjust(sample_bars())["close"])
+    >>> returns = close.pct_change(fill_method=None)
+    >>> market = returns.mean(axis=1)
+    >>> def top20(lookback, skip):
+    ...     "Daily return over the market of the 20 strongest names, chosen every 21 sessions."
+    ...     past = (close.shift(skip) / close.shift(lookback) - 1).iloc[272::21]
+    ...     chosen = (past.rank(axis=1, ascending=False) <= 20).astype(float).reindex(close.index).ffill().shift(1)
+    ...     return returns.where(chosen == 1.0).mean(axis=1) - market
+    >>> lookbacks = (10, 15, 21, 30, 42, 63, 84, 105, 126, 147, 168, 189, 231, 252)
+    >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a in lookbacks for b in (0, 2, 5)}).loc["2011-03":]
+    >>> result = pbo(trials)
+    >>> null = pbo_null(trials.iloc[::5], draws=200)
+    >>> pd.Series({
+    ...     "PBO": result.pbo,
+    ...     "mean of noise": null.mean(),
+    ...     "noise, 5 %": np.quantile(null, 0.05),
+    ...     "noise, 95 %": np.quantile(null, 0.95),
+    ...     "share of noise at or below": (null <= result.pbo).mean(),
+    ... }).round(3)
+    PBO                           0.706
+    mean of noise                 0.480
+    noise, 5 %                    0.119
+    noise, 95 %                   0.850
+    share of noise at or below    0.810
+    dtype: float64
+    """
     x = _clean(returns, n_blocks)
     root = np.linalg.qr(x - x.mean(axis=0), mode="r") / np.sqrt(len(x) - 1)
     rng = np.random.default_rng(seed)
