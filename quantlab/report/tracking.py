@@ -302,30 +302,28 @@ def log_run(
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.exceptions import MlflowException
 
-    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in parameters.items()}
-    stage = tempfile.TemporaryDirectory()
-    try:
-        if model is not None:
-            _write_model(Path(stage.name) / "model", model, example)
-        experiment = _experiment(service, name, file.with_suffix("").as_uri())
-        run = service.create_run(experiment, run_name=(tags or {}).get("run")).info
-        service.log_batch(
-            run.run_id,
-            [Metric(key, value, run.start_time, 0) for key, value in metrics.items() if value is not None],
-            [Param(key, value) for key, value in text.items()],
-            [RunTag(key, value) for key, value in (tags or {}).items()],
-        )
-        for artifact in artifacts:
-            service.log_artifact(run.run_id, str(artifact))
-        for title, figure in (figures or {}).items():
-            service.log_figure(run.run_id, figure, f"{title}.png")
-        if model is not None:
-            service.log_artifacts(run.run_id, f"{stage.name}/model", "model")
-        service.set_terminated(run.run_id)
-    except (MlflowException, OSError) as error:
-        raise ReportError(f"MLflow refused the run of {name} in {display_path(file)}: {error}") from error
-    finally:
-        stage.cleanup()
+    text = lambda value: value if isinstance(value, str) else json.dumps(value)
+    with tempfile.TemporaryDirectory() as stage:
+        try:
+            if model is not None:
+                _write_model(Path(stage) / "model", model, example)
+            experiment = _experiment(service, name, file.with_suffix("").as_uri())
+            run = service.create_run(experiment, run_name=(tags or {}).get("run")).info
+            service.log_batch(
+                run.run_id,
+                [Metric(key, value, run.start_time, 0) for key, value in metrics.items() if value is not None],
+                [Param(key, text(value)) for key, value in parameters.items()],
+                [RunTag(key, value) for key, value in (tags or {}).items()],
+            )
+            for artifact in artifacts:
+                service.log_artifact(run.run_id, str(artifact))
+            for title, figure in (figures or {}).items():
+                service.log_figure(run.run_id, figure, f"{title}.png")
+            if model is not None:
+                service.log_artifacts(run.run_id, f"{stage}/model", "model")
+            service.set_terminated(run.run_id)
+        except (MlflowException, OSError) as error:
+            raise ReportError(f"MLflow refused the run of {name} in {display_path(file)}: {error}") from error
     return run.run_id
 
 # %% ../../nbs/report/800_tracking.ipynb #66b4514a

@@ -74,7 +74,8 @@ class _Service:
     def _ask(self, path: str, params: dict[str, object], part: str) -> dict:
         "Return an answer's document; raise TemporaryError for one without its part."
         self.pace()
-        got = get_json(f"{self.url}/api/v3/{path}", params, headers={"X-Api-Token": secret("NASDAQ_DATA_LINK_API_KEY")})
+        token = {"X-Api-Token": secret("NASDAQ_DATA_LINK_API_KEY")}
+        got: dict = get_json(f"{self.url}/api/v3/{path}", params, headers=token)
         inside = got.get(part) if isinstance(got, dict) else None
         if not isinstance(inside, dict) or not isinstance(inside.get("data"), list):
             raise TemporaryError(f"nasdaq answered {path} without its {part}")
