@@ -672,8 +672,8 @@ def factor_verdict(
     if not len(found):
         return (
             f"**None of the {len(table)} factors is shown to predict the {horizon}-session return** at a false "
-            f"discovery rate of {rate:.0%}; the smallest p-value is {table['p'].min():.3f}, and {len(table)} tries make one that "
-            "small."
+            f"discovery rate of {rate:.0%}; the smallest p-value is {table['p'].min():.3f}, and {len(table)} tries "
+            "make one that small."
         )
     return (
         f"**{len(found)} of {len(table)} factors predict the {horizon}-session return** at a false discovery rate of "

@@ -244,6 +244,11 @@ def by_symbol(
     >>> spoilt = spoilt.drop([(d, "C") for d in pd.bdate_range("2015-03-02", "2015-03-13")])
     >>> found = findings(spoilt)
     >>> by_symbol(found).head(3)
+            missing  ends_together  zero_volume  spike
+    symbol
+    AABA          0              1            0      0
+    AET           0              1            0      0
+    APC           0              1            0      0
     """
     counts = found.groupby(["symbol", "rule"], observed=True).size().unstack(fill_value=0)
     counts = counts[[rule for rule in RULES if rule in counts]].rename_axis(columns=None)

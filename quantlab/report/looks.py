@@ -37,7 +37,7 @@ def long_short(
     scores: pd.DataFrame,  # (date, symbol), one column per score, known at the close of date; not finite = not held
     step: pd.Series,  # (date, symbol): return of one step from the entry of a decision at date
     tranches: int,  # portfolios that overlap: steps a position lasts
-) -> pd.DataFrame:  # date of decision x score: a step's return, gross exposure 1, before costs; without the first tranches
+) -> pd.DataFrame:  # date of decision x score: a step's return, gross exposure 1, before costs; first tranches left out
     """Return what each score, held long and short, earned step by step.
 
     Parameters
@@ -52,8 +52,8 @@ def long_short(
     Returns
     -------
     pd.DataFrame
-        Date of decision x score: a step's return, gross exposure 1, before costs; without the first
-        tranches.
+        Date of decision x score: a step's return, gross exposure 1, before costs; first tranches left
+        out.
 
     Raises
     ------

@@ -446,6 +446,26 @@ def compare_runs(
         [asked, numbers.assign(change=numbers["second"] - numbers["first"])]
     ).reindex(columns=["first", "second", "change"])
 
+# %% ../../nbs/report/800_tracking.ipynb #6b2d1c01
+def _faithful(
+    found: object,  # what was stored: model, example, scores
+    run_id: str,
+) -> object:  # the model
+    "Ask a stored model about the rows that were stored with it; raise ReportError where it says something else."
+    if not isinstance(found, dict) or set(found) != {
+        "model", "example", "scores"
+    } or not hasattr(found["model"], "predict"):
+        raise ReportError(f"the model of run {run_id} cannot be used: it is another kind of state")
+    now = found["model"].predict(found["example"])
+    if list(now) != list(found["scores"]) or not np.allclose(
+        now, found["scores"], rtol=1e-9, atol=1e-12, equal_nan=True
+    ):
+        raise ReportError(
+            f"the model of run {run_id} says something else than when it was stored; a library has changed, fit it "
+            "again and log it"
+        )
+    return found["model"]
+
 # %% ../../nbs/report/800_tracking.ipynb #5ab1561c
 def load_model(
     run_id: str,  # MLflow's
@@ -553,23 +573,3 @@ def load_model(
     except StateError as error:
         raise ReportError(f"the model of run {run_id} cannot be used: {error}") from error
     return _faithful(found, run_id)
-
-
-def _faithful(
-    found: object,  # what was stored: model, example, scores
-    run_id: str,
-) -> object:  # the model
-    "Ask a stored model about the rows that were stored with it; raise ReportError where it says something else."
-    if not isinstance(found, dict) or set(found) != {
-        "model", "example", "scores"
-    } or not hasattr(found["model"], "predict"):
-        raise ReportError(f"the model of run {run_id} cannot be used: it is another kind of state")
-    now = found["model"].predict(found["example"])
-    if list(now) != list(found["scores"]) or not np.allclose(
-        now, found["scores"], rtol=1e-9, atol=1e-12, equal_nan=True
-    ):
-        raise ReportError(
-            f"the model of run {run_id} says something else than when it was stored; a library has changed, fit it "
-            "again and log it"
-        )
-    return found["model"]

@@ -126,8 +126,17 @@ class Nasdaq(_Service):
 
     Examples
     --------
-    >>> from quantlab.vendors.nasdaq import Nasdaq
-    >>> vendor = Nasdaq(url=server.url, pace=lambda: None)
+    >>> import pandas as pd
+    >>> from quantlab.vendors.nasdaq import Nasdaq, _table
+    >>> rows = [["KO", "2012-01-04", "35.0"], ["KO", "2012-01-03", "34.5"]]
+    >>> table = _table(["ticker", "date", "Adj. Close"], rows, "KO")
+    >>> tables = [Nasdaq(), Nasdaq("WIKI/{symbol}", per_second=1)]
+    >>> pd.DataFrame(
+    ...     [{"table": table.code, "dataset": table.name, "per second": table.per_second} for table in tables]
+    ... )
+               table              dataset  per second
+    0   SHARADAR/SEP  nasdaq_sharadar_sep         5.0
+    1  WIKI/{symbol}          nasdaq_wiki         1.0
     """
 
     calendar, intervals = "XNYS", ("1d",)
