@@ -222,7 +222,7 @@ class _ByColumn:
         wide = [to_wide(panel[c], at) for c in self.columns]
         said = self.function(*(w.where((w > 0) & np.isfinite(w)) for w in wide))
         fits = not isinstance(said, pd.Series) and np.shape(said) == wide[0].shape
-        return to_long(said, panel.index, at) if fits else said
+        return to_long(said, panel.index, at, getattr(self.function, "__name__", None)) if fits else said
 
 # %% ../../nbs/core/060_audit.ipynb #cd15f85b
 @dataclass
@@ -926,18 +926,17 @@ def settling(
     --------
     >>> import pandas as pd
     >>> from quantlab.core.audit import settling
-    >>> from quantlab.core.panel import to_long, to_wide
-    >>> def memories(panel):
-    ...     close = to_wide(panel["close"])
-    ...     wides = {
-    ...         "mean_21": close.rolling(21).mean(),
-    ...         "return_1": close / close.shift(1) - 1,
-    ...         "sum": (close / close.shift(1) - 1).cumsum(),
-    ...     }
-    ...     wides |= {f"halflife_{h}": close.ewm(halflife=h).mean() for h in (5, 10, 20)}
-    ...     return pd.DataFrame({name: to_long(wide, panel.index) for name, wide in wides.items()})
-    >>> needed = settling(memories, panel)
-    >>> needed.to_frame()
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def back(close):
+    ...     return close / close.shift() - 1
+    >>> assert settling(back, panel).tolist() == [2]
     """
     dates = sessions(check_panel(panel).index)
     if len(dates) < 4 or not 0 < tolerance < 1:
@@ -946,7 +945,8 @@ def settling(
             "give a longer panel"
         )
     start = dates[len(dates) // 2]
-    subject = _Subject(function, getattr(function, "__name__", type(function).__name__))
+    name = getattr(function, "__name__", type(function).__name__)
+    subject = _Subject(function, name, columns=(*panel.columns, "amount"))
     with audit_running():
         full = subject(panel)
         late = subject(panel[panel.index.get_level_values("date") >= start]).reindex(full.index)

@@ -186,35 +186,11 @@ def pbo_null(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.validation.overfit import pbo, pbo_null
-    >>> close = to_wide(adjust(sample_bars())["close"])
-    >>> returns = close.pct_change(fill_method=None)
-    >>> market = returns.mean(axis=1)
-    >>> def top20(lookback, skip):
-    ...     "Daily return over the market of the 20 strongest names, chosen every 21 sessions."
-    ...     past = (close.shift(skip) / close.shift(lookback) - 1).iloc[272::21]
-    ...     chosen = (past.rank(axis=1, ascending=False) <= 20).astype(float).reindex(close.index).ffill().shift(1)
-    ...     return returns.where(chosen == 1.0).mean(axis=1) - market
-    >>> lookbacks = (10, 15, 21, 30, 42, 63, 84, 105, 126, 147, 168, 189, 231, 252)
-    >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a in lookbacks for b in (0, 2, 5)}).loc["2011-03":]
-    >>> result = pbo(trials)
-    >>> null = pbo_null(trials.iloc[::5], draws=200)
-    >>> pd.Series({
-    ...     "PBO": result.pbo,
-    ...     "mean of noise": null.mean(),
-    ...     "noise, 5 %": np.quantile(null, 0.05),
-    ...     "noise, 95 %": np.quantile(null, 0.95),
-    ...     "share of noise at or below": (null <= result.pbo).mean(),
-    ... }).round(3)
-    PBO                           0.706
-    mean of noise                 0.480
-    noise, 5 %                    0.119
-    noise, 95 %                   0.850
-    share of noise at or below    0.810
-    dtype: float64
+    >>> from quantlab.validation.overfit import pbo_null
+    >>> idle = pd.DataFrame(np.random.default_rng(7).normal(0, 0.01, (120, 6)))
+    >>> few = pbo_null(idle, n_blocks=4, draws=50)  # fifty searches among six tries without skill
+    >>> few[[0, 25, -1]].round(2)
+    array([0. , 0.5, 1. ])
     """
     x = _clean(returns, n_blocks)
     root = np.linalg.qr(x - x.mean(axis=0), mode="r") / np.sqrt(len(x) - 1)
