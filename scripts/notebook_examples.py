@@ -91,7 +91,10 @@ def cut(cells: list[Cell], at: int, first: int, acting: bool) -> tuple[list[tupl
         chosen.add((at, last))
         wanted = loads(cell.body[last]) | loads(cell.body[first])
         for j in range(last - 1, first, -1):  # what lies between and makes, changes or touches what is shown
-            touched = loads(cell.body[j]) if isinstance(cell.body[j], ast.Expr) else set().union(*binds(cell.body[j]))
+            node = cell.body[j]
+            touched = loads(node) if isinstance(node, ast.Expr) else set().union(*binds(node))
+            if isinstance(node, (ast.For, ast.While, ast.With)):  # a loop may change by a call what it does not bind
+                touched |= loads(node) & {n for s in cell.body for n in binds(s)[0]}
             if touched & wanted:
                 chosen.add((at, j))
                 wanted |= loads(cell.body[j])
@@ -124,7 +127,7 @@ def cut(cells: list[Cell], at: int, first: int, acting: bool) -> tuple[list[tupl
 
 def acts(node: ast.stmt, is_last: bool) -> bool:
     "Say whether a statement is there for what it does: a loop, a call that is not the cell's display."
-    call = isinstance(node, ast.Expr) and not is_last and isinstance(node.value, ast.Call)
+    call = isinstance(node, ast.Expr) and not is_last and isinstance(node.value, (ast.Call, ast.Tuple))
     return (
         call
         or isinstance(node, (ast.For, ast.While, ast.With, ast.Delete))
@@ -190,6 +193,7 @@ def imports_for(module: Module, used: set[str], own: set[str]) -> list[list[str]
                 where.setdefault(source, set()).add(there if there == name else f"{there} as {name}")
             else:
                 plain.append(f"import {source}" + (f" as {name}" if name != source.split(".")[0] else ""))
+    plain += ["from IPython.display import display"] if "display" in used - own else []
     found = plain + [f"from {source} import {', '.join(sorted(names))}" for source, names in sorted(where.items())]
     return [[line] if len(line) <= WIDTH else wrapped_import(line) for line in found]
 
@@ -240,7 +244,8 @@ def example_of_class(module: Module, name: str) -> Example | None:
             return found
     for i, cell in enumerate(module.cells):
         if cell.code and not cell.exported and cell.body and any(f"{name}:" in line for line in output_of(cell)):
-            return build(module, module.cells, i, len(cell.body) - 1, set(module.functions) | set(module.classes), 0)
+            own = {*module.functions, *module.classes, *module.assigned}
+            return build(module, module.cells, i, len(cell.body) - 1, own, 0)
     return None
 
 

@@ -361,16 +361,20 @@ class Simulator:
     Examples
     --------
     >>> import pandas as pd
-    >>> from quantlab.backtest.account import Simulator, check_terms, read_market
+    >>> from quantlab.backtest.account import Simulator, check_terms, plain_rows, read_market
     >>> from quantlab.backtest.costs import Costs
     >>> from quantlab.broker.fill_model import next_open
-    >>> from quantlab.broker.rules import Rules
+    >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
     >>> check_terms(Costs(), Rules(), next_open(), 1e6)
     >>> at, market = read_market(bars)
+    >>> rows = plain_rows([0, 1], [0.5, 0.5], PERCENT)
     >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
+    >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
+    ...     simulator.step()
+    ...     simulator.send(rows)
     >>> pd.DataFrame(simulator.log[:2]).round(3)
        session  row  symbol  quantity   price  commission  slippage
     0        1    0       0   187.358  26.470       0.496     2.478

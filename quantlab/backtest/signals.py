@@ -159,7 +159,7 @@ def from_signals(
     ------
     ConfigError
         "kind is {kind}; give 'percent', 'value' or 'shares'"
-        "stops and limits fill inside the bar, and the bars have no high and low; add them or drop both"
+        "stops and limits fill inside the bar; the bars have no high and low: add them or drop both"
         On terms of another kind, and on an account that starts with nothing (see check_terms).
         "size must be positive and finite; a short entry sells it"
     DataError
@@ -193,7 +193,7 @@ def from_signals(
     if kind not in ("percent", "value", "shares"):
         raise ConfigError(f"kind is {kind!r}; give 'percent', 'value' or 'shares'")
     if (stop_loss or take_profit) and not {"high", "low"} <= set(bars):
-        raise ConfigError("stops and limits fill inside the bar, and the bars have no high and low; add them or drop both")
+        raise ConfigError("stops and limits fill inside the bar; the bars have no high and low: add them or drop both")
     check_terms(costs, rules, fill, cash)
     at, market = read_market(bars, costs, fill)
     given = {"entries": entries, "exits": exits, "short_entries": short_entries, "short_exits": short_exits}

@@ -139,9 +139,16 @@ class Past:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
     >>> from quantlab.backtest.strategy import Past
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
     >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+    >>> for t in range(2):
+    ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
     >>> past["close"]
                   KO    PG
     date

@@ -413,38 +413,12 @@ def keep(
     Examples
     --------
     >>> import numpy as np
-    >>> import pandas as pd
-    >>> import time
     >>> import warnings
-    >>> from quantlab.core.cache import _OFF, _write, content_hash, keep, off, remember
-    >>> from quantlab.core.config import path, root
-    >>> from quantlab.core.panel import as_panel
-    >>> sample = pd.read_parquet(
-    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
-    ... )
-    >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
-    >>> with off():
-    ...     assert _OFF.get()
+    >>> from quantlab.core.cache import _write, content_hash, keep
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
     ...     assert not _write(content_hash("a function"), lambda: 0, ())  # said, and left out
-    >>> runs = []
-    >>> def slow(frame: pd.DataFrame, window: int) -> pd.DataFrame:
-    ...     runs.append(window)
-    ...     return frame.groupby("symbol").transform(lambda x: x.rolling(window).mean())
-    >>> first, second = remember(slow, bars, 20), remember(slow, bars, 20)
-    >>> pd.testing.assert_frame_equal(first, second)
-    >>> with off():
-    ...     remember(slow, bars, 20)
-    >>> def column(frame: pd.DataFrame, number: int) -> pd.DataFrame:
-    ...     return frame * number
-    >>> entries = {}
-    >>> for number in [*range(1, 9), 3]:
-    ...     remember(column, bars, number)
-    ...     newest = max(path("research", "cache").glob("*.zip"), key=lambda f: f.stat().st_mtime_ns)
-    ...     entries[number] = entries.get(number, newest)
-    ...     time.sleep(0.01)
-    >>> key = content_hash(["the third fold of", bars])
+    >>> key = content_hash("the third fold of a study")
     >>> keep(key, {"model": np.arange(3), "fold": 3})
     """
     return not (_OFF.get() or auditing()) and _write(key, value, known)
@@ -477,11 +451,11 @@ def kept(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
-    >>> import time
     >>> import warnings
-    >>> from quantlab.core.cache import _OFF, _write, content_hash, kept, off, remember
-    >>> from quantlab.core.config import path, root
+    >>> from quantlab.core.cache import _OFF, _write, content_hash, keep, kept, off, remember
+    >>> from quantlab.core.config import root
     >>> from quantlab.core.panel import as_panel
     >>> sample = pd.read_parquet(
     ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
@@ -496,19 +470,11 @@ def kept(
     >>> def slow(frame: pd.DataFrame, window: int) -> pd.DataFrame:
     ...     runs.append(window)
     ...     return frame.groupby("symbol").transform(lambda x: x.rolling(window).mean())
-    >>> first, second = remember(slow, bars, 20), remember(slow, bars, 20)
-    >>> pd.testing.assert_frame_equal(first, second)
     >>> with off():
     ...     remember(slow, bars, 20)
-    >>> def column(frame: pd.DataFrame, number: int) -> pd.DataFrame:
-    ...     return frame * number
-    >>> entries = {}
-    >>> for number in [*range(1, 9), 3]:
-    ...     remember(column, bars, number)
-    ...     newest = max(path("research", "cache").glob("*.zip"), key=lambda f: f.stat().st_mtime_ns)
-    ...     entries[number] = entries.get(number, newest)
-    ...     time.sleep(0.01)
-    >>> key = content_hash(["the third fold of", bars])
-    >>> assert kept(key) is None
+    >>> key = content_hash("the third fold of a study")
+    >>> keep(key, {"model": np.arange(3), "fold": 3})
+    >>> with off():
+    ...     assert kept(key) is None
     """
     return None if _OFF.get() or auditing() else _read(key, known)

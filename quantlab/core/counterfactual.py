@@ -360,20 +360,12 @@ def until(
 
     Examples
     --------
-    >>> from quantlab.core.counterfactual import Memory, as_frame, moved, until
-    >>> for f in (in_a_dictionary, in_a_default, in_a_cache, honest):
-    ...     f(panel)
-    ...     careless = moved(as_frame(f(half), ""), until(as_frame(f(panel), ""), half.index[-1][0]), {})
-    ...     memory = Memory(f)
-    ...     memory.forget(lambda f=f: f(half))
-    ...     both = []
-    ...     for p in (half, panel):
-    ...         memory.restore()
-    ...         both.append(as_frame(f(p), ""))
-    ...     answers[f.__name__] = {
-    ...         "run twice": careless is not None,
-    ...         "run twice, memory restored": moved(both[0], until(both[1], half.index[-1][0]), {}) is not None,
-    ...     }
+    >>> import pandas as pd
+    >>> from quantlab.core.counterfactual import until
+    >>> two_days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2024-01-02", "2024-01-03"]), ["KO"]], names=["date", "symbol"]
+    ... )
+    >>> assert until(pd.DataFrame({"close": [10.0, 11.0]}, two_days), two_days[0][0])["close"].tolist() == [10.0]
     """
     inside = frame.index.get_level_values("date") <= end
     count = int(inside.sum())
@@ -643,6 +635,7 @@ def unwatched(
     Examples
     --------
     >>> import inspect
+    >>> import pandas as pd
     >>> from quantlab.core.counterfactual import unwatched
     >>> def two_faced(p):
     ...     import inspect
@@ -651,9 +644,8 @@ def unwatched(
     ...     return p["close"] * (1.0 if watched else 2.0)
     >>> def show_to_auditor(f, p):
     ...     return f(p)
-    >>> assert show_to_auditor(two_faced, small).equals(small["close"]) and unwatched(two_faced, small).equals(
-    ...     2 * small["close"]
-    ... )
+    >>> calm = pd.DataFrame({"close": [1.0, 2.0]})
+    >>> assert show_to_auditor(two_faced, calm).tolist() == [1, 2] and unwatched(two_faced, calm).tolist() == [2, 4]
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit((context or contextvars.copy_context()).run, function, *args).result()
@@ -683,7 +675,7 @@ def asks(
     ...
     ...     watched = any(frame.function == "show_to_auditor" for frame in inspect.stack(0))
     ...     return p["close"] * (1.0 if watched else 2.0)
-    >>> assert asks(two_faced) == "inspect" and asks(honest) is None
+    >>> assert asks(two_faced) == "inspect" and asks(lambda p: p.mean()) is None
     """
     words = {word for f in reached(function)[0] for code in _codes(f.__code__) for word in code.co_names}
     return min(words & _ASKS, default=None)

@@ -52,7 +52,7 @@ class LedgerError(QuantlabError):
     Examples
     --------
     >>> from quantlab.core.errors import show_error
-    >>> from quantlab.core.ledger import _row_hash, _seal, _walk
+    >>> from quantlab.core.ledger import GENESIS, _CONTENT, _row_hash, _seal, _walk
     >>> one = dict(zip(_CONTENT, ("trial", "k", "s", "{}", 250, 252.0, 0.1, 0.0, 3.0), strict=True))
     >>> def chained(n: int) -> list[tuple]:
     ...     "Make rows as the store holds them."
@@ -506,32 +506,43 @@ class Ledger(_Many):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.core.ledger import GENESIS, Ledger, _CONTENT, _row_hash, _seal, _write_head
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.ledger import Ledger, content_key
+    >>> from quantlab.core.panel import as_panel, to_wide
     >>> workspace = tempfile.TemporaryDirectory()
-    >>> one = dict(zip(_CONTENT, ("trial", "k", "s", "{}", 250, 252.0, 0.1, 0.0, 3.0), strict=True))
-    >>> def chained(n: int) -> list[tuple]:
-    ...     "Make rows as the store holds them."
-    ...     rows, before, sealed = [], GENESIS, GENESIS
-    ...     for seq in range(1, n + 1):
-    ...         hashed = _row_hash(before, one)
-    ...         sealed = _seal(sealed, seq, hashed, "2024-01-02", 0)
-    ...         rows.append((seq, before, hashed, *one.values(), "2024-01-02", sealed))
-    ...         before = hashed
-    ...     return rows
-    >>> rows = chained(3)
-    >>> file = Path(workspace.name) / "demo.sqlite.head"
-    >>> _write_head(file, 3, rows[-1][2], rows[-1][-1])
-    >>> _write_head(Path(workspace.name) / "seen.sqlite.head", 3, rows[-1][2], rows[-1][-1])
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close", "adj"],
+    ...     filters=[("symbol", "==", "GE")],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> close = to_wide(panel["close"] * panel["adj"])["GE"]
+    >>> returns = close.pct_change()
+    >>> trials = {
+    ...     (fast, slow): (
+    ...         returns * (close.rolling(fast).mean() > close.rolling(slow).mean()).shift(2, fill_value=False)
+    ...     ).iloc[250:]
+    ...     for fast in range(2, 22, 2)
+    ...     for slow in range(30, 210, 30)
+    ... }
+    >>> sharpes = pd.Series({key: r.mean() / r.std() for key, r in trials.items()}).rename_axis(["fast", "slow"])
     >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> for (fast, slow), r in trials.items():
+    ...     key = content_key(code="ma-cross", data="GE", fast=fast, slow=slow)
+    ...     ledger.record(
+    ...         "trial",
+    ...         key,
+    ...         "ma-cross on GE",
+    ...         {"fast": fast, "slow": slow},
+    ...         len(r),
+    ...         252,
+    ...         r.mean() / r.std(),
+    ...         r.skew(),
+    ...         r.kurt() + 3,
+    ...     )
     >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
-                    key                    params  n_obs    sharpe   kurtosis
-    0  bd0bb6781b62f34a   {"fast": 2, "slow": 30}   3272  0.020205  15.422619
-    1  b8c72f45219b56bc   {"fast": 2, "slow": 60}   3272  0.026684  17.229369
-    2  2ba5c465250f9c8f   {"fast": 2, "slow": 90}   3272  0.030874  14.692585
-    3  d44b685e053f01c6  {"fast": 2, "slow": 120}   3272  0.024983  12.881267
-    4  d28b2d9405ce97b3  {"fast": 2, "slow": 150}   3272  0.026311  15.737751
     """
 
     def record(

@@ -1086,21 +1086,17 @@ def verify(
 
     Examples
     --------
-    >>> import pandas as pd
     >>> import tempfile
-    >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import Lake, verify
-    >>> scratch = tempfile.TemporaryDirectory()
-    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
-    >>> lake = Lake(Path(scratch.name) / "lake")
-    >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
-    >>> checked = verify(lake, "us")
+    >>> three = sample_bars(["AAPL", "KO", "XOM"], "2019-01-01", "2020-12-31")
+    >>> other = Lake(tempfile.mkdtemp())
+    >>> other.write("three", "1d", three)
+    >>> checked = verify(other, "three")
     >>> checked
-      interval period   rows
-    0       1d   2019  28728
-    1       1d   2020  28842
-    2       1d   2021  28728
+      interval period  rows
+    0       1d   2019   756
+    1       1d   2020   759
     """
     rows = []
     for interval, part in store.manifest(dataset)["intervals"].items():

@@ -630,6 +630,7 @@ def synth_damage(
     >>> from quantlab.core.panel import check_panel, to_wide
     >>> from quantlab.core.plot import COLORS, figure, shade
     >>> from quantlab.data.bars import check_bars
+    >>> from quantlab.data.quality import findings
     >>> from quantlab.data.synth import synth_damage, synth_market
     >>> made = synth_market()
     >>> check_bars(made.bars)
@@ -638,6 +639,14 @@ def synth_damage(
     >>> ax.plot(to_wide(made.bars["close"]).iloc[::10, :4], lw=0.9)
     >>> shade(ax, made.regime == "stressed", color=COLORS[1], label="stressed")
     >>> spoilt, done = synth_damage(made.bars, missing=0.002, delisted=0.1, censored=0.12, spikes=12, seed=5)
+    >>> listed = findings(spoilt).astype({"rule": "str"})
+    >>> keys = ["rule", "symbol", "date"]
+    >>> for rule in ("spike", "ends_together"):
+    ...     assert (
+    ...         listed.loc[listed["rule"] == rule, keys]
+    ...         .reset_index(drop=True)
+    ...         .equals(done.loc[done["rule"] == rule, keys].reset_index(drop=True))
+    ...     )
     >>> done.groupby("rule")["value"].agg(["size", "sum"])
                    size   sum
     rule

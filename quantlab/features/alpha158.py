@@ -131,24 +131,12 @@ class AlphaBlock(_CloseBlock):
     Examples
     --------
     >>> import numpy as np
-    >>> import pandas as pd
     >>> from quantlab.features.alpha158 import AlphaBlock
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
     ...     volume=np.full((3, 1), 100.0),
     ... )
-    >>> pd.DataFrame(
-    ...     {
-    ...         "close": tiny.close[:, 0],
-    ...         "volume": tiny.volume[:, 0],
-    ...         "weighted move": tiny.weighted_move[:, 0].round(2),
-    ...     }
-    ... )
-       close  volume  weighted move
-    0   10.0   100.0            NaN
-    1   12.0   100.0          20.00
-    2   11.0   100.0           8.33
     """
 
     zeros = ("volume",)  # a day without trades counts in the reference's windows

@@ -1010,9 +1010,21 @@ def date_forms(
 
     Examples
     --------
+    >>> import gzip
     >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.dialect import date_forms
-    >>> found = {text: date_forms(pd.Series([text])) for text in proved}
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> assert date_forms(pd.Series(["03/04/2024", "04/13/2024"])) == ["%m/%d/%Y"]
     """
     if pd.api.types.is_datetime64_any_dtype(column):
         return ["timestamps"]

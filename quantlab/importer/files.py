@@ -415,9 +415,22 @@ def guess_columns(
     --------
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.files import guess_columns
     >>> folder = Path(tempfile.mkdtemp())
-    >>> guess = guess_columns(folder / "kurse.csv")
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> def german(frame, name="kurse.csv", day="%d.%m.%Y"):
+    ...     "Write bars with semicolons, decimal commas and a byte-order mark."
+    ...     table = frame.reset_index().assign(date=lambda t: t["date"].dt.strftime(day))
+    ...     table = (
+    ...         table.rename(columns={"symbol": "Ticker", "volume": "Vol."})
+    ...         .rename(columns=str.title)
+    ...         .drop(columns="Adj")
+    ...     )
+    ...     table.to_csv(folder / name, sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    ...     return folder / name
+    >>> kurse = german(bars)
+    >>> guess = guess_columns(kurse)
     >>> print("\\n".join(guess.lines()))
     >>> guess.table()
             column known by                                       first values
@@ -803,23 +816,27 @@ def import_file(
 
     Examples
     --------
-    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.importer.files import guess_columns, import_file
     >>> folder = Path(tempfile.mkdtemp())
-    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
-    >>> guess = guess_columns(folder / "kurse.csv")
-    >>> print("\\n".join(guess.lines()))
-    >>> read = import_file(folder / "kurse.csv", guess)
-    >>> pd.testing.assert_frame_equal(read, bars.drop(columns="adj"), check_like=True)
-    >>> read.head(3)
-                             open        high         low       close      volume
-    date       symbol
-    2023-12-18 AAPL    196.089996  196.630005  194.389999  195.889999  55751900.0
-               XOM     102.129997  103.110001  101.519997  101.650002  21610400.0
-    2023-12-19 AAPL    196.160004  196.949997  195.889999  196.940002  40714100.0
+    >>> year = sample_bars(["AAPL", "XOM"], "2023-01-01", "2023-12-29")
+    >>> for symbol, rows in year.groupby(level="symbol"):
+    ...     yahoo = rows.droplevel("symbol").rename(columns=str.title).rename_axis("Date")
+    ...     yahoo.assign(**{"Adj Close": yahoo["Close"] * yahoo["Adj"]}).drop(columns="Adj").to_csv(
+    ...         folder / f"{symbol}.csv"
+    ...     )
+    >>> (folder / "hand.csv").write_text("Date,Open,High,Low,Close,Adj Close,Volume\\n2024-01-02,9,12,8,10,5,100\\n")
+    >>> (folder / "split.csv").write_text(
+    ...     "date,close,high,low,open,volume,divCash,splitFactor\\n"
+    ...     "2014-06-05,647.35,649.37,642.61,646.20,1e7,0,1\\n2014-06-06,645.57,651.26,644.47,649.90,1e7,0,1\\n"
+    ...     "2014-06-09,93.70,93.88,91.75,92.70,7e7,0,7\\n2014-06-10,94.25,95.05,93.57,94.73,6e7,0.47,1\\n"
+    ... )
+    >>> apple = import_file(folder / "split.csv", guess_columns(folder / "split.csv"))
+    >>> apple.attrs["said"]
+    ['splits: splitFactor is the ratio of the event on its day',
+     'dividends: adj is made of the cash in divCash']
     """
     file, said = Path(file), []
     name = display_path(file)

@@ -44,6 +44,11 @@ class Found(NamedTuple):
     >>> (folder / "AAPL.csv").write_text(text["AAPL"])
     >>> (folder / "KO.CSV").write_text(text["KO"].replace(",", ";"))
     >>> (folder / "XOM.csv.gz").write_bytes(gzip.compress(text["XOM"].encode()))
+    >>> (
+    ...     (folder / "notes.md").write_text("from the archive"),
+    ...     (folder / "MSFT.csv.part").write_text("2023"),
+    ...     (folder / "old").mkdir(),
+    ... )
     >>> found = find_files(folder)
     >>> pd.Series(found.left, name="left out because").to_frame()
                                                     left out because
@@ -91,6 +96,11 @@ def find_files(
     >>> (folder / "AAPL.csv").write_text(text["AAPL"])
     >>> (folder / "KO.CSV").write_text(text["KO"].replace(",", ";"))
     >>> (folder / "XOM.csv.gz").write_bytes(gzip.compress(text["XOM"].encode()))
+    >>> (
+    ...     (folder / "notes.md").write_text("from the archive"),
+    ...     (folder / "MSFT.csv.part").write_text("2023"),
+    ...     (folder / "old").mkdir(),
+    ... )
     >>> found = find_files(folder)
     >>> pd.Series(found.left, name="left out because").to_frame()
                                                     left out because
@@ -205,6 +215,11 @@ def import_files(
     >>> (folder / "AAPL.csv").write_text(text["AAPL"])
     >>> (folder / "KO.CSV").write_text(text["KO"].replace(",", ";"))
     >>> (folder / "XOM.csv.gz").write_bytes(gzip.compress(text["XOM"].encode()))
+    >>> (
+    ...     (folder / "notes.md").write_text("from the archive"),
+    ...     (folder / "MSFT.csv.part").write_text("2023"),
+    ...     (folder / "old").mkdir(),
+    ... )
     >>> found = find_files(folder)
     >>> first = guess_columns(found.files[0])
     >>> pd.testing.assert_frame_equal(import_files(found.files, first), year)

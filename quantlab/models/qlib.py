@@ -224,7 +224,7 @@ class _Kept:
         named += ["" if isinstance(one, (dict, str)) else "qlib." for one in held["processors_"]]  # objects by now
         if not all(isinstance(text, str) and text.startswith("qlib.") for text in named):
             raise StateError("it names a class that is not Qlib's; fit the model again")
-        made = object.__new__(cls)
+        made: QlibModel = object.__new__(cls)
         vars(made).update(held)
         return made
 

@@ -240,7 +240,8 @@ def load_market(
         raise DataError(f"{data} holds no bars; export it again")
     names = _chosen(universe, raw.index.get_level_values("symbol").unique())
     dates, symbols = raw.index.get_level_values("date"), raw.index.get_level_values("symbol")
-    first, last = (_limit(moment, name, dates.tz is not None) for moment, name in zip(limits, ("start", "end"), strict=True))
+    zoned = dates.tz is not None
+    first, last = _limit(limits[0], "start", zoned), _limit(limits[1], "end", zoned)
     chosen = raw[(dates >= first) & (dates <= last) & symbols.isin(names)]
     if chosen.empty:
         raise DataError(

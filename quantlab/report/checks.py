@@ -254,11 +254,8 @@ def check_source(
     check_text(r"(?s).*[^,\s].*", "'all' or symbols separated by commas", universe=universe)
     if data != "sample" and not data.startswith("lake:") and not (root() / data).exists():
         near = get_close_matches(data, ["sample"], n=1)
-        raise ConfigError(
-            f"data file {data} does not exist" + (
-                f"; did you mean {near[0]}?" if near else "; give sample, lake:NAME, or the path of a CSV or Parquet file"
-            )
-        )
+        hint = f"did you mean {near[0]}?" if near else "give sample, lake:NAME, or the path of a CSV or Parquet file"
+        raise ConfigError(f"data file {data} does not exist; {hint}")
 
 # %% ../../nbs/report/801_checks.ipynb #098d7b93
 PAGE_FIELDS = {

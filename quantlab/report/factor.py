@@ -671,9 +671,9 @@ def factor_verdict(
     found = table.index[table["found"]]
     if not len(found):
         return (
-            f"**None of the {len(table)} factors is shown to predict the {horizon}-session return** at a false discovery "
-            f"rate of {rate:.0%}; the smallest p-value is {table['p'].min():.3f}, and {len(table)} tries make one that "
-            "small."
+            f"**None of the {len(table)} factors is shown to predict the {horizon}-session return** at a false "
+            f"discovery rate of {rate:.0%}; the smallest p-value is {table['p'].min():.3f}, and {len(table)} tries "
+            "make one that small."
         )
     return (
         f"**{len(found)} of {len(table)} factors predict the {horizon}-session return** at a false discovery rate of "

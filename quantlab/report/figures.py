@@ -119,7 +119,8 @@ def quantile_figure(
     relative = relative.dropna() if there.notna().all(axis=1).any() else relative
     error = relative.std() / np.sqrt((relative.count() / horizon).clip(lower=1))
     absent = by_quantile.shape[1] - there.shape[1]
-    fig, ax = figure(title, "score quantile (right = highest score)" + f"; {absent} of {by_quantile.shape[1]} have no names" * (absent > 0), f"excess over {horizon} sessions")
+    lacking = f"; {absent} of {by_quantile.shape[1]} have no names" if absent else ""
+    fig, ax = figure(title, f"score quantile (right = highest score){lacking}", f"excess over {horizon} sessions")
     ax.bar(relative.columns.astype(str), relative.mean(), yerr=2 * error, capsize=4, color=COLORS[0], width=0.6)
     ax.axhline(0, color="black", lw=0.8)
     percent_axis(ax, None)

@@ -21,6 +21,19 @@ from ..data.quality import RULES, Sheet
 from ..data.sample import sample_bars
 from ..data.store import Lake
 
+# %% ../../nbs/report/807_health.ipynb #5e8f0a17
+def _stored(file: Path) -> pd.DataFrame:  # as stored; in a CSV date and symbol stay text
+    "Load a .csv or .parquet file."
+    try:
+        if file.suffix == ".parquet":
+            frame = pd.read_parquet(file)
+            return frame if frame.index.names == [None] else frame.reset_index()
+        return pd.read_csv(file, dtype={"date": "str", "symbol": "str"}, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"{display_path(file)} cannot be read as {file.suffix[1:]} ({error}); is the file whole?"
+        ) from error
+
 # %% ../../nbs/report/807_health.ipynb #7fceaeb7
 def read_unchecked(
     data: str,  # "sample", lake:NAME, or a .csv or .parquet file; a relative path counts from the workspace's root
@@ -59,12 +72,14 @@ def read_unchecked(
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.quality import findings
-    >>> from quantlab.report.health import read_unchecked
+    >>> from quantlab.report.health import _stored, read_unchecked
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "mine.csv").write_text("date,symbol,close\\n2024-01-02,NA,11\\nsoon,NA,1\\n")
+    ...     text = _stored(Path(folder) / "mine.csv")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     mine = Path(folder) / "mine.csv"
-    ...     mine.write_text(
-    ...         "date,symbol,open,high,low,close,volume\\n2024-01-02,NA,10,12,9,11,100\\nsoon,NA,1,1,1,1,1\\n2024-01-03,NA,10,12,9,,100\\n"
-    ...     )
+    ...     rows = ["2024-01-02,NA,10,12,9,11,100", "soon,NA,1,1,1,1,1", "2024-01-03,NA,10,12,9,,100"]
+    ...     mine.write_text("\\n".join(["date,symbol,open,high,low,close,volume", *rows, ""]))
     ...     raw = read_unchecked(str(mine))
     ...     listed = findings(raw)
     ...     part = read_unchecked(str(mine), start="2024-01-03")
@@ -94,7 +109,8 @@ def read_unchecked(
     dates = frame["date"] if pd.api.types.is_datetime64_any_dtype(frame["date"]) else pd.to_datetime(
         frame["date"], format="ISO8601", errors="coerce"
     )
-    day = pd.Timedelta(days=0 if dates.dt.tz is None else 1)  # an intraday bar belongs to the day in which it ends, its last midnight included
+    # An intraday bar belongs to the day in which it ends, its last midnight included.
+    day = pd.Timedelta(days=0 if dates.dt.tz is None else 1)
     early = dates < pd.Timestamp(start).tz_localize(dates.dt.tz) + day / 86400 if start else False
     late = dates > pd.Timestamp(end).tz_localize(dates.dt.tz) + day if end else False
     inside = frame.assign(date=dates)[~(early | late)] if start or end else frame.assign(date=dates)
@@ -103,19 +119,6 @@ def read_unchecked(
             f"{data} has no rows with a readable date between {start or 'its start'} and {end or 'its end'}"
         )
     return inside.reset_index(drop=True)
-
-
-def _stored(file: Path) -> pd.DataFrame:  # as stored; in a CSV date and symbol stay text
-    "Load a .csv or .parquet file."
-    try:
-        if file.suffix == ".parquet":
-            frame = pd.read_parquet(file)
-            return frame if frame.index.names == [None] else frame.reset_index()
-        return pd.read_csv(file, dtype={"date": "str", "symbol": "str"}, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise DataError(
-            f"{display_path(file)} cannot be read as {file.suffix[1:]} ({error}); is the file whole?"
-        ) from error
 
 # %% ../../nbs/report/807_health.ipynb #8cc37bef
 def coverage_figure(
@@ -152,10 +155,12 @@ def coverage_figure(
     seen, month = sheet.rows > 0, sheet.dates.tz_localize(None).to_period("M")[sheet.session]
     last = len(seen) - np.argmax(seen[::-1], axis=0)
     order = np.lexsort((np.argmax(seen, axis=0), -last))
-    have, due = (pd.DataFrame(x[sheet.session][:, order]).groupby(month).sum().to_numpy().T for x in (seen & sheet.alive, sheet.alive))
+    monthly = lambda x: pd.DataFrame(x[sheet.session][:, order]).groupby(month).sum().to_numpy().T
+    have, due = monthly(seen & sheet.alive), monthly(sheet.alive)
     months, (row, col) = month.unique(), np.nonzero(due > have)
     share = np.ma.masked_invalid(np.where(due > 0, have / np.maximum(due, 1), np.nan))
-    fig, ax = figure(title or f"{len(order)} series, {int((due - have).sum()):,} rows missing between first and last", "", "series, longest first", size=(9, 4))
+    title = title or f"{len(order)} series, {int((due - have).sum()):,} rows missing between first and last"
+    fig, ax = figure(title, "", "series, longest first", size=(9, 4))
     ax.imshow(
         share, aspect="auto", interpolation="nearest", cmap=ListedColormap(["#DEEBF7", "#9ECAE1", "#6BAED6"]), vmin=0,
         vmax=1
@@ -169,7 +174,7 @@ def coverage_figure(
 # %% ../../nbs/report/807_health.ipynb #4a79384b
 def worst(
     found: pd.DataFrame,  # from findings
-    rules: tuple[str, ...] = ("spike", "split_like", "wick", "stale", "impossible", "duplicate"),
+    rules: tuple[str, ...] = ("spike", "split_like", "wick", "stale", "impossible", "duplicate"),  # in this order
     each: int = 3,  # per rule
 ) -> pd.DataFrame:  # rows of found, in the order of the rules
     """Choose the largest findings of each rule, one a series.
@@ -179,7 +184,7 @@ def worst(
     found : pd.DataFrame
         From findings.
     rules : tuple[str, ...], optional
-        Of the market and the account: lots, limits, what may be held.
+        In this order.
     each : int, default 3
         Per rule.
 
@@ -200,7 +205,7 @@ def worst(
     ...     spoilt.loc[(pd.Timestamp(day), name), ["open", "high", "low", "close"]] /= 2
     >>> spoilt = spoilt.drop([(d, "C") for d in pd.bdate_range("2015-03-02", "2015-03-13")])
     >>> found = findings(spoilt)
-    >>> assert worst(found[:0]).empty
+    >>> cases = worst(found)
     """
     some = found[found["rule"].isin(rules)]
     size = some["value"].abs().where(some["rule"] != "impossible", 0.0)
@@ -238,7 +243,12 @@ def by_symbol(
     ...     spoilt.loc[(pd.Timestamp(day), name), ["open", "high", "low", "close"]] /= 2
     >>> spoilt = spoilt.drop([(d, "C") for d in pd.bdate_range("2015-03-02", "2015-03-13")])
     >>> found = findings(spoilt)
-    >>> assert by_symbol(found[:0]).empty
+    >>> by_symbol(found).head(3)
+            missing  ends_together  zero_volume  spike
+    symbol
+    AABA          0              1            0      0
+    AET           0              1            0      0
+    APC           0              1            0      0
     """
     counts = found.groupby(["symbol", "rule"], observed=True).size().unstack(fill_value=0)
     counts = counts[[rule for rule in RULES if rule in counts]].rename_axis(columns=None)
@@ -288,7 +298,8 @@ def cases_figure(
             ax.set_axis_off()
         for ax, case in zip(axes.flat, cases.itertuples(), strict=False):
             col, at = sheet.symbols.get_loc(case.symbol), sheet.dates.get_loc(case.date)
-            low, high, close = (sheet.wide[c][max(0, at - around) : at + around + 1, col] for c in ("low", "high", "close"))
+            near = slice(max(0, at - around), at + around + 1)
+            low, high, close = (sheet.wide[c][near, col] for c in ("low", "high", "close"))
             days = np.arange(len(close)) - min(at, around)
             ax.vlines(days, low, high, color=COLORS[6], lw=1)
             ax.plot(days, close, marker=".", ms=4)
@@ -350,4 +361,5 @@ def health_verdict(
         "clean": "Nothing was found",
     }
     parts = [f"{n:,} {rule.replace('_', ' ')}" for some in here.values() for rule, n in some.items()]
-    return grade, f"**{heads[grade]}.** {len(found):,} findings in {rows:,} rows" + (f": {', '.join(parts)}." if parts else ".")
+    listed = f": {', '.join(parts)}" if parts else ""
+    return grade, f"**{heads[grade]}.** {len(found):,} findings in {rows:,} rows{listed}."

@@ -37,7 +37,7 @@ def long_short(
     scores: pd.DataFrame,  # (date, symbol), one column per score, known at the close of date; not finite = not held
     step: pd.Series,  # (date, symbol): return of one step from the entry of a decision at date
     tranches: int,  # portfolios that overlap: steps a position lasts
-) -> pd.DataFrame:  # date of decision x score: return of gross exposure 1 in one step, before costs; the first tranches are left out
+) -> pd.DataFrame:  # date of decision x score: a step's return, gross exposure 1, before costs; first tranches left out
     """Return what each score, held long and short, earned step by step.
 
     Parameters
@@ -52,8 +52,8 @@ def long_short(
     Returns
     -------
     pd.DataFrame
-        Date of decision x score: return of gross exposure 1 in one step, before costs; the first
-        tranches are left out.
+        Date of decision x score: a step's return, gross exposure 1, before costs; first tranches left
+        out.
 
     Raises
     ------
@@ -79,9 +79,10 @@ def long_short(
     row, dates = pd.factorize(scores.index.get_level_values("date"), sort=True)
     column, names = pd.factorize(scores.index.get_level_values("symbol"))
     earned = np.full((len(dates), len(names)), np.nan)
-    places = dates.get_indexer(step.index.get_level_values("date")), names.get_indexer(step.index.get_level_values("symbol"))
-    wanted = (places[0] >= 0) & (places[1] >= 0)  # a name without a row today may still be held
-    earned[places[0][wanted], places[1][wanted]] = step.to_numpy(dtype="float64")[wanted]
+    at = dates.get_indexer(step.index.get_level_values("date"))
+    who = names.get_indexer(step.index.get_level_values("symbol"))
+    wanted = (at >= 0) & (who >= 0)  # a name without a row today may still be held
+    earned[at[wanted], who[wanted]] = step.to_numpy(dtype="float64")[wanted]
     known, found = np.isfinite(earned), {}
     for name in scores:
         wide = np.full(earned.shape, np.nan)
@@ -99,7 +100,7 @@ def looks(
     study: str,  # what is being searched: the unit over which trials are counted
     periods_per_year: float,  # of accounts
     params: Mapping[str, object],  # for the reader, equal for all
-) -> list[dict[str, object]]:  # one trial each, as emit takes them; an account without spread has no ratio and counts all the same
+) -> list[dict[str, object]]:  # one trial each, as emit takes them; one without spread has no ratio, and counts
     """Write down each look.
 
     Parameters
@@ -116,8 +117,7 @@ def looks(
     Returns
     -------
     list[dict[str, object]]
-        One trial each, as emit takes them; an account without spread has no ratio and counts all the
-        same.
+        One trial each, as emit takes them; one without spread has no ratio, and counts.
 
     Examples
     --------

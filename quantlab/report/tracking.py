@@ -302,30 +302,28 @@ def log_run(
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.exceptions import MlflowException
 
-    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in parameters.items()}
-    stage = tempfile.TemporaryDirectory()
-    try:
-        if model is not None:
-            _write_model(Path(stage.name) / "model", model, example)
-        experiment = _experiment(service, name, file.with_suffix("").as_uri())
-        run = service.create_run(experiment, run_name=(tags or {}).get("run")).info
-        service.log_batch(
-            run.run_id,
-            [Metric(key, value, run.start_time, 0) for key, value in metrics.items() if value is not None],
-            [Param(key, value) for key, value in text.items()],
-            [RunTag(key, value) for key, value in (tags or {}).items()],
-        )
-        for artifact in artifacts:
-            service.log_artifact(run.run_id, str(artifact))
-        for title, figure in (figures or {}).items():
-            service.log_figure(run.run_id, figure, f"{title}.png")
-        if model is not None:
-            service.log_artifacts(run.run_id, f"{stage.name}/model", "model")
-        service.set_terminated(run.run_id)
-    except (MlflowException, OSError) as error:
-        raise ReportError(f"MLflow refused the run of {name} in {display_path(file)}: {error}") from error
-    finally:
-        stage.cleanup()
+    text = lambda value: value if isinstance(value, str) else json.dumps(value)
+    with tempfile.TemporaryDirectory() as stage:
+        try:
+            if model is not None:
+                _write_model(Path(stage) / "model", model, example)
+            experiment = _experiment(service, name, file.with_suffix("").as_uri())
+            run = service.create_run(experiment, run_name=(tags or {}).get("run")).info
+            service.log_batch(
+                run.run_id,
+                [Metric(key, value, run.start_time, 0) for key, value in metrics.items() if value is not None],
+                [Param(key, text(value)) for key, value in parameters.items()],
+                [RunTag(key, value) for key, value in (tags or {}).items()],
+            )
+            for artifact in artifacts:
+                service.log_artifact(run.run_id, str(artifact))
+            for title, figure in (figures or {}).items():
+                service.log_figure(run.run_id, figure, f"{title}.png")
+            if model is not None:
+                service.log_artifacts(run.run_id, f"{stage}/model", "model")
+            service.set_terminated(run.run_id)
+        except (MlflowException, OSError) as error:
+            raise ReportError(f"MLflow refused the run of {name} in {display_path(file)}: {error}") from error
     return run.run_id
 
 # %% ../../nbs/report/800_tracking.ipynb #66b4514a
@@ -448,6 +446,26 @@ def compare_runs(
         [asked, numbers.assign(change=numbers["second"] - numbers["first"])]
     ).reindex(columns=["first", "second", "change"])
 
+# %% ../../nbs/report/800_tracking.ipynb #6b2d1c01
+def _faithful(
+    found: object,  # what was stored: model, example, scores
+    run_id: str,
+) -> object:  # the model
+    "Ask a stored model about the rows that were stored with it; raise ReportError where it says something else."
+    if not isinstance(found, dict) or set(found) != {
+        "model", "example", "scores"
+    } or not hasattr(found["model"], "predict"):
+        raise ReportError(f"the model of run {run_id} cannot be used: it is another kind of state")
+    now = found["model"].predict(found["example"])
+    if list(now) != list(found["scores"]) or not np.allclose(
+        now, found["scores"], rtol=1e-9, atol=1e-12, equal_nan=True
+    ):
+        raise ReportError(
+            f"the model of run {run_id} says something else than when it was stored; a library has changed, fit it "
+            "again and log it"
+        )
+    return found["model"]
+
 # %% ../../nbs/report/800_tracking.ipynb #5ab1561c
 def load_model(
     run_id: str,  # MLflow's
@@ -555,23 +573,3 @@ def load_model(
     except StateError as error:
         raise ReportError(f"the model of run {run_id} cannot be used: {error}") from error
     return _faithful(found, run_id)
-
-
-def _faithful(
-    found: object,  # what was stored: model, example, scores
-    run_id: str,
-) -> object:  # the model
-    "Ask a stored model about the rows that were stored with it; raise ReportError where it says something else."
-    if not isinstance(found, dict) or set(found) != {
-        "model", "example", "scores"
-    } or not hasattr(found["model"], "predict"):
-        raise ReportError(f"the model of run {run_id} cannot be used: it is another kind of state")
-    now = found["model"].predict(found["example"])
-    if list(now) != list(found["scores"]) or not np.allclose(
-        now, found["scores"], rtol=1e-9, atol=1e-12, equal_nan=True
-    ):
-        raise ReportError(
-            f"the model of run {run_id} says something else than when it was stored; a library has changed, fit it "
-            "again and log it"
-        )
-    return found["model"]

@@ -610,11 +610,13 @@ def find_gaps(
 
     Examples
     --------
-    >>> from quantlab.vendors.download import Download, State, find_gaps
-    >>> holed = Memory()
-    >>> gaps = find_gaps(holed.read("sample", "1d"), "XNYS", "1d", "2012-01-01", "2013-12-31")
-    >>> Download(holed, State(folder / "fill.json"), sleep=idle).fill(vendor, gaps)
-    >>> gaps
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.vendors.download import find_gaps
+    >>> july = sample_bars("KO", "2012-07-02", "2012-07-13").iloc[[0, 1, 4, 5, 6, 7, 8]]
+    >>> find_gaps(july, "XNYS", "1d", "2012-07-02", "2012-07-16")
+      symbol      start        end  bars   where
+    0     KO 2012-07-05 2012-07-06     2  inside
+    1     KO 2012-07-16 2012-07-16     1   after
     """
     start, end = _bound(start, interval), _bound(end, interval)
     expected = expected_ends(calendar, interval, start, end)

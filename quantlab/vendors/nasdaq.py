@@ -74,7 +74,8 @@ class _Service:
     def _ask(self, path: str, params: dict[str, object], part: str) -> dict:
         "Return an answer's document; raise TemporaryError for one without its part."
         self.pace()
-        got = get_json(f"{self.url}/api/v3/{path}", params, headers={"X-Api-Token": secret("NASDAQ_DATA_LINK_API_KEY")})
+        token = {"X-Api-Token": secret("NASDAQ_DATA_LINK_API_KEY")}
+        got: dict = get_json(f"{self.url}/api/v3/{path}", params, headers=token)
         inside = got.get(part) if isinstance(got, dict) else None
         if not isinstance(inside, dict) or not isinstance(inside.get("data"), list):
             raise TemporaryError(f"nasdaq answered {path} without its {part}")
@@ -125,8 +126,17 @@ class Nasdaq(_Service):
 
     Examples
     --------
-    >>> from quantlab.vendors.nasdaq import Nasdaq
-    >>> vendor = Nasdaq(url=server.url, pace=lambda: None)
+    >>> import pandas as pd
+    >>> from quantlab.vendors.nasdaq import Nasdaq, _table
+    >>> rows = [["KO", "2012-01-04", "35.0"], ["KO", "2012-01-03", "34.5"]]
+    >>> table = _table(["ticker", "date", "Adj. Close"], rows, "KO")
+    >>> tables = [Nasdaq(), Nasdaq("WIKI/{symbol}", per_second=1)]
+    >>> pd.DataFrame(
+    ...     [{"table": table.code, "dataset": table.name, "per second": table.per_second} for table in tables]
+    ... )
+               table              dataset  per second
+    0   SHARADAR/SEP  nasdaq_sharadar_sep         5.0
+    1  WIKI/{symbol}          nasdaq_wiki         1.0
     """
 
     calendar, intervals = "XNYS", ("1d",)

@@ -186,8 +186,20 @@ class Polygon(_Service):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.vendors.polygon import Polygon
-    >>> vendor = Polygon(url=server.url, pace=lambda: None)
+    >>> plans = {
+    ...     "free": Polygon(),
+    ...     "paid": Polygon(per_second=100),
+    ...     "paid, adjusted": Polygon(True, per_second=100),
+    ... }
+    >>> pd.DataFrame(
+    ...     {plan: {"name": v.name, "requests a minute": round(60 * v.per_second)} for plan, v in plans.items()}
+    ... ).T
+                                name requests a minute
+    free                     polygon                 5
+    paid                     polygon              6000
+    paid, adjusted  polygon_adjusted              6000
     """
 
     calendar, intervals = "XNYS", tuple(_STEPS)

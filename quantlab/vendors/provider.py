@@ -29,11 +29,9 @@ class Provider:
     Examples
     --------
     >>> from quantlab.vendors.provider import Provider
-    >>> requests = len(server.requests)
-    >>> assert (
-    ...     requests == 10 + 4
-    ...     and (job.backfill(Provider(server.url), ["KO", "XOM"], "2012-01-03", "2012-12-31") == 0).all().all()
-    ... )
+    >>> local = Provider("http://127.0.0.1:8000")
+    >>> {"dataset": local.name, "calendar": local.calendar, "requests a second": local.per_second}
+    {'dataset': 'provider', 'calendar': 'XNYS', 'requests a second': 5.0}
     """
 
     name, calendar, intervals, per_second = "provider", "XNYS", ("1d",), 5.0

@@ -653,17 +653,20 @@ def read_qlib(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.core.errors import show_error
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.vendors.qlib import read_qlib
     >>> from quantlab.vendors.qlib_write import write_qlib
-    >>> names = ["AAPL", "BAC", "KO", "WFC", "XOM"]
-    >>> bars = sample_bars(names, "2012-01-03", "2013-12-31")
-    >>> home = Path(tempfile.mkdtemp())
-    >>> def refused(call):
-    ...     return show_error(call).replace(f"{home}/", "")
-    >>> broken = write_qlib(bars, home / "broken")
-    >>> refused(lambda: read_qlib(broken))
+    >>> january = sample_bars(["KO", "XOM"], "2012-01-03", "2012-01-31")
+    >>> read_qlib(write_qlib(january, Path(tempfile.mkdtemp()) / "january"), ["KO"]).head(2)
+                            open       high        low      close      volume  \\
+    date       symbol
+    2012-01-03 KO      24.143854  24.336592  24.126644  24.140411  22720440.0
+    2012-01-04 KO      24.061253  24.116320  23.920141  23.988974  20686008.0
+
+                         factor
+    date       symbol
+    2012-01-03 KO      0.688349
+    2012-01-04 KO      0.688349
     """
     _check_arguments(prices, fields, volume, change, suspended)
     store = _open(folder, interval, zone, stamps)

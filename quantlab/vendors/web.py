@@ -72,7 +72,10 @@ def get_json(
     Examples
     --------
     >>> from quantlab.vendors.web import get_json
-    >>> assert [row["symbol"] for row in get_json(f"{server.url}/bars", {"symbol": "KO"})] == ["KO"] * 3
+    >>> get_json(
+    ...     'data:application/json,{"symbol": "KO", "close": [35.1, 35.3]}', {}
+    ... )  # an address that is its own document
+    {'symbol': 'KO', 'close': [35.1, 35.3]}
     """
     opener = build_opener(_Stay) if headers else build_opener()
     query = urlencode(params)

@@ -25,7 +25,7 @@ FLOORS = {
 }  # fmt: skip
 LAST_CELL = """#| hide
 import runpy; from quantlab.core.config import root; \
-_ = runpy.run_path(f"{root()}/scripts/export.py", run_name="__main__")"""
+_ = runpy.run_path(f"{root()}/scripts/export.py", None, "__main__")"""
 ENDS = {
     "data",
     "importer",

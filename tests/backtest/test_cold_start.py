@@ -28,8 +28,9 @@ def test_heavy_libraries_wait_until_they_are_needed():
 def at_a_terminal(code, **environment):
     "Run code with its errors at a terminal; return what it wrote there and what it printed."
     ours, theirs = os.openpty()
+    environment = os.environ | environment
     done = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs, text=True, env=os.environ | environment, check=True
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment, check=True
     )
     os.write(theirs, b"end")  # a terminal without a line would be read for ever
     written = os.read(ours, 10_000).decode().removesuffix("end")

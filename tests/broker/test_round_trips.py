@@ -13,7 +13,8 @@ FILLS = pd.DataFrame({
     "commission": [1.0, 2.0, 1.0, 1.0],
 })  # fmt: skip
 FOUR = pd.DataFrame({
-    "entry": DAYS, "exit": DAYS + pd.Timedelta("2D"), "pnl": [30.0, -10.0, 20.0, -15.0], "return": [0.3, -0.1, 0.2, -0.15]
+    "entry": DAYS, "exit": DAYS + pd.Timedelta("2D"),
+    "pnl": [30.0, -10.0, 20.0, -15.0], "return": [0.3, -0.1, 0.2, -0.15],
 })  # fmt: skip
 
 
