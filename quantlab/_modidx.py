@@ -1999,6 +1999,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'quantlab.recipe.market.parse_period': ( 'recipe/market.html#parse_period',
                                                                                  'quantlab/recipe/market.py')},
             'quantlab.recipe.parts': { 'quantlab.recipe.parts._called': ('recipe/parts.html#_called', 'quantlab/recipe/parts.py'),
+                                       'quantlab.recipe.parts._reads': ('recipe/parts.html#_reads', 'quantlab/recipe/parts.py'),
                                        'quantlab.recipe.parts.check_parts': ('recipe/parts.html#check_parts', 'quantlab/recipe/parts.py'),
                                        'quantlab.recipe.parts.costs_and_rules': ( 'recipe/parts.html#costs_and_rules',
                                                                                   'quantlab/recipe/parts.py'),

@@ -106,6 +106,11 @@ def _called(
     return made if isinstance(made, tuple) else (made,)
 
 
+def _reads(made: Callable) -> bool:
+    "Say whether a function wants something given, as one that reads a panel does."
+    return any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in inspect.signature(made).parameters.values())
+
+
 def features_of(
     words: tuple[str, ...],  # as in features.use
 ) -> list[Feature]:  # each once, in the order of the words
@@ -140,7 +145,7 @@ def features_of(
     for word in words:
         made = own_part("feature", word)
         if made is not None:
-            if callable(made) and not isinstance(made, Feature) and not inspect.signature(made).parameters:
+            if callable(made) and not isinstance(made, Feature) and not _reads(made):
                 made = made()  # makes features; what takes a panel or columns is one
             made = tuple(made) if isinstance(made, (list, tuple)) else (made,)
             made = tuple(as_features(made)) if all(callable(f) for f in made) else ()
