@@ -110,6 +110,8 @@ def false_market(
     after = market.bars.index.get_level_values("date") > last
     alter = CHANGES[change]
     bars, raw = (alter(frame, after, np.random.default_rng(seed)) for frame in (market.bars, market.raw))
+    factors = [name for name in ("split", "adj") if name in bars]
+    bars = bars.assign(**{name: market.bars[name].reindex(bars.index) for name in factors})  # applied already
     index = market.index.to_frame("close").astype("float64")
     index = alter(index, index.index > last, np.random.default_rng(seed))["close"].rename(market.index.name)
     return market._replace(bars=bars, raw=raw, index=index)

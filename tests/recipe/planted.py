@@ -55,15 +55,15 @@ def ends_too_early(bars):
     return labels.assign(t1=forward_returns(bars, 1)["t1"].reindex(labels.index))
 
 
-def tomorrows_rank(predictions, past_bars=None, gate=None, held=None):
+def tomorrows_rank(predictions, past_bars=None, gate=None, held=()):
     "A policy that reads the scores of the next session."
     later = predictions.groupby(level="symbol")["score"].shift(-1).fillna(predictions["score"])
-    return TopK(8, 4, rebalance=10)(predictions.assign(score=later), past_bars, gate, held)
+    return TopK(8, 4, rebalance=10)(predictions.assign(score=later), past_bars, gate, held=held)
 
 
-def todays_rank(predictions, past_bars=None, gate=None, held=None):
+def todays_rank(predictions, past_bars=None, gate=None, held=()):
     "The same policy, honest."
-    return TopK(8, 4, rebalance=10)(predictions, past_bars, gate, held)
+    return TopK(8, 4, rebalance=10)(predictions, past_bars, gate, held=held)
 
 
 def empty(bars):

@@ -18,7 +18,7 @@ class Mean(BaseEstimator):
         return (self.scale * self.sign_ * X.mean(axis=1)).rename("score").to_frame()
 
 
-def two_best(predictions, gate=None, held=None):
+def two_best(predictions, gate=None, held=()):
     "Hold the two best names of each tenth session."
     dates = predictions.index.unique("date")[::10]
     due = predictions[predictions.index.get_level_values("date").isin(dates)]
