@@ -349,7 +349,7 @@ def batches(
 def _fit_first(recipe: Recipe) -> None:
     "Fit the models of a group, so that processes find them in the cache."
     try:
-        _chain(recipe).predictions
+        _ = _chain(recipe).predictions
     except QuantlabError:
         pass  # its members will say so
 
