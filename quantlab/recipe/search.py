@@ -105,6 +105,11 @@ def carry_out(
     ... )  # fmt: skip
     >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
     >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
     """
     chain = _chain(recipe)
     if data_hash and chain.market.hash != data_hash:
@@ -148,6 +153,11 @@ def carry_out_all(
     ... )  # fmt: skip
     >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
     >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
     """
     done: list[pd.DataFrame | str] = []
     for one in members:
@@ -218,7 +228,18 @@ def keep_returns(
     >>> workspace = tempfile.TemporaryDirectory()
     >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
     >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> again = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> found
+    Search around small
+      members                        30 of 30 in the space, 0 failed, 30 carried out now
+      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
+      by                             Sharpe ratio of the excess over equal weight
+      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
+      trials of the study            30 distinct, worth 2.8 independent ones
+      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
+      deflated Sharpe                0.04
+      PBO                            0.02
+      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
     """
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{key}.{os.getpid()}.part"
@@ -258,7 +279,18 @@ def kept_returns(
     >>> workspace = tempfile.TemporaryDirectory()
     >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
     >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> again = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> found
+    Search around small
+      members                        30 of 30 in the space, 0 failed, 30 carried out now
+      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
+      by                             Sharpe ratio of the excess over equal weight
+      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
+      trials of the study            30 distinct, worth 2.8 independent ones
+      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
+      deflated Sharpe                0.04
+      PBO                            0.02
+      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
     """
     return {key: pd.read_parquet(file) for key in keys if (file := folder / f"{key}.parquet").is_file()}
 
@@ -305,6 +337,7 @@ def batches(
     ... )  # fmt: skip
     >>> grid = [small.replace(policy__top_k=k, label__horizon=h) for h in (5, 20) for k in range(4, 14)]
     >>> [len(batch) for batch in batches(grid, 2)]
+    [8, 2, 8, 2]
     """
     groups: dict[str, list[int]] = {}
     for i, one in enumerate(members):
@@ -316,7 +349,7 @@ def batches(
 def _fit_first(recipe: Recipe) -> None:
     "Fit the models of a group, so that processes find them in the cache."
     try:
-        _chain(recipe).predictions
+        _ = _chain(recipe).predictions
     except QuantlabError:
         pass  # its members will say so
 
@@ -456,7 +489,18 @@ def account_of(
     >>> workspace = tempfile.TemporaryDirectory()
     >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
     >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> again = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> found
+    Search around small
+      members                        30 of 30 in the space, 0 failed, 30 carried out now
+      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
+      by                             Sharpe ratio of the excess over equal weight
+      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
+      trials of the study            30 distinct, worth 2.8 independent ones
+      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
+      deflated Sharpe                0.04
+      PBO                            0.02
+      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
     """
     return returns["strategy"] if by == "strategy" else (returns["strategy"] - returns["equal weight"]).rename("excess")
 
@@ -499,6 +543,17 @@ class Search:
     --------
     >>> from quantlab.recipe.search import Search
     >>> list(Search.__dataclass_fields__)
+    ['recipe',
+     'space',
+     'table',
+     'returns',
+     'best',
+     'best_key',
+     'deflated',
+     'overfit',
+     'neighbours',
+     'periods_per_year',
+     'ran']
     """
 
     recipe: Recipe  # around which was searched
@@ -553,6 +608,11 @@ class Search:
         ...     ledger=ledger,
         ... )
         >>> lucky.summary()[["Sharpe of the best", "best of as many without skill", "deflated Sharpe", "PBO"]]
+        Sharpe of the best                       -0.05 ± 0.45, 1,251 sessions, after costs
+        best of as many without skill    0.67 (as related as these), 1.05 (were all ind...
+        deflated Sharpe                                                               0.05
+        PBO                                                                           0.22
+        Name: small, dtype: str
         """
         year, d = self.periods_per_year**0.5, self.deflated
         near = self.neighbours[self.column].iloc[1:]
@@ -755,7 +815,18 @@ def search(
     >>> workspace = tempfile.TemporaryDirectory()
     >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
     >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> again = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> found
+    Search around small
+      members                        30 of 30 in the space, 0 failed, 30 carried out now
+      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
+      by                             Sharpe ratio of the excess over equal weight
+      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
+      trials of the study            30 distinct, worth 2.8 independent ones
+      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
+      deflated Sharpe                0.04
+      PBO                            0.02
+      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
     """
     asked = as_recipe(recipe)
     told = {"vary": vary, "method": method, "trials": trials, "preset": preset, "by": by, "seed": seed}

@@ -382,6 +382,11 @@ class Regime(_Section):
     ... )  # fmt: skip
     >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
     >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
     """
 
     kind: Annotated[str, _one_of(REGIMES, "regime")] = "none"  # "hmm": filtered three-state Gaussian HMM of the index
@@ -405,6 +410,11 @@ class Policy(_Section):
     ... )  # fmt: skip
     >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
     >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
     """
 
     kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # or module:name of a policy without arguments
@@ -427,6 +437,11 @@ class Limits(_Section):
     ... )  # fmt: skip
     >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
     >>> one.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
     """
 
     max_weight: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1  # of one name, as a share of equity
