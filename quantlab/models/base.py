@@ -371,7 +371,10 @@ def estimator_kinds(model: BaseEstimator) -> list[type]:
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -609,7 +612,9 @@ def walk_forward(
 
     names = [f"fold {f.number} ({f.facts['test_first']:%Y-%m-%d} to {f.facts['test_last']:%Y-%m-%d})" for f in left]
     report = progress and (lambda count, _, name: progress(before + count, len(folds), name))
-    map_items(_fit_fold, left, [model, X, y, sample_weight, estimator_code(model)], workers, scheduler, names, report, finish)
+    map_items(
+        _fit_fold, left, [model, X, y, sample_weight, estimator_code(model)], workers, scheduler, names, report, finish
+    )
     models, scores = zip(*(done[fold.number] for fold in folds), strict=True)
     predictions = pd.concat(
         [part.assign(fold=fold.number) for part, fold in zip(scores, folds, strict=True)]

@@ -262,7 +262,8 @@ def _audit_chain(
 @app.command()
 def audit(
     target: Annotated[
-        str, typer.Argument(metavar="MODULE:NAME", help="A function panel -> frame, a Feature, a tuple of them; or: recipe")
+        str,
+        typer.Argument(metavar="MODULE:NAME", help="A function panel -> frame, a Feature, a tuple of them; or: recipe"),
     ],
     name: Annotated[
         str, typer.Argument(metavar="RECIPE", help="After the word recipe: a committed one, or a YAML file.")

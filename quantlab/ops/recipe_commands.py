@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 # %% ../../nbs/ops/985_recipe_commands.ipynb #202fd2b1
 _RECIPE = Annotated[str, typer.Argument(help="Name of a committed recipe, or a YAML file.")]
 _SETTINGS = Annotated[
-    list[str] | None, typer.Option("-p", "--parameter", metavar="FIELD=VALUE", help="Change a setting, such as policy.top_k=20; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "-p", "--parameter", metavar="FIELD=VALUE", help="Change a setting, such as policy.top_k=20; repeatable."
+    ),
 ]
 
 
@@ -255,7 +258,9 @@ def decide_recipe(
     recipe: _RECIPE,
     as_of: Annotated[str, typer.Option(help="The close that decides, such as 2023-12-29.")],
     parameter: _SETTINGS = None,
-    book: Annotated[Path | None, typer.Option(help="CSV with columns symbol and shares; the recipe's own account when absent.")] = None,
+    book: Annotated[
+        Path | None, typer.Option(help="CSV with columns symbol and shares; the recipe's own account when absent.")
+    ] = None,
     cash: Annotated[float, typer.Option(help="Beside the book.")] = 0.0,
     output: Annotated[Path | None, typer.Option(help="CSV that receives the orders.")] = None,
 ) -> None:
@@ -472,7 +477,9 @@ class Kept:
         from quantlab.recipe.spec import load
 
         self.recipe = load(folder / "recipe.yaml")
-        self.predictions, self.weights, self.returns = (pd.read_parquet(folder / f"{n}.parquet") for n in ("predictions", "weights", "returns"))
+        self.predictions, self.weights, self.returns = (
+            pd.read_parquet(folder / f"{n}.parquet") for n in ("predictions", "weights", "returns")
+        )
 
 
 def diff_recipes(
@@ -527,7 +534,9 @@ def diff_recipes(
     from quantlab.recipe.run import diff, run
 
     with progress_bar() as show:
-        runs: list[Run | Kept] = [run(asked[n], record=False, progress=show) if n in asked else Kept(Path(n)) for n in (a, b)]
+        runs: list[Run | Kept] = [
+            run(asked[n], record=False, progress=show) if n in asked else Kept(Path(n)) for n in (a, b)
+        ]
     if len(folders) == 1:  # a folder keeps less than a run
         with_folder = [_less(one) for one in runs]
         table = diff(*with_folder)

@@ -47,7 +47,10 @@ class DecisionRecord:
     >>> from quantlab.recipe.decide import decide
     >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> small = Recipe().replace(
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
@@ -75,7 +78,11 @@ class DecisionRecord:
     fill: str  # in words: when the orders are meant to fill
 
     def __repr__(self) -> str:
-        what = f"{len(self.orders)} orders for {len(self.weights)} names" if self.due else f"nothing due for {self.next_due} sessions"
+        what = (
+            f"{len(self.orders)} orders for {len(self.weights)} names"
+            if self.due
+            else f"nothing due for {self.next_due} sessions"
+        )
         return f"DecisionRecord of {self.recipe} at the close of {self.date:%Y-%m-%d}: {what}, equity {self.equity:,.2f}, {self.fill}"
 
 
@@ -122,7 +129,9 @@ def orders_for(
     symbols = target.index.union(held.index)
     price = price.reindex(symbols)
     if price.isna().any():
-        raise DataError(f"{price.index[price.isna()][0]} is held or wanted and has no price; leave it out of the book or bring its bars")
+        raise DataError(
+            f"{price.index[price.isna()][0]} is held or wanted and has no price; leave it out of the book or bring its bars"
+        )
     have = held.reindex(symbols).fillna(0.0)
     want = target.reindex(symbols).fillna(0.0) * equity / price
     table = pd.DataFrame({"held": have, "target": want, "quantity": want - have, "price": price})
@@ -148,7 +157,9 @@ def _their_book(chain: Stages, book: pd.Series, cash: float) -> tuple[pd.Series,
     held, price = book[book != 0].astype("float64"), _last_close(chain)
     unknown = held.index.difference(price.index)
     if len(unknown):
-        raise DataError(f"the book holds {unknown[0]}, which the recipe's data do not have; add it to data.universe or take it out")
+        raise DataError(
+            f"the book holds {unknown[0]}, which the recipe's data do not have; add it to data.universe or take it out"
+        )
     return held, float((held * price.reindex(held.index)).sum() + cash)
 
 
@@ -195,7 +206,10 @@ def decide(
     >>> from quantlab.recipe.decide import decide
     >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> small = Recipe().replace(
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
@@ -223,7 +237,11 @@ def decide(
     if due:
         decided = chain.weights if book is None else _from_book(chain, held.index)
         target = decided["weight"][decided.index.get_level_values("date") == date].droplevel("date")
-    orders = orders_for(target, held, _last_close(chain), equity) if due else orders_for(target, held[:0], _last_close(chain), equity)
+    orders = (
+        orders_for(target, held, _last_close(chain), equity)
+        if due
+        else orders_for(target, held[:0], _last_close(chain), equity)
+    )
     return DecisionRecord(
         asked.name, date, due, 0 if due else every - age % every, target, orders, equity, asked.fill.replace("_", " ")
     )

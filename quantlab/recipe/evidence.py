@@ -25,7 +25,19 @@ from ..validation.inference import ICTest, mean_ic, return_moments
 from ..validation.scores import rank_ic
 
 # %% ../../nbs/recipe/754_evidence.ipynb #f1ee0b7c
-_ROOMS = ("core", "data", "features", "labels", "validation", "models", "regime", "portfolio", "broker", "backtest", "recipe")
+_ROOMS = (
+    "core",
+    "data",
+    "features",
+    "labels",
+    "validation",
+    "models",
+    "regime",
+    "portfolio",
+    "broker",
+    "backtest",
+    "recipe",
+)
 
 
 def code_hash(
@@ -49,7 +61,10 @@ def code_hash(
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.recipe.search import search
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> small = Recipe().replace(
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
@@ -262,7 +277,9 @@ def read_trials(
     if bad:
         raise DataError(f"{file.name}: the hash of row {bad[0]} does not hold; restore the file from its commit")
     series = {
-        row.key: pd.Series(row.returns, pd.DatetimeIndex(row.dates)) for row in rows.itertuples() if row.returns is not None
+        row.key: pd.Series(row.returns, pd.DatetimeIndex(row.dates))
+        for row in rows.itertuples()
+        if row.returns is not None
     }
     return rows, pd.DataFrame(series)
 
@@ -291,24 +308,8 @@ class Evidence:
 
     Examples
     --------
-    >>> from quantlab.recipe.run import run
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
-    ... )  # fmt: skip
-    >>> first = run(small, record=False)
-    >>> first
-    Run of small
-      period          2012-01-05 to 2014-12-31, 752 sessions
-      return a year   14.1%
-      Sharpe          1.31
-      drawdown        -7.2%
-      excess a year   -7.3%
-      rank IC         0.0055 (p 0.73)
-      deflated Sharpe 0.02 of the excess, 1 tried
-      fits            6 made now, 6 used
+    >>> from quantlab.recipe.evidence import Evidence
+    >>> list(Evidence.__dataclass_fields__)
     """
 
     ic: pd.Series  # rank IC by date
@@ -379,7 +380,10 @@ def judge_stages(
     --------
     >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> small = Recipe().replace(
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,

@@ -59,7 +59,10 @@ def own_part(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, folds, market_bars, outcomes
     >>> from quantlab.validation.splits import audit_splits
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -108,7 +111,9 @@ def _called(
 
 def _reads(made: Callable) -> bool:
     "Say whether a function wants something given, as one that reads a panel does."
-    return any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in inspect.signature(made).parameters.values())
+    return any(
+        p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in inspect.signature(made).parameters.values()
+    )
 
 
 def features_of(
@@ -158,7 +163,9 @@ def features_of(
         else:
             raise ConfigError(f"features.use: {word!r} is no feature of a set; Alpha158 has KMID, ROC5, MA20 and so on")
         if not made or not all(isinstance(f, Feature) for f in made):
-            raise ConfigError(f"features.use: {word!r} gives no Feature; name one, a list of them, or a function that makes one")
+            raise ConfigError(
+                f"features.use: {word!r} gives no Feature; name one, a list of them, or a function that makes one"
+            )
         found |= {f.name: f for f in made}
     return list(found.values())
 
@@ -187,7 +194,10 @@ def transforms_of(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, market_bars
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -262,7 +272,9 @@ def make_model(
             raise ConfigError(f"{name!r} has no fit and predict; name a class or an object of an estimator")
         return found
     if name not in MODEL_SETTINGS or name == "feature":
-        raise ConfigError(f"model is {name!r}; use {', '.join(m for m in MODEL_SETTINGS if m != 'feature')}, or module:name of your own")
+        raise ConfigError(
+            f"model is {name!r}; use {', '.join(m for m in MODEL_SETTINGS if m != 'feature')}, or module:name of your own"
+        )
     given = {k: v for k, v in given.items() if k in MODEL_SETTINGS[name]}
     own = {k: given.pop(k) for k in ("seeds", "shrink") if k in given}
     given.pop("path_lookback", None)  # of the features
@@ -307,7 +319,10 @@ def model_of(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",

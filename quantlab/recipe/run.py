@@ -67,24 +67,8 @@ class Run:
 
     Examples
     --------
-    >>> from quantlab.recipe.run import run
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
-    ... )  # fmt: skip
-    >>> first = run(small, record=False)
-    >>> first
-    Run of small
-      period          2012-01-05 to 2014-12-31, 752 sessions
-      return a year   14.1%
-      Sharpe          1.31
-      drawdown        -7.2%
-      excess a year   -7.3%
-      rank IC         0.0055 (p 0.73)
-      deflated Sharpe 0.02 of the excess, 1 tried
-      fits            6 made now, 6 used
+    >>> from quantlab.recipe.run import Run
+    >>> [field for field in Run.__dataclass_fields__]
     """
 
     recipe: Recipe  # what was asked
@@ -118,7 +102,10 @@ class Run:
         --------
         >>> from quantlab.recipe.run import run
         >>> from quantlab.recipe.spec import Recipe
-        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
         >>> small = Recipe().replace(
         ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
@@ -161,7 +148,10 @@ class Run:
         --------
         >>> from quantlab.recipe.run import run
         >>> from quantlab.recipe.spec import Recipe
-        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
         >>> small = Recipe().replace(
         ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
@@ -236,7 +226,10 @@ def as_recipe(
     >>> from quantlab.recipe.decide import decide
     >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> small = Recipe().replace(
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
@@ -306,7 +299,10 @@ def run(
     --------
     >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> small = Recipe().replace(
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
@@ -354,7 +350,9 @@ _COMPARED = ("features", "outcomes", "predictions", "gate", "weights", "returns"
 def diff(
     a: Run,  # finished
     b: Run,  # finished
-) -> pd.DataFrame:  # by stage, in the order of the chain: what differs in the spec, and the largest difference in numbers
+) -> (
+    pd.DataFrame
+):  # by stage, in the order of the chain: what differs in the spec, and the largest difference in numbers
     """Say where two runs part: which settings differ, and the first stage whose numbers do.
 
     Parameters
@@ -367,14 +365,15 @@ def diff(
     Returns
     -------
     pd.DataFrame
-        By stage, in the order of the chain: what differs in the spec, and the largest difference in
-        numbers.
 
     Examples
     --------
     >>> from quantlab.recipe.run import diff, run
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> small = Recipe().replace(
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FEATURE_SETS', 'FEATURE_MAKERS', 'FEATURE_NAMES', 'TRANSFORMS', 'FILLS', 'REGIMES', 'POLICIES', 'TARGETS', 'LABELS',
-           'MODEL_SETTINGS', 'plugins', 'nearest', 'lines_of', 'Data', 'Features', 'Label', 'Split', 'Model', 'Regime',
-           'Policy', 'Limits', 'Sizing', 'CostTerms', 'Recipe', 'as_dict', 'parse', 'recipe_names', 'load', 'as_value',
-           'override', 'executes']
+           'MODEL_SETTINGS', 'plugins', 'nearest_name', 'lines_of', 'Data', 'Features', 'Label', 'Split', 'Model',
+           'Regime', 'Policy', 'Limits', 'Sizing', 'CostTerms', 'Recipe', 'as_dict', 'parse', 'recipe_names', 'load',
+           'as_value', 'override', 'executes']
 
 # %% ../../nbs/recipe/750_spec.ipynb #0550335a
 import re
@@ -76,7 +76,7 @@ def plugins() -> dict[str, str]:  # kind.word -> module:name
     return {point.name: point.value for point in entry_points(group="quantlab.parts")}
 
 # %% ../../nbs/recipe/750_spec.ipynb #c5d6ffd1
-def nearest(word: object, options: object) -> str:
+def nearest_name(word: object, options: object) -> str:
     """Return the closest valid name as half a sentence, or nothing.
 
     Parameters
@@ -155,7 +155,9 @@ def _one_of(options: tuple[str, ...], what: str) -> AfterValidator:
 
     def check(value: str) -> str:
         if ":" not in value and value not in options and f"{what.split()[0]}.{value}" not in plugins():
-            raise ValueError(f"{value!r} is no {what} ({', '.join(options)}, or module:name){nearest(value, options)}")
+            raise ValueError(
+                f"{value!r} is no {what} ({', '.join(options)}, or module:name){nearest_name(value, options)}"
+            )
         return value
 
     return AfterValidator(check)
@@ -172,7 +174,7 @@ def _a_feature(value: str) -> str:
         return value
     raise ValueError(
         f"{value!r} is no feature set ({', '.join(FEATURE_SETS)}), no call such as momentum(252, 21), no feature of a "
-        f"set and not module:name{nearest(word, (*FEATURE_SETS, *FEATURE_MAKERS, *FEATURE_NAMES))}"
+        f"set and not module:name{nearest_name(word, (*FEATURE_SETS, *FEATURE_MAKERS, *FEATURE_NAMES))}"
     )
 
 # %% ../../nbs/recipe/750_spec.ipynb #cd51a67e
@@ -192,17 +194,8 @@ class Data(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
+    >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
     """
 
     source: str = "sample"  # "sample", lake:NAME, or a CSV or Parquet file of bars
@@ -232,17 +225,8 @@ class Features(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.spec import Features
+    >>> Features(use=("base", "reversal(10)"))
     """
 
     use: tuple[Annotated[str, AfterValidator(_a_feature)], ...] = ("base",)  # sets, features, calls, or module:name
@@ -252,7 +236,9 @@ class Features(_Section):
     @model_validator(mode="before")
     @classmethod
     def _lists(cls, given: Any) -> Any:
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()} if isinstance(given, dict) else given
+        return (
+            {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()} if isinstance(given, dict) else given
+        )
 
     @model_validator(mode="after")
     def _some(self) -> "Features":
@@ -266,17 +252,8 @@ class Label(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.spec import Label, Model
+    >>> Label(horizon=60), Model(kind="ridge", alpha=10.0)
     """
 
     kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or module:name of bars -> labels frame
@@ -290,17 +267,8 @@ class Split(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
+    >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
     """
 
     train_sessions: Annotated[int, Field(ge=60, le=5000)] = 756  # in each training window
@@ -321,17 +289,8 @@ class Model(BaseModel):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.spec import Label, Model
+    >>> Label(horizon=60), Model(kind="ridge", alpha=10.0)
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -355,7 +314,7 @@ class Model(BaseModel):
         known = MODEL_SETTINGS[self.kind]
         for name, value in self.settings.items():
             if name not in known:
-                raise ValueError(f"{name} is no setting of {self.kind} ({', '.join(known)}){nearest(name, known)}")
+                raise ValueError(f"{name} is no setting of {self.kind} ({', '.join(known)}){nearest_name(name, known)}")
             bounds = known[name]
             if bounds is None:
                 continue
@@ -373,24 +332,14 @@ class Regime(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.search import carry_out_all
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
-    ... )  # fmt: skip
-    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
-    >>> one.tail(3)
-                strategy  equal weight
-    date
-    2014-12-29  0.001993      0.000385
-    2014-12-30 -0.005269     -0.003750
-    2014-12-31 -0.007760     -0.009632
+    >>> from quantlab.recipe.spec import Policy, Regime, Sizing
+    >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
     """
 
     kind: Annotated[str, _one_of(REGIMES, "regime")] = "none"  # "hmm": filtered three-state Gaussian HMM of the index
-    first: Annotated[int, Field(ge=0, le=5000)] = 0  # sessions before the first fit; 0: at most 504, before the first trade
+    first: Annotated[int, Field(ge=0, le=5000)] = (
+        0  # sessions before the first fit; 0: at most 504, before the first trade
+    )
     refit: Annotated[int, Field(ge=1, le=5000)] = 252  # sessions between fits
     stressed_exposure: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.3  # when the regime is stressed
     gate: bool = True  # False: the regime is described, and exposure left alone
@@ -401,20 +350,8 @@ class Policy(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.search import carry_out_all
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
-    ... )  # fmt: skip
-    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
-    >>> one.tail(3)
-                strategy  equal weight
-    date
-    2014-12-29  0.001993      0.000385
-    2014-12-30 -0.005269     -0.003750
-    2014-12-31 -0.007760     -0.009632
+    >>> from quantlab.recipe.spec import Policy, Regime, Sizing
+    >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
     """
 
     kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # or module:name of a policy without arguments
@@ -430,7 +367,10 @@ class Limits(_Section):
     --------
     >>> from quantlab.recipe.search import carry_out_all
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> small = Recipe().replace(
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
@@ -453,24 +393,15 @@ class Sizing(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.spec import Policy, Regime, Sizing
+    >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
     """
 
     weighting: Literal["equal", "rank"] = "equal"  # or more of what ranks higher
     vol_target: Annotated[float, Field(gt=0, le=5, strict=False)] | None = None  # annual; scales the book down
     vol_lookback: Annotated[int, Field(ge=20, le=5000)] = 63  # sessions behind the estimate
 
-# %% ../../nbs/recipe/750_spec.ipynb #f0208bc6
+# %% ../../nbs/recipe/750_spec.ipynb #d0f47ff1
 _Bps = Annotated[float, Field(ge=0, le=1000, strict=False)]
 
 
@@ -479,17 +410,8 @@ class CostTerms(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.spec import CostTerms
+    >>> CostTerms(commission_bps=0.5)
     """
 
     commission_bps: _Bps = 1.0  # of traded value
@@ -500,23 +422,14 @@ class CostTerms(_Section):
     interest_bps: _Bps = 0.0  # a year, of cash
     sell_tax_bps: _Bps = 0.0  # of what is sold
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #e34941b9
 class Recipe(_Section):
     """Hold one strategy, from bars to orders.
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
+    >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
     """
 
     name: Annotated[str, Field(pattern=r"[A-Za-z0-9][\w.-]*")] = "recipe"  # of the file, and of what is kept about it
@@ -649,14 +562,8 @@ def as_dict(
 
     Examples
     --------
-    >>> from quantlab.recipe.evidence import recipe_key
-    >>> from quantlab.recipe.spec import Recipe
-    >>> one = Recipe()
-    >>> assert (
-    ...     recipe_key(one, "0")
-    ...     == recipe_key(one.replace("title", "Another"), "0")
-    ...     != recipe_key(one.replace("seed", 8), "0")
-    ... )
+    >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
+    >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
     """
     tree = recipe.model_dump(mode="json", exclude_defaults=not all_of_it)
     order = [name for name in type(recipe).model_fields if name in tree]
@@ -669,11 +576,13 @@ def _set(tree: dict, dotted: str, value: object) -> None:
     node = tree
     for i, word in enumerate(parents):
         if not isinstance(node.get(word), dict):
-            raise ConfigError(f"{dotted}: a recipe has no section {'.'.join(parents[: i + 1])}{nearest(word, node)}")
+            raise ConfigError(
+                f"{dotted}: a recipe has no section {'.'.join(parents[: i + 1])}{nearest_name(word, node)}"
+            )
         node = node[word]
     free = parents == ["model"]  # settings of the model
     if leaf not in node and not free:
-        raise ConfigError(f"{dotted}: {'.'.join(parents) or 'a recipe'} has no {leaf}{nearest(leaf, node)}")
+        raise ConfigError(f"{dotted}: {'.'.join(parents) or 'a recipe'} has no {leaf}{nearest_name(leaf, node)}")
     if isinstance(node.get(leaf), dict) and not isinstance(value, dict):
         raise ConfigError(f"{dotted} is a section; write {dotted}.{next(iter(node[leaf]))}=…")
     if dotted == "model.kind" and value != node.get("kind"):
@@ -693,7 +602,7 @@ def _message(error: dict, lines: dict[tuple, int], file: str | None) -> str:
         kind: Any = Recipe
         for part in path[:-1]:
             kind = kind.model_fields[part].annotation
-        return f"{where}{name} is no key of a recipe{nearest(path[-1], kind.model_fields)}"
+        return f"{where}{name} is no key of a recipe{nearest_name(path[-1], kind.model_fields)}"
     said = error["msg"].removeprefix("Value error, ")
     shown = "" if error["type"] == "value_error" else f" is {error['input']!r}"
     said = said if error["type"] == "value_error" else said[0].lower() + said[1:]
@@ -703,7 +612,9 @@ def _message(error: dict, lines: dict[tuple, int], file: str | None) -> str:
 def _checked(tree: object, file: str | None, lines: dict[tuple, int]) -> Recipe:
     "Build a recipe from plain data; raise ConfigError that names the first mistake."
     if not isinstance(tree, dict):
-        raise ConfigError(f"{file or 'the recipe'}: expected sections such as data: and policy:, got {type(tree).__name__}")
+        raise ConfigError(
+            f"{file or 'the recipe'}: expected sections such as data: and policy:, got {type(tree).__name__}"
+        )
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
@@ -772,6 +683,11 @@ def recipe_names() -> list[str]:
     ------
     ConfigError
         When there is none (see root).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import load, recipe_names
+    >>> load("momentum").model, recipe_names()
     """
     return sorted(file.stem for file in (root() / "recipes").glob("*.yaml"))
 
@@ -798,24 +714,8 @@ def load(
 
     Examples
     --------
-    >>> from quantlab.recipe.run import run
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
-    ... )  # fmt: skip
-    >>> first = run(small, record=False)
-    >>> first
-    Run of small
-      period          2012-01-05 to 2014-12-31, 752 sessions
-      return a year   14.1%
-      Sharpe          1.31
-      drawdown        -7.2%
-      excess a year   -7.3%
-      rank IC         0.0055 (p 0.73)
-      deflated Sharpe 0.02 of the excess, 1 tried
-      fits            6 made now, 6 used
+    >>> from quantlab.recipe.spec import load, recipe_names
+    >>> load("momentum").model, recipe_names()
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"
@@ -823,7 +723,9 @@ def load(
         file = root() / file
     if not file.is_file():
         known = recipe_names()
-        raise ConfigError(f"there is no recipe {text!r} ({', '.join(known)}, or a .yaml file){nearest(text, known)}")
+        raise ConfigError(
+            f"there is no recipe {text!r} ({', '.join(known)}, or a .yaml file){nearest_name(text, known)}"
+        )
     try:
         content = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -975,7 +877,11 @@ def executes(
     >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
     >>> assert changed.capital == 5e5 and override(momentum, "") is momentum and executes(momentum) == []
     """
-    named = [("feature", word) for word in recipe.features.use] + [("transform", word) for word in recipe.features.transform]
-    named += [(kind, getattr(recipe, kind).kind) for kind in ("label", "model", "regime", "policy")] + [("fill", recipe.fill)]
+    named = [("feature", word) for word in recipe.features.use] + [
+        ("transform", word) for word in recipe.features.transform
+    ]
+    named += [(kind, getattr(recipe, kind).kind) for kind in ("label", "model", "regime", "policy")] + [
+        ("fill", recipe.fill)
+    ]
     brought = plugins()
     return [found for found in (brought.get(f"{kind}.{word}", word) for kind, word in named) if ":" in found]

@@ -30,7 +30,15 @@ from ..models.base import as_scores, estimator_code, estimator_kinds
 from ..models.cascade import return_paths
 from ..models.gbm import GBMModel
 from .market import MarketData, load_market
-from .parts import check_parts, costs_and_rules, features_of, model_of, own_part, policy_of, transforms_of
+from quantlab.recipe.parts import (
+    check_parts,
+    costs_and_rules,
+    features_of,
+    model_of,
+    own_part,
+    policy_of,
+    transforms_of,
+)
 from .spec import Recipe
 from ..regime.gate import gate as regime_gate
 from ..regime.hmm import HMM, Filtered, regime_inputs, walk_forward_filter
@@ -66,7 +74,10 @@ def market_bars(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import market_bars
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -115,7 +126,10 @@ def judge_features(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, market_bars
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -124,9 +138,15 @@ def judge_features(
     >>> verdicts = causality(recipe, market)
     """
     together = audit(partial(compute, features=features), bars, name="all features")
-    there = compute(bars, features).notna().any() if together.status == PASS else pd.Series(False, [f.name for f in features])
+    there = (
+        compute(bars, features).notna().any()
+        if together.status == PASS
+        else pd.Series(False, [f.name for f in features])
+    )
     verdicts = [together if there[f.name] else audit(f, bars, name=f.name) for f in features]
-    return pd.DataFrame({"verdict": [v.status for v in verdicts], "why": [v.reason for v in verdicts]}, index=[f.name for f in features])
+    return pd.DataFrame(
+        {"verdict": [v.status for v in verdicts], "why": [v.reason for v in verdicts]}, index=[f.name for f in features]
+    )
 
 
 def lookback_of(
@@ -152,20 +172,18 @@ def lookback_of(
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import causality, features, market_bars
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> from quantlab.recipe.stages import _few, lookback_of, market_bars
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
     >>> market = market_bars(recipe)
-    >>> verdicts = causality(recipe, market)
-    >>> X = features(recipe, market, verdicts)
-    >>> X.iloc[[0, -1], :5].round(3)
-                       mom_252_21  mom_126_21  mom_63_5  rev_5  rev_21
-    date       symbol
-    2011-01-04 AAPL         0.412       0.188     0.213 -0.088   0.037
-    2014-12-31 XOM         -0.412      -0.362    -0.188  0.338  -0.013
+    >>> few = _few(recipe, market)
+    >>> lookback_of(recipe), few.index[-1][0]
     """
     longest = max(f.lookback for f in features_of(recipe.features.use))
     return max(longest, _path(recipe)) if recipe.model.kind == "cascade" else longest
@@ -182,7 +200,9 @@ def _few(recipe: Recipe, market: MarketData) -> pd.DataFrame:
     lookback = lookback_of(recipe)
     last = lookback + (min(400, recipe.split.train_sessions) if recipe.model.kind != "feature" else 400)
     at = market.bars.index
-    return market.bars[at.get_level_values("symbol").isin(symbols) & (at.get_level_values("date") <= dates[min(len(dates) - 1, last)])]
+    return market.bars[
+        at.get_level_values("symbol").isin(symbols) & (at.get_level_values("date") <= dates[min(len(dates) - 1, last)])
+    ]
 
 # %% ../../nbs/recipe/753_stages.ipynb #353d8d77
 def causality(
@@ -215,7 +235,10 @@ def causality(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, market_bars
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -275,7 +298,10 @@ def features(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, market_bars
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -302,7 +328,9 @@ def features(
         X = X.join(return_paths(market.bars["close"], _path(recipe)))
     dates, lookback = market.bars.index.unique("date"), lookback_of(recipe)
     if len(dates) <= lookback + 1:
-        raise DataError(f"{len(dates)} sessions, and the longest feature looks back {lookback}; lengthen data.start to data.end")
+        raise DataError(
+            f"{len(dates)} sessions, and the longest feature looks back {lookback}; lengthen data.start to data.end"
+        )
     return X[X.index.get_level_values("date") > dates[lookback]]
 
 # %% ../../nbs/recipe/753_stages.ipynb #e98a64b5
@@ -332,7 +360,10 @@ def outcomes(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, folds, market_bars, outcomes
     >>> from quantlab.validation.splits import audit_splits
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -390,7 +421,10 @@ def folds(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, folds, market_bars, outcomes
     >>> from quantlab.validation.splits import audit_splits
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -433,7 +467,10 @@ class Fits:
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -500,7 +537,10 @@ def score(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -560,7 +600,10 @@ def fit_and_score(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -584,7 +627,9 @@ def fit_and_score(
     for number, (train, test) in enumerate(windows):
         rows = train[np.isfinite(target[train])]
         if not len(rows):
-            raise DataError(f"fold {number}: none of its {len(train)} training rows has an outcome; give it a longer past")
+            raise DataError(
+                f"fold {number}: none of its {len(train)} training rows has an outcome; give it a longer past"
+            )
         key = content_hash([common, hashes[rows], target[rows]])
         fitted, now = _fit(key, model, X.iloc[rows], known["target"].iloc[rows])
         asked = content_hash([key, hashes[test]])
@@ -627,7 +672,10 @@ def as_it_is(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -667,7 +715,10 @@ def made_elsewhere(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -676,7 +727,9 @@ def made_elsewhere(
     """
     known = scores.loc[scores.index.isin(market.bars.index), ["score"]].dropna().sort_index()
     if known.empty:
-        raise DataError("none of the predictions has a bar of its date and symbol; compare their dates and names with the data")
+        raise DataError(
+            "none of the predictions has a bar of its date and symbol; compare their dates and names with the data"
+        )
     return known
 
 
@@ -700,7 +753,10 @@ def as_made_elsewhere(
     >>> from quantlab.core.plot import figure
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -718,7 +774,7 @@ def as_made_elsewhere(
     """
     return recipe.replace(model__kind="feature", model__column="score")
 
-# %% ../../nbs/recipe/753_stages.ipynb #a741be29
+# %% ../../nbs/recipe/753_stages.ipynb #9b664a58
 class _KeptHMM(HMM):
     "Take a fit from the cache where the same was learned from the same."
 
@@ -762,13 +818,18 @@ def regime(
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> from quantlab.recipe.stages import market_bars, regime
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
+    >>> market = market_bars(recipe)
+    >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
+    >>> weather.probabilities.tail(2).round(3)
     """
     if recipe.regime.kind == "none":
         return None
@@ -807,7 +868,10 @@ def gate_of(
     --------
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -819,7 +883,7 @@ def gate_of(
     exposure = {state: 1.0 for state in filtered.probabilities} | {"stressed": recipe.regime.stressed_exposure}
     return regime_gate(filtered, exposure)
 
-
+# %% ../../nbs/recipe/753_stages.ipynb #41682b21
 def weights(
     recipe: Recipe,  # one strategy
     market: MarketData,  # of market_bars
@@ -852,26 +916,24 @@ def weights(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from quantlab.recipe.decide import decide
-    >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes, weights
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> whole = run(small, record=False)
-    >>> close = whole.weights.index.unique("date")[-3]
-    >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
-    >>> mine.orders.head()
-            held       target     quantity       price         value
-    symbol
-    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
-    BA       0.0   535.010673   535.010673  104.598047  55961.071577
-    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
-    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
-    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> decided = weights(recipe, market, fits.predictions, None)
+    >>> decided.head(3)
     """
     more = {"past_bars": market.bars} if recipe.sizing.vol_target and names is None else {}
     more |= {} if held is None else {"held": held}
@@ -899,13 +961,25 @@ def traded_bars(
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> from quantlab.recipe.stages import (
+    ...     account, causality, features, fit_and_score, folds, market_bars, outcomes, traded_bars, weights,
+    ... )
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> decided = weights(recipe, market, fits.predictions, None)
+    >>> assert account(recipe, traded_bars(market, fits.predictions), decided).equity.iloc[-1] > 0
     """
     return market.bars[market.bars.index.get_level_values("date") >= predictions.index[0][0]]
 
@@ -935,17 +1009,29 @@ def account(
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> from quantlab.recipe.stages import (
+    ...     account, causality, features, fit_and_score, folds, market_bars, outcomes, traded_bars, weights,
+    ... )
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> decided = weights(recipe, market, fits.predictions, None)
+    >>> assert account(recipe, traded_bars(market, fits.predictions), decided).equity.iloc[-1] > 0
     """
     return from_weights(decided, bars, **costs_and_rules(recipe))
 
-# %% ../../nbs/recipe/753_stages.ipynb #639a5e44
+# %% ../../nbs/recipe/753_stages.ipynb #91efb16c
 def _stage(*sections: str, needs: str = "") -> Callable:
     "Make a stage a property that is remembered by the sections it reads, those of the stage before included."
 
@@ -967,41 +1053,9 @@ def _stage(*sections: str, needs: str = "") -> Callable:
 
 _SECTIONS: dict[str, tuple[str, ...]] = {}
 
-
-class Stages:
-    """Carry a recipe out, stage by stage, as far as it is asked.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        One strategy.
-    as_of : str | None, default None
-        Last session that is read; None: the recipe's.
-    progress : Callable[[int, int, str], None] | None, default None
-        Of the fits.
-    memory : dict | None, default None
-        Of a chain on the same bars.
-    market : MarketData | None, default None
-        Bars that are there already; None: they are read.
-    scores : pd.DataFrame | None, default None
-        Predictions made elsewhere, for a recipe whose model is as_made_elsewhere.
-
-    Raises
-    ------
-    ConfigError
-        For one that cannot be made (see check_parts).
-
-    Examples
-    --------
-    >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
-    >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    >>> recipe = Recipe().replace(
-    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
-    ... )  # fmt: skip
-    >>> chain = Stages(recipe)
-    """
+# %% ../../nbs/recipe/753_stages.ipynb #503cc1e0
+class _Learned:
+    "Carry a recipe out, stage by stage, as far as it is asked."
 
     def __init__(
         self,
@@ -1019,7 +1073,7 @@ class Stages:
     def like(
         self,
         recipe: Recipe,  # differs somewhere
-    ) -> "Stages":
+    ) -> "_Learned":
         """Return the chain of another recipe that shares what both agree on.
 
         Parameters
@@ -1029,14 +1083,17 @@ class Stages:
 
         Returns
         -------
-        Stages
+        _Learned
             The chain of another recipe that shares what both agree on.
 
         Examples
         --------
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import Stages
-        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -1044,7 +1101,7 @@ class Stages:
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         """
-        return Stages(recipe, self.as_of, self.progress, self.memory, self.given, self.scores)
+        return type(self)(recipe, self.as_of, self.progress, self.memory, self.given, self.scores)
 
     @_stage("data")
     def market(self) -> MarketData:
@@ -1067,7 +1124,10 @@ class Stages:
         >>> from quantlab.core.plot import figure
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
-        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -1109,7 +1169,10 @@ class Stages:
         >>> from quantlab.core.plot import figure
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
-        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -1155,26 +1218,18 @@ class Stages:
 
         Examples
         --------
-        >>> from quantlab.core.errors import show_error
-        >>> from quantlab.core.plot import figure
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages, market_bars
-        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> from quantlab.recipe.stages import _Learned
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
-        >>> chain = Stages(recipe)
-        >>> other = chain.like(recipe.replace("policy.top_k", 12))
-        >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
-        >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
-        ...     result = one.benchmark if name == "equal weight" else one.account
-        ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
-        >>> [
-        ...     show_error(lambda: market_bars(recipe.replace("data.universe", "APPL"))),
-        ...     show_error(lambda: Stages(recipe.replace("data.end", "2010-06-30")).features),
-        ...     show_error(lambda: Stages(recipe.replace("model.kind", "nowhere:Model")).predictions),
-        ... ]
+        >>> learned = _Learned(recipe)
+        >>> assert learned.like(recipe.replace("policy.top_k", 12)).features is learned.features
         """
         if self.scores is not None:
             return made_elsewhere(self.market, self.scores)
@@ -1217,6 +1272,21 @@ class Stages:
             "model.column is {column}, the features are {...}; use one of them"
         DataError
             "fold {number}: none of its {...} training rows has an outcome; give it a longer past"
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import _Learned
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> learned = _Learned(recipe)
+        >>> learned.fits.predictions.shape
         """
         if self.recipe.model.kind == "feature":
             return as_it_is(self.recipe, self.features)
@@ -1235,7 +1305,10 @@ class Stages:
         --------
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
-        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -1254,6 +1327,40 @@ class Stages:
                    XOM     0.008410     5
         """
         return self.fits.predictions
+
+# %% ../../nbs/recipe/753_stages.ipynb #31f30473
+class Stages(_Learned):
+    """Carry a recipe out, stage by stage, as far as it is asked.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    as_of : str | None, default None
+        Last session that is read; None: the recipe's.
+    progress : Callable[[int, int, str], None] | None, default None
+        Of the fits.
+    memory : dict | None, default None
+        Of a chain on the same bars.
+    market : MarketData | None, default None
+        Bars that are there already; None: they are read.
+    scores : pd.DataFrame | None, default None
+        Predictions made elsewhere, for a recipe whose model is as_made_elsewhere.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    """
 
     @_stage("features", "split", "model", "regime", needs="market")
     def regime(self) -> Filtered | None:
@@ -1302,7 +1409,10 @@ class Stages:
         --------
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import Stages
-        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -1326,7 +1436,10 @@ class Stages:
         --------
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import market_bars
-        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
@@ -1359,7 +1472,10 @@ class Stages:
         >>> from quantlab.core.plot import figure
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import Stages
-        >>> symbols = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",

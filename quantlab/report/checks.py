@@ -91,9 +91,8 @@ def check_choice(
             near = get_close_matches(value, options, n=1)
             shown = ", ".join(options[:20]) + (f" and {len(options) - 20} more" if len(options) > 20 else "")
             raise ConfigError(
-                f"parameter {name} is '{value}', expected one of {shown}" + (
-                    f"; did you mean {near[0]}?" if near else ""
-                )
+                f"parameter {name} is '{value}', expected one of {shown}"
+                + (f"; did you mean {near[0]}?" if near else "")
             )
 
 
@@ -164,7 +163,9 @@ def check_file(
     """
     for name, value in values.items():
         if value and not (root() / value).is_file():
-            raise ConfigError(f"parameter {name}: file {value} does not exist; give a path that counts from the workspace's root")
+            raise ConfigError(
+                f"parameter {name}: file {value} does not exist; give a path that counts from the workspace's root"
+            )
 
 # %% ../../nbs/report/801_checks.ipynb #567fb843
 MODELS = tuple(name for name in MODEL_SETTINGS if name != "feature")
@@ -301,7 +302,8 @@ def check_declared(
         if not name.startswith("_") and name not in (*own, "In", "Out"):  # of IPython
             near = get_close_matches(name, own, n=1, cutoff=0.5)
             raise ConfigError(
-                f"unknown parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there is: {', '.join(own)}")
+                f"unknown parameter {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else f"; there is: {', '.join(own)}")
             )
     names["_declared"] = True
 
@@ -346,7 +348,14 @@ def asked_recipe(
     recipe = load(names["recipe"])
     told = {name: names[name] for name in fields if names[name] is not None}
     d = recipe.data
-    check_source(*(told.get(n, there) for n, there in zip(("data", "universe", "start", "end"), (d.source, d.universe, d.start, d.end), strict=True)))
+    check_source(
+        *(
+            told.get(n, there)
+            for n, there in zip(
+                ("data", "universe", "start", "end"), (d.source, d.universe, d.start, d.end), strict=True
+            )
+        )
+    )
     for name in {"feature_set", "factor"} & set(told):
         told[name] = [w.strip() for w in re.split(r",(?![^(]*\))", told[name]) if w.strip()]
     try:
@@ -356,7 +365,9 @@ def asked_recipe(
         raise ConfigError(f"parameter {name}: {error}" if name else str(error)) from None
     recipe = override(recipe, names["overrides"])
     if told.get("gate") and recipe.regime.kind == "none":
-        raise ConfigError("parameter gate: regime.kind is none, so there is nothing to gate by; add overrides regime.kind=hmm")
+        raise ConfigError(
+            "parameter gate: regime.kind is none, so there is nothing to gate by; add overrides regime.kind=hmm"
+        )
     for part in executes(recipe):
         check_named((), **{"model" if part == recipe.model.kind else "overrides": part})
     return recipe

@@ -72,7 +72,9 @@ def _difference(
     full: pd.Series,  # (date, symbol)
     other: pd.Series,  # on the same index
     y: pd.Series,
-) -> tuple[float, float, float]:  # other's mean rank IC less full's, its error, p; NaN where a score says the same of everybody
+) -> tuple[
+    float, float, float
+]:  # other's mean rank IC less full's, its error, p; NaN where a score says the same of everybody
     "Test the difference of two mean rank ICs on the names that both score."
     a, b = ic_rows(full.where(other.notna()), y), ic_rows(other.where(full.notna()), y)
     if a.u.shape != b.u.shape:
@@ -612,7 +614,11 @@ def said_figure(
     >>> outcome = y.reindex(scores.index)
     >>> said_figure(said_and_happened(scores["gbm"], outcome, 40, n=5), slope(scores["gbm"], outcome))
     """
-    fig, ax = figure(title or f"The outcome moves {slope:.2f} for each 1 that the model says", "mean score of the group", "mean outcome")
+    fig, ax = figure(
+        title or f"The outcome moves {slope:.2f} for each 1 that the model says",
+        "mean score of the group",
+        "mean outcome",
+    )
     ax.errorbar(
         table["said"], table["happened"], yerr=2 * table["se"].fillna(0), fmt="o", ms=5, capsize=3, color=COLORS[0]
     )

@@ -472,8 +472,17 @@ def html_page(
 
 # %% ../../nbs/report/820_run.ipynb #fc7fd7ca
 _LIBRARIES = (
-    "numpy", "pandas", "scipy", "scikit-learn", "lightgbm", "hmmlearn", "numba", "pyarrow", "matplotlib", "papermill",
-    "nbconvert"
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "lightgbm",
+    "hmmlearn",
+    "numba",
+    "pyarrow",
+    "matplotlib",
+    "papermill",
+    "nbconvert",
 )
 
 
@@ -499,7 +508,10 @@ def code_version() -> dict[str, object]:  # version, sha256 of the sources, comm
 
     state = {"version": quantlab.__version__, "sources": tracking.sources_hash(), "commit": None, "modified": None}
     if shutil.which("git"):
-        head, status = (subprocess.run(["git", "-C", str(root()), *words], capture_output=True, text=True) for words in (["rev-parse", "HEAD"], ["status", "--porcelain"]))
+        head, status = (
+            subprocess.run(["git", "-C", str(root()), *words], capture_output=True, text=True)
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
         if head.returncode == 0:
             state.update(commit=head.stdout.strip(), modified=bool(status.stdout.strip()))
     return state
@@ -640,7 +652,9 @@ def read_run(
     >>> assert list_runs(Path(work.name) / "failed") == list_runs(Path(work.name) / "no such folder") == []
     """
     try:
-        metrics, manifest = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("metrics.json", "manifest.json"))
+        metrics, manifest = (
+            json.loads((folder / name).read_text(encoding="utf-8")) for name in ("metrics.json", "manifest.json")
+        )
         why = "" if _is_run(metrics, manifest) else "metrics.json or manifest.json lacks what the runner writes"
     except (OSError, ValueError, RecursionError) as error:
         why = _why(error) if isinstance(error, OSError) else f"metrics.json or manifest.json is not JSON: {error}"

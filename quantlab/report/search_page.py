@@ -84,12 +84,31 @@ def _rows(caption: str, frame: pd.DataFrame | pd.Series, index: bool = False) ->
 def _story(found: Search, most: int) -> list[str | dict]:
     "Tell the search: text, and outputs."
     order = found.table.sort_values(found.column, ascending=False, kind="stable")
-    told: list[str | dict] = [f"# Search around {found.recipe.name}", "## Is the best one luck?", _rows("The choice, and what luck would show", found.summary(), True)]
-    told += ["## Where it lies", _picture("Sharpe ratio over two settings; the frame is the chosen member", heat_map(found))]
-    told += ["## Its neighbourhood", _rows("Members one step away, the chosen one first; Sharpe ratios a year, after costs", found.neighbours.drop(columns="failed"))]
+    told: list[str | dict] = [
+        f"# Search around {found.recipe.name}",
+        "## Is the best one luck?",
+        _rows("The choice, and what luck would show", found.summary(), True),
+    ]
+    told += [
+        "## Where it lies",
+        _picture("Sharpe ratio over two settings; the frame is the chosen member", heat_map(found)),
+    ]
+    told += [
+        "## Its neighbourhood",
+        _rows(
+            "Members one step away, the chosen one first; Sharpe ratios a year, after costs",
+            found.neighbours.drop(columns="failed"),
+        ),
+    ]
     if found.overfit is not None:
         told += ["## Would the choice have held?", _picture("Each point is one split of history", halves_figure(found))]
-    told += ["## Every member", _rows(f"{min(most, len(order)):,} of {len(order):,} members, the best first; all are trials of the study", order.head(most))]
+    told += [
+        "## Every member",
+        _rows(
+            f"{min(most, len(order)):,} of {len(order):,} members, the best first; all are trials of the study",
+            order.head(most),
+        ),
+    ]
     return told
 
 
@@ -145,11 +164,16 @@ def search_page(
             outputs = [new.new_output("display_data", data=part["data"])]
             cells.append(new.new_code_cell(part["source"], outputs=outputs, id=f"part-{len(cells)}"))
     fields = {n: (f.default, "of the search") for n, f in type(found.space).model_fields.items() if n != "vary"}
-    asked = {n: getattr(found.space, n) for n in fields} | {n: ", ".join(map(str, v)) for n, v in found.space.vary.items()}
+    asked = {n: getattr(found.space, n) for n in fields} | {
+        n: ", ".join(map(str, v)) for n, v in found.space.vary.items()
+    }
     told = found.recipe.model_dump()
     for name in found.space.vary:
         section, _, leaf = name.partition(".")
-        fields[name] = (str(told[section].get(leaf, "") if leaf else told[section]), "varies; the default is the recipe's")
+        fields[name] = (
+            str(told[section].get(leaf, "") if leaf else told[section]),
+            "varies; the default is the recipe's",
+        )
     spec = {n: Parameter(n, "str", default, comment) for n, (default, comment) in fields.items()}
     facts = [f"recipe {found.recipe.name}", f"chosen {found.best_key[:8]}", f"quantlab {quantlab.__version__}"]
     return html_page(new.new_notebook(cells=cells), spec, asked, facts)
@@ -202,7 +226,10 @@ def write_search_page(
     """
     from quantlab.core.ledger import content_key
 
-    place = Path(folder or path("research", "runs")) / f"search-{found.recipe.name}-{content_key(keys=sorted(found.table['key']), by=found.space.by)[:8]}"
+    place = (
+        Path(folder or path("research", "runs"))
+        / f"search-{found.recipe.name}-{content_key(keys=sorted(found.table['key']), by=found.space.by)[:8]}"
+    )
     place.mkdir(parents=True, exist_ok=True)
     found.best.save(place / "best.yaml")
     found.table.to_parquet(place / "members.parquet")

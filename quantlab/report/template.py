@@ -420,7 +420,9 @@ def check_value(
         value = [float(v) if type(v) is int and float in kinds else v for v in value]
         good = all(type(v) in kinds for v in value)
     if not good:
-        raise ConfigError(f"parameter {parameter} cannot be {value!r}; give a value of type {name}{', or None' * empty}")
+        raise ConfigError(
+            f"parameter {parameter} cannot be {value!r}; give a value of type {name}{', or None' * empty}"
+        )
     return value
 
 # %% ../../nbs/report/815_template.ipynb #f3c2b3c7
