@@ -795,7 +795,7 @@ def _judge(desk: _Desk, key: str, returns: pd.DataFrame) -> Deflated:
     "Deflate the best by every trial of its study."
     study = f"{desk.recipe.study}/{desk.market(desk.recipes[key])[1]}/{desk.space.by}"
     trials, days = desk.ledger.trials(study), returns.dropna().index
-    others = kept_returns(desk.folder, [k for k in trials["key"] if k not in returns])
+    others = kept_returns(desk.folder, [k for k in sorted(trials["key"]) if k not in returns])
     series = {k: account_of(frame, desk.space.by) for k, frame in others.items() if days.isin(frame.index).all()}
     known = returns.join(pd.DataFrame(series)) if series else returns
     varies = known.loc[days].std() > 1e-12  # a member that never traded is a trial without a series
@@ -1005,7 +1005,7 @@ def search_space(
         why = next(iter(desk.failed.values()), "no member ever traded")
         raise DataError(f"none of the {len(desk.settings)} members has a Sharpe ratio, first: {why}")
     best = max(scored, key=scored.__getitem__)  # of equals the first that was asked for
-    returns = pd.DataFrame({key: account_of(frame, space.by) for key, frame in desk.returns.items()})
+    returns = pd.DataFrame({k: account_of(desk.returns[k], space.by) for k in desk.settings if k in desk.returns})
     table, year = _table(desk), desk.market(desk.recipes[best])[2]
     return SearchResult(
         recipe, space, table, returns, desk.recipes[best], best, _judge(desk, best, returns), _overfit(returns),
