@@ -16,7 +16,7 @@ import pandas as pd
 import quantlab
 from ..core.config import path
 from ..core.plot import figure
-from ..recipe.search import Search, heat_map
+from ..recipe.search import SearchResult, setting_map
 from .run import html_page
 from .template import Parameter
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/report/830_search_page.ipynb #c5c86fdf
 def halves_figure(
-    found: Search,  # with overfit
+    found: SearchResult,  # with overfit
 ) -> "Figure":
     """Draw the best of each half of history against what it did in the other half.
 
     Parameters
     ----------
-    found : Search
+    found : SearchResult
         With overfit.
 
     Returns
@@ -66,14 +66,14 @@ def halves_figure(
     ax.axhline(0, color="#7F7F7F", lw=1)
     return fig
 
-# %% ../../nbs/report/830_search_page.ipynb #5ed0d467
+# %% ../../nbs/report/830_search_page.ipynb #85535fce
 def _picture(caption: str, drawn: "Figure") -> dict:
     "Make a figure an output with its caption."
     bytes_ = io.BytesIO()
     drawn.savefig(bytes_, format="png", metadata={"Software": None})
     return {"source": f"#| caption: {caption}", "data": {"image/png": base64.b64encode(bytes_.getvalue()).decode()}}
 
-
+# %% ../../nbs/report/830_search_page.ipynb #01ee4e60
 def _rows(caption: str, frame: pd.DataFrame | pd.Series, index: bool = False) -> dict:
     "Make a frame an output with its caption."
     shown = frame.to_frame("") if isinstance(frame, pd.Series) else frame
@@ -81,7 +81,7 @@ def _rows(caption: str, frame: pd.DataFrame | pd.Series, index: bool = False) ->
     return {"source": f"#| caption: {caption}", "data": {"text/html": told}}
 
 
-def _story(found: Search, most: int) -> list[str | dict]:
+def _story(found: SearchResult, most: int) -> list[str | dict]:
     "Tell the search: text, and outputs."
     order = found.table.sort_values(found.column, ascending=False, kind="stable")
     told: list[str | dict] = [
@@ -91,7 +91,7 @@ def _story(found: Search, most: int) -> list[str | dict]:
     ]
     told += [
         "## Where it lies",
-        _picture("Sharpe ratio over two settings; the frame is the chosen member", heat_map(found)),
+        _picture("Sharpe ratio over two settings; the frame is the chosen member", setting_map(found)),
     ]
     told += [
         "## Its neighbourhood",
@@ -113,14 +113,14 @@ def _story(found: Search, most: int) -> list[str | dict]:
 
 
 def search_page(
-    found: Search,
+    found: SearchResult,
     most: int = 500,  # members that are listed
 ) -> str:  # one self-contained HTML file
     """Write the page of a search.
 
     Parameters
     ----------
-    found : Search
+    found : SearchResult
         With overfit.
     most : int, default 500
         Members that are listed.
@@ -180,14 +180,14 @@ def search_page(
 
 
 def write_search_page(
-    found: Search,
+    found: SearchResult,
     folder: Path | None = None,  # the setting [research] runs when absent
 ) -> Path:  # of the page
     """Write the page of a search and its chosen recipe into a folder of runs; the same search writes the same files.
 
     Parameters
     ----------
-    found : Search
+    found : SearchResult
         With overfit.
     folder : Path | None, default None
         The setting [research] runs when absent.
