@@ -354,7 +354,7 @@ class TopK(_Sized):
         "Choose, weigh and scale at every rebalance date."
         every = slice(None, None, self.rebalance)
         rank, dates = np.ascontiguousarray(ranks[every]), dates[every]
-        start = np.asarray(symbols.isin(list(held or ())))
+        start = np.asarray(symbols.isin(list(() if held is None else held)))
         chosen = _choose(rank, start, self.top_k, self.buffer)
         weights = self._weigh(rank, chosen) * exposure[every, None]
         if self.vol_target is not None:

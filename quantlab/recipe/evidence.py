@@ -310,6 +310,7 @@ class Evidence:
     --------
     >>> from quantlab.recipe.evidence import Evidence
     >>> list(Evidence.__dataclass_fields__)
+    ['ic', 'ic_test', 'summaries', 'trials', 'counted', 'deflated']
     """
 
     ic: pd.Series  # rank IC by date
@@ -398,7 +399,7 @@ def judge_stages(
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            6 made now, 6 used
+      fits            0 made now, 6 used
     """
     ledger = ledger or Ledger(path("research", "ledger"))
     year, predictions = chain.market.periods_per_year, chain.predictions

@@ -333,11 +333,10 @@ def model_of(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(3)
+    >>> fits.predictions.tail(2)
                           score  fold
     date       symbol
-    2014-12-31 WFC     0.005894     5
-               WMT    -0.029966     5
+    2014-12-31 WMT    -0.029966     5
                XOM     0.008410     5
     """
     if recipe.model.kind == "feature":

@@ -317,7 +317,7 @@ def run(
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            6 made now, 6 used
+      fits            0 made now, 6 used
     """
     asked = as_recipe(recipe, overrides)
     if predictions is not None:

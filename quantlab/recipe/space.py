@@ -72,6 +72,7 @@ class Space(BaseModel):
     >>> from quantlab.recipe.space import Space
     >>> wide = Space(vary={"policy.top_k": [5, 10, 20, 40], "sizing.weighting": ["equal", "rank"]})
     >>> wide.size, {path: wide.ordered(path) for path in wide.vary}
+    (8, {'policy.top_k': True, 'sizing.weighting': False})
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -238,6 +239,10 @@ def space_of(
     ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": 10}})),
     ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10]}, "method": "stagd"})),
     ... ]
+    ['ConfigError: policy.topk: policy has no topk; did you mean top_k?',
+     'ConfigError: policy.top_k is 0: input should be greater than or equal to 1',
+     'ConfigError: policy.top_k is 10; give a list of values, or low, high and step',
+     "ConfigError: method is 'stagd': input should be 'grid', 'staged' or 'optuna'; did you mean staged?"]
     """
     lines = lines or {}
     try:
@@ -315,6 +320,8 @@ def read_space(
     ...     page.write_text("recipe: mine.yaml\\nvary:\\n  policy.top_k: [10, 20]\\n  policy.bufer: [0, 15]\\n")
     ...     said = show_error(lambda: read_space(page)).replace(folder, "...")
     >>> found.size, said
+    (10,
+     'ConfigError: .../names.yaml, line 4: policy.bufer: policy has no bufer; did you mean buffer?')
     """
     shown = display_path(Path(file))
     try:

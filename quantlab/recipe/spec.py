@@ -101,6 +101,10 @@ def nearest_name(word: object, options: object) -> str:
     ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": 10}})),
     ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10]}, "method": "stagd"})),
     ... ]
+    ['ConfigError: policy.topk: policy has no topk; did you mean top_k?',
+     'ConfigError: policy.top_k is 0: input should be greater than or equal to 1',
+     'ConfigError: policy.top_k is 10; give a list of values, or low, high and step',
+     "ConfigError: method is 'stagd': input should be 'grid', 'staged' or 'optuna'; did you mean staged?"]
     """
     near = get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
@@ -196,6 +200,7 @@ class Data(_Section):
     --------
     >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
     >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
+    {'name': 'mine', 'policy': {'top_k': 20}}
     """
 
     source: str = "sample"  # "sample", lake:NAME, or a CSV or Parquet file of bars
@@ -227,6 +232,7 @@ class Features(_Section):
     --------
     >>> from quantlab.recipe.spec import Features
     >>> Features(use=("base", "reversal(10)"))
+    Features(use=('base', 'reversal(10)'), transform=('rank',), neutralise='none')
     """
 
     use: tuple[Annotated[str, AfterValidator(_a_feature)], ...] = ("base",)  # sets, features, calls, or module:name
@@ -254,6 +260,8 @@ class Label(_Section):
     --------
     >>> from quantlab.recipe.spec import Label, Model
     >>> Label(horizon=60), Model(kind="ridge", alpha=10.0)
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
+     Model(kind='ridge', alpha=10.0))
     """
 
     kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or module:name of bars -> labels frame
@@ -269,6 +277,7 @@ class Split(_Section):
     --------
     >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
     >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
+    {'name': 'mine', 'policy': {'top_k': 20}}
     """
 
     train_sessions: Annotated[int, Field(ge=60, le=5000)] = 756  # in each training window
@@ -291,6 +300,8 @@ class Model(BaseModel):
     --------
     >>> from quantlab.recipe.spec import Label, Model
     >>> Label(horizon=60), Model(kind="ridge", alpha=10.0)
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
+     Model(kind='ridge', alpha=10.0))
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -334,6 +345,9 @@ class Regime(_Section):
     --------
     >>> from quantlab.recipe.spec import Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
+    (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
+     Policy(kind='topk', top_k=20, buffer=15, rebalance=20),
+     Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
     kind: Annotated[str, _one_of(REGIMES, "regime")] = "none"  # "hmm": filtered three-state Gaussian HMM of the index
@@ -352,6 +366,9 @@ class Policy(_Section):
     --------
     >>> from quantlab.recipe.spec import Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
+    (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
+     Policy(kind='topk', top_k=20, buffer=15, rebalance=20),
+     Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
     kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # or module:name of a policy without arguments
@@ -395,6 +412,9 @@ class Sizing(_Section):
     --------
     >>> from quantlab.recipe.spec import Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
+    (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
+     Policy(kind='topk', top_k=20, buffer=15, rebalance=20),
+     Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
     weighting: Literal["equal", "rank"] = "equal"  # or more of what ranks higher
@@ -430,6 +450,7 @@ class Recipe(_Section):
     --------
     >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
     >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
+    {'name': 'mine', 'policy': {'top_k': 20}}
     """
 
     name: Annotated[str, Field(pattern=r"[A-Za-z0-9][\w.-]*")] = "recipe"  # of the file, and of what is kept about it
@@ -564,6 +585,7 @@ def as_dict(
     --------
     >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
     >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
+    {'name': 'mine', 'policy': {'top_k': 20}}
     """
     tree = recipe.model_dump(mode="json", exclude_defaults=not all_of_it)
     order = [name for name in type(recipe).model_fields if name in tree]
@@ -688,6 +710,7 @@ def recipe_names() -> list[str]:
     --------
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
+    (Model(kind='feature', column='mom_252_21'), ['default', 'momentum'])
     """
     return sorted(file.stem for file in (root() / "recipes").glob("*.yaml"))
 
@@ -716,6 +739,7 @@ def load(
     --------
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
+    (Model(kind='feature', column='mom_252_21'), ['default', 'momentum'])
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"
@@ -787,7 +811,7 @@ def as_value(
     ... ]
     >>> said = [line.replace(str(place), "...") for line in said]
     >>> said
-    ["there is no recipe 'defualt' (, or a .yaml file)",
+    ["there is no recipe 'defualt' (default, momentum, or a .yaml file); did you mean default?",
      'policy.top_kk: policy has no top_kk; did you mean top_k?',
      "--as-of is 'yesterday'; write a date such as 2023-12-29",
      'there is no file .../none.csv; a book is a CSV with columns symbol and shares',

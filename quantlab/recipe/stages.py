@@ -184,6 +184,7 @@ def lookback_of(
     >>> market = market_bars(recipe)
     >>> few = _few(recipe, market)
     >>> lookback_of(recipe), few.index[-1][0]
+    (252, Timestamp('2012-01-03 00:00:00'))
     """
     longest = max(f.lookback for f in features_of(recipe.features.use))
     return max(longest, _path(recipe)) if recipe.model.kind == "cascade" else longest
@@ -481,11 +482,10 @@ class Fits:
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(3)
+    >>> fits.predictions.tail(2)
                           score  fold
     date       symbol
-    2014-12-31 WFC     0.005894     5
-               WMT    -0.029966     5
+    2014-12-31 WMT    -0.029966     5
                XOM     0.008410     5
     """
 
@@ -551,11 +551,10 @@ def score(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(3)
+    >>> fits.predictions.tail(2)
                           score  fold
     date       symbol
-    2014-12-31 WFC     0.005894     5
-               WMT    -0.029966     5
+    2014-12-31 WMT    -0.029966     5
                XOM     0.008410     5
     """
     parts = [X] if isinstance(fitted, GBMModel) else [part for _, part in X.groupby(level="date", sort=False)]
@@ -614,11 +613,10 @@ def fit_and_score(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(3)
+    >>> fits.predictions.tail(2)
                           score  fold
     date       symbol
-    2014-12-31 WFC     0.005894     5
-               WMT    -0.029966     5
+    2014-12-31 WMT    -0.029966     5
                XOM     0.008410     5
     """
     model, hashes, target = model_of(recipe), _hashes(X), known["target"].to_numpy()
@@ -830,6 +828,10 @@ def regime(
     >>> market = market_bars(recipe)
     >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
     >>> weather.probabilities.tail(2).round(3)
+                calm  choppy  stressed
+    date
+    2014-12-30   0.0   0.999       0.0
+    2014-12-31   0.0   1.000       0.0
     """
     if recipe.regime.kind == "none":
         return None
@@ -934,6 +936,11 @@ def weights(
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> decided = weights(recipe, market, fits.predictions, None)
     >>> decided.head(3)
+                       weight
+    date       symbol
+    2012-01-04 ABT        0.1
+               CVX        0.1
+               GILD       0.1
     """
     more = {"past_bars": market.bars} if recipe.sizing.vol_target and names is None else {}
     more |= {} if held is None else {"held": held}
@@ -1287,6 +1294,7 @@ class _Learned:
         ... )  # fmt: skip
         >>> learned = _Learned(recipe)
         >>> learned.fits.predictions.shape
+        (30120, 2)
         """
         if self.recipe.model.kind == "feature":
             return as_it_is(self.recipe, self.features)
@@ -1319,11 +1327,10 @@ class _Learned:
         >>> known = outcomes(recipe, market, X)
         >>> windows = folds(recipe, X, known["t1"])
         >>> fits = fit_and_score(recipe, X, known, windows)
-        >>> fits.predictions.tail(3)
+        >>> fits.predictions.tail(2)
                               score  fold
         date       symbol
-        2014-12-31 WFC     0.005894     5
-                   WMT    -0.029966     5
+        2014-12-31 WMT    -0.029966     5
                    XOM     0.008410     5
         """
         return self.fits.predictions

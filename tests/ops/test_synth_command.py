@@ -16,6 +16,7 @@ from quantlab.data.bars import read_bars
 from quantlab.data.store import Lake
 from quantlab.data.synth import synth_market
 from quantlab.ops.synth_command import synth_app
+from quantlab.recipe.spec import load
 from quantlab.report.template import fill_parameters, find_template, parse_parameters, read_parameters, run_check
 
 COMMAND = Path(sys.executable).with_name("quantlab")
@@ -74,7 +75,9 @@ def test_the_printed_line_is_taken_up_to_the_training(line, tmp_path, symbols, s
     run_check(find_template("tearsheet"), values)
     dates = read_bars(file).index.unique("date")
     assert [values["start"], values["end"]] == [f"{dates[i]:%Y-%m-%d}" for i in (0, -1)]
-    assert values["top_k"] < symbols and values["train_sessions"] <= 756
+    own = load("default")  # what the line does not say, the recipe does
+    assert (values["top_k"] or own.policy.top_k) < symbols
+    assert (values["train_sessions"] or own.split.train_sessions) <= 756
 
 
 def test_into_the_lake_once(line):
