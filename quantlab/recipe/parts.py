@@ -9,6 +9,7 @@ __all__ = ['own_part', 'features_of', 'transforms_of', 'make_model', 'model_of',
 import ast
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
@@ -34,7 +35,7 @@ from .spec import FEATURE_MAKERS, MODEL_SETTINGS, Recipe, plugins
 def own_part(
     kind: str,  # feature, transform, label, model, regime, policy, fill
     word: str,  # as in the recipe
-) -> object | None:  # None: the word is one of ours
+) -> Any:  # the part; None: the word is one of ours
     """Import a part of one's own, by module:name or by the word of an installed package.
 
     Parameters
@@ -46,8 +47,8 @@ def own_part(
 
     Returns
     -------
-    object | None
-        None: the word is one of ours.
+    Any
+        The part; None: the word is one of ours.
 
     Raises
     ------
