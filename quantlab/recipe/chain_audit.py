@@ -152,7 +152,9 @@ def halts(
 
     Examples
     --------
-    >>> from quantlab.recipe.chain_audit import law_dates
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import cut_market, false_market, law_dates
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = (
@@ -164,6 +166,12 @@ def halts(
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
     >>> dates = law_dates(whole, 12)
     >>> [f"{d:%Y-%m-%d}" for d in dates[:6]]
     ['2012-01-04',
@@ -201,7 +209,9 @@ def borders(
 
     Examples
     --------
-    >>> from quantlab.recipe.chain_audit import law_dates
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import cut_market, false_market, law_dates
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = (
@@ -213,6 +223,12 @@ def borders(
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
     >>> dates = law_dates(whole, 12)
     >>> [f"{d:%Y-%m-%d}" for d in dates[:6]]
     ['2012-01-04',
@@ -249,7 +265,9 @@ def law_dates(
 
     Examples
     --------
-    >>> from quantlab.recipe.chain_audit import law_dates
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import cut_market, false_market, law_dates
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = (
@@ -261,6 +279,12 @@ def law_dates(
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
     >>> dates = law_dates(whole, 12)
     >>> [f"{d:%Y-%m-%d}" for d in dates[:6]]
     ['2012-01-04',
@@ -343,7 +367,9 @@ def law(
 
     Examples
     --------
-    >>> from quantlab.recipe.chain_audit import law, law_dates
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import cut_market, false_market, law, law_dates
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = (
@@ -355,6 +381,12 @@ def law(
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
     >>> dates = law_dates(whole, 12)
     >>> held = law(small, dates[::4], market=whole.market)
     >>> held.drop(columns="why")
@@ -436,7 +468,9 @@ def chain_cuts(
 
     Examples
     --------
-    >>> from quantlab.recipe.chain_audit import chain_cuts, law_dates
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import chain_cuts, cut_market, false_market, law_dates
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = (
@@ -448,6 +482,12 @@ def chain_cuts(
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
     ... )  # fmt: skip
     >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
     >>> dates = law_dates(whole, 12)
     >>> [f"{d:%Y-%m-%d}" for d in dates[:6]]
     >>> places = chain_cuts(whole)
@@ -487,7 +527,9 @@ class ChainVerdict(Verdict):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import Comparison
+    >>> from quantlab.core.plot import figure
     >>> from quantlab.recipe.chain_audit import _TABLES, _compare, audit_recipe, cut_market, false_market
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
@@ -502,6 +544,11 @@ class ChainVerdict(Verdict):
     >>> whole = Stages(small)
     >>> close = whole.market.bars.index.unique("date")[700]
     >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
+    >>> ax.axvline(close, color="0.6")
     >>> seen = {stage: Comparison() for stage in _TABLES}
     >>> _compare(whole, Stages(small, market=false), close, "scaled", seen)
     >>> verdict = audit_recipe(small, cuts=1, market=whole.market)
@@ -592,7 +639,9 @@ def audit_recipe(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.audit import Comparison
+    >>> from quantlab.core.plot import figure
     >>> from quantlab.recipe.chain_audit import _TABLES, _compare, audit_recipe, cut_market, false_market
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
@@ -607,6 +656,11 @@ def audit_recipe(
     >>> whole = Stages(small)
     >>> close = whole.market.bars.index.unique("date")[700]
     >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
+    >>> ax.axvline(close, color="0.6")
     >>> seen = {stage: Comparison() for stage in _TABLES}
     >>> _compare(whole, Stages(small, market=false), close, "scaled", seen)
     >>> verdict = audit_recipe(small, cuts=1, market=whole.market)

@@ -118,13 +118,13 @@ def _reads(made: Callable) -> bool:
 
 
 def features_of(
-    words: tuple[str, ...],  # as in features.use
+    names: tuple[str, ...],  # as in features.use
 ) -> list[Feature]:  # each once, in the order of the words
-    """Return the features that words name; raise ConfigError for a word that names none.
+    """Return the features that names stand for; raise ConfigError for a word that names none.
 
     Parameters
     ----------
-    words : tuple[str, ...]
+    names : tuple[str, ...]
         As in features.use.
 
     Returns
@@ -148,7 +148,7 @@ def features_of(
     ... ]
     """
     found: dict[str, Feature] = {}
-    for word in words:
+    for word in names:
         made = own_part("feature", word)
         if made is not None:
             if callable(made) and not isinstance(made, Feature) and not _reads(made):
@@ -172,13 +172,13 @@ def features_of(
 
 # %% ../../nbs/recipe/752_parts.ipynb #3eea6e5d
 def transforms_of(
-    words: tuple[str, ...],  # as in features.transform
+    names: tuple[str, ...],  # as in features.transform
 ) -> list[Callable[[pd.DataFrame], pd.DataFrame]]:  # each reads one date at a time
-    """Return the transforms that words name, in their order.
+    """Return the transforms that names stand for, in their order.
 
     Parameters
     ----------
-    words : tuple[str, ...]
+    names : tuple[str, ...]
         As in features.transform.
 
     Returns
@@ -212,7 +212,7 @@ def transforms_of(
     2011-01-04 AAPL         0.412       0.188     0.213 -0.088   0.037
     2014-12-31 XOM         -0.412      -0.362    -0.188  0.338  -0.013
     """
-    return [own_part("transform", w) or getattr(xsection, w) for w in words]
+    return [own_part("transform", w) or getattr(xsection, w) for w in names]
 
 # %% ../../nbs/recipe/752_parts.ipynb #e1a2e018
 def make_model(

@@ -573,8 +573,9 @@ def by_optuna(
     >>> height_again = lambda settings: (again.extend(settings), height(settings))[1]
     >>> by_optuna(hill.model_copy(update={"method": "optuna", "trials": 80}), height_again)
     """
-    import optuna
+    from quantlab.models import tune
 
+    optuna = tune.optuna  # which is adapted there
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

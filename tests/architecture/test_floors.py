@@ -122,6 +122,8 @@ class TestNotebook:
             "815_template",
             "820_run",
             "000_errors",
+            "750_spec",  # words, no numbers
+            "752_parts",
         ):
             assert any("image/png" in o.get("data", {}) for c in code for o in c["outputs"]), "no plot"
 

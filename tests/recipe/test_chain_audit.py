@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from planted import TREES, halted, small, with_model
+from leaky_parts import TREES, halted, small, with_model
 
 from quantlab.backtest.engine import from_weights
 from quantlab.core.audit import LEAK, NOT_ASSESSED, PASS
@@ -42,21 +42,21 @@ def named(verdict, stage):
 
 
 def test_a_feature_that_reads_tomorrow(market):
-    verdict = audit_recipe(small(features__transform=["rank", "planted:tomorrows_row"]), 2, market)
+    verdict = audit_recipe(small(features__transform=["rank", "leaky_parts:tomorrows_row"]), 2, market)
     assert named(verdict, "features") and verdict.column in {f.name for f in stages.features_of(("price",))}
     dates = market.bars.index.unique("date")
     assert verdict.date in dates and verdict.date <= max(chain_cuts(Stages(small(), market=market), 2))
 
 
 def test_a_feature_that_is_refused_at_the_door(market):
-    verdict = audit_recipe(small(features__use=["planted:TOMORROW"]), 2, market)
+    verdict = audit_recipe(small(features__use=["leaky_parts:TOMORROW"]), 2, market)
     assert (verdict.status, verdict.stage) == (LEAK, "features") and "tomorrow" in str(verdict)
-    beside = audit_recipe(small(features__use=["price", "planted:TOMORROW"]), 2, market)
+    beside = audit_recipe(small(features__use=["price", "leaky_parts:TOMORROW"]), 2, market)
     assert beside.status == PASS and "1 of " in beside.reason and "left out" in beside.reason
 
 
 def test_a_label_that_ends_too_early(market):
-    verdict = audit_recipe(small(label__kind="planted:ends_too_early", label__target="none"), 2, market)
+    verdict = audit_recipe(small(label__kind="leaky_parts:ends_too_early", label__target="none"), 2, market)
     assert named(verdict, "outcomes") and verdict.column in ("y", "target")
 
 
@@ -100,7 +100,7 @@ def test_a_regime_that_was_smoothed(market, monkeypatch):
 
 
 def test_a_policy_that_reads_tomorrows_rank(market):
-    verdict = audit_recipe(small(policy__kind="planted:tomorrows_rank"), 2, market)
+    verdict = audit_recipe(small(policy__kind="leaky_parts:tomorrows_rank"), 2, market)
     assert named(verdict, "weights") and verdict.column in ("weight", "rows")
 
 
@@ -127,7 +127,7 @@ def test_a_fill_at_the_close_that_decided(market, monkeypatch, fill):
     [
         small(),
         small(regime__kind="hmm", sizing__vol_target=0.1),
-        small(policy__kind="planted:todays_rank"),
+        small(policy__kind="leaky_parts:todays_rank"),
         small(fill="same_close"),
         with_model("gbm", **TREES),
         with_model("feature", column="mom_126_21"),

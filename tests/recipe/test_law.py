@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from planted import TREES, halted, small, with_model
+from leaky_parts import TREES, halted, small, with_model
 
 from quantlab.data.sample import sample_bars
 from quantlab.recipe.chain_audit import borders, halts, law, law_dates

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import TREES, small, with_model
+from leaky_parts import TREES, small, with_model
 
 from quantlab.broker import fill_model
 from quantlab.broker.fill_model import FillModel
@@ -128,9 +128,9 @@ def test_a_mistake_is_refused_before_pandas_is_imported(tmp_path):
     ("path", "value", "word"),
     [
         ("model.kind", "nowhere:Model", "nowhere"),
-        ("model.kind", "planted:Missing", "Missing"),
+        ("model.kind", "leaky_parts:Missing", "Missing"),
         ("features.use", ["nowhere:FEATURES"], "nowhere"),
-        ("features.use", ["planted:small"], "gives no Feature"),
+        ("features.use", ["leaky_parts:small"], "gives no Feature"),
         ("features.use", ["momentum(21)"], "momentum("),
         ("features.transform", ["nowhere:transform"], "nowhere"),
         ("label.kind", "nowhere:label", "nowhere"),

@@ -158,7 +158,7 @@ def test_matching_equals_the_smallest_sum_of_distances_on_random_states():
 
     def states(n=3):
         shape = SimpleNamespace(means_=rng.normal(0, 1.2, (n, 1)), covars_=np.exp(rng.normal(0, 1.5, (n, 1, 1))))
-        return SimpleNamespace(hmm_=shape, center_=np.zeros(1), scale_=np.ones(1))
+        return SimpleNamespace(hmm_=shape, _units=lambda: (shape.means_, shape.covars_))
 
     def distance(a, i, b, j):
         gap, one, other = (a.hmm_.means_[i] - b.hmm_.means_[j])[0], a.hmm_.covars_[i, 0, 0], b.hmm_.covars_[j, 0, 0]

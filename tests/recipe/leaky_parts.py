@@ -1,4 +1,4 @@
-"Parts of recipes with a leak each, and honest ones; named in recipes as planted:NAME."
+"Parts of recipes with a leak each, and honest ones; named in recipes as leaky_parts:NAME."
 
 import pandas as pd
 
