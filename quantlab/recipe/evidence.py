@@ -399,7 +399,7 @@ def judge_stages(
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            0 made now, 6 used
+      windows         6 fitted
     """
     ledger = ledger or Ledger(path("research", "ledger"))
     year, predictions = chain.market.periods_per_year, chain.predictions

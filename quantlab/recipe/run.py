@@ -120,7 +120,7 @@ class Run:
         excess a year                                       -7.3%
         rank IC                                   0.0055 (p 0.73)
         deflated Sharpe               0.02 of the excess, 1 tried
-        fits                                   0 made now, 0 used
+        windows                                          0 fitted
         Name: small, dtype: str
         """
         return self.fits.predictions
@@ -169,7 +169,7 @@ class Run:
             "drawdown": f"{s['max_drawdown']:.1%}", "excess a year": f"{x['annual_return']:+.1%}",
             "rank IC": f"{test.mean:.4f} (p {test.p:.2f})",
             "deflated Sharpe": f"{self.evidence.deflated['excess'].dsr:.2f} of the excess, {self.evidence.counted} tried",
-            "fits": f"{self.fits.done} made now, {len(self.fits.models)} used",
+            "windows": f"{len(self.fits.models)} fitted",
         }, name=self.recipe.name)  # fmt: skip
 
     def __repr__(self) -> str:
@@ -317,7 +317,7 @@ def run(
       excess a year   -7.3%
       rank IC         0.0055 (p 0.73)
       deflated Sharpe 0.02 of the excess, 1 tried
-      fits            0 made now, 6 used
+      windows         6 fitted
     """
     asked = as_recipe(recipe, overrides)
     if predictions is not None:
