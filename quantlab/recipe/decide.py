@@ -237,11 +237,7 @@ def decide(
     if due:
         decided = chain.weights if book is None else _from_book(chain, held.index)
         target = decided["weight"][decided.index.get_level_values("date") == date].droplevel("date")
-    orders = (
-        orders_for(target, held, _last_close(chain), equity)
-        if due
-        else orders_for(target, held[:0], _last_close(chain), equity)
-    )
+    orders = orders_for(target, held if due else held[:0], _last_close(chain), equity)
     return DecisionRecord(
         asked.name, date, due, 0 if due else every - age % every, target, orders, equity, asked.fill.replace("_", " ")
     )

@@ -210,7 +210,7 @@ def save_trials(
     'DataError: demo.trials.parquet: the hash of row 3 does not hold; restore the file from its commit'
     """
     rows = ledger.rows()
-    rows = rows[rows["study"].str.startswith(study)].copy()
+    rows = rows[(rows["study"] == study) | rows["study"].str.startswith(f"{study}/")].copy()
     found = [returns.get(key) for key in rows["key"]]
     rows["dates"] = [None if r is None else r.index.to_numpy("datetime64[us]") for r in found]
     rows["returns"] = [None if r is None else r.to_numpy("float64") for r in found]

@@ -382,7 +382,7 @@ def policy_of(
     made = own_part("policy", p.kind)
     if made is not None:
         return made(**p.model_dump(exclude={"kind"})) if isinstance(made, type) else made
-    year = float(recipe.data.periods_per_year or 252) if sizing.vol_target else None  # fixed: a year is no estimate
+    year = float(recipe.data.periods_per_year) if sizing.vol_target else None
     return TopK(
         p.top_k, p.buffer, sizing.weighting, recipe.limits.max_weight, p.rebalance, sizing.vol_target,
         sizing.vol_lookback, year,

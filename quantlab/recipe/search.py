@@ -435,7 +435,7 @@ class _Named:
         return key
 
 # %% ../../nbs/recipe/758_search.ipynb #7f9b8240
-class _Desk(_Named):
+class _Work(_Named):
     "Answer for the scores of members: find the finished ones, carry the others out, keep all."
 
     def ask(self, asked: list[dict[str, object]]) -> list[float]:
@@ -723,7 +723,7 @@ def near(
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.recipe.search import _Desk, _table, near
+    >>> from quantlab.recipe.search import _Work, _table, near
     >>> from quantlab.recipe.space import space_of
     >>> from quantlab.recipe.spec import Recipe
     >>> symbols = (
@@ -737,8 +737,8 @@ def near(
     >>> workspace = tempfile.TemporaryDirectory()
     >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
     >>> few = space_of(small, {"vary": {"policy.top_k": [4, 8]}})
-    >>> desk = _Desk(small, few, ledger, Path(workspace.name) / "few", 1, None, None)
-    >>> made = _table(desk)
+    >>> work = _Work(small, few, ledger, Path(workspace.name) / "few", 1, None, None)
+    >>> made = _table(work)
     >>> assert near(made, few, made["key"].iloc[1])["policy.top_k"].tolist() == [8, 4]
     """
     places = pd.DataFrame(
@@ -767,12 +767,12 @@ def _shown(value: object) -> object:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def _table(desk: _Desk) -> pd.DataFrame:
+def _table(work: _Work) -> pd.DataFrame:
     "Write one row for each member."
     rows = []
-    for key, settings in desk.settings.items():
+    for key, settings in work.settings.items():
         row = {name: _shown(tuple(v) if isinstance(v, list) else v) for name, v in settings.items()}
-        returns, year = desk.returns.get(key), desk.market(desk.recipes[key])[2] ** 0.5
+        returns, year = work.returns.get(key), work.market(work.recipes[key])[2] ** 0.5
         ratios = [
             return_moments(account_of(returns, by)).sharpe * year if returns is not None else np.nan
             for by in ("strategy", "excess")
@@ -785,18 +785,18 @@ def _table(desk: _Desk) -> pd.DataFrame:
                 "excess": ratios[1],
                 "sessions": sessions,
                 "key": key,
-                "failed": desk.failed.get(key, ""),
+                "failed": work.failed.get(key, ""),
             }
         )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/recipe/758_search.ipynb #16af8a0c
-def _judge(desk: _Desk, key: str, returns: pd.DataFrame) -> Deflated:
+def _judge(work: _Work, key: str, returns: pd.DataFrame) -> Deflated:
     "Deflate the best by every trial of its study."
-    study = f"{desk.recipe.study}/{desk.market(desk.recipes[key])[1]}/{desk.space.by}"
-    trials, days = desk.ledger.trials(study), returns.dropna().index
-    others = kept_returns(desk.folder, [k for k in sorted(trials["key"]) if k not in returns])
-    series = {k: account_of(frame, desk.space.by) for k, frame in others.items() if days.isin(frame.index).all()}
+    study = f"{work.recipe.study}/{work.market(work.recipes[key])[1]}/{work.space.by}"
+    trials, days = work.ledger.trials(study), returns.dropna().index
+    others = kept_returns(work.folder, [k for k in sorted(trials["key"]) if k not in returns])
+    series = {k: account_of(frame, work.space.by) for k, frame in others.items() if days.isin(frame.index).all()}
     known = returns.join(pd.DataFrame(series)) if series else returns
     varies = known.loc[days].std() > 1e-12  # a member that never traded is a trial without a series
     return deflate(returns[key].dropna(), trials, known.loc[days, varies])
@@ -993,23 +993,23 @@ def search_space(
     if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs < 1):
         raise ConfigError(f"n_jobs is {n_jobs!r}; give a whole number, at least 1, or None for one per core")
     ledger = ledger or Ledger(path("research", "ledger"))
-    desk = _Desk(recipe, space, ledger, folder or returns_folder(ledger), n_jobs, scheduler, progress)
+    work = _Work(recipe, space, ledger, folder or returns_folder(ledger), n_jobs, scheduler, progress)
     try:
         with compute.warm():
-            WAYS[space.method](space, desk.ask)
+            WAYS[space.method](space, work.ask)
     finally:
         _WARM.clear()
-    scored = {key: desk.score(key) for key in desk.settings}
+    scored = {key: work.score(key) for key in work.settings}
     scored = {key: value for key, value in scored.items() if value == value}
     if not scored:
-        why = next(iter(desk.failed.values()), "no member ever traded")
-        raise DataError(f"none of the {len(desk.settings)} members has a Sharpe ratio, first: {why}")
+        why = next(iter(work.failed.values()), "no member ever traded")
+        raise DataError(f"none of the {len(work.settings)} members has a Sharpe ratio, first: {why}")
     best = max(scored, key=scored.__getitem__)  # of equals the first that was asked for
-    returns = pd.DataFrame({k: account_of(desk.returns[k], space.by) for k in desk.settings if k in desk.returns})
-    table, year = _table(desk), desk.market(desk.recipes[best])[2]
+    returns = pd.DataFrame({k: account_of(work.returns[k], space.by) for k in work.settings if k in work.returns})
+    table, year = _table(work), work.market(work.recipes[best])[2]
     return SearchResult(
-        recipe, space, table, returns, desk.recipes[best], best, _judge(desk, best, returns), _overfit(returns),
-        near(table, space, best), year, desk.ran,
+        recipe, space, table, returns, work.recipes[best], best, _judge(work, best, returns), _overfit(returns),
+        near(table, space, best), year, work.ran,
     )  # fmt: skip
 
 

@@ -470,6 +470,12 @@ class Recipe(_Section):
     seed: Annotated[int, Field(ge=0, le=2**31)] = 7  # of every random number
     study: Annotated[str, Field(pattern=r"\S.*")] = "tearsheet"  # what is being searched: trials are counted within it
 
+    @model_validator(mode="after")
+    def _year(self) -> "Recipe":
+        if self.sizing.vol_target and not self.data.periods_per_year:  # measured, it would move with the last session
+            raise ValueError("sizing.vol_target is a year's; data.periods_per_year must say how long one is: 252")
+        return self
+
     def replace(
         self,
         path: str | None = None,  # dotted, such as model.num_leaves
@@ -604,7 +610,9 @@ def _set(tree: dict, dotted: str, value: object) -> None:
         node = node[word]
     free = parents == ["model"]  # settings of the model
     if leaf not in node and not free:
-        raise ConfigError(f"{dotted}: {'.'.join(parents) or 'a recipe'} has no {leaf}{nearest_name(leaf, node)}")
+        below = [f"{name}.{leaf}" for name, part in tree.items() if isinstance(part, dict) and leaf in part]
+        hint = f"; did you mean {below[0]}?" if below and not parents else nearest_name(leaf, node)
+        raise ConfigError(f"{dotted}: {'.'.join(parents) or 'a recipe'} has no {leaf}{hint}")
     if isinstance(node.get(leaf), dict) and not isinstance(value, dict):
         raise ConfigError(f"{dotted} is a section; write {dotted}.{next(iter(node[leaf]))}=…")
     if dotted == "model.kind" and value != node.get("kind"):

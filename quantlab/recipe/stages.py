@@ -231,6 +231,9 @@ def causality(
     ConfigError
         For a word that names none (see features_of).
         When two share a name, PanelError for a missing input (see compute).
+    DataError
+        "{...} sessions from {start} on, and the longest feature looks back {lookback}: nothing is known
+        yet; ask for a later day, or start earlier"
 
     Examples
     --------
@@ -247,7 +250,12 @@ def causality(
     >>> market = market_bars(recipe)
     >>> verdicts = causality(recipe, market)
     """
-    features = features_of(recipe.features.use)
+    features, dates, lookback = features_of(recipe.features.use), market.bars.index.unique("date"), lookback_of(recipe)
+    if len(dates) <= lookback + 1:
+        raise DataError(
+            f"{len(dates)} sessions from {recipe.data.start} on, and the longest feature looks back {lookback}: "
+            "nothing is known yet; ask for a later day, or start earlier"
+        )
     few = _few(recipe, market)
     key = content_hash(["causality", quantlab.__version__, features, few])
     verdicts = kept(key)
@@ -292,8 +300,6 @@ def features(
         For another index (see neutralise).
     LeakError
         Unless it passes (see require_causal).
-    DataError
-        "{...} sessions, and the longest feature looks back {lookback}; lengthen data.start to data.end"
 
     Examples
     --------
@@ -328,10 +334,6 @@ def features(
         require_causal(lambda bars: return_paths(bars["close"], _path(recipe)), _few(recipe, market))
         X = X.join(return_paths(market.bars["close"], _path(recipe)))
     dates, lookback = market.bars.index.unique("date"), lookback_of(recipe)
-    if len(dates) <= lookback + 1:
-        raise DataError(
-            f"{len(dates)} sessions, and the longest feature looks back {lookback}; lengthen data.start to data.end"
-        )
     return X[X.index.get_level_values("date") > dates[lookback]]
 
 # %% ../../nbs/recipe/753_stages.ipynb #e98a64b5
@@ -1166,6 +1168,9 @@ class _Learned:
         ConfigError
             For a word that names none (see features_of).
             When two share a name, PanelError for a missing input (see compute).
+        DataError
+            "{...} sessions from {start} on, and the longest feature looks back {lookback}: nothing is known
+            yet; ask for a later day, or start earlier"
         LeakError
             "none of the {...} features passes the causality audit, first: {...}; lengthen the period or
             mend them"
@@ -1214,7 +1219,6 @@ class _Learned:
         DataError
             "none of the predictions has a bar of its date and symbol; compare their dates and names with
             the data"
-            "{...} sessions, and the longest feature looks back {lookback}; lengthen data.start to data.end"
         ConfigError
             For a word that names none (see features_of).
             "features.neutralise: sector needs the sectors of the sample; use none"

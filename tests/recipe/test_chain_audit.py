@@ -126,7 +126,7 @@ def test_a_fill_at_the_close_that_decided(market, monkeypatch, fill):
     "recipe",
     [
         small(),
-        small(regime__kind="hmm", sizing__vol_target=0.1),
+        small(regime__kind="hmm", sizing__vol_target=0.1, data__periods_per_year=252),
         small(policy__kind="leaky_parts:todays_rank"),
         small(fill="same_close"),
         with_model("gbm", **TREES),

@@ -54,7 +54,7 @@ QUICK = {
     "hmm": small(regime__kind="hmm", regime__refit=126),
 }
 MORE = {
-    "volatility target": small(sizing__vol_target=0.1),
+    "volatility target": small(sizing__vol_target=0.1, data__periods_per_year=252),
     "rank weights": small(sizing__weighting="rank"),
     "sector": small(features__neutralise="sector"),
     "zscore": small(features__transform=["zscore"]),

@@ -14,13 +14,14 @@ from leaky_parts import TREES, small, with_model
 from quantlab.broker import fill_model
 from quantlab.broker.fill_model import FillModel
 from quantlab.core.config import root
-from quantlab.core.errors import ConfigError
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.core.ledger import Ledger
 from quantlab.features import xsection
 from quantlab.features.sets import SETS
 from quantlab.models.gbm import GBMModel
 from quantlab.recipe import parts, spec, stages
-from quantlab.recipe.evidence import recipe_key
+from quantlab.recipe.decide import decide
+from quantlab.recipe.evidence import read_trials, recipe_key, save_trials
 from quantlab.recipe.run import run
 from quantlab.recipe.spec import Recipe, as_dict, executes, load, parse, recipe_names
 from quantlab.recipe.stages import Stages
@@ -165,6 +166,12 @@ _models = st.one_of(
     st.fixed_dictionaries({"kind": st.just("ridge"), "alpha": st.floats(0, 1e12)}),
     st.fixed_dictionaries({"kind": st.just("feature"), "column": st.sampled_from(spec.FEATURE_NAMES)}),
 )
+def _year_of(page):
+    "A volatility target needs the length of a year."
+    aims = page.get("sizing", {}).get("vol_target")
+    return {"data": page.get("data", {}) | {"periods_per_year": 252}} if aims else {}
+
+
 _pages = st.fixed_dictionaries(
     {},
     optional={
@@ -182,7 +189,7 @@ _pages = st.fixed_dictionaries(
         "capital": st.floats(1, 1e15),
         "seed": st.integers(0, 2**31),
     },
-)
+).map(lambda page: page | _year_of(page))
 
 
 @settings(max_examples=60)
@@ -282,3 +289,23 @@ def test_stages_that_agree_are_the_same_object(monkeypatch):
 
 def test_the_room_has_a_folder_of_recipes():
     assert (root() / "recipes").is_dir()
+
+
+def test_a_target_a_year_needs_a_year_and_a_bare_name_its_section():
+    with pytest.raises(ConfigError, match="data.periods_per_year must say"):
+        parse("sizing: {vol_target: 0.1}", "mine", "my.yaml")
+    with pytest.raises(ConfigError, match="did you mean data.universe"):
+        Recipe().replace("universe", "AAPL")
+
+
+def test_before_anything_is_known_the_refusal_says_when():
+    with pytest.raises(DataError, match="looks back 63: nothing is known yet; ask for a later day"):
+        decide(small(features__use=["mom_63_5"], model__kind="feature", model__column="mom_63_5"), "2010-02-01")
+
+
+def test_the_trials_of_another_study_whose_name_begins_alike_stay_out(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for study in ("mine/sample/strategy", "mine2/sample/strategy"):
+        ledger.record("trial", study, study, {}, 100, 252.0, 0.1, 0.0, 3.0)
+    assert save_trials(tmp_path / "t.parquet", ledger, "mine", {}) == 1
+    assert read_trials(tmp_path / "t.parquet")[0]["study"].tolist() == ["mine/sample/strategy"]
