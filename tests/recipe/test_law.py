@@ -77,7 +77,7 @@ MORE = {
     "costs": small(costs__interest_bps=100.0, costs__impact=0.1, costs__half_spread_bps=2.0),
     "regime described": small(regime__kind="hmm", regime__gate=False),
     "technical": small(features__use=["technical", "range_vol", "momentum(100, 5)"]),
-    "factors": small(features__use=["price", "factors"], data__start="2010-01-04", end="2014-12-31"),
+    "factors": small(features__use=["price", "factors"], end="2017-12-29"),  # looks back five years
 }
 
 
