@@ -21,7 +21,7 @@ UNIT := tests/core tests/features tests/labels tests/validation tests/portfolio 
 LEFT_OUT := core/test_ledger core/test_compute features/test_alpha158_alpha360 features/test_registered_sets \
 	validation/test_multiple backtest/test_events backtest/test_slow_broker backtest/test_cold_start backtest/test_sweep
 
-.PHONY: help install export report mlflow test lint test-unit test-slow mutate lab docs refresh bench bench-peers calibrate lock clean
+.PHONY: help install export report mlflow test lint test-unit test-slow fuzz mutate lab docs refresh bench bench-peers calibrate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -52,6 +52,9 @@ test-unit: install  ## the fast tests alone, under two minutes: no notebooks, no
 
 test-slow: install  ## the tests that take minutes or need ../shared
 	@$(BIN)/pytest -q -m slow tests
+
+fuzz: install  ## the property tests with new random examples (make test repeats the same ones)
+	@$(BIN)/pytest -q -n 2 --dist loadfile --hypothesis-profile=fuzz -m "hypothesis and not slow" tests
 
 mutate: install  ## change one operator at a time and see whether the tests notice; ONLY="room.module" runs one; resumes
 	@$(BIN)/python scripts/mutate.py $(ONLY)
