@@ -1628,6 +1628,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'quantlab.models.gbm._matrix': ('models/gbm.html#_matrix', 'quantlab/models/gbm.py'),
                                      'quantlab.models.gbm._slices': ('models/gbm.html#_slices', 'quantlab/models/gbm.py'),
                                      'quantlab.models.gbm._stop_on_ic': ('models/gbm.html#_stop_on_ic', 'quantlab/models/gbm.py'),
+                                     'quantlab.models.gbm._stop_on_loss': ('models/gbm.html#_stop_on_loss', 'quantlab/models/gbm.py'),
                                      'quantlab.models.gbm.grade': ('models/gbm.html#grade', 'quantlab/models/gbm.py'),
                                      'quantlab.models.gbm.hold_out': ('models/gbm.html#hold_out', 'quantlab/models/gbm.py'),
                                      'quantlab.models.gbm.load_lightgbm': ('models/gbm.html#load_lightgbm', 'quantlab/models/gbm.py')},
