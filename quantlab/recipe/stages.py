@@ -11,6 +11,7 @@ __all__ = ['Fold', 'market_bars', 'judge_features', 'lookback_of', 'causality', 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -75,8 +76,8 @@ def market_bars(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -127,8 +128,8 @@ def judge_features(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -136,6 +137,10 @@ def judge_features(
     ... )  # fmt: skip
     >>> market = market_bars(recipe)
     >>> verdicts = causality(recipe, market)
+    >>> verdicts["verdict"].value_counts().to_frame("features")
+             features
+    verdict
+    PASS           11
     """
     together = audit(partial(compute, features=features), bars, name="all features")
     there = (
@@ -174,8 +179,8 @@ def lookback_of(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import _few, lookback_of, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -240,8 +245,8 @@ def causality(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -249,6 +254,10 @@ def causality(
     ... )  # fmt: skip
     >>> market = market_bars(recipe)
     >>> verdicts = causality(recipe, market)
+    >>> verdicts["verdict"].value_counts().to_frame("features")
+             features
+    verdict
+    PASS           11
     """
     features, dates, lookback = features_of(recipe.features.use), market.bars.index.unique("date"), lookback_of(recipe)
     if len(dates) <= lookback + 1:
@@ -269,7 +278,7 @@ def causality(
         )
     return verdicts
 
-
+# %% ../../nbs/recipe/753_stages.ipynb #2596fa5e
 def features(
     recipe: Recipe,  # one strategy
     market: MarketData,  # of market_bars
@@ -306,8 +315,8 @@ def features(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -364,8 +373,8 @@ def outcomes(
     >>> from quantlab.recipe.stages import causality, features, folds, market_bars, outcomes
     >>> from quantlab.validation.splits import audit_splits
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -425,8 +434,8 @@ def folds(
     >>> from quantlab.recipe.stages import causality, features, folds, market_bars, outcomes
     >>> from quantlab.validation.splits import audit_splits
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -471,8 +480,8 @@ class Fits:
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -484,10 +493,11 @@ class Fits:
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(2)
+    >>> fits.predictions.tail(3)
                           score  fold
     date       symbol
-    2014-12-31 WMT    -0.029966     5
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
                XOM     0.008410     5
     """
 
@@ -516,7 +526,7 @@ def _fit(
     keep(key, fitted, known)
     return fitted, True
 
-
+# %% ../../nbs/recipe/753_stages.ipynb #0553b1a9
 def score(
     fitted: BaseEstimator,  # of fit
     X: pd.DataFrame,  # rows of any dates
@@ -537,11 +547,13 @@ def score(
 
     Examples
     --------
+    >>> from quantlab.core.cache import content_hash
+    >>> from quantlab.recipe.parts import model_of
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
+    >>> from quantlab.recipe.stages import _fit, causality, features, folds, market_bars, outcomes, score
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -552,12 +564,10 @@ def score(
     >>> X = features(recipe, market, verdicts)
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
-    >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(2)
-                          score  fold
-    date       symbol
-    2014-12-31 WMT    -0.029966     5
-               XOM     0.008410     5
+    >>> rows = windows[0][0][known["target"].iloc[windows[0][0]].notna()]
+    >>> first, _ = _fit(content_hash(["an example", X]), model_of(recipe), X.iloc[rows], known["target"].iloc[rows])
+    >>> block = X.iloc[windows[0][1]]
+    >>> assert score(first, block).iloc[-40:].equals(score(first, block.iloc[-40:]))
     """
     parts = [X] if isinstance(fitted, GBMModel) else [part for _, part in X.groupby(level="date", sort=False)]
     said = [fitted.predict(part) for part in parts]
@@ -602,8 +612,8 @@ def fit_and_score(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -615,10 +625,11 @@ def fit_and_score(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(2)
+    >>> fits.predictions.tail(3)
                           score  fold
     date       symbol
-    2014-12-31 WMT    -0.029966     5
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
                XOM     0.008410     5
     """
     model, hashes, target = model_of(recipe), _hashes(X), known["target"].to_numpy()
@@ -671,16 +682,24 @@ def as_it_is(
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.recipe.stages import as_it_is, causality, features, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> plain = as_it_is(recipe.replace(model__kind="feature", model__column="mom_252_21"), X)
+    >>> plain.predictions.tail(2)
+                        score  fold
+    date       symbol
+    2014-12-31 WMT    -0.0125     0
+               XOM    -0.4125     0
     """
     column = recipe.model.settings["column"]
     if column not in X:
@@ -714,16 +733,20 @@ def made_elsewhere(
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.recipe.stages import as_it_is, causality, features, made_elsewhere, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> plain = as_it_is(recipe.replace(model__kind="feature", model__column="mom_252_21"), X)
+    >>> other = made_elsewhere(market, plain.predictions.iloc[-80:])
     """
     known = scores.loc[scores.index.isin(market.bars.index), ["score"]].dropna().sort_index()
     if known.empty:
@@ -750,27 +773,24 @@ def as_made_elsewhere(
 
     Examples
     --------
-    >>> from quantlab.core.plot import figure
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+    >>> from quantlab.recipe.stages import (
+    ...     as_it_is, as_made_elsewhere, causality, features, made_elsewhere, market_bars,
+    ... )
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
-    >>> other = chain.like(recipe.replace("policy.top_k", 12))
-    >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
-    >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
-    ...     result = one.benchmark if name == "equal weight" else one.account
-    ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
-    >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
-    >>> judged.causality
-                verdict             why
-    score  NOT_ASSESSED  made elsewhere
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> plain = as_it_is(recipe.replace(model__kind="feature", model__column="mom_252_21"), X)
+    >>> other = made_elsewhere(market, plain.predictions.iloc[-80:])
+    >>> assert len(other) == 80 and as_made_elsewhere(recipe).model.settings == {"column": "score"}
     """
     return recipe.replace(model__kind="feature", model__column="score")
 
@@ -820,8 +840,8 @@ def regime(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import market_bars, regime
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -873,8 +893,8 @@ def gate_of(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -923,8 +943,8 @@ def weights(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes, weights
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -974,8 +994,8 @@ def traded_bars(
     ...     account, causality, features, fit_and_score, folds, market_bars, outcomes, traded_bars, weights,
     ... )
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1022,8 +1042,8 @@ def account(
     ...     account, causality, features, fit_and_score, folds, market_bars, outcomes, traded_bars, weights,
     ... )
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1063,8 +1083,8 @@ def _stage(*sections: str, needs: str = "") -> Callable:
 _SECTIONS: dict[str, tuple[str, ...]] = {}
 
 # %% ../../nbs/recipe/753_stages.ipynb #503cc1e0
-class _Learned:
-    "Carry a recipe out, stage by stage, as far as it is asked."
+class _Chain:
+    "Hold a recipe, and what was computed for it so far."
 
     def __init__(
         self,
@@ -1082,7 +1102,7 @@ class _Learned:
     def like(
         self,
         recipe: Recipe,  # differs somewhere
-    ) -> "_Learned":
+    ) -> Self:
         """Return the chain of another recipe that shares what both agree on.
 
         Parameters
@@ -1092,7 +1112,7 @@ class _Learned:
 
         Returns
         -------
-        _Learned
+        Self
             The chain of another recipe that shares what both agree on.
 
         Examples
@@ -1100,8 +1120,8 @@ class _Learned:
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import Stages
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1111,6 +1131,10 @@ class _Learned:
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         """
         return type(self)(recipe, self.as_of, self.progress, self.memory, self.given, self.scores)
+
+# %% ../../nbs/recipe/753_stages.ipynb #03265fae
+class _Learned(_Chain):
+    "Carry a recipe out as far as its predictions."
 
     @_stage("data")
     def market(self) -> MarketData:
@@ -1132,15 +1156,16 @@ class _Learned:
         --------
         >>> from quantlab.core.plot import figure
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+        >>> from quantlab.recipe.stages import Stages, _Chain, as_made_elsewhere
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
+        >>> one = _Chain(recipe)
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
@@ -1180,15 +1205,16 @@ class _Learned:
         >>> from quantlab.core.audit import NOT_ASSESSED
         >>> from quantlab.core.plot import figure
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+        >>> from quantlab.recipe.stages import Stages, _Chain, as_made_elsewhere
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
+        >>> one = _Chain(recipe)
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
@@ -1232,8 +1258,8 @@ class _Learned:
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import _Learned
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1289,8 +1315,8 @@ class _Learned:
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import _Learned
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1318,8 +1344,8 @@ class _Learned:
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1331,10 +1357,11 @@ class _Learned:
         >>> known = outcomes(recipe, market, X)
         >>> windows = folds(recipe, X, known["t1"])
         >>> fits = fit_and_score(recipe, X, known, windows)
-        >>> fits.predictions.tail(2)
+        >>> fits.predictions.tail(3)
                               score  fold
         date       symbol
-        2014-12-31 WMT    -0.029966     5
+        2014-12-31 WFC     0.005894     5
+                   WMT    -0.029966     5
                    XOM     0.008410     5
         """
         return self.fits.predictions
@@ -1363,8 +1390,8 @@ class Stages(_Learned):
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1421,8 +1448,8 @@ class Stages(_Learned):
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import Stages
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1448,8 +1475,8 @@ class Stages(_Learned):
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import market_bars
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1482,15 +1509,16 @@ class Stages(_Learned):
         --------
         >>> from quantlab.core.plot import figure
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages
+        >>> from quantlab.recipe.stages import Stages, _Chain
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
+        >>> one = _Chain(recipe)
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
