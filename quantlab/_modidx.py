@@ -2121,6 +2121,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'quantlab.recipe.spec.Split._room': ('recipe/spec.html#split._room', 'quantlab/recipe/spec.py'),
                                       'quantlab.recipe.spec._Section': ('recipe/spec.html#_section', 'quantlab/recipe/spec.py'),
                                       'quantlab.recipe.spec._a_feature': ('recipe/spec.html#_a_feature', 'quantlab/recipe/spec.py'),
+                                      'quantlab.recipe.spec._brought': ('recipe/spec.html#_brought', 'quantlab/recipe/spec.py'),
                                       'quantlab.recipe.spec._checked': ('recipe/spec.html#_checked', 'quantlab/recipe/spec.py'),
                                       'quantlab.recipe.spec._iso': ('recipe/spec.html#_iso', 'quantlab/recipe/spec.py'),
                                       'quantlab.recipe.spec._message': ('recipe/spec.html#_message', 'quantlab/recipe/spec.py'),
