@@ -379,7 +379,7 @@ def batches(
     groups: dict[str, list[int]] = {}
     for i, one in enumerate(members):
         groups.setdefault(_refit(one), []).append(i)
-    size = max(1, min(_BATCH, -(-len(members) // processes)))
+    size = max(1, min(_BATCH, -(-len(members) // (4 * processes))))  # small at the end, so that none waits long
     return [group[at : at + size] for group in groups.values() for at in range(0, len(group), size)]
 
 
