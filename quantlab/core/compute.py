@@ -95,6 +95,14 @@ def warm() -> Iterator[None]:
     Yields
     ------
     Iterator[None]
+
+    Examples
+    --------
+    >>> from quantlab.core.compute import _STAY, warm
+    >>> with warm():
+    ...     kept = _STAY.get()
+    >>> kept
+    True
     """
     token = _STAY.set(True)
     try:
@@ -103,7 +111,7 @@ def warm() -> Iterator[None]:
         _STAY.reset(token)
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
-
+# %% ../../nbs/core/050_compute.ipynb #65c7419e
 def _local(
     function: Callable,
     tasks: list[tuple],  # (item, name) of each

@@ -783,47 +783,20 @@ def as_value(
     Examples
     --------
     >>> import tempfile
-    >>> import typer
     >>> from pathlib import Path
-    >>> from quantlab.core.errors import ConfigError
-    >>> from quantlab.ops.recipe_commands import decide_recipe, diff_recipes, run_recipe, search_recipe
+    >>> from quantlab.ops.recipe_commands import read_recipe
     >>> from quantlab.recipe.spec import Recipe
-    >>> from typer.testing import CliRunner
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> place = Path(workspace.name)
+    >>> place = Path(tempfile.mkdtemp())
+    >>> file = place / "reversal.yaml"
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
-    >>> def call(command, *words):
-    ...     "Run one command in this process."
-    ...     app = typer.Typer()
-    ...     app.command()(command)
-    ...     done = CliRunner().invoke(app, [str(w) for w in words])
-    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
-    ...     return done.output if done.exception is None else str(done.exception)
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> small.replace("policy.top_k", 8).save(place / "wider.yaml")
-    >>> print(call(diff_recipes, place / "reversal.yaml", place / "wider.yaml"))
-    >>> page = place / "search.yaml"
-    >>> page.write_text("recipe: reversal.yaml\\nvary:\\n  policy.top_k: [3, 5]\\n  policy.topk: [3]\\n")
-    >>> said = [
-    ...     call(run_recipe, "defualt"),
-    ...     call(run_recipe, place / "reversal.yaml", "-p", "policy.top_kk=3"),
-    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "yesterday"),
-    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "2014-12-16", "--book", place / "none.csv"),
-    ...     call(search_recipe, page),
-    ... ]
-    >>> said = [line.replace(str(place), "...") for line in said]
-    >>> said
-    ["there is no recipe 'defualt' (default, momentum, or a .yaml file); did you mean default?",
-     'policy.top_kk: policy has no top_kk; did you mean top_k?',
-     "--as-of is 'yesterday'; write a date such as 2023-12-29",
-     'there is no file .../none.csv; a book is a CSV with columns symbol and shares',
-     '.../search.yaml, line 4: policy.topk: policy has no topk; did you mean top_k?']
+    >>> small.save(file)
+    >>> assert read_recipe(str(file), ["policy.top_k=8"]) == small.replace("policy.top_k", 8)
     """
     try:
         return yaml.safe_load(text)
