@@ -51,10 +51,13 @@ _TREES = {
     "subsample": (0.05, 1.0), "colsample": (0.05, 1.0), "reg_lambda": (0.0, 1e6), "reg_alpha": (0.0, 1e6),
     "max_depth": (-1, 64), "num_threads": (1, 64),
 }  # fmt: skip
-MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | None]] = {
+MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | tuple[str, ...] | None]] = {
     "gbm": _TREES, "lambdarank": _TREES, "ridge": {"alpha": (0.0, 1e12)}, "fama_macbeth": {"lag": (1, 1000)},
     "quantile": _TREES, "ensemble": _TREES | {"seeds": (1, 20), "shrink": (0.0, 1.0)},
-    "cascade": {"blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250)},
+    "cascade": {
+        "blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250), "encoder": ("kernels", "cnn"),
+        "validator": ("mlp", "xgboost", "none"), "head": ("trees", "net"),
+    },
     "feature": {"column": None},
 }  # fmt: skip
 
@@ -91,20 +94,20 @@ def nearest_name(word: object, options: object) -> str:
 
     Examples
     --------
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.recipe.space import space_of
     >>> from quantlab.recipe.spec import Recipe
-    >>> base = Recipe()
-    >>> [
-    ...     show_error(lambda: space_of(base, {"vary": {"policy.topk": [10, 20]}})),
-    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10, 0]}})),
-    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": 10}})),
-    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10]}, "method": "stagd"})),
-    ... ]
-    ['ConfigError: policy.topk: policy has no topk; did you mean top_k?',
-     'ConfigError: policy.top_k is 0: input should be greater than or equal to 1',
-     'ConfigError: policy.top_k is 10; give a list of values, or low, high and step',
-     "ConfigError: method is 'stagd': input should be 'grid', 'staged' or 'optuna'; did you mean staged?"]
+    >>> from quantlab.recipe.stages import left_in, lookback_of
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> fewer = recipe.replace("features.drop", ["mom_*", "rev_5"])
+    >>> assert left_in(fewer, ["mom_252_21", "rev_5", "rev_21"]) == ["rev_21"] and lookback_of(
+    ...     fewer
+    ... ) == lookback_of(recipe)
     """
     near = get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
@@ -232,12 +235,14 @@ class Features(_Section):
     --------
     >>> from quantlab.recipe.spec import Features
     >>> Features(use=("base", "reversal(10)"))
-    Features(use=('base', 'reversal(10)'), transform=('rank',), neutralise='none')
+    Features(use=('base', 'reversal(10)'), transform=('rank',), neutralise='none', path=0, drop=())
     """
 
     use: tuple[Annotated[str, AfterValidator(_a_feature)], ...] = ("base",)  # sets, features, calls, or module:name
     transform: tuple[Annotated[str, _one_of(TRANSFORMS, "transform")], ...] = ("rank",)  # within each date, in order
     neutralise: Literal["none", "sector"] = "none"  # take the sector's mean out, where sectors are known
+    path: Annotated[int, Field(ge=0, le=250)] = 0  # sessions of returns beside them, path_00 on; a cascade has its own
+    drop: tuple[str, ...] = ()  # names such as mom_252_21 or path_* that are left out; sessions count as if they stayed
 
     @model_validator(mode="before")
     @classmethod
@@ -260,7 +265,7 @@ class Label(_Section):
     --------
     >>> from quantlab.recipe.spec import Label, Model
     >>> Label(horizon=60), Model(kind="ridge", alpha=10.0)
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
      Model(kind='ridge', alpha=10.0))
     """
 
@@ -268,6 +273,7 @@ class Label(_Section):
     horizon: Annotated[int, Field(ge=1, le=250)] = 20  # sessions from entry to exit
     entry: Literal["open", "close"] = "open"  # bought at the next open, or at the close of the decision
     target: Literal["uniform", "normal", "none", "excess"] = "uniform"  # ranks of the date, plain, or less its median
+    weight: Literal["equal", "uniqueness"] = "equal"  # of a row that is learned: by how much of its outcome is its own
 
 
 class Split(_Section):
@@ -285,6 +291,7 @@ class Split(_Section):
     embargo: Annotated[int, Field(ge=0, le=1000)] = 5  # left out between training and test
     expanding: bool = False  # True: every window starts at the first session
     learn_every: Annotated[int, Field(ge=1, le=50)] = 1  # each so many sessions a date is learned from
+    learn_last: Annotated[int, Field(ge=0, le=5000)] = 0  # of a window only the latest so many sessions; 0: all
 
     @model_validator(mode="after")
     def _room(self) -> "Split":
@@ -300,7 +307,7 @@ class Model(BaseModel):
     --------
     >>> from quantlab.recipe.spec import Label, Model
     >>> Label(horizon=60), Model(kind="ridge", alpha=10.0)
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
      Model(kind='ridge', alpha=10.0))
     """
 
@@ -328,6 +335,11 @@ class Model(BaseModel):
                 raise ValueError(f"{name} is no setting of {self.kind} ({', '.join(known)}){nearest_name(name, known)}")
             bounds = known[name]
             if bounds is None:
+                continue
+            if isinstance(bounds[0], str):
+                if value not in bounds:
+                    near = nearest_name(value, bounds)
+                    raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, bounds))}{near}")
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{name} is {value!r}, expected a number")
