@@ -32,6 +32,7 @@ from ..labels.weights import uniqueness
 from ..models.base import as_scores, estimator_code, estimator_kinds
 from ..models.cascade import return_paths
 from ..models.gbm import GBMModel
+from ..models.quantile import QuantileModel
 from .market import MarketData, load_market
 from quantlab.recipe.parts import (
     check_parts,
@@ -732,7 +733,7 @@ def score(
     2014-12-31 WMT    -0.029966     5
                XOM     0.008410     5
     """
-    parts = [X] if isinstance(fitted, GBMModel) else [part for _, part in X.groupby(level="date", sort=False)]
+    parts = [X] if isinstance(fitted, (GBMModel, QuantileModel)) else [part for _, part in X.groupby(level="date", sort=False)]
     said = [fitted.predict(part) for part in parts]
     said = [s if isinstance(s, pd.DataFrame) else as_scores(s, p.index) for s, p in zip(said, parts, strict=True)]
     return pd.concat(said).drop(columns="fold", errors="ignore")
