@@ -733,7 +733,8 @@ def score(
     2014-12-31 WMT    -0.029966     5
                XOM     0.008410     5
     """
-    parts = [X] if isinstance(fitted, (GBMModel, QuantileModel)) else [part for _, part in X.groupby(level="date", sort=False)]
+    by_row = isinstance(fitted, (GBMModel, QuantileModel))
+    parts = [X] if by_row else [part for _, part in X.groupby(level="date", sort=False)]
     said = [fitted.predict(part) for part in parts]
     said = [s if isinstance(s, pd.DataFrame) else as_scores(s, p.index) for s, p in zip(said, parts, strict=True)]
     return pd.concat(said).drop(columns="fold", errors="ignore")
