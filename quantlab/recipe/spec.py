@@ -54,10 +54,13 @@ _TREES = {
     "subsample": (0.05, 1.0), "colsample": (0.05, 1.0), "reg_lambda": (0.0, 1e6), "reg_alpha": (0.0, 1e6),
     "max_depth": (-1, 64), "num_threads": (1, 64),
 }  # fmt: skip
-MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | None]] = {
+MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | tuple[str, ...] | None]] = {
     "gbm": _TREES, "lambdarank": _TREES, "ridge": {"alpha": (0.0, 1e12)}, "fama_macbeth": {"lag": (1, 1000)},
     "quantile": _TREES, "ensemble": _TREES | {"seeds": (1, 20), "shrink": (0.0, 1.0)},
-    "cascade": {"blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250)},
+    "cascade": {
+        "blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250), "encoder": ("kernels", "cnn"),
+        "validator": ("mlp", "xgboost", "none"), "head": ("trees", "net"),
+    },
     "feature": {"column": None},
 }  # fmt: skip
 
@@ -233,12 +236,14 @@ class Features(_Section):
     --------
     >>> from quantlab.recipe.spec import Features
     >>> Features(use=("base", "reversal(10)"))
-    Features(use=('base', 'reversal(10)'), transform=('rank',), neutralise='none')
+    Features(use=('base', 'reversal(10)'), transform=('rank',), neutralise='none', path=0, drop=())
     """
 
     use: tuple[Annotated[str, AfterValidator(_a_feature)], ...] = ("base",)  # sets, features, calls, or module:name
     transform: tuple[Annotated[str, _one_of(TRANSFORMS, "transform")], ...] = ("rank",)  # within each date, in order
     neutralise: Literal["none", "sector"] = "none"  # take the sector's mean out, where sectors are known
+    path: Annotated[int, Field(ge=0, le=250)] = 0  # sessions of returns beside them, path_00 on; a cascade has its own
+    drop: tuple[str, ...] = ()  # names such as mom_252_21 or path_* that are left out; sessions count as if they stayed
 
     @model_validator(mode="before")
     @classmethod
@@ -269,6 +274,7 @@ class Label(_Section):
     horizon: Annotated[int, Field(ge=1, le=250)] = 20  # sessions from entry to exit
     entry: Literal["open", "close"] = "open"  # bought at the next open, or at the close of the decision
     target: Literal["uniform", "normal", "none", "excess"] = "uniform"  # ranks of the date, plain, or less its median
+    weight: Literal["equal", "uniqueness"] = "equal"  # of a row that is learned: by how much of its outcome is its own
 
 
 class Split(_Section):
@@ -287,6 +293,7 @@ class Split(_Section):
     embargo: Annotated[int, Field(ge=0, le=1000)] = 5  # left out between training and test
     expanding: bool = False  # True: every window starts at the first session
     learn_every: Annotated[int, Field(ge=1, le=50)] = 1  # each so many sessions a date is learned from
+    learn_last: Annotated[int, Field(ge=0, le=5000)] = 0  # of a window only the latest so many sessions; 0: all
 
     @model_validator(mode="after")
     def _room(self) -> "Split":
@@ -302,7 +309,8 @@ class Model(BaseModel):
     --------
     >>> from quantlab.recipe.spec import Model
     >>> Model(kind="ridge", alpha=10.0), Model(num_leaves=63).settings
-    (Model(kind='ridge', alpha=10.0), {'num_leaves': 63})
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
+     Model(kind='ridge', alpha=10.0))
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -329,6 +337,11 @@ class Model(BaseModel):
                 raise ValueError(f"{name} is no setting of {self.kind} ({', '.join(known)}){nearest_name(name, known)}")
             bounds = known[name]
             if bounds is None:
+                continue
+            if isinstance(bounds[0], str):
+                if value not in bounds:
+                    near = nearest_name(value, bounds)
+                    raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, bounds))}{near}")
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{name} is {value!r}, expected a number")
