@@ -152,6 +152,12 @@ def trials_file(
     ------
     ConfigError
         When there is none (see root).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe, load
+    >>> from quantlab.report.tearsheet import searched_text
+    >>> assert "once" in searched_text(load("default")) and "not known" in searched_text(Recipe(name="mine"))
     """
     return root() / "recipes" / f"{name}.trials.parquet"
 
