@@ -152,6 +152,7 @@ def warm() -> Iterator[None]:
     >>> with warm():
     ...     rounds = [map(redrawn, names, shared=[returns], workers=2) for _ in range(3)]
     >>> len(rounds)
+    3
     """
     token = _SINCE.set(time.monotonic())
     try:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 
 import numpy as np
 import optuna
@@ -21,7 +20,7 @@ from sklearn.base import BaseEstimator, clone
 
 from ..core.errors import ConfigError
 from ..core.ledger import Ledger, content_key
-from ..core.types import SearchRange
+from ..core.types import SearchRange, grid_of, narrowed
 from ..data.bars import data_hash
 from .base import check_features
 from ..validation.inference import return_moments
@@ -625,9 +624,8 @@ def coarse_to_fine(
         one, reached = _Searched.open(task, storage), []
         study = one.study
         for _ in range(rounds):
-            axes = [span.points(points) if isinstance(span, SearchRange) else list(span) for span in space.values()]
             done = [t.params for t in study.get_trials(deepcopy=False, states=_DONE)]
-            reached += [dict(zip(space, p, strict=True)) for p in product(*axes)]
+            reached += grid_of(space, points)
             todo = [params for k, params in enumerate(reached) if params not in done and params not in reached[:k]]
             for params in todo if progress is None else progress(todo):
                 study.enqueue_trial(params)
@@ -638,8 +636,5 @@ def coarse_to_fine(
                 (t for t in study.get_trials(deepcopy=False, states=_DONE) if t.params in reached),
                 key=lambda t: t.value
             ).params
-            space = {
-                name: span.around(best[name], points) if isinstance(span, SearchRange) else span
-                for name, span in space.items()
-            }
+            space = narrowed(space, best, points)
         return _search(study)

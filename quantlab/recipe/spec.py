@@ -399,7 +399,7 @@ class Limits(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.search import carry_out_all
+    >>> from quantlab.recipe.search import carry_out
     >>> from quantlab.recipe.spec import Recipe
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
@@ -409,8 +409,8 @@ class Limits(_Section):
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
     ... )  # fmt: skip
-    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
-    >>> one.tail(3)
+    >>> alone = carry_out(small)
+    >>> alone.tail(3)
                 strategy  equal weight
     date
     2014-12-29  0.001993      0.000385
