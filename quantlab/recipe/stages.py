@@ -537,27 +537,26 @@ def score(
 
     Examples
     --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.fitted_recipe import FittedRecipe
+    >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
     ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
-    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
     ... )  # fmt: skip
-    >>> market = market_bars(recipe)
-    >>> verdicts = causality(recipe, market)
-    >>> X = features(recipe, market, verdicts)
-    >>> known = outcomes(recipe, market, X)
-    >>> windows = folds(recipe, X, known["t1"])
-    >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(2)
-                          score  fold
-    date       symbol
-    2014-12-31 WMT    -0.029966     5
-               XOM     0.008410     5
+    >>> work = tempfile.TemporaryDirectory()
+    >>> done = run(recipe, ledger=Ledger(Path(work.name) / "ledger.sqlite"))
+    >>> starts = [f"{done.features.index[test[0]][0]}" for _, test in done.windows]
+    >>> held = FittedRecipe(recipe.save("-"), "small", done.key, done.market.hash, starts, done.fits.models)
+    >>> [kind.__name__ for kind in held.kinds]
+    ['FittedRecipe', 'RidgeModel']
     """
     parts = [X] if isinstance(fitted, GBMModel) else [part for _, part in X.groupby(level="date", sort=False)]
     said = [fitted.predict(part) for part in parts]
@@ -670,17 +669,26 @@ def as_it_is(
 
     Examples
     --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.fitted_recipe import FittedRecipe
+    >>> from quantlab.recipe.run import run
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
     ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
-    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> done = run(recipe, ledger=Ledger(Path(work.name) / "ledger.sqlite"))
+    >>> starts = [f"{done.features.index[test[0]][0]}" for _, test in done.windows]
+    >>> held = FittedRecipe(recipe.save("-"), "small", done.key, done.market.hash, starts, done.fits.models)
+    >>> [kind.__name__ for kind in held.kinds]
+    ['FittedRecipe', 'RidgeModel']
     """
     column = recipe.model.settings["column"]
     if column not in X:
