@@ -10,7 +10,10 @@ __all__ = ['FEATURE_SETS', 'FEATURE_MAKERS', 'FEATURE_NAMES', 'TRANSFORMS', 'FIL
 
 # %% ../../nbs/recipe/750_spec.ipynb #0550335a
 import re
+from collections.abc import Iterable
+import sys
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -62,6 +65,12 @@ MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | tuple[str, ...] | None
 }  # fmt: skip
 
 # %% ../../nbs/recipe/750_spec.ipynb #478490d1
+@cache
+def _brought(places: tuple[str, ...]) -> dict[str, str]:
+    "Look for entry points once for each path of imports: a search asks a thousand times, and each takes 20 ms."
+    return {point.name: point.value for point in entry_points(group="quantlab.parts")}
+
+
 def plugins() -> dict[str, str]:  # kind.word -> module:name
     """List the words that installed packages bring.
 
@@ -76,49 +85,45 @@ def plugins() -> dict[str, str]:  # kind.word -> module:name
     >>> sorted(plugins())
     []
     """
-    return {point.name: point.value for point in entry_points(group="quantlab.parts")}
+    return dict(_brought(tuple(sys.path)))
 
 # %% ../../nbs/recipe/750_spec.ipynb #c5d6ffd1
-def nearest_name(word: object, options: object) -> str:
+def nearest_name(
+    word: object,  # as it was written
+    options: Iterable[object],  # the valid names
+) -> str:  # "; did you mean ...?", empty where nothing is near
     """Return the closest valid name as half a sentence, or nothing.
 
     Parameters
     ----------
     word : object
-    options : object
+        As it was written.
+    options : Iterable[object]
+        The valid names.
 
     Returns
     -------
     str
-        The closest valid name as half a sentence, or nothing.
+        "; did you mean ...?", empty where nothing is near.
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import left_in, lookback_of
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    ... )
-    >>> recipe = Recipe().replace(
-    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
-    ... )  # fmt: skip
-    >>> fewer = recipe.replace("features.drop", ["mom_*", "rev_5"])
-    >>> assert left_in(fewer, ["mom_252_21", "rev_5", "rev_21"]) == ["rev_21"] and lookback_of(
-    ...     fewer
-    ... ) == lookback_of(recipe)
+    >>> from quantlab.recipe.spec import FEATURE_SETS, nearest_name
+    >>> assert nearest_name("nothing like it", FEATURE_SETS) == ""
     """
     near = get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
-
-def lines_of(text: str) -> dict[tuple, int]:  # path of keys -> line, from 1
+# %% ../../nbs/recipe/750_spec.ipynb #c88ca843
+def lines_of(
+    text: str,  # YAML
+) -> dict[tuple, int]:  # path of keys -> line, from 1
     """Map each key of a YAML text to its line.
 
     Parameters
     ----------
     text : str
+        YAML.
 
     Returns
     -------
@@ -152,9 +157,6 @@ def lines_of(text: str) -> dict[tuple, int]:  # path of keys -> line, from 1
     if tree is not None:
         walk(tree, ())
     return found
-
-
-lines_of("model:\n  kind: ridge\n  alpha: 1\nseed: 7")
 
 # %% ../../nbs/recipe/750_spec.ipynb #c99e8a3b
 def _one_of(options: tuple[str, ...], what: str) -> AfterValidator:
@@ -201,9 +203,8 @@ class Data(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
-    >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
-    {'name': 'mine', 'policy': {'top_k': 20}}
+    >>> from quantlab.recipe.spec import Data
+    >>> Data(universe="AAPL, XOM", start="2015-01-02")
     """
 
     source: str = "sample"  # "sample", lake:NAME, or a CSV or Parquet file of bars
@@ -227,7 +228,7 @@ class Data(_Section):
             raise ValueError("universe is empty; write all, or symbols separated by commas")
         return self
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #7c6175d2
 class Features(_Section):
     """Say what is computed from the bars, and how it is brought to one scale.
 
@@ -263,10 +264,10 @@ class Label(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Label, Model
-    >>> Label(horizon=60), Model(kind="ridge", alpha=10.0)
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
-     Model(kind='ridge', alpha=10.0))
+    >>> from quantlab.recipe.spec import Label, Split
+    >>> Label(horizon=60), Split(expanding=True)
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
+     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1))
     """
 
     kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or module:name of bars -> labels frame
@@ -281,9 +282,10 @@ class Split(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
-    >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
-    {'name': 'mine', 'policy': {'top_k': 20}}
+    >>> from quantlab.recipe.spec import Label, Split
+    >>> Label(horizon=60), Split(expanding=True)
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
+     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1))
     """
 
     train_sessions: Annotated[int, Field(ge=60, le=5000)] = 756  # in each training window
@@ -299,14 +301,14 @@ class Split(_Section):
             raise ValueError(f"embargo ({self.embargo}) leaves nothing of train_sessions ({self.train_sessions})")
         return self
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #82ddf502
 class Model(BaseModel):
     """Name the model and its settings.
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Label, Model
-    >>> Label(horizon=60), Model(kind="ridge", alpha=10.0)
+    >>> from quantlab.recipe.spec import Model
+    >>> Model(kind="ridge", alpha=10.0), Model(num_leaves=63).settings
     (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
      Model(kind='ridge', alpha=10.0))
     """
@@ -454,6 +456,23 @@ class CostTerms(_Section):
     interest_bps: _Bps = 0.0  # a year, of cash
     sell_tax_bps: _Bps = 0.0  # of what is sold
 
+# %% ../../nbs/recipe/750_spec.ipynb #056dacfa
+def _agrees(recipe: Any) -> Any:
+    "Refuse sections that contradict each other."
+    if recipe.sizing.vol_target and not recipe.data.periods_per_year:  # measured, it would move with the last session
+        raise ConfigError("sizing.vol_target is a year's; data.periods_per_year must say how long one is: 252")
+    return recipe
+
+
+def _write(
+    file: Path,  # of text
+    text: str,  # all of it
+) -> None:
+    "Write a file, whole or not at all."
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
+
 # %% ../../nbs/recipe/750_spec.ipynb #e34941b9
 class Recipe(_Section):
     """Hold one strategy, from bars to orders.
@@ -482,11 +501,7 @@ class Recipe(_Section):
     seed: Annotated[int, Field(ge=0, le=2**31)] = 7  # of every random number
     study: Annotated[str, Field(pattern=r"\S.*")] = "tearsheet"  # what is being searched: trials are counted within it
 
-    @model_validator(mode="after")
-    def _year(self) -> "Recipe":
-        if self.sizing.vol_target and not self.data.periods_per_year:  # measured, it would move with the last session
-            raise ValueError("sizing.vol_target is a year's; data.periods_per_year must say how long one is: 252")
-        return self
+    _agrees = model_validator(mode="after")(_agrees)
 
     def replace(
         self,
@@ -575,9 +590,7 @@ class Recipe(_Section):
         """
         text = yaml.safe_dump(as_dict(self), sort_keys=False, allow_unicode=True, width=110)
         if str(file) != "-":
-            part = Path(file).with_name(f".{Path(file).name}.part")
-            part.write_text(text, encoding="utf-8")
-            part.replace(file)
+            _write(Path(file), text)
         return text
 
 # %% ../../nbs/recipe/750_spec.ipynb #36530874
@@ -650,7 +663,7 @@ def _message(error: dict, lines: dict[tuple, int], file: str | None) -> str:
     said = said if error["type"] == "value_error" else said[0].lower() + said[1:]
     return f"{where}{name}{shown}: {said}"
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #7dfdcb56
 def _checked(tree: object, file: str | None, lines: dict[tuple, int]) -> Recipe:
     "Build a recipe from plain data; raise ConfigError that names the first mistake."
     if not isinstance(tree, dict):
@@ -794,55 +807,16 @@ def as_value(
 
     Examples
     --------
-    >>> import tempfile
-    >>> import typer
-    >>> from pathlib import Path
-    >>> from quantlab.core.errors import ConfigError
-    >>> from quantlab.ops.recipe_commands import decide_recipe, diff_recipes, run_recipe, search_recipe
-    >>> from quantlab.recipe.spec import Recipe
-    >>> from typer.testing import CliRunner
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
-    ... )
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> place = Path(workspace.name)
-    >>> small = Recipe().replace(
-    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
-    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
-    ... )  # fmt: skip
-    >>> def call(command, *words):
-    ...     "Run one command in this process."
-    ...     app = typer.Typer()
-    ...     app.command()(command)
-    ...     done = CliRunner().invoke(app, [str(w) for w in words])
-    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
-    ...     return done.output if done.exception is None else str(done.exception)
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> small.replace("policy.top_k", 8).save(place / "wider.yaml")
-    >>> print(call(diff_recipes, place / "reversal.yaml", place / "wider.yaml"))
-    >>> page = place / "search.yaml"
-    >>> page.write_text("recipe: reversal.yaml\\nvary:\\n  policy.top_k: [3, 5]\\n  policy.topk: [3]\\n")
-    >>> said = [
-    ...     call(run_recipe, "defualt"),
-    ...     call(run_recipe, place / "reversal.yaml", "-p", "policy.top_kk=3"),
-    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "yesterday"),
-    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "2014-12-16", "--book", place / "none.csv"),
-    ...     call(search_recipe, page),
-    ... ]
-    >>> said = [line.replace(str(place), "...") for line in said]
-    >>> said
-    ["there is no recipe 'defualt' (default, momentum, or a .yaml file); did you mean default?",
-     'policy.top_kk: policy has no top_kk; did you mean top_k?',
-     "--as-of is 'yesterday'; write a date such as 2023-12-29",
-     'there is no file .../none.csv; a book is a CSV with columns symbol and shares',
-     '.../search.yaml, line 4: policy.topk: policy has no topk; did you mean top_k?']
+    >>> from quantlab.recipe.spec import as_value
+    >>> [as_value(text) for text in ("20", "0.1", "true", "[rank, zscore]", "momentum", "alpha: [")]
+    [20, 0.1, True, ['rank', 'zscore'], 'momentum', 'alpha: [']
     """
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #d61b7dc1
 def override(
     recipe: Recipe,  # one strategy
     given: str | dict[str, object],  # {path: value}, or text: "policy.top_k=20, model.num_leaves=63"

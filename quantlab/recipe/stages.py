@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -79,8 +80,8 @@ def market_bars(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -131,8 +132,8 @@ def judge_features(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -140,6 +141,10 @@ def judge_features(
     ... )  # fmt: skip
     >>> market = market_bars(recipe)
     >>> verdicts = causality(recipe, market)
+    >>> verdicts["verdict"].value_counts().to_frame("features")
+             features
+    verdict
+    PASS           11
     """
     together = audit(partial(compute, features=features), bars, name="all features")
     there = (
@@ -178,8 +183,8 @@ def lookback_of(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import left_in, lookback_of
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -239,8 +244,8 @@ def left_in(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import left_in, lookback_of
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -295,8 +300,8 @@ def causality(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -304,6 +309,10 @@ def causality(
     ... )  # fmt: skip
     >>> market = market_bars(recipe)
     >>> verdicts = causality(recipe, market)
+    >>> verdicts["verdict"].value_counts().to_frame("features")
+             features
+    verdict
+    PASS           11
     """
     features, dates, lookback = features_of(recipe.features.use), market.bars.index.unique("date"), lookback_of(recipe)
     if len(dates) <= lookback + 1:
@@ -324,7 +333,7 @@ def causality(
         )
     return verdicts
 
-
+# %% ../../nbs/recipe/753_stages.ipynb #2596fa5e
 def features(
     recipe: Recipe,  # one strategy
     market: MarketData,  # of market_bars
@@ -363,8 +372,8 @@ def features(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -429,8 +438,8 @@ def shorten(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, market_bars, shorten
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -478,8 +487,8 @@ def outcomes(
     >>> from quantlab.recipe.stages import causality, features, folds, market_bars, outcomes
     >>> from quantlab.validation.splits import audit_splits
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -542,8 +551,8 @@ def folds(
     >>> from quantlab.recipe.stages import causality, features, folds, market_bars, outcomes
     >>> from quantlab.validation.splits import audit_splits
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -597,8 +606,8 @@ def row_weights(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, folds, market_bars, outcomes, row_weights
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -644,8 +653,8 @@ class Fits:
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -657,10 +666,11 @@ class Fits:
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(2)
+    >>> fits.predictions.tail(3)
                           score  fold
     date       symbol
-    2014-12-31 WMT    -0.029966     5
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
                XOM     0.008410     5
     """
 
@@ -690,7 +700,7 @@ def _fit(
     keep(key, fitted, known)
     return fitted, True
 
-
+# %% ../../nbs/recipe/753_stages.ipynb #0553b1a9
 def score(
     fitted: BaseEstimator,  # of fit
     X: pd.DataFrame,  # rows of any dates
@@ -711,11 +721,13 @@ def score(
 
     Examples
     --------
+    >>> from quantlab.core.cache import content_hash
+    >>> from quantlab.recipe.parts import model_of
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
+    >>> from quantlab.recipe.stages import _fit, causality, features, folds, market_bars, outcomes, score
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -726,12 +738,10 @@ def score(
     >>> X = features(recipe, market, verdicts)
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
-    >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(2)
-                          score  fold
-    date       symbol
-    2014-12-31 WMT    -0.029966     5
-               XOM     0.008410     5
+    >>> rows = windows[0][0][known["target"].iloc[windows[0][0]].notna()]
+    >>> first, _ = _fit(content_hash(["an example", X]), model_of(recipe), X.iloc[rows], known["target"].iloc[rows])
+    >>> block = X.iloc[windows[0][1]]
+    >>> assert score(first, block).iloc[-40:].equals(score(first, block.iloc[-40:]))
     """
     by_row = isinstance(fitted, (GBMModel, QuantileModel))
     parts = [X] if by_row else [part for _, part in X.groupby(level="date", sort=False)]
@@ -777,8 +787,8 @@ def fit_and_score(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -790,10 +800,11 @@ def fit_and_score(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(2)
+    >>> fits.predictions.tail(3)
                           score  fold
     date       symbol
-    2014-12-31 WMT    -0.029966     5
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
                XOM     0.008410     5
     """
     model, hashes, target = model_of(recipe), _hashes(X), known["target"].to_numpy()
@@ -847,16 +858,24 @@ def as_it_is(
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.recipe.stages import as_it_is, causality, features, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> plain = as_it_is(recipe.replace(model__kind="feature", model__column="mom_252_21"), X)
+    >>> plain.predictions.tail(2)
+                        score  fold
+    date       symbol
+    2014-12-31 WMT    -0.0125     0
+               XOM    -0.4125     0
     """
     column = recipe.model.settings["column"]
     if column not in X:
@@ -890,16 +909,20 @@ def made_elsewhere(
     Examples
     --------
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.recipe.stages import as_it_is, causality, features, made_elsewhere, market_bars
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> plain = as_it_is(recipe.replace(model__kind="feature", model__column="mom_252_21"), X)
+    >>> other = made_elsewhere(market, plain.predictions.iloc[-80:])
     """
     known = scores.loc[scores.index.isin(market.bars.index), ["score"]].dropna().sort_index()
     if known.empty:
@@ -926,27 +949,24 @@ def as_made_elsewhere(
 
     Examples
     --------
-    >>> from quantlab.core.plot import figure
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+    >>> from quantlab.recipe.stages import (
+    ...     as_it_is, as_made_elsewhere, causality, features, made_elsewhere, market_bars,
+    ... )
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
-    >>> other = chain.like(recipe.replace("policy.top_k", 12))
-    >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
-    >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
-    ...     result = one.benchmark if name == "equal weight" else one.account
-    ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
-    >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
-    >>> judged.causality
-                verdict             why
-    score  NOT_ASSESSED  made elsewhere
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> plain = as_it_is(recipe.replace(model__kind="feature", model__column="mom_252_21"), X)
+    >>> other = made_elsewhere(market, plain.predictions.iloc[-80:])
+    >>> assert len(other) == 80 and as_made_elsewhere(recipe).model.settings == {"column": "score"}
     """
     return recipe.replace(model__kind="feature", model__column="score")
 
@@ -996,8 +1016,8 @@ def regime(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import market_bars, regime
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1049,8 +1069,8 @@ def gate_of(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1099,8 +1119,8 @@ def weights(
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes, weights
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1150,8 +1170,8 @@ def traded_bars(
     ...     account, causality, features, fit_and_score, folds, market_bars, outcomes, traded_bars, weights,
     ... )
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1198,8 +1218,8 @@ def account(
     ...     account, causality, features, fit_and_score, folds, market_bars, outcomes, traded_bars, weights,
     ... )
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1239,8 +1259,8 @@ def _stage(*sections: str, needs: str = "") -> Callable:
 _SECTIONS: dict[str, tuple[str, ...]] = {}
 
 # %% ../../nbs/recipe/753_stages.ipynb #503cc1e0
-class _Learned:
-    "Carry a recipe out, stage by stage, as far as it is asked."
+class _Chain:
+    "Hold a recipe, and what was computed for it so far."
 
     def __init__(
         self,
@@ -1258,7 +1278,7 @@ class _Learned:
     def like(
         self,
         recipe: Recipe,  # differs somewhere
-    ) -> "_Learned":
+    ) -> Self:
         """Return the chain of another recipe that shares what both agree on.
 
         Parameters
@@ -1268,7 +1288,7 @@ class _Learned:
 
         Returns
         -------
-        _Learned
+        Self
             The chain of another recipe that shares what both agree on.
 
         Examples
@@ -1276,8 +1296,8 @@ class _Learned:
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import Stages
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1287,6 +1307,10 @@ class _Learned:
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         """
         return type(self)(recipe, self.as_of, self.progress, self.memory, self.given, self.scores)
+
+# %% ../../nbs/recipe/753_stages.ipynb #03265fae
+class _Learned(_Chain):
+    "Carry a recipe out as far as its predictions."
 
     @_stage("data")
     def market(self) -> MarketData:
@@ -1308,15 +1332,16 @@ class _Learned:
         --------
         >>> from quantlab.core.plot import figure
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+        >>> from quantlab.recipe.stages import Stages, _Chain, as_made_elsewhere
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
+        >>> one = _Chain(recipe)
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
@@ -1356,15 +1381,16 @@ class _Learned:
         >>> from quantlab.core.audit import NOT_ASSESSED
         >>> from quantlab.core.plot import figure
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages, as_made_elsewhere
+        >>> from quantlab.recipe.stages import Stages, _Chain, as_made_elsewhere
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
+        >>> one = _Chain(recipe)
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
@@ -1410,8 +1436,8 @@ class _Learned:
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import _Learned
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1472,8 +1498,8 @@ class _Learned:
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import _Learned
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1501,8 +1527,8 @@ class _Learned:
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1514,10 +1540,11 @@ class _Learned:
         >>> known = outcomes(recipe, market, X)
         >>> windows = folds(recipe, X, known["t1"])
         >>> fits = fit_and_score(recipe, X, known, windows)
-        >>> fits.predictions.tail(2)
+        >>> fits.predictions.tail(3)
                               score  fold
         date       symbol
-        2014-12-31 WMT    -0.029966     5
+        2014-12-31 WFC     0.005894     5
+                   WMT    -0.029966     5
                    XOM     0.008410     5
         """
         return self.fits.predictions
@@ -1546,8 +1573,8 @@ class Stages(_Learned):
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import Stages
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1604,8 +1631,8 @@ class Stages(_Learned):
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import Stages
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1631,8 +1658,8 @@ class Stages(_Learned):
         >>> from quantlab.recipe.spec import Recipe
         >>> from quantlab.recipe.stages import market_bars
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -1665,15 +1692,16 @@ class Stages(_Learned):
         --------
         >>> from quantlab.core.plot import figure
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages
+        >>> from quantlab.recipe.stages import Stages, _Chain
         >>> symbols = (
-        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
         ... )
         >>> recipe = Recipe().replace(
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
+        >>> one = _Chain(recipe)
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
