@@ -415,7 +415,7 @@ def known_trials(
     ledger: Ledger,  # that holds the rows
     head: str = "",  # count rows up to this one; empty: all so far
 ) -> list[pd.DataFrame]:  # key, sharpe, periods_per_year: of the ledger; committed beside the recipe
-    """Return the trials of a study that are known: what was tried on other data before a recipe was chosen counts too.
+    """Return the trials of a study that are known.
 
     Parameters
     ----------
@@ -476,8 +476,10 @@ def known_trials(
     ['seq', 'prev_hash', 'hash', 'kind']
     """
     committed, account = read_trials(trials_file(recipe.name)), study.rpartition("/")[2]
-    same = committed["study"].str.startswith(f"{recipe.study}/") & committed["study"].str.endswith(f"/{account}")
-    return [ledger.trials(study, until=head or None), committed[same.astype(bool)]]
+    same = committed["study"].eq(study)
+    if same.any():  # the choice was made on this data, and what it had seen of other data is part of it
+        same = committed["study"].str.startswith(f"{recipe.study}/") & committed["study"].str.endswith(f"/{account}")
+    return [ledger.trials(study, until=head or None), committed[same]]
 
 
 # %% ../../nbs/recipe/754_evidence.ipynb #cdeee277
