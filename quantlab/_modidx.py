@@ -1772,7 +1772,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'quantlab.models.tune._Searched': ('models/tune.html#_searched', 'quantlab/models/tune.py'),
                                       'quantlab.models.tune._Searched.judge': ( 'models/tune.html#_searched.judge',
                                                                                 'quantlab/models/tune.py'),
-                                      'quantlab.models.tune._Searched.open': ('models/tune.html#_searched.open', 'quantlab/models/tune.py'),
+                                      'quantlab.models.tune._Searched.of': ('models/tune.html#_searched.of', 'quantlab/models/tune.py'),
                                       'quantlab.models.tune._quiet': ('models/tune.html#_quiet', 'quantlab/models/tune.py'),
                                       'quantlab.models.tune._search': ('models/tune.html#_search', 'quantlab/models/tune.py'),
                                       'quantlab.models.tune._stored': ('models/tune.html#_stored', 'quantlab/models/tune.py'),
