@@ -29,6 +29,7 @@ _SETTINGS = Annotated[
         "-p", "--parameter", metavar="FIELD=VALUE", help="Change a setting, such as policy.top_k=20; repeatable."
     ),
 ]
+_PAGES = Annotated[Path | None, typer.Option(help="Folder that receives the run's or the page's folder.")]
 
 
 def read_recipe(
@@ -57,47 +58,20 @@ def read_recipe(
     Examples
     --------
     >>> import tempfile
-    >>> import typer
     >>> from pathlib import Path
-    >>> from quantlab.core.errors import ConfigError
-    >>> from quantlab.ops.recipe_commands import decide_recipe, diff_recipes, run_recipe, search_recipe
+    >>> from quantlab.ops.recipe_commands import read_recipe
     >>> from quantlab.recipe.spec import Recipe
-    >>> from typer.testing import CliRunner
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> place = Path(workspace.name)
+    >>> place = Path(tempfile.mkdtemp())
+    >>> file = place / "reversal.yaml"
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
-    >>> def call(command, *words):
-    ...     "Run one command in this process."
-    ...     app = typer.Typer()
-    ...     app.command()(command)
-    ...     done = CliRunner().invoke(app, [str(w) for w in words])
-    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
-    ...     return done.output if done.exception is None else str(done.exception)
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> small.replace("policy.top_k", 8).save(place / "wider.yaml")
-    >>> print(call(diff_recipes, place / "reversal.yaml", place / "wider.yaml"))
-    >>> page = place / "search.yaml"
-    >>> page.write_text("recipe: reversal.yaml\\nvary:\\n  policy.top_k: [3, 5]\\n  policy.topk: [3]\\n")
-    >>> said = [
-    ...     call(run_recipe, "defualt"),
-    ...     call(run_recipe, place / "reversal.yaml", "-p", "policy.top_kk=3"),
-    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "yesterday"),
-    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "2014-12-16", "--book", place / "none.csv"),
-    ...     call(search_recipe, page),
-    ... ]
-    >>> said = [line.replace(str(place), "...") for line in said]
-    >>> said
-    ["there is no recipe 'defualt' (default, momentum, or a .yaml file); did you mean default?",
-     'policy.top_kk: policy has no top_kk; did you mean top_k?',
-     "--as-of is 'yesterday'; write a date such as 2023-12-29",
-     'there is no file .../none.csv; a book is a CSV with columns symbol and shares',
-     '.../search.yaml, line 4: policy.topk: policy has no topk; did you mean top_k?']
+    >>> small.save(file)
+    >>> assert read_recipe(str(file), ["policy.top_k=8"]) == small.replace("policy.top_k", 8)
     """
     from quantlab.recipe.spec import as_value, load, override
 
@@ -111,17 +85,20 @@ def read_recipe(
 
 # %% ../../nbs/ops/985_recipe_commands.ipynb #2b93db85
 def run_recipe(
-    recipe: _RECIPE,
-    parameter: _SETTINGS = None,
-    output: Annotated[Path | None, typer.Option(help="Folder that receives the run's folder.")] = None,
+    recipe: _RECIPE,  # name of a committed one, or a YAML file
+    parameter: _SETTINGS = None,  # FIELD=VALUE, repeatable
+    output: _PAGES = None,  # folder that receives the run's folder
 ) -> None:
     """Carry a recipe out and judge it; print a first look and where the run is kept.
 
     Parameters
     ----------
     recipe : _RECIPE
+        Name of a committed one, or a YAML file.
     parameter : _SETTINGS, default None
-    output : Annotated[Path | None, typer.Option(help="Folder that receives the run's folder.")], default None
+        FIELD=VALUE, repeatable.
+    output : _PAGES, default None
+        Folder that receives the run's folder.
 
     Raises
     ------
@@ -137,44 +114,29 @@ def run_recipe(
     >>> import typer
     >>> from pathlib import Path
     >>> from quantlab.core.errors import ConfigError
-    >>> from quantlab.ops.recipe_commands import decide_recipe, diff_recipes, run_recipe, search_recipe
+    >>> from quantlab.ops.recipe_commands import run_recipe
     >>> from quantlab.recipe.spec import Recipe
     >>> from typer.testing import CliRunner
+    >>> from unittest.mock import patch
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> place = Path(workspace.name)
+    >>> place = Path(tempfile.mkdtemp())
+    >>> file = place / "reversal.yaml"
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
+    >>> small.save(file)
     >>> def call(command, *words):
-    ...     "Run one command in this process."
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
     ...     app.command()(command)
-    ...     done = CliRunner().invoke(app, [str(w) for w in words])
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
     ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
     ...     return done.output if done.exception is None else str(done.exception)
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> small.replace("policy.top_k", 8).save(place / "wider.yaml")
-    >>> print(call(diff_recipes, place / "reversal.yaml", place / "wider.yaml"))
-    >>> page = place / "search.yaml"
-    >>> page.write_text("recipe: reversal.yaml\\nvary:\\n  policy.top_k: [3, 5]\\n  policy.topk: [3]\\n")
-    >>> said = [
-    ...     call(run_recipe, "defualt"),
-    ...     call(run_recipe, place / "reversal.yaml", "-p", "policy.top_kk=3"),
-    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "yesterday"),
-    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "2014-12-16", "--book", place / "none.csv"),
-    ...     call(search_recipe, page),
-    ... ]
-    >>> said = [line.replace(str(place), "...") for line in said]
-    >>> said
-    ["there is no recipe 'defualt' (default, momentum, or a .yaml file); did you mean default?",
-     'policy.top_kk: policy has no top_kk; did you mean top_k?',
-     "--as-of is 'yesterday'; write a date such as 2023-12-29",
-     'there is no file .../none.csv; a book is a CSV with columns symbol and shares',
-     '.../search.yaml, line 4: policy.topk: policy has no topk; did you mean top_k?']
+    >>> printed = call(run_recipe, file, "--output", place / "runs")
     """
     asked = read_recipe(recipe, parameter)
     from quantlab.core.config import path
@@ -212,33 +174,15 @@ def read_book(
     Examples
     --------
     >>> import tempfile
-    >>> import typer
     >>> from pathlib import Path
-    >>> from quantlab.core.errors import ConfigError
-    >>> from quantlab.ops.recipe_commands import decide_recipe
-    >>> from typer.testing import CliRunner
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> place = Path(workspace.name)
-    >>> def call(command, *words):
-    ...     "Run one command in this process."
-    ...     app = typer.Typer()
-    ...     app.command()(command)
-    ...     done = CliRunner().invoke(app, [str(w) for w in words])
-    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
-    ...     return done.output if done.exception is None else str(done.exception)
+    >>> from quantlab.ops.recipe_commands import read_book
+    >>> place = Path(tempfile.mkdtemp())
     >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> print(
-    ...     call(
-    ...         decide_recipe,
-    ...         place / "reversal.yaml",
-    ...         "--as-of",
-    ...         "2014-12-16",
-    ...         "--book",
-    ...         place / "book.csv",
-    ...         "--cash",
-    ...         50000,
-    ...     )
-    ... )
+    >>> read_book(place / "book.csv")
+    symbol
+    GE     1000.0
+    CAT     200.0
+    Name: shares, dtype: float64
     """
     import pandas as pd
 
@@ -253,27 +197,36 @@ def read_book(
         raise ConfigError(f"{file}: each symbol stands once with a number of shares; mend the file")
     return book
 
+# %% ../../nbs/ops/985_recipe_commands.ipynb #d609d1d7
+_BOOK = Annotated[
+    Path | None, typer.Option(help="CSV with columns symbol and shares; the recipe's own account when absent.")
+]
+
 
 def decide_recipe(
-    recipe: _RECIPE,
-    as_of: Annotated[str, typer.Option(help="The close that decides, such as 2023-12-29.")],
-    parameter: _SETTINGS = None,
-    book: Annotated[
-        Path | None, typer.Option(help="CSV with columns symbol and shares; the recipe's own account when absent.")
-    ] = None,
-    cash: Annotated[float, typer.Option(help="Beside the book.")] = 0.0,
-    output: Annotated[Path | None, typer.Option(help="CSV that receives the orders.")] = None,
+    recipe: _RECIPE,  # name of a committed one, or a YAML file
+    as_of: Annotated[str, typer.Option(help="The close that decides.")],  # such as 2023-12-29
+    parameter: _SETTINGS = None,  # FIELD=VALUE, repeatable
+    book: _BOOK = None,  # CSV with columns symbol and shares; None: the recipe's own account
+    cash: Annotated[float, typer.Option(help="Beside the book.")] = 0.0,  # account money; not read without a book
+    output: Annotated[Path | None, typer.Option(help="CSV that receives the orders.")] = None,  # by symbol
 ) -> None:
     """Print the weights and orders that one close decides.
 
     Parameters
     ----------
     recipe : _RECIPE
-    as_of : Annotated[str, typer.Option(help='The close that decides, such as 2023-12-29.')]
+        Name of a committed one, or a YAML file.
+    as_of : Annotated[str, typer.Option(help='The close that decides.')]
+        Such as 2023-12-29.
     parameter : _SETTINGS, default None
-    book : Annotated[Path | None, typer.Option(help="CSV with columns symbol and shares; the recipe's own account when absent.")], default None
+        FIELD=VALUE, repeatable.
+    book : _BOOK, default None
+        CSV with columns symbol and shares; None: the recipe's own account.
     cash : Annotated[float, typer.Option(help='Beside the book.')], default 0.0
+        Account money; not read without a book.
     output : Annotated[Path | None, typer.Option(help='CSV that receives the orders.')], default None
+        By symbol.
 
     Raises
     ------
@@ -292,29 +245,31 @@ def decide_recipe(
     >>> from pathlib import Path
     >>> from quantlab.core.errors import ConfigError
     >>> from quantlab.ops.recipe_commands import decide_recipe
+    >>> from quantlab.recipe.spec import Recipe
     >>> from typer.testing import CliRunner
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> place = Path(workspace.name)
+    >>> from unittest.mock import patch
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> place = Path(tempfile.mkdtemp())
+    >>> file = place / "reversal.yaml"
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> small.save(file)
     >>> def call(command, *words):
-    ...     "Run one command in this process."
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
     ...     app.command()(command)
-    ...     done = CliRunner().invoke(app, [str(w) for w in words])
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
     ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
     ...     return done.output if done.exception is None else str(done.exception)
     >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> print(
-    ...     call(
-    ...         decide_recipe,
-    ...         place / "reversal.yaml",
-    ...         "--as-of",
-    ...         "2014-12-16",
-    ...         "--book",
-    ...         place / "book.csv",
-    ...         "--cash",
-    ...         50000,
-    ...     )
-    ... )
+    >>> book = place / "book.csv"
+    >>> book.write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
+    >>> print(call(decide_recipe, file, "--as-of", "2014-12-16", "--book", book, "--cash", 50000))
     """
     from datetime import datetime
 
@@ -337,19 +292,23 @@ def decide_recipe(
 
 # %% ../../nbs/ops/985_recipe_commands.ipynb #5692577b
 def search_recipe(
-    file: Annotated[Path, typer.Argument(help="YAML: recipe, vary, method, trials, study.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one per core when absent.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder that receives the page's folder.")] = None,
+    file: Annotated[Path, typer.Argument(help="YAML: recipe, vary, method, trials, study.")],  # of read_space
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one per core when absent.")] = None,  # at once
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,  # tcp://...
+    output: _PAGES = None,  # folder that receives the page's folder
 ) -> None:
     """Search settings of a recipe and print the path of the page.
 
     Parameters
     ----------
     file : Annotated[Path, typer.Argument(help='YAML: recipe, vary, method, trials, study.')]
+        Of read_space.
     jobs : Annotated[int | None, typer.Option(min=1, help='Processes; one per core when absent.')], default None
+        At once.
     scheduler : Annotated[str | None, typer.Option(help='Address of a Dask scheduler instead.')], default None
-    output : Annotated[Path | None, typer.Option(help="Folder that receives the page's folder.")], default None
+        tcp://...
+    output : _PAGES, default None
+        Folder that receives the page's folder.
 
     Raises
     ------
@@ -365,44 +324,24 @@ def search_recipe(
     >>> import typer
     >>> from pathlib import Path
     >>> from quantlab.core.errors import ConfigError
-    >>> from quantlab.ops.recipe_commands import decide_recipe, diff_recipes, run_recipe, search_recipe
-    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.ops.recipe_commands import search_recipe
     >>> from typer.testing import CliRunner
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
-    ... )
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> place = Path(workspace.name)
-    >>> small = Recipe().replace(
-    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
-    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
-    ... )  # fmt: skip
+    >>> from unittest.mock import patch
+    >>> place = Path(tempfile.mkdtemp())
     >>> def call(command, *words):
-    ...     "Run one command in this process."
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
     ...     app.command()(command)
-    ...     done = CliRunner().invoke(app, [str(w) for w in words])
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
     ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
     ...     return done.output if done.exception is None else str(done.exception)
     >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> small.replace("policy.top_k", 8).save(place / "wider.yaml")
-    >>> print(call(diff_recipes, place / "reversal.yaml", place / "wider.yaml"))
     >>> page = place / "search.yaml"
-    >>> page.write_text("recipe: reversal.yaml\\nvary:\\n  policy.top_k: [3, 5]\\n  policy.topk: [3]\\n")
-    >>> said = [
-    ...     call(run_recipe, "defualt"),
-    ...     call(run_recipe, place / "reversal.yaml", "-p", "policy.top_kk=3"),
-    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "yesterday"),
-    ...     call(decide_recipe, place / "reversal.yaml", "--as-of", "2014-12-16", "--book", place / "none.csv"),
-    ...     call(search_recipe, page),
-    ... ]
-    >>> said = [line.replace(str(place), "...") for line in said]
-    >>> said
-    ["there is no recipe 'defualt' (default, momentum, or a .yaml file); did you mean default?",
-     'policy.top_kk: policy has no top_kk; did you mean top_k?',
-     "--as-of is 'yesterday'; write a date such as 2023-12-29",
-     'there is no file .../none.csv; a book is a CSV with columns symbol and shares',
-     '.../search.yaml, line 4: policy.topk: policy has no topk; did you mean top_k?']
+    >>> page.write_text("recipe: reversal.yaml\\nvary:\\n  policy.top_k: [3, 5, 8]\\n")
+    >>> printed = call(search_recipe, page, "--jobs", 1, "--output", place / "pages")
+    >>> Path(printed.splitlines()[-1]).name
+    'report.html'
     """
     from quantlab.recipe.space import read_space
 
@@ -442,28 +381,36 @@ class Kept:
     >>> import typer
     >>> from pathlib import Path
     >>> from quantlab.core.errors import ConfigError
-    >>> from quantlab.ops.recipe_commands import diff_recipes
+    >>> from quantlab.ops.recipe_commands import Kept, run_recipe
     >>> from quantlab.recipe.spec import Recipe
     >>> from typer.testing import CliRunner
+    >>> from unittest.mock import patch
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> place = Path(workspace.name)
+    >>> place = Path(tempfile.mkdtemp())
+    >>> file = place / "reversal.yaml"
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
+    >>> small.save(file)
     >>> def call(command, *words):
-    ...     "Run one command in this process."
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
     ...     app.command()(command)
-    ...     done = CliRunner().invoke(app, [str(w) for w in words])
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
     ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
     ...     return done.output if done.exception is None else str(done.exception)
     >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> small.replace("policy.top_k", 8).save(place / "wider.yaml")
-    >>> print(call(diff_recipes, place / "reversal.yaml", place / "wider.yaml"))
+    >>> folder = Path(call(run_recipe, file, "--output", place / "runs").splitlines()[-1])
+    >>> held = Kept(folder)
+    >>> held.weights.tail(2)
+                       weight
+    date       symbol
+    2014-12-09 GILD       0.1
+               GOOGL      0.1
     """
 
     features = outcomes = gate = None
@@ -482,16 +429,26 @@ class Kept:
         )
 
 
+def _less(one: object) -> object:
+    "Keep of a run what a folder keeps."
+    from types import SimpleNamespace
+
+    names = ("recipe", "predictions", "weights", "returns")
+    return SimpleNamespace(features=None, outcomes=None, gate=None, **{name: getattr(one, name) for name in names})
+
+# %% ../../nbs/ops/985_recipe_commands.ipynb #732e5340
 def diff_recipes(
-    a: Annotated[str, typer.Argument(metavar="A", help="A recipe, a YAML file or a run folder.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A recipe, a YAML file or a run folder.")],  # the first
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],  # what it is compared with
 ) -> None:
     """Say where two recipes or runs part: in settings, and the first stage whose numbers differ; exit 1 if they do.
 
     Parameters
     ----------
     a : Annotated[str, typer.Argument(metavar='A', help='A recipe, a YAML file or a run folder.')]
+        The first.
     b : Annotated[str, typer.Argument(metavar='B', help='Another one.')]
+        What it is compared with.
 
     Raises
     ------
@@ -509,25 +466,26 @@ def diff_recipes(
     >>> from quantlab.ops.recipe_commands import diff_recipes
     >>> from quantlab.recipe.spec import Recipe
     >>> from typer.testing import CliRunner
+    >>> from unittest.mock import patch
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> place = Path(workspace.name)
+    >>> place = Path(tempfile.mkdtemp())
+    >>> file = place / "reversal.yaml"
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
+    >>> small.save(file)
     >>> def call(command, *words):
-    ...     "Run one command in this process."
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
     ...     app.command()(command)
-    ...     done = CliRunner().invoke(app, [str(w) for w in words])
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
     ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
     ...     return done.output if done.exception is None else str(done.exception)
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> small.replace("policy.top_k", 8).save(place / "wider.yaml")
-    >>> print(call(diff_recipes, place / "reversal.yaml", place / "wider.yaml"))
+    >>> assert call(diff_recipes, file, file) == "no difference\\n"
     """
     folders = [Path(name) for name in (a, b) if (Path(name) / "recipe.yaml").is_file()]
     asked = {name: read_recipe(name) for name in (a, b) if Path(name) not in folders}
@@ -547,14 +505,6 @@ def diff_recipes(
         return
     show_table(table.reset_index())
     raise typer.Exit(1)
-
-
-def _less(one: object) -> object:
-    "Keep of a run what a folder keeps."
-    from types import SimpleNamespace
-
-    names = ("recipe", "predictions", "weights", "returns")
-    return SimpleNamespace(features=None, outcomes=None, gate=None, **{name: getattr(one, name) for name in names})
 
 
 COMMANDS = {"run": run_recipe, "decide": decide_recipe, "search": search_recipe, "diff": diff_recipes}

@@ -22,9 +22,13 @@ class Text(pd.DataFrame):
     Examples
     --------
     >>> from quantlab.report.tearsheet import Text
-    >>> reason = "rows dated before the cut moved when everything after it was taken away; first 2015-06-30, column peek_1"
+    >>> reason = (
+    ...     "rows before the cut moved when everything after it was taken away; first 2015-06-30, column peek_1"
+    ... )
     >>> whole = Text({"why": [reason]}, index=["peek_1"])
     >>> whole
+                                                                                                           why
+    peek_1  rows before the cut moved when everything after it was taken away; first 2015-06-30, column peek_1
     """
 
     @property
@@ -272,12 +276,13 @@ def rule_text(
     p, share, own = recipe.policy, recipe.limits.max_weight, recipe.model.settings.get("column")
     score = f"value of {own}" if own else f"predicted {recipe.label.horizon}-session return rank"
     most = f", so at most {p.top_k * share:.0%} invested" if p.top_k * share < 1 else ""
-    scaled = f"The regime gate scales exposure to {recipe.regime.stressed_exposure:.0%} as the filtered probability of stress rises to one."
+    stressed = f"exposure to {recipe.regime.stressed_exposure:.0%} as the filtered probability of stress rises to one"
+    gated = f"The regime gate scales {stressed}." if gate else "No regime gate."
     return (
         f"**Rule.** At every {p.rebalance}th close, hold the {p.top_k} names with the highest {score} (a held name "
         f"stays down to rank {p.top_k + p.buffer}), {recipe.sizing.weighting} weights, at most {share:.0%} each{most}. "
-        f"Orders are decided at the close of t and {_FILLED.get(recipe.fill, 'filled by ' + recipe.fill)}; sells first, "
-        f"then buys scaled to the cash there is. Fractional shares on total-return prices. {scaled if gate else 'No regime gate.'}"
+        f"Orders are decided at the close of t and {_FILLED.get(recipe.fill, 'filled by ' + recipe.fill)}; sells "
+        f"first, then buys scaled to the cash there is. Fractional shares on total-return prices. {gated}"
     )
 
 # %% ../../nbs/report/810_tearsheet.ipynb #00714252
