@@ -952,9 +952,22 @@ def search_space(
     >>> from pathlib import Path
     >>> from quantlab.core.errors import ConfigError
     >>> from quantlab.ops.recipe_commands import search_recipe
+    >>> from quantlab.recipe.spec import Recipe
     >>> from typer.testing import CliRunner
     >>> from unittest.mock import patch
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
     >>> place = Path(tempfile.mkdtemp())
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> file = written(small.save("-"), "reversal.yaml")
     >>> def call(command, *words):
     ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
@@ -963,9 +976,7 @@ def search_space(
     ...         done = CliRunner().invoke(app, [str(word) for word in words])
     ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
     ...     return done.output if done.exception is None else str(done.exception)
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> page = place / "search.yaml"
-    >>> page.write_text("recipe: reversal.yaml\\nvary:\\n  policy.top_k: [3, 5, 8]\\n")
+    >>> page = written(f"recipe: {file}\\nvary:\\n  policy.top_k: [3, 5, 8]\\n", "search.yaml")
     >>> printed = call(search_recipe, page, "--jobs", 1, "--output", place / "pages")
     >>> Path(printed.splitlines()[-1]).name
     'report.html'

@@ -790,12 +790,15 @@ def as_value(
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
     >>> place = Path(tempfile.mkdtemp())
-    >>> file = place / "reversal.yaml"
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
-    >>> small.save(file)
+    >>> file = written(small.save("-"), "reversal.yaml")
     >>> assert read_recipe(str(file), ["policy.top_k=8"]) == small.replace("policy.top_k", 8)
     """
     try:
