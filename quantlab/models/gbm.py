@@ -74,15 +74,17 @@ class _Settings(BaseEstimator):
         alpha: float = 0.9,  # level of "quantile", or where "huber" turns linear
         grades: int = 5,  # of the outcomes of a date, for "lambdarank"
         monotone: dict[str, int] | None = None,  # feature -> 1 where the score may only rise with it, -1 only fall
-        early_stopping: int = 0,  # trees without a better rank IC on later dates; 0 = grow all
+        early_stopping: int = 0,  # trees that may do no better on later dates; 0 = grow all
         validation: float = 0.2,  # share of the dates held out for that, the last ones, when fit is given no eval_set
         purge: int | None = None,  # sessions from a decision to the end of its label; needed to hold dates out
+        stop_on: str = "rank_ic",  # what does no better: "rank_ic" of the later dates, or their "loss"
     ):
         self.n_estimators, self.learning_rate, self.num_leaves = n_estimators, learning_rate, num_leaves
         self.min_child_samples, self.subsample, self.colsample = min_child_samples, subsample, colsample
         self.reg_lambda, self.objective, self.num_threads, self.seed = reg_lambda, objective, num_threads, seed
         self.reg_alpha, self.max_depth, self.alpha, self.grades = reg_alpha, max_depth, alpha, grades
         self.monotone, self.early_stopping, self.validation, self.purge = monotone, early_stopping, validation, purge
+        self.stop_on = stop_on
 
 # %% ../../nbs/models/420_gbm.ipynb #5a8afc2b
 _METRIC = {"quantile": "quantile", "binary": "binary_logloss", "lambdarank": "None"}  # others: l2
@@ -104,6 +106,8 @@ class _Translated(_Settings):
                 raise ConfigError(
                     f"{name} is {getattr(self, name)}, expected a number in (0, 1]; mend the model's setting"
                 )
+        if self.stop_on not in (("rank_ic",) if self.objective == "lambdarank" else ("rank_ic", "loss")):
+            raise ConfigError(f"stop_on is {self.stop_on!r}, expected 'rank_ic', or 'loss' where the objective has one")
         signs = self.monotone or {}
         wrong = {name: sign for name, sign in signs.items() if name not in columns or sign not in (-1, 0, 1)}
         if wrong:
@@ -278,6 +282,21 @@ def _stop_on_ic(
 
     return found, judge, stop
 
+# %% ../../nbs/models/420_gbm.ipynb #8335831c
+def _stop_on_loss(
+    rounds: int,  # trees without a lower loss; 0 = never stop
+) -> object:  # LightGBM's callback
+    "Stop where the loss of later dates no longer falls."
+    losses: list[float] = []
+
+    def stop(env):
+        losses.append(next(value for block, _, value, *_ in env.evaluation_result_list if block == "valid"))
+        best = int(np.argmin(losses))
+        if rounds and env.iteration - best >= rounds:
+            raise lightgbm.EarlyStopException(best, env.evaluation_result_list)
+
+    return stop
+
 # %% ../../nbs/models/420_gbm.ipynb #e6254640
 class _Binned(_Translated):
     "Hand a panel to LightGBM."
@@ -323,6 +342,7 @@ class _Grown(_Binned):
         if later is not None:
             check_columns(later[0].iloc[:0], data.feature_name)
             found, judge, stop = _stop_on_ic(later[1], self.early_stopping)
+            stop = _stop_on_loss(self.early_stopping) if self.stop_on == "loss" else stop
             sets = [data, self._dataset(*later, None, reference=data)]
             watched, calls = {"valid_sets": sets, "valid_names": ["train", "valid"], "feval": judge}, [*calls, stop]
         booster = lightgbm.train(data.params, data, self.n_estimators, callbacks=calls, **watched)
@@ -381,11 +401,13 @@ class GBMModel(_Grown):
     monotone : dict[str, int] | None, default None
         Feature -> 1 where the score may only rise with it, -1 only fall.
     early_stopping : int, default 0
-        Trees without a better rank IC on later dates; 0 = grow all.
+        Trees that may do no better on later dates; 0 = grow all.
     validation : float, default 0.2
         Share of the dates held out for that, the last ones, when fit is given no eval_set.
     purge : int | None, default None
         Sessions from a decision to the end of its label; needed to hold dates out.
+    stop_on : str, default "rank_ic"
+        What does no better: "rank_ic" of the later dates, or their "loss".
 
     Examples
     --------
@@ -464,7 +486,10 @@ class GBMModel(_Grown):
             sample_weight = None if sample_weight is None else sample_weight.iloc[learn]
         self.booster_, self.history_, self.ic_ = self._train(X, y, sample_weight, eval_set)
         self.columns_ = self.booster_.feature_name()
-        self.best_iteration_ = int(self.ic_.argmax()) + 1 if self.early_stopping else self.booster_.num_trees()
+        self.best_iteration_ = self.booster_.num_trees()
+        if self.early_stopping:
+            best = self.history_["valid"].argmin() if self.stop_on == "loss" else self.ic_.argmax()
+            self.best_iteration_ = int(best) + 1
         return self
 
     def predict(

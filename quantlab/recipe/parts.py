@@ -57,36 +57,13 @@ def own_part(
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import causality, features, folds, market_bars, outcomes
-    >>> from quantlab.validation.splits import audit_splits
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    ... )
-    >>> recipe = Recipe().replace(
-    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
-    ... )  # fmt: skip
-    >>> market = market_bars(recipe)
-    >>> verdicts = causality(recipe, market)
-    >>> X = features(recipe, market, verdicts)
-    >>> known = outcomes(recipe, market, X)
-    >>> windows = folds(recipe, X, known["t1"])
-    >>> audit_splits(windows, X.index, known["t1"])[["train_first", "train_last_t1", "test_first", "test_last"]]
-         train_first train_last_t1 test_first  test_last
-    fold
-    0     2011-01-04    2011-12-23 2012-01-04 2012-07-03
-    1     2011-07-06    2012-06-26 2012-07-05 2013-01-04
-    2     2012-01-04    2012-12-27 2013-01-07 2013-07-08
-    3     2012-07-05    2013-06-28 2013-07-09 2014-01-06
-    4     2013-01-07    2013-12-27 2014-01-07 2014-07-08
-    5     2013-07-09    2014-06-30 2014-07-09 2014-12-31
+    >>> from quantlab.recipe.parts import own_part
+    >>> assert own_part("model", "gbm") is None
     """
     named = plugins().get(f"{kind}.{word}", word)
     return import_named(named) if ":" in named else None
 
-
+# %% ../../nbs/recipe/752_parts.ipynb #9517edb0
 _ROOMS = (price, vol, technical, factors, transform)
 _MAKERS = {name: getattr(room, name) for room in _ROOMS for name in room.__all__ if name in FEATURE_MAKERS}
 _NAMED = {f.name: f for features in SETS.values() for f in features}
@@ -109,7 +86,7 @@ def _called(
         raise ConfigError(f"features.use: {text!r} cannot be made ({error}){form}") from None
     return made if isinstance(made, tuple) else (made,)
 
-
+# %% ../../nbs/recipe/752_parts.ipynb #a74e3b53
 def _reads(made: Callable) -> bool:
     "Say whether a function wants something given, as one that reads a panel does."
     return any(
@@ -142,10 +119,8 @@ def features_of(
     Examples
     --------
     >>> from quantlab.recipe.parts import features_of
-    >>> assert [f.name for f in features_of(("mom_252_21", "momentum(252, 21)", "reversal(10)"))] == [
-    ...     "mom_252_21",
-    ...     "rev_10",
-    ... ]
+    >>> words = ("mom_252_21", "momentum(252, 21)", "reversal(10)", "quantlab.features.price:high_52w")
+    >>> assert len(features_of(words)) == 3
     """
     found: dict[str, Feature] = {}
     for word in names:
@@ -193,30 +168,16 @@ def transforms_of(
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import causality, features, market_bars
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    ... )
-    >>> recipe = Recipe().replace(
-    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
-    ... )  # fmt: skip
-    >>> market = market_bars(recipe)
-    >>> verdicts = causality(recipe, market)
-    >>> X = features(recipe, market, verdicts)
-    >>> X.iloc[[0, -1], :5].round(3)
-                       mom_252_21  mom_126_21  mom_63_5  rev_5  rev_21
-    date       symbol
-    2011-01-04 AAPL         0.412       0.188     0.213 -0.088   0.037
-    2014-12-31 XOM         -0.412      -0.362    -0.188  0.338  -0.013
+    >>> from quantlab.features import transform
+    >>> from quantlab.recipe.parts import transforms_of
+    >>> [transform.__name__ for transform in transforms_of(("winsorise", "rank"))]
+    ['winsorise', 'rank']
     """
     return [own_part("transform", w) or getattr(xsection, w) for w in names]
 
 # %% ../../nbs/recipe/752_parts.ipynb #e1a2e018
 def make_model(
-    name: str,  # one of MODEL_SETTINGS but feature, or module:name of a class without arguments, or of an unfitted model
+    name: str,  # one of MODEL_SETTINGS but feature, or module:name of a class or of an unfitted model
     purge: int,  # dates of the panel from a decision to the end of its outcome
     seed: int = 7,  # of the generator that draws
     settings: Mapping[str, float] | None = None,  # of that model; of GBMModel for those that are made of it
@@ -226,8 +187,7 @@ def make_model(
     Parameters
     ----------
     name : str
-        One of MODEL_SETTINGS but feature, or module:name of a class without arguments, or of an
-        unfitted model.
+        One of MODEL_SETTINGS but feature, or module:name of a class or of an unfitted model.
     purge : int
         Dates of the panel from a decision to the end of its outcome.
     seed : int, default 7
@@ -273,9 +233,8 @@ def make_model(
             raise ConfigError(f"{name!r} has no fit and predict; name a class or an object of an estimator")
         return found
     if name not in MODEL_SETTINGS or name == "feature":
-        raise ConfigError(
-            f"model is {name!r}; use {', '.join(m for m in MODEL_SETTINGS if m != 'feature')}, or module:name of your own"
-        )
+        known = ", ".join(m for m in MODEL_SETTINGS if m != "feature")
+        raise ConfigError(f"model is {name!r}; use {known}, or module:name of your own")
     given = {k: v for k, v in given.items() if k in MODEL_SETTINGS[name]}
     own = {k: given.pop(k) for k in ("seeds", "shrink") if k in given}
     given.pop("path_lookback", None)  # of the features
@@ -314,15 +273,17 @@ def model_of(
     ConfigError
         When it is not there (see import_named).
         "{name} has no fit and predict; name a class or an object of an estimator"
-        "model is {name}; use {...}, or module:name of your own"
+        "model is {name}; use {known}, or module:name of your own"
 
     Examples
     --------
+    >>> from quantlab.core.cache import content_hash
+    >>> from quantlab.recipe.parts import model_of
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
+    >>> from quantlab.recipe.stages import _fit, causality, features, folds, market_bars, outcomes
     >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
     ... )
     >>> recipe = Recipe().replace(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
@@ -333,12 +294,21 @@ def model_of(
     >>> X = features(recipe, market, verdicts)
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
-    >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(2)
-                          score  fold
-    date       symbol
-    2014-12-31 WMT    -0.029966     5
-               XOM     0.008410     5
+    >>> rows = windows[0][0][known["target"].iloc[windows[0][0]].notna()]
+    >>> first, _ = _fit(content_hash(["an example", X]), model_of(recipe), X.iloc[rows], known["target"].iloc[rows])
+    >>> first.coef_.round(4)
+    high_252        0.0630
+    intraday_21    -0.0787
+    ma_200         -0.0417
+    ma_50          -0.0111
+    max_21         -0.0246
+    mom_126_21     -0.0388
+    mom_252_21      0.0353
+    mom_63_5        0.0243
+    overnight_21   -0.0495
+    rev_21         -0.0922
+    rev_5          -0.0080
+    Name: coefficient, dtype: float64
     """
     if recipe.model.kind == "feature":
         return None

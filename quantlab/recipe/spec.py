@@ -10,13 +10,16 @@ __all__ = ['FEATURE_SETS', 'FEATURE_MAKERS', 'FEATURE_NAMES', 'TRANSFORMS', 'FIL
 
 # %% ../../nbs/recipe/750_spec.ipynb #0550335a
 import re
+from collections.abc import Iterable
+import sys
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..core.config import display_path, root
 from ..core.errors import ConfigError
@@ -51,14 +54,23 @@ _TREES = {
     "subsample": (0.05, 1.0), "colsample": (0.05, 1.0), "reg_lambda": (0.0, 1e6), "reg_alpha": (0.0, 1e6),
     "max_depth": (-1, 64), "num_threads": (1, 64),
 }  # fmt: skip
-MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | None]] = {
+MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | tuple[str, ...] | None]] = {
     "gbm": _TREES, "lambdarank": _TREES, "ridge": {"alpha": (0.0, 1e12)}, "fama_macbeth": {"lag": (1, 1000)},
     "quantile": _TREES, "ensemble": _TREES | {"seeds": (1, 20), "shrink": (0.0, 1.0)},
-    "cascade": {"blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250)},
+    "cascade": {
+        "blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250), "encoder": ("kernels", "cnn"),
+        "validator": ("mlp", "xgboost", "none"), "head": ("trees", "net"),
+    },
     "feature": {"column": None},
 }  # fmt: skip
 
 # %% ../../nbs/recipe/750_spec.ipynb #478490d1
+@cache
+def _brought(places: tuple[str, ...]) -> dict[str, str]:
+    "Look for entry points once for each path of imports: a search asks a thousand times, and each takes 20 ms."
+    return {point.name: point.value for point in entry_points(group="quantlab.parts")}
+
+
 def plugins() -> dict[str, str]:  # kind.word -> module:name
     """List the words that installed packages bring.
 
@@ -73,49 +85,45 @@ def plugins() -> dict[str, str]:  # kind.word -> module:name
     >>> sorted(plugins())
     []
     """
-    return {point.name: point.value for point in entry_points(group="quantlab.parts")}
+    return dict(_brought(tuple(sys.path)))
 
 # %% ../../nbs/recipe/750_spec.ipynb #c5d6ffd1
-def nearest_name(word: object, options: object) -> str:
+def nearest_name(
+    word: object,  # as it was written
+    options: Iterable[object],  # the valid names
+) -> str:  # "; did you mean ...?", empty where nothing is near
     """Return the closest valid name as half a sentence, or nothing.
 
     Parameters
     ----------
     word : object
-    options : object
+        As it was written.
+    options : Iterable[object]
+        The valid names.
 
     Returns
     -------
     str
-        The closest valid name as half a sentence, or nothing.
+        "; did you mean ...?", empty where nothing is near.
 
     Examples
     --------
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.recipe.space import space_of
-    >>> from quantlab.recipe.spec import Recipe
-    >>> base = Recipe()
-    >>> [
-    ...     show_error(lambda: space_of(base, {"vary": {"policy.topk": [10, 20]}})),
-    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10, 0]}})),
-    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": 10}})),
-    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10]}, "method": "stagd"})),
-    ... ]
-    ['ConfigError: policy.topk: policy has no topk; did you mean top_k?',
-     'ConfigError: policy.top_k is 0: input should be greater than or equal to 1',
-     'ConfigError: policy.top_k is 10; give a list of values, or low, high and step',
-     "ConfigError: method is 'stagd': input should be 'grid', 'staged' or 'optuna'; did you mean staged?"]
+    >>> from quantlab.recipe.spec import FEATURE_SETS, nearest_name
+    >>> assert nearest_name("nothing like it", FEATURE_SETS) == ""
     """
     near = get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
-
-def lines_of(text: str) -> dict[tuple, int]:  # path of keys -> line, from 1
+# %% ../../nbs/recipe/750_spec.ipynb #c88ca843
+def lines_of(
+    text: str,  # YAML
+) -> dict[tuple, int]:  # path of keys -> line, from 1
     """Map each key of a YAML text to its line.
 
     Parameters
     ----------
     text : str
+        YAML.
 
     Returns
     -------
@@ -149,9 +157,6 @@ def lines_of(text: str) -> dict[tuple, int]:  # path of keys -> line, from 1
     if tree is not None:
         walk(tree, ())
     return found
-
-
-lines_of("model:\n  kind: ridge\n  alpha: 1\nseed: 7")
 
 # %% ../../nbs/recipe/750_spec.ipynb #c99e8a3b
 def _one_of(options: tuple[str, ...], what: str) -> AfterValidator:
@@ -193,14 +198,16 @@ def _iso(value: object) -> object:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
+_Day = Annotated[str, BeforeValidator(_iso), Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")]
+
+
 class Data(_Section):
     """Say which bars, of whom, between which sessions.
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
-    >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
-    {'name': 'mine', 'policy': {'top_k': 20}}
+    >>> from quantlab.recipe.spec import Data
+    >>> Data(universe="AAPL, XOM", start="2015-01-02")
     """
 
     source: str = "sample"  # "sample", lake:NAME, or a CSV or Parquet file of bars
@@ -224,7 +231,7 @@ class Data(_Section):
             raise ValueError("universe is empty; write all, or symbols separated by commas")
         return self
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #7c6175d2
 class Features(_Section):
     """Say what is computed from the bars, and how it is brought to one scale.
 
@@ -232,12 +239,14 @@ class Features(_Section):
     --------
     >>> from quantlab.recipe.spec import Features
     >>> Features(use=("base", "reversal(10)"))
-    Features(use=('base', 'reversal(10)'), transform=('rank',), neutralise='none')
+    Features(use=('base', 'reversal(10)'), transform=('rank',), neutralise='none', path=0, drop=())
     """
 
     use: tuple[Annotated[str, AfterValidator(_a_feature)], ...] = ("base",)  # sets, features, calls, or module:name
     transform: tuple[Annotated[str, _one_of(TRANSFORMS, "transform")], ...] = ("rank",)  # within each date, in order
     neutralise: Literal["none", "sector"] = "none"  # take the sector's mean out, where sectors are known
+    path: Annotated[int, Field(ge=0, le=250)] = 0  # sessions of returns beside them, path_00 on; a cascade has its own
+    drop: tuple[str, ...] = ()  # names such as mom_252_21 or path_* that are left out; sessions count as if they stayed
 
     @model_validator(mode="before")
     @classmethod
@@ -258,16 +267,17 @@ class Label(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Label, Model
-    >>> Label(horizon=60), Model(kind="ridge", alpha=10.0)
+    >>> from quantlab.recipe.spec import Label, Split
+    >>> Label(horizon=60), Split(expanding=True)
     (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
-     Model(kind='ridge', alpha=10.0))
+     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1))
     """
 
     kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or module:name of bars -> labels frame
     horizon: Annotated[int, Field(ge=1, le=250)] = 20  # sessions from entry to exit
     entry: Literal["open", "close"] = "open"  # bought at the next open, or at the close of the decision
     target: Literal["uniform", "normal", "none", "excess"] = "uniform"  # ranks of the date, plain, or less its median
+    weight: Literal["equal", "uniqueness"] = "equal"  # of a row that is learned: by how much of its outcome is its own
 
 
 class Split(_Section):
@@ -275,9 +285,10 @@ class Split(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
-    >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
-    {'name': 'mine', 'policy': {'top_k': 20}}
+    >>> from quantlab.recipe.spec import Label, Split
+    >>> Label(horizon=60), Split(expanding=True)
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
+     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1))
     """
 
     train_sessions: Annotated[int, Field(ge=60, le=5000)] = 756  # in each training window
@@ -285,6 +296,7 @@ class Split(_Section):
     embargo: Annotated[int, Field(ge=0, le=1000)] = 5  # left out between training and test
     expanding: bool = False  # True: every window starts at the first session
     learn_every: Annotated[int, Field(ge=1, le=50)] = 1  # each so many sessions a date is learned from
+    learn_last: Annotated[int, Field(ge=0, le=5000)] = 0  # of a window only the latest so many sessions; 0: all
 
     @model_validator(mode="after")
     def _room(self) -> "Split":
@@ -292,15 +304,15 @@ class Split(_Section):
             raise ValueError(f"embargo ({self.embargo}) leaves nothing of train_sessions ({self.train_sessions})")
         return self
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #82ddf502
 class Model(BaseModel):
     """Name the model and its settings.
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Label, Model
-    >>> Label(horizon=60), Model(kind="ridge", alpha=10.0)
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
+    >>> from quantlab.recipe.spec import Model
+    >>> Model(kind="ridge", alpha=10.0), Model(num_leaves=63).settings
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
      Model(kind='ridge', alpha=10.0))
     """
 
@@ -328,6 +340,11 @@ class Model(BaseModel):
                 raise ValueError(f"{name} is no setting of {self.kind} ({', '.join(known)}){nearest_name(name, known)}")
             bounds = known[name]
             if bounds is None:
+                continue
+            if isinstance(bounds[0], str):
+                if value not in bounds:
+                    near = nearest_name(value, bounds)
+                    raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, bounds))}{near}")
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{name} is {value!r}, expected a number")
@@ -382,7 +399,7 @@ class Limits(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.search import carry_out_all
+    >>> from quantlab.recipe.search import carry_out
     >>> from quantlab.recipe.spec import Recipe
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
@@ -392,8 +409,8 @@ class Limits(_Section):
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
     ... )  # fmt: skip
-    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
-    >>> one.tail(3)
+    >>> alone = carry_out(small)
+    >>> alone.tail(3)
                 strategy  equal weight
     date
     2014-12-29  0.001993      0.000385
@@ -442,6 +459,23 @@ class CostTerms(_Section):
     interest_bps: _Bps = 0.0  # a year, of cash
     sell_tax_bps: _Bps = 0.0  # of what is sold
 
+# %% ../../nbs/recipe/750_spec.ipynb #056dacfa
+def _agrees(recipe: Any) -> Any:
+    "Refuse sections that contradict each other."
+    if recipe.sizing.vol_target and not recipe.data.periods_per_year:  # measured, it would move with the last session
+        raise ConfigError("sizing.vol_target is a year's; data.periods_per_year must say how long one is: 252")
+    return recipe
+
+
+def _write(
+    file: Path,  # of text
+    text: str,  # all of it
+) -> None:
+    "Write a file, whole or not at all."
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
+
 # %% ../../nbs/recipe/750_spec.ipynb #e34941b9
 class Recipe(_Section):
     """Hold one strategy, from bars to orders.
@@ -469,12 +503,9 @@ class Recipe(_Section):
     capital: Annotated[float, Field(ge=1, le=1e15, strict=False)] = 1_000_000.0  # cash at the start
     seed: Annotated[int, Field(ge=0, le=2**31)] = 7  # of every random number
     study: Annotated[str, Field(pattern=r"\S.*")] = "tearsheet"  # what is being searched: trials are counted within it
+    chosen_until: _Day = ""  # last session that was looked at when this recipe was chosen; empty: not said
 
-    @model_validator(mode="after")
-    def _year(self) -> "Recipe":
-        if self.sizing.vol_target and not self.data.periods_per_year:  # measured, it would move with the last session
-            raise ValueError("sizing.vol_target is a year's; data.periods_per_year must say how long one is: 252")
-        return self
+    _agrees = model_validator(mode="after")(_agrees)
 
     def replace(
         self,
@@ -563,9 +594,7 @@ class Recipe(_Section):
         """
         text = yaml.safe_dump(as_dict(self), sort_keys=False, allow_unicode=True, width=110)
         if str(file) != "-":
-            part = Path(file).with_name(f".{Path(file).name}.part")
-            part.write_text(text, encoding="utf-8")
-            part.replace(file)
+            _write(Path(file), text)
         return text
 
 # %% ../../nbs/recipe/750_spec.ipynb #36530874
@@ -638,7 +667,7 @@ def _message(error: dict, lines: dict[tuple, int], file: str | None) -> str:
     said = said if error["type"] == "value_error" else said[0].lower() + said[1:]
     return f"{where}{name}{shown}: {said}"
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #7dfdcb56
 def _checked(tree: object, file: str | None, lines: dict[tuple, int]) -> Recipe:
     "Build a recipe from plain data; raise ConfigError that names the first mistake."
     if not isinstance(tree, dict):
@@ -782,31 +811,16 @@ def as_value(
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.ops.recipe_commands import read_recipe
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
-    ... )
-    >>> place = Path(tempfile.mkdtemp())
-    >>> def written(text, name):
-    ...     "Write a file of the workspace."
-    ...     (place / name).write_text(text)
-    ...     return place / name
-    >>> small = Recipe().replace(
-    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
-    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
-    ... )  # fmt: skip
-    >>> file = written(small.save("-"), "reversal.yaml")
-    >>> assert read_recipe(str(file), ["policy.top_k=8"]) == small.replace("policy.top_k", 8)
+    >>> from quantlab.recipe.spec import as_value
+    >>> [as_value(text) for text in ("20", "0.1", "true", "[rank, zscore]", "momentum", "alpha: [")]
+    [20, 0.1, True, ['rank', 'zscore'], 'momentum', 'alpha: [']
     """
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #d61b7dc1
 def override(
     recipe: Recipe,  # one strategy
     given: str | dict[str, object],  # {path: value}, or text: "policy.top_k=20, model.num_leaves=63"
