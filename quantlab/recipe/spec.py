@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..core.config import display_path, root
 from ..core.errors import ConfigError
@@ -196,6 +196,9 @@ class _Section(BaseModel):
 def _iso(value: object) -> object:
     "Take dates as YAML reads them, keep them as text."
     return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+_Day = Annotated[str, BeforeValidator(_iso), Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")]
 
 
 class Data(_Section):
@@ -500,6 +503,7 @@ class Recipe(_Section):
     capital: Annotated[float, Field(ge=1, le=1e15, strict=False)] = 1_000_000.0  # cash at the start
     seed: Annotated[int, Field(ge=0, le=2**31)] = 7  # of every random number
     study: Annotated[str, Field(pattern=r"\S.*")] = "tearsheet"  # what is being searched: trials are counted within it
+    chosen_until: _Day = ""  # last session that was looked at when this recipe was chosen; empty: not said
 
     _agrees = model_validator(mode="after")(_agrees)
 

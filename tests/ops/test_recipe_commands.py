@@ -1,4 +1,4 @@
-"`quantlab run`, `decide`, `search`, `diff` and `audit recipe`: what is typed is what the rooms are asked, a slip is one line at once, and a failure leaves nothing behind."
+"`quantlab run`, `decide`, `search`, `diff`, `audit recipe`: what is asked, slips in one line, and nothing left behind."
 
 import os
 import resource
