@@ -269,8 +269,8 @@ class Label(_Section):
     --------
     >>> from quantlab.recipe.spec import Label, Split
     >>> Label(horizon=60), Split(expanding=True)
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
-     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1))
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
+     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1, learn_last=0))
     """
 
     kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or module:name of bars -> labels frame
@@ -287,8 +287,8 @@ class Split(_Section):
     --------
     >>> from quantlab.recipe.spec import Label, Split
     >>> Label(horizon=60), Split(expanding=True)
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
-     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1))
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
+     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1, learn_last=0))
     """
 
     train_sessions: Annotated[int, Field(ge=60, le=5000)] = 756  # in each training window
@@ -312,8 +312,7 @@ class Model(BaseModel):
     --------
     >>> from quantlab.recipe.spec import Model
     >>> Model(kind="ridge", alpha=10.0), Model(num_leaves=63).settings
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
-     Model(kind='ridge', alpha=10.0))
+    (Model(kind='ridge', alpha=10.0), {'num_leaves': 63})
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -747,7 +746,8 @@ def recipe_names() -> list[str]:
     --------
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
-    (Model(kind='feature', column='mom_252_21'), ['default', 'momentum'])
+    (Model(kind='feature', column='mom_252_21'),
+     ['cascade', 'default', 'gated_trees', 'momentum', 'trees'])
     """
     return sorted(file.stem for file in (root() / "recipes").glob("*.yaml"))
 
@@ -776,7 +776,8 @@ def load(
     --------
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
-    (Model(kind='feature', column='mom_252_21'), ['default', 'momentum'])
+    (Model(kind='feature', column='mom_252_21'),
+     ['cascade', 'default', 'gated_trees', 'momentum', 'trees'])
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"
