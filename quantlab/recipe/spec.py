@@ -42,9 +42,9 @@ FEATURE_NAMES = (
 TRANSFORMS = ("rank", "zscore", "robust_zscore", "winsorise")
 FILLS = ("next_open", "next_close", "vwap", "same_close")
 REGIMES = ("none", "hmm")
-POLICIES = ("topk",)
-TARGETS = ("uniform", "normal", "none", "excess")
-LABELS = ("forward_returns",)
+POLICIES = ("topk", "topk_drop")
+TARGETS = ("uniform", "normal", "zscore", "none", "excess")
+LABELS = ("forward_returns", "close_returns")
 
 # %% ../../nbs/recipe/750_spec.ipynb #f0628988
 _TREES = {
@@ -52,8 +52,10 @@ _TREES = {
     "subsample": (0.05, 1.0), "colsample": (0.05, 1.0), "reg_lambda": (0.0, 1e6), "reg_alpha": (0.0, 1e6),
     "max_depth": (-1, 64), "num_threads": (1, 64),
 }  # fmt: skip
-MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | None]] = {
-    "gbm": _TREES, "lambdarank": _TREES, "ridge": {"alpha": (0.0, 1e12)}, "fama_macbeth": {"lag": (1, 1000)},
+_STOPPED: dict[str, tuple] = {"early_stopping": (0, 1000)}
+MODEL_SETTINGS: dict[str, dict[str, tuple | None]] = {
+    "gbm": _TREES | _STOPPED | {"stop_on": ("rank_ic", "loss")}, "lambdarank": _TREES | _STOPPED,
+    "ridge": {"alpha": (0.0, 1e12)}, "fama_macbeth": {"lag": (1, 1000)},
     "quantile": _TREES, "ensemble": _TREES | {"seeds": (1, 20), "shrink": (0.0, 1.0)},
     "cascade": {"blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250)},
     "feature": {"column": None},
@@ -182,9 +184,10 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _iso(value: object) -> object:
-    "Take dates as YAML reads them, keep them as text."
-    return value.isoformat() if hasattr(value, "isoformat") else value
+def _iso(given: Any) -> Any:
+    "Take the dates of a section as YAML reads them, keep them as text."
+    told = given.items() if isinstance(given, dict) else ()
+    return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in told} or given
 
 
 class Data(_Section):
@@ -196,17 +199,15 @@ class Data(_Section):
     >>> Data(universe="AAPL, XOM", start="2015-01-02")
     """
 
-    source: str = "sample"  # "sample", lake:NAME, or a CSV or Parquet file of bars
-    universe: str = "all"  # "all", or symbols separated by commas
+    source: str = "sample"  # "sample", lake:NAME, qlib:NAME (below ../shared/data), or a CSV or Parquet file
+    universe: str = "all"  # "all", symbols separated by commas, or a market of a Qlib store: its members of each day
     start: str = "2010-01-04"  # first session
     end: str = "2023-12-29"  # last session that a run reads; decide may be asked for a later one
     interval: str = ""  # of the bars, where a dataset has several: 1d, 4h, 5min
+    index: str = ""  # of the market, a symbol of a Qlib store; empty: SPY of the sample, else the mean of names
     periods_per_year: Annotated[int, Field(ge=0, le=10**9)] = 0  # sessions a year; 0: as the data's own dates show
 
-    @model_validator(mode="before")
-    @classmethod
-    def _dates(cls, given: Any) -> Any:
-        return {k: _iso(v) for k, v in given.items()} if isinstance(given, dict) else given
+    _dates = model_validator(mode="before")(_iso)
 
     @model_validator(mode="after")
     def _order(self) -> "Data":
@@ -251,27 +252,28 @@ class Label(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Label, Split
-    >>> Label(horizon=60), Split(expanding=True)
+    >>> from quantlab.recipe.spec import Label
+    >>> Label(horizon=60), Label(kind="close_returns", horizon=1, target="zscore")
     (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
-     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1))
+     Label(kind='close_returns', horizon=1, entry='open', target='zscore'))
     """
 
-    kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or module:name of bars -> labels frame
+    kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or "close_returns": from the next close on
     horizon: Annotated[int, Field(ge=1, le=250)] = 20  # sessions from entry to exit
     entry: Literal["open", "close"] = "open"  # bought at the next open, or at the close of the decision
-    target: Literal["uniform", "normal", "none", "excess"] = "uniform"  # ranks of the date, plain, or less its median
+    target: Literal["uniform", "normal", "zscore", "none", "excess"] = (
+        "uniform"  # ranks of the date, standardised in it, plain, or less its median
+    )
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #eac17ef0
 class Split(_Section):
-    """Say on which sessions a model is fitted; all are counted from the first row that has features.
+    """Say on which sessions a model is fitted: windows from the first row that has features on, or dates.
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Label, Split
-    >>> Label(horizon=60), Split(expanding=True)
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
-     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1))
+    >>> from quantlab.recipe.spec import Split
+    >>> dated = Split(train_end="2014-12-31", valid_end="2016-12-31", embargo=0)
+    >>> dated, Split(expanding=True)
     """
 
     train_sessions: Annotated[int, Field(ge=60, le=5000)] = 756  # in each training window
@@ -279,11 +281,21 @@ class Split(_Section):
     embargo: Annotated[int, Field(ge=0, le=1000)] = 5  # left out between training and test
     expanding: bool = False  # True: every window starts at the first session
     learn_every: Annotated[int, Field(ge=1, le=50)] = 1  # each so many sessions a date is learned from
+    train_end: str = ""  # last date that is trained on: one fit, everything later is predicted; empty: windows
+    valid_end: str = ""  # dates after train_end up to this one say when a model stops; empty: none
+
+    _dates = model_validator(mode="before")(_iso)
 
     @model_validator(mode="after")
     def _room(self) -> "Split":
         if self.embargo >= self.train_sessions:
             raise ValueError(f"embargo ({self.embargo}) leaves nothing of train_sessions ({self.train_sessions})")
+        for name in ("train_end", "valid_end"):
+            text = getattr(self, name)
+            if text and not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+                raise ValueError(f"{name} is {text!r}; write a date such as 2014-12-31")
+        if self.valid_end and not "" < self.train_end < self.valid_end:
+            raise ValueError(f"valid_end ({self.valid_end}) is not after a train_end ({self.train_end or 'none'})")
         return self
 
 # %% ../../nbs/recipe/750_spec.ipynb #82ddf502
@@ -322,6 +334,10 @@ class Model(BaseModel):
             bounds = known[name]
             if bounds is None:
                 continue
+            if isinstance(bounds[0], str):
+                if value not in bounds:
+                    raise ValueError(f"{name} is {value!r}, expected {' or '.join(bounds)}")
+                continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{name} is {value!r}, expected a number")
             if not bounds[0] <= value <= bounds[1]:
@@ -339,7 +355,7 @@ class Regime(_Section):
     >>> from quantlab.recipe.spec import Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
     (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk', top_k=20, buffer=15, rebalance=20),
+     Policy(kind='topk', top_k=20, buffer=15, rebalance=20, n_drop=5),
      Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
@@ -360,14 +376,15 @@ class Policy(_Section):
     >>> from quantlab.recipe.spec import Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
     (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk', top_k=20, buffer=15, rebalance=20),
+     Policy(kind='topk', top_k=20, buffer=15, rebalance=20, n_drop=5),
      Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
-    kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # or module:name of a policy without arguments
+    kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # "topk_drop", or module:name without arguments
     top_k: Annotated[int, Field(ge=1, le=5000)] = 30  # names held
     buffer: Annotated[int, Field(ge=0, le=1000)] = 15  # a held name stays while its rank is at most top_k + buffer
     rebalance: Annotated[int, Field(ge=1, le=5000)] = 20  # sessions between decisions, from the first prediction on
+    n_drop: Annotated[int, Field(ge=0, le=5000)] = 5  # of topk_drop: names that may be replaced at a decision
 
 
 class Limits(_Section):
@@ -396,6 +413,9 @@ class Limits(_Section):
 
     max_weight: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1  # of one name, as a share of equity
     max_gross: Annotated[float, Field(gt=0, le=20, strict=False)] = 2.0  # longs plus shorts, times equity
+    lot: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0  # traded shares in a lot; 0: fractions
+    price_limit: Annotated[float, Field(gt=0, le=10, strict=False)] | None = None  # daily change that stops trading
+    stale_after: Annotated[int, Field(ge=1, le=5000)] | None = 5  # sessions without a bar; then sold. null: never
 
 
 class Sizing(_Section):
@@ -406,7 +426,7 @@ class Sizing(_Section):
     >>> from quantlab.recipe.spec import Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
     (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk', top_k=20, buffer=15, rebalance=20),
+     Policy(kind='topk', top_k=20, buffer=15, rebalance=20, n_drop=5),
      Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
@@ -429,6 +449,7 @@ class CostTerms(_Section):
 
     commission_bps: _Bps = 1.0  # of traded value
     slippage_bps: _Bps = 5.0  # of traded value
+    minimum: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0  # commission of an order, at least, in money
     half_spread_bps: _Bps = 0.0  # of traded value
     impact: Annotated[float, Field(ge=0, le=1000, strict=False)] = 0.0  # of the square-root law
     borrow_bps: _Bps = 0.0  # a year, of what is short
@@ -440,6 +461,10 @@ def _agrees(recipe: Any) -> Any:
     "Refuse sections that contradict each other."
     if recipe.sizing.vol_target and not recipe.data.periods_per_year:  # measured, it would move with the last session
         raise ConfigError("sizing.vol_target is a year's; data.periods_per_year must say how long one is: 252")
+    if recipe.split.valid_end and not recipe.model.settings.get("early_stopping"):
+        raise ConfigError("split.valid_end holds back dates on which nothing stops; set model.early_stopping")
+    if recipe.policy.kind == "topk_drop" and (recipe.regime.kind != "none" or recipe.sizing != Sizing()):
+        raise ConfigError("policy.kind topk_drop splits its cash itself; leave regime and sizing out")
     return recipe
 
 
@@ -833,7 +858,7 @@ def override(
     >>> momentum = parse(page, "momentum")
     >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
     >>> changed.policy
-    Policy(kind='topk', top_k=20, buffer=15, rebalance=21)
+    Policy(kind='topk', top_k=20, buffer=15, rebalance=21, n_drop=5)
     """
     if isinstance(given, str):
         parts = [part.strip() for part in re.split(r",(?=\s*[\w.]+\s*=)", given) if part.strip()]
