@@ -93,7 +93,7 @@ def read_recipe(
     ... ]
     >>> said = [line.replace(str(place), "...") for line in said]
     >>> said
-    ["there is no recipe 'defualt' (default, momentum, or a .yaml file); did you mean default?",
+    ["there is no recipe 'defualt' (csi300, default, momentum, or a .yaml file); did you mean default?",
      'policy.top_kk: policy has no top_kk; did you mean top_k?',
      "--as-of is 'yesterday'; write a date such as 2023-12-29",
      'there is no file .../none.csv; a book is a CSV with columns symbol and shares',
@@ -170,7 +170,7 @@ def run_recipe(
     ... ]
     >>> said = [line.replace(str(place), "...") for line in said]
     >>> said
-    ["there is no recipe 'defualt' (default, momentum, or a .yaml file); did you mean default?",
+    ["there is no recipe 'defualt' (csi300, default, momentum, or a .yaml file); did you mean default?",
      'policy.top_kk: policy has no top_kk; did you mean top_k?',
      "--as-of is 'yesterday'; write a date such as 2023-12-29",
      'there is no file .../none.csv; a book is a CSV with columns symbol and shares',
@@ -398,7 +398,7 @@ def search_recipe(
     ... ]
     >>> said = [line.replace(str(place), "...") for line in said]
     >>> said
-    ["there is no recipe 'defualt' (default, momentum, or a .yaml file); did you mean default?",
+    ["there is no recipe 'defualt' (csi300, default, momentum, or a .yaml file); did you mean default?",
      'policy.top_kk: policy has no top_kk; did you mean top_k?',
      "--as-of is 'yesterday'; write a date such as 2023-12-29",
      'there is no file .../none.csv; a book is a CSV with columns symbol and shares',

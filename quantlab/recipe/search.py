@@ -984,7 +984,7 @@ def search_space(
     ... ]
     >>> said = [line.replace(str(place), "...") for line in said]
     >>> said
-    ["there is no recipe 'defualt' (default, momentum, or a .yaml file); did you mean default?",
+    ["there is no recipe 'defualt' (csi300, default, momentum, or a .yaml file); did you mean default?",
      'policy.top_kk: policy has no top_kk; did you mean top_k?',
      "--as-of is 'yesterday'; write a date such as 2023-12-29",
      'there is no file .../none.csv; a book is a CSV with columns symbol and shares',

@@ -747,7 +747,7 @@ def recipe_names() -> list[str]:
     --------
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
-    (Model(kind='feature', column='mom_252_21'), ['default', 'momentum'])
+    (Model(kind='feature', column='mom_252_21'), ['csi300', 'default', 'momentum'])
     """
     return sorted(file.stem for file in (root() / "recipes").glob("*.yaml"))
 
@@ -776,7 +776,7 @@ def load(
     --------
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
-    (Model(kind='feature', column='mom_252_21'), ['default', 'momentum'])
+    (Model(kind='feature', column='mom_252_21'), ['csi300', 'default', 'momentum'])
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"
