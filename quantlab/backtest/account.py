@@ -450,12 +450,12 @@ class Simulator:
         admit(self.t, begin, self.sent, self.market.unit, equity, self.terms, self.account, self.orders)
 
 # %% ../../nbs/backtest/705_account.ipynb #927b1c73
-def _lists(
-    simulator: Simulator,
-) -> tuple[Orders, Fills]:
-    "Turn what a simulator wrote into the lists of a result: orders that asked for something, and fills."
-    rows, fills = simulator.orders[: simulator.sent], simulator.log[: simulator.account.count[1]]
-    late = (rows["ended"] < 0) & (rows["since"] > simulator.t) & ((rows["quantity"] != 0) | (rows["unsized"] == 1))
+def _asked(
+    rows: np.ndarray,  # ORDER_DTYPE[m], every order that was sent
+    t: int,  # the last session that was played
+) -> tuple[Orders, np.ndarray]:  # those that asked for something; int[m + 1], the place of each order among them
+    "List the orders of an account, with what became of each."
+    late = (rows["ended"] < 0) & (rows["since"] > t) & ((rows["quantity"] != 0) | (rows["unsized"] == 1))
     reason = np.where(late, LATE, rows["reason"])
     keep = (rows["quantity"] != 0) | (reason != 0)
     place = np.append(np.cumsum(keep) - 1, -1)
@@ -463,9 +463,18 @@ def _lists(
     o = {name: rows[name][keep] for name in ("decided", "symbol", "quantity", "filled", "type", "price")}
     o["quantity"][rows["unsized"][keep] == 1] = np.nan  # it waited for a price that never came
     asked = (o["decided"], o["symbol"], o["quantity"], o["filled"], reason[keep], o["type"], o["price"])
-    why = np.where(fills["row"] < 0, STOPPED, len(REASONS) + np.append(rows["type"], 0)[fills["row"]])
+    return Orders(ended[keep], *asked), place
+
+
+def _filled(
+    fills: np.ndarray,  # FILL_DTYPE[k]
+    types: np.ndarray,  # int[m], of each order that was sent
+    place: np.ndarray,  # from _asked
+) -> Fills:
+    "List the fills of an account, each with the place of its order."
+    why = np.where(fills["row"] < 0, STOPPED, len(REASONS) + np.append(types, 0)[fills["row"]])
     columns = (fills[name].copy() for name in ("session", "symbol", "quantity", "price", "commission", "slippage"))
-    return Orders(ended[keep], *asked), Fills(place[fills["row"]], *columns, why)
+    return Fills(place[fills["row"]], *columns, why)
 
 # %% ../../nbs/backtest/705_account.ipynb #7bd03736
 def account_terms(
@@ -619,7 +628,9 @@ def simulated(
     1 2015-08-05   AAPL   -10.000  25.437       0.025     0.127  market
     """
     n, days, market = simulator.t + 1, simulator.days[: simulator.t + 1], simulator.market
-    orders, fills = _lists(simulator)
+    sent = simulator.orders[: simulator.sent]
+    orders, place = _asked(sent, simulator.t)
+    fills = _filled(simulator.log[: simulator.account.count[1]], sent["type"], place)
     signs = {"borrow": 1.0, "funding": 1.0, "interest": -1.0, "dividends": -1.0}
     charges = {name: sign * days[name] for name, sign in signs.items()}
     dates, close, shares = at.dates[:n], (market.close * market.unit)[:n], simulator.account.shares[:n]

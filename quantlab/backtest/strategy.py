@@ -74,9 +74,9 @@ class Strategy(Protocol):
         --------
         >>> import numpy as np
         >>> import pandas as pd
-        >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+        >>> from quantlab.backtest.account import plain_rows, read_market
         >>> from quantlab.backtest.costs import Costs
-        >>> from quantlab.backtest.strategy import Past, _fills, _holdings
+        >>> from quantlab.backtest.strategy import Past, _Shown
         >>> from quantlab.broker.fill_model import next_open
         >>> from quantlab.broker.rules import Rules, SHARES
         >>> from quantlab.data.bars import adjust
@@ -88,14 +88,14 @@ class Strategy(Protocol):
         ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
         >>> at, market = read_market(bars)
         >>> simulator, past = (
-        ...     Simulator(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
+        ...     _Shown(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
         ...     Past(["close"], market.close.shape, at.symbols),
         ... )
         >>> for t in range(2):
         ...     rows = simulator.step()
         ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
         ...     simulator.send(plain_rows([0], [10.0], SHARES))
-        >>> (told,), book = _fills(simulator, rows, at), _holdings(simulator, past)
+        >>> (told,), book = simulator.told(rows, at), simulator.holdings(past)
         >>> class Written:
         ...     "Ask a strategy and keep what it ordered."
         ...
@@ -227,7 +227,7 @@ class Past:
         "Return one column up to now as a frame."
         return pd.DataFrame(self.array(column), index=self.dates, columns=self.symbols, copy=False)
 
-# %% ../../nbs/backtest/715_strategy.ipynb #22a23c4f
+# %% ../../nbs/backtest/715_strategy.ipynb #5f639568
 @dataclass(frozen=True)
 class Holdings:
     """Hold the account as its owner sees it at a close.
@@ -285,9 +285,9 @@ class Holdings:
         --------
         >>> import numpy as np
         >>> import pandas as pd
-        >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+        >>> from quantlab.backtest.account import plain_rows, read_market
         >>> from quantlab.backtest.costs import Costs
-        >>> from quantlab.backtest.strategy import Past, _fills, _holdings
+        >>> from quantlab.backtest.strategy import Past, _Shown
         >>> from quantlab.broker.fill_model import next_open
         >>> from quantlab.broker.rules import Rules, SHARES
         >>> from quantlab.data.bars import adjust
@@ -299,14 +299,14 @@ class Holdings:
         ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
         >>> at, market = read_market(bars)
         >>> simulator, past = (
-        ...     Simulator(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
+        ...     _Shown(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
         ...     Past(["close"], market.close.shape, at.symbols),
         ... )
         >>> for t in range(2):
         ...     rows = simulator.step()
         ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
         ...     simulator.send(plain_rows([0], [10.0], SHARES))
-        >>> (told,), book = _fills(simulator, rows, at), _holdings(simulator, past)
+        >>> (told,), book = simulator.told(rows, at), simulator.holdings(past)
         >>> assert (
         ...     told.quantity == 10 and told.reason == "market" and book.shares.iloc[0] == 10 and len(book.pending) == 1
         ... )
@@ -316,32 +316,27 @@ class Holdings:
         return pd.DataFrame(names | {"price": rows["price"], "left": rows["left"]})
 
 
-def _holdings(
-    simulator: Simulator,
-    past: Past,
-) -> Holdings:
-    "Copy what the account shows at the close of the session just played."
-    day, account = simulator.days[simulator.t], simulator.account
-    rows = simulator.orders[account.live[: account.count[0]]]
-    at = Grid(past.dates, past.symbols, np.zeros(0, int), np.zeros(0, int))
-    shares = pd.Series(account.shares[simulator.t].copy(), past.symbols)
-    return Holdings(float(day["cash"]), float(day["equity"]), shares, rows, at)
+class _Shown(Simulator):
+    "Keep an account that shows a strategy what it may see of it."
 
+    def holdings(self, past: Past) -> Holdings:
+        "Copy what the account shows at the close of the session just played."
+        day, account = self.days[self.t], self.account
+        rows = self.orders[account.live[: account.count[0]]]
+        at = Grid(past.dates, past.symbols, np.zeros(0, int), np.zeros(0, int))
+        shares = pd.Series(account.shares[self.t].copy(), past.symbols)
+        return Holdings(float(day["cash"]), float(day["equity"]), shares, rows, at)
 
-def _fills(
-    simulator: Simulator,
-    rows: np.ndarray,  # FILL, of one session
-    at: Grid,
-) -> list[Fill]:
-    "Turn a session's fills into records."
-    out = []
-    for row in rows:
-        asked = row["row"] >= 0
-        order, now = simulator.orders[row["row"]], at.dates[simulator.t]
-        decided, reason = (at.dates[order["decided"]], TYPES[order["type"]]) if asked else (now, "stopped")
-        money = (float(row[name]) for name in ("quantity", "price", "commission", "slippage"))
-        out.append(Fill(now, decided, at.symbols[row["symbol"]], *money, reason))
-    return out
+    def told(self, rows: np.ndarray, at: Grid) -> list[Fill]:
+        "Turn the fills of the session just played into records."
+        out = []
+        for row in rows:
+            asked = row["row"] >= 0
+            order, now = self.orders[row["row"]], at.dates[self.t]
+            decided, reason = (at.dates[order["decided"]], TYPES[order["type"]]) if asked else (now, "stopped")
+            money = (float(row[name]) for name in ("quantity", "price", "commission", "slippage"))
+            out.append(Fill(now, decided, at.symbols[row["symbol"]], *money, reason))
+        return out
 
 # %% ../../nbs/backtest/715_strategy.ipynb #968c1866
 def load_strategy(
@@ -471,7 +466,7 @@ def from_strategy(
     check_terms(costs, rules, fill, cash)
     at, market = read_market(bars, costs, fill)
     first, stop = account_span(at, start, end)
-    simulator = Simulator(market, costs, rules, fill, cash, first)
+    simulator = _Shown(market, costs, rules, fill, cash, first)
     wide = {name: to_wide(bars[name], at).to_numpy() for name in bars}
     past = Past(list(wide), market.close.shape, at.symbols)
     for t in range(stop):
@@ -479,9 +474,9 @@ def from_strategy(
         past.add(at.dates[: t + 1].copy(), {name: values[t] for name, values in wide.items()})
         if t < first:
             continue
-        for one in _fills(simulator, fills, at):
+        for one in simulator.told(fills, at):
             strategy.on_fill(one)
-        orders = strategy.on_bar(at.dates[t], past, _holdings(simulator, past))
+        orders = strategy.on_bar(at.dates[t], past, simulator.holdings(past))
         if orders is not None and len(orders):
             if "date" in orders:
                 when = f"the strategy dated its orders on {at.dates[t]:%Y-%m-%d}"

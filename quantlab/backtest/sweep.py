@@ -8,7 +8,6 @@ __all__ = ['SweepTerms', 'Sweep', 'sweep', 'heat_map']
 # %% ../../nbs/backtest/744_sweep.ipynb #e48ee9da
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +21,9 @@ from ..core.state import keepable
 from ..broker.fill_model import DEFAULT_FILL, FillModel
 from ..broker.rules import DEFAULT_RULES, Rules
 from ..core.errors import ConfigError
-from ..core.plot import figure
+from ..core.plot import draw_cells, figure
 from ..data.bars import data_hash
-from ..core.types import SearchRange
+from ..core.types import SearchRange, grid_of, narrowed
 from ..validation.inference import Moments, return_moments, sharpe_se
 
 if TYPE_CHECKING:
@@ -126,15 +125,6 @@ def _part(
 
 # %% ../../nbs/backtest/744_sweep.ipynb #a6363dfd
 keepable(Moments)
-
-
-def _grid(
-    space: dict,  # setting -> list of choices or SearchRange
-    points: int,  # per SearchRange
-) -> list[dict]:
-    "List every combination of settings."
-    axes = [span.points(points) if isinstance(span, SearchRange) else list(span) for span in space.values()]
-    return [dict(zip(space, one, strict=True)) for one in product(*axes)]
 
 
 def _fits(found: object, part: list[dict]) -> bool:
@@ -331,12 +321,6 @@ def _check(space: dict, points: int, rounds: int, chunk: int) -> None:
             f"{rounds} rounds over fixed choices find the same again; give a SearchRange for what should narrow"
         )
 
-
-def _narrowed(space: dict, best: dict, points: int) -> dict:
-    "Return the space around the best member; choices stay."
-    around = lambda span, name: span.around(best[name], points) if isinstance(span, SearchRange) else span
-    return {name: around(span, name) for name, span in space.items()}
-
 # %% ../../nbs/backtest/744_sweep.ipynb #1f3ce827
 def sweep(
     make: Callable,  # (inputs, **settings) -> panel with column weight; deterministic
@@ -432,7 +416,7 @@ def sweep(
     }  # fmt: skip
     members, figures, equity, numbers = [], [], [], []
     for number in range(1, rounds + 1):
-        todo = [one for one in _grid(space, points) if one not in members]
+        todo = [one for one in grid_of(space, points) if one not in members]
         if todo:
             rows, values = _run_parts(todo, make, inputs, bars, terms, identity, chunk, **where)
             members, figures, equity = members + todo, figures + rows, [*equity, values]
@@ -440,7 +424,7 @@ def sweep(
         score = np.array([one["sharpe"] for one in figures])
         if np.isnan(score).all():
             break
-        space = _narrowed(space, members[int(np.nanargmax(score))], points)
+        space = narrowed(space, members[int(np.nanargmax(score))], points)
     keys = _record(ledger, study, members, figures, identity, terms.periods_per_year)
     table = pd.DataFrame(members).assign(round=numbers)
     told = pd.DataFrame([{k: v for k, v in one.items() if k != "moments"} for one in figures])
@@ -518,21 +502,5 @@ def heat_map(
         raise ConfigError(f"no column {', '.join(unknown) or 'pair: x is y'}; the members have {list(found.members)}")
     table = found.members.pivot_table(index=y, columns=x, values=value, aggfunc="mean")
     fig, ax = figure(title or f"{value} over {x} and {y}", x, y, size=(7.0, 3.6))
-    image = ax.imshow(table, aspect="auto", origin="lower", cmap="viridis")
-    ax.set_xticks(range(table.shape[1]), [f"{v:g}" if np.isreal(v) else str(v) for v in table.columns])
-    ax.set_yticks(range(table.shape[0]), [f"{v:g}" if np.isreal(v) else str(v) for v in table.index])
-    ax.grid(False)
-    if table.size <= 150:
-        low, high = np.nanmin(table), np.nanmax(table)
-        for (i, j), v in np.ndenumerate(table):
-            ax.text(
-                j,
-                i,
-                f"{v:.2f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if v < (low + high) / 2 else "black",
-            )
-    fig.colorbar(image, ax=ax, label=value)
+    draw_cells(ax, table.iloc[::-1], label=value)
     return fig

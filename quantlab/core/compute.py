@@ -10,16 +10,19 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from importlib.util import find_spec
+from queue import SimpleQueue
 from typing import Any
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import BrokenProcessPool
+from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 from threadpoolctl import threadpool_limits
 
 from .config import setting
@@ -33,7 +36,7 @@ class ComputeError(QuantlabError):
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.core.compute import map
+    >>> from quantlab.core.compute import map, warm
     >>> from quantlab.core.config import root
     >>> from quantlab.core.errors import show_error
     >>> sample = pd.read_parquet(
@@ -41,11 +44,14 @@ class ComputeError(QuantlabError):
     ... )
     >>> closes = sample.pivot(index="date", columns="symbol", values="close").astype("float64")
     >>> returns = closes.pct_change().iloc[1:]
+    >>> names = ["AAPL", "GE", "JNJ", "KO", "MSFT", "XOM"]
     >>> def redrawn(symbol, returns):
     ...     "Return a stock's annual volatility and its bootstrap error."
     ...     x = returns[symbol].dropna().to_numpy()
     ...     draws = np.random.default_rng(7).choice(x, size=(1000, 250)).std(axis=1)
     ...     return x.std() * 252**0.5, draws.std() * 252**0.5
+    >>> with warm():
+    ...     rounds = [map(redrawn, names, shared=[returns], workers=2) for _ in range(3)]
     >>> show_error(lambda: map(redrawn, ["KO", "COKE"], shared=[returns], workers=1))
     "ComputeError: COKE failed: KeyError: 'COKE'; run it alone with workers=1 to see where"
     """
@@ -85,23 +91,7 @@ def _numbered(function: Callable, number: int, *task: object) -> tuple[int, obje
     return number, _call(function, *task)
 
 # %% ../../nbs/core/050_compute.ipynb #a1a101ec
-_STAY: ContextVar[bool] = ContextVar("workers_stay", default=False)
-
-
-@contextmanager
-def warm() -> Iterator[None]:
-    """Keep the processes of this machine from one map of a block to the next; end them with the block.
-
-    Yields
-    ------
-    Iterator[None]
-    """
-    token = _STAY.set(True)
-    try:
-        yield
-    finally:
-        _STAY.reset(token)
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+_LOST = "a worker process died, often for want of memory; use fewer workers, or workers=1 to see which item"
 
 
 def _local(
@@ -119,12 +109,111 @@ def _local(
             with closing(pool(jobs)) as results:
                 yield from results
     except BrokenProcessPool as error:
-        raise ComputeError(
-            "a worker process died, often for want of memory; use fewer workers, or workers=1 to see which item"
-        ) from error
+        raise ComputeError(_LOST) from error
     finally:
-        if not _STAY.get():
-            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
+
+# %% ../../nbs/core/050_compute.ipynb #468c63aa
+_AFTER = 1.0  # seconds of a block before processes join: what is over by then needs none
+_POOLS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "NUMEXPR")  # each with a number of threads of its own
+_SINCE: ContextVar[float | None] = ContextVar("warm_since", default=None)
+
+
+@contextmanager
+def warm() -> Iterator[None]:
+    """Let this process begin the maps of a block and others join it; end them with the block.
+
+    Yields
+    ------
+    Iterator[None]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from collections import deque
+    >>> from joblib.externals.loky import get_reusable_executor
+    >>> from quantlab.core.compute import _send, map, warm
+    >>> from quantlab.core.config import root
+    >>> from queue import SimpleQueue
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
+    ... )
+    >>> closes = sample.pivot(index="date", columns="symbol", values="close").astype("float64")
+    >>> returns = closes.pct_change().iloc[1:]
+    >>> names = ["AAPL", "GE", "JNJ", "KO", "MSFT", "XOM"]
+    >>> def redrawn(symbol, returns):
+    ...     "Return a stock's annual volatility and its bootstrap error."
+    ...     x = returns[symbol].dropna().to_numpy()
+    ...     draws = np.random.default_rng(7).choice(x, size=(1000, 250)).std(axis=1)
+    ...     return x.std() * 252**0.5, draws.std() * 252**0.5
+    >>> came = SimpleQueue()
+    >>> _send(get_reusable_executor(1), deque([(len, 0, "ab", "two letters", ())]), came)
+    >>> with warm():
+    ...     rounds = [map(redrawn, names, shared=[returns], workers=2) for _ in range(3)]
+    >>> len(rounds)
+    3
+    """
+    token = _SINCE.set(time.monotonic())
+    try:
+        yield
+    finally:
+        _SINCE.reset(token)
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
+
+
+def _next(waiting: deque) -> tuple | None:
+    "Take the next task, unless a process was faster."
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
+
+
+def _send(pool: ProcessPoolExecutor, waiting: deque, arrived: SimpleQueue, *_: Future) -> None:
+    "Send the next task to a process; when its result has arrived, one more."
+    if (task := _next(waiting)) is None:
+        return
+    try:
+        sent = pool.submit(_numbered, *task)
+    except RuntimeError as error:  # the pool is broken, or was shut down
+        sent = Future()
+        sent.set_exception(error)
+    else:
+        sent.add_done_callback(partial(_send, pool, waiting, arrived))
+    sent.add_done_callback(arrived.put)
+
+# %% ../../nbs/core/050_compute.ipynb #60ba3426
+def _joined(
+    function: Callable,
+    tasks: list[tuple],  # (item, name) of each
+    shared: tuple,
+    workers: int,
+    since: float,  # when the block began
+) -> Iterator[tuple[int, object]]:
+    "Run tasks here, one after the other, and from some time on in processes too; yield results as they come."
+    waiting, arrived = deque((function, i, *task, shared) for i, task in enumerate(tasks)), SimpleQueue()
+    prepare = {"initializer": _enlist, "initargs": (os.getpid(), max(1, cpu_count() // workers))}
+
+    def join() -> None:
+        alone = {f"{name}_NUM_THREADS": "1" for name in _POOLS}
+        pool = get_reusable_executor(workers - 1, timeout=300, env=alone, **prepare)
+        for _ in range(2 * workers - 2):  # one task that is worked on, and one at the door, once a process is there
+            ready = pool.submit(callable, function)  # who reads the function has imported what it needs
+            ready.add_done_callback(partial(_send, pool, waiting, arrived))
+
+    timer = threading.Timer(max(0.0, since + _AFTER - time.monotonic()), join)
+    timer.start()
+    try:
+        for _ in tasks:
+            mine = _next(waiting) if arrived.empty() else None
+            yield arrived.get().result() if mine is None else _numbered(*mine)
+    except BrokenProcessPool as error:
+        raise ComputeError(_LOST) from error
+    finally:
+        waiting.clear()
+        timer.cancel()
+        timer.join()
 
 # %% ../../nbs/core/050_compute.ipynb #29e54c6e
 def _on_worker(function: Callable, item: object, name: str, *shared: object) -> object:
@@ -198,6 +287,8 @@ def _results(
     if scheduler:
         return _on_dask(function, tasks, shared, scheduler)
     workers = min(cpu_count() if workers is None else workers, len(tasks))
+    if workers > 1 and (since := _SINCE.get()) is not None:
+        return _joined(function, tasks, shared, workers, since)
     if workers > 1:
         return _local(function, tasks, shared, workers)
     return ((i, _call(function, *task, shared)) for i, task in enumerate(tasks))
@@ -248,24 +339,26 @@ def map(
         "dask is not installed; pip install -e ".[dask]", or leave the scheduler out"
     ComputeError
         "the cluster lost its workers {_ROUNDS} times, {undone} is not done; see the workers' logs"
-        "a worker process died, often for want of memory; use fewer workers, or workers=1 to see which
-        item"
         "{said}; run it alone with workers=1 to see where"
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.compute import map
-    >>> seen, steps = [], []
-    >>> squares = map(
-    ...     lambda x, shift: (x + shift) ** 2,
-    ...     [3, 1, 2],
-    ...     shared=[1],
-    ...     workers=1,
-    ...     each=lambda i, r: seen.append((i, r)),
-    ...     progress=lambda *s: steps.append(s),
+    >>> from quantlab.core.config import root
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
     ... )
-    >>> squares
-    [16, 4, 9]
+    >>> closes = sample.pivot(index="date", columns="symbol", values="close").astype("float64")
+    >>> returns = closes.pct_change().iloc[1:]
+    >>> names = ["AAPL", "GE", "JNJ", "KO", "MSFT", "XOM"]
+    >>> def redrawn(symbol, returns):
+    ...     "Return a stock's annual volatility and its bootstrap error."
+    ...     x = returns[symbol].dropna().to_numpy()
+    ...     draws = np.random.default_rng(7).choice(x, size=(1000, 250)).std(axis=1)
+    ...     return x.std() * 252**0.5, draws.std() * 252**0.5
+    >>> alone = map(redrawn, names, shared=[returns], workers=1)
     """
     items = list(items)
     names = [str(item) for item in items] if names is None else list(names)

@@ -61,30 +61,17 @@ class ConfigError(QuantlabError):
     >>> import typer
     >>> from pathlib import Path
     >>> from quantlab.core.errors import ConfigError
-    >>> from quantlab.ops.recipe_commands import decide_recipe
     >>> from typer.testing import CliRunner
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> place = Path(workspace.name)
+    >>> from unittest.mock import patch
+    >>> place = Path(tempfile.mkdtemp())
     >>> def call(command, *words):
-    ...     "Run one command in this process."
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
     ...     app.command()(command)
-    ...     done = CliRunner().invoke(app, [str(w) for w in words])
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
     ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
     ...     return done.output if done.exception is None else str(done.exception)
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> print(
-    ...     call(
-    ...         decide_recipe,
-    ...         place / "reversal.yaml",
-    ...         "--as-of",
-    ...         "2014-12-16",
-    ...         "--book",
-    ...         place / "book.csv",
-    ...         "--cash",
-    ...         50000,
-    ...     )
-    ... )
     """
 
 

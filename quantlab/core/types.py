@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['Side', 'OrderType', 'Interval', 'AssetClass', 'Venue', 'as_interval', 'Bar', 'Signal', 'Order', 'Fill', 'PnL',
-           'Position', 'record_names', 'record_row', 'SearchRange']
+           'Position', 'record_names', 'record_row', 'SearchRange', 'grid_of', 'narrowed']
 
 # %% ../../nbs/core/005_types.ipynb #9e070ce5
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
+from itertools import product
 
 from .errors import ConfigError, PanelError
 
@@ -808,3 +810,71 @@ class SearchRange:
         if self.whole:
             return SearchRange(math.floor(low), math.ceil(high), self.log)
         return SearchRange(_short(low), _short(high), self.log)
+
+# %% ../../nbs/core/005_types.ipynb #e15adecc
+def grid_of(
+    space: Mapping[str, "SearchRange | Sequence"],  # setting -> range or choices
+    points: int = 3,  # of each range
+) -> list[dict]:  # setting -> value, the last setting fastest
+    """List every combination of settings.
+
+    Parameters
+    ----------
+    space : Mapping[str, 'SearchRange | Sequence']
+        Setting -> range or choices.
+    points : int, default 3
+        Of each range.
+
+    Returns
+    -------
+    list[dict]
+        Setting -> value, the last setting fastest.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import SearchRange, grid_of
+    >>> space = {"top_k": [3, 10], "lookback": SearchRange(20, 60)}
+    >>> grid_of(space, 3)
+    [{'top_k': 3, 'lookback': 20},
+     {'top_k': 3, 'lookback': 40},
+     {'top_k': 3, 'lookback': 60},
+     {'top_k': 10, 'lookback': 20},
+     {'top_k': 10, 'lookback': 40},
+     {'top_k': 10, 'lookback': 60}]
+    """
+    axes = [span.points(points) if isinstance(span, SearchRange) else list(span) for span in space.values()]
+    return [dict(zip(space, values, strict=True)) for values in product(*axes)]
+
+
+def narrowed(
+    space: Mapping[str, "SearchRange | Sequence"],  # setting -> range or choices
+    best: Mapping[str, object],  # one of its combinations
+    points: int,  # there were of each range
+) -> dict:  # setting -> range or choices
+    """Return the space around its best combination.
+
+    Parameters
+    ----------
+    space : Mapping[str, 'SearchRange | Sequence']
+        Setting -> range or choices.
+    best : Mapping[str, object]
+        One of its combinations.
+    points : int
+        There were of each range.
+
+    Returns
+    -------
+    dict
+        Setting -> range or choices.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import SearchRange, narrowed
+    >>> space = {"top_k": [3, 10], "lookback": SearchRange(20, 60)}
+    >>> assert narrowed(space, {"top_k": 10, "lookback": 40}, 3) == {
+    ...     "top_k": [3, 10],
+    ...     "lookback": SearchRange(30, 50),
+    ... }
+    """
+    around = lambda span, name: span.around(best[name], points) if isinstance(span, SearchRange) else span
+    return {name: around(span, name) for name, span in space.items()}

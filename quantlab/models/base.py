@@ -356,57 +356,20 @@ def _folds(
     return folds
 
 # %% ../../nbs/models/400_base.ipynb #8de1e557
-def estimator_kinds(model: BaseEstimator) -> list[type]:
+def estimator_kinds(
+    model: BaseEstimator,  # fitted or not
+) -> list[type]:  # sorted by name
     """List the classes of an estimator and of those it is given, by name.
 
     Parameters
     ----------
     model : BaseEstimator
+        Fitted or not.
 
     Returns
     -------
     list[type]
-
-    Examples
-    --------
-    >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, market_bars, outcomes
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
-    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    ... )
-    >>> recipe = Recipe().replace(
-    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
-    ... )  # fmt: skip
-    >>> market = market_bars(recipe)
-    >>> verdicts = causality(recipe, market)
-    >>> X = features(recipe, market, verdicts)
-    >>> known = outcomes(recipe, market, X)
-    >>> windows = folds(recipe, X, known["t1"])
-    >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> fits.predictions.tail(3)
-                          score  fold
-    date       symbol
-    2014-12-31 WFC     0.005894     5
-               WMT    -0.029966     5
-               XOM     0.008410     5
-    """
-    parts = [model, *model.get_params().values()]
-    parts += [inner for part in parts if isinstance(part, dict) for inner in part.values()]
-    return sorted({type(part) for part in parts if isinstance(part, BaseEstimator)}, key=lambda k: k.__qualname__)
-
-
-def estimator_code(model: BaseEstimator) -> str:
-    """Hash the code of an estimator and of those inside it; what a notebook defines travels with the model.
-
-    Parameters
-    ----------
-    model : BaseEstimator
-
-    Returns
-    -------
-    str
+        Sorted by name.
 
     Examples
     --------
@@ -419,7 +382,7 @@ def estimator_code(model: BaseEstimator) -> str:
     >>> from quantlab.features.price import momentum, reversal
     >>> from quantlab.features.vol import volatility
     >>> from quantlab.labels.forward import excess, forward_returns
-    >>> from quantlab.models.base import _fit_fold, _folds, as_scores, check_columns, check_training, estimator_code
+    >>> from quantlab.models.base import as_scores, check_columns, check_training, estimator_kinds
     >>> from sklearn.base import BaseEstimator
     >>> bars = adjust(sample_bars(start="2014-01-01", end="2019-12-31"))
     >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(20)]).dropna()
@@ -443,23 +406,69 @@ def estimator_code(model: BaseEstimator) -> str:
     ...
     ...     def predict(self, X):
     ...         return as_scores(self.sign_ * check_columns(X, self.columns_)[self.column], X.index)
-    >>> four = as_panel(
-    ...     pd.DataFrame({"date": pd.date_range("2020-01-01", periods=4), "symbol": "A", "f": [1.0, 2.0, 3.0, 4.0]})
+    >>> [kind.__name__ for kind in estimator_kinds(OneColumn("f"))]
+    ['OneColumn']
+    """
+    parts = [model, *model.get_params().values()]
+    parts += [inner for part in parts if isinstance(part, dict) for inner in part.values()]
+    return sorted({type(part) for part in parts if isinstance(part, BaseEstimator)}, key=lambda k: k.__qualname__)
+
+
+def estimator_code(
+    model: BaseEstimator,  # fitted or not
+) -> str:  # 64 hex digits
+    """Hash the code of an estimator and of those inside it; what a notebook defines travels with the model.
+
+    Parameters
+    ----------
+    model : BaseEstimator
+        Fitted or not.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.vol import volatility
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import as_scores, check_columns, check_training, estimator_code
+    >>> from sklearn.base import BaseEstimator
+    >>> bars = adjust(sample_bars(start="2014-01-01", end="2019-12-31"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(20)]).dropna()
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
     ... )
-    >>> outcome = pd.Series([-1.0, np.nan, 1.0, 1.0], index=four.index)
-    >>> splits = [([0, 1], [2]), ([0, 1, 2], [3])]
-    >>> folds = _folds(four, outcome, splits)
-    >>> fitted, said = _fit_fold(
-    ...     folds[1], OneColumn("f"), four, outcome.fillna(0), None, estimator_code(OneColumn("f"))
-    ... )
-    >>> said
-                       score
-    date       symbol
-    2020-01-04 A         4.0
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> class OneColumn(BaseEstimator):
+    ...     "Score by one feature, with the sign it had in training."
+    ...
+    ...     def __init__(self, column="mom_252_21"):
+    ...         self.column = column
+    ...
+    ...     def fit(self, X, y, sample_weight=None):
+    ...         features, outcome, _ = check_training(X, y, sample_weight)
+    ...         self.columns_ = list(features.columns)
+    ...         self.sign_ = 1.0 if np.dot(features[self.column].fillna(0), outcome) >= 0 else -1.0
+    ...         return self
+    ...
+    ...     def predict(self, X):
+    ...         return as_scores(self.sign_ * check_columns(X, self.columns_)[self.column], X.index)
+    >>> assert estimator_code(OneColumn("f")) == estimator_code(OneColumn("g")), "parameters are no code"
     """
     return content_hash([k for k in estimator_kinds(model) if k.__module__ != "__main__"])
 
-
+# %% ../../nbs/models/400_base.ipynb #7795e56c
 def _take(frame: pd.DataFrame | pd.Series, rows: np.ndarray) -> pd.DataFrame | pd.Series:
     "Return rows of a frame, as a view where they are adjacent."
     adjacent = rows[-1] - rows[0] == len(rows) - 1

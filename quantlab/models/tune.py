@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 
 import numpy as np
 import optuna
@@ -21,7 +20,7 @@ from sklearn.base import BaseEstimator, clone
 
 from ..core.errors import ConfigError
 from ..core.ledger import Ledger, content_key
-from ..core.types import SearchRange
+from ..core.types import SearchRange, grid_of, narrowed
 from ..data.bars import data_hash
 from .base import check_features
 from ..validation.inference import return_moments
@@ -262,17 +261,17 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def _open(
-    task: Task,
+def _stored(
+    name: str,  # of the study
     storage: str | None,  # such as "sqlite:///search.db"; None = in memory
 ) -> optuna.Study:
-    "Open or continue the study of a task; raise ConfigError when its storage belongs to another one."
+    "Open or continue a study of a storage; raise ConfigError when that cannot be reached."
     from sqlalchemy.exc import SQLAlchemyError
 
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0)
     try:
-        study = optuna.create_study(
-            storage=storage, study_name=task.study, direction="maximize", pruner=pruner, load_if_exists=True
+        return optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
         )
     except (SQLAlchemyError, ImportError, ValueError, OSError) as error:  # some of their messages show the password
         shown = re.sub(r"//[^@]*@", "//...@", str(storage))
@@ -280,40 +279,46 @@ def _open(
             f"the storage {shown} cannot be opened ({type(error).__name__}); name a database that can be reached, "
             "such as sqlite:///search.db"
         ) from None
-    mine = content_key(**task.identity)
-    if study.user_attrs.get("task", mine) != mine:
-        raise ConfigError(
-            f"the storage holds a study {task.study!r} of other data, folds or model; name another study or another "
-            "file"
-        )
-    study.set_user_attr("task", mine)
-    return study
 
 # %% ../../nbs/models/440_tune.ipynb #83b80238
 _DONE = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
-def _judge(
-    task: Task,
-    study: optuna.Study,
-    trial: optuna.Trial,  # asked for, with its settings suggested
-    prune: bool,
-) -> None:
-    "Run one trial, record it in the ledger, then tell the study."
-    parts, state = [], optuna.trial.TrialState.COMPLETE
-    for k, daily in enumerate(task.scores(trial.params)):
-        parts.append(daily)
-        trial.report(float(pd.concat(parts).mean()), k)
-        if prune and k + 1 < len(task.splits) and trial.should_prune():
-            state = optuna.trial.TrialState.PRUNED
-            break
-    looked_at = pd.concat(parts).sort_index()
-    key = record_trial(
-        task.ledger, task.study, task.identity, trial.params, looked_at, task.horizon, task.periods_per_year
-    )
-    trial.set_user_attr("key", key)
-    trial.set_user_attr("se", float(looked_at.sem() * math.sqrt(task.horizon)))
-    study.tell(trial, None if state == optuna.trial.TrialState.PRUNED else float(looked_at.mean()), state=state)
+@dataclass(frozen=True, eq=False)
+class _Searched:
+    "Hold a task and the study that its trials are told to."
+
+    task: Task
+    study: optuna.Study
+
+    @classmethod
+    def open(cls, task: Task, storage: str | None) -> "_Searched":
+        "Open or continue the study of a task; raise ConfigError when its storage belongs to another one."
+        study, mine = _stored(task.study, storage), content_key(**task.identity)
+        if study.user_attrs.get("task", mine) != mine:
+            raise ConfigError(
+                f"the storage holds a study {task.study!r} of other data, folds or model; name another study or "
+                "another file"
+            )
+        study.set_user_attr("task", mine)
+        return cls(task, study)
+
+    def judge(self, trial: optuna.Trial, prune: bool) -> None:
+        "Run one trial that was asked for, record it in the ledger, then tell the study."
+        task, parts, state = self.task, [], optuna.trial.TrialState.COMPLETE
+        for k, daily in enumerate(task.scores(trial.params)):
+            parts.append(daily)
+            trial.report(float(pd.concat(parts).mean()), k)
+            if prune and k + 1 < len(task.splits) and trial.should_prune():
+                state = optuna.trial.TrialState.PRUNED
+                break
+        ic = pd.concat(parts).sort_index()
+        key = record_trial(
+            task.ledger, task.study, task.identity, trial.params, ic, task.horizon, task.periods_per_year
+        )
+        trial.set_user_attr("key", key)
+        trial.set_user_attr("se", float(ic.sem() * math.sqrt(task.horizon)))
+        self.study.tell(trial, None if state == optuna.trial.TrialState.PRUNED else float(ic.mean()), state=state)
 
 # %% ../../nbs/models/440_tune.ipynb #dc49d3fd
 @dataclass(frozen=True, eq=False)
@@ -519,13 +524,14 @@ def tune(
             f"{sorted(task.model.get_params())}"
         )
     with _quiet():
-        study = _open(task, storage)
+        one = _Searched.open(task, storage)
+        study = one.study
         todo = range(len(study.get_trials(deepcopy=False, states=_DONE)), n_trials)
         for number in todo if progress is None else progress(todo):
             study.sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=8)
             trial = study.ask()
             _suggest(trial, space)
-            _judge(task, study, trial, prune)
+            one.judge(trial, prune)
         return _search(study)
 
 # %% ../../nbs/models/440_tune.ipynb #093ff9ef
@@ -574,7 +580,7 @@ def coarse_to_fine(
     >>> from quantlab.labels.forward import forward_returns
     >>> from quantlab.models.gbm import GBMModel
     >>> from quantlab.models.linear import RidgeModel
-    >>> from quantlab.models.tune import Task, _open, _quiet, coarse_to_fine, record_trial
+    >>> from quantlab.models.tune import Task, _Searched, _quiet, _stored, coarse_to_fine, record_trial
     >>> from quantlab.validation.scores import rank_ic
     >>> from quantlab.validation.splits import PurgedKFold
     >>> from tempfile import TemporaryDirectory
@@ -597,13 +603,13 @@ def coarse_to_fine(
     >>> task = Task(
     ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
     ... )
+    >>> with _quiet():
+    ...     assert _stored("nothing yet", None).get_trials() == []
+    ...     refused = show_error(lambda: _stored(task.study, "nosuch://user:secret@host/db"))
     >>> ridge = Task(RidgeModel(), X[searched], y[searched], folds, 1, ledger, task.study)
     >>> with _quiet():
-    ...     _open(task, f"sqlite:///{folder.name}/one.db")
-    ...     refused = [
-    ...         show_error(lambda: _open(ridge, f"sqlite:///{folder.name}/one.db")),
-    ...         show_error(lambda: _open(task, "nosuch://user:secret@host/db")),
-    ...     ]
+    ...     _Searched.open(task, f"sqlite:///{folder.name}/one.db")
+    ...     refused = show_error(lambda: _Searched.open(ridge, f"sqlite:///{folder.name}/one.db"))
     >>> grid = coarse_to_fine(
     ...     Task(trees, X[searched], y[searched], folds, 1, Ledger(f"{folder.name}/grid.sqlite"), "grid"),
     ...     {"learning_rate": SearchRange(0.01, 1.0, log=True), "num_leaves": [2, 16]}, points=3, rounds=2,
@@ -615,23 +621,20 @@ def coarse_to_fine(
             f"{sorted(task.model.get_params())}"
         )
     with _quiet():
-        study, reached = _open(task, storage), []
+        one, reached = _Searched.open(task, storage), []
+        study = one.study
         for _ in range(rounds):
-            axes = [span.points(points) if isinstance(span, SearchRange) else list(span) for span in space.values()]
             done = [t.params for t in study.get_trials(deepcopy=False, states=_DONE)]
-            reached += [dict(zip(space, p, strict=True)) for p in product(*axes)]
+            reached += grid_of(space, points)
             todo = [params for k, params in enumerate(reached) if params not in done and params not in reached[:k]]
             for params in todo if progress is None else progress(todo):
                 study.enqueue_trial(params)
                 trial = study.ask()
                 _suggest(trial, space)
-                _judge(task, study, trial, prune=False)
+                one.judge(trial, prune=False)
             best = max(
                 (t for t in study.get_trials(deepcopy=False, states=_DONE) if t.params in reached),
                 key=lambda t: t.value
             ).params
-            space = {
-                name: span.around(best[name], points) if isinstance(span, SearchRange) else span
-                for name, span in space.items()
-            }
+            space = narrowed(space, best, points)
         return _search(study)

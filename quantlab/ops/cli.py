@@ -19,7 +19,7 @@ from ..core.config import load_env, redact
 from ..core.errors import QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app
-from .recipe_commands import COMMANDS
+from .recipe_commands import COMMANDS, read_recipe, recipe_bars
 from .synth_command import synth_app
 
 # %% ../../nbs/ops/990_cli.ipynb #6e04ecb8
@@ -241,7 +241,6 @@ def _audit_chain(
     cuts: int,  # closes after which the future is changed
 ) -> int:  # 0 when it passes
     "Audit the whole chain of a recipe and print one line."
-    from quantlab.core.audit import PASS
     from quantlab.core.errors import ConfigError
     from quantlab.recipe.spec import executes, load, recipe_names
 
@@ -251,6 +250,8 @@ def _audit_chain(
     recipe = load(str(_from_here(name)))
     if executes(recipe):
         typer.echo(f"imports {', '.join(executes(recipe))}", err=True)
+    recipe_bars(recipe)
+    from quantlab.core.audit import PASS
     from quantlab.recipe.chain_audit import audit_recipe
 
     with progress_bar() as show:
@@ -293,6 +294,25 @@ def audit(
     console().print(table)
     if any(verdict.status != PASS for verdict in verdicts):
         raise typer.Exit(1)
+
+# %% ../../nbs/ops/990_cli.ipynb #ab7715e9
+@app.command()
+def register(
+    recipe: Annotated[str, typer.Argument(help="Name of a committed recipe, or a YAML file.")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", metavar="FIELD=VALUE", help="Change a setting; repeatable.")
+    ] = None,
+) -> None:
+    "Register a recipe with its fitted models as a candidate; print its name, version and key."
+    asked = read_recipe(recipe, parameter)
+    market = recipe_bars(asked)
+    from quantlab.ops import registry
+    from quantlab.recipe.run import run
+    from quantlab.recipe.stages import Stages
+
+    with progress_bar() as show:
+        version = registry.register_recipe(run(asked, chain=Stages(asked, progress=show, market=market)))
+    typer.echo(f"{version.name} version {version.version} is a candidate, key {version.tags['key']}")
 
 # %% ../../nbs/ops/990_cli.ipynb #f5042c38
 @app.command()

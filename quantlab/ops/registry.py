@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'record_audit', 'record_tests', 'open_out_of_sample', 'Version', 'register', 'at_stage', 'evidence',
-           'promote']
+           'promote', 'register_recipe', 'load_recipe']
 
 # %% ../../nbs/ops/910_registry.ipynb #dda31ac9
+import hashlib
 import json
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +18,11 @@ import pandas as pd
 
 from ..core.audit import PASS, Verdict
 from ..core.config import display_path, path
-from ..core.ledger import Ledger, content_key
 from ..core.errors import ReportError
+from ..core.ledger import Ledger, content_key
+from .fitted_recipe import FittedRecipe, check_key, fitted_recipe
+from ..recipe.run import Run
+from ..recipe.spec import parse
 from ..report import tracking
 from ..validation.deflate import dsr
 
@@ -45,8 +50,9 @@ def _ours() -> Ledger:
 
 def record_audit(
     study: str,  # whose features were audited
-    verdicts: Iterable[Verdict],  # of core.audit, one for each feature or function
+    verdicts: Iterable[Verdict],  # of core.audit, one for each feature or function; or the one of a recipe's chain
     ledger: Ledger | None = None,  # the workspace's own when absent
+    key: str = "",  # of the recipe whose chain was audited
 ) -> str:  # the ledger's new head
     """Record an audit of the present code; what is not PASS counts against the study. Raise ReportError for none.
 
@@ -55,9 +61,11 @@ def record_audit(
     study : str
         Whose features were audited.
     verdicts : Iterable[Verdict]
-        Of core.audit, one for each feature or function.
+        Of core.audit, one for each feature or function; or the one of a recipe's chain.
     ledger : Ledger | None, default None
         The workspace's own when absent.
+    key : str, default ""
+        Of the recipe whose chain was audited.
 
     Returns
     -------
@@ -91,6 +99,7 @@ def record_audit(
         "sources": tracking.sources_hash(),
         "audited": sorted(v.function for v in verdicts),
         "against": found,
+        **({"key": key} if key else {}),
     }
     return _testify(ledger or _ours(), "audit", facts)
 
@@ -177,6 +186,7 @@ def open_out_of_sample(
 # %% ../../nbs/ops/910_registry.ipynb #c9f1d665
 STAGES = ("candidate", "staging", "production")
 _NEEDED = ("study", "key", "sources", "data_hash")
+_OF_RECIPE = ("recipe", "state")  # its name; sha256 of the file of its fitted models
 
 
 class Version(NamedTuple):
@@ -191,7 +201,7 @@ class Version(NamedTuple):
     run_id : str
         Of the logged run that made it.
     tags : dict[str, str]
-        study, key, sources and data_hash of that run; a promotion adds its ledger head.
+        study, key, sources, data_hash; of a recipe its name and state; ledger heads of promotions.
 
     Examples
     --------
@@ -206,7 +216,7 @@ class Version(NamedTuple):
     name: str  # of the model, the same for all its versions
     version: int  # its number, from 1
     run_id: str  # of the logged run that made it
-    tags: dict[str, str]  # study, key, sources and data_hash of that run; a promotion adds its ledger head
+    tags: dict[str, str]  # study, key, sources, data_hash; of a recipe its name and state; ledger heads of promotions
 
 
 def _store(store: Path | None) -> Path:
@@ -275,7 +285,7 @@ def register(
         )
     if not service.search_registered_models(f"name = '{name}'"):
         service.create_registered_model(name)
-    tags = {tag: run.data.tags[tag] for tag in _NEEDED}
+    tags = {tag: run.data.tags[tag] for tag in (*_NEEDED, *_OF_RECIPE) if tag in run.data.tags}
     number = service.create_model_version(name, f"{run.info.artifact_uri}/model", run_id, tags=tags).version
     service.set_registered_model_alias(name, STAGES[0], number)
     return Version(name, int(number), run_id, tags)
@@ -349,9 +359,11 @@ def _deflated(trials: pd.DataFrame, key: str) -> float | None:
 # %% ../../nbs/ops/910_registry.ipynb #6ebad62e
 def _judge_audit(ledger: Ledger, tags: dict) -> str:
     "Say what the causality audit lacks; nothing when it passed."
-    records = _records(ledger, "audit", study=tags["study"], sources=tags["sources"])
+    whose = {"key": tags["key"]} if "recipe" in tags else {}
+    records = _records(ledger, "audit", study=tags["study"], sources=tags["sources"], **whose)
     if not records:
-        return f"no causality audit of study {tags['study']} on code {tags['sources'][:8]}; run one and record_audit"
+        what = f"recipe {tags['recipe']}, key {tags['key']}," if whose else f"study {tags['study']}"
+        return f"no causality audit of {what} on code {tags['sources'][:8]}; run one and record_audit"
     against = records[-1]["against"]
     return f"the causality audit did not pass: {'; '.join(against.values())}" if against else ""
 
@@ -421,7 +433,6 @@ def evidence(
 
     Examples
     --------
-    >>> import numpy as np
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.ledger import Ledger
@@ -429,32 +440,12 @@ def evidence(
     >>> from quantlab.report import tracking
     >>> work = tempfile.TemporaryDirectory()
     >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
-    >>> rng = np.random.default_rng(4)
-    >>> for i in range(12):
-    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
-    ...     ledger.record(
-    ...         "trial",
-    ...         f"rule-{i}",
-    ...         "momentum",
-    ...         {"lookback": 20 * (i + 1)},
-    ...         1500,
-    ...         252,
-    ...         returns.mean() / returns.std(),
-    ...         0.0,
-    ...         3.0,
-    ...     )
     >>> code = tracking.sources_hash()
     >>> version = Version(
     ...     "momentum", 1, "none", {"study": "momentum", "key": "rule-11", "sources": code, "data_hash": "0"}
     ... )
-    >>> bare = evidence(version, ledger)
-    >>> bare.assign(missing=bare["missing"].str.replace(r"code \\w+", "this code", regex=True))
-                    held                                            missing
-    evidence
-    audit          False  no causality audit of study momentum on this c...
-    tests          False      no tests were run on this code; run make test
-    ledger          True
-    out-of-sample  False  the out-of-sample period of study momentum was...
+    >>> again = evidence(version, ledger).loc["out-of-sample", "missing"]
+    >>> again
     """
     ledger, tags = ledger or _ours(), version.tags
     missing = {
@@ -527,3 +518,172 @@ def promote(
     service.set_model_version_tag(name, str(version.version), f"{to}_ledger_head", head)
     service.set_registered_model_alias(name, to, str(version.version))
     return version
+
+# %% ../../nbs/ops/910_registry.ipynb #d4d8cabc
+_STATE, _PAGE = "model/model.zip", "recipe.yaml"  # artifacts of a run
+
+
+def _digest(file: Path) -> str:  # sha256
+    "Hash a file's content."
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def register_recipe(
+    run: Run,  # finished, with its trial in the ledger
+    store: Path | None = None,  # SQLite file; the setting [research] tracking
+) -> Version:  # the new candidate
+    """Register a recipe with what was fitted for it; raise ReportError for models that cannot be kept as data.
+
+    Parameters
+    ----------
+    run : Run
+        finished, with its trial in the ledger.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    Version
+        The new candidate.
+
+    Raises
+    ------
+    ReportError
+        For models that cannot be kept as data.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict, audit
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.ops.registry import open_out_of_sample, record_audit, record_tests, register_recipe
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> rng = np.random.default_rng(4)
+    >>> for i in range(12):
+    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
+    ...     ledger.record(
+    ...         "trial",
+    ...         f"rule-{i}",
+    ...         "momentum",
+    ...         {"lookback": 20 * (i + 1)},
+    ...         1500,
+    ...         252,
+    ...         returns.mean() / returns.std(),
+    ...         0.0,
+    ...         3.0,
+    ...     )
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM", "GE", "JPM"], "2018-01-02", "2020-12-31"))
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    >>> open_out_of_sample("demo", "rule-1", apart)
+    >>> record_audit("momentum", [audit(f, bars, 3, f.name) for f in (momentum(60, 5), reversal(21))], ledger)
+    >>> record_tests(ledger=ledger)
+    >>> open_out_of_sample("momentum", "rule-11", ledger)
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> done = run(recipe, ledger=ledger)
+    >>> candidate = register_recipe(done, store)
+    >>> sorted(candidate.tags)
+    ['data_hash', 'key', 'recipe', 'sources', 'state', 'study']
+    """
+    fitted, place = fitted_recipe(run), _store(store)
+    name, trial = run.recipe.name, run.evidence.trials[-1]
+    tags = {"run": f"{name}-{run.key[:8]}", "study": trial["study"], "key": run.key, "data_hash": run.market.hash}
+    tags |= {"sources": tracking.sources_hash(), "recipe": name}
+    last = run.features.loc[[run.predictions.index[-1][0]]]
+    figures = {"sharpe": trial["sharpe"], "rank_ic": run.evidence.ic_test.mean}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / _PAGE).write_text(fitted.page, encoding="utf-8")
+        made = [Path(folder) / _PAGE]
+        run_id = tracking.log_run(name, {}, figures, made, tags, place, model=fitted, example=last)
+    digest = _digest(tracking.artifact(run_id, _STATE, place))
+    tracking.client(place).set_tag(run_id, "state", digest)
+    return register(name, run_id, place)
+
+# %% ../../nbs/ops/910_registry.ipynb #4e82b9a8
+def _check_state(version: Version, stage: str, digest: str, ledger: Ledger) -> None:
+    "Raise ReportError for a file that is not the one that was registered, and promoted."
+    shown = _records(ledger, "promotion", name=version.name, to=stage, key=version.tags["key"])
+    known = {version.tags["state"], *[facts.get("state") for facts in shown[-1:]]}
+    if known != {digest}:
+        raise ReportError(
+            f"the fitted models of {version.name} version {version.version} are not those that were registered: their "
+            f"file was changed; fit them again: quantlab register {version.tags['recipe']}"
+        )
+
+
+def load_recipe(
+    name: str,  # of the recipe
+    stage: str = "production",  # one of STAGES
+    store: Path | None = None,  # SQLite file; the setting [research] tracking
+    ledger: Ledger | None = None,  # the workspace's own when absent
+) -> FittedRecipe:
+    """Load the fitted recipe at a stage; raise ReportError when its file, its page or the code is another one.
+
+    Parameters
+    ----------
+    name : str
+        Of the recipe.
+    stage : str, default "production"
+        One of STAGES.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    FittedRecipe
+        A recipe and what was fitted for it.
+
+    Raises
+    ------
+    ReportError
+        When its file, its page or the code is another one.
+    ConfigError
+        For an address (see path).
+        With file and line (see parse).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import load_recipe
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> touched = show_error(lambda: load_recipe("small", "staging", store, ledger))
+    >>> asked = show_error(lambda: load_recipe("small", "staging", store, ledger))
+    >>> touched, asked.rpartition(": settings")[2]
+    """
+    version, place = at_stage(name, stage, store), _store(store)
+    if "recipe" not in version.tags:
+        raise ReportError(f"{name} version {version.version} is a model and no recipe; tracking.load_model loads it")
+    try:
+        page, state = (tracking.artifact(version.run_id, one, place) for one in (_PAGE, _STATE))
+        text = page.read_text(encoding="utf-8")
+        _check_state(version, stage, _digest(state), ledger or _ours())
+    except OSError as error:
+        raise ReportError(f"{name} version {version.version} cannot be read ({error}); register it again") from error
+    kinds = check_key(parse(text, version.tags["recipe"]), version.tags["key"], version.tags["data_hash"])
+    fitted = tracking.load_model(version.run_id, place, [FittedRecipe, *kinds])
+    if (fitted.page, fitted.key) != (text, version.tags["key"]):
+        raise ReportError(f"the page of {name} version {version.version} is not that of its models; register it again")
+    return fitted

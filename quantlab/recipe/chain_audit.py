@@ -331,7 +331,7 @@ def _held_to(whole: Stages, short: Stages, date: pd.Timestamp) -> dict[str, bool
     same |= {"weights": said.weights.equals(target), "orders": said.orders.equals(orders), "book": book.equals(held)}
     return {"due": said.due == due and said.date == date} | same
 
-
+# %% ../../nbs/recipe/759_chain_audit.ipynb #bba892dd
 def law(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
     dates: Iterable[pd.Timestamp] | None = None,  # sessions; None: see law_dates
@@ -609,7 +609,29 @@ def _fills(chain: Stages, name: str) -> Verdict:
     engine = lambda weights, bars: stages.account(chain.recipe, bars, weights)
     return audit_fills(engine, chain.weights, chain.bars, moment, cuts=3, name=name, more=6)
 
+# %% ../../nbs/recipe/759_chain_audit.ipynb #06bdc9ad
+def _judged(whole: Stages, seen: dict[str, Comparison]) -> ChainVerdict:
+    "Turn what moved in each stage into one verdict."
+    name, cuts = whole.recipe.name, len(set().union(*(s.ends for s in seen.values())))
+    for stage, one in seen.items():
+        if one.found:
+            return _told(verdict_of(name, one, cuts), stage)
+    fills = _fills(whole, name)
+    if fills.status == LEAK:
+        return _told(fills, "account")
+    silent = [stage for stage in ("features", "fits", "weights", "account") if not seen[stage].compared]
+    if silent or fills.status == NOT_ASSESSED:
+        stage = silent[0] if silent else "account"
+        why = (seen[stage].refused if silent else fills.reason) or "nothing lies before any cut; lengthen the period"
+        return _told(Verdict(NOT_ASSESSED, name, why, cuts=cuts), stage)
+    left = int((whole.causality["verdict"] != PASS).sum())
+    out = f"; {left} of {len(whole.causality)} features were refused and left out" if left else ""
+    runs = seen["account"].compared
+    out += next((f" (refused in part: {one.refused})" for one in seen.values() if one.refused), "")
+    spoke = ", ".join(stage for stage, one in seen.items() if one.compared)
+    return _told(Verdict(PASS, name, f"nothing moved at {cuts} cuts in {runs} runs of {spoke}{out}", cuts=cuts), None)
 
+# %% ../../nbs/recipe/759_chain_audit.ipynb #23d185c9
 def audit_recipe(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
     cuts: int = 4,  # closes after which the future is changed, in each of the four ways
@@ -687,25 +709,3 @@ def audit_recipe(
         if progress:
             progress(number + 1, len(tries), f"rows after {last:%Y-%m-%d} {change}")
     return _judged(whole, seen)
-
-
-def _judged(whole: Stages, seen: dict[str, Comparison]) -> ChainVerdict:
-    "Turn what moved in each stage into one verdict."
-    name, cuts = whole.recipe.name, len(set().union(*(s.ends for s in seen.values())))
-    for stage, one in seen.items():
-        if one.found:
-            return _told(verdict_of(name, one, cuts), stage)
-    fills = _fills(whole, name)
-    if fills.status == LEAK:
-        return _told(fills, "account")
-    silent = [stage for stage in ("features", "fits", "weights", "account") if not seen[stage].compared]
-    if silent or fills.status == NOT_ASSESSED:
-        stage = silent[0] if silent else "account"
-        why = (seen[stage].refused if silent else fills.reason) or "nothing lies before any cut; lengthen the period"
-        return _told(Verdict(NOT_ASSESSED, name, why, cuts=cuts), stage)
-    left = int((whole.causality["verdict"] != PASS).sum())
-    out = f"; {left} of {len(whole.causality)} features were refused and left out" if left else ""
-    runs = seen["account"].compared
-    out += next((f" (refused in part: {one.refused})" for one in seen.values() if one.refused), "")
-    spoke = ", ".join(stage for stage, one in seen.items() if one.compared)
-    return _told(Verdict(PASS, name, f"nothing moved at {cuts} cuts in {runs} runs of {spoke}{out}", cuts=cuts), None)

@@ -78,12 +78,11 @@ class DecisionRecord:
     fill: str  # in words: when the orders are meant to fill
 
     def __repr__(self) -> str:
-        what = (
-            f"{len(self.orders)} orders for {len(self.weights)} names"
-            if self.due
-            else f"nothing due for {self.next_due} sessions"
-        )
-        return f"DecisionRecord of {self.recipe} at the close of {self.date:%Y-%m-%d}: {what}, equity {self.equity:,.2f}, {self.fill}"
+        what = f"nothing due for {self.next_due} sessions"
+        if self.due:
+            what = f"{len(self.orders)} orders for {len(self.weights)} names"
+        of = f"DecisionRecord of {self.recipe} at the close of {self.date:%Y-%m-%d}"
+        return f"{of}: {what}, equity {self.equity:,.2f}, {self.fill}"
 
 
 def orders_for(
@@ -129,9 +128,8 @@ def orders_for(
     symbols = target.index.union(held.index)
     price = price.reindex(symbols)
     if price.isna().any():
-        raise DataError(
-            f"{price.index[price.isna()][0]} is held or wanted and has no price; leave it out of the book or bring its bars"
-        )
+        bare = price.index[price.isna()][0]
+        raise DataError(f"{bare} is held or wanted and has no price; leave it out of the book or bring its bars")
     have = held.reindex(symbols).fillna(0.0)
     want = target.reindex(symbols).fillna(0.0) * equity / price
     table = pd.DataFrame({"held": have, "target": want, "quantity": want - have, "price": price})
@@ -162,7 +160,7 @@ def _their_book(chain: Stages, book: pd.Series, cash: float) -> tuple[pd.Series,
         )
     return held, float((held * price.reindex(held.index)).sum() + cash)
 
-
+# %% ../../nbs/recipe/756_decide.ipynb #d81144d4
 def decide(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
     as_of: str | pd.Timestamp,  # the close that decides; a day without a session means the last one before it

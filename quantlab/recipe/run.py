@@ -25,51 +25,8 @@ from ..validation.splits import audit_splits
 
 # %% ../../nbs/recipe/755_run.ipynb #d09aec42
 @dataclass(frozen=True, eq=False)
-class Run:
-    """Hold every stage of a finished recipe.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        What was asked.
-    key : str
-        Of settings, sources and data.
-    market : MarketData
-        The bars.
-    causality : pd.DataFrame
-        By feature: verdict, why.
-    features : pd.DataFrame
-        (date, symbol): known at the close of date.
-    outcomes : pd.DataFrame
-        (date, symbol): y, target, t1.
-    folds : pd.DataFrame
-        By window: dates and rows; empty where nothing is learned.
-    windows : list
-        (rows to learn from, rows to predict) of each window, positions in features.
-    fits : Fits
-        predictions, fitted models, how many were fitted now.
-    regime : Filtered | None
-        filtered: known at the close.
-    gate : pd.DataFrame | None
-        By date: share of the book.
-    weights : pd.DataFrame
-        (date, symbol): decided at the close of date.
-    account : Result
-        After costs.
-    benchmark : Result
-        Every scored name, equally.
-    gated : Result
-        The benchmark under the gate.
-    returns : pd.DataFrame
-        Date x account: strategy, equal weight, and the index where there is one.
-    evidence : Evidence
-        What it is worth.
-
-    Examples
-    --------
-    >>> from quantlab.recipe.run import Run
-    >>> [field for field in Run.__dataclass_fields__]
-    """
+class _Carried:
+    "Hold every stage of a finished recipe."
 
     recipe: Recipe  # what was asked
     key: str  # of settings, sources and data
@@ -136,6 +93,54 @@ class Run:
         """
         return (self.returns["strategy"] - self.returns["equal weight"]).rename("excess")
 
+# %% ../../nbs/recipe/755_run.ipynb #af42de5d
+@dataclass(frozen=True, eq=False)
+class Run(_Carried):
+    """Hold every stage of a finished recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What was asked.
+    key : str
+        Of settings, sources and data.
+    market : MarketData
+        The bars.
+    causality : pd.DataFrame
+        By feature: verdict, why.
+    features : pd.DataFrame
+        (date, symbol): known at the close of date.
+    outcomes : pd.DataFrame
+        (date, symbol): y, target, t1.
+    folds : pd.DataFrame
+        By window: dates and rows; empty where nothing is learned.
+    windows : list
+        (rows to learn from, rows to predict) of each window, positions in features.
+    fits : Fits
+        predictions, fitted models, how many were fitted now.
+    regime : Filtered | None
+        filtered: known at the close.
+    gate : pd.DataFrame | None
+        By date: share of the book.
+    weights : pd.DataFrame
+        (date, symbol): decided at the close of date.
+    account : Result
+        After costs.
+    benchmark : Result
+        Every scored name, equally.
+    gated : Result
+        The benchmark under the gate.
+    returns : pd.DataFrame
+        Date x account: strategy, equal weight, and the index where there is one.
+    evidence : Evidence
+        What it is worth.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.run import Run, _Carried
+    >>> assert list(Run.__dataclass_fields__) == list(_Carried.__dataclass_fields__)
+    """
+
     def table(self) -> pd.Series:
         """Return the few figures that a first look needs.
 
@@ -162,13 +167,13 @@ class Run:
         ('19.2%', '14.1%')
         """
         s, x = (self.evidence.summaries[name]["value"] for name in ("strategy", "excess"))
-        test = self.evidence.ic_test
+        test, dsr, days = self.evidence.ic_test, self.evidence.deflated["excess"].dsr, self.returns.index
         return pd.Series({
-            "period": f"{self.returns.index[0]:%Y-%m-%d} to {self.returns.index[-1]:%Y-%m-%d}, {len(self.returns):,} sessions",
+            "period": f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {len(days):,} sessions",
             "return a year": f"{s['annual_return']:.1%}", "Sharpe": f"{s['sharpe']:.2f}",
             "drawdown": f"{s['max_drawdown']:.1%}", "excess a year": f"{x['annual_return']:+.1%}",
             "rank IC": f"{test.mean:.4f} (p {test.p:.2f})",
-            "deflated Sharpe": f"{self.evidence.deflated['excess'].dsr:.2f} of the excess, {self.evidence.counted} tried",
+            "deflated Sharpe": f"{dsr:.2f} of the excess, {self.evidence.counted} tried",
             "windows": f"{len(self.fits.models)} fitted",
         }, name=self.recipe.name)  # fmt: skip
 
@@ -222,34 +227,15 @@ def as_recipe(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from quantlab.recipe.decide import decide
-    >>> from quantlab.recipe.run import run
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    ... )
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
-    ... )  # fmt: skip
-    >>> whole = run(small, record=False)
-    >>> close = whole.weights.index.unique("date")[-3]
-    >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
-    >>> mine.orders.head()
-            held       target     quantity       price         value
-    symbol
-    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
-    BA       0.0   535.010673   535.010673  104.598047  55961.071577
-    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
-    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
-    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
+    >>> from quantlab.recipe.run import as_recipe
+    >>> asked = as_recipe("momentum", "policy.top_k=20, costs.slippage_bps=10")
+    >>> asked.policy.top_k, asked.costs.slippage_bps
+    (20, 10.0)
     """
     found = recipe if isinstance(recipe, Recipe) else load(recipe)
     return override(found, overrides)
 
-
+# %% ../../nbs/recipe/755_run.ipynb #aa6da172
 def run(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
     overrides: str | dict[str, object] = "",  # "policy.top_k=20, model.num_leaves=63"

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..core.config import display_path
 from ..core.errors import ConfigError
+from ..core.types import grid_of
 from .spec import Recipe, lines_of, load, nearest_name
 
 # %% ../../nbs/recipe/757_space.ipynb #86f99d73
@@ -160,33 +161,10 @@ def member(
 
     Examples
     --------
-    >>> import tempfile
-    >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.recipe.search import search
+    >>> from quantlab.recipe.space import member
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    ... )
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
-    ... )  # fmt: skip
-    >>> workspace = tempfile.TemporaryDirectory()
-    >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
-    >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
-    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
-    >>> found
-    Search around small
-      members                        30 of 30 in the space, 0 failed, 30 carried out now
-      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
-      by                             Sharpe ratio of the excess over equal weight
-      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
-      trials of the study            30 distinct, worth 2.8 independent ones
-      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
-      deflated Sharpe                0.04
-      PBO                            0.02
-      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
+    >>> base = Recipe()
+    >>> assert member(base, {"model.alpha": 3.0, "model.kind": "ridge"}).model.settings == {"alpha": 3.0}
     """
     first = {path: settings[path] for path in settings if path == "model.kind"}  # it clears the settings of a model
     return recipe.replace(**{path.replace(".", "__"): value for path, value in (first | settings).items()})
@@ -197,7 +175,27 @@ def _where(file: str | None, lines: dict[tuple, int], path: tuple) -> str:
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     return f"{file}, line {line}: " if file and line else f"{file}: " if file else ""
 
+# %% ../../nbs/recipe/757_space.ipynb #5b3476c4
+def _mistake(error: dict, file: str | None, lines: dict[tuple, int]) -> str:
+    "Say one mistake of a page in one line."
+    said, path = error["msg"].removeprefix("Value error, "), tuple(error["loc"])
+    word = str(path[-1]) if path else "the page"
+    told = (*path, said.partition(" ")[0].rstrip(":"))  # a setting that varies names itself
+    where = _where(file, lines, told)
+    if error["type"] == "extra_forbidden":
+        keys = ", ".join(Space.model_fields)
+        return f"{where}{word} is no key of a search ({keys}){nearest_name(word, Space.model_fields)}"
+    if error["type"] == "missing":
+        return f"{where}vary is missing; write vary: and below it policy.top_k: [10, 20, 30]"
+    near = nearest_name(error["input"], "grid staged optuna quick medium thorough excess strategy".split())
+    known = error["type"] == "literal_error"
+    return (
+        f"{where}{said}"
+        if error["type"] == "value_error"
+        else (f"{where}{word} is {error['input']!r}: {said[0].lower() + said[1:]}{near if known else ''}")
+    )
 
+# %% ../../nbs/recipe/757_space.ipynb #0c4cef39
 def space_of(
     recipe: Recipe,  # around which is searched
     told: dict[str, object],  # what a page says: vary, method ...
@@ -261,25 +259,6 @@ def space_of(
             except ConfigError as error:
                 raise ConfigError(f"{_where(file, lines, ('vary', path, i))}{error}") from None
     return space
-
-
-def _mistake(error: dict, file: str | None, lines: dict[tuple, int]) -> str:
-    "Say one mistake of a page in one line."
-    said, path = error["msg"].removeprefix("Value error, "), tuple(error["loc"])
-    word = str(path[-1]) if path else "the page"
-    told = (*path, said.partition(" ")[0].rstrip(":"))  # a setting that varies names itself
-    where = _where(file, lines, told)
-    if error["type"] == "extra_forbidden":
-        return f"{where}{word} is no key of a search ({', '.join(Space.model_fields)}){nearest_name(word, Space.model_fields)}"
-    if error["type"] == "missing":
-        return f"{where}vary is missing; write vary: and below it policy.top_k: [10, 20, 30]"
-    near = nearest_name(error["input"], "grid staged optuna quick medium thorough excess strategy".split())
-    known = error["type"] == "literal_error"
-    return (
-        f"{where}{said}"
-        if error["type"] == "value_error"
-        else (f"{where}{word} is {error['input']!r}: {said[0].lower() + said[1:]}{near if known else ''}")
-    )
 
 # %% ../../nbs/recipe/757_space.ipynb #a6498c50
 def read_space(
@@ -367,46 +346,18 @@ def grid_points(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.recipe.space import Space, WAYS, by_grid, by_optuna, by_stages, read_space
-    >>> from quantlab.recipe.spec import Recipe
-    >>> base = Recipe()
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     base.save(f"{folder}/mine.yaml")
-    ...     page = Path(folder) / "names.yaml"
-    ...     page.write_text(
-    ...         "recipe: mine.yaml\\nvary:\\n  policy.top_k: {low: 10, high: 50, step: 10}\\n  policy.buffer: [0, 15]\\n"
-    ...     )
-    ...     recipe, found = read_space(page)
-    ...     page.write_text("recipe: mine.yaml\\nvary:\\n  policy.top_k: [10, 20]\\n  policy.bufer: [0, 15]\\n")
-    ...     said = show_error(lambda: read_space(page)).replace(folder, "...")
-    >>> hill = Space(
-    ...     vary={"policy.top_k": list(range(1, 61)), "policy.buffer": list(range(0, 40))}, method="staged"
-    ... )
-    >>> seen = []
-    >>> def height(settings):
-    ...     seen.extend(settings)
-    ...     return [-((s["policy.top_k"] - 22) ** 2) - (s["policy.buffer"] - 9) ** 2 for s in settings]
-    >>> by_stages(hill, height)
-    >>> walks = {}
-    >>> for name in ("staged", "optuna"):
-    ...     seen = []
-    ...     WAYS[name](hill.model_copy(update={"method": name, "trials": 80}), height)
-    ...     walks[name] = pd.DataFrame(seen)
-    >>> again = []
-    >>> height_again = lambda settings: (again.extend(settings), height(settings))[1]
-    >>> by_optuna(hill.model_copy(update={"method": "optuna", "trials": 80}), height_again)
-    >>> show_error(lambda: by_grid(hill.model_copy(update={"trials": 100}), height))
+    >>> from quantlab.recipe.space import Space, by_grid, grid_points
+    >>> wide = Space(vary={"policy.top_k": [5, 10, 20, 40], "sizing.weighting": ["equal", "rank"]})
+    >>> asked = []
+    >>> by_grid(wide, lambda settings: (asked.extend(settings), [0.0] * len(settings))[1])
+    >>> assert asked == grid_points(wide) and len(asked) == wide.size
     """
-    return [dict(zip(space.vary, values, strict=True)) for values in product(*space.vary.values())]
+    return grid_of(space.vary)
 
 
 def by_grid(
     space: Space,  # any
-    ask: Ask,
+    ask: Ask,  # gives the scores of some members
 ) -> None:
     """Ask for every member; raise ConfigError when they are more than the page allows.
 
@@ -415,6 +366,7 @@ def by_grid(
     space : Space
         Any.
     ask : Ask
+        Gives the scores of some members.
 
     Raises
     ------
@@ -423,43 +375,15 @@ def by_grid(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.recipe.space import Space, WAYS, by_grid, by_optuna, by_stages, read_space
-    >>> from quantlab.recipe.spec import Recipe
-    >>> base = Recipe()
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     base.save(f"{folder}/mine.yaml")
-    ...     page = Path(folder) / "names.yaml"
-    ...     page.write_text(
-    ...         "recipe: mine.yaml\\nvary:\\n  policy.top_k: {low: 10, high: 50, step: 10}\\n  policy.buffer: [0, 15]\\n"
-    ...     )
-    ...     recipe, found = read_space(page)
-    ...     page.write_text("recipe: mine.yaml\\nvary:\\n  policy.top_k: [10, 20]\\n  policy.bufer: [0, 15]\\n")
-    ...     said = show_error(lambda: read_space(page)).replace(folder, "...")
-    >>> hill = Space(
-    ...     vary={"policy.top_k": list(range(1, 61)), "policy.buffer": list(range(0, 40))}, method="staged"
-    ... )
-    >>> seen = []
-    >>> def height(settings):
-    ...     seen.extend(settings)
-    ...     return [-((s["policy.top_k"] - 22) ** 2) - (s["policy.buffer"] - 9) ** 2 for s in settings]
-    >>> by_stages(hill, height)
-    >>> walks = {}
-    >>> for name in ("staged", "optuna"):
-    ...     seen = []
-    ...     WAYS[name](hill.model_copy(update={"method": name, "trials": 80}), height)
-    ...     walks[name] = pd.DataFrame(seen)
-    >>> again = []
-    >>> height_again = lambda settings: (again.extend(settings), height(settings))[1]
-    >>> by_optuna(hill.model_copy(update={"method": "optuna", "trials": 80}), height_again)
-    >>> show_error(lambda: by_grid(hill.model_copy(update={"trials": 100}), height))
+    >>> from quantlab.recipe.space import Space, by_grid
+    >>> wide = Space(vary={"policy.top_k": [5, 10, 20, 40], "sizing.weighting": ["equal", "rank"]})
+    >>> asked = []
+    >>> by_grid(wide, lambda settings: (asked.extend(settings), [0.0] * len(settings))[1])
     """
     if space.trials and space.size > space.trials:
         raise ConfigError(
-            f"the grid has {space.size:,} members and trials allows {space.trials:,}; use method staged or optuna, or fewer values"
+            f"the grid has {space.size:,} members and trials allows {space.trials:,}; "
+            "use method staged or optuna, or fewer values"
         )
     ask(grid_points(space))
 
@@ -475,7 +399,7 @@ def _coarse(space: Space, path: str, points: int) -> list[int]:
 
 def by_stages(
     space: Space,  # any
-    ask: Ask,
+    ask: Ask,  # gives the scores of some members
 ) -> None:
     """Ask for a coarse grid, then for finer and finer steps around the best.
 
@@ -484,10 +408,14 @@ def by_stages(
     space : Space
         Any.
     ask : Ask
+        Gives the scores of some members.
 
     Examples
     --------
-    >>> from quantlab.recipe.space import Space, by_stages
+    >>> from quantlab.recipe.space import Space, by_grid, by_stages
+    >>> wide = Space(vary={"policy.top_k": [5, 10, 20, 40], "sizing.weighting": ["equal", "rank"]})
+    >>> asked = []
+    >>> by_grid(wide, lambda settings: (asked.extend(settings), [0.0] * len(settings))[1])
     >>> hill = Space(
     ...     vary={"policy.top_k": list(range(1, 61)), "policy.buffer": list(range(0, 40))}, method="staged"
     ... )
@@ -538,7 +466,7 @@ _ROUND = 8  # members asked for before answers are heard
 
 def by_optuna(
     space: Space,  # any
-    ask: Ask,
+    ask: Ask,  # gives the scores of some members
 ) -> None:
     """Ask for members near good ones.
 
@@ -547,6 +475,7 @@ def by_optuna(
     space : Space
         Any.
     ask : Ask
+        Gives the scores of some members.
 
     References
     ----------
@@ -555,7 +484,10 @@ def by_optuna(
     Examples
     --------
     >>> import pandas as pd
-    >>> from quantlab.recipe.space import Space, WAYS, by_optuna, by_stages
+    >>> from quantlab.recipe.space import Space, WAYS, by_grid, by_optuna, by_stages
+    >>> wide = Space(vary={"policy.top_k": [5, 10, 20, 40], "sizing.weighting": ["equal", "rank"]})
+    >>> asked = []
+    >>> by_grid(wide, lambda settings: (asked.extend(settings), [0.0] * len(settings))[1])
     >>> hill = Space(
     ...     vary={"policy.top_k": list(range(1, 61)), "policy.buffer": list(range(0, 40))}, method="staged"
     ... )

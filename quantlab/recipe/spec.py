@@ -11,13 +11,15 @@ __all__ = ['FEATURE_SETS', 'FEATURE_MAKERS', 'FEATURE_NAMES', 'TRANSFORMS', 'FIL
 # %% ../../nbs/recipe/750_spec.ipynb #0550335a
 import re
 from collections.abc import Iterable
+import sys
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..core.config import display_path, root
 from ..core.errors import ConfigError
@@ -52,16 +54,25 @@ _TREES = {
     "subsample": (0.05, 1.0), "colsample": (0.05, 1.0), "reg_lambda": (0.0, 1e6), "reg_alpha": (0.0, 1e6),
     "max_depth": (-1, 64), "num_threads": (1, 64),
 }  # fmt: skip
-_STOPPED: dict[str, tuple] = {"early_stopping": (0, 1000)}
-MODEL_SETTINGS: dict[str, dict[str, tuple | None]] = {
+_STOPPED: dict[str, tuple[float, float]] = {"early_stopping": (0, 1000)}
+MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | tuple[str, ...] | None]] = {
     "gbm": _TREES | _STOPPED | {"stop_on": ("rank_ic", "loss")}, "lambdarank": _TREES | _STOPPED,
     "ridge": {"alpha": (0.0, 1e12)}, "fama_macbeth": {"lag": (1, 1000)},
     "quantile": _TREES, "ensemble": _TREES | {"seeds": (1, 20), "shrink": (0.0, 1.0)},
-    "cascade": {"blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250)},
+    "cascade": {
+        "blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250), "encoder": ("kernels", "cnn"),
+        "validator": ("mlp", "xgboost", "none"), "head": ("trees", "net"),
+    },
     "feature": {"column": None},
 }  # fmt: skip
 
 # %% ../../nbs/recipe/750_spec.ipynb #478490d1
+@cache
+def _brought(places: tuple[str, ...]) -> dict[str, str]:
+    "Look for entry points once for each path of imports: a search asks a thousand times, and each takes 20 ms."
+    return {point.name: point.value for point in entry_points(group="quantlab.parts")}
+
+
 def plugins() -> dict[str, str]:  # kind.word -> module:name
     """List the words that installed packages bring.
 
@@ -76,7 +87,7 @@ def plugins() -> dict[str, str]:  # kind.word -> module:name
     >>> sorted(plugins())
     []
     """
-    return {point.name: point.value for point in entry_points(group="quantlab.parts")}
+    return dict(_brought(tuple(sys.path)))
 
 # %% ../../nbs/recipe/750_spec.ipynb #c5d6ffd1
 def nearest_name(
@@ -184,10 +195,13 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _iso(given: Any) -> Any:
-    "Take the dates of a section as YAML reads them, keep them as text."
-    told = given.items() if isinstance(given, dict) else ()
-    return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in told} or given
+def _iso(value: object) -> object:
+    "Take dates as YAML reads them, keep them as text."
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+_Moment = Annotated[str, BeforeValidator(_iso)]
+_Day = Annotated[str, BeforeValidator(_iso), Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")]
 
 
 class Data(_Section):
@@ -201,13 +215,11 @@ class Data(_Section):
 
     source: str = "sample"  # "sample", lake:NAME, qlib:NAME (below ../shared/data), or a CSV or Parquet file
     universe: str = "all"  # "all", symbols separated by commas, or a market of a Qlib store: its members of each day
-    start: str = "2010-01-04"  # first session
-    end: str = "2023-12-29"  # last session that a run reads; decide may be asked for a later one
+    start: _Moment = "2010-01-04"  # first session
+    end: _Moment = "2023-12-29"  # last session that a run reads; decide may be asked for a later one
     interval: str = ""  # of the bars, where a dataset has several: 1d, 4h, 5min
     index: str = ""  # of the market, a symbol of a Qlib store; empty: SPY of the sample, else the mean of names
     periods_per_year: Annotated[int, Field(ge=0, le=10**9)] = 0  # sessions a year; 0: as the data's own dates show
-
-    _dates = model_validator(mode="before")(_iso)
 
     @model_validator(mode="after")
     def _order(self) -> "Data":
@@ -226,12 +238,14 @@ class Features(_Section):
     --------
     >>> from quantlab.recipe.spec import Features
     >>> Features(use=("base", "reversal(10)"))
-    Features(use=('base', 'reversal(10)'), transform=('rank',), neutralise='none')
+    Features(use=('base', 'reversal(10)'), transform=('rank',), neutralise='none', path=0, drop=())
     """
 
     use: tuple[Annotated[str, AfterValidator(_a_feature)], ...] = ("base",)  # sets, features, calls, or module:name
     transform: tuple[Annotated[str, _one_of(TRANSFORMS, "transform")], ...] = ("rank",)  # within each date, in order
     neutralise: Literal["none", "sector"] = "none"  # take the sector's mean out, where sectors are known
+    path: Annotated[int, Field(ge=0, le=250)] = 0  # sessions of returns beside them, path_00 on; a cascade has its own
+    drop: tuple[str, ...] = ()  # names such as mom_252_21 or path_* that are left out; sessions count as if they stayed
 
     @model_validator(mode="before")
     @classmethod
@@ -254,8 +268,8 @@ class Label(_Section):
     --------
     >>> from quantlab.recipe.spec import Label
     >>> Label(horizon=60), Label(kind="close_returns", horizon=1, target="zscore")
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
-     Label(kind='close_returns', horizon=1, entry='open', target='zscore'))
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
+     Label(kind='close_returns', horizon=1, entry='open', target='zscore', weight='equal'))
     """
 
     kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or "close_returns": from the next close on
@@ -264,6 +278,7 @@ class Label(_Section):
     target: Literal["uniform", "normal", "zscore", "none", "excess"] = (
         "uniform"  # ranks of the date, standardised in it, plain, or less its median
     )
+    weight: Literal["equal", "uniqueness"] = "equal"  # of a row that is learned: by how much of its outcome is its own
 
 # %% ../../nbs/recipe/750_spec.ipynb #eac17ef0
 class Split(_Section):
@@ -281,19 +296,14 @@ class Split(_Section):
     embargo: Annotated[int, Field(ge=0, le=1000)] = 5  # left out between training and test
     expanding: bool = False  # True: every window starts at the first session
     learn_every: Annotated[int, Field(ge=1, le=50)] = 1  # each so many sessions a date is learned from
-    train_end: str = ""  # last date that is trained on: one fit, everything later is predicted; empty: windows
-    valid_end: str = ""  # dates after train_end up to this one say when a model stops; empty: none
-
-    _dates = model_validator(mode="before")(_iso)
+    learn_last: Annotated[int, Field(ge=0, le=5000)] = 0  # of a window only the latest so many sessions; 0: all
+    train_end: _Day = ""  # last date that is trained on: one fit, everything later is predicted; empty: windows
+    valid_end: _Day = ""  # dates after train_end up to this one say when a model stops; empty: none
 
     @model_validator(mode="after")
     def _room(self) -> "Split":
         if self.embargo >= self.train_sessions:
             raise ValueError(f"embargo ({self.embargo}) leaves nothing of train_sessions ({self.train_sessions})")
-        for name in ("train_end", "valid_end"):
-            text = getattr(self, name)
-            if text and not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-                raise ValueError(f"{name} is {text!r}; write a date such as 2014-12-31")
         if self.valid_end and not "" < self.train_end < self.valid_end:
             raise ValueError(f"valid_end ({self.valid_end}) is not after a train_end ({self.train_end or 'none'})")
         return self
@@ -336,7 +346,8 @@ class Model(BaseModel):
                 continue
             if isinstance(bounds[0], str):
                 if value not in bounds:
-                    raise ValueError(f"{name} is {value!r}, expected {' or '.join(bounds)}")
+                    near = nearest_name(value, bounds)
+                    raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, bounds))}{near}")
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{name} is {value!r}, expected a number")
@@ -392,7 +403,7 @@ class Limits(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.search import carry_out_all
+    >>> from quantlab.recipe.search import carry_out
     >>> from quantlab.recipe.spec import Recipe
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
@@ -402,8 +413,8 @@ class Limits(_Section):
     ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
     ... )  # fmt: skip
-    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
-    >>> one.tail(3)
+    >>> alone = carry_out(small)
+    >>> alone.tail(3)
                 strategy  equal weight
     date
     2014-12-29  0.001993      0.000385
@@ -469,13 +480,15 @@ def _agrees(recipe: Any) -> Any:
 
 
 def _write(
-    file: Path,  # of text
-    text: str,  # all of it
-) -> None:
+    text: str,  # all of a file
+    file: str | Path,  # "-": none
+) -> str:  # the text
     "Write a file, whole or not at all."
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    if str(file) != "-":
+        part = Path(file).with_name(f".{Path(file).name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    return text
 
 # %% ../../nbs/recipe/750_spec.ipynb #e34941b9
 class Recipe(_Section):
@@ -504,6 +517,7 @@ class Recipe(_Section):
     capital: Annotated[float, Field(ge=1, le=1e15, strict=False)] = 1_000_000.0  # cash at the start
     seed: Annotated[int, Field(ge=0, le=2**31)] = 7  # of every random number
     study: Annotated[str, Field(pattern=r"\S.*")] = "tearsheet"  # what is being searched: trials are counted within it
+    chosen_until: _Day = ""  # last session that was looked at when this recipe was chosen; empty: not said
 
     _agrees = model_validator(mode="after")(_agrees)
 
@@ -592,10 +606,7 @@ class Recipe(_Section):
         >>> momentum = parse(page, "momentum")
         >>> assert parse(momentum.save("-"), "x") == momentum
         """
-        text = yaml.safe_dump(as_dict(self), sort_keys=False, allow_unicode=True, width=110)
-        if str(file) != "-":
-            _write(Path(file), text)
-        return text
+        return _write(yaml.safe_dump(as_dict(self), sort_keys=False, allow_unicode=True, width=110), file)
 
 # %% ../../nbs/recipe/750_spec.ipynb #36530874
 def as_dict(
@@ -747,7 +758,8 @@ def recipe_names() -> list[str]:
     --------
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
-    (Model(kind='feature', column='mom_252_21'), ['csi300', 'default', 'momentum'])
+    (Model(kind='feature', column='mom_252_21'),
+     ['cascade', 'csi300', 'default', 'gated_trees', 'momentum', 'trees'])
     """
     return sorted(file.stem for file in (root() / "recipes").glob("*.yaml"))
 
@@ -776,7 +788,8 @@ def load(
     --------
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
-    (Model(kind='feature', column='mom_252_21'), ['csi300', 'default', 'momentum'])
+    (Model(kind='feature', column='mom_252_21'),
+     ['cascade', 'csi300', 'default', 'gated_trees', 'momentum', 'trees'])
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"

@@ -267,7 +267,11 @@ PAGE_FIELDS = {
     "buffer": "policy.buffer", "rebalance": "policy.rebalance", "weighting": "sizing.weighting",
     "max_weight": "limits.max_weight", "gate": "regime.gate", "stressed_exposure": "regime.stressed_exposure",
     "commission_bps": "costs.commission_bps", "slippage_bps": "costs.slippage_bps", "cash": "capital", "seed": "seed",
-    "study": "study", "factor": "features.use", "entry": "label.entry",
+    "study": "study", "factor": "features.use", "entry": "label.entry", "n_estimators": "model.n_estimators",
+    "learning_rate": "model.learning_rate", "num_leaves": "model.num_leaves",
+    "min_child_samples": "model.min_child_samples", "path_lookback": "model.path_lookback",
+    "encoder": "model.encoder", "validator": "model.validator", "head": "model.head", "n_kernels": "model.n_kernels",
+    "blocks": "model.blocks",
 }  # fmt: skip  # parameter of a page -> path in a recipe
 
 # %% ../../nbs/report/801_checks.ipynb #0613d707

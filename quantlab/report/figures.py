@@ -21,7 +21,7 @@ from ..validation.scores import ROUNDING
 # %% ../../nbs/report/806_figures.ipynb #44ba886b
 def ic_figure(
     ic: pd.Series,  # by date, rank IC
-    title: str = "Cumulative rank IC",
+    title: str = "Cumulative rank IC",  # states what is seen
 ) -> Figure:
     """Draw the running sum of the IC above its mean by year.
 
@@ -30,7 +30,7 @@ def ic_figure(
     ic : pd.Series
         By date, rank IC.
     title : str, default "Cumulative rank IC"
-        Headline of the picture.
+        States what is seen.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def ic_figure(
 def quantile_figure(
     by_quantile: pd.DataFrame,  # date x quantile, mean outcome in decimal
     horizon: int,  # sessions an outcome lasts
-    title: str = "Mean outcome by score quantile",
+    title: str = "Mean outcome by score quantile",  # states what is seen
 ) -> Figure:
     """Draw the mean outcome of each quantile with two standard errors, each date's mean taken off.
 
@@ -79,7 +79,7 @@ def quantile_figure(
     horizon : int
         Sessions an outcome lasts.
     title : str, default "Mean outcome by score quantile"
-        Headline of the picture.
+        States what is seen.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def quantile_figure(
 def importance_figure(
     importance: pd.DataFrame,  # feature x fold, each fold sums to 1
     n: int = 20,  # features shown
-    title: str = "Importance by feature",
+    title: str = "Importance by feature",  # states what is seen
     unit: str = "share of total gain",  # what the shares are of
 ) -> Figure:
     """Draw the mean share of gain of the leading features, with the range over folds.
@@ -142,7 +142,7 @@ def importance_figure(
     n : int, default 20
         Features shown.
     title : str, default "Importance by feature"
-        Headline of the picture.
+        States what is seen.
     unit : str, default "share of total gain"
         What the shares are of.
 
@@ -171,7 +171,7 @@ def importance_figure(
 # %% ../../nbs/report/806_figures.ipynb #1a605c6e
 def learning_figure(
     history: pd.DataFrame,  # tree x (train, valid), squared error
-    title: str = "Squared error by number of trees",
+    title: str = "Squared error by number of trees",  # states what is seen
 ) -> Figure:
     """Draw the error on learned and on later rows, each relative to its first value.
 
@@ -180,7 +180,7 @@ def learning_figure(
     history : pd.DataFrame
         Tree x (train, valid), squared error.
     title : str, default "Squared error by number of trees"
-        Headline of the picture.
+        States what is seen.
 
     Returns
     -------
@@ -214,7 +214,7 @@ def learning_figure(
 def regime_figure(
     close: pd.Series,  # by date
     probabilities: pd.DataFrame,  # by date, one column per state, rows sum to 1
-    title: str = "Price and filtered regime probabilities",
+    title: str = "Price and filtered regime probabilities",  # states what is seen
 ) -> Figure:
     """Draw a price above the filtered probability of each state.
 
@@ -225,7 +225,7 @@ def regime_figure(
     probabilities : pd.DataFrame
         By date, one column per state, rows sum to 1.
     title : str, optional
-        Headline of the picture.
+        States what is seen.
 
     Returns
     -------
@@ -261,7 +261,7 @@ def regime_figure(
 # %% ../../nbs/report/806_figures.ipynb #9bbd965e
 def equity_figure(
     returns: pd.DataFrame,  # date x account, simple returns; the first column is the strategy
-    title: str = "Growth of 1 and drawdown",
+    title: str = "Growth of 1 and drawdown",  # states what is seen
 ) -> Figure:
     """Draw growth and drawdown of the strategy and its benchmarks.
 
@@ -270,7 +270,7 @@ def equity_figure(
     returns : pd.DataFrame
         Date x account, simple returns; the first column is the strategy.
     title : str, default "Growth of 1 and drawdown"
-        Headline of the picture.
+        States what is seen.
 
     Returns
     -------
@@ -307,9 +307,9 @@ def equity_figure(
 # %% ../../nbs/report/806_figures.ipynb #fd8c09e1
 def rolling_sharpe_figure(
     returns: pd.Series,  # by date, simple
-    periods_per_year: float,
+    periods_per_year: float,  # bars in a year: 252 for daily ones
     lookback: int = 252,  # periods
-    title: str = "Rolling Sharpe ratio",
+    title: str = "Rolling Sharpe ratio",  # states what is seen
 ) -> Figure:
     """Draw the Sharpe ratio over a moving window, with one standard error (Lo 2002, independent returns).
 
@@ -318,11 +318,11 @@ def rolling_sharpe_figure(
     returns : pd.Series
         By date, simple.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        Bars in a year: 252 for daily ones.
     lookback : int, default 252
         Periods.
     title : str, default "Rolling Sharpe ratio"
-        Headline of the picture.
+        States what is seen.
 
     Returns
     -------
@@ -364,7 +364,7 @@ def rolling_sharpe_figure(
 # %% ../../nbs/report/806_figures.ipynb #2c4814e3
 def monthly_figure(
     returns: pd.Series,  # by date, simple
-    title: str = "Monthly returns",
+    title: str = "Monthly returns",  # states what is seen
 ) -> Figure:
     """Draw a year x month heat map of compounded returns.
 
@@ -373,7 +373,7 @@ def monthly_figure(
     returns : pd.Series
         By date, simple.
     title : str, default "Monthly returns"
-        Headline of the picture.
+        States what is seen.
 
     Returns
     -------
@@ -423,8 +423,8 @@ def trading_figure(
     exposure: pd.DataFrame,  # by date: long, short, as shares of equity
     turnover: pd.Series,  # by date, traded value as a share of equity
     costs: pd.Series,  # by date, money paid as a share of equity
-    periods_per_year: float,
-    title: str = "Exposure, turnover and costs",
+    periods_per_year: float,  # bars in a year: 252 for daily ones
+    title: str = "Exposure, turnover and costs",  # states what is seen
 ) -> Figure:
     """Draw exposure, yearly turnover and cumulative costs.
 
@@ -437,9 +437,9 @@ def trading_figure(
     costs : pd.Series
         By date, money paid as a share of equity.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        Bars in a year: 252 for daily ones.
     title : str, default "Exposure, turnover and costs"
-        Headline of the picture.
+        States what is seen.
 
     Returns
     -------

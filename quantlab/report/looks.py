@@ -16,7 +16,7 @@ from ..core.cache import content_hash
 from ..core.config import path
 from ..core.ledger import Ledger, content_key
 from ..core.panel import check_panel
-from ..validation.deflate import Deflated, deflate, expected_max_sharpe, psr
+from ..validation.deflate import Deflated, deflate, expected_max_sharpe, pool_trials, psr
 from ..validation.inference import return_moments
 
 # %% ../../nbs/report/803_looks.ipynb #1a11475f
@@ -214,13 +214,10 @@ def study_trials(
     ...             found = deflate_look(shown, study_trials(own), either_sign=True)
     ...             rows.append((found.n_trials, found.psr, found.benchmark * 252**0.5, found.dsr))
     """
-    own = pd.DataFrame(now, columns=["key", "study", "sharpe", "periods_per_year"]).drop_duplicates("key")
-    before = Ledger(path("research", "ledger")).trials(
-        own["study"].iloc[0], until=until or None
-    )[["key", "sharpe", "periods_per_year"]]
-    before = before[~before["key"].isin(own["key"])].astype({"sharpe": "float64", "periods_per_year": "float64"})
-    before["sharpe"] *= np.sqrt(before["periods_per_year"] / own["periods_per_year"].iloc[0])
-    return pd.concat([before, own], ignore_index=True)[["key", "sharpe"]].astype({"sharpe": "float64"})
+    own = pd.DataFrame(now, columns=["key", "study", "sharpe", "periods_per_year"])
+    before = Ledger(path("research", "ledger")).trials(own["study"].iloc[0], until=until or None)
+    found, year = pool_trials(own, before), own["periods_per_year"].iloc[0]
+    return found.assign(sharpe=found["sharpe"] * np.sqrt(found["periods_per_year"] / year))[["key", "sharpe"]]
 
 
 def deflate_look(
@@ -301,8 +298,8 @@ def deflate_look(
 # %% ../../nbs/report/803_looks.ipynb #e13cc9b5
 def looks_sentence(
     found: Deflated,  # from deflate_look
-    study: str,
-    periods_per_year: float,
+    study: str,  # what was searched: the unit over which trials are counted
+    periods_per_year: float,  # of the account that was looked at
     until: str = "",  # head of the ledger up to which trials were counted
 ) -> str:  # Markdown
     """Say how many tries there were, and what is left of the ratio.
@@ -312,9 +309,9 @@ def looks_sentence(
     found : Deflated
         From deflate_look.
     study : str
-        What is being searched: the unit over which trials are counted.
+        What was searched: the unit over which trials are counted.
     periods_per_year : float
-        252 for trading days, 52 for weeks, 12 for months.
+        Of the account that was looked at.
     until : str, default ""
         Head of the ledger up to which trials were counted.
 

@@ -62,7 +62,10 @@ def question_key(
     Examples
     --------
     >>> from quantlab.report.run import question_key
-    >>> assert question_key(small, values) == question_key(small, dict(reversed(values.items())))
+    >>> from quantlab.report.template import fill_parameters, find_template, read_parameters
+    >>> health = find_template("data_health")
+    >>> asked = fill_parameters(read_parameters(health), {"stale": 5})
+    >>> assert question_key(health, asked) == question_key(health, dict(reversed(asked.items())))
     """
     from quantlab.core.ledger import content_key  # brings pandas, which a refusal need not wait for
 
@@ -314,7 +317,7 @@ def _engine():
 
     return Watched
 
-
+# %% ../../nbs/report/820_run.ipynb #c7f5d65f
 def execute(
     template: Path,  # the notebook
     parameters: Mapping[str, object],  # every parameter
@@ -348,9 +351,27 @@ def execute(
 
     Examples
     --------
-    >>> from quantlab.report.run import execute
-    >>> steps = []
-    >>> notebook = execute(small, values, lambda *step: steps.append(step))
+    >>> import nbformat
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import _open_ledger, _write_json, execute
+    >>> from quantlab.report.template import METRICS_MIME
+    >>> from unittest.mock import patch
+    >>> work = tempfile.TemporaryDirectory()
+    >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "new" / "ledger.sqlite")}):
+    ...     empty, head = _open_ledger()
+    >>> cell = nbformat.v4.new_code_cell
+    >>> ask = cell('symbol: str = "SPY"  # a fund or an index', metadata={"tags": ["parameters"]})
+    >>> answer = cell(
+    ...     "from quantlab.data.sample import sample_context\\nfrom quantlab.report.template import emit\\n\\n"
+    ...     "emit({'sessions': len(sample_context(symbol))})"
+    ... )
+    >>> tiny = Path(work.name) / "sessions.ipynb"
+    >>> nbformat.write(nbformat.v4.new_notebook(cells=[ask, answer]), tiny)
+    >>> counted = execute(tiny, {"symbol": "SPY"})
+    >>> counted.cells[-1].outputs[0].data[METRICS_MIME]["metrics"]
+    {'sessions': 3522}
     """
     import nbformat
     from papermill import execute_notebook  # 2.6 s, so only after all checks
@@ -455,8 +476,16 @@ def html_page(
 
     Examples
     --------
-    >>> from quantlab.report.run import html_page
-    >>> page = html_page(notebook, spec, values, ["ride", "an example"])
+    >>> import re
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import execute, html_page
+    >>> from quantlab.report.template import read_parameters
+    >>> work = tempfile.TemporaryDirectory()
+    >>> tiny = Path(work.name) / "sessions.ipynb"
+    >>> counted = execute(tiny, {"symbol": "SPY"})
+    >>> page = html_page(counted, read_parameters(tiny), {"symbol": "SPY"}, ["sessions", "an example"])
+    >>> len(re.findall("an example", page)), "sample_context" in page  # what is shown: facts, not code
     """
     from nbconvert import HTMLExporter  # 2 s, so only after the kernel is done
 
@@ -850,7 +879,7 @@ def _fill(
     manifest["timings"].update(execute_s=executed - began, page_s=time.perf_counter() - executed)
     return emitted
 
-
+# %% ../../nbs/report/820_run.ipynb #1ec7b380
 def run_report(
     template: str | Path,  # a name, or the path of a notebook
     parameters: Mapping[str, object] | None = None,  # what differs from the defaults
@@ -900,18 +929,27 @@ def run_report(
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> import nbformat
+    >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.core.config import path
-    >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.report.run import run_report
+    >>> from quantlab.report.run import _open_ledger, _write_json, run_report
     >>> from unittest.mock import patch
-    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}):
-    ...     run = run_report(small, {"window": 63}, Path(work.name) / "runs", track=False)
-    ...     rows = Ledger(path("research", "ledger")).rows()
-    >>> pd.Series(
-    ...     {file.name: file.stat().st_size > 0 for file in sorted(run.folder.iterdir())}, name="written"
-    ... ).to_frame()
+    >>> work = tempfile.TemporaryDirectory()
+    >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "new" / "ledger.sqlite")}):
+    ...     empty, head = _open_ledger()
+    >>> cell = nbformat.v4.new_code_cell
+    >>> ask = cell('symbol: str = "SPY"  # a fund or an index', metadata={"tags": ["parameters"]})
+    >>> answer = cell(
+    ...     "from quantlab.data.sample import sample_context\\nfrom quantlab.report.template import emit\\n\\n"
+    ...     "emit({'sessions': len(sample_context(symbol))})"
+    ... )
+    >>> tiny = Path(work.name) / "sessions.ipynb"
+    >>> nbformat.write(nbformat.v4.new_notebook(cells=[ask, answer]), tiny)
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "tiny.sqlite")}):
+    ...     finished = run_report(tiny, output=Path(work.name) / "few", track=False)
+    >>> finished.metrics
+    {'sessions': 3522}
     """
     began, file = time.perf_counter(), find_template(template)
     values = fill_parameters(read_parameters(file), parameters or {})

@@ -15,6 +15,7 @@ import pandas as pd
 
 import quantlab
 from ..core.config import path
+from ..core.ledger import content_key
 from ..core.plot import figure
 from ..recipe.search import SearchResult, setting_map
 from .run import html_page
@@ -80,40 +81,48 @@ def _rows(caption: str, frame: pd.DataFrame | pd.Series, index: bool = False) ->
     told = shown.to_html(index=index, float_format="{:.3f}".format, border=0, header=not isinstance(frame, pd.Series))
     return {"source": f"#| caption: {caption}", "data": {"text/html": told}}
 
-
-def _story(found: SearchResult, most: int) -> list[str | dict]:
+# %% ../../nbs/report/830_search_page.ipynb #b405da46
+def _story(
+    found: SearchResult,  # finished
+    most: int,  # members that are listed
+) -> list[str | dict]:
     "Tell the search: text, and outputs."
-    order = found.table.sort_values(found.column, ascending=False, kind="stable")
-    told: list[str | dict] = [
+    order, near = found.table.sort_values(found.column, ascending=False, kind="stable"), found.neighbours
+    listed = f"{min(most, len(order)):,} of {len(order):,} members, the best first; all are trials of the study"
+    halves = [] if found.overfit is None else [_picture("Each point is one split of history", halves_figure(found))]
+    return [
         f"# Search around {found.recipe.name}",
         "## Is the best one luck?",
         _rows("The choice, and what luck would show", found.summary(), True),
-    ]
-    told += [
         "## Where it lies",
         _picture("Sharpe ratio over two settings; the frame is the chosen member", setting_map(found)),
-    ]
-    told += [
         "## Its neighbourhood",
         _rows(
             "Members one step away, the chosen one first; Sharpe ratios a year, after costs",
-            found.neighbours.drop(columns="failed"),
+            near.drop(columns="failed"),
         ),
-    ]
-    if found.overfit is not None:
-        told += ["## Would the choice have held?", _picture("Each point is one split of history", halves_figure(found))]
-    told += [
+        *(["## Would the choice have held?", *halves] if halves else []),
         "## Every member",
-        _rows(
-            f"{min(most, len(order)):,} of {len(order):,} members, the best first; all are trials of the study",
-            order.head(most),
-        ),
+        _rows(listed, order.head(most)),
     ]
-    return told
+
+# %% ../../nbs/report/830_search_page.ipynb #e6db1526
+def _asked(
+    found: SearchResult,  # finished
+) -> tuple[dict[str, Parameter], dict[str, object]]:  # what a search can be asked, with the recipe's own; what it was
+    "List what varied, and how, as a page lists its parameters."
+    space, told = found.space, found.recipe.model_dump()
+    fields = {n: (f.default, "of the search") for n, f in type(space).model_fields.items() if n != "vary"}
+    asked = {n: getattr(space, n) for n in fields} | {n: ", ".join(map(str, v)) for n, v in space.vary.items()}
+    for name in space.vary:
+        section, _, leaf = name.partition(".")
+        own = told[section].get(leaf, "") if leaf else told[section]
+        fields[name] = str(own), "varies; the default is the recipe's"
+    return {n: Parameter(n, "str", default, comment) for n, (default, comment) in fields.items()}, asked
 
 
 def search_page(
-    found: SearchResult,
+    found: SearchResult,  # finished
     most: int = 500,  # members that are listed
 ) -> str:  # one self-contained HTML file
     """Write the page of a search.
@@ -121,7 +130,7 @@ def search_page(
     Parameters
     ----------
     found : SearchResult
-        With overfit.
+        Finished.
     most : int, default 500
         Members that are listed.
 
@@ -163,24 +172,12 @@ def search_page(
         else:
             outputs = [new.new_output("display_data", data=part["data"])]
             cells.append(new.new_code_cell(part["source"], outputs=outputs, id=f"part-{len(cells)}"))
-    fields = {n: (f.default, "of the search") for n, f in type(found.space).model_fields.items() if n != "vary"}
-    asked = {n: getattr(found.space, n) for n in fields} | {
-        n: ", ".join(map(str, v)) for n, v in found.space.vary.items()
-    }
-    told = found.recipe.model_dump()
-    for name in found.space.vary:
-        section, _, leaf = name.partition(".")
-        fields[name] = (
-            str(told[section].get(leaf, "") if leaf else told[section]),
-            "varies; the default is the recipe's",
-        )
-    spec = {n: Parameter(n, "str", default, comment) for n, (default, comment) in fields.items()}
     facts = [f"recipe {found.recipe.name}", f"chosen {found.best_key[:8]}", f"quantlab {quantlab.__version__}"]
-    return html_page(new.new_notebook(cells=cells), spec, asked, facts)
+    return html_page(new.new_notebook(cells=cells), *_asked(found), facts)
 
-
+# %% ../../nbs/report/830_search_page.ipynb #bd771f51
 def write_search_page(
-    found: SearchResult,
+    found: SearchResult,  # finished
     folder: Path | None = None,  # the setting [research] runs when absent
 ) -> Path:  # of the page
     """Write the page of a search and its chosen recipe into a folder of runs; the same search writes the same files.
@@ -188,7 +185,7 @@ def write_search_page(
     Parameters
     ----------
     found : SearchResult
-        With overfit.
+        Finished.
     folder : Path | None, default None
         The setting [research] runs when absent.
 
@@ -224,12 +221,8 @@ def write_search_page(
     >>> sorted(file.name for file in page.parent.iterdir()), page.parent.name.startswith("search-reversal-")
     (['best.yaml', 'members.parquet', 'report.html'], True)
     """
-    from quantlab.core.ledger import content_key
-
-    place = (
-        Path(folder or path("research", "runs"))
-        / f"search-{found.recipe.name}-{content_key(keys=sorted(found.table['key']), by=found.space.by)[:8]}"
-    )
+    of = content_key(keys=sorted(found.table["key"]), by=found.space.by)[:8]
+    place = Path(folder or path("research", "runs")) / f"search-{found.recipe.name}-{of}"
     place.mkdir(parents=True, exist_ok=True)
     found.best.save(place / "best.yaml")
     found.table.to_parquet(place / "members.parquet")

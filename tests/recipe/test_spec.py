@@ -60,16 +60,21 @@ ELSEWHERE = {"seeds", "shrink"}  # of the ensemble itself
 
 @pytest.mark.parametrize("kind", [k for k in spec.MODEL_SETTINGS if k != "feature"])
 def test_each_setting_of_a_model_reaches_it(kind):
-    for name, (low, high) in spec.MODEL_SETTINGS[kind].items():
+    for name, bounds in spec.MODEL_SETTINGS[kind].items():
         if name == "path_lookback":  # of the features
             continue
-        for value in {low, high} - {1e12}:
+        for value in set(bounds) - {1e12}:
             value = int(value) if name in ("lag", "blocks", "n_kernels", "seeds") else value
             model = parts.make_model(kind, 21, settings={name: value})
             found = [v for k, v in model.get_params(deep=True).items() if k.rpartition("__")[2] == name]
             if kind == "ensemble" and name not in ELSEWHERE:
                 found = [getattr(m, name) for m in model.models.values() if hasattr(m, name)]
             assert value in found, (kind, name, value)
+
+
+def test_a_setting_that_is_a_word_is_one_of_its_words():
+    with pytest.raises(ConfigError, match="validator is 'xgbost', expected one of mlp, xgboost, none; did you mean"):
+        Recipe().replace(model__kind="cascade", model__validator="xgbost")
 
 
 def test_no_setting_of_the_trees_is_forgotten():

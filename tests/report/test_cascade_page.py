@@ -4,27 +4,37 @@ import pytest
 
 from quantlab.core.errors import ConfigError
 from quantlab.core.ledger import Ledger
+from quantlab.recipe.spec import load
 from quantlab.report.run import run_report
 
+SMALL = {
+    "universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2016-06-01", "end": "2018-06-29",
+    "feature_set": "vol", "train_sessions": 250, "test_sessions": 250, "blocks": 4, "n_kernels": 12, "path_lookback": 20,
+}  # fmt: skip
 
-def test_bad_parameters_are_refused_before_a_kernel_starts(workspace):
-    with pytest.raises(ConfigError, match="encoder"):
-        run_report("cascade", {"encoder": "magic"}, track=False)
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"encoder": "magic"}, "encoder is 'magic', expected one of kernels, cnn"),
+        ({"validator": "xgbost"}, "did you mean xgboost"),
+        ({"validator": "none"}, "beside one that has it"),
+        ({"blocks": 3}, "between 4 and 20"),
+        ({"train_sessions": 100}, "4 blocks with outcomes of 20 sessions need 140"),
+        ({"recipe": "trees"}, "has the model gbm"),
+        ({"horizn": 20}, "did you mean 'horizon'"),
+    ],
+)
+def test_bad_parameters_are_refused_before_a_kernel_starts(workspace, wrong, says):
+    with pytest.raises(ConfigError, match=says):
+        run_report("cascade", (SMALL if "recipe" not in wrong else {}) | wrong, track=False)
     assert not (workspace / "runs").exists()
 
 
-@pytest.mark.slow
 def test_the_page(workspace):
-    run = run_report(
-        "cascade",
-        {
-            "universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM",
-            "start": "2014-01-02",
-            "train_sessions": 504,
-            "n_kernels": 20,
-        },
-        track=False,
-    )
+    run = run_report("cascade", SMALL, track=False)
     page = run.html.read_text()
     assert "Traceback" not in page and "7 distinct trials" in page
     assert run.metrics["trials"] == len(Ledger(workspace / "ledger.sqlite").trials("cascade/committed sample")) == 7
+    spec = load(run.folder / "recipe.yaml")
+    assert spec.split.expanding and spec.model.settings["n_kernels"] == 12 and spec.label.target == "excess"

@@ -6,6 +6,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from quantlab.backtest.stats import drawdown
 from quantlab.core.errors import DataError
@@ -13,7 +14,9 @@ from quantlab.core.plot import figure, number_axis, percent_axis
 from quantlab.report.factor import factor_table
 from quantlab.report.figures import (
     equity_figure,
+    ic_figure,
     importance_figure,
+    monthly_figure,
     quantile_figure,
     regime_figure,
     rolling_sharpe_figure,
@@ -129,3 +132,12 @@ def test_text_in_a_table_is_shown_whole():
         and remedy.strip() in repr(table)
     )
     assert pd.get_option("display.max_colwidth") == 50
+
+
+@pytest.mark.parametrize("days", [0, 1])
+def test_an_account_of_a_day_or_none_is_drawn(days):
+    returns = pd.DataFrame({"strategy": 0.01, "SPY": 0.02}, DAYS[:days])
+    drawn = [equity_figure(returns), monthly_figure(returns["SPY"])]
+    if days:
+        drawn += [rolling_sharpe_figure(returns["SPY"], 252), ic_figure(returns["SPY"])]
+    assert all(isinstance(one, Figure) for one in drawn)
