@@ -123,7 +123,7 @@ def row_holds(
     >>> from pathlib import Path
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.recipe.evidence import read_trials, save_trials
+    >>> from quantlab.recipe.evidence import read_trials, save_trials, trial_returns
     >>> from quantlab.validation.inference import return_moments
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     ledger = Ledger(Path(folder) / "ledger.sqlite")
@@ -135,8 +135,8 @@ def row_holds(
     ...             "trial", key, "demo/sample/strategy", {}, m.n_obs, 252.0, m.sharpe, m.skew, m.kurtosis
     ...         )
     ...     file = Path(folder) / "demo.trials.parquet"
-    ...     save_trials(file, ledger, "demo", tried)
-    ...     rows, series = read_trials(file)
+    ...     save_trials(file, ledger, "demo", {key: r.to_frame("strategy") for key, r in tried.items()})
+    ...     rows, series = read_trials(file), trial_returns(file, "demo/sample/strategy")
     ...     forged = pd.read_parquet(file)
     ...     forged.loc[2, "sharpe"] = 9.0
     ...     forged.to_parquet(file)
@@ -145,6 +145,8 @@ def row_holds(
     'DataError: demo.trials.parquet: the hash of row 3 does not hold; restore the file from its commit'
     """
     content = {name: None if row[name] != row[name] else row[name] for name in _CONTENT}
+    if content["n_obs"] is not None:  # beside a row without one, pandas turns a count into a float
+        content["n_obs"] = int(content["n_obs"])
     return _row_hash(row["prev_hash"], content) == row["hash"]
 
 # %% ../../nbs/core/040_ledger.ipynb #87c8a014

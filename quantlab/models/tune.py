@@ -292,7 +292,7 @@ class _Searched:
     study: optuna.Study
 
     @classmethod
-    def open(cls, task: Task, storage: str | None) -> "_Searched":
+    def of(cls, task: Task, storage: str | None) -> "_Searched":
         "Open or continue the study of a task; raise ConfigError when its storage belongs to another one."
         study, mine = _stored(task.study, storage), content_key(**task.identity)
         if study.user_attrs.get("task", mine) != mine:
@@ -524,7 +524,7 @@ def tune(
             f"{sorted(task.model.get_params())}"
         )
     with _quiet():
-        one = _Searched.open(task, storage)
+        one = _Searched.of(task, storage)
         study = one.study
         todo = range(len(study.get_trials(deepcopy=False, states=_DONE)), n_trials)
         for number in todo if progress is None else progress(todo):
@@ -608,8 +608,8 @@ def coarse_to_fine(
     ...     refused = show_error(lambda: _stored(task.study, "nosuch://user:secret@host/db"))
     >>> ridge = Task(RidgeModel(), X[searched], y[searched], folds, 1, ledger, task.study)
     >>> with _quiet():
-    ...     _Searched.open(task, f"sqlite:///{folder.name}/one.db")
-    ...     refused = show_error(lambda: _Searched.open(ridge, f"sqlite:///{folder.name}/one.db"))
+    ...     _Searched.of(task, f"sqlite:///{folder.name}/one.db")
+    ...     refused = show_error(lambda: _Searched.of(ridge, f"sqlite:///{folder.name}/one.db"))
     >>> grid = coarse_to_fine(
     ...     Task(trees, X[searched], y[searched], folds, 1, Ledger(f"{folder.name}/grid.sqlite"), "grid"),
     ...     {"learning_rate": SearchRange(0.01, 1.0, log=True), "num_leaves": [2, 16]}, points=3, rounds=2,
@@ -621,7 +621,7 @@ def coarse_to_fine(
             f"{sorted(task.model.get_params())}"
         )
     with _quiet():
-        one, reached = _Searched.open(task, storage), []
+        one, reached = _Searched.of(task, storage), []
         study = one.study
         for _ in range(rounds):
             done = [t.params for t in study.get_trials(deepcopy=False, states=_DONE)]

@@ -877,13 +877,13 @@ def stage_scores(
     ...     own = judged_rows(chain.like(variants[kind]))
     ...     steady[kind] = fold_agreement(own.models, own.X, own.tests)
     >>> nested = recipe.replace(label__target="excess", model__kind="cascade", model__n_kernels=12, model__blocks=4)
-    >>> asked = judged_rows(Stages(nested.replace("data.end", "2013-06-28")))
+    >>> asked = judged_rows(Stages(nested.replace(data__universe=symbols[:70], data__end="2012-06-29")))
     >>> said_by = stage_scores(asked)
     >>> said_by.groupby("date").mean().tail(2).round(3)
                 s1_return  s1_up  s1_size  s2_valid  prob_raw   prob  score
     date
-    2013-05-17     -0.030 -0.020    0.707     0.456     0.521  0.511  0.001
-    2013-05-24     -0.043 -0.025    0.718     0.496     0.539  0.521  0.003
+    2012-05-17     -0.014   0.01    0.740     0.479     0.570  0.501  0.002
+    2012-05-24      0.038   0.01    0.737     0.482     0.551  0.500  0.004
     """
     if not all(hasattr(model, "stages") for model in judged.models):
         raise ConfigError(f"{type(judged.models[0]).__name__} has no stages; name a recipe whose model is a cascade")

@@ -15,7 +15,7 @@ from ..core.config import root
 from ..core.errors import DataError
 from ..data.bars import symbol_coverage
 from ..recipe.market import MarketData
-from ..recipe.evidence import read_trials, trials_file
+from ..recipe.evidence import OPENED, read_trials, trials_file
 from ..recipe.spec import Recipe
 
 # %% ../../nbs/report/810_tearsheet.ipynb #7e87a001
@@ -518,12 +518,12 @@ def searched_text(
     >>> from quantlab.report.tearsheet import searched_text
     >>> assert "once" in searched_text(load("default")) and "not known" in searched_text(Recipe(name="mine"))
     """
-    rows, _ = read_trials(trials_file(recipe.name))
+    rows = read_trials(trials_file(recipe.name))
     if rows.empty:
         return "No trials were committed with this recipe, so how many were tried before it was chosen is not known."
-    tried = rows[rows["kind"] == "trial"]
+    opened = rows[rows["study"] == OPENED]
+    tried = rows[(rows["kind"] == "trial") & ~(rows["seq"] > opened["seq"].min())]
     counts = tried.groupby(tried["study"].str.split("/").str[1])["key"].nunique()
-    opened = rows[rows["study"] == "evidence: out-of-sample"]
     said = " and ".join(f"{n:,} on *{source}*" for source, n in counts.items())
     said = (
         f"**Chosen** on sessions up to {recipe.chosen_until}, after trying {said}; every try is in "

@@ -313,4 +313,4 @@ def test_the_trials_of_another_study_whose_name_begins_alike_stay_out(tmp_path):
     for study in ("mine/sample/strategy", "mine2/sample/strategy"):
         ledger.record("trial", study, study, {}, 100, 252.0, 0.1, 0.0, 3.0)
     assert save_trials(tmp_path / "t.parquet", ledger, "mine", {}) == 1
-    assert read_trials(tmp_path / "t.parquet")[0]["study"].tolist() == ["mine/sample/strategy"]
+    assert read_trials(tmp_path / "t.parquet")["study"].tolist() == ["mine/sample/strategy"]

@@ -9,7 +9,8 @@ from quantlab.report.run import run_report
 
 SMALL = {
     "universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2016-06-01", "end": "2018-06-29",
-    "feature_set": "vol", "train_sessions": 250, "test_sessions": 250, "blocks": 4, "n_kernels": 12, "path_lookback": 20,
+    "feature_set": "vol", "train_sessions": 250, "test_sessions": 250, "blocks": 4, "n_kernels": 12,
+    "path_lookback": 20,
 }  # fmt: skip
 
 

@@ -67,9 +67,8 @@ def test_bad_parameters_are_refused_before_a_kernel_starts(workspace, wrong, say
 def test_the_cells_of_a_page_make_nothing_themselves(template):
     source = [cell["source"] for cell in read_cells(find_template(template)) if cell["cell_type"] == "code"]
     tree = ast.parse("\n".join(source))
-    imported = [
-        f"{node.module}.{name.name}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in node.names
-    ]
+    lines = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imported = [f"{line.module}.{name.name}" for line in lines for name in line.names]
     assert not [name for name in imported if name.startswith(MADE_ELSEWHERE)]
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -78,8 +77,8 @@ def test_the_cells_of_a_page_make_nothing_themselves(template):
 
 def test_the_first_cell_refuses_a_name_that_nobody_declared_before_pandas_is_loaded():
     cells = {tag: c["source"] for c in read_cells(find_template("model")) for tag in c["tags"]}
-    program = f"exec({cells['parameters']!r}); horizn = 20\ntry:\n    exec({cells['check']!r})\nexcept Exception as error:\n"
-    program += "    import sys; print(error, 'pandas' in sys.modules)"
+    program = f"exec({cells['parameters']!r}); horizn = 20\ntry:\n    exec({cells['check']!r})\n"
+    program += "except Exception as error:\n    import sys; print(error, 'pandas' in sys.modules)"
     line = [sys.executable, "-c", program]
     said = subprocess.run(line, cwd=root() / "reports", capture_output=True, text=True, check=True).stdout
     assert said.strip() == "unknown parameter 'horizn'; did you mean 'horizon'? False"
@@ -117,11 +116,10 @@ def test_an_ablation_keeps_the_dates_of_the_whole():
         data__universe=FEW["universe"], data__end="2013-12-31", features__use=["rev_5", "mom_252_21"],
         split__train_sessions=250, split__test_sessions=125, split__learn_every=5, model__kind="ridge",
     )  # fmt: skip
-    chain = Stages(base)
-    judged = judged_rows(chain)
-    fewer = variant_scores(chain, {"the model": base, "alone": base.replace("features.drop", ["mom_*"])}, judged.X.index)
+    chain, rev = Stages(base), base.replace("features.drop", ["mom_*"])
+    fewer = variant_scores(chain, {"the model": base, "alone": rev}, judged_rows(chain).X.index)
     assert fewer.notna().all().all() and not np.allclose(fewer["the model"], fewer["alone"])
-    kept = Stages(base.replace("features.drop", ["mom_*"]), market=chain.market)
+    kept = Stages(rev, market=chain.market)
     assert kept.features.index.equals(chain.features.index) and list(kept.features) == ["rev_5"]
     pd.testing.assert_series_equal(kept.features["rev_5"], chain.features["rev_5"])
 

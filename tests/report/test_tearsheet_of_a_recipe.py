@@ -18,7 +18,7 @@ from quantlab.report.template import find_template, read_parameters
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_tearsheet.json").read_text())
 SMALL = {
-    "universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2013-01-02", "end": "2016-12-30",
+    "recipe": "gated_trees", "universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2013-01-02", "end": "2016-12-30",
     "feature_set": "rev_5, std_20", "model": "ridge", "train_sessions": 252, "test_sessions": 126, "top_k": 4,
     "buffer": 1,
     "max_weight": 0.25, "gate": False, "reconcile": "none", "draws": 10,
@@ -79,7 +79,7 @@ def test_a_run_keeps_its_recipe_and_frames_and_its_predictions_are_judged_alike(
     assert {"recipe.yaml", *(f"{name}.parquet" for name in ("predictions", "weights", "returns", "trades"))} <= kept
     spec = load(first.folder / "recipe.yaml")
     assert spec.model.settings == {"alpha": 10} and spec.policy.top_k == 4 and not spec.regime.gate
-    assert first.manifest["recipe"]["spec"]["name"] == "default" and len(first.manifest["recipe"]["key"]) == 16
+    assert first.manifest["recipe"]["spec"]["name"] == "gated_trees" and len(first.manifest["recipe"]["key"]) == 16
     page = first.html.read_text()
     assert "Traceback" not in page and "No gate was traded" in page
     there = {"predictions": str(first.folder / "predictions.parquet")}
@@ -100,9 +100,18 @@ def test_momentum_needs_no_model(workspace):
 
 
 @pytest.mark.slow
-def test_the_default_recipe_prints_what_the_template_before_it_printed(workspace):
-    "golden_tearsheet.json holds the numbers of the template of that commit, on a ledger of its own."
-    run = run_report("tearsheet", GOLDEN["parameters"], track=False)
+def test_a_recipe_prints_what_the_template_before_it_printed(workspace):
+    "golden_tearsheet.json holds the numbers of the last template that traded by itself, on a ledger of its own."
+    run = run_report("tearsheet", GOLDEN["parameters"] | {"recipe": "gated_trees"}, track=False)
     assert set(run.metrics) == set(GOLDEN["metrics"])
     for name, value in GOLDEN["metrics"].items():
         assert run.metrics[name] == (None if value is None else pytest.approx(value, rel=1e-12, abs=1e-12)), name
+
+
+@pytest.mark.slow
+def test_the_default_page_tells_the_years_it_was_chosen_on_from_those_held_out(workspace):
+    run = run_report("tearsheet", {"reconcile": "none", "draws": 10}, track=False)
+    page = run.html.read_text()
+    assert "Traceback" not in page and "held out, 2017-01-03 to 2023-12-29" in page
+    assert "opened once, on 2026-11-27" in page and "smallest excess a year" in page
+    assert run.metrics["trials"] > 700, "every committed try counts"
