@@ -67,12 +67,15 @@ def read_recipe(
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
     >>> place = Path(tempfile.mkdtemp())
-    >>> file = place / "reversal.yaml"
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
-    >>> small.save(file)
+    >>> file = written(small.save("-"), "reversal.yaml")
     >>> assert read_recipe(str(file), ["policy.top_k=8"]) == small.replace("policy.top_k", 8)
     """
     from quantlab.recipe.spec import as_value, load, override
@@ -113,20 +116,15 @@ def recipe_bars(
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
     >>> from quantlab.ops.recipe_commands import recipe_bars
     >>> from quantlab.recipe.spec import Recipe
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
-    >>> place = Path(tempfile.mkdtemp())
-    >>> file = place / "reversal.yaml"
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
-    >>> small.save(file)
     >>> whole, part = recipe_bars(small), recipe_bars(small, "2012-06-15")
     """
     from quantlab.core.config import import_named
@@ -181,12 +179,15 @@ def run_recipe(
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
     >>> place = Path(tempfile.mkdtemp())
-    >>> file = place / "reversal.yaml"
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
-    >>> small.save(file)
+    >>> file = written(small.save("-"), "reversal.yaml")
     >>> def call(command, *words):
     ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
@@ -238,8 +239,12 @@ def read_book(
     >>> from pathlib import Path
     >>> from quantlab.ops.recipe_commands import read_book
     >>> place = Path(tempfile.mkdtemp())
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> read_book(place / "book.csv")
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
+    >>> book = written("symbol,shares\\nGE,1000\\nCAT,200\\n", "book.csv")
+    >>> read_book(book)
     symbol
     GE     1000.0
     CAT     200.0
@@ -314,12 +319,15 @@ def decide_recipe(
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
     >>> place = Path(tempfile.mkdtemp())
-    >>> file = place / "reversal.yaml"
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
-    >>> small.save(file)
+    >>> file = written(small.save("-"), "reversal.yaml")
     >>> def call(command, *words):
     ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
@@ -328,9 +336,7 @@ def decide_recipe(
     ...         done = CliRunner().invoke(app, [str(word) for word in words])
     ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
     ...     return done.output if done.exception is None else str(done.exception)
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> book = place / "book.csv"
-    >>> book.write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
+    >>> book = written("symbol,shares\\nGE,1000\\nCAT,200\\n", "book.csv")
     >>> print(call(decide_recipe, file, "--as-of", "2014-12-16", "--book", book, "--cash", 50000))
     """
     from datetime import datetime
@@ -392,9 +398,22 @@ def search_recipe(
     >>> from pathlib import Path
     >>> from quantlab.core.errors import ConfigError
     >>> from quantlab.ops.recipe_commands import search_recipe
+    >>> from quantlab.recipe.spec import Recipe
     >>> from typer.testing import CliRunner
     >>> from unittest.mock import patch
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
     >>> place = Path(tempfile.mkdtemp())
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> file = written(small.save("-"), "reversal.yaml")
     >>> def call(command, *words):
     ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
@@ -403,9 +422,7 @@ def search_recipe(
     ...         done = CliRunner().invoke(app, [str(word) for word in words])
     ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
     ...     return done.output if done.exception is None else str(done.exception)
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
-    >>> page = place / "search.yaml"
-    >>> page.write_text("recipe: reversal.yaml\\nvary:\\n  policy.top_k: [3, 5, 8]\\n")
+    >>> page = written(f"recipe: {file}\\nvary:\\n  policy.top_k: [3, 5, 8]\\n", "search.yaml")
     >>> printed = call(search_recipe, page, "--jobs", 1, "--output", place / "pages")
     >>> Path(printed.splitlines()[-1]).name
     'report.html'
@@ -457,12 +474,15 @@ class Kept:
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
     >>> place = Path(tempfile.mkdtemp())
-    >>> file = place / "reversal.yaml"
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
-    >>> small.save(file)
+    >>> file = written(small.save("-"), "reversal.yaml")
     >>> def call(command, *words):
     ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()
@@ -471,7 +491,6 @@ class Kept:
     ...         done = CliRunner().invoke(app, [str(word) for word in words])
     ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
     ...     return done.output if done.exception is None else str(done.exception)
-    >>> (place / "book.csv").write_text("symbol,shares\\nGE,1000\\nCAT,200\\n")
     >>> folder = Path(call(run_recipe, file, "--output", place / "runs").splitlines()[-1])
     >>> held = Kept(folder)
     >>> held.weights.tail(2)
@@ -542,12 +561,15 @@ def diff_recipes(
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
     ... )
     >>> place = Path(tempfile.mkdtemp())
-    >>> file = place / "reversal.yaml"
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
     >>> small = Recipe().replace(
     ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
     ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
     ... )  # fmt: skip
-    >>> small.save(file)
+    >>> file = written(small.save("-"), "reversal.yaml")
     >>> def call(command, *words):
     ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
     ...     app = typer.Typer()

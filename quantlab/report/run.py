@@ -357,18 +357,27 @@ def execute(
     >>> from quantlab.report.run import _open_ledger, _write_json, execute
     >>> from quantlab.report.template import METRICS_MIME
     >>> from unittest.mock import patch
+    >>> def write_template(cells, folder, name):
+    ...     "Write (kind, tag, source) triples as a notebook."
+    ...     make = {"md": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    ...     body = [
+    ...         make[kind](source.strip(), metadata={"tags": [tag]} if tag else {}) for kind, tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     nbformat.write(nbformat.v4.new_notebook(cells=body), file)
+    ...     return file
     >>> work = tempfile.TemporaryDirectory()
     >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
     >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "new" / "ledger.sqlite")}):
     ...     empty, head = _open_ledger()
-    >>> cell = nbformat.v4.new_code_cell
-    >>> ask = cell('symbol: str = "SPY"  # a fund or an index', metadata={"tags": ["parameters"]})
-    >>> answer = cell(
-    ...     "from quantlab.data.sample import sample_context\\nfrom quantlab.report.template import emit\\n\\n"
-    ...     "emit({'sessions': len(sample_context(symbol))})"
-    ... )
-    >>> tiny = Path(work.name) / "sessions.ipynb"
-    >>> nbformat.write(nbformat.v4.new_notebook(cells=[ask, answer]), tiny)
+    >>> ask = 'symbol: str = "SPY"  # a fund or an index'
+    >>> answer = \"\"\"
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"sessions": len(sample_context(symbol))})
+    ... \"\"\"
+    >>> tiny = write_template([("code", "parameters", ask), ("code", "", answer)], work.name, "sessions")
     >>> counted = execute(tiny, {"symbol": "SPY"})
     >>> counted.cells[-1].outputs[0].data[METRICS_MIME]["metrics"]
     {'sessions': 3522}
@@ -476,13 +485,30 @@ def html_page(
 
     Examples
     --------
+    >>> import nbformat
     >>> import re
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.report.run import execute, html_page
     >>> from quantlab.report.template import read_parameters
+    >>> def write_template(cells, folder, name):
+    ...     "Write (kind, tag, source) triples as a notebook."
+    ...     make = {"md": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    ...     body = [
+    ...         make[kind](source.strip(), metadata={"tags": [tag]} if tag else {}) for kind, tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     nbformat.write(nbformat.v4.new_notebook(cells=body), file)
+    ...     return file
     >>> work = tempfile.TemporaryDirectory()
-    >>> tiny = Path(work.name) / "sessions.ipynb"
+    >>> ask = 'symbol: str = "SPY"  # a fund or an index'
+    >>> answer = \"\"\"
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"sessions": len(sample_context(symbol))})
+    ... \"\"\"
+    >>> tiny = write_template([("code", "parameters", ask), ("code", "", answer)], work.name, "sessions")
     >>> counted = execute(tiny, {"symbol": "SPY"})
     >>> page = html_page(counted, read_parameters(tiny), {"symbol": "SPY"}, ["sessions", "an example"])
     >>> len(re.findall("an example", page)), "sample_context" in page  # what is shown: facts, not code
@@ -934,18 +960,27 @@ def run_report(
     >>> from pathlib import Path
     >>> from quantlab.report.run import _open_ledger, _write_json, run_report
     >>> from unittest.mock import patch
+    >>> def write_template(cells, folder, name):
+    ...     "Write (kind, tag, source) triples as a notebook."
+    ...     make = {"md": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    ...     body = [
+    ...         make[kind](source.strip(), metadata={"tags": [tag]} if tag else {}) for kind, tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     nbformat.write(nbformat.v4.new_notebook(cells=body), file)
+    ...     return file
     >>> work = tempfile.TemporaryDirectory()
     >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
     >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "new" / "ledger.sqlite")}):
     ...     empty, head = _open_ledger()
-    >>> cell = nbformat.v4.new_code_cell
-    >>> ask = cell('symbol: str = "SPY"  # a fund or an index', metadata={"tags": ["parameters"]})
-    >>> answer = cell(
-    ...     "from quantlab.data.sample import sample_context\\nfrom quantlab.report.template import emit\\n\\n"
-    ...     "emit({'sessions': len(sample_context(symbol))})"
-    ... )
-    >>> tiny = Path(work.name) / "sessions.ipynb"
-    >>> nbformat.write(nbformat.v4.new_notebook(cells=[ask, answer]), tiny)
+    >>> ask = 'symbol: str = "SPY"  # a fund or an index'
+    >>> answer = \"\"\"
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"sessions": len(sample_context(symbol))})
+    ... \"\"\"
+    >>> tiny = write_template([("code", "parameters", ask), ("code", "", answer)], work.name, "sessions")
     >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "tiny.sqlite")}):
     ...     finished = run_report(tiny, output=Path(work.name) / "few", track=False)
     >>> finished.metrics

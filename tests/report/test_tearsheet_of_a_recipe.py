@@ -18,7 +18,8 @@ from quantlab.report.template import find_template, read_parameters
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_tearsheet.json").read_text())
 SMALL = {
-    "recipe": "gated_trees", "universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2013-01-02", "end": "2016-12-30",
+    "recipe": "gated_trees",
+    "universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2013-01-02", "end": "2016-12-30",
     "feature_set": "rev_5, std_20", "model": "ridge", "train_sessions": 252, "test_sessions": 126, "top_k": 4,
     "buffer": 1,
     "max_weight": 0.25, "gate": False, "reconcile": "none", "draws": 10,
