@@ -6,7 +6,7 @@
 __all__ = ['DecisionRecord', 'orders_for', 'decide']
 
 # %% ../../nbs/recipe/756_decide.ipynb #2a968e2a
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +134,8 @@ def orders_for(
     want = target.reindex(symbols).fillna(0.0) * equity / price
     table = pd.DataFrame({"held": have, "target": want, "quantity": want - have, "price": price})
     table["value"] = table["quantity"] * table["price"]
-    return table[table["quantity"] != 0].rename_axis("symbol")
+    changes = table["quantity"].abs() > 1e-12 * have.abs()  # a target that is what is held may round by a last digit
+    return table[changes].rename_axis("symbol")
 
 # %% ../../nbs/recipe/756_decide.ipynb #3e172107
 def _last_close(chain: Stages) -> pd.Series:
@@ -233,7 +234,7 @@ def decide(
     due = age % every == 0
     target = pd.Series(dtype="float64")
     if due:
-        decided = chain.weights if book is None else _from_book(chain, held.index)
+        decided = chain.weights if book is None else _from_book(chain, held, equity)
         target = decided["weight"][decided.index.get_level_values("date") == date].droplevel("date")
     orders = orders_for(target, held if due else held[:0], _last_close(chain), equity)
     return DecisionRecord(
@@ -241,7 +242,8 @@ def decide(
     )
 
 
-def _from_book(chain: Stages, held: Sequence[str]) -> pd.DataFrame:
-    "Decide at the last close, the names of a book keeping their place."
+def _from_book(chain: Stages, held: pd.Series, equity: float) -> pd.DataFrame:
+    "Decide at the last close, the names of a book keeping their place; a rule is asked with the book itself."
     last = chain.predictions.index.get_level_values("date") == chain.bars.index[-1][0]
-    return weights(chain.recipe, chain.market, chain.predictions[last], chain.gate, held=held)
+    said = chain.predictions[last]
+    return weights(chain.recipe, chain.market, said, chain.gate, held=list(held.index), book=(held, equity))

@@ -28,6 +28,7 @@ from ..models.ensemble import Ensemble
 from ..models.gbm import GBMModel
 from ..models.linear import FamaMacBeth, RidgeModel
 from ..models.quantile import QuantileModel
+from ..portfolio.topk_drop import TopKDrop
 from ..portfolio.weights import TopK
 from .spec import FEATURE_MAKERS, MODEL_SETTINGS, Recipe, plugins
 
@@ -180,7 +181,7 @@ def make_model(
     name: str,  # one of MODEL_SETTINGS but feature, or module:name of a class or of an unfitted model
     purge: int,  # dates of the panel from a decision to the end of its outcome
     seed: int = 7,  # of the generator that draws
-    settings: Mapping[str, float] | None = None,  # of that model; of GBMModel for those that are made of it
+    settings: Mapping[str, Any] | None = None,  # of that model; of GBMModel for those that are made of it
 ) -> BaseEstimator:  # unfitted
     """Return an unfitted model by its name; raise ConfigError for a word that names none.
 
@@ -192,7 +193,7 @@ def make_model(
         Dates of the panel from a decision to the end of its outcome.
     seed : int, default 7
         Of the generator that draws.
-    settings : Mapping[str, float] | None, default None
+    settings : Mapping[str, Any] | None, default None
         Of that model; of GBMModel for those that are made of it.
 
     Returns
@@ -244,7 +245,7 @@ def make_model(
         return FamaMacBeth(**{"lag": purge} | given)
     if name == "cascade":
         return Cascade(purge=purge, seed=seed, **given)
-    gbm = GBMModel(**given, seed=seed)
+    gbm = GBMModel(**given, seed=seed, purge=purge if given.get("early_stopping") else None)
     ranker = clone(gbm).set_params(objective="lambdarank")
     if name == "quantile":
         return QuantileModel(gbm, levels=(0.1, 0.3, 0.5, 0.7, 0.9))
@@ -319,7 +320,7 @@ def model_of(
 def policy_of(
     recipe: Recipe,  # one strategy
     names: int | None = None,  # hold so many instead, equally, without limits: the benchmark
-) -> Callable[..., pd.DataFrame]:  # (predictions, past_bars, gate) -> weights
+) -> Callable:  # (predictions, past_bars, gate) -> weights; a TopKDrop is asked at each close instead
     """Return the policy of a recipe, or its equally weighted benchmark.
 
     Parameters
@@ -331,8 +332,8 @@ def policy_of(
 
     Returns
     -------
-    Callable[..., pd.DataFrame]
-        (predictions, past_bars, gate) -> weights.
+    Callable
+        (predictions, past_bars, gate) -> weights; a TopKDrop is asked at each close instead.
 
     Raises
     ------
@@ -351,14 +352,16 @@ def policy_of(
         return TopK(names, 0, "equal", 1.0, rebalance=p.rebalance)
     made = own_part("policy", p.kind)
     if made is not None:
-        return made(**p.model_dump(exclude={"kind"})) if isinstance(made, type) else made
+        return made(**p.model_dump(exclude={"kind", "n_drop"})) if isinstance(made, type) else made
+    if p.kind == "topk_drop":
+        return TopKDrop(p.top_k, p.n_drop)
     year = float(recipe.data.periods_per_year) if sizing.vol_target else None
     return TopK(
         p.top_k, p.buffer, sizing.weighting, recipe.limits.max_weight, p.rebalance, sizing.vol_target,
         sizing.vol_lookback, year,
     )  # fmt: skip
 
-
+# %% ../../nbs/recipe/752_parts.ipynb #313ac75b
 def costs_and_rules(
     recipe: Recipe,  # one strategy
 ) -> dict[str, Costs | Rules | FillModel | float]:  # costs, rules, fill, cash: keywords of every door of backtest
@@ -383,11 +386,20 @@ def costs_and_rules(
     --------
     >>> from quantlab.recipe.parts import costs_and_rules
     >>> from quantlab.recipe.spec import Recipe
-    >>> costs_and_rules(Recipe())["costs"], costs_and_rules(Recipe())["fill"].name
+    >>> chinese = Recipe().replace(
+    ...     costs__commission_bps=5.0, costs__slippage_bps=0.0, costs__minimum=5.0, costs__sell_tax_bps=10.0, limits__lot=100.0,
+    ...     limits__price_limit=0.095, limits__stale_after=None, fill="same_close",
+    ... )  # fmt: skip
+    >>> terms, plain = costs_and_rules(chinese), costs_and_rules(Recipe())
+    >>> terms["fill"].name, terms["rules"]
+    ('same close',
+     Rules(lot=100.0, max_gross=2.0, price_limit=0.095, stale_after=inf, delisting_return=0.0))
     """
     made = own_part("fill", recipe.fill) or getattr(fill_model, recipe.fill)
     fill = made() if callable(made) and not isinstance(made, FillModel) else made
-    rules = Rules(max_gross=recipe.limits.max_gross)
+    none = lambda given: float("inf") if given is None else given
+    limits = recipe.limits
+    rules = Rules(limits.lot, limits.max_gross, none(limits.price_limit), none(limits.stale_after))
     return {"costs": Costs(**recipe.costs.model_dump()), "rules": rules, "fill": fill, "cash": recipe.capital}
 
 # %% ../../nbs/recipe/752_parts.ipynb #d1d2e3f5

@@ -44,9 +44,9 @@ FEATURE_NAMES = (
 TRANSFORMS = ("rank", "zscore", "robust_zscore", "winsorise")
 FILLS = ("next_open", "next_close", "vwap", "same_close")
 REGIMES = ("none", "hmm")
-POLICIES = ("topk",)
-TARGETS = ("uniform", "normal", "none", "excess")
-LABELS = ("forward_returns",)
+POLICIES = ("topk", "topk_drop")
+TARGETS = ("uniform", "normal", "zscore", "none", "excess")
+LABELS = ("forward_returns", "close_returns")
 
 # %% ../../nbs/recipe/750_spec.ipynb #f0628988
 _TREES = {
@@ -54,8 +54,10 @@ _TREES = {
     "subsample": (0.05, 1.0), "colsample": (0.05, 1.0), "reg_lambda": (0.0, 1e6), "reg_alpha": (0.0, 1e6),
     "max_depth": (-1, 64), "num_threads": (1, 64),
 }  # fmt: skip
+_STOPPED: dict[str, tuple[float, float]] = {"early_stopping": (0, 1000)}
 MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | tuple[str, ...] | None]] = {
-    "gbm": _TREES, "lambdarank": _TREES, "ridge": {"alpha": (0.0, 1e12)}, "fama_macbeth": {"lag": (1, 1000)},
+    "gbm": _TREES | _STOPPED | {"stop_on": ("rank_ic", "loss")}, "lambdarank": _TREES | _STOPPED,
+    "ridge": {"alpha": (0.0, 1e12)}, "fama_macbeth": {"lag": (1, 1000)},
     "quantile": _TREES, "ensemble": _TREES | {"seeds": (1, 20), "shrink": (0.0, 1.0)},
     "cascade": {
         "blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250), "encoder": ("kernels", "cnn"),
@@ -198,6 +200,7 @@ def _iso(value: object) -> object:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
+_Moment = Annotated[str, BeforeValidator(_iso)]
 _Day = Annotated[str, BeforeValidator(_iso), Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")]
 
 
@@ -210,17 +213,13 @@ class Data(_Section):
     >>> Data(universe="AAPL, XOM", start="2015-01-02")
     """
 
-    source: str = "sample"  # "sample", lake:NAME, or a CSV or Parquet file of bars
-    universe: str = "all"  # "all", or symbols separated by commas
-    start: str = "2010-01-04"  # first session
-    end: str = "2023-12-29"  # last session that a run reads; decide may be asked for a later one
+    source: str = "sample"  # "sample", lake:NAME, qlib:NAME (below ../shared/data), or a CSV or Parquet file
+    universe: str = "all"  # "all", symbols separated by commas, or a market of a Qlib store: its members of each day
+    start: _Moment = "2010-01-04"  # first session
+    end: _Moment = "2023-12-29"  # last session that a run reads; decide may be asked for a later one
     interval: str = ""  # of the bars, where a dataset has several: 1d, 4h, 5min
+    index: str = ""  # of the market, a symbol of a Qlib store; empty: SPY of the sample, else the mean of names
     periods_per_year: Annotated[int, Field(ge=0, le=10**9)] = 0  # sessions a year; 0: as the data's own dates show
-
-    @model_validator(mode="before")
-    @classmethod
-    def _dates(cls, given: Any) -> Any:
-        return {k: _iso(v) for k, v in given.items()} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _order(self) -> "Data":
@@ -267,28 +266,29 @@ class Label(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Label, Split
-    >>> Label(horizon=60), Split(expanding=True)
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
-     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1))
+    >>> from quantlab.recipe.spec import Label
+    >>> Label(horizon=60), Label(kind="close_returns", horizon=1, target="zscore")
+    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
+     Label(kind='close_returns', horizon=1, entry='open', target='zscore', weight='equal'))
     """
 
-    kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or module:name of bars -> labels frame
+    kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or "close_returns": from the next close on
     horizon: Annotated[int, Field(ge=1, le=250)] = 20  # sessions from entry to exit
     entry: Literal["open", "close"] = "open"  # bought at the next open, or at the close of the decision
-    target: Literal["uniform", "normal", "none", "excess"] = "uniform"  # ranks of the date, plain, or less its median
+    target: Literal["uniform", "normal", "zscore", "none", "excess"] = (
+        "uniform"  # ranks of the date, standardised in it, plain, or less its median
+    )
     weight: Literal["equal", "uniqueness"] = "equal"  # of a row that is learned: by how much of its outcome is its own
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #eac17ef0
 class Split(_Section):
-    """Say on which sessions a model is fitted; all are counted from the first row that has features.
+    """Say on which sessions a model is fitted: windows from the first row that has features on, or dates.
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Label, Split
-    >>> Label(horizon=60), Split(expanding=True)
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform'),
-     Split(train_sessions=756, test_sessions=252, embargo=5, expanding=True, learn_every=1))
+    >>> from quantlab.recipe.spec import Split
+    >>> dated = Split(train_end="2014-12-31", valid_end="2016-12-31", embargo=0)
+    >>> dated, Split(expanding=True)
     """
 
     train_sessions: Annotated[int, Field(ge=60, le=5000)] = 756  # in each training window
@@ -297,11 +297,15 @@ class Split(_Section):
     expanding: bool = False  # True: every window starts at the first session
     learn_every: Annotated[int, Field(ge=1, le=50)] = 1  # each so many sessions a date is learned from
     learn_last: Annotated[int, Field(ge=0, le=5000)] = 0  # of a window only the latest so many sessions; 0: all
+    train_end: _Day = ""  # last date that is trained on: one fit, everything later is predicted; empty: windows
+    valid_end: _Day = ""  # dates after train_end up to this one say when a model stops; empty: none
 
     @model_validator(mode="after")
     def _room(self) -> "Split":
         if self.embargo >= self.train_sessions:
             raise ValueError(f"embargo ({self.embargo}) leaves nothing of train_sessions ({self.train_sessions})")
+        if self.valid_end and not "" < self.train_end < self.valid_end:
+            raise ValueError(f"valid_end ({self.valid_end}) is not after a train_end ({self.train_end or 'none'})")
         return self
 
 # %% ../../nbs/recipe/750_spec.ipynb #82ddf502
@@ -312,8 +316,7 @@ class Model(BaseModel):
     --------
     >>> from quantlab.recipe.spec import Model
     >>> Model(kind="ridge", alpha=10.0), Model(num_leaves=63).settings
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
-     Model(kind='ridge', alpha=10.0))
+    (Model(kind='ridge', alpha=10.0), {'num_leaves': 63})
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -363,7 +366,7 @@ class Regime(_Section):
     >>> from quantlab.recipe.spec import Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
     (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk', top_k=20, buffer=15, rebalance=20),
+     Policy(kind='topk', top_k=20, buffer=15, rebalance=20, n_drop=5),
      Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
@@ -384,14 +387,15 @@ class Policy(_Section):
     >>> from quantlab.recipe.spec import Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
     (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk', top_k=20, buffer=15, rebalance=20),
+     Policy(kind='topk', top_k=20, buffer=15, rebalance=20, n_drop=5),
      Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
-    kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # or module:name of a policy without arguments
+    kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # "topk_drop", or module:name without arguments
     top_k: Annotated[int, Field(ge=1, le=5000)] = 30  # names held
     buffer: Annotated[int, Field(ge=0, le=1000)] = 15  # a held name stays while its rank is at most top_k + buffer
     rebalance: Annotated[int, Field(ge=1, le=5000)] = 20  # sessions between decisions, from the first prediction on
+    n_drop: Annotated[int, Field(ge=0, le=5000)] = 5  # of topk_drop: names that may be replaced at a decision
 
 
 class Limits(_Section):
@@ -420,6 +424,9 @@ class Limits(_Section):
 
     max_weight: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1  # of one name, as a share of equity
     max_gross: Annotated[float, Field(gt=0, le=20, strict=False)] = 2.0  # longs plus shorts, times equity
+    lot: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0  # traded shares in a lot; 0: fractions
+    price_limit: Annotated[float, Field(gt=0, le=10, strict=False)] | None = None  # daily change that stops trading
+    stale_after: Annotated[int, Field(ge=1, le=5000)] | None = 5  # sessions without a bar; then sold. null: never
 
 
 class Sizing(_Section):
@@ -430,7 +437,7 @@ class Sizing(_Section):
     >>> from quantlab.recipe.spec import Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
     (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk', top_k=20, buffer=15, rebalance=20),
+     Policy(kind='topk', top_k=20, buffer=15, rebalance=20, n_drop=5),
      Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
@@ -453,6 +460,7 @@ class CostTerms(_Section):
 
     commission_bps: _Bps = 1.0  # of traded value
     slippage_bps: _Bps = 5.0  # of traded value
+    minimum: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0  # commission of an order, at least, in money
     half_spread_bps: _Bps = 0.0  # of traded value
     impact: Annotated[float, Field(ge=0, le=1000, strict=False)] = 0.0  # of the square-root law
     borrow_bps: _Bps = 0.0  # a year, of what is short
@@ -464,17 +472,23 @@ def _agrees(recipe: Any) -> Any:
     "Refuse sections that contradict each other."
     if recipe.sizing.vol_target and not recipe.data.periods_per_year:  # measured, it would move with the last session
         raise ConfigError("sizing.vol_target is a year's; data.periods_per_year must say how long one is: 252")
+    if recipe.split.valid_end and not recipe.model.settings.get("early_stopping"):
+        raise ConfigError("split.valid_end holds back dates on which nothing stops; set model.early_stopping")
+    if recipe.policy.kind == "topk_drop" and (recipe.regime.kind != "none" or recipe.sizing != Sizing()):
+        raise ConfigError("policy.kind topk_drop splits its cash itself; leave regime and sizing out")
     return recipe
 
 
 def _write(
-    file: Path,  # of text
-    text: str,  # all of it
-) -> None:
+    text: str,  # all of a file
+    file: str | Path,  # "-": none
+) -> str:  # the text
     "Write a file, whole or not at all."
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    if str(file) != "-":
+        part = Path(file).with_name(f".{Path(file).name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    return text
 
 # %% ../../nbs/recipe/750_spec.ipynb #e34941b9
 class Recipe(_Section):
@@ -592,10 +606,7 @@ class Recipe(_Section):
         >>> momentum = parse(page, "momentum")
         >>> assert parse(momentum.save("-"), "x") == momentum
         """
-        text = yaml.safe_dump(as_dict(self), sort_keys=False, allow_unicode=True, width=110)
-        if str(file) != "-":
-            _write(Path(file), text)
-        return text
+        return _write(yaml.safe_dump(as_dict(self), sort_keys=False, allow_unicode=True, width=110), file)
 
 # %% ../../nbs/recipe/750_spec.ipynb #36530874
 def as_dict(
@@ -747,7 +758,8 @@ def recipe_names() -> list[str]:
     --------
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
-    (Model(kind='feature', column='mom_252_21'), ['default', 'momentum'])
+    (Model(kind='feature', column='mom_252_21'),
+     ['cascade', 'csi300', 'default', 'gated_trees', 'momentum', 'trees'])
     """
     return sorted(file.stem for file in (root() / "recipes").glob("*.yaml"))
 
@@ -776,7 +788,8 @@ def load(
     --------
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
-    (Model(kind='feature', column='mom_252_21'), ['default', 'momentum'])
+    (Model(kind='feature', column='mom_252_21'),
+     ['cascade', 'csi300', 'default', 'gated_trees', 'momentum', 'trees'])
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"
@@ -858,7 +871,7 @@ def override(
     >>> momentum = parse(page, "momentum")
     >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
     >>> changed.policy
-    Policy(kind='topk', top_k=20, buffer=15, rebalance=21)
+    Policy(kind='topk', top_k=20, buffer=15, rebalance=21, n_drop=5)
     """
     if isinstance(given, str):
         parts = [part.strip() for part in re.split(r",(?=\s*[\w.]+\s*=)", given) if part.strip()]
