@@ -239,6 +239,7 @@ def test_a_book_that_is_none_is_refused(shell, capsys, text, answer):
     if text is not None:
         file.write_text(text)
     shell.said = lambda: capsys.readouterr().err
-    code, err = shell("decide", shell.recipe, "--as-of", "2012-06-15", "--book", file, "--output", "orders.csv")
+    orders = shell.folder / "orders.csv"
+    code, err = shell("decide", shell.recipe, "--as-of", "2012-06-15", "--book", file, "--output", orders)
     assert code == 2 and answer in err and err.strip().count("\n") == 0
-    assert not (shell.folder / "orders.csv").exists() and not (shell.folder / "ledger.sqlite").exists()
+    assert not orders.exists() and not (shell.folder / "ledger.sqlite").exists()
