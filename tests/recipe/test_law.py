@@ -4,9 +4,11 @@ import pandas as pd
 import pytest
 from leaky_parts import TREES, halted, small, with_model
 
+from quantlab.core.errors import ConfigError
 from quantlab.data.sample import sample_bars
 from quantlab.recipe.chain_audit import borders, halts, law, law_dates
 from quantlab.recipe.decide import decide
+from quantlab.recipe.market import store_folder
 from quantlab.recipe.spec import load, recipe_names
 from quantlab.recipe.stages import Stages
 
@@ -152,4 +154,9 @@ def test_the_law_holds_on_every_committed_recipe(name, tmp_path, monkeypatch):
     recipe = load(name)
     if recipe.data.source.startswith("lake:"):
         pytest.importorskip("duckdb")
+    if recipe.data.source.startswith("qlib:"):
+        try:
+            store_folder(recipe.data.source)
+        except ConfigError as error:
+            pytest.skip(str(error))
     assert holds(law(recipe, n=40), 40)

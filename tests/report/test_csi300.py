@@ -10,6 +10,7 @@ import pytest
 from quantlab.core.config import root
 from quantlab.core.errors import QuantlabError
 from quantlab.report.run import run_report
+from quantlab.report.template import read_cells
 
 TEMPLATE = root() / "reports" / "csi300.ipynb"
 STORED = [root() / "bench" / "results" / f"csi300{part}.json" for part in ("", "_trials", "_models")]
@@ -29,6 +30,28 @@ def test_one_clear_line_without_the_data(workspace, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"top_kk": 20}, "did you mean 'top_k'"),
+        ({"recipe": "momentum"}, "reads sample"),
+        ({"overrides": "model.num_leafs=63"}, "did you mean num_leaves"),
+        ({"seed": 9}, "parameter seed is 9"),
+        ({"threads": 0}, "threads"),
+    ],
+)
+def test_what_the_page_refuses(workspace, wrong, says):
+    with pytest.raises(QuantlabError, match=says):
+        run_report(TEMPLATE, wrong)
+
+
+def test_the_page_trains_and_trades_nothing_itself():
+    code = "\n".join(line for cell in read_cells(TEMPLATE) for line in cell["source"].splitlines())
+    assert "run(spec" in code
+    for word in (".fit(", "train(", "train_published", "predict(", "from_rule(", "study.account", "Data.read"):
+        assert word not in code, word
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not all(file.exists() for file in STORED),
@@ -40,7 +63,8 @@ def test_one_clear_line_without_the_data(workspace, monkeypatch):
 def test_the_page(workspace):
     run = run_report(TEMPLATE, {})
     metrics = run.metrics
-    assert abs(metrics["reproduction.ic_difference"]) <= 0.002 and metrics["account.difference"] < 1e-9
+    assert abs(metrics["reproduction.ic_difference"]) <= 0.004 and metrics["account.difference"] < 1e-9
+    assert abs(metrics["purged.ic_difference"]) <= 0.002  # from the stored fits whose borders are purged too
     assert 0.04 < metrics["now.ic"] < 0.05 and metrics["rows"] > 890_000 and metrics["trials"] >= 20
 
 
