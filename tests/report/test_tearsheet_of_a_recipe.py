@@ -51,8 +51,8 @@ def test_every_line_stands_on_some_page():
     [
         ({"top_kk": 20}, "did you mean 'top_k'"),
         ({"recipe": "defualt"}, "did you mean default"),
-        ({"overrides": "model.num_leafs=63"}, "did you mean num_leaves"),
-        ({"overrides": "model.num_leaves=1"}, "between 2 and 1024"),
+        ({"recipe": "gated_trees", "overrides": "model.num_leafs=63"}, "did you mean num_leaves"),
+        ({"recipe": "gated_trees", "overrides": "model.num_leaves=1"}, "between 2 and 1024"),
         ({"recipe": "momentum", "gate": True}, "nothing to gate by"),
         ({"predictions": "no/such.parquet"}, "does not exist"),
         ({"universe": "AAPL"}, "symbol"),
