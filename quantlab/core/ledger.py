@@ -145,8 +145,8 @@ def row_holds(
     'DataError: demo.trials.parquet: the hash of row 3 does not hold; restore the file from its commit'
     """
     content = {name: None if row[name] != row[name] else row[name] for name in _CONTENT}
-    if content["n_obs"] is not None:  # beside a row without one, pandas turns a count into a float
-        content["n_obs"] = int(content["n_obs"])
+    if isinstance(count := content["n_obs"], float):  # what pandas makes of a count beside a row without one
+        content["n_obs"] = int(count)
     return _row_hash(row["prev_hash"], content) == row["hash"]
 
 # %% ../../nbs/core/040_ledger.ipynb #87c8a014

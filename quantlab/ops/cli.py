@@ -347,5 +347,5 @@ def ledger() -> None:
 # %% ../../nbs/ops/990_cli.ipynb #0c156729
 app.add_typer(data_app, name="data")
 app.add_typer(synth_app)
-for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+for _name, _command in COMMANDS.items():  # a terminal needs the sentence, not the sections
+    app.command(_name, help=(_command.__doc__ or "").partition("\n\n")[0])(_command)

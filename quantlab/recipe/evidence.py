@@ -179,6 +179,7 @@ def trials_file(
     --------
     >>> from quantlab.recipe.evidence import trials_file
     >>> trials_file("default").name
+    'default.trials.parquet'
     """
     return root() / "recipes" / f"{name}.trials.parquet"
 

@@ -645,9 +645,6 @@ def dated_rows(
     return until(0, first), until(first, last), np.arange(starts[last], starts[-1])
 
 # %% ../../nbs/recipe/753_stages.ipynb #ba87d0bb
-Fold = tuple[np.ndarray, np.ndarray]  # rows to learn from, rows to predict
-
-
 def folds(
     recipe: Recipe,  # one strategy
     X: pd.DataFrame,  # of features

@@ -266,7 +266,7 @@ def _difference(
 
 
 def ablation_table(
-    scores: pd.DataFrame,  # (date, symbol), out of sample; the first column is the whole model, the others variants of it
+    scores: pd.DataFrame,  # (date, symbol), out of sample; first the whole model, then variants of it
     y: pd.Series,  # (date, symbol), the outcome
 ) -> pd.DataFrame:  # by variant: ic, se, p, change (of the mean rank IC), change_se, change_p
     """Test the mean rank IC of each variant, and what it lost or gained.
@@ -274,7 +274,7 @@ def ablation_table(
     Parameters
     ----------
     scores : pd.DataFrame
-        (date, symbol), out of sample; the first column is the whole model, the others variants of it.
+        (date, symbol), out of sample; first the whole model, then variants of it.
     y : pd.Series
         (date, symbol), the outcome.
 

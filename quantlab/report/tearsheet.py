@@ -494,8 +494,7 @@ def chosen_and_held_out(
 def searched_text(
     recipe: Recipe,  # as it was run
 ) -> str:  # Markdown, one paragraph
-    """Say what was tried before a recipe was chosen, and when the years after were opened; raise DataError as
-    read_trials.
+    """Say what was tried before a recipe was chosen, and when the years after were opened; raise as read_trials does.
 
     Parameters
     ----------
@@ -510,7 +509,7 @@ def searched_text(
     Raises
     ------
     DataError
-        As read_trials.
+        For a row whose hash does not hold (see read_trials).
 
     Examples
     --------

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import quantlab
 from quantlab.core.config import root
+from quantlab.ops import cli
 
 COMMAND = Path(sys.executable).with_name("quantlab")
 SMALL = Path(__file__).parents[1] / "report" / "template_small.ipynb"
@@ -122,6 +124,19 @@ def test_templates_shows_every_parameter(quantlab_line):
         and "sessions in the volatility window" in done.stdout
         and "['AAPL', 'JPM', 'XOM']" in done.stdout
     )
+
+
+def commands_of(app):
+    "List every command of an application and of its groups."
+    for name, command in typer.main.get_command(app).commands.items():
+        yield from command.commands.items() if hasattr(command, "commands") else [(name, command)]
+
+
+def test_help_of_a_command_is_a_sentence_without_the_sections_of_a_docstring():
+    found = dict(commands_of(cli.app))
+    assert {"run", "decide", "search", "diff", "report", "import"} <= set(found)
+    for name, command in found.items():
+        assert command.help and "------" not in command.help and len(command.help) < 200, name
 
 
 def test_version_and_help(quantlab_line):
