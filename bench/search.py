@@ -11,6 +11,8 @@ The second part repeats a published figure that cannot be run here: a Rust engin
 averages, filled at the next open, after costs, in two threads. Its loop knows that there is one name with a bar at
 every step; a hundred sets are carried out by the engine's loop too, and three by from_weights, and must agree to the
 last digit. Like any search of that size it keeps the figures of each set, not its curve.
+
+The third part times recipe.search by one process and by two: members that each need fits, and members that share them.
 """
 
 import json
@@ -23,6 +25,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
 import harness
 import numpy as np
@@ -36,12 +39,15 @@ from quantlab.broker.fill_model import DEFAULT_FILL, next_open, terms_of
 from quantlab.broker.rebalance import rebalance
 from quantlab.broker.rules import DEFAULT_RULES
 from quantlab.broker.session import CASH_RESERVE, LEAST_ORDER
+from quantlab.core.ledger import Ledger
 from quantlab.core.panel import to_wide
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.features.base import compute
 from quantlab.features.price import momentum
 from quantlab.portfolio.weights import TopK, top_k_many
+from quantlab.recipe.search import search
+from quantlab.recipe.spec import Recipe
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "search.json"
@@ -332,12 +338,40 @@ def many_crossovers(sets: int, bars: int, rounds: int, threads: int = 2) -> dict
     }  # fmt: skip
 
 
+def workers(rounds: int, trees: int = 300, groups: int = 32) -> dict:
+    "Time a search by one process and by two, in alternating rounds, each with an empty cache of its own."
+    used = ["AAPL", "ABT", "AMZN", "BA", "BAC", "C", "CAT", "COP", "CSCO", "CVS", "CVX", "DIS", "F", "GE", "GS", "HD"]
+    recipe = Recipe().replace(
+        name="bench", data__universe=", ".join(used), data__end="2014-12-31", features__use=["price"], study="bench",
+        model__kind="gbm", model__n_estimators=trees, model__num_threads=1, split__train_sessions=252,
+        split__test_sessions=126, policy__buffer=2,
+    )  # fmt: skip
+    learned = {"model.num_leaves": [3 + k for k in range(groups // 4)], "model.min_child_samples": [20, 40, 80, 160]}
+    work = {"fits": learned | {"policy.top_k": [3, 5, 8]}, "policies": {"policy.top_k": [*range(2, 12)]}}
+    work["policies"] |= {"policy.buffer": [0, 2, 4, 6], "policy.rebalance": [5, 10, 15, 20, 25]}
+    seconds: dict[tuple[str, int], list[float]] = {}
+    for _ in range(rounds):
+        for (kind, vary), jobs in product(work.items(), (1, 2)):
+            with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {"QUANTLAB_RESEARCH_CACHE": folder}):
+                asked = recipe if kind == "fits" else recipe.replace(model__kind="feature", model__column="rev_21")
+                began = time.perf_counter()
+                found = search(asked, vary, n_jobs=jobs, ledger=Ledger(f"{folder}/ledger.sqlite"))
+                seconds.setdefault((kind, jobs), []).append(time.perf_counter() - began)
+                assert found.ran == len(found.table)
+    middle = {key: statistics.median(times) for key, times in seconds.items()}
+    return {
+        kind: {"one_s": middle[kind, 1], "two_s": middle[kind, 2], "ratio": middle[kind, 1] / middle[kind, 2]}
+        for kind in work
+    } | {"rounds": rounds, "members": {"fits": 3 * groups, "policies": 200}, "trees": trees}
+
+
 def main(rounds: int = 3, members: int = 1000, sets: int = 10_000, bars: int = 200_000) -> dict:
     "Time both searches; figures of the full size are kept."
     if not PYTHON.exists():
         return {"name": "search", "skipped": "vectorbt's environment is not there; make bench-peers builds it"}
     found = against_vectorbt(members, rounds)
     found["parts"]["crossovers"] = many_crossovers(sets, bars, rounds)
+    found["parts"]["workers"] = workers(rounds, *(() if members == 1000 else (20, 4)))
     if (members, sets, bars) == (1000, 10_000, 200_000):
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     return found

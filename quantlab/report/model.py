@@ -21,7 +21,7 @@ from ..core.errors import ConfigError, PanelError
 from ..core.plot import COLORS, figure
 from ..recipe.parts import model_of
 from ..recipe.spec import Recipe
-from ..recipe.stages import Stages
+from ..recipe.stages import Fold, Stages
 from ..validation.inference import ICRows, ic_rows, ic_test
 from ..validation.scores import rank_ic
 
@@ -141,6 +141,17 @@ def judged_rows(
     return Judged(X[there], relative[there].rename("y"), known["target"], known["t1"], predictions, tests, models)
 
 # %% ../../nbs/report/809_model.ipynb #6c0ae103
+class _OnGrid(Stages):
+    "Carry a recipe out as far as the scores of the dates that a page judges."
+
+    @property
+    def folds(self) -> list[Fold]:
+        "Return the rows of each window, those to predict on the grid of those to learn from."
+        X = self.features
+        grid = X.index.get_level_values("date").isin(X.index.unique("date")[:: self.recipe.split.learn_every])
+        return [(train, test[grid[test]]) for train, test in super().folds if grid[test].any()]
+
+
 def variant_scores(
     chain: Stages,  # of the recipe that is varied
     variants: Mapping[str, Recipe],  # by name, on the same data
@@ -197,7 +208,7 @@ def variant_scores(
     for name, recipe in variants.items():
         if recipe.data != chain.recipe.data:
             raise ConfigError(f"{name} reads other data than {chain.recipe.name}; compare recipes on the same bars")
-        own = chain if recipe == chain.recipe else Stages(recipe, market=chain.market)
+        own = chain if recipe == chain.recipe else _OnGrid(recipe, market=chain.market)
         found[name] = own.predictions["score"].reindex(rows)
     return pd.DataFrame(found, index=rows)
 

@@ -940,7 +940,7 @@ def emit(
     --------
     >>> import numpy as np
     >>> from quantlab.report.template import emit
-    >>> emit({"sharpe": np.float64(0.5), "days": np.int64(250)}, headline=["sharpe"])
+    >>> emit({"sharpe": np.float64(0.5), "days": np.int64(250)})
     """
     from IPython.display import display  # not needed by who only reads a template
 

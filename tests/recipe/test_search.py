@@ -46,10 +46,17 @@ def one(tmp_path_factory):
     return search(SMALL, FEW, n_jobs=1, ledger=ledger), ledger
 
 
-def test_two_hundred_members_killed_three_times_are_two_hundred_trials(tmp_path):
+@pytest.mark.parametrize(
+    ("vary", "members", "step"),
+    [
+        pytest.param(WIDE | {"policy.buffer": [0, 2]}, 100, 8, id="100"),
+        pytest.param(WIDE, 200, 20, id="200", marks=pytest.mark.slow),
+    ],
+)
+def test_members_of_a_search_that_is_killed_three_times_are_each_one_trial(tmp_path, vary, members, step):
     (tmp_path / "small.yaml").write_text(SMALL.save("-"))
     file, book = tmp_path / "search.yaml", Ledger(tmp_path / "ledger.sqlite")
-    file.write_text(yaml.safe_dump({"recipe": "small.yaml", "vary": WIDE}))
+    file.write_text(yaml.safe_dump({"recipe": "small.yaml", "vary": vary}))
     code = (
         "import sys; from quantlab.core.ledger import Ledger; from quantlab.recipe.search import search_file; "
         "print(search_file(sys.argv[1], n_jobs=int(sys.argv[3]), ledger=Ledger(sys.argv[2])).ran)"
@@ -60,23 +67,24 @@ def test_two_hundred_members_killed_three_times_are_two_hundred_trials(tmp_path)
         words = [sys.executable, "-c", code, str(file), str(book.file), str(jobs)]
         return subprocess.Popen(words, cwd=root(), stdout=subprocess.PIPE, text=True)
 
-    for jobs in (1, 2, 1):  # 200 members
+    for jobs in (1, 2, 1):
         process, before = start(jobs), len(list(folder.glob("*.parquet")))
         deadline = time.monotonic() + 120
-        while len(list(folder.glob("*.parquet"))) < before + 20 and time.monotonic() < deadline:
+        while len(list(folder.glob("*.parquet"))) < before + step and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
+        assert process.returncode == -signal.SIGKILL
         kept.append(len(list(folder.glob("*.parquet"))))
-    assert 0 < kept[0] < kept[1] < kept[2] < 200, kept
+    assert 0 < kept[0] < kept[1] < kept[2] < members, kept
     out, _ = start(1).communicate()
     rows = book.rows()
-    assert int(out) == 200 - kept[-1], "no member is carried out twice"
+    assert int(out) == members - kept[-1], "no member is carried out twice"
     for account in ("strategy", "excess"):
         mine = rows[rows["study"].str.endswith(f"/{account}")]
-        assert len(mine) == mine["key"].nunique() == 200
-    assert len(kept_returns(folder, set(rows["key"]))) == len(list(folder.glob("*.parquet"))) == 200
-    assert book.verify() == 400
+        assert len(mine) == mine["key"].nunique() == members
+    assert len(kept_returns(folder, set(rows["key"]))) == len(list(folder.glob("*.parquet"))) == members
+    assert book.verify() == 2 * members
 
 
 def test_two_processes_give_what_one_gives_to_the_bit(one, ledger):
@@ -91,9 +99,7 @@ def test_two_processes_give_what_one_gives_to_the_bit(one, ledger):
 @pytest.mark.slow
 def test_fits_made_in_other_processes_are_the_same_fits(tmp_path, monkeypatch):
     used = ["rev_21", "std_20", "mom_126_21"]
-    learned = SMALL.replace(
-        model__kind="ridge", features__use=used, split__train_sessions=120, split__test_sessions=60
-    )
+    learned = SMALL.replace(model__kind="ridge", features__use=used, split__train_sessions=120, split__test_sessions=60)
     vary = {"label.horizon": [5, 20], "policy.top_k": [3, 6, 9]}
     found = []
     for jobs in (1, 2):
