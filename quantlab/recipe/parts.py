@@ -387,8 +387,8 @@ def costs_and_rules(
     >>> from quantlab.recipe.parts import costs_and_rules
     >>> from quantlab.recipe.spec import Recipe
     >>> chinese = Recipe().replace(
-    ...     costs__commission_bps=5.0, costs__slippage_bps=0.0, costs__minimum=5.0, costs__sell_tax_bps=10.0, limits__lot=100.0,
-    ...     limits__price_limit=0.095, limits__stale_after=None, fill="same_close",
+    ...     costs__commission_bps=5.0, costs__slippage_bps=0.0, costs__minimum=5.0, costs__sell_tax_bps=10.0,
+    ...     limits__lot=100.0, limits__price_limit=0.095, limits__stale_after=None, fill="same_close",
     ... )  # fmt: skip
     >>> terms, plain = costs_and_rules(chinese), costs_and_rules(Recipe())
     >>> terms["fill"].name, terms["rules"]

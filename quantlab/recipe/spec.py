@@ -363,10 +363,11 @@ class Regime(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Policy, Regime, Sizing
-    >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
+    >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
+    >>> Regime(kind="hmm"), Policy(kind="topk_drop"), Limits(lot=100, price_limit=0.095), Sizing(weighting="rank")
     (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk', top_k=20, buffer=15, rebalance=20, n_drop=5),
+     Policy(kind='topk_drop', top_k=30, buffer=15, rebalance=20, n_drop=5),
+     Limits(max_weight=0.1, max_gross=2.0, lot=100.0, price_limit=0.095, stale_after=5),
      Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
@@ -384,10 +385,11 @@ class Policy(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Policy, Regime, Sizing
-    >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
+    >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
+    >>> Regime(kind="hmm"), Policy(kind="topk_drop"), Limits(lot=100, price_limit=0.095), Sizing(weighting="rank")
     (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk', top_k=20, buffer=15, rebalance=20, n_drop=5),
+     Policy(kind='topk_drop', top_k=30, buffer=15, rebalance=20, n_drop=5),
+     Limits(max_weight=0.1, max_gross=2.0, lot=100.0, price_limit=0.095, stale_after=5),
      Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
@@ -403,23 +405,12 @@ class Limits(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.search import carry_out
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    ... )
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
-    ... )  # fmt: skip
-    >>> alone = carry_out(small)
-    >>> alone.tail(3)
-                strategy  equal weight
-    date
-    2014-12-29  0.001993      0.000385
-    2014-12-30 -0.005269     -0.003750
-    2014-12-31 -0.007760     -0.009632
+    >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
+    >>> Regime(kind="hmm"), Policy(kind="topk_drop"), Limits(lot=100, price_limit=0.095), Sizing(weighting="rank")
+    (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
+     Policy(kind='topk_drop', top_k=30, buffer=15, rebalance=20, n_drop=5),
+     Limits(max_weight=0.1, max_gross=2.0, lot=100.0, price_limit=0.095, stale_after=5),
+     Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
     max_weight: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1  # of one name, as a share of equity
@@ -434,10 +425,11 @@ class Sizing(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Policy, Regime, Sizing
-    >>> Regime(kind="hmm"), Policy(top_k=20), Sizing(weighting="rank")
+    >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
+    >>> Regime(kind="hmm"), Policy(kind="topk_drop"), Limits(lot=100, price_limit=0.095), Sizing(weighting="rank")
     (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk', top_k=20, buffer=15, rebalance=20, n_drop=5),
+     Policy(kind='topk_drop', top_k=30, buffer=15, rebalance=20, n_drop=5),
+     Limits(max_weight=0.1, max_gross=2.0, lot=100.0, price_limit=0.095, stale_after=5),
      Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
