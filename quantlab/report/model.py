@@ -337,7 +337,7 @@ def ablation_table(
 # %% ../../nbs/report/809_model.ipynb #d7428cec
 def ablation_figure(
     table: pd.DataFrame,  # from ablation_table
-    title: str = "What the mean rank IC loses or gains (bars: two standard errors)",
+    title: str = "What the mean rank IC loses or gains (bars: two standard errors)",  # of the picture
 ) -> Figure:
     """Draw the change of the mean rank IC of each variant against the whole model.
 
@@ -346,7 +346,7 @@ def ablation_figure(
     table : pd.DataFrame
         From ablation_table.
     title : str, optional
-        Headline of the picture.
+        Of the picture.
 
     Returns
     -------
@@ -390,7 +390,7 @@ def ablation_figure(
 # %% ../../nbs/report/809_model.ipynb #7758d7bf
 def length_figure(
     table: pd.DataFrame,  # from ablation_table, by number of training sessions
-    title: str = "Mean rank IC by length of the training window (bars: two standard errors)",
+    title: str = "Mean rank IC by length of the training window (bars: two standard errors)",  # of the picture
 ) -> Figure:
     """Draw the mean rank IC against the length of the training window.
 
@@ -399,7 +399,7 @@ def length_figure(
     table : pd.DataFrame
         From ablation_table, by number of training sessions.
     title : str, optional
-        Headline of the picture.
+        Of the picture.
 
     Returns
     -------
@@ -717,7 +717,7 @@ def slope(
 def said_figure(
     table: pd.DataFrame,  # from said_and_happened
     slope: float,  # of outcome on score
-    title: str | None = None,
+    title: str | None = None,  # of the picture; None: says what it shows
 ) -> Figure:
     """Draw what happened against what was said, with two standard errors.
 
@@ -728,7 +728,7 @@ def said_figure(
     slope : float
         Of outcome on score.
     title : str | None, default None
-        Headline of the picture.
+        Of the picture; None: says what it shows.
 
     Returns
     -------
