@@ -608,11 +608,29 @@ class ReportRun:
 
     Examples
     --------
+    >>> import os
+    >>> import platform
+    >>> import subprocess
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.report.run import list_runs
+    >>> from quantlab.report.run import OWNER, _write_json, read_run
     >>> work = tempfile.TemporaryDirectory()
-    >>> assert list_runs(Path(work.name) / "failed") == list_runs(Path(work.name) / "no such folder") == []
+    >>> folder = Path(work.name) / "staging"
+    >>> gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    >>> for name, pid in (
+    ...     ("ride-20240102T030405Z-0123abcd", gone),
+    ...     ("ride-20240102T030405Z-89abcdef", os.getpid()),
+    ... ):
+    ...     (folder / f".{name}").mkdir(parents=True)
+    ...     (folder / f".{name}" / OWNER).write_text(f"{platform.node()} {pid}")
+    >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
+    >>> kept = Path(work.name) / "by hand"
+    >>> for name, metrics in (("ride-1", {"days": 3}), ("ride-2", {"days": "three"})):
+    ...     (kept / name).mkdir(parents=True)
+    ...     _write_json(kept / name / "metrics.json", metrics)
+    ...     started = {"started": "2024-01-02T03:04:05Z", "parameters": {}, "headline": ["days"]}
+    ...     _write_json(kept / name / "manifest.json", started | {"code": {"sources": "0" * 64}, "data_hash": None})
+    >>> assert read_run(kept / "ride-1").metrics == {"days": 3}
     """
 
     folder: Path  # with report.html, report.ipynb, metrics.json and manifest.json
@@ -700,11 +718,29 @@ def read_run(
 
     Examples
     --------
+    >>> import os
+    >>> import platform
+    >>> import subprocess
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.report.run import list_runs
+    >>> from quantlab.report.run import OWNER, _write_json, read_run
     >>> work = tempfile.TemporaryDirectory()
-    >>> assert list_runs(Path(work.name) / "failed") == list_runs(Path(work.name) / "no such folder") == []
+    >>> folder = Path(work.name) / "staging"
+    >>> gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    >>> for name, pid in (
+    ...     ("ride-20240102T030405Z-0123abcd", gone),
+    ...     ("ride-20240102T030405Z-89abcdef", os.getpid()),
+    ... ):
+    ...     (folder / f".{name}").mkdir(parents=True)
+    ...     (folder / f".{name}" / OWNER).write_text(f"{platform.node()} {pid}")
+    >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
+    >>> kept = Path(work.name) / "by hand"
+    >>> for name, metrics in (("ride-1", {"days": 3}), ("ride-2", {"days": "three"})):
+    ...     (kept / name).mkdir(parents=True)
+    ...     _write_json(kept / name / "metrics.json", metrics)
+    ...     started = {"started": "2024-01-02T03:04:05Z", "parameters": {}, "headline": ["days"]}
+    ...     _write_json(kept / name / "manifest.json", started | {"code": {"sources": "0" * 64}, "data_hash": None})
+    >>> assert read_run(kept / "ride-1").metrics == {"days": 3}
     """
     try:
         metrics, manifest = (
@@ -717,7 +753,7 @@ def read_run(
         raise ReportError(f"run {folder.name} is broken ({why}); remove its folder, and ask its question again")
     return ReportRun(folder, metrics, manifest)
 
-
+# %% ../../nbs/report/820_run.ipynb #5e1d0302
 def list_runs(
     folder: Path | None = None,  # holds run folders; the setting [research] runs
     tell: Callable[[str], None] | None = None,  # called with what is wrong with each broken run
