@@ -80,7 +80,7 @@ class DecisionRecord:
     def __repr__(self) -> str:
         what = f"nothing due for {self.next_due} sessions"
         if self.due:
-            what = f"{len(self.orders)} orders for {len(self.weights)} names"
+            what = f"{len(self.orders)} orders for {int((self.weights != 0).sum())} names"
         of = f"DecisionRecord of {self.recipe} at the close of {self.date:%Y-%m-%d}"
         return f"{of}: {what}, equity {self.equity:,.2f}, {self.fill}"
 

@@ -66,7 +66,8 @@ def _chain(recipe: Recipe) -> Stages:
 def _everyone(chain: Stages) -> pd.Series:
     "Return the returns of equal weight, computed once for members that trade on the same days at the same costs."
     r = chain.recipe
-    plain = {"policy": Policy(rebalance=r.policy.rebalance), "limits": Limits(max_gross=r.limits.max_gross)}
+    rules = r.limits.model_copy(update={"max_weight": Limits().max_weight})  # lots and price limits hold for all names
+    plain = {"policy": Policy(rebalance=r.policy.rebalance), "limits": rules}
     alike = r.model_copy(update=plain | {"regime": Regime()})
     said = as_dict(alike, all_of_it=True)
     key = "equal weight", _refit(r), json.dumps([said[n] for n in ("policy", "limits", "costs", "fill", "capital")])

@@ -230,3 +230,12 @@ def test_values_that_repeat_are_one_member():
     assert space_of(SMALL, {"vary": {"policy.top_k": [5, 5, 6]}}).size == 2
     with pytest.raises(ConfigError, match="100 members"):
         WAYS["grid"](Space(vary={"a": tuple(range(10)), "b": tuple(range(10))}, trials=50), lambda asked: [])
+
+
+@pytest.mark.parametrize("limits", [{}, {"limits__lot": 100.0}, {"limits__price_limit": 0.02}])
+def test_equal_weight_of_a_member_obeys_the_rules_that_its_run_obeys(ledger, limits):
+    recipe = SMALL.replace(capital=20_000.0, **limits)
+    done = run(recipe, ledger=ledger, record=False)
+    found = module.carry_out(recipe)
+    for account in ("strategy", "equal weight"):
+        pd.testing.assert_series_equal(found[account], done.returns[account], check_names=False)
