@@ -339,7 +339,7 @@ def asked_recipe(
     --------
     >>> from quantlab.report.checks import asked_recipe
     >>> page = dict(
-    ...     recipe="default",
+    ...     recipe="gated_trees",
     ...     overrides="model.num_leaves=63",
     ...     top_k=20,
     ...     gate=None,

@@ -169,7 +169,7 @@ REFUSED = {
     "report tearsheet -p top_k=many": "give a value of type int",
     "report tearsheet -p top_k=0": "parameter top_k: policy.top_k is 0",
     "report tearsheet -p recipe=defualt": "did you mean default?",
-    "report tearsheet -p overrides=model.num_leafs=63": "did you mean num_leaves?",
+    "report tearsheet -p recipe=gated_trees -p overrides=model.num_leafs=63": "did you mean num_leaves?",
     "report tearsheet --predictions no/such.parquet": "does not exist",
     "report tearsheet -p reconcile=al": "did you mean all?",
     "report tearsheet -p feature_set=bas": "did you mean base?",
