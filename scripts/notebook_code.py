@@ -132,7 +132,7 @@ def decorated(node: ast.ClassDef | ast.FunctionDef, word: str) -> bool:
 
 
 def fields(cls: ast.ClassDef, said: dict[int, tuple[str, bool]], code: str) -> list[Slot]:
-    "Return the fields of a record (dataclass, NamedTuple, TypedDict) or the members of an enumeration."
+    "Return the fields of a record (dataclass, NamedTuple, TypedDict, pydantic) or the members of an enumeration."
     found = []
     for node in cls.body:
         value = getattr(node, "value", None)
@@ -154,7 +154,7 @@ def is_enum(cls: ast.ClassDef) -> bool:
 
 def is_record(cls: ast.ClassDef) -> bool:
     return decorated(cls, "dataclass") or any(
-        re.search(r"(NamedTuple|TypedDict)$", ast.unparse(base)) for base in cls.bases
+        re.search(r"(NamedTuple|TypedDict|BaseModel|_Section)$", ast.unparse(base)) for base in cls.bases
     )
 
 

@@ -230,7 +230,7 @@ def indented(text: str, by: int = 4) -> list[str]:
 def listed(slot: Slot) -> list[str]:
     "Write one parameter: name, type and default in a line, what it means below."
     default = None if slot.default is None else f"default {slot.default}" if len(slot.default) <= 40 else "optional"
-    kind = ", ".join(part for part in (slot.annotation, default) if part)
+    kind = ", ".join(part for part in (bounded(slot.annotation), default) if part)
     return [f"{slot.name} : {kind}" if kind and slot.name else slot.name or kind, *indented(sentence(slot.text))]
 
 
@@ -243,6 +243,15 @@ def session(found: Example) -> list[str]:
 
 def section(title: str, lines: list[str]) -> list[str]:
     return ["", title, "-" * len(title), *lines] if lines else []
+
+
+def bounded(annotation: str) -> str:
+    "Write Annotated[int, Field(ge=1, le=250)] as a reader would: int, 1 to 250."
+    found = re.fullmatch(r"Annotated\[(\w+), .*?Field\((.*)\)\]", annotation)
+    if not found:
+        return re.sub(r"^Annotated\[(.+?), .*\]$", r"\1", annotation)
+    low, high = (re.search(rf"{word}=([-\d.e*]+)", found[2]) for word in ("ge", "le"))
+    return f"{found[1]}, {low[1]} to {high[1]}" if low and high else found[1]
 
 
 def meaning(kind: str, module: Module, modules: dict[str, Module]) -> str:

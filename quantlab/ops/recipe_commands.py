@@ -283,15 +283,15 @@ def decide_recipe(
     ----------
     recipe : _RECIPE
         Name of a committed one, or a YAML file.
-    as_of : Annotated[str, typer.Option(help='The close that decides.')]
+    as_of : str
         Such as 2023-12-29.
     parameter : _SETTINGS, default None
         FIELD=VALUE, repeatable.
     book : _BOOK, default None
         CSV with columns symbol and shares; None: the recipe's own account.
-    cash : Annotated[float, typer.Option(help='Beside the book.')], default 0.0
+    cash : float, default 0.0
         Account money; not read without a book.
-    output : Annotated[Path | None, typer.Option(help='CSV that receives the orders.')], default None
+    output : Path | None, default None
         By symbol.
 
     Raises
@@ -371,11 +371,11 @@ def search_recipe(
 
     Parameters
     ----------
-    file : Annotated[Path, typer.Argument(help='YAML: recipe, vary, method, trials, study.')]
+    file : Path
         Of read_space.
-    jobs : Annotated[int | None, typer.Option(min=1, help='Processes; one per core when absent.')], default None
+    jobs : int | None, default None
         At once.
-    scheduler : Annotated[str | None, typer.Option(help='Address of a Dask scheduler instead.')], default None
+    scheduler : str | None, default None
         tcp://...
     output : _PAGES, default None
         Folder that receives the page's folder.
@@ -532,9 +532,9 @@ def diff_recipes(
 
     Parameters
     ----------
-    a : Annotated[str, typer.Argument(metavar='A', help='A recipe, a YAML file or a run folder.')]
+    a : str
         The first.
-    b : Annotated[str, typer.Argument(metavar='B', help='Another one.')]
+    b : str
         What it is compared with.
 
     Raises

@@ -15,7 +15,7 @@ import pandas as pd
 from ..core.errors import DataError
 from .run import as_recipe
 from .spec import Recipe
-from .stages import Stages, weights
+from .stages import Stages, left_out, weights
 
 # %% ../../nbs/recipe/756_decide.ipynb #5da55670
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,8 @@ class DecisionRecord:
         Of the book at this close.
     fill : str
         In words: when the orders are meant to fill.
+    left_out : tuple[str, ...], default ()
+        Features that the recipe uses and the audit did not pass.
 
     Examples
     --------
@@ -76,13 +78,15 @@ class DecisionRecord:
     orders: pd.DataFrame  # by symbol: held, target (shares), quantity (signed), price (close), value
     equity: float  # of the book at this close
     fill: str  # in words: when the orders are meant to fill
+    left_out: tuple[str, ...] = ()  # features that the recipe uses and the audit did not pass
 
     def __repr__(self) -> str:
         what = f"nothing due for {self.next_due} sessions"
         if self.due:
             what = f"{len(self.orders)} orders for {int((self.weights != 0).sum())} names"
         of = f"DecisionRecord of {self.recipe} at the close of {self.date:%Y-%m-%d}"
-        return f"{of}: {what}, equity {self.equity:,.2f}, {self.fill}"
+        gone = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{of}: {what}, equity {self.equity:,.2f}, {self.fill}{gone}"
 
 
 def orders_for(
@@ -161,6 +165,19 @@ def _their_book(chain: Stages, book: pd.Series, cash: float) -> tuple[pd.Series,
         )
     return held, float((held * price.reindex(held.index)).sum() + cash)
 
+# %% ../../nbs/recipe/756_decide.ipynb #5e1d0502
+def _fresh(
+    sessions: pd.DatetimeIndex,  # of the bars
+    as_of: str | pd.Timestamp,  # the close that is asked about
+) -> None:
+    "Raise DataError where bars end long before the close that is asked about: an old decision is no decision."
+    asked = pd.Timestamp(as_of)
+    asked = asked.tz_localize(None) if asked.tz is not None else asked
+    last, step = sessions[-1].tz_localize(None), pd.Series(sessions).diff().median()
+    if asked - last > max(pd.Timedelta("7D"), 3 * step):
+        gap = f"{(asked - last).days} days before {asked:%Y-%m-%d}"
+        raise DataError(f"the bars end at {last:%Y-%m-%d}, {gap}; bring the data up to date")
+
 # %% ../../nbs/recipe/756_decide.ipynb #d81144d4
 def decide(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
@@ -228,6 +245,7 @@ def decide(
     asked = as_recipe(recipe)
     chain = chain or Stages(asked, as_of=str(as_of), progress=progress)
     sessions = chain.bars.index.unique("date")
+    _fresh(sessions, as_of)
     date, age = sessions[-1], len(sessions) - 1
     every = asked.policy.rebalance
     held, equity = _own_book(chain) if book is None else _their_book(chain, book, cash)
@@ -238,8 +256,9 @@ def decide(
         target = decided["weight"][decided.index.get_level_values("date") == date].droplevel("date")
     orders = orders_for(target, held if due else held[:0], _last_close(chain), equity)
     return DecisionRecord(
-        asked.name, date, due, 0 if due else every - age % every, target, orders, equity, asked.fill.replace("_", " ")
-    )
+        asked.name, date, due, 0 if due else every - age % every, target, orders, equity, asked.fill.replace("_", " "),
+        left_out(chain.causality),
+    )  # fmt: skip
 
 
 def _from_book(chain: Stages, held: pd.Series, equity: float) -> pd.DataFrame:

@@ -30,7 +30,7 @@ from ..models.linear import FamaMacBeth, RidgeModel
 from ..models.quantile import QuantileModel
 from ..portfolio.topk_drop import TopKDrop
 from ..portfolio.weights import TopK
-from .spec import FEATURE_MAKERS, MODEL_SETTINGS, Recipe, plugins
+from .spec import FEATURE_MAKERS, MODEL_SETTINGS, Recipe, nearest_name, plugins
 
 # %% ../../nbs/recipe/752_parts.ipynb #87b335ba
 def own_part(
@@ -236,6 +236,9 @@ def make_model(
     if name not in MODEL_SETTINGS or name == "feature":
         known = ", ".join(m for m in MODEL_SETTINGS if m != "feature")
         raise ConfigError(f"model is {name!r}; use {known}, or module:name of your own")
+    every = {setting for settings in MODEL_SETTINGS.values() for setting in settings}
+    if slips := [setting for setting in given if setting not in every]:  # what another model has is left out
+        raise ConfigError(f"{slips[0]} is no setting of a model{nearest_name(slips[0], MODEL_SETTINGS[name])}")
     given = {k: v for k, v in given.items() if k in MODEL_SETTINGS[name]}
     own = {k: given.pop(k) for k in ("seeds", "shrink") if k in given}
     given.pop("path_lookback", None)  # of the features
@@ -275,6 +278,7 @@ def model_of(
         When it is not there (see import_named).
         "{name} has no fit and predict; name a class or an object of an estimator"
         "model is {name}; use {known}, or module:name of your own"
+        "{...} is no setting of a model{...}"
 
     Examples
     --------

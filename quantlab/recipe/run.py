@@ -19,7 +19,7 @@ from ..core.ledger import Ledger, content_key
 from .evidence import TRIAL, Evidence, judge_stages, recipe_key
 from .market import MarketData
 from .spec import Recipe, load, override
-from .stages import Fits, Stages, as_made_elsewhere
+from .stages import Fits, Stages, as_made_elsewhere, left_out
 from ..regime.hmm import Filtered
 from ..validation.splits import audit_splits
 
@@ -168,13 +168,14 @@ class Run(_Carried):
         """
         s, x = (self.evidence.summaries[name]["value"] for name in ("strategy", "excess"))
         test, dsr, days = self.evidence.ic_test, self.evidence.deflated["excess"].dsr, self.returns.index
+        gone = left_out(self.causality)
         return pd.Series({
             "period": f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {len(days):,} sessions",
             "return a year": f"{s['annual_return']:.1%}", "Sharpe": f"{s['sharpe']:.2f}",
             "drawdown": f"{s['max_drawdown']:.1%}", "excess a year": f"{x['annual_return']:+.1%}",
             "rank IC": f"{test.mean:.4f} (p {test.p:.2f})",
             "deflated Sharpe": f"{dsr:.2f} of the excess, {self.evidence.counted} tried",
-            "windows": f"{len(self.fits.models)} fitted",
+            "windows": f"{len(self.fits.models)} fitted", **({"left out": ", ".join(gone)} if gone else {}),
         }, name=self.recipe.name)  # fmt: skip
 
     def __repr__(self) -> str:
@@ -187,7 +188,7 @@ class Run(_Carried):
         self,
         folder: Path,  # exists
     ) -> None:
-        """Write recipe, predictions, weights, returns and trades into a folder.
+        """Write recipe, verdicts of its features, predictions, weights, returns and trades into a folder.
 
         Parameters
         ----------
@@ -195,6 +196,7 @@ class Run(_Carried):
             Exists.
         """
         self.recipe.save(folder / "recipe.yaml")
+        self.causality.to_parquet(folder / "causality.parquet")
         self.predictions.to_parquet(folder / "predictions.parquet")
         self.weights.to_parquet(folder / "weights.parquet")
         self.returns.to_parquet(folder / "returns.parquet")

@@ -68,6 +68,25 @@ def spread(
 class Space(BaseModel):
     """Say what varies around a recipe, and how it is searched.
 
+    Parameters
+    ----------
+    recipe : str, default "default"
+        Name of a committed recipe, or a YAML file.
+    vary : dict[str, tuple[Any, ...]]
+        Path of a setting -> its values, in order.
+    method : Literal['grid', 'staged', 'optuna'], default "grid"
+        All of them; coarse to fine; where good ones were.
+    trials : int, 0 to 1000000, default 0
+        At most so many members; 0: all, of optuna 100.
+    preset : Literal['quick', 'medium', 'thorough'], default "quick"
+        Of staged: how coarse it starts, how widely it goes on.
+    by : Literal['excess', 'strategy'], default "excess"
+        The account by whose Sharpe ratio the best is chosen.
+    seed : int, 0 to 2, default 7
+        Of optuna's sampler.
+    study : str, default ""
+        Over which trials are counted; empty: the recipe's.
+
     Examples
     --------
     >>> from quantlab.recipe.space import Space

@@ -132,6 +132,10 @@ def lines_of(
     dict[tuple, int]
         Path of keys -> line, from 1.
 
+    Raises
+    ------
+    MarkedYAMLError
+
     Examples
     --------
     >>> from quantlab.recipe.spec import lines_of
@@ -148,7 +152,9 @@ def lines_of(
     def walk(node: yaml.Node, path: tuple) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                found.setdefault((*path, key.value), key.start_mark.line + 1)
+                if (*path, key.value) in found:  # YAML itself would take the last and say nothing
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} is written twice", problem_mark=key.start_mark)
+                found[(*path, key.value)] = key.start_mark.line + 1
                 walk(value, (*path, key.value))
         elif isinstance(node, yaml.SequenceNode):
             for i, item in enumerate(node.value):
@@ -207,6 +213,23 @@ _Day = Annotated[str, BeforeValidator(_iso), Field(pattern=r"^(\d{4}-\d\d-\d\d)?
 class Data(_Section):
     """Say which bars, of whom, between which sessions.
 
+    Parameters
+    ----------
+    source : str, default "sample"
+        "sample", lake:NAME, qlib:NAME (below ../shared/data), or a CSV or Parquet file.
+    universe : str, default "all"
+        "all", symbols separated by commas, or a market of a Qlib store: its members of each day.
+    start : _Moment, default "2010-01-04"
+        First session.
+    end : _Moment, default "2023-12-29"
+        Last session that a run reads; decide may be asked for a later one.
+    interval : str, default ""
+        Of the bars, where a dataset has several: 1d, 4h, 5min.
+    index : str, default ""
+        Of the market, a symbol of a Qlib store; empty: SPY of the sample, else the mean of names.
+    periods_per_year : int, 0 to 10, default 0
+        Sessions a year; 0: as the data's own dates show.
+
     Examples
     --------
     >>> from quantlab.recipe.spec import Data
@@ -233,6 +256,19 @@ class Data(_Section):
 # %% ../../nbs/recipe/750_spec.ipynb #7c6175d2
 class Features(_Section):
     """Say what is computed from the bars, and how it is brought to one scale.
+
+    Parameters
+    ----------
+    use : tuple[Annotated[str, AfterValidator(_a_feature)], ...], default ("base",)
+        sets, features, calls, or module:name.
+    transform : tuple[Annotated[str, _one_of(TRANSFORMS, 'transform')], ...], default ("rank",)
+        Within each date, in order.
+    neutralise : Literal['none', 'sector'], default "none"
+        Take the sector's mean out, where sectors are known.
+    path : int, 0 to 250, default 0
+        Sessions of returns beside them, path_00 on; a cascade has its own.
+    drop : tuple[str, ...], default ()
+        Names such as mom_252_21 or path_* that are left out; sessions count as if they stayed.
 
     Examples
     --------
@@ -261,8 +297,24 @@ class Features(_Section):
         return self
 
 # %% ../../nbs/recipe/750_spec.ipynb #34c8b677
+_Target = Literal["uniform", "normal", "zscore", "none", "excess"]
+
+
 class Label(_Section):
     """Say which outcome is learned.
+
+    Parameters
+    ----------
+    kind : str, default "forward_returns"
+        Or "close_returns": from the next close on.
+    horizon : int, 1 to 250, default 20
+        Sessions from entry to exit.
+    entry : Literal['open', 'close'], default "open"
+        Bought at the next open, or at the close of the decision.
+    target : _Target, default "uniform"
+        Ranks of the date, standardised in it, plain, or less its median.
+    weight : Literal['equal', 'uniqueness'], default "equal"
+        Of a row that is learned: by how much of its outcome is its own.
 
     Examples
     --------
@@ -275,14 +327,31 @@ class Label(_Section):
     kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or "close_returns": from the next close on
     horizon: Annotated[int, Field(ge=1, le=250)] = 20  # sessions from entry to exit
     entry: Literal["open", "close"] = "open"  # bought at the next open, or at the close of the decision
-    target: Literal["uniform", "normal", "zscore", "none", "excess"] = (
-        "uniform"  # ranks of the date, standardised in it, plain, or less its median
-    )
+    target: _Target = "uniform"  # ranks of the date, standardised in it, plain, or less its median
     weight: Literal["equal", "uniqueness"] = "equal"  # of a row that is learned: by how much of its outcome is its own
 
 # %% ../../nbs/recipe/750_spec.ipynb #eac17ef0
 class Split(_Section):
     """Say on which sessions a model is fitted: windows from the first row that has features on, or dates.
+
+    Parameters
+    ----------
+    train_sessions : int, 60 to 5000, default 756
+        In each training window.
+    test_sessions : int, 1 to 5000, default 252
+        Predicted before the next fit.
+    embargo : int, 0 to 1000, default 5
+        Left out between training and test.
+    expanding : bool, default False
+        True: every window starts at the first session.
+    learn_every : int, 1 to 50, default 1
+        Each so many sessions a date is learned from.
+    learn_last : int, 0 to 5000, default 0
+        Of a window only the latest so many sessions; 0: all.
+    train_end : _Day, default ""
+        Last date that is trained on: one fit, everything later is predicted; empty: windows.
+    valid_end : _Day, default ""
+        Dates after train_end up to this one say when a model stops; empty: none.
 
     Examples
     --------
@@ -311,6 +380,11 @@ class Split(_Section):
 # %% ../../nbs/recipe/750_spec.ipynb #82ddf502
 class Model(BaseModel):
     """Name the model and its settings.
+
+    Parameters
+    ----------
+    kind : str, default "gbm"
+        Or module:name of an estimator.
 
     Examples
     --------
@@ -351,6 +425,8 @@ class Model(BaseModel):
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{name} is {value!r}, expected a number")
+            if isinstance(bounds[0], int) and not isinstance(value, int):
+                raise ValueError(f"{name} is {value}, expected a whole number")
             if not bounds[0] <= value <= bounds[1]:
                 raise ValueError(f"{name} is {value}, expected between {bounds[0]:g} and {bounds[1]:g}")
         if self.kind == "feature" and not isinstance(self.settings.get("column"), str):
@@ -360,6 +436,19 @@ class Model(BaseModel):
 # %% ../../nbs/recipe/750_spec.ipynb #5cb872dd
 class Regime(_Section):
     """Say how the market's weather scales exposure; none: it does not.
+
+    Parameters
+    ----------
+    kind : str, default "none"
+        "hmm": filtered three-state Gaussian HMM of the index.
+    first : int, 0 to 5000, default 0
+        Sessions before the first fit; 0: 504, or fewer before a trade.
+    refit : int, 1 to 5000, default 252
+        Sessions between fits.
+    stressed_exposure : float, 0 to 1, default 0.3
+        When the regime is stressed.
+    gate : bool, default True
+        False: the regime is described, and exposure left alone.
 
     Examples
     --------
@@ -372,9 +461,7 @@ class Regime(_Section):
     """
 
     kind: Annotated[str, _one_of(REGIMES, "regime")] = "none"  # "hmm": filtered three-state Gaussian HMM of the index
-    first: Annotated[int, Field(ge=0, le=5000)] = (
-        0  # sessions before the first fit; 0: at most 504, before the first trade
-    )
+    first: Annotated[int, Field(ge=0, le=5000)] = 0  # sessions before the first fit; 0: 504, or fewer before a trade
     refit: Annotated[int, Field(ge=1, le=5000)] = 252  # sessions between fits
     stressed_exposure: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.3  # when the regime is stressed
     gate: bool = True  # False: the regime is described, and exposure left alone
@@ -382,6 +469,19 @@ class Regime(_Section):
 
 class Policy(_Section):
     """Say which names are held, and how often that is decided.
+
+    Parameters
+    ----------
+    kind : str, default "topk"
+        "topk_drop", or module:name without arguments.
+    top_k : int, 1 to 5000, default 30
+        Names held.
+    buffer : int, 0 to 1000, default 15
+        A held name stays while its rank is at most top_k + buffer.
+    rebalance : int, 1 to 5000, default 20
+        Sessions between decisions, from the first prediction on.
+    n_drop : int, 0 to 5000, default 5
+        Of topk_drop: names that may be replaced at a decision.
 
     Examples
     --------
@@ -403,6 +503,19 @@ class Policy(_Section):
 class Limits(_Section):
     """Say what must never be exceeded.
 
+    Parameters
+    ----------
+    max_weight : float, default 0.1
+        Of one name, as a share of equity.
+    max_gross : float, default 2.0
+        Longs plus shorts, times equity.
+    lot : float, 0 to 1000000.0, default 0.0
+        Traded shares in a lot; 0: fractions.
+    price_limit : Annotated[float, Field(gt=0, le=10, strict=False)] | None, default None
+        Daily change that stops trading.
+    stale_after : Annotated[int, Field(ge=1, le=5000)] | None, default 5
+        Sessions without a bar; then sold. null: never.
+
     Examples
     --------
     >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
@@ -422,6 +535,15 @@ class Limits(_Section):
 
 class Sizing(_Section):
     """Say how much of each name is held.
+
+    Parameters
+    ----------
+    weighting : Literal['equal', 'rank'], default "equal"
+        Or more of what ranks higher.
+    vol_target : Annotated[float, Field(gt=0, le=5, strict=False)] | None, default None
+        Annual; scales the book down.
+    vol_lookback : int, 20 to 5000, default 63
+        Sessions behind the estimate.
 
     Examples
     --------
@@ -443,6 +565,25 @@ _Bps = Annotated[float, Field(ge=0, le=1000, strict=False)]
 
 class CostTerms(_Section):
     """Say what trading costs, in bps of traded value or a year.
+
+    Parameters
+    ----------
+    commission_bps : _Bps, default 1.0
+        Of traded value.
+    slippage_bps : _Bps, default 5.0
+        Of traded value.
+    minimum : float, 0 to 1000000.0, default 0.0
+        Commission of an order, at least, in money.
+    half_spread_bps : _Bps, default 0.0
+        Of traded value.
+    impact : float, 0 to 1000, default 0.0
+        Of the square-root law.
+    borrow_bps : _Bps, default 0.0
+        A year, of what is short.
+    interest_bps : _Bps, default 0.0
+        A year, of cash.
+    sell_tax_bps : _Bps, default 0.0
+        Of what is sold.
 
     Examples
     --------
@@ -486,6 +627,43 @@ def _write(
 class Recipe(_Section):
     """Hold one strategy, from bars to orders.
 
+    Parameters
+    ----------
+    name : str, default "recipe"
+        Of the file, and of what is kept about it.
+    title : str, default "Cross-sectional strategy"
+        What a reader sees.
+    data : Data, default Data()
+        Which bars.
+    features : Features, default Features()
+        What is known of them.
+    label : Label, default Label()
+        What is learned.
+    split : Split, default Split()
+        When.
+    model : Model, default Model()
+        By what.
+    regime : Regime, default Regime()
+        In which weather.
+    policy : Policy, default Policy()
+        Which names are held.
+    limits : Limits, default Limits()
+        Within what.
+    sizing : Sizing, default Sizing()
+        How much of each.
+    costs : CostTerms, default CostTerms()
+        At what price.
+    fill : str, default "next_open"
+        When and how an order becomes a fill.
+    capital : float, 1 to 1000000000000000.0, default 1_000_000.0
+        Cash at the start.
+    seed : int, 0 to 2, default 7
+        Of every random number.
+    study : str, default "tearsheet"
+        What is being searched: trials are counted within it.
+    chosen_until : _Day, default ""
+        Last session that was looked at when this recipe was chosen; empty: not said.
+
     Examples
     --------
     >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
@@ -493,7 +671,7 @@ class Recipe(_Section):
     {'name': 'mine', 'policy': {'top_k': 20}}
     """
 
-    name: Annotated[str, Field(pattern=r"[A-Za-z0-9][\w.-]*")] = "recipe"  # of the file, and of what is kept about it
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "recipe"  # of the file, and of what is kept about it
     title: str = "Cross-sectional strategy"  # what a reader sees
     data: Data = Data()  # which bars
     features: Features = Features()  # what is known of them

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from quantlab.models.gbm import GBMModel
 from quantlab.recipe import parts, spec, stages
 from quantlab.recipe.decide import decide
 from quantlab.recipe.evidence import code_hash, read_trials, recipe_key, save_trials
+from quantlab.recipe.parts import make_model
 from quantlab.recipe.run import run
 from quantlab.recipe.spec import Recipe, as_dict, executes, load, parse, recipe_names
 from quantlab.recipe.stages import Stages
@@ -317,3 +319,38 @@ def test_the_trials_of_another_study_whose_name_begins_alike_stay_out(tmp_path):
         ledger.record("trial", study, study, {}, 100, 252.0, 0.1, 0.0, 3.0)
     assert save_trials(tmp_path / "t.parquet", ledger, "mine", {}) == 1
     assert read_trials(tmp_path / "t.parquet")["study"].tolist() == ["mine/sample/strategy"]
+
+
+@pytest.mark.parametrize(
+    ("page", "says"),
+    [
+        ("policy: {top_k: 5}\nseed: 1\npolicy: {top_k: 6}\n", r"line 3: not YAML \(policy is written twice\)"),
+        ("name: a/../../z\n", "line 1"),
+        ("model:\n  kind: gbm\n  num_leaves: 2.5\n", "line 3: model: num_leaves is 2.5, expected a whole number"),
+    ],
+)
+def test_what_yaml_or_a_library_would_let_pass_is_refused(page, says):
+    with pytest.raises(ConfigError, match=says):
+        parse(page, "mine", "mine.yaml")
+
+
+def test_a_misspelt_setting_of_a_model_is_refused_and_that_of_another_left_out():
+    with pytest.raises(ConfigError, match="num_leafs is no setting of a model; did you mean num_leaves"):
+        make_model("gbm", 21, settings={"num_leafs": 3})
+    assert make_model("ridge", 21, settings={"num_leaves": 3}).alpha == make_model("ridge", 21).alpha
+
+
+def test_a_feature_that_looks_ahead_is_left_out_and_named(tmp_path):
+    recipe = small(features__use=["leaky_parts:TOMORROW", "rev_21"])
+    done = run(recipe, ledger=Ledger(tmp_path / "l.sqlite"))
+    assert "LEAK" in done.table()["left out"] and "LEAK" in repr(done)
+    done.save(tmp_path)
+    assert pd.read_parquet(tmp_path / "causality.parquet")["verdict"].ne("PASS").sum() == 1
+    decided = decide(recipe, recipe.data.end)
+    assert len(decided.left_out) == 1 and "left out" in repr(decided)
+
+
+def test_a_decision_far_after_the_last_bar_is_refused():
+    recipe = small()
+    with pytest.raises(DataError, match="the bars end at .* days before 2030-01-01"):
+        decide(recipe, "2030-01-01")
