@@ -318,3 +318,9 @@ def test_a_kernel_calls_only_kernels_of_its_own_module():
         elsewhere = foreign & {f for other, found in kernels.items() if other != name for f in found}
         for function, calls in functions.items():
             assert not calls & elsewhere, f"{name}.{function} calls {calls & elsewhere}"
+
+
+def test_no_two_test_files_share_a_name():
+    "Pytest imports them by their names alone: the second of a pair would not be collected."
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
