@@ -3,7 +3,8 @@
 The rule was set during the search, before 2017 to 2023 were opened: of the settings whose mean rank IC is positive on
 both data, the one with the largest mean of the two Sharpe ratios of the excess over equal weight. The data: the
 committed sample from 2010 on, and the S&P 500 of 2000 to 2009, which lies in ../shared and is not redistributed.
-This is the search in order, without its repetitions; the trials hold what was really tried. Takes half an hour.
+These spaces are a tidy version of that search, written after it and not carried out as a whole: some tries of it are
+left out, such as other penalties and starts; the trials hold what was really tried. Takes about half an hour.
 
 Usage: python bench/default_search.py LEDGER   (a new SQLite file; the return series lie beside it)
 """

@@ -132,11 +132,9 @@ def recipe_bars(
 
     for named in executes(recipe):
         import_named(named)
-    from quantlab.recipe.market import load_market
+    from quantlab.recipe.market import market_bars
 
-    d = recipe.data
-    market = load_market(d.source, d.universe, d.start, as_of or d.end, d.interval)
-    return market._replace(periods_per_year=d.periods_per_year or market.periods_per_year)
+    return market_bars(recipe, as_of)
 
 # %% ../../nbs/ops/985_recipe_commands.ipynb #2b93db85
 def run_recipe(
@@ -163,7 +161,7 @@ def run_recipe(
         That names file, line and the nearest valid name (see load).
         When it is not there (see import_named).
     DataError
-        When what was asked is not there (see load_market).
+        For what is not there (see market_bars).
 
     Examples
     --------
@@ -302,7 +300,7 @@ def decide_recipe(
         That names file, line and the nearest valid name (see load).
         "--as-of is {as_of}; write a date such as 2023-12-29"
     DataError
-        When what was asked is not there (see load_market).
+        For what is not there (see market_bars).
         Before the first one that can decide (see decide).
 
     Examples
@@ -386,9 +384,9 @@ def search_recipe(
         "--jobs and --scheduler both say where members run; leave one out"
         That names file and line (see read_space).
         When it is not there (see import_named).
-        When what was asked is not there (see load_market).
+        For what is not there (see market_bars).
     DataError
-        When what was asked is not there (see load_market).
+        For what is not there (see market_bars).
         When no member could be carried out (see search_space).
 
     Examples
@@ -545,7 +543,7 @@ def diff_recipes(
         That names file, line and the nearest valid name (see load).
         When it is not there (see import_named).
     DataError
-        When what was asked is not there (see load_market).
+        For what is not there (see market_bars).
 
     Examples
     --------

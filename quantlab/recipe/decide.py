@@ -172,7 +172,7 @@ def _fresh(
 ) -> None:
     "Raise DataError where bars end long before the close that is asked about: an old decision is no decision."
     asked = pd.Timestamp(as_of)
-    asked = asked.tz_localize(None) if asked.tz is not None else asked
+    asked = asked if asked.tz is None else asked.tz_convert(None)  # in UTC, as the bars are
     last, step = sessions[-1].tz_localize(None), pd.Series(sessions).diff().median()
     if asked - last > max(pd.Timedelta("7D"), 3 * step):
         gap = f"{(asked - last).days} days before {asked:%Y-%m-%d}"

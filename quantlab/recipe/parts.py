@@ -283,9 +283,10 @@ def model_of(
     Examples
     --------
     >>> from quantlab.core.cache import content_hash
+    >>> from quantlab.recipe.market import market_bars
     >>> from quantlab.recipe.parts import model_of
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import _fit, causality, features, folds, market_bars, outcomes
+    >>> from quantlab.recipe.stages import _fit, causality, features, folds, outcomes
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
     ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"

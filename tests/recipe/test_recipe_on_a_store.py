@@ -13,6 +13,7 @@ from leaky_parts import FORTY
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.sample import sample_bars
+from quantlab.ops.recipe_commands import recipe_bars
 from quantlab.recipe.chain_audit import borders, law
 from quantlab.recipe.decide import decide
 from quantlab.recipe.market import load_market
@@ -213,3 +214,11 @@ def test_the_recipe_is_the_study(monkeypatch):
     assert chain.account.trades.equals(account.trades)
     index = chain.market.index.pct_change().reindex(account.returns.index)
     assert np.array_equal(chain.account.returns - index, study.excess(account)[1:])
+
+
+def test_the_command_line_reads_the_market_that_a_run_reads():
+    recipe = tiny(data__index="HD", data__periods_per_year=238)
+    mine, theirs = recipe_bars(recipe), Stages(recipe).market
+    assert mine.index_name == theirs.index_name == "HD" and mine.periods_per_year == 238
+    pd.testing.assert_series_equal(mine.index, theirs.index)
+    assert mine.bars.equals(theirs.bars)

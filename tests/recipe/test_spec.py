@@ -151,7 +151,7 @@ def test_a_part_that_is_not_there_is_refused_before_any_bar_is_read(monkeypatch,
     def never(*args):
         raise AssertionError("bars were read")
 
-    monkeypatch.setattr(stages, "load_market", never)
+    monkeypatch.setattr(stages, "market_bars", never)
     with pytest.raises(ConfigError, match=re.escape(word)):
         run(small().replace(path, value), record=False)
 
@@ -354,3 +354,9 @@ def test_a_decision_far_after_the_last_bar_is_refused():
     recipe = small()
     with pytest.raises(DataError, match="the bars end at .* days before 2030-01-01"):
         decide(recipe, "2030-01-01")
+
+
+def test_a_recipe_of_one_name_has_nothing_to_choose_among():
+    for ask in (run, lambda recipe: decide(recipe, "2013-06-28")):
+        with pytest.raises(DataError, match="1 symbol has bars, and a recipe chooses among names"):
+            ask(small(data__universe="AAPL", policy__top_k=1))
