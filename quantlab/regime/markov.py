@@ -136,7 +136,10 @@ class _Switched(Detector):
         >>> import copy
         >>> import numpy as np
         >>> from quantlab.data.sample import sample_context
-        >>> from quantlab.regime.markov import MarkovSwitching
+        >>> from quantlab.regime.markov import (
+        ...     MarkovSwitching, _Autoregression, _histories, _history_chain, _history_density,
+        ... )
+        >>> from statsmodels.tsa.regime_switching.markov_autoregression import MarkovAutoregression
         >>> spy = (
         ...     np.log(sample_context("SPY")["close"].droplevel("symbol"))
         ...     .diff()
@@ -144,6 +147,19 @@ class _Switched(Detector):
         ...     .rename("log_return")
         ...     .to_frame()
         ... )
+        >>> wild = spy["2019":"2020"]["log_return"].to_numpy() / spy["2019":"2020"]["log_return"].std()
+        >>> params = [0.7, 0.5, 0.05, -0.1, 0.3, 2.5, -0.05, 0.1]  # two transitions, means and variances, and two lags
+        >>> same = {}
+        >>> for kind in (MarkovAutoregression, _Autoregression):
+        ...     peer = kind(wild, k_regimes=2, order=2, switching_ar=False, switching_variance=True)
+        ...     same[kind.__name__.strip("_")] = peer.loglike(params)
+        >>> rows = _history_density(
+        ...     wild, np.array(params[2:4]), np.array(params[4:6]), np.tile(params[6:], (2, 1)), _histories(2, 2)
+        ... )
+        >>> start, follow = _history_chain(np.array([[0.7, 0.3], [0.5, 0.5]]), _histories(2, 2))
+        >>> likelihood = 0.0
+        >>> for row in np.exp(rows):
+        ...     likelihood, start = likelihood + np.log(start @ row), (start * row / (start @ row)) @ follow
         >>> model = MarkovSwitching().fit(spy[:"2016"])
         >>> mixed = copy.deepcopy(model).reorder(np.array([1, 0]))
         """
@@ -187,23 +203,6 @@ class _Switching(_Switched):
         -------
         Filtered
             By date: P(state | rows up to it).
-
-        Examples
-        --------
-        >>> import copy
-        >>> import numpy as np
-        >>> from quantlab.data.sample import sample_context
-        >>> from quantlab.regime.markov import MarkovSwitching
-        >>> spy = (
-        ...     np.log(sample_context("SPY")["close"].droplevel("symbol"))
-        ...     .diff()
-        ...     .dropna()
-        ...     .rename("log_return")
-        ...     .to_frame()
-        ... )
-        >>> model = MarkovSwitching().fit(spy[:"2016"])
-        >>> mixed = copy.deepcopy(model).reorder(np.array([1, 0]))
-        >>> assert np.allclose(mixed.filter(spy).probabilities.iloc[:, ::-1], model.filter(spy).probabilities)
         """
         now = self._states(X, smoothed=False)
         ahead = one_step_ahead(now, self.moves_)
@@ -271,7 +270,21 @@ class _Switching(_Switched):
         """
         return Smoothed(pd.DataFrame(self._states(X, smoothed=True), X.index, self.states_))
 
-# %% ../../nbs/regime/456_markov.ipynb #ad05f8af
+# %% ../../nbs/regime/456_markov.ipynb #fceec30a
+class _Autoregression(MarkovAutoregression):
+    "Give each row the deviation of its own state."
+
+    def _conditional_loglikelihoods(
+        self,
+        params: np.ndarray,
+    ) -> np.ndarray:  # of each row, by its state and those before it
+        "Return Gaussian log densities with the variance along the first axis, the row's own state."
+        error, variance = self._resid(params), params[self.parameters["variance"]]
+        if self.switching_variance:
+            variance = variance.reshape(-1, *[1] * (self.order + 1))
+        return -0.5 * (error**2 / variance + np.log(2 * np.pi * variance))
+
+# %% ../../nbs/regime/456_markov.ipynb #ace5947f
 def _search(
     y: np.ndarray,  # float64[t], of deviation 1
     settings: dict,  # of the detector
@@ -280,7 +293,7 @@ def _search(
     order, n = settings["order"], settings["n_states"]
     common = {"k_regimes": n, "switching_variance": settings["switching_variance"]}
     with_memory = {"order": order, "switching_ar": settings["switching_ar"]}
-    model = MarkovAutoregression(y, **common, **with_memory) if order else MarkovRegression(y, **common)
+    model = _Autoregression(y, **common, **with_memory) if order else MarkovRegression(y, **common)
     with warnings.catch_warnings(), threadpool_limits(limits=1):
         warnings.simplefilter("ignore")
         try:
@@ -379,9 +392,8 @@ class MarkovSwitching(_Switching):
         Examples
         --------
         >>> import numpy as np
-        >>> import pandas as pd
+        >>> from quantlab.core.errors import show_error
         >>> from quantlab.data.sample import sample_context
-        >>> from quantlab.regime.base import dwell_times
         >>> from quantlab.regime.markov import MarkovSwitching
         >>> spy = (
         ...     np.log(sample_context("SPY")["close"].droplevel("symbol"))
@@ -390,9 +402,13 @@ class MarkovSwitching(_Switching):
         ...     .rename("log_return")
         ...     .to_frame()
         ... )
-        >>> quiet = MarkovSwitching().fit(spy["2017"])
-        >>> deviations = np.sqrt(quiet.moments()[1][:, 0, 0])
-        >>> pd.DataFrame({"deviation": deviations, "expected_stay": dwell_times(quiet)}).round(4)
+        >>> model = MarkovSwitching().fit(spy[:"2016"])
+        >>> [
+        ...     show_error(lambda: MarkovSwitching().fit(spy[:30])),
+        ...     show_error(lambda: MarkovSwitching().fit(spy.assign(log_vol=spy["log_return"].abs()))),
+        ...     show_error(lambda: MarkovSwitching(order=-1).fit(spy)),
+        ...     show_error(lambda: model.filter(spy.drop(spy.index[9]).reindex(spy.index))),
+        ... ]
         """
         values = self._check_fit(X)
         if self.order < 0 or self.n_states < 2 or values.shape[1] != 1:
