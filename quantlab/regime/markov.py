@@ -76,9 +76,14 @@ def _backward(
         smoothed[t] = filtered[t] * (moves @ ratio)
     return smoothed / smoothed.sum(axis=1, keepdims=True)
 
-# %% ../../nbs/regime/456_markov.ipynb #8348e886
+# %% ../../nbs/regime/456_markov.ipynb #e6a9aa79
 class _Switched(Detector):
-    "Hold fitted states: means_, variances_, memory_, moves_, on rows of deviation 1."
+    "Hold fitted states, on rows of deviation 1."
+
+    means_: np.ndarray  # float64[s]
+    variances_: np.ndarray  # float64[s], of a row's surprise
+    memory_: np.ndarray  # float64[s, order]
+    moves_: np.ndarray  # float64[s, s]: from row, to column
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:  # float64[s, 1], float64[s, 1, 1]
         """Return the mean of each state and the variance of its surprises, in the units of X.
