@@ -449,6 +449,9 @@ def two_state_gain(
     >>> worlds = {"one regime": made, "two regimes": two_regimes(1000, 3)}
     >>> gains = {name: two_state_gain(x.to_numpy(), np.random.default_rng(0))[0] for name, x in worlds.items()}
     >>> pd.Series(gains, name="T").round(2).to_frame()
+                    T
+    one regime  -1.06
+    two regimes  3.70
     """
     one = fit_garch(x)
     worlds = (draw_garch(one, rng) for _ in range(inner))
@@ -484,6 +487,9 @@ class RegimeTest:
     ...     show_error(lambda: is_it_a_regime(returns * 0 + 1.0)),
     ...     show_error(lambda: is_it_a_regime(returns.where(returns.index != "2020-03-16"))),
     ... ]
+    ['DataError: returns have shape (100,); a test of regimes needs one column of at least 250 rows',
+     'DataError: returns do not vary; there is nothing to explain',
+     'DataError: returns is NaN or infinite on 2020-03-16 (1 dates in all); drop or mend those dates']
     """
 
     p: float  # share of one-regime markets in which two states gain as much
@@ -554,6 +560,9 @@ def is_it_a_regime(
     ...     show_error(lambda: is_it_a_regime(returns * 0 + 1.0)),
     ...     show_error(lambda: is_it_a_regime(returns.where(returns.index != "2020-03-16"))),
     ... ]
+    ['DataError: returns have shape (100,); a test of regimes needs one column of at least 250 rows',
+     'DataError: returns do not vary; there is nothing to explain',
+     'DataError: returns is NaN or infinite on 2020-03-16 (1 dates in all); drop or mend those dates']
     """
     x, rng = _checked(returns, draws, inner), np.random.default_rng(seed)
     gain, one = two_state_gain(x, rng, inner)
