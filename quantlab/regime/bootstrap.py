@@ -78,8 +78,9 @@ class GarchFit(NamedTuple):
     --------
     >>> import numpy as np
     >>> import pandas as pd
+    >>> from arch import arch_model
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.regime.bootstrap import draw_garch, fit_garch
+    >>> from quantlab.regime.bootstrap import fit_garch
     >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
     ...     "Draw a GARCH(1,1) with 1 % a day."
     ...     random, variance, drawn = np.random.default_rng(seed), 1e-4, []
@@ -90,7 +91,11 @@ class GarchFit(NamedTuple):
     >>> made = one_regime(1000, 3)
     >>> fig, ax = figure("One regime by construction, and yet calm and storm", "", "daily return")
     >>> ax.plot(made, color=COLORS[0], lw=0.6)
-    >>> drawn = draw_garch(fit_garch(made.to_numpy()), np.random.default_rng(0))
+    >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
+    >>> theirs = peer.params.to_numpy() * [1e-2, 1e-4, 1, 1]
+    >>> pd.DataFrame({"ours": garch.params, "arch": theirs}, ["mean", "omega", "alpha", "beta"]).style.format(
+    ...     "{:.3g}"
+    ... )
     """
 
     params: np.ndarray  # float64[4]: mean, omega, alpha, beta; in the units of the returns
@@ -122,8 +127,9 @@ def fit_garch(
     --------
     >>> import numpy as np
     >>> import pandas as pd
+    >>> from arch import arch_model
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.regime.bootstrap import draw_garch, fit_garch
+    >>> from quantlab.regime.bootstrap import fit_garch
     >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
     ...     "Draw a GARCH(1,1) with 1 % a day."
     ...     random, variance, drawn = np.random.default_rng(seed), 1e-4, []
@@ -134,7 +140,11 @@ def fit_garch(
     >>> made = one_regime(1000, 3)
     >>> fig, ax = figure("One regime by construction, and yet calm and storm", "", "daily return")
     >>> ax.plot(made, color=COLORS[0], lw=0.6)
-    >>> drawn = draw_garch(fit_garch(made.to_numpy()), np.random.default_rng(0))
+    >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
+    >>> theirs = peer.params.to_numpy() * [1e-2, 1e-4, 1, 1]
+    >>> pd.DataFrame({"ours": garch.params, "arch": theirs}, ["mean", "omega", "alpha", "beta"]).style.format(
+    ...     "{:.3g}"
+    ... )
     """
     center, scale = x.mean(), x.std()
     z, slope, variance = (x - center) / scale, np.empty(4), np.empty(len(x))
@@ -307,7 +317,7 @@ def fit_two_states(
     means, deviations = center + scale * state[0][order], scale * np.sqrt(state[1][order])
     return TwoStates(means, deviations, state[3][np.ix_(order, order)], rows)
 
-# %% ../../nbs/regime/464_bootstrap.ipynb #4ec3d4cb
+# %% ../../nbs/regime/464_bootstrap.ipynb #0b2c346e
 @njit(cache=True)
 def _garch_path(
     params: np.ndarray,  # float64[4]: mean, omega, alpha, beta
@@ -352,6 +362,7 @@ def draw_garch(
     --------
     >>> import numpy as np
     >>> import pandas as pd
+    >>> from arch import arch_model
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.regime.bootstrap import draw_garch, fit_garch
     >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
@@ -364,11 +375,12 @@ def draw_garch(
     >>> made = one_regime(1000, 3)
     >>> fig, ax = figure("One regime by construction, and yet calm and storm", "", "daily return")
     >>> ax.plot(made, color=COLORS[0], lw=0.6)
-    >>> drawn = draw_garch(fit_garch(made.to_numpy()), np.random.default_rng(0))
+    >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
+    >>> drawn = draw_garch(garch, np.random.default_rng(0))
     """
     return _garch_path(fit.params, rng.choice(fit.shocks, len(fit.shocks)), fit.before)
 
-
+# %% ../../nbs/regime/464_bootstrap.ipynb #13a53f47
 def _gain(
     x: np.ndarray,  # float64[t]
     one: GarchFit,  # of x
@@ -399,20 +411,12 @@ def two_state_gain(
     tuple[float, GarchFit]
         T, and the one-regime model of x.
 
-    References
-    ----------
-    .. [1] Vuong's (1989).
-    .. [2] Cox (1961).
-    .. [3] Pesaran and Pesaran (1993).
-
     Examples
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.regime.bootstrap import (
-    ...     _garch_variance, _learn_backward, _look_forward, fit_two_states, two_state_gain,
-    ... )
+    >>> from arch import arch_model
+    >>> from quantlab.regime.bootstrap import draw_garch, fit_garch, fit_two_states, two_state_gain
     >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
     ...     "Draw a GARCH(1,1) with 1 % a day."
     ...     random, variance, drawn = np.random.default_rng(seed), 1e-4, []
@@ -421,24 +425,17 @@ def two_state_gain(
     ...         variance = 1e-4 * (1 - alpha - beta) + alpha * drawn[-1] ** 2 + beta * variance
     ...     return pd.Series(drawn, pd.bdate_range("2016-01-04", periods=rows), name="log_return")
     >>> made = one_regime(1000, 3)
-    >>> fig, ax = figure("One regime by construction, and yet calm and storm", "", "daily return")
-    >>> ax.plot(made, color=COLORS[0], lw=0.6)
     >>> z = (made / made.std(ddof=0)).to_numpy()
-    >>> at, slope, variance = np.array([0.01, 0.03, 0.07, 0.9]), np.empty(4), np.empty(len(z))
-    >>> _garch_variance(at, z, 1.0, variance)
+    >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
     >>> means, variances = np.array([0.0, 0.0]), np.array([0.5, 2.0])
     >>> state = (means, variances, np.array([0.5, 0.5]), np.array([[0.95, 0.05], [0.05, 0.95]]))
     >>> known, seen, rows = np.empty((len(z), 2)), np.empty((len(z), 2)), np.empty(len(z))
-    >>> path = []
-    >>> for _ in range(12):
-    ...     _look_forward(z, state, known, seen, rows)
-    ...     path.append(rows.sum())
-    ...     _learn_backward(z, state, known, seen, 0.01)
     >>> def prefers_two(x):
     ...     "Say whether BIC chooses two states: five parameters more."
     ...     one = -0.5 * len(x) * (np.log(2 * np.pi * x.var(ddof=0)) + 1)
     ...     return 2 * (fit_two_states(x.to_numpy()).log_density.sum() - one) > 5 * np.log(len(x))
     >>> chosen = np.mean([prefers_two(one_regime(1000, seed)) for seed in range(50)])
+    >>> drawn = draw_garch(garch, np.random.default_rng(0))
     >>> def two_regimes(rows, seed, calm=0.006, wild=0.018):
     ...     "Draw states that stay for 100 and 40 sessions."
     ...     random, state = np.random.default_rng(seed), np.zeros(rows, int)
@@ -449,15 +446,12 @@ def two_state_gain(
     >>> worlds = {"one regime": made, "two regimes": two_regimes(1000, 3)}
     >>> gains = {name: two_state_gain(x.to_numpy(), np.random.default_rng(0))[0] for name, x in worlds.items()}
     >>> pd.Series(gains, name="T").round(2).to_frame()
-                    T
-    one regime  -1.06
-    two regimes  3.70
     """
     one = fit_garch(x)
     worlds = (draw_garch(one, rng) for _ in range(inner))
     return _gain(x, one) - float(np.mean([_gain(w, fit_garch(w)) for w in worlds])), one
 
-# %% ../../nbs/regime/464_bootstrap.ipynb #9eebd41a
+# %% ../../nbs/regime/464_bootstrap.ipynb #03fad2c1
 @dataclass(frozen=True, eq=False)
 class RegimeTest:
     """Hold the answer to one question: two regimes, or one with a GARCH in it?
@@ -514,7 +508,7 @@ def _checked(
         raise DataError("returns do not vary; there is nothing to explain")
     return x
 
-
+# %% ../../nbs/regime/464_bootstrap.ipynb #e5f2a739
 def is_it_a_regime(
     returns: pd.Series,  # by date, one instrument, finite
     draws: int = 199,  # one-regime markets that give the null
