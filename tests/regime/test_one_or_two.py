@@ -47,7 +47,7 @@ def test_garch_is_that_of_arch(seed):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_two_states_are_those_of_hmmlearn(seed):
-    x = switching(seed=seed)
+    x = switching(600, seed=seed)
     ours, z = fit_two_states(x, n_iter=3000, tol=1e-8), ((x - x.mean()) / x.std())[:, None]
     fits = [
         GaussianHMM(2, n_iter=600, tol=1e-7, covars_prior=0, covars_weight=0, random_state=s).fit(z) for s in range(2)
