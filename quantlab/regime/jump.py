@@ -68,7 +68,7 @@ def jump_inputs(
         raise DataError("close never fell; downside deviation needs at least one fall")
     return seen.loc[risky.idxmax() :] if len(seen) else seen
 
-# %% ../../nbs/regime/458_jump.ipynb #bf327f63
+# %% ../../nbs/regime/458_jump.ipynb #e55dd2c4
 @njit(cache=True)
 def _least_costs(
     loss: np.ndarray,  # float64[t, s]
@@ -77,18 +77,17 @@ def _least_costs(
 ) -> None:
     "Fill in the cost of the cheapest path to each state of each row."
     n_rows, n_states = loss.shape
-    for j in range(n_states):
-        costs[0, j] = loss[0, j]
+    before, now = loss[0].copy(), np.empty(n_states)
+    costs[0] = before
     for t in range(1, n_rows):
-        before, now = costs[t - 1], costs[t]
         for j in range(n_states):
             now[j] = before[0] + penalty[0, j]
-        for i in range(1, n_states):  # the inner loop runs along a row of the penalties, so that it can be vectorised
+        for i in range(1, n_states):  # along a row of the penalties, into an array of its own: so it is vectorised
             for j in range(n_states):
-                via = before[i] + penalty[i, j]
-                now[j] = via if via < now[j] else now[j]
+                now[j] = min(now[j], before[i] + penalty[i, j])
         for j in range(n_states):
-            now[j] += loss[t, j]
+            before[j] = now[j] + loss[t, j]
+            costs[t, j] = before[j]
 
 
 @njit(cache=True)
