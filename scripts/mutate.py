@@ -53,6 +53,7 @@ TESTS = {  # module: the test files that speak of it
     "tests/backtest/test_strategy.py",
     "validation.deflate": "tests/validation/test_deflate.py",
     "validation.inference": "tests/validation/test_inference.py",
+    "regime.base": "tests/regime/test_hmm_known_values.py tests/regime/test_hmm.py",
     "regime.hmm": "tests/regime/test_hmm_known_values.py tests/regime/test_hmm.py",
     "regime.gate": "tests/regime/test_gate.py",
     "portfolio.weights": "tests/portfolio/test_weights.py",

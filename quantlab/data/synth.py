@@ -20,7 +20,7 @@ from ..core.panel import grid, to_long
 # %% ../../nbs/data/128_synth.ipynb #873f00dd
 STATES = pd.DataFrame(
     {"mean": [0.0008, 0.0003, -0.0015], "volatility": [0.006, 0.011, 0.025], "stay": [0.985, 0.98, 0.95]},
-    index=["calm", "choppy", "stressed"],
+    index=["calm", "normal", "turbulent"],
 )  # of the market, one session; a state that is left goes to either of the others alike
 
 
@@ -548,9 +548,11 @@ def synth_fills(
     >>> made = synth_market()
     >>> check_bars(made.bars)
     >>> check_panel(made.features)
-    >>> fig, ax = figure("Thirty months of a made-up market: four stocks and the true stressed spells", "", "close")
+    >>> fig, ax = figure(
+    ...     "Thirty months of a made-up market: four stocks and the true turbulent spells", "", "close"
+    ... )
     >>> ax.plot(to_wide(made.bars["close"]).iloc[::10, :4], lw=0.9)
-    >>> shade(ax, made.regime == "stressed", color=COLORS[1], label="stressed")
+    >>> shade(ax, made.regime == "turbulent", color=COLORS[1], label="turbulent")
     >>> fills, cost_truth = synth_fills(made.bars, n=5000, seed=4)
     """
     volatility = (
@@ -635,9 +637,11 @@ def synth_damage(
     >>> made = synth_market()
     >>> check_bars(made.bars)
     >>> check_panel(made.features)
-    >>> fig, ax = figure("Thirty months of a made-up market: four stocks and the true stressed spells", "", "close")
+    >>> fig, ax = figure(
+    ...     "Thirty months of a made-up market: four stocks and the true turbulent spells", "", "close"
+    ... )
     >>> ax.plot(to_wide(made.bars["close"]).iloc[::10, :4], lw=0.9)
-    >>> shade(ax, made.regime == "stressed", color=COLORS[1], label="stressed")
+    >>> shade(ax, made.regime == "turbulent", color=COLORS[1], label="turbulent")
     >>> spoilt, done = synth_damage(made.bars, missing=0.002, delisted=0.1, censored=0.12, spikes=12, seed=5)
     >>> listed = findings(spoilt).astype({"rule": "str"})
     >>> keys = ["rule", "symbol", "date"]

@@ -20,7 +20,7 @@ from .evidence import TRIAL, Evidence, judge_stages, recipe_key
 from .market import MarketData
 from .spec import Recipe, load, override
 from .stages import Fits, Stages, as_made_elsewhere, left_out
-from ..regime.hmm import Filtered
+from ..regime.base import Filtered
 from ..validation.splits import audit_splits
 
 # %% ../../nbs/recipe/755_run.ipynb #d09aec42

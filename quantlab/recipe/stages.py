@@ -48,7 +48,8 @@ from quantlab.recipe.parts import (
 )
 from .spec import Recipe, nearest_name
 from ..regime.gate import gate as regime_gate
-from ..regime.hmm import HMM, Filtered, regime_inputs, walk_forward_filter
+from ..regime.base import Filtered, walk_forward_filter
+from ..regime.hmm import HMM, regime_inputs
 from ..validation.splits import WalkForward, label_spans
 
 # %% ../../nbs/recipe/753_stages.ipynb #44918af9
@@ -1175,10 +1176,10 @@ def regime(
     >>> market = market_bars(recipe)
     >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
     >>> weather.probabilities.tail(2).round(3)
-                calm  choppy  stressed
+                calm  normal  turbulent
     date
-    2014-12-30   0.0   0.999       0.0
-    2014-12-31   0.0   1.000       0.0
+    2014-12-30   0.0   0.999        0.0
+    2014-12-31   0.0   1.000        0.0
     """
     if recipe.regime.kind == "none":
         return None
@@ -1187,7 +1188,7 @@ def regime(
         return own(market.index.dropna())
     first = recipe.regime.first or min(504, lookback_of(recipe) + recipe.split.train_sessions - 21)
     inputs = regime_inputs(market.index.dropna())
-    return walk_forward_filter(inputs, first=first, refit=recipe.regime.refit, model=_KeptHMM())
+    return walk_forward_filter(inputs, _KeptHMM(), first=first, refit=recipe.regime.refit)
 
 
 def gate_of(
@@ -1229,7 +1230,7 @@ def gate_of(
     """
     if filtered is None or not recipe.regime.gate:
         return None
-    exposure = {state: 1.0 for state in filtered.probabilities} | {"stressed": recipe.regime.stressed_exposure}
+    exposure = {state: 1.0 for state in filtered.probabilities} | {"turbulent": recipe.regime.stressed_exposure}
     return regime_gate(filtered, exposure)
 
 # %% ../../nbs/recipe/753_stages.ipynb #41682b21

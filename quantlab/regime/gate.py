@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ConfigError, LeakError, PanelError
-from .hmm import Filtered, Smoothed
+from .base import Filtered, Smoothed
 
 # %% ../../nbs/regime/460_gate.ipynb #16169d69
-EXPOSURE = {"calm": 1.0, "choppy": 1.0, "stressed": 0.3}
+EXPOSURE = {"calm": 1.0, "normal": 1.0, "turbulent": 0.3}
 
 
 def _exposures(
@@ -68,11 +68,11 @@ def gate(
     --------
     >>> import numpy as np
     >>> import pandas as pd
+    >>> from quantlab.regime.base import Filtered
     >>> from quantlab.regime.gate import gate
-    >>> from quantlab.regime.hmm import Filtered
     >>> dates = pd.date_range("2020-01-01", periods=3)
     >>> by_hand = Filtered(
-    ...     pd.DataFrame({"calm": [1.0, 0.5, 0.0], "choppy": 0.0, "stressed": [0.0, 0.5, 1.0]}, index=dates)
+    ...     pd.DataFrame({"calm": [1.0, 0.5, 0.0], "normal": 0.0, "turbulent": [0.0, 0.5, 1.0]}, index=dates)
     ... )
     >>> assert np.allclose(gate(by_hand)["gate"], [1.0, 0.65, 0.3])
     """
@@ -125,13 +125,13 @@ def hindsight_share(
     --------
     >>> import numpy as np
     >>> import pandas as pd
+    >>> from quantlab.regime.base import Filtered, Smoothed
     >>> from quantlab.regime.gate import hindsight_share
-    >>> from quantlab.regime.hmm import Filtered, Smoothed
     >>> dates = pd.date_range("2020-01-01", periods=3)
     >>> by_hand = Filtered(
-    ...     pd.DataFrame({"calm": [1.0, 0.5, 0.0], "choppy": 0.0, "stressed": [0.0, 0.5, 1.0]}, index=dates)
+    ...     pd.DataFrame({"calm": [1.0, 0.5, 0.0], "normal": 0.0, "turbulent": [0.0, 0.5, 1.0]}, index=dates)
     ... )
-    >>> swapped = Smoothed(by_hand.probabilities.set_axis(["stressed", "choppy", "calm"], axis=1))
+    >>> swapped = Smoothed(by_hand.probabilities.set_axis(["turbulent", "normal", "calm"], axis=1))
     >>> assert np.isclose(hindsight_share(by_hand, swapped), 2 / 3)  # two of three dates named the other way round
     """
     if not isinstance(filtered, Filtered) or not isinstance(smoothed, Smoothed):

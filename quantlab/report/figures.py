@@ -239,7 +239,7 @@ def regime_figure(
     >>> market = sample_context(start="2014-01-01")["close"].xs("SPY", level="symbol")
     >>> wild = (market.pct_change().rolling(21).std() > 0.013).astype(float).loc["2014-02":]
     >>> fig = regime_figure(
-    ...     market, pd.DataFrame({"calm": 1 - wild, "stressed": wild}),
+    ...     market, pd.DataFrame({"calm": 1 - wild, "turbulent": wild}),
     ...     "A crude regime: SPY's 21-day volatility above 1.3 % a day"
     ... )
     >>> fig

@@ -18,7 +18,8 @@ from quantlab.labels.forward import forward_returns
 from quantlab.models.base import walk_forward
 from quantlab.models.linear import RidgeModel
 from quantlab.portfolio.weights import TopK
-from quantlab.regime.hmm import HMM, walk_forward_filter
+from quantlab.regime.base import walk_forward_filter
+from quantlab.regime.hmm import HMM
 from quantlab.validation.splits import WalkForward
 
 
@@ -503,28 +504,28 @@ def states(panel: pd.DataFrame, how: str) -> pd.DataFrame:
     moves = returns(to_wide(panel["close"])).mean(axis=1).dropna().to_frame("log_return")
     model = HMM(2, n_iter=15, n_starts=1)
     if len(moves) <= 150:
-        return pd.DataFrame({"stressed": moves["log_return"]}).iloc[:0].rename_axis("date")
+        return pd.DataFrame({"turbulent": moves["log_return"]}).iloc[:0].rename_axis("date")
     if how == "walk-forward":
-        return walk_forward_filter(moves, 150, 100, model).probabilities[["stressed"]].rename_axis("date")
+        return walk_forward_filter(moves, model, 150, 100).probabilities[["turbulent"]].rename_axis("date")
     fitted = model.fit(moves)
     found = {"smoothed": lambda: fitted.smooth(moves), "in-sample": lambda: fitted.filter(moves)}[how]()
-    return found.probabilities[["stressed"]].rename_axis("date")
+    return found.probabilities[["turbulent"]].rename_axis("date")
 
 
 def viterbi(panel: pd.DataFrame) -> pd.DataFrame:
     moves = returns(to_wide(panel["close"])).mean(axis=1).dropna().to_frame("log_return")
     if len(moves) <= 150:
-        return pd.DataFrame({"stressed": moves["log_return"] * np.nan})
+        return pd.DataFrame({"turbulent": moves["log_return"] * np.nan})
     fitted = HMM(2, n_iter=15, n_starts=1).fit(moves)
     return pd.DataFrame(
-        {"stressed": fitted.hmm_.predict((moves - fitted.center_) / fitted.scale_)}, moves.index
+        {"turbulent": fitted.hmm_.predict((moves - fitted.center_) / fitted.scale_)}, moves.index
     ).rename_axis("date")
 
 
 def turbulent(panel: pd.DataFrame, whole: bool) -> pd.DataFrame:
     level = returns(to_wide(panel["close"])).mean(axis=1).rolling(20).std()
     limit = level.quantile(0.8) if whole else level.expanding(30).quantile(0.8)
-    return pd.DataFrame({"stressed": (level > limit).astype(float)}).rename_axis("date")
+    return pd.DataFrame({"turbulent": (level > limit).astype(float)}).rename_axis("date")
 
 
 REGIME = [

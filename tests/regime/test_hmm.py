@@ -11,22 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, DataError, LeakError, PanelError
+from quantlab.regime.base import Filtered, Smoothed, forward_filter, match_states, walk_forward_filter
 from quantlab.regime.gate import gate, hindsight_share
-from quantlab.regime.hmm import (
-    HMM,
-    Filtered,
-    Smoothed,
-    forward_filter,
-    match_states,
-    regime_inputs,
-    walk_forward_filter,
-)
+from quantlab.regime.hmm import HMM, regime_inputs
 
 QUICK = HMM(n_states=2, n_iter=50, n_starts=2)
 
 
 def planted(n: int = 800, seed: int = 3) -> tuple[pd.DataFrame, np.ndarray]:
-    "A calm and a stressed state that stay for 100 and 25 sessions on average."
+    "A calm and a turbulent state that stay for 100 and 25 sessions on average."
     random = np.random.default_rng(seed)
     state = np.zeros(n, dtype=int)
     for t in range(1, n):
@@ -81,8 +74,8 @@ def test_smoothed_rows_do_move():
 
 def test_planted_states_are_found_on_the_past_alone():
     X, state = planted(1500)
-    stressed = walk_forward_filter(X, first=504, refit=252, model=QUICK).probabilities["stressed"]
-    assert ((stressed > 0.5) == (state[504:] == 1)).mean() > 0.93
+    turbulent = walk_forward_filter(X, first=504, refit=252, model=QUICK).probabilities["turbulent"]
+    assert ((turbulent > 0.5) == (state[504:] == 1)).mean() > 0.93
 
 
 def test_names_follow_volatility_whatever_the_start():
@@ -106,14 +99,14 @@ def test_two_fits_agree_to_the_last_digit():
 def test_a_gate_is_the_expected_exposure():
     X, _ = planted()
     filtered = walk_forward_filter(X, first=504, refit=400, model=QUICK)
-    values = gate(filtered, {"calm": 1.0, "stressed": 0.2})["gate"]
-    assert values.to_numpy() == pytest.approx(1 - 0.8 * filtered.probabilities["stressed"].to_numpy())
+    values = gate(filtered, {"calm": 1.0, "turbulent": 0.2})["gate"]
+    assert values.to_numpy() == pytest.approx(1 - 0.8 * filtered.probabilities["turbulent"].to_numpy())
 
 
 def test_a_gate_refuses_every_kind_of_hindsight():
     X, _ = planted()
     model = QUICK.fit(X)
-    two = {"calm": 1.0, "stressed": 0.2}
+    two = {"calm": 1.0, "turbulent": 0.2}
     with pytest.raises(LeakError, match="smoothed"):
         gate(model.smooth(X), two)
     with pytest.raises(LeakError, match="smoothed"):
@@ -129,12 +122,14 @@ def test_hindsight_share_lies_between_none_and_all():
     X, _ = planted()
     model = QUICK.fit(X)
     assert 0 < hindsight_share(model.filter(X), model.smooth(X)) < 0.5
-    sure = pd.DataFrame({"calm": [1.0, 0.0], "stressed": [0.0, 1.0]}, index=X.index[:2])
+    sure = pd.DataFrame({"calm": [1.0, 0.0], "turbulent": [0.0, 1.0]}, index=X.index[:2])
     assert hindsight_share(Filtered(sure), Smoothed(sure)) == 0.0
     assert hindsight_share(Filtered(sure), Smoothed(1 - sure)) == 1.0
 
 
-@pytest.mark.parametrize("exposure", [{"calm": 1.0}, {"calm": 1.0, "stressed": 1.2}, {"calm": 1.0, "stressed": np.nan}])
+@pytest.mark.parametrize(
+    "exposure", [{"calm": 1.0}, {"calm": 1.0, "turbulent": 1.2}, {"calm": 1.0, "turbulent": np.nan}]
+)
 def test_an_exposure_that_is_none_is_refused(exposure):
     X, _ = planted(600)
     with pytest.raises(ConfigError, match="exposure"):
@@ -160,7 +155,7 @@ def test_what_cannot_be_filtered_is_refused():
     with pytest.raises(PanelError, match="sorted, distinct"):
         HMM(2).fit(X.iloc[::-1])
     with pytest.raises(DataError, match="nothing to filter"):
-        walk_forward_filter(X, first=200)
+        walk_forward_filter(X, HMM(), first=200)
     for price in (X["log_return"] * 0 - 1, X["log_return"] * 0 + 5):
         with pytest.raises(DataError):
             regime_inputs(price)
@@ -185,8 +180,8 @@ X = planted(600)[0]
         lambda: QUICK.fit(X.assign(flat=1.0)),
         lambda: QUICK.fit(X * np.inf),
         lambda: QUICK.fit(X).filter(X.assign(more=1.0)),
-        lambda: walk_forward_filter(X[:504]),
-        lambda: walk_forward_filter(X, refit=0),
+        lambda: walk_forward_filter(X[:504], HMM()),
+        lambda: walk_forward_filter(X, HMM(), refit=0),
         lambda: Filtered(X),
     ],
 )

@@ -9,7 +9,8 @@ from scipy.stats import multivariate_normal
 
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.regime import hmm
-from quantlab.regime.hmm import HMM, describe_states, match_states, regime_inputs, walk_forward_filter
+from quantlab.regime.base import gaussian_log_density, match_states, walk_forward_filter
+from quantlab.regime.hmm import HMM, describe_states, regime_inputs
 
 
 def weather(n: int = 300, seed: int = 5) -> pd.DataFrame:
@@ -46,13 +47,13 @@ def test_density_equals_scipys():
     means, roots = rng.normal(size=(3, 2)), rng.normal(size=(3, 2, 2))
     covars, x = roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(2), rng.normal(size=(20, 2))
     want = np.stack([multivariate_normal(m, c).logpdf(x) for m, c in zip(means, covars, strict=True)], axis=1)
-    assert hmm._log_density(x, means, covars) == pytest.approx(want, abs=1e-10)
+    assert gaussian_log_density(x, means, covars) == pytest.approx(want, abs=1e-10)
 
 
 def test_description_is_in_the_units_of_the_inputs():
     X = weather()
     table = describe_states(HMM(2, n_starts=1).fit(X))
-    truth = X.groupby(np.where(np.arange(300) // 50 % 2, "stressed", "calm"))
+    truth = X.groupby(np.where(np.arange(300) // 50 % 2, "turbulent", "calm"))
     assert table["mean_vol"].to_dict() == pytest.approx(truth["vol"].mean().to_dict(), abs=0.02)
     assert table["std_ret"].to_dict() == pytest.approx(truth["ret"].std().to_dict(), rel=0.05)
     model = HMM(2, n_starts=1).fit(X)
@@ -92,8 +93,8 @@ def test_defaults_and_names():
     assert HMM().get_params() == {"n_states": 3, "seed": 7, "n_iter": 200, "n_starts": 5}
     X = weather(200)
     names = lambda n: HMM(n, n_iter=2, n_starts=1).fit(X).states_
-    assert names(1) == ["calm"] and names(2) == ["calm", "stressed"] and names(3) == ["calm", "choppy", "stressed"]
-    assert names(4) == ["state_1", "state_2", "state_3", "state_4"]
+    assert names(1) == ["calm"] and names(2) == ["calm", "turbulent"] and names(3) == ["calm", "normal", "turbulent"]
+    assert names(4) == ["calm", "normal", "turbulent", "crisis"] and names(5)[4] == "state_5"
 
 
 def test_the_most_likely_start_is_kept():
@@ -142,12 +143,12 @@ def test_the_walk_starts_and_refits_where_it_says():
     )
     for bad in ({"first": 0}, {"refit": 0}):
         with pytest.raises(ConfigError, match="at least 1"):
-            walk_forward_filter(X, **bad)
+            walk_forward_filter(X, HMM(), **bad)
     assert len(walk_forward_filter(X, first=299, refit=1, model=quick).probabilities) == 1
     with pytest.raises(DataError, match="300 rows leave nothing to filter after the first 300"):
         walk_forward_filter(X, first=300, model=quick)
     with pytest.raises(DataError, match="after the first 504"):
-        walk_forward_filter(X)
+        walk_forward_filter(X, HMM())
 
 
 def test_matching_equals_the_smallest_sum_of_distances_on_random_states():
@@ -158,7 +159,7 @@ def test_matching_equals_the_smallest_sum_of_distances_on_random_states():
 
     def states(n=3):
         shape = SimpleNamespace(means_=rng.normal(0, 1.2, (n, 1)), covars_=np.exp(rng.normal(0, 1.5, (n, 1, 1))))
-        return SimpleNamespace(hmm_=shape, _units=lambda: (shape.means_, shape.covars_))
+        return SimpleNamespace(hmm_=shape, moments=lambda: (shape.means_, shape.covars_))
 
     def distance(a, i, b, j):
         gap, one, other = (a.hmm_.means_[i] - b.hmm_.means_[j])[0], a.hmm_.covars_[i, 0, 0], b.hmm_.covars_[j, 0, 0]

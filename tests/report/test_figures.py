@@ -50,7 +50,7 @@ def number(text):
 )
 def test_a_price_axis_tells_its_ticks_apart(low, high):
     close = pd.Series(np.linspace(low, high, 300), DAYS)
-    found = labels(regime_figure(close, pd.DataFrame({"calm": 1.0, "stressed": 0.0}, DAYS)).axes[0].yaxis)
+    found = labels(regime_figure(close, pd.DataFrame({"calm": 1.0, "turbulent": 0.0}, DAYS)).axes[0].yaxis)
     assert len(found) >= 2 and len(set(found.values())) == len(found)
     assert all(number(text) == pytest.approx(at, rel=1e-6) for at, text in found.items())
 
