@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEVER', 'jump_inputs', 'jump_costs', 'jump_path', 'sparse_weights', 'JumpModel']
 
-# %% ../../nbs/regime/458_jump.ipynb #5fe9439b
+# %% ../../nbs/regime/458_jump.ipynb #c3bf958a
 import numpy as np
 import pandas as pd
 from numba import njit
@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from ..core.errors import ConfigError, DataError
 from ..core.state import keepable
-from .base import NAMES, Detector, Filtered, Smoothed
+from .base import NAMES, Detector, Filtered, Smoothed, one_step_ahead
 
 # %% ../../nbs/regime/458_jump.ipynb #f7de22fe
 def jump_inputs(
@@ -340,7 +340,7 @@ def _sparse(
             break
     return shares, root
 
-# %% ../../nbs/regime/458_jump.ipynb #52b78049
+# %% ../../nbs/regime/458_jump.ipynb #0134843d
 class _Answers(Detector):
     "Answer from fitted centres; positions of states can be moved."
 
@@ -387,7 +387,7 @@ class _Answers(Detector):
         >>> filtered, smoothed = model.filter(X).out_of_sample(), model.smooth(X["2017":])
         """
         now = self.grid_[jump_costs(self._losses(X), self.moves_).argmin(axis=1)]
-        ahead = (now[:, :, None] * self.follow_).sum(axis=1)  # sums within a row, whatever the number of rows
+        ahead = one_step_ahead(now, self.follow_)
         table = pd.DataFrame(now, X.index, self.states_)
         return Filtered(table, pd.Series(self.trained_to_, X.index), pd.DataFrame(ahead, X.index, self.states_))
 
@@ -501,7 +501,7 @@ class _Described(_Answers):
         self.follow_, self.grid_ = self.follow_[np.ix_(order, order)], self.grid_[:, order]
         return self
 
-# %% ../../nbs/regime/458_jump.ipynb #c2987a6b
+# %% ../../nbs/regime/458_jump.ipynb #7538439a
 class _Fitted(_Described):
     "Learn the states from standardised rows."
 
@@ -513,6 +513,14 @@ class _Fitted(_Described):
             raise ConfigError(f"n_features is {self.n_features}, expected None or at least 1 column")
         if not 0 < self.step <= 1 or abs(1 / self.step - round(1 / self.step)) > 1e-9:
             raise ConfigError(f"step is {self.step}, expected a share that divides 1, such as 0.05")
+
+    def _by_volatility(self) -> np.ndarray:  # int[s]: new position -> old state
+        "Order the states by the deviation of the first column, ties by its mean; or by the mean of order_by."
+        if self.order_by is None:
+            return np.lexsort((self.means_[:, 0], self.covars_[:, 0, 0]))
+        if self.order_by not in self.columns_:
+            raise ConfigError(f"order_by is {self.order_by!r}, the columns are {self.columns_}; name one of them")
+        return np.argsort(self.means_[:, self.columns_.index(self.order_by)], kind="stable")
 
     def _learn(
         self,
@@ -540,7 +548,7 @@ class _Fitted(_Described):
         )
         self.means_, self.covars_ = _state_moments(values, shares)
 
-# %% ../../nbs/regime/458_jump.ipynb #1eb2c44a
+# %% ../../nbs/regime/458_jump.ipynb #989e02f8
 @keepable
 class JumpModel(_Fitted):
     """Name the days by clusters that cost a penalty to leave (Nystrup et al. 2020; Shu, Yu and Mulvey 2024).
@@ -565,6 +573,8 @@ class JumpModel(_Fitted):
         The cheapest result is kept.
     n_iter : int, default 300
         Rounds from one start, at most.
+    order_by : str | None, default None
+        Column whose mean orders the names, calm the lowest; None = as in the room.
 
     References
     ----------
@@ -596,13 +606,15 @@ class JumpModel(_Fitted):
         seed: int = 7,  # of the starts
         n_starts: int = 10,  # the cheapest result is kept
         n_iter: int = 300,  # rounds from one start, at most
+        order_by: str | None = None,  # column whose mean orders the names, calm the lowest; None = as in the room
     ):
         self.n_states, self.penalty, self.n_features, self.continuous = n_states, penalty, n_features, continuous
         self.step, self.clip, self.seed, self.n_starts, self.n_iter = step, clip, seed, n_starts, n_iter
+        self.order_by = order_by
 
     def fit(
         self,
-        X: pd.DataFrame,  # by date, finite; the deviation of its first column orders the names
+        X: pd.DataFrame,  # by date, finite; the deviation of its first column orders the names, or order_by
         y: None = None,  # not read; scikit-learn's grammar has it
     ) -> "JumpModel":  # the same object, fitted
         """Learn centres, weights and clipping; raise DataError for rows that cannot carry the states.
@@ -610,7 +622,7 @@ class JumpModel(_Fitted):
         Parameters
         ----------
         X : pd.DataFrame
-            By date, finite; the deviation of its first column orders the names.
+            By date, finite; the deviation of its first column orders the names, or order_by.
         y : None, default None
             Not read; scikit-learn's grammar has it.
 
@@ -633,4 +645,4 @@ class JumpModel(_Fitted):
         self.columns_, self.trained_to_ = list(X.columns), X.index[-1]
         self.states_ = NAMES.get(self.n_states, [f"state_{i + 1}" for i in range(self.n_states)])
         self._learn(values, (cut - self.center_) / self.scale_)
-        return self.reorder(np.lexsort((self.means_[:, 0], self.covars_[:, 0, 0])))
+        return self.reorder(self._by_volatility())

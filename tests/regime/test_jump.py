@@ -165,6 +165,16 @@ def test_the_same_state_whatever_the_start_of_the_seed_and_the_units():
     assert JumpModel(penalty=5.0).fit(X * [100.0, 0.5]).filter(X * [100.0, 0.5]).probabilities.equals(one)
 
 
+def test_names_may_follow_the_mean_of_a_column():
+    X, state = swinging()
+    for column, sign in (("level", 1.0), ("mirror", -1.0)):
+        frame = X.assign(mirror=-X["level"])[[column]]
+        named = JumpModel(penalty=5.0, order_by=column).fit(frame).filter(frame).probabilities["turbulent"]
+        assert ((named > 0.5) == (state if sign > 0 else 1 - state)).mean() > 0.98
+    with pytest.raises(ConfigError, match="order_by"):
+        JumpModel(penalty=5.0, order_by="nothing").fit(X)
+
+
 def test_a_longer_history_does_not_move_the_walk():
     X, _ = swinging()
     model = JumpModel(penalty=5.0, n_starts=2)
