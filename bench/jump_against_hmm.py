@@ -34,7 +34,7 @@ FRENCH = SHARED / "data" / "us" / "F-F_Research_Data_5_Factors_2x3_daily.csv"
 PEER = HERE.parent / ".cache" / "peers" / "jumpmodels"
 KEPT = HERE.parent / ".cache" / "bench" / "jump_against_hmm"
 RESULTS = HERE / "results" / "jump_against_hmm.json"
-PENALTIES = (50.0, 0.0, 5.0, 15.0, 35.0, 70.0, 100.0, 150.0)
+PENALTIES = (50.0, 15.0, 35.0, 70.0, 150.0)
 LOOKBACK, REFIT, EVERY, YEAR = 3000, 126, 21, 252
 PARTS = {"sp500": (1008, 1008, "1990", "2022"), "market": (3000, 2016, "1990", "2023")}  # first fit, judged, tested
 PUBLISHED = {
@@ -112,10 +112,10 @@ def compare(part: str, data: pd.DataFrame) -> dict:
     X = jump_inputs(wealth, (10, 20, 60))[["log_downside_10", "sortino_20", "sortino_60"]]
     calm = {}
     for penalty in PENALTIES:
-        model = RecentJump(penalty=penalty, order_by="log_downside_10")
+        model = RecentJump(penalty=penalty, n_starts=3, order_by="log_downside_10")
         calm[penalty] = (walk(f"{part}-jump-{penalty:g}", X, model, first).probabilities["calm"] > 0.5) * 1.0
     log_excess = np.log1p(excess).to_frame("log_return").loc[X.index]
-    hidden = walk(f"{part}-hmm", log_excess, RecentHMM(n_states=2, n_starts=3), first).probabilities["calm"]
+    hidden = walk(f"{part}-hmm", log_excess, RecentHMM(n_states=2, n_starts=1), first).probabilities["calm"]
     earned = {p: switch_returns(e, data["returns"], data["cash"])["net"] for p, e in calm.items()}
     chosen = best_so_far(pd.DataFrame(earned), judged, EVERY)
     jump = pd.Series([calm[p].at[date] for date, p in chosen.items()], chosen.index)

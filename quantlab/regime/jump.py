@@ -435,7 +435,7 @@ def _follow(
     left = counts.sum(axis=1, keepdims=True)
     return np.where(left > 0, counts / np.maximum(left, 1.0), np.eye(n_states))
 
-# %% ../../nbs/regime/458_jump.ipynb #470daa76
+# %% ../../nbs/regime/458_jump.ipynb #3dcb38ec
 class _Described(_Answers):
     "Say what the fitted states are like, and move them to other positions."
 
@@ -469,6 +469,14 @@ class _Described(_Answers):
         """
         return pd.DataFrame(self.follow_, self.states_, self.states_)
 
+    def _by_volatility(self) -> np.ndarray:  # int[s]: new position -> old state
+        "Order the states by the deviation of the first column, ties by its mean; or by the mean of order_by."
+        if self.order_by is None:
+            return np.lexsort((self.means_[:, 0], self.covars_[:, 0, 0]))
+        if self.order_by not in self.columns_:
+            raise ConfigError(f"order_by is {self.order_by!r}, the columns are {self.columns_}; name one of them")
+        return np.argsort(self.means_[:, self.columns_.index(self.order_by)], kind="stable")
+
     def reorder(
         self,
         order: np.ndarray,  # int[s]: new position -> old state
@@ -501,7 +509,7 @@ class _Described(_Answers):
         self.follow_, self.grid_ = self.follow_[np.ix_(order, order)], self.grid_[:, order]
         return self
 
-# %% ../../nbs/regime/458_jump.ipynb #7538439a
+# %% ../../nbs/regime/458_jump.ipynb #c2987a6b
 class _Fitted(_Described):
     "Learn the states from standardised rows."
 
@@ -513,14 +521,6 @@ class _Fitted(_Described):
             raise ConfigError(f"n_features is {self.n_features}, expected None or at least 1 column")
         if not 0 < self.step <= 1 or abs(1 / self.step - round(1 / self.step)) > 1e-9:
             raise ConfigError(f"step is {self.step}, expected a share that divides 1, such as 0.05")
-
-    def _by_volatility(self) -> np.ndarray:  # int[s]: new position -> old state
-        "Order the states by the deviation of the first column, ties by its mean; or by the mean of order_by."
-        if self.order_by is None:
-            return np.lexsort((self.means_[:, 0], self.covars_[:, 0, 0]))
-        if self.order_by not in self.columns_:
-            raise ConfigError(f"order_by is {self.order_by!r}, the columns are {self.columns_}; name one of them")
-        return np.argsort(self.means_[:, self.columns_.index(self.order_by)], kind="stable")
 
     def _learn(
         self,
