@@ -13,7 +13,7 @@ from quantlab.regime.changepoint import ChangePoint
 from quantlab.regime.jump import JumpModel
 from quantlab.regime.penalty import best_so_far, choose_by_past, switch_returns
 
-PENALTIES = [5.0, 0.0, 10.0]
+PENALTIES = [5.0, 0.0, 2.0]
 
 
 def weathers(n: int = 700, seed: int = 6) -> tuple[pd.DataFrame, pd.Series]:
