@@ -63,6 +63,13 @@ def switch_returns(
     ...     pd.Series([1.0, 0, 0, 0, 0], week), pd.Series([0.01, 0.02, 0.03, 0.04, 0.05], week)
     ... )
     >>> one_day
+                held  turnover    net
+    date
+    2024-01-01   0.0       0.0  0.000
+    2024-01-02   0.0       0.0  0.000
+    2024-01-03   1.0       1.0  0.029
+    2024-01-04   0.0       1.0 -0.001
+    2024-01-05   0.0       0.0  0.000
     """
     if delay < 0 or not 0 <= cost_bps < np.inf:
         raise ConfigError(f"delay is {delay} and cost_bps {cost_bps}, expected at least 0")
@@ -112,6 +119,11 @@ def best_so_far(
     >>> two = pd.DataFrame({"steady": steady, "late": late}, pd.date_range("2024-01-01", periods=12))
     >>> picked = best_so_far(two, window=4, every=1)
     >>> picked.to_frame().T
+           2024-01-04 2024-01-05 2024-01-06 2024-01-07 2024-01-08 2024-01-09  \\
+    chosen     steady     steady     steady       late       late       late
+
+           2024-01-10 2024-01-11 2024-01-12
+    chosen       late       late       late
     """
     if min(window - 1, every) < 1:
         raise ConfigError(f"window is {window} and every {every}, expected at least 2 and 1 sessions")
@@ -205,6 +217,12 @@ class Choice:
     >>> quick = JumpModel(n_starts=2)
     >>> choice = choose_by_past(X, returns, quick, candidates, record=(ledger, "penalty on SPY", 252.0), **asked)
     >>> choice.chosen.value_counts().rename("days in force").to_frame()
+            days in force
+    chosen
+    200.0            1071
+    100.0             837
+    0.0               168
+    50.0              126
     """
 
     filtered: Filtered  # from the first choice on: the states of the candidate in force
@@ -293,6 +311,12 @@ def choose_by_past(
     >>> quick = JumpModel(n_starts=2)
     >>> choice = choose_by_past(X, returns, quick, candidates, record=(ledger, "penalty on SPY", 252.0), **asked)
     >>> choice.chosen.value_counts().rename("days in force").to_frame()
+            days in force
+    chosen
+    200.0            1071
+    100.0             837
+    0.0               168
+    50.0              126
     """
     walked, failed = _walk(X, model, setting, candidates, walk)
     unknown = set(hold) - set(next(iter(walked.values())).probabilities.columns)
