@@ -389,7 +389,7 @@ class _Answers(Detector):
         >>> from quantlab.data.sample import sample_context
         >>> from quantlab.regime.jump import JumpModel, jump_inputs
         >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-        >>> fig, ax = figure("SPY: three falls of a fifth or more in fourteen years", "", "below the last peak, %")
+        >>> fig, ax = figure("SPY: two falls of more than a fifth in fourteen years", "", "below the last peak, %")
         >>> ax.fill_between(spy.index, 100 * (spy / spy.cummax() - 1), color=COLORS[1], lw=0)
         >>> X = jump_inputs(spy)
         >>> model = JumpModel().fit(X[:"2016"])
@@ -606,7 +606,7 @@ class JumpModel(_Fitted):
     >>> from quantlab.data.sample import sample_context
     >>> from quantlab.regime.jump import JumpModel, jump_inputs
     >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-    >>> fig, ax = figure("SPY: three falls of a fifth or more in fourteen years", "", "below the last peak, %")
+    >>> fig, ax = figure("SPY: two falls of more than a fifth in fourteen years", "", "below the last peak, %")
     >>> ax.fill_between(spy.index, 100 * (spy / spy.cummax() - 1), color=COLORS[1], lw=0)
     >>> X = jump_inputs(spy)
     >>> model = JumpModel().fit(X[:"2016"])
