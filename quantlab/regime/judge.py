@@ -524,7 +524,7 @@ def regime_performance(
         rows.append({"state": name, "sessions": int(on.sum()), "share": share, **row})
     return pd.DataFrame(rows).set_index("state")
 
-# %% ../../nbs/regime/468_judge.ipynb #63f60411
+# %% ../../nbs/regime/468_judge.ipynb #4972332a
 def _named(
     filtered: Filtered | pd.DataFrame,  # date x state
     truth: pd.Series,  # by date
@@ -607,7 +607,7 @@ def delay_curve(
         rows.append({"right": share, "se": math.sqrt(share * (1 - share) / n) if n else math.nan, "switches": n})
     return pd.DataFrame(rows, index=pd.RangeIndex(horizon + 1, name="k"))
 
-
+# %% ../../nbs/regime/468_judge.ipynb #5db1ae0d
 class FalseAlarms(NamedTuple):
     """Hold how often a detector named a state that was not there.
 
@@ -639,7 +639,9 @@ class FalseAlarms(NamedTuple):
     ... )
     >>> said = pd.DataFrame({"turbulent": [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]}, real.index)
     >>> said = said.assign(calm=1 - said["turbulent"])
-    >>> assert false_alarms(said, real, 6).a_year == 1.0
+    >>> counted = false_alarms(said, real, periods_per_year=6)
+    >>> counted
+    FalseAlarms(a_year=1.0, se=1.0, alarms=1, years=1.0)
     """
 
     a_year: float  # switches to a state that was not the true one on that date
@@ -691,7 +693,9 @@ def false_alarms(
     ... )
     >>> said = pd.DataFrame({"turbulent": [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]}, real.index)
     >>> said = said.assign(calm=1 - said["turbulent"])
-    >>> assert false_alarms(said, real, 6).a_year == 1.0
+    >>> counted = false_alarms(said, real, periods_per_year=6)
+    >>> counted
+    FalseAlarms(a_year=1.0, se=1.0, alarms=1, years=1.0)
     """
     said, real, dates = _named(filtered, truth)
     wrong = int(((said[1:] != said[:-1]) & (said[1:] != real[1:])).sum())
