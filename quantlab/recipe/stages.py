@@ -49,7 +49,8 @@ from quantlab.recipe.parts import (
 from .spec import Recipe, nearest_name
 from ..regime.gate import gate as regime_gate
 from ..regime.base import Filtered, walk_forward_filter
-from ..regime.hmm import HMM, regime_inputs
+from ..regime.hmm import HMM
+from ..regime.inputs import regime_inputs
 from ..validation.splits import WalkForward, label_spans
 
 # %% ../../nbs/recipe/753_stages.ipynb #44918af9
