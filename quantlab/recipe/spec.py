@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ..core.config import display_path, root
 from ..core.errors import ConfigError
+from ..core.types import MARKETS, market_terms, as_interval, bars_a_year
 
 # %% ../../nbs/recipe/750_spec.ipynb #0e848751
 FEATURE_SETS = ("price", "vol", "base", "alpha158", "alpha360", "technical", "range_vol", "factors", "transform")
@@ -194,6 +195,13 @@ def _a_feature(value: str) -> str:
         f"set and not module:name{nearest_name(word, (*FEATURE_SETS, *FEATURE_MAKERS, *FEATURE_NAMES))}"
     )
 
+
+def _a_market(value: str) -> str:
+    "Check the name of a market."
+    if value and value not in MARKETS:
+        raise ValueError(f"{value!r} is no market ({', '.join(MARKETS)}){nearest_name(value, MARKETS)}")
+    return value
+
 # %% ../../nbs/recipe/750_spec.ipynb #cd51a67e
 class _Section(BaseModel):
     "Refuse unknown keys, coerce nothing, change nothing."
@@ -223,6 +231,8 @@ class Data(_Section):
         First session.
     end : _Moment, default "2023-12-29"
         Last session that a run reads; decide may be asked for a later one.
+    market : str, default ""
+        Whose year, lot and fees stand where none are written; empty: none's.
     interval : str, default ""
         Of the bars, where a dataset has several: 1d, 4h, 5min.
     index : str, default ""
@@ -240,6 +250,7 @@ class Data(_Section):
     universe: str = "all"  # "all", symbols separated by commas, or a market of a Qlib store: its members of each day
     start: _Moment = "2010-01-04"  # first session
     end: _Moment = "2023-12-29"  # last session that a run reads; decide may be asked for a later one
+    market: Annotated[str, AfterValidator(_a_market)] = ""  # whose year, lot and fees stand where none are written; empty: none's
     interval: str = ""  # of the bars, where a dataset has several: 1d, 4h, 5min
     index: str = ""  # of the market, a symbol of a Qlib store; empty: SPY of the sample, else the mean of names
     periods_per_year: Annotated[int, Field(ge=0, le=10**9)] = 0  # sessions a year; 0: as the data's own dates show
@@ -572,6 +583,8 @@ class CostTerms(_Section):
         Of traded value.
     slippage_bps : _Bps, default 5.0
         Of traded value.
+    per_share : float, 0 to 1000000.0, default 0.0
+        Money per share, coin or unit of price.
     minimum : float, 0 to 1000000.0, default 0.0
         Commission of an order, at least, in money.
     half_spread_bps : _Bps, default 0.0
@@ -582,6 +595,8 @@ class CostTerms(_Section):
         A year, of what is short.
     interest_bps : _Bps, default 0.0
         A year, of cash.
+    funding_bps : float, -10000.0 to 10000.0, default 0.0
+        A year, longs pay it to shorts.
     sell_tax_bps : _Bps, default 0.0
         Of what is sold.
 
@@ -593,14 +608,57 @@ class CostTerms(_Section):
 
     commission_bps: _Bps = 1.0  # of traded value
     slippage_bps: _Bps = 5.0  # of traded value
+    per_share: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0  # money per share, coin or unit of price
     minimum: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0  # commission of an order, at least, in money
     half_spread_bps: _Bps = 0.0  # of traded value
     impact: Annotated[float, Field(ge=0, le=1000, strict=False)] = 0.0  # of the square-root law
     borrow_bps: _Bps = 0.0  # a year, of what is short
     interest_bps: _Bps = 0.0  # a year, of cash
+    funding_bps: Annotated[float, Field(ge=-1e4, le=1e4, strict=False)] = 0.0  # a year, longs pay it to shorts
     sell_tax_bps: _Bps = 0.0  # of what is sold
 
 # %% ../../nbs/recipe/750_spec.ipynb #056dacfa
+def _is_interval(text: object) -> bool:
+    "Say whether a length of bars can be read; the data refuses one that cannot."
+    try:
+        return text == "" or bool(as_interval(text))
+    except (ConfigError, AttributeError):
+        return False
+
+
+def _of_market(tree: Any) -> Any:
+    "Fill in a market's year, lot and fees where a recipe writes none of its own."
+    data = tree.get("data") if isinstance(tree, dict) else None
+    name = data.get("market") if isinstance(data, dict) else None
+    if name not in MARKETS or not all(isinstance(tree.get(part, {}), dict) for part in ("limits", "costs")):
+        return tree  # what is wrong is said by the section itself
+    terms = market_terms(MARKETS[name])
+    limits = {"lot": terms.pop("lot")} | tree.get("limits", {})
+    interval = data.get("interval") or ""
+    year = data.get("periods_per_year") or (bars_a_year(MARKETS[name], interval) if _is_interval(interval) else 0)
+    return tree | {
+        "data": data | {"periods_per_year": year}, "limits": limits, "costs": terms | tree.get("costs", {})
+    }  # fmt: skip
+
+# %% ../../nbs/recipe/750_spec.ipynb #90691d6b
+def _without_terms(
+    tree: dict,  # of a recipe, perhaps with another market
+    was: Data,  # what it was before
+    written: set[str],  # dotted paths that were set with the market
+) -> dict:
+    "Leave out what the former market gave, or the default that stood for it, so that another's terms can stand there."
+    if tree["data"].get("market", "") == was.market:
+        return tree
+    former = _of_market({"data": {"market": was.market, "interval": was.interval}})
+    year = former["data"].get("periods_per_year", 0)
+    left = {"limits": {"lot": former.get("limits", {}).get("lot", 0.0)}, "data": {"periods_per_year": year}}
+    left["costs"] = {k: f.default for k, f in CostTerms.model_fields.items()} | former.get("costs", {})
+    return tree | {
+        part: {k: v for k, v in tree[part].items() if f"{part}.{k}" in written or k not in gone or v != gone[k]}
+        for part, gone in left.items()
+    }
+
+# %% ../../nbs/recipe/750_spec.ipynb #e350267a
 def _agrees(recipe: Any) -> Any:
     "Refuse sections that contradict each other."
     if recipe.sizing.vol_target and not recipe.data.periods_per_year:  # measured, it would move with the last session
@@ -689,6 +747,7 @@ class Recipe(_Section):
     study: Annotated[str, Field(pattern=r"\S.*")] = "tearsheet"  # what is being searched: trials are counted within it
     chosen_until: _Day = ""  # last session that was looked at when this recipe was chosen; empty: not said
 
+    _of_market = model_validator(mode="before")(_of_market)
     _agrees = model_validator(mode="after")(_agrees)
 
     def replace(
@@ -720,31 +779,18 @@ class Recipe(_Section):
 
         Examples
         --------
-        >>> from quantlab.core.errors import show_error
-        >>> from quantlab.recipe.spec import parse
-        >>> page = \"\"\"
-        ... title: Momentum
-        ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-        ... model:
-        ...   kind: feature
-        ...   column: mom_252_21
-        ... policy: {top_k: 20, rebalance: 21}
-        ... \"\"\"
-        >>> momentum = parse(page, "momentum")
-        >>> [
-        ...     show_error(lambda: parse("policy:\\n  topk: 20", "x", "my.yaml")),
-        ...     show_error(lambda: parse("split:\\n  train_sessions: 10", "x", "my.yaml")),
-        ...     show_error(lambda: parse("features:\\n  use:\\n  - base\\n  - alpa158", "x", "my.yaml")),
-        ...     show_error(lambda: parse("model:\\n  kind: gbm\\n  num_leafs: 31", "x", "my.yaml")),
-        ...     show_error(lambda: parse("model: {kind: gbm", "x", "my.yaml")),
-        ...     show_error(lambda: momentum.replace("policy.top_kk", 3)),
-        ... ]
+        >>> from quantlab.recipe.spec import Recipe
+        >>> coins = Recipe.model_validate(
+        ...     {"data": {"market": "crypto_spot", "interval": "4h"}, "costs": {"commission_bps": 4}}
+        ... )
+        >>> shares = coins.replace(data__market="cn_equity", data__interval="1d")
+        >>> shares.costs
         """
         changes = ({path: value} if path else {}) | {name.replace("__", "."): v for name, v in paths.items()}
         tree = self.model_dump(mode="python")
         for dotted, new in changes.items():
             _set(tree, dotted, new)
-        return _checked(tree, None, {})
+        return _checked(_without_terms(tree, self.data, set(changes)), None, {})
 
     def save(
         self,
@@ -804,6 +850,10 @@ def as_dict(
     {'name': 'mine', 'policy': {'top_k': 20}}
     """
     tree = recipe.model_dump(mode="json", exclude_defaults=not all_of_it)
+    if recipe.data.market:  # its terms are written out, so that they stay when the table of markets changes
+        limits = tree.get("limits", {}) | {"lot": recipe.limits.lot}
+        tree |= {"costs": recipe.costs.model_dump(), "limits": limits}
+        tree["data"]["periods_per_year"] = recipe.data.periods_per_year
     order = [name for name in type(recipe).model_fields if name in tree]
     return {"name": recipe.name} | {name: tree[name] for name in order}
 
@@ -891,17 +941,12 @@ def parse(
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> import yaml
+    >>> from quantlab.recipe.spec import Recipe, as_dict, parse
+    >>> coins = Recipe.model_validate(
+    ...     {"data": {"market": "crypto_spot", "interval": "4h"}, "costs": {"commission_bps": 4}}
+    ... )
+    >>> assert parse(yaml.safe_dump(as_dict(coins)), "recipe") == coins
     """
     try:
         tree, lines = yaml.safe_load(text), lines_of(text)
