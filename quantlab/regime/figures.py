@@ -190,7 +190,7 @@ def hindsight_figure(
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return fig
 
-# %% ../../nbs/regime/470_figures.ipynb #37a45724
+# %% ../../nbs/regime/470_figures.ipynb #11e3a878
 def delay_figure(
     curves: Mapping[str, pd.DataFrame],  # by the detector's name: by k, columns right and se
     title: str = "How soon each detector names a new state",  # states what is seen
@@ -249,7 +249,7 @@ def delay_figure(
         low, high = curve["right"] - 2 * curve["se"], curve["right"] + 2 * curve["se"]
         ax.fill_between(curve.index, low, high.clip(upper=1.0), color=color, alpha=0.12, lw=0)
     percent_axis(ax)
-    ax.legend(loc="lower right", frameon=False)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return fig
 
 # %% ../../nbs/regime/470_figures.ipynb #5b5d3067

@@ -364,7 +364,7 @@ def _luck(
         found[k] = _sharpe(net, 1.0)
     return np.nan_to_num(found, nan=-np.inf), len(spells)
 
-# %% ../../nbs/regime/468_judge.ipynb #1667f9f6
+# %% ../../nbs/regime/468_judge.ipynb #914729d3
 def gate_verdict(
     gates: pd.DataFrame,  # by date: column gate in [0, 1], known at the close
     returns: pd.Series,  # by date, simple, of what the gate scales
@@ -432,10 +432,12 @@ def gate_verdict(
     per_year = [level, np.abs(np.diff(held)).sum() / n * periods_per_year, net.mean() * periods_per_year]
     per_year += [account["cost"].mean() * periods_per_year, level * plain.mean() * periods_per_year]
     sharpe, always = _sharpe(net, year), _sharpe(plain, year)
-    if np.ptp(held) < 1e-12:
-        reason = "the gate never moves, so there is no timing to judge"
-        return GateVerdict(*map(float, per_year), 0.0, math.nan, sharpe, always, math.nan, n, 1, reason)
     timed = net - level * plain
+    if np.ptp(held) < 1e-12 or math.isnan(sharpe):
+        reason = "the account does not vary" if math.isnan(sharpe) else "the gate never moves"
+        gain = float(timed.mean() * periods_per_year)
+        reason = f"{reason}, so there is no timing to judge"
+        return GateVerdict(*map(float, per_year), gain, math.nan, sharpe, always, math.nan, n, 1, reason)
     luck, spells = _luck(held, plain, cost_bps, draws, seed)
     p = (1 + (luck >= sharpe / year - 1e-12).sum()) / (1 + draws)
     error = newey_west(timed, round(1.3 * n ** (1 / 3))) * periods_per_year
