@@ -1,4 +1,4 @@
-"""What is asked of every detector of the room: bad input is refused or closed, never a NaN weight; the judge takes it."""
+"""What is asked of every detector: bad input is refused or closed, never a NaN weight; the judge takes it."""
 
 import numpy as np
 import pandas as pd
@@ -98,7 +98,9 @@ def test_the_judge_takes_every_detector(kind):
     model = small(kind).fit(X[:500])
     known, later, returns = model.filter(X).out_of_sample(), model.smooth(X), np.expm1(WORLD.returns)
     priced = hindsight_sharpe(known, later, returns, 252, draws=50)
-    assert priced.n_obs == len(X) - 500 and np.isfinite([priced.filtered, priced.smoothed, priced.gain, priced.se]).all()
+    assert (
+        priced.n_obs == len(X) - 500 and np.isfinite([priced.filtered, priced.smoothed, priced.gain, priced.se]).all()
+    )
     assert priced.se >= 0 and priced.low <= priced.gain <= priced.high
     judged = gate_verdict(gate(known), returns, 252, draws=50)
     assert 0 < judged.p <= 1 or judged.reason

@@ -39,7 +39,8 @@ def test_bayes_filter_is_the_sum_over_all_paths():
     world = simulated_regimes(7, seed=2)
     moves, r = world.transition.to_numpy(), world.returns.to_numpy()
     start = np.linalg.matrix_power(moves, 5000)[0]
-    density = np.exp(-((r[:, None] - world.means.to_numpy()) ** 2) / (2 * world.vols.to_numpy() ** 2)) / world.vols.to_numpy()
+    mean, vol = world.means.to_numpy(), world.vols.to_numpy()
+    density = np.exp(-((r[:, None] - mean) ** 2) / (2 * vol**2)) / vol
     for t in range(7):
         total = np.zeros(2)
         for path in itertools.product((0, 1), repeat=t + 1):
