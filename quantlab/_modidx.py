@@ -2646,6 +2646,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'quantlab.signals.base.one_scale': ('signals/base.html#one_scale', 'quantlab/signals/base.py'),
                                        'quantlab.signals.base.root_mean_square': ( 'signals/base.html#root_mean_square',
                                                                                    'quantlab/signals/base.py'),
+                                       'quantlab.signals.base.row_sums': ('signals/base.html#row_sums', 'quantlab/signals/base.py'),
                                        'quantlab.signals.base.state_table': ('signals/base.html#state_table', 'quantlab/signals/base.py')},
             'quantlab.signals.combine': { 'quantlab.signals.combine.combination_weights': ( 'signals/combine.html#combination_weights',
                                                                                             'quantlab/signals/combine.py'),

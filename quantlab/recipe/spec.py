@@ -537,6 +537,7 @@ class Signals(_Section):
     --------
     >>> from quantlab.recipe.spec import Signals
     >>> Signals(experts=["model", "-std_20"], half_life=63)
+    Signals(experts=('model', '-std_20'), lookback=756, half_life=63.0, confidence=False, floor=0.25)
     """
 
     experts: tuple[Annotated[str, AfterValidator(_an_expert)], ...] = ()  # mixed by their record; empty: the model alone
@@ -578,10 +579,6 @@ class Policy(_Section):
     --------
     >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(kind="topk_drop"), Limits(lot=100, price_limit=0.095), Sizing(weighting="rank")
-    (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk_drop', top_k=30, buffer=15, rebalance=20, n_drop=5),
-     Limits(max_weight=0.1, max_gross=2.0, lot=100.0, price_limit=0.095, stale_after=5),
-     Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
     kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # "topk_drop", or module:name without arguments
@@ -611,10 +608,6 @@ class Limits(_Section):
     --------
     >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(kind="topk_drop"), Limits(lot=100, price_limit=0.095), Sizing(weighting="rank")
-    (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk_drop', top_k=30, buffer=15, rebalance=20, n_drop=5),
-     Limits(max_weight=0.1, max_gross=2.0, lot=100.0, price_limit=0.095, stale_after=5),
-     Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
     max_weight: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1  # of one name, as a share of equity
@@ -640,10 +633,6 @@ class Sizing(_Section):
     --------
     >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
     >>> Regime(kind="hmm"), Policy(kind="topk_drop"), Limits(lot=100, price_limit=0.095), Sizing(weighting="rank")
-    (Regime(kind='hmm', first=0, refit=252, stressed_exposure=0.3, gate=True),
-     Policy(kind='topk_drop', top_k=30, buffer=15, rebalance=20, n_drop=5),
-     Limits(max_weight=0.1, max_gross=2.0, lot=100.0, price_limit=0.095, stale_after=5),
-     Sizing(weighting='rank', vol_target=None, vol_lookback=63))
     """
 
     weighting: Literal["equal", "rank"] = "equal"  # or more of what ranks higher
@@ -1032,7 +1021,13 @@ def recipe_names() -> list[str]:
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
     (Model(kind='feature', column='mom_252_21'),
-     ['cascade', 'csi300', 'default', 'gated_trees', 'momentum', 'trees'])
+     ['cascade',
+      'csi300',
+      'default',
+      'gated_trees',
+      'momentum',
+      'momentum_timed',
+      'trees'])
     """
     return sorted(file.stem for file in (root() / "recipes").glob("*.yaml"))
 
@@ -1062,7 +1057,13 @@ def load(
     >>> from quantlab.recipe.spec import load, recipe_names
     >>> load("momentum").model, recipe_names()
     (Model(kind='feature', column='mom_252_21'),
-     ['cascade', 'csi300', 'default', 'gated_trees', 'momentum', 'trees'])
+     ['cascade',
+      'csi300',
+      'default',
+      'gated_trees',
+      'momentum',
+      'momentum_timed',
+      'trees'])
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"

@@ -550,10 +550,10 @@ def outcomes(
     >>> X = features(recipe, market, verdicts)
     >>> known = outcomes(recipe, market, X)
     >>> known.iloc[[0, -30 * 40]]
-                              y  target         t1
+                              y  target         t1     own_t1
     date       symbol
-    2011-01-04 AAPL    0.043247  0.1625 2011-02-03
-    2014-11-18 AAPL   -0.030925 -0.1625 2014-12-18
+    2011-01-04 AAPL    0.043247  0.1625 2011-02-03 2011-02-03
+    2014-11-18 AAPL   -0.030925 -0.1625 2014-12-18 2014-12-18
     """
     label = recipe.label
     make = partial(forward_returns, horizon=label.horizon, entry=label.entry)
@@ -1258,6 +1258,11 @@ def gate_of(
     >>> timed = recipe.replace(policy__kind="long_short", regime__short_leg="momentum", regime__max_stale=5)
     >>> both = gate_of(timed, None, market)
     >>> open_.join(slow, rsuffix=" that dwells").join(both["short"]).tail(3).round(3)
+                gate  gate that dwells  short
+    date
+    2014-12-29   1.0               1.0    0.0
+    2014-12-30   1.0               1.0    0.0
+    2014-12-31   1.0               1.0    0.0
     """
     asked, parts = recipe.regime, []
     if filtered is not None and asked.gate:
@@ -1345,20 +1350,25 @@ def signals(
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
     >>> mixed = recipe.replace(
-    ...     signals__experts=["model", "rev_5", "-std_20"], signals__half_life=21, signals__confidence=True
+    ...     signals__experts=["model", "rev_5", "-max_21"], signals__half_life=21, signals__confidence=True
     ... )
     >>> said, still = (
     ...     signals(mixed, X, known, fits.predictions, weather),
     ...     signals(recipe, X, known, fits.predictions, None),
     ... )
     >>> said.tail(3).round(3)
+                       score  doubt  fold
+    date       symbol
+    2014-12-31 WFC     0.087  1.293     5
+               WMT    -0.405  1.474     5
+               XOM     0.257  1.440     5
     """
     asked, said = recipe.signals, predictions
     if experts := experts_of(recipe):
         rows = known.reindex(predictions.index)
-        reads = {word: predictions.drop(columns="fold", errors="ignore") if word == "model" else X.reindex(rows.index)
-                 for word in experts}  # fmt: skip
-        opinions = {word: expert(reads[word], rows["y"], rows["own_t1"]) for word, expert in experts.items()}
+        scores, X = predictions.drop(columns="fold", errors="ignore"), X.reindex(rows.index)
+        read = {word: scores if word == "model" else X for word in experts}
+        opinions = {word: expert(read[word], rows["y"], rows["own_t1"]) for word, expert in experts.items()}
         mixed = mixture_of_experts(opinions, rows["y"], rows["own_t1"], filtered, asked.lookback)
         said = mixed.assign(fold=predictions["fold"]) if "fold" in predictions else mixed
     if not asked.half_life:
@@ -1416,7 +1426,7 @@ def sizes(
     >>> fits = fit_and_score(recipe, X, known, windows)
     >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
     >>> mixed = recipe.replace(
-    ...     signals__experts=["model", "rev_5", "-std_20"], signals__half_life=21, signals__confidence=True
+    ...     signals__experts=["model", "rev_5", "-max_21"], signals__half_life=21, signals__confidence=True
     ... )
     >>> said, still = (
     ...     signals(mixed, X, known, fits.predictions, weather),
