@@ -10,7 +10,8 @@ from scipy.stats import multivariate_normal
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.regime import hmm
 from quantlab.regime.base import gaussian_log_density, match_states, walk_forward_filter
-from quantlab.regime.hmm import HMM, describe_states, regime_inputs
+from quantlab.regime.hmm import HMM, describe_states
+from quantlab.regime.inputs import regime_inputs
 
 
 def weather(n: int = 300, seed: int = 5) -> pd.DataFrame:
