@@ -17,8 +17,7 @@ from .weights import TopK
 # %% ../../nbs/portfolio/565_long_short.ipynb #642bad38
 @dataclass(frozen=True)
 class LongShort:
-    """Hold the top_k best names and short the top_k worst, each leg with its buffer, the short leg with a gate of its
-    own.
+    """Hold the top_k best names and short the top_k worst, each with its buffer, the short leg with a gate of its own.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ __all__ = ['own_part', 'features_of', 'transforms_of', 'make_model', 'model_of',
 import ast
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -34,7 +35,10 @@ from ..portfolio.topk_drop import TopKDrop
 from ..portfolio.weights import TopK
 from .spec import FEATURE_MAKERS, MODEL_SETTINGS, Recipe, nearest_name, plugins
 from ..regime.base import Detector
-from ..regime.hmm import HMM, regime_inputs
+from ..regime.changepoint import ChangePoint
+from ..regime.hmm import HMM
+from ..regime.inputs import regime_inputs
+from ..regime.jump import JumpModel, jump_inputs
 from ..signals.base import Expert
 from ..signals.experts import ModelExpert, TechnicalExpert
 
@@ -328,13 +332,13 @@ def model_of(
     return make_model(recipe.model.kind, purge, recipe.seed, recipe.model.settings)
 
 # %% ../../nbs/recipe/752_parts.ipynb #ab675c7a
-_DETECTORS: dict[str, tuple[type[Detector], Callable[[pd.Series], pd.DataFrame]]] = {"hmm": (HMM, regime_inputs)}
+_LEVELS = {2: (1.0,), 3: (0.8, 1.5), 4: (0.8, 1.5, 2.5)}  # of change points: volatilities that part the states
 
 
 def detector_of(
     recipe: Recipe,  # one strategy
 ) -> tuple[Detector, Callable[[pd.Series], pd.DataFrame]] | None:  # unfitted, and what it reads of closes; None: none
-    """Return the detector of a recipe; raise ConfigError for one that is not there.
+    """Return the detector of a recipe; raise ConfigError for names that it does not give.
 
     Parameters
     ----------
@@ -349,7 +353,7 @@ def detector_of(
     Raises
     ------
     ConfigError
-        For one that is not there.
+        For names that it does not give.
 
     Examples
     --------
@@ -360,14 +364,14 @@ def detector_of(
     asked = recipe.regime
     if asked.kind == "none" or own_part("regime", asked.kind) is not None:
         return None
-    if asked.kind not in _DETECTORS:
-        raise ConfigError(f"regime.kind {asked.kind} is not there; use {', '.join(_DETECTORS)}")
-    made, reads = _DETECTORS[asked.kind]
-    known = inspect.signature(made).parameters
-    given = {name: value for name, value in {"n_states": asked.n_states, "names": asked.names}.items() if name in known}
-    if asked.names == "weather" and "names" not in known:
+    if asked.names == "weather" and asked.kind != "hmm":
         raise ConfigError(f"regime.names: {asked.kind} names its states by volatility; leave weather out")
-    return made(**given), reads
+    if asked.kind == "hmm":
+        columns = ("log_return", "log_vol", *(["autocorr"] if asked.names == "weather" else []))
+        return HMM(n_states=asked.n_states, names=asked.names), partial(regime_inputs, columns=columns)
+    if asked.kind == "jump":
+        return JumpModel(n_states=asked.n_states), jump_inputs
+    return ChangePoint(levels=_LEVELS[asked.n_states]), regime_inputs
 
 
 def experts_of(

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ..core.config import display_path, root
 from ..core.errors import ConfigError
+from ..core.types import MARKETS, market_terms, as_interval, bars_a_year
 
 # %% ../../nbs/recipe/750_spec.ipynb #0e848751
 FEATURE_SETS = ("price", "vol", "base", "alpha158", "alpha360", "technical", "range_vol", "factors", "transform")
@@ -43,7 +44,7 @@ FEATURE_NAMES = (
 )  # fmt: skip
 TRANSFORMS = ("rank", "zscore", "robust_zscore", "winsorise")
 FILLS = ("next_open", "next_close", "vwap", "same_close")
-REGIMES = ("none", "hmm", "jump", "markov", "changepoint")
+REGIMES = ("none", "hmm", "jump", "changepoint")
 STATE_NAMES = ("calm", "normal", "turbulent", "crisis", "trending", "mean_reverting", "choppy")
 POLICIES = ("topk", "topk_drop", "long_short")
 TARGETS = ("uniform", "normal", "zscore", "none", "excess")
@@ -195,6 +196,13 @@ def _a_feature(value: str) -> str:
         f"set and not module:name{nearest_name(word, (*FEATURE_SETS, *FEATURE_MAKERS, *FEATURE_NAMES))}"
     )
 
+
+def _a_market(value: str) -> str:
+    "Check the name of a market."
+    if value and value not in MARKETS:
+        raise ValueError(f"{value!r} is no market ({', '.join(MARKETS)}){nearest_name(value, MARKETS)}")
+    return value
+
 # %% ../../nbs/recipe/750_spec.ipynb #cd51a67e
 class _Section(BaseModel):
     "Refuse unknown keys, coerce nothing, change nothing."
@@ -224,6 +232,8 @@ class Data(_Section):
         First session.
     end : _Moment, default "2023-12-29"
         Last session that a run reads; decide may be asked for a later one.
+    market : str, default ""
+        Whose year, lot and fees stand where none are written; empty: none's.
     interval : str, default ""
         Of the bars, where a dataset has several: 1d, 4h, 5min.
     index : str, default ""
@@ -241,6 +251,7 @@ class Data(_Section):
     universe: str = "all"  # "all", symbols separated by commas, or a market of a Qlib store: its members of each day
     start: _Moment = "2010-01-04"  # first session
     end: _Moment = "2023-12-29"  # last session that a run reads; decide may be asked for a later one
+    market: Annotated[str, AfterValidator(_a_market)] = ""  # whose year, lot and fees stand where none are written; empty: none's
     interval: str = ""  # of the bars, where a dataset has several: 1d, 4h, 5min
     index: str = ""  # of the market, a symbol of a Qlib store; empty: SPY of the sample, else the mean of names
     periods_per_year: Annotated[int, Field(ge=0, le=10**9)] = 0  # sessions a year; 0: as the data's own dates show
@@ -498,7 +509,7 @@ class Regime(_Section):
     def _states(self) -> "Regime":
         by_volatility = {2: ("calm", "turbulent"), 3: STATE_NAMES[:3], 4: STATE_NAMES[:4]}[self.n_states]
         known = STATE_NAMES[4:] if self.names == "weather" else by_volatility
-        if self.kind in ("hmm", "jump", "markov") and (other := [s for s in self.exposure if s not in known]):
+        if self.kind in REGIMES[1:] and (other := [s for s in self.exposure if s not in known]):
             raise ValueError(f"exposure names {other[0]}, the states are {', '.join(known)}")
         return self
 
@@ -523,7 +534,7 @@ class Signals(_Section):
     Parameters
     ----------
     experts : tuple[Annotated[str, AfterValidator(_an_expert)], ...], default ()
-        Mixed by their record; empty: the model alone.
+        Mixed by record; empty: the model alone.
     lookback : int, 20 to 5000, default 756
         Decisions behind the record of an expert.
     half_life : float, 0 to 5000, default 0.0
@@ -540,7 +551,7 @@ class Signals(_Section):
     Signals(experts=('model', '-std_20'), lookback=756, half_life=63.0, confidence=False, floor=0.25)
     """
 
-    experts: tuple[Annotated[str, AfterValidator(_an_expert)], ...] = ()  # mixed by their record; empty: the model alone
+    experts: tuple[Annotated[str, AfterValidator(_an_expert)], ...] = ()  # mixed by record; empty: the model alone
     lookback: Annotated[int, Field(ge=20, le=5000)] = 756  # decisions behind the record of an expert
     half_life: Annotated[float, Field(ge=0, le=5000, strict=False)] = 0.0  # sessions; scores fade so; 0: as they are
     confidence: bool = False  # True: weights shrink with doubt, which experts, quantiles or an ensemble tell
@@ -652,6 +663,8 @@ class CostTerms(_Section):
         Of traded value.
     slippage_bps : _Bps, default 5.0
         Of traded value.
+    per_share : float, 0 to 1000000.0, default 0.0
+        Money per share, coin or unit of price.
     minimum : float, 0 to 1000000.0, default 0.0
         Commission of an order, at least, in money.
     half_spread_bps : _Bps, default 0.0
@@ -662,6 +675,8 @@ class CostTerms(_Section):
         A year, of what is short.
     interest_bps : _Bps, default 0.0
         A year, of cash.
+    funding_bps : float, -10000.0 to 10000.0, default 0.0
+        A year, longs pay it to shorts.
     sell_tax_bps : _Bps, default 0.0
         Of what is sold.
 
@@ -673,14 +688,57 @@ class CostTerms(_Section):
 
     commission_bps: _Bps = 1.0  # of traded value
     slippage_bps: _Bps = 5.0  # of traded value
+    per_share: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0  # money per share, coin or unit of price
     minimum: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0  # commission of an order, at least, in money
     half_spread_bps: _Bps = 0.0  # of traded value
     impact: Annotated[float, Field(ge=0, le=1000, strict=False)] = 0.0  # of the square-root law
     borrow_bps: _Bps = 0.0  # a year, of what is short
     interest_bps: _Bps = 0.0  # a year, of cash
+    funding_bps: Annotated[float, Field(ge=-1e4, le=1e4, strict=False)] = 0.0  # a year, longs pay it to shorts
     sell_tax_bps: _Bps = 0.0  # of what is sold
 
 # %% ../../nbs/recipe/750_spec.ipynb #056dacfa
+def _is_interval(text: object) -> bool:
+    "Say whether a length of bars can be read; the data refuses one that cannot."
+    try:
+        return text == "" or bool(as_interval(text))
+    except (ConfigError, AttributeError):
+        return False
+
+
+def _of_market(tree: Any) -> Any:
+    "Fill in a market's year, lot and fees where a recipe writes none of its own."
+    data = tree.get("data") if isinstance(tree, dict) else None
+    name = data.get("market") if isinstance(data, dict) else None
+    if name not in MARKETS or not all(isinstance(tree.get(part, {}), dict) for part in ("limits", "costs")):
+        return tree  # what is wrong is said by the section itself
+    terms = market_terms(MARKETS[name])
+    limits = {"lot": terms.pop("lot")} | tree.get("limits", {})
+    interval = data.get("interval") or ""
+    year = data.get("periods_per_year") or (bars_a_year(MARKETS[name], interval) if _is_interval(interval) else 0)
+    return tree | {
+        "data": data | {"periods_per_year": year}, "limits": limits, "costs": terms | tree.get("costs", {})
+    }  # fmt: skip
+
+# %% ../../nbs/recipe/750_spec.ipynb #90691d6b
+def _without_terms(
+    tree: dict,  # of a recipe, perhaps with another market
+    was: Data,  # what it was before
+    written: set[str],  # dotted paths that were set with the market
+) -> dict:
+    "Leave out what the former market gave, or the default that stood for it, so that another's terms can stand there."
+    if tree["data"].get("market", "") == was.market:
+        return tree
+    former = _of_market({"data": {"market": was.market, "interval": was.interval}})
+    year = former["data"].get("periods_per_year", 0)
+    left = {"limits": {"lot": former.get("limits", {}).get("lot", 0.0)}, "data": {"periods_per_year": year}}
+    left["costs"] = {k: f.default for k, f in CostTerms.model_fields.items()} | former.get("costs", {})
+    return tree | {
+        part: {k: v for k, v in tree[part].items() if f"{part}.{k}" in written or k not in gone or v != gone[k]}
+        for part, gone in left.items()
+    }
+
+# %% ../../nbs/recipe/750_spec.ipynb #e350267a
 def _agrees(recipe: Any) -> Any:
     "Refuse sections that contradict each other."
     if recipe.sizing.vol_target and not recipe.data.periods_per_year:  # measured, it would move with the last session
@@ -779,6 +837,7 @@ class Recipe(_Section):
     study: Annotated[str, Field(pattern=r"\S.*")] = "tearsheet"  # what is being searched: trials are counted within it
     chosen_until: _Day = ""  # last session that was looked at when this recipe was chosen; empty: not said
 
+    _of_market = model_validator(mode="before")(_of_market)
     _agrees = model_validator(mode="after")(_agrees)
 
     def replace(
@@ -810,33 +869,18 @@ class Recipe(_Section):
 
         Examples
         --------
-        >>> from quantlab.core.errors import show_error
-        >>> from quantlab.recipe.spec import parse
-        >>> page = \"\"\"
-        ... title: Momentum
-        ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-        ... model:
-        ...   kind: feature
-        ...   column: mom_252_21
-        ... policy: {top_k: 20, rebalance: 21}
-        ... \"\"\"
-        >>> momentum = parse(page, "momentum")
-        >>> [
-        ...     show_error(lambda: parse("policy:\\n  topk: 20", "x", "my.yaml")),
-        ...     show_error(lambda: parse("split:\\n  train_sessions: 10", "x", "my.yaml")),
-        ...     show_error(lambda: parse("features:\\n  use:\\n  - base\\n  - alpa158", "x", "my.yaml")),
-        ...     show_error(lambda: parse("model:\\n  kind: gbm\\n  num_leafs: 31", "x", "my.yaml")),
-        ...     show_error(lambda: parse("regime:\\n  kind: hmm\\n  exposure:\\n    turbulant: 0.3", "x", "my.yaml")),
-        ...     show_error(lambda: parse("signals:\\n  experts:\\n  - model\\n  - std20", "x", "my.yaml")),
-        ...     show_error(lambda: parse("model: {kind: gbm", "x", "my.yaml")),
-        ...     show_error(lambda: momentum.replace("policy.top_kk", 3)),
-        ... ]
+        >>> from quantlab.recipe.spec import Recipe
+        >>> coins = Recipe.model_validate(
+        ...     {"data": {"market": "crypto_spot", "interval": "4h"}, "costs": {"commission_bps": 4}}
+        ... )
+        >>> shares = coins.replace(data__market="cn_equity", data__interval="1d")
+        >>> shares.costs
         """
         changes = ({path: value} if path else {}) | {name.replace("__", "."): v for name, v in paths.items()}
         tree = self.model_dump(mode="python")
         for dotted, new in changes.items():
             _set(tree, dotted, new)
-        return _checked(tree, None, {})
+        return _checked(_without_terms(tree, self.data, set(changes)), None, {})
 
     def save(
         self,
@@ -896,6 +940,10 @@ def as_dict(
     {'name': 'mine', 'policy': {'top_k': 20}}
     """
     tree = recipe.model_dump(mode="json", exclude_defaults=not all_of_it)
+    if recipe.data.market:  # its terms are written out, so that they stay when the table of markets changes
+        limits = tree.get("limits", {}) | {"lot": recipe.limits.lot}
+        tree |= {"costs": recipe.costs.model_dump(), "limits": limits}
+        tree["data"]["periods_per_year"] = recipe.data.periods_per_year
     order = [name for name in type(recipe).model_fields if name in tree]
     return {"name": recipe.name} | {name: tree[name] for name in order}
 
@@ -924,7 +972,8 @@ def _set(tree: dict, dotted: str, value: object) -> None:
 # %% ../../nbs/recipe/750_spec.ipynb #3164b540
 def _message(error: dict, lines: dict[tuple, int], file: str | None) -> str:
     "Say one mistake in one line."
-    path = tuple(part for part in error["loc"] if not isinstance(part, str) or not part.startswith(("function-", "[key]")))
+    inner = ("function-", "[key]")  # of checks, no keys
+    path = tuple(part for part in error["loc"] if not isinstance(part, str) or not part.startswith(inner))
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     told = (*path, error["msg"].removeprefix("Value error, ").partition(" ")[0])  # a check of a section names its key
     line = lines.get(told, line)
@@ -983,17 +1032,12 @@ def parse(
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import parse
-    >>> page = \"\"\"
-    ... title: Momentum
-    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
-    ... model:
-    ...   kind: feature
-    ...   column: mom_252_21
-    ... policy: {top_k: 20, rebalance: 21}
-    ... \"\"\"
-    >>> momentum = parse(page, "momentum")
-    >>> print(momentum.save("-"))
+    >>> import yaml
+    >>> from quantlab.recipe.spec import Recipe, as_dict, parse
+    >>> coins = Recipe.model_validate(
+    ...     {"data": {"market": "crypto_spot", "interval": "4h"}, "costs": {"commission_bps": 4}}
+    ... )
+    >>> assert parse(yaml.safe_dump(as_dict(coins)), "recipe") == coins
     """
     try:
         tree, lines = yaml.safe_load(text), lines_of(text)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Fold', 'judge_features', 'lookback_of', 'left_in', 'causality', 'left_out', 'features', 'shorten', 'close_returns',
            'outcomes', 'dated_rows', 'folds', 'row_weights', 'Fits', 'score', 'fit_and_score', 'as_it_is',
-           'made_elsewhere', 'as_made_elsewhere', 'regime', 'gate_of', 'signals', 'sizes', 'traded_bars', 'weights',
-           'account', 'Stages']
+           'made_elsewhere', 'as_made_elsewhere', 'regime', 'gate_of', 'signals', 'position_sizes', 'traded_bars',
+           'weights', 'account', 'Stages']
 
 # %% ../../nbs/recipe/753_stages.ipynb #33360ca4
 from collections.abc import Callable, Sequence
@@ -1168,7 +1168,7 @@ def regime(
     Raises
     ------
     ConfigError
-        For one that is not there (see detector_of).
+        For names that it does not give (see detector_of).
         For a word that names none (see features_of).
 
     Examples
@@ -1197,9 +1197,11 @@ def regime(
         return own(market.index.dropna())
     if made is None:
         return None
-    first = recipe.regime.first or min(504, lookback_of(recipe) + recipe.split.train_sessions - 21)
-    model = _kept(type(made[0]))(**made[0].get_params())
-    return walk_forward_filter(made[1](market.index.dropna()), model, first=first, refit=recipe.regime.refit)
+    close = market.index.dropna()
+    seen, model = made[1](close), _kept(type(made[0]))(**made[0].get_params())
+    before = lookback_of(recipe) + recipe.split.train_sessions - (len(close) - len(seen))  # rows until a trade may be
+    first = recipe.regime.first or max(1, min(504, before))
+    return walk_forward_filter(seen, model, first=first, refit=recipe.regime.refit)
 
 # %% ../../nbs/recipe/753_stages.ipynb #5b1539aa
 def _exposure(recipe: Recipe, states: Sequence[str]) -> dict[str, float]:
@@ -1257,7 +1259,7 @@ def gate_of(
     >>> slow = gate_of(recipe.replace(regime__kind="hmm", regime__min_dwell=20, regime__hysteresis=0.2), weather)
     >>> timed = recipe.replace(policy__kind="long_short", regime__short_leg="momentum", regime__max_stale=5)
     >>> both = gate_of(timed, None, market)
-    >>> open_.join(slow, rsuffix=" that dwells").join(both["short"]).tail(3).round(3)
+    >>> open_.join(slow.add_suffix(" that dwells")).join(both["short"]).tail(3).round(3)
                 gate  gate that dwells  short
     date
     2014-12-29   1.0               1.0    0.0
@@ -1377,7 +1379,7 @@ def signals(
     return said.assign(**decay_scores(said[names], asked.half_life))
 
 
-def sizes(
+def position_sizes(
     recipe: Recipe,  # one strategy
     said: pd.DataFrame,  # of signals
 ) -> pd.Series | None:  # (date, symbol), in [0, 1], on the dates that are due; None: weights stay as they are
@@ -1408,7 +1410,7 @@ def sizes(
     >>> from quantlab.recipe.market import market_bars
     >>> from quantlab.recipe.spec import Recipe
     >>> from quantlab.recipe.stages import (
-    ...     causality, features, fit_and_score, folds, outcomes, regime, signals, sizes,
+    ...     causality, features, fit_and_score, folds, outcomes, position_sizes, regime, signals,
     ... )
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
@@ -1432,7 +1434,7 @@ def sizes(
     ...     signals(mixed, X, known, fits.predictions, weather),
     ...     signals(recipe, X, known, fits.predictions, None),
     ... )
-    >>> assert sizes(recipe, still) is None and sizes(mixed, said).between(0.25, 1).all()
+    >>> assert position_sizes(recipe, still) is None and position_sizes(mixed, said).between(0.25, 1).all()
     """
     if not recipe.signals.confidence:
         return None
@@ -1569,7 +1571,7 @@ def weights(
     names: int | None = None,  # hold so many, equally: the benchmark
     held: Sequence[str] | None = None,  # symbols of a book, which keep their place at the first decision
     book: tuple[pd.Series, float] | None = None,  # shares by symbol and equity, for a rule that is asked at one close
-    size: pd.Series | None = None,  # of sizes
+    size: pd.Series | None = None,  # of position_sizes
 ) -> pd.DataFrame:  # (date, symbol): weight, decided at the close of date; of a rule the score too
     """Decide what is held after each close that is due.
 
@@ -1590,7 +1592,7 @@ def weights(
     book : tuple[pd.Series, float] | None, default None
         Shares by symbol and equity, for a rule that is asked at one close.
     size : pd.Series | None, default None
-        Of sizes.
+        Of position_sizes.
 
     Returns
     -------
@@ -2061,7 +2063,7 @@ class Stages(_Learned):
         Raises
         ------
         ConfigError
-            For one that is not there (see detector_of).
+            For names that it does not give (see detector_of).
             For a word that names none (see features_of).
         """
         return regime(self.recipe, self.market)
@@ -2126,7 +2128,7 @@ class Stages(_Learned):
             For a floor outside [0, 1] (see confidence_size).
             For a level outside (0, 1) (see interval_width).
         """
-        return sizes(self.recipe, self.signals)
+        return position_sizes(self.recipe, self.signals)
 
     @_stage("regime", "signals", "policy", "limits", "sizing", needs="fits", asked=("costs", "fill", "capital"))
     def weights(self) -> pd.DataFrame:

@@ -388,7 +388,8 @@ def stale(
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.sample import sample_context
     >>> from quantlab.regime.gate import gate, stale
-    >>> from quantlab.regime.hmm import HMM, regime_inputs
+    >>> from quantlab.regime.hmm import HMM
+    >>> from quantlab.regime.inputs import regime_inputs
     >>> spy = sample_context("SPY")["close"].droplevel("symbol")
     >>> X = regime_inputs(spy)
     >>> model = HMM(n_starts=2).fit(X[:"2014"])

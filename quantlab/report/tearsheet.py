@@ -292,7 +292,7 @@ def rule_text(
     """
     p, share, own = recipe.policy, recipe.limits.max_weight, recipe.model.settings.get("column")
     score = f"value of {own}" if own else f"predicted {recipe.label.horizon}-session return rank"
-    short = f" and short as many with the lowest" if p.kind == "long_short" else ""
+    short = " and short as many with the lowest" if p.kind == "long_short" else ""
     most = f", so at most {p.top_k * share:.0%} invested" if p.top_k * share < 1 else ""
     gated = f"The gate scales exposure: {_gate_text(recipe)}." if gate else "No regime gate."
     return (
