@@ -233,7 +233,7 @@ class Data(_Section):
     end : _Moment, default "2023-12-29"
         Last session that a run reads; decide may be asked for a later one.
     market : str, default ""
-        Whose year, lot and fees stand where none are written; empty: none's.
+        Whose year, lot and fees stand where none are written.
     interval : str, default ""
         Of the bars, where a dataset has several: 1d, 4h, 5min.
     index : str, default ""
@@ -251,7 +251,7 @@ class Data(_Section):
     universe: str = "all"  # "all", symbols separated by commas, or a market of a Qlib store: its members of each day
     start: _Moment = "2010-01-04"  # first session
     end: _Moment = "2023-12-29"  # last session that a run reads; decide may be asked for a later one
-    market: Annotated[str, AfterValidator(_a_market)] = ""  # whose year, lot and fees stand where none are written; empty: none's
+    market: Annotated[str, AfterValidator(_a_market)] = ""  # whose year, lot and fees stand where none are written
     interval: str = ""  # of the bars, where a dataset has several: 1d, 4h, 5min
     index: str = ""  # of the market, a symbol of a Qlib store; empty: SPY of the sample, else the mean of names
     periods_per_year: Annotated[int, Field(ge=0, le=10**9)] = 0  # sessions a year; 0: as the data's own dates show

@@ -96,9 +96,8 @@ def front_contracts(
     >>> spy = (
     ...     sample_context("SPY").droplevel("symbol").loc["2018":"2020", ["open", "high", "low", "close", "volume"]]
     ... )
-    >>> thirds = pd.date_range("2018-03-01", "2021-03-31", freq="QS-MAR") + pd.offsets.WeekOfMonth(
-    ...     week=2, weekday=4
-    ... )
+    >>> thirds = pd.date_range("2018-03-01", "2021-03-31", freq="WOM-3FRI")
+    >>> thirds = thirds[thirds.month % 3 == 0]
     >>> expiries = pd.Series(thirds, [f"ES{d:%y%m}" for d in thirds], name="expiry").rename_axis("symbol")
     >>> def contract_bars(name, expiry):
     ...     "Price one contract by its carry, from half a year before its end."
@@ -169,9 +168,8 @@ class ContinuousFuture:
     >>> spy = (
     ...     sample_context("SPY").droplevel("symbol").loc["2018":"2020", ["open", "high", "low", "close", "volume"]]
     ... )
-    >>> thirds = pd.date_range("2018-03-01", "2021-03-31", freq="QS-MAR") + pd.offsets.WeekOfMonth(
-    ...     week=2, weekday=4
-    ... )
+    >>> thirds = pd.date_range("2018-03-01", "2021-03-31", freq="WOM-3FRI")
+    >>> thirds = thirds[thirds.month % 3 == 0]
     >>> expiries = pd.Series(thirds, [f"ES{d:%y%m}" for d in thirds], name="expiry").rename_axis("symbol")
     >>> def contract_bars(name, expiry):
     ...     "Price one contract by its carry, from half a year before its end."
@@ -272,9 +270,8 @@ def continuous_future(
     >>> spy = (
     ...     sample_context("SPY").droplevel("symbol").loc["2018":"2020", ["open", "high", "low", "close", "volume"]]
     ... )
-    >>> thirds = pd.date_range("2018-03-01", "2021-03-31", freq="QS-MAR") + pd.offsets.WeekOfMonth(
-    ...     week=2, weekday=4
-    ... )
+    >>> thirds = pd.date_range("2018-03-01", "2021-03-31", freq="WOM-3FRI")
+    >>> thirds = thirds[thirds.month % 3 == 0]
     >>> expiries = pd.Series(thirds, [f"ES{d:%y%m}" for d in thirds], name="expiry").rename_axis("symbol")
     >>> def contract_bars(name, expiry):
     ...     "Price one contract by its carry, from half a year before its end."
