@@ -1301,7 +1301,7 @@ def signals(
     known: pd.DataFrame,  # of outcomes
     predictions: pd.DataFrame,  # of fit_and_score
     filtered: Filtered | None,  # of regime
-) -> pd.DataFrame:  # (date, symbol): score, doubt where somebody told it; the predictions themselves where nothing is said
+) -> pd.DataFrame:  # (date, symbol): score, doubt where somebody told it; where nothing is said the predictions
     """Mix experts by their record, and let the score fade.
 
     Parameters
@@ -1320,8 +1320,7 @@ def signals(
     Returns
     -------
     pd.DataFrame
-        (date, symbol): score, doubt where somebody told it; the predictions themselves where nothing is
-        said.
+        (date, symbol): score, doubt where somebody told it; where nothing is said the predictions.
 
     Raises
     ------
@@ -1441,7 +1440,7 @@ def position_sizes(
     doubt = stated_doubt(said)
     if doubt is None:
         raise ConfigError("signals.confidence: this score comes without doubt; name experts, or a quantile or ensemble")
-    opinions = pd.DataFrame({"score": said["score"], "doubt": doubt}).where((said["score"].notna() & doubt.notna()))
+    opinions = pd.DataFrame({"score": said["score"], "doubt": doubt}).where(said["score"].notna() & doubt.notna())
     due = said.index.unique("date")[:: recipe.policy.rebalance]
     return confidence_size(confidence(interval_width(opinions), dates=due), recipe.signals.floor)
 

@@ -297,7 +297,8 @@ def rule_text(
     gated = f"The gate scales exposure: {_gate_text(recipe)}." if gate else "No regime gate."
     return (
         f"**Rule.** At every {p.rebalance}th close, hold the {p.top_k} names with the highest {score}{short} (a held "
-        f"name stays down to rank {p.top_k + p.buffer}), {recipe.sizing.weighting} weights, at most {share:.0%} each{most}. "
+        f"name stays down to rank {p.top_k + p.buffer}), {recipe.sizing.weighting} weights, at most {share:.0%} "
+        f"each{most}. "
         f"Orders are decided at the close of t and {_FILLED.get(recipe.fill, 'filled by ' + recipe.fill)}; sells "
         f"first, then buys scaled to the cash there is. Fractional shares on total-return prices. {gated}"
     )
