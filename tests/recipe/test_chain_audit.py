@@ -87,16 +87,31 @@ def test_a_model_that_is_fitted_on_all_rows(market, monkeypatch):
     assert named(audit_recipe(small(), 2, market), "fits")
 
 
-def test_a_regime_that_was_smoothed(market, monkeypatch):
+@pytest.mark.parametrize("kind", ["hmm", "jump", "changepoint"])
+def test_a_regime_that_was_smoothed(market, monkeypatch, kind):
     honest = stages.regime
 
     def smoothed(recipe, market):
         filtered = honest(recipe, market)
-        mean = filtered.probabilities.rolling(11, center=True, min_periods=1).mean()
+        mean = filtered.probabilities.rolling(61, center=True, min_periods=1).mean()
         return replace(filtered, probabilities=mean.div(mean.sum(axis=1), axis=0))
 
     monkeypatch.setattr(stages, "regime", smoothed)
-    assert named(audit_recipe(small(regime__kind="hmm"), 2, market), "regime")
+    assert named(audit_recipe(small(regime__kind=kind, regime__n_states=2), 2, market), "regime")
+
+
+@pytest.mark.parametrize("kind", ["jump", "hmm"])
+def test_the_offline_answer_of_a_detector(market, monkeypatch, kind):
+    "Its own hindsight, fitted on the past all the same: the path through all rows there are."
+    honest = stages.walk_forward_filter
+
+    def offline(X, model, first, refit):
+        filtered, fitted = honest(X, model, first, refit), type(model)(**model.get_params()).fit(X.iloc[:first])
+        table = fitted.smooth(X).probabilities.loc[filtered.probabilities.index]
+        return replace(filtered, probabilities=pd.DataFrame(table.to_numpy(), table.index, table.columns), ahead=None)
+
+    monkeypatch.setattr(stages, "walk_forward_filter", offline)
+    assert named(audit_recipe(small(regime__kind=kind, regime__n_states=2), 4, market), "regime")
 
 
 def test_a_detector_of_ones_own_that_reads_ahead(market):

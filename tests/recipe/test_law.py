@@ -96,6 +96,9 @@ MORE = {
         regime__hysteresis=0.2,
         regime__min_dwell=5,
     ),
+    "jump": small(regime__kind="jump", regime__n_states=2, regime__refit=126),
+    "changepoint": small(regime__kind="changepoint", regime__refit=126),
+    "weather": small(regime__kind="hmm", regime__names="weather", regime__refit=126),
     "managed": small(regime__managed=0.1, data__periods_per_year=252),
     "managed in a weather": small(
         regime__kind="hmm", regime__managed=0.1, regime__max_stale=3, data__periods_per_year=252
