@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numba import njit
-from scipy.stats import rankdata
 
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import Grid, check_panel, grid, to_wide
@@ -209,9 +208,19 @@ def known_outcomes(
         yield Known(close, row, at.col[rows], np.clip(scaled, -4.0, 4.0), fresh)
 
 # %% ../../nbs/signals/505_record.ipynb #7020c26e
+@njit(cache=True)
 def _centred_ranks(values: np.ndarray) -> np.ndarray:
-    "Return the ranks of the last axis, ties at their mean, from -(n - 1) / 2 to (n - 1) / 2."
-    return rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2
+    "Return the ranks of each row, ties at their mean, from -(n - 1) / 2 to (n - 1) / 2."
+    out, n = np.empty(values.shape), values.shape[1]
+    for r in range(len(values)):
+        order, i = np.argsort(values[r], kind="mergesort"), 0
+        while i < n:
+            j = i
+            while j + 1 < n and values[r, order[j + 1]] == values[r, order[i]]:
+                j += 1
+            out[r, order[i : j + 1]] = (i + j - n + 1) / 2
+            i = j + 1
+    return out
 
 
 def date_ic(
@@ -256,7 +265,7 @@ def date_ic(
         if names.sum() < min_names:
             found[experts] = (np.clip(a, -4.0, 4.0) * b).mean(axis=1)
             continue
-        a, b = _centred_ranks(a), _centred_ranks(b)
+        a, b = _centred_ranks(a), _centred_ranks(b[None])[0]
         size = np.sqrt((a * a).sum(axis=1) * (b * b).sum())
         found[experts] = np.divide((a * b).sum(axis=1), size, out=np.full(len(a), np.nan), where=size > 0)
     return found
