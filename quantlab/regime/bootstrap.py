@@ -481,6 +481,9 @@ class RegimeTest:
     ...     show_error(lambda: is_it_a_regime(returns * 0 + 1.0)),
     ...     show_error(lambda: is_it_a_regime(returns.where(returns.index != "2020-03-16"))),
     ... ]
+    ['DataError: returns have shape (100,); a test of regimes needs one column of at least 250 rows',
+     'DataError: returns do not vary; there is nothing to explain',
+     'DataError: returns is NaN or infinite on 2020-03-16 (1 dates in all); drop or mend those dates']
     """
 
     p: float  # share of one-regime markets in which two states gain as much
@@ -551,6 +554,9 @@ def is_it_a_regime(
     ...     show_error(lambda: is_it_a_regime(returns * 0 + 1.0)),
     ...     show_error(lambda: is_it_a_regime(returns.where(returns.index != "2020-03-16"))),
     ... ]
+    ['DataError: returns have shape (100,); a test of regimes needs one column of at least 250 rows',
+     'DataError: returns do not vary; there is nothing to explain',
+     'DataError: returns is NaN or infinite on 2020-03-16 (1 dates in all); drop or mend those dates']
     """
     x, rng = _checked(returns, draws, inner), np.random.default_rng(seed)
     gain, one = two_state_gain(x, rng, inner)
