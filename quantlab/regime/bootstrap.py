@@ -93,9 +93,14 @@ class GarchFit(NamedTuple):
     >>> ax.plot(made, color=COLORS[0], lw=0.6)
     >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
     >>> theirs = peer.params.to_numpy() * [1e-2, 1e-4, 1, 1]
-    >>> pd.DataFrame({"ours": garch.params, "arch": theirs}, ["mean", "omega", "alpha", "beta"]).style.format(
-    ...     "{:.3g}"
+    >>> pd.DataFrame({"ours": garch.params, "arch": theirs}, ["mean", "omega", "alpha", "beta"]).map(
+    ...     "{:.3g}".format
     ... )
+               ours      arch
+    mean   0.000362  0.000362
+    omega  3.65e-06  3.65e-06
+    alpha    0.0438    0.0438
+    beta      0.913     0.913
     """
 
     params: np.ndarray  # float64[4]: mean, omega, alpha, beta; in the units of the returns
@@ -142,9 +147,14 @@ def fit_garch(
     >>> ax.plot(made, color=COLORS[0], lw=0.6)
     >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
     >>> theirs = peer.params.to_numpy() * [1e-2, 1e-4, 1, 1]
-    >>> pd.DataFrame({"ours": garch.params, "arch": theirs}, ["mean", "omega", "alpha", "beta"]).style.format(
-    ...     "{:.3g}"
+    >>> pd.DataFrame({"ours": garch.params, "arch": theirs}, ["mean", "omega", "alpha", "beta"]).map(
+    ...     "{:.3g}".format
     ... )
+               ours      arch
+    mean   0.000362  0.000362
+    omega  3.65e-06  3.65e-06
+    alpha    0.0438    0.0438
+    beta      0.913     0.913
     """
     center, scale = x.mean(), x.std()
     z, slope, variance = (x - center) / scale, np.empty(4), np.empty(len(x))
