@@ -33,6 +33,7 @@ from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, c
 from quantlab.models.quantile import QuantileModel
 from quantlab.recipe.parts import make_model
 from quantlab.regime.hmm import HMM
+from quantlab.regime.markov import MarkovSwitching
 from quantlab.report.checks import MODELS
 from quantlab.validation.calibration import TemperatureScaling
 from quantlab.validation.inference import Moments
@@ -135,6 +136,13 @@ def hmm_state():
     )
 
 
+def markov_state():
+    fitted = MarkovSwitching(order=1).fit(MARKET.iloc[:, :1])
+    return fitted, lambda model: pd.concat(
+        [model.filter(MARKET.iloc[:, :1]).probabilities, model.smooth(MARKET.iloc[:, :1]).probabilities], axis=1
+    )
+
+
 def regime_state(name):
     found = getattr(HMM(2, n_iter=5, n_starts=1).fit(MARKET), name)(MARKET)
     return found, lambda held: held.probabilities.assign(
@@ -177,6 +185,7 @@ OTHERS = {
     ),
     "quantlab.validation.inference:Moments": lambda: (Moments(3, 0.1, np.nan, 3.0), lambda held: np.array(held)),
     "quantlab.regime.hmm:HMM": hmm_state,
+    "quantlab.regime.markov:MarkovSwitching": markov_state,
     "quantlab.regime.base:Filtered": lambda: regime_state("filter"),
     "quantlab.regime.base:Smoothed": lambda: regime_state("smooth"),
     "sklearn.linear_model._base:LinearRegression": lambda: table_state(lambda: sk("linear_model.LinearRegression"), Y),
