@@ -32,8 +32,11 @@ from quantlab.models.linear import FamaMacBeth, RidgeModel
 from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, chain
 from quantlab.models.quantile import QuantileModel
 from quantlab.recipe.parts import make_model
+from quantlab.regime.changepoint import ChangePoint
 from quantlab.regime.hmm import HMM
+from quantlab.regime.jump import JumpModel
 from quantlab.regime.markov import MarkovSwitching
+from quantlab.regime.penalty import Choice
 from quantlab.report.checks import MODELS
 from quantlab.validation.calibration import TemperatureScaling
 from quantlab.validation.inference import Moments
@@ -136,10 +139,18 @@ def hmm_state():
     )
 
 
-def markov_state():
-    fitted = MarkovSwitching(order=1).fit(MARKET.iloc[:, :1])
-    return fitted, lambda model: pd.concat(
-        [model.filter(MARKET.iloc[:, :1]).probabilities, model.smooth(MARKET.iloc[:, :1]).probabilities], axis=1
+def detector_state(model, X=None):
+    X = MARKET.iloc[:, :1] if X is None else X
+    return model.fit(X), lambda held: pd.concat([held.filter(X).probabilities, held.smooth(X).probabilities], axis=1)
+
+
+def choice_state():
+    known = HMM(2, n_iter=5, n_starts=1).fit(MARKET).filter(MARKET)
+    dates = MARKET.index
+    earned = pd.DataFrame({"1.0": 0.01, "5.0": np.nan}, dates)
+    made = Choice(known, pd.Series(1.0, dates), earned, {5.0: "no state has rows"})
+    return made, lambda held: held.earned.assign(chosen=held.chosen, why=str(held.failed)).join(
+        held.filtered.probabilities
     )
 
 
@@ -185,7 +196,10 @@ OTHERS = {
     ),
     "quantlab.validation.inference:Moments": lambda: (Moments(3, 0.1, np.nan, 3.0), lambda held: np.array(held)),
     "quantlab.regime.hmm:HMM": hmm_state,
-    "quantlab.regime.markov:MarkovSwitching": markov_state,
+    "quantlab.regime.markov:MarkovSwitching": lambda: detector_state(MarkovSwitching(order=1)),
+    "quantlab.regime.jump:JumpModel": lambda: detector_state(JumpModel(penalty=1.0), MARKET),
+    "quantlab.regime.penalty:Choice": choice_state,
+    "quantlab.regime.changepoint:ChangePoint": lambda: detector_state(ChangePoint()),
     "quantlab.regime.base:Filtered": lambda: regime_state("filter"),
     "quantlab.regime.base:Smoothed": lambda: regime_state("smooth"),
     "sklearn.linear_model._base:LinearRegression": lambda: table_state(lambda: sk("linear_model.LinearRegression"), Y),
