@@ -81,8 +81,8 @@ bench-peers:  ## build the environments of peers that cannot share ours
 		$(BIN)/uv pip install -q --python .cache/peers/$$name/bin/python -r $$peer && echo "peer $$name is ready"; \
 	done
 
-calibrate: install  ## measure the false-alarm rates of the tests by simulation; resumes where it was stopped
-	@OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate.py
+calibrate: install  ## measure the false-alarm rates of the tests by simulation; ONLY=regimes runs one part; resumes
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate.py $(ONLY)
 
 lock: install  ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra backtrader --extra mlflow --extra qlib --extra vendors --extra postgres --extra dask --extra boost --extra shap --extra excel --extra dev \

@@ -1,14 +1,21 @@
-"""Measure how often the tests of validation.inference raise a false alarm. Usage: python scripts/calibrate.py [seeds]
+"""Measure how often the tests of validation.inference and regime.bootstrap raise a false alarm.
+
+Usage: python scripts/calibrate.py [inference] [regimes] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
-nbs/validation/365_inference.ipynb shows. `seeds` below 2,000 is for a quick look: it prints the table and leaves the
-stored results alone.
+nbs/validation/365_inference.ipynb shows, and to bench/results/regime_calibration.json, which
+nbs/regime/464_bootstrap.ipynb shows. `seeds` below 2,000 is for a quick look: it prints the table and leaves the stored
+results alone.
+
+A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
+from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.
 """
 
 import json
 import os
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,11 +29,14 @@ from scipy.stats import beta, norm, ttest_1samp
 
 from quantlab.core.cache import content_hash
 from quantlab.core.config import root
+from quantlab.regime.bootstrap import draw_garch, fit_garch, fit_two_states, two_state_gain
 from quantlab.validation.inference import ICRows, ic_test, newey_west, sharpe_test
 from quantlab.validation.scores import unit_rows
 
 SEEDS, BOOTSTRAP_SEEDS, CHUNK = 2000, 500, 20
 DATES, NAMES, MEMORY, HORIZONS = 1000, 50, 0.98, (1, 5, 20)
+SHOWN = ["world", "horizon", "method", "rate", "se", "n"]
+ROWS = 1000  # of a world of regimes: four years of days
 LOOKBACK, TRUTH = 126, 0.05  # the momentum world: days of its own past, and the share of the outcome mixed in
 
 
@@ -94,16 +104,69 @@ def sharpes(seed: int) -> dict[tuple, float]:
     }
 
 
-def chunk(first: int, last: int, folder: Path) -> list[list]:
-    "Return [world, horizon, method, seed, p] of a range of seeds; computed once, then read from its file."
+def inference(seed: int) -> list[list]:
+    "Return [world, horizon, method, seed, p] of every test of validation.inference."
+    return [[*key, seed, float(p)] for key, p in (slow_noise(seed) | momentum(seed) | sharpes(seed)).items()]
+
+
+def garch_world(shocks: np.ndarray, leverage: float = 0.0) -> np.ndarray:
+    "Return returns with one regime: a GARCH(1,1) of 1 % a day, with a leverage effect if asked for."
+    alpha, beta = 0.08 - leverage / 2, 0.90
+    h, path = 1e-4, np.empty(len(shocks))
+    for t, shock in enumerate(shocks):
+        path[t] = np.sqrt(h) * shock
+        h = 1e-4 * 0.02 + (alpha + leverage * (shock < 0)) * path[t] ** 2 + beta * h
+    return 4e-4 + path[len(path) - ROWS :]
+
+
+def switching(rng: np.random.Generator, calm: float, turbulent: float) -> np.ndarray:
+    "Return returns with two regimes that stay for 100 and 40 sessions."
+    state, draws = np.zeros(ROWS, dtype=int), rng.random(ROWS)
+    for t in range(1, ROWS):
+        state[t] = state[t - 1] ^ (draws[t] < (0.01, 0.025)[state[t - 1]])
+    return rng.normal(np.array([6e-4, -5e-4])[state], np.array([calm, turbulent])[state])
+
+
+def regimes(seed: int) -> list[list]:
+    "Return [world, method, seed, statistic, the same in a market drawn under the null] of the tests of two regimes."
+    rng = np.random.default_rng(3 * 10**6 + seed)
+    normal, fat, other = rng.standard_normal(ROWS + 500), rng.standard_t(6, ROWS + 500), rng.standard_normal(ROWS + 500)
+    worlds = {
+        "one regime, GARCH": garch_world(normal),
+        "one regime, GARCH with fat tails": garch_world(fat / np.sqrt(1.5)),
+        "two regimes, far apart": switching(rng, 0.006, 0.018),
+        "two regimes, near": switching(rng, 0.008, 0.012),
+        "one regime, GARCH with leverage": garch_world(other, leverage=0.12),
+    }
+    found = []
+    for world, x in worlds.items():
+        gain, one = two_state_gain(x, rng)
+        null = draw_garch(one, rng)
+        ratios = [likelihood_ratio(x), likelihood_ratio(null)]
+        plain = [uncentred(x), uncentred(null)]
+        found.append([world, "two_state_gain", seed, gain, two_state_gain(null, rng)[0]])
+        found.append([world, "not centred", seed, *plain])
+        found.append([world, "likelihood ratio", seed, *ratios])
+        found.append([world, "BIC", seed, 2 * ratios[0], 5 * np.log(ROWS)])
+    return found
+
+
+def uncentred(x: np.ndarray) -> float:
+    "Return the log likelihood of two states less that of GARCH, over its deviation."
+    gain = fit_two_states(x).log_density - fit_garch(x).log_density
+    return float(gain.mean() / gain.std())
+
+
+def likelihood_ratio(x: np.ndarray) -> float:
+    "Return the log likelihood of two Gaussian states less that of one."
+    return float(fit_two_states(x).log_density.sum() + 0.5 * ROWS * (np.log(2 * np.pi * x.var()) + 1))
+
+
+def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
+    "Return the rows of a range of seeds; computed once, then read from their file."
     file = folder / f"{first:05d}-{last:05d}.json"
     if not file.exists():
-        found = [
-            [*key, seed, float(p)]
-            for seed in range(first, last)
-            for key, p in (slow_noise(seed) | momentum(seed) | sharpes(seed)).items()
-        ]
-        write(file, found)
+        write(file, [row for seed in range(first, last) for row in world(seed)])
     return json.loads(file.read_text())
 
 
@@ -130,40 +193,69 @@ def rates(found: list[list]) -> pd.DataFrame:
     return table.fillna({"low": 0.0, "high": 1.0})
 
 
-def main(seeds: int = SEEDS) -> None:
-    "Run what is not done yet, with a bar, then store and show the rates."
-    console = Console()
-    folder = root() / ".cache" / "calibrate" / content_hash([slow_noise, momentum, sharpes])[:12]
+def regime_rates(found: list[list]) -> pd.DataFrame:
+    "Return the share of worlds whose statistic is beyond the 5 % point of all the null's, by world and method."
+    frame = pd.DataFrame(found, columns=["world", "method", "seed", "statistic", "null"])
+    rows = []
+    for (world, method), part in frame.groupby(["world", "method"], sort=False):
+        beyond = part["statistic"] > part["null"].quantile(0.95)
+        rate, n, sides = beyond.mean(), len(part), 1 if method == "BIC" else 2  # a drawn critical value errs as well
+        rows.append([world, method, int(beyond.sum()), n, rate, np.sqrt(sides * rate * (1 - rate) / n)])
+    return pd.DataFrame(rows, columns=["world", "method", "rejected", "n", "rate", "se"])
+
+
+def run(world: Callable[[int], list[list]], code: list, seeds: int, console: Console) -> list[list]:
+    "Run what is not done yet, with a bar."
+    folder = root() / ".cache" / "calibrate" / content_hash(code)[:12]
     edges, found = [*range(0, seeds, CHUNK), seeds], []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("worlds", total=seeds)
+        task = progress.add_task(f"worlds of {world.__name__}", total=seeds)
         for first, last in pairwise(edges):
-            found += chunk(first, last, folder)
+            found += chunk(first, last, folder, world)
             progress.update(task, advance=last - first)
-    table = rates(found)
-    if seeds == SEEDS:
-        about = {
-            "seeds": SEEDS,
-            "bootstrap_seeds": BOOTSTRAP_SEEDS,
-            "dates": DATES,
-            "names": NAMES,
-            "memory": MEMORY,
-            "lookback": LOOKBACK,
-            "truth": TRUTH,
-        }
-        write(
-            root() / "bench" / "results" / "calibration.json",
-            {"about": about, "rates": json.loads(table.round(6).to_json(orient="records"))},
-        )
-    shown = Table("world", "horizon", "method", "rate", "se", "n", title="Share of worlds with p <= 5 %")
-    for row in table.itertuples():
-        shown.add_row(row.world, str(row.horizon), row.method, f"{row.rate:.2%}", f"{row.se:.2%}", str(row.n))
+    return found
+
+
+def show(table: pd.DataFrame, console: Console) -> None:
+    "Print a table of rates."
+    shown = Table(*table.columns.intersection(SHOWN), title="Share of worlds with p <= 5 %")
+    for _, row in table[table.columns.intersection(SHOWN)].iterrows():
+        shown.add_row(*(f"{v:.2%}" if isinstance(v, float) else str(v) for v in row))
     console.print(shown)
+
+
+def store(file: str, about: dict, table: pd.DataFrame) -> None:
+    "Store the rates that a notebook shows."
+    rates = json.loads(table.round(6).to_json(orient="records"))
+    write(root() / "bench" / "results" / file, {"about": about, "rates": rates})
+
+
+def main(*words: str) -> None:
+    "Measure what was asked for, or everything; then store and show the rates."
+    seeds = next((int(w) for w in words if w.isdigit()), SEEDS)
+    chosen = [w for w in words if not w.isdigit()] or ["inference", "regimes"]
+    if set(chosen) - {"inference", "regimes"}:
+        sys.exit(f"calibrate what? {' '.join(chosen)}; there is inference and regimes")
+    console = Console()
+    if "inference" in chosen:
+        table = rates(run(inference, [slow_noise, momentum, sharpes], seeds, console))
+        about = {
+            "seeds": SEEDS, "bootstrap_seeds": BOOTSTRAP_SEEDS, "dates": DATES, "names": NAMES, "memory": MEMORY,
+            "lookback": LOOKBACK, "truth": TRUTH,
+        }  # fmt: skip
+        if seeds == SEEDS:
+            store("calibration.json", about, table)
+        show(table, console)
+    if "regimes" in chosen:
+        table = regime_rates(run(regimes, [regimes], seeds, console))
+        if seeds == SEEDS:
+            store("regime_calibration.json", {"seeds": SEEDS, "rows": ROWS}, table)
+        show(table, console)
 
 
 if __name__ == "__main__":
     try:
-        main(*(int(a) for a in sys.argv[1:2]))
+        main(*sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit("interrupted; the finished seeds are kept, run it again to go on")

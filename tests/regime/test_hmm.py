@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from quantlab.core.errors import ConfigError, DataError, LeakError, PanelError
 from quantlab.regime.base import Filtered, Smoothed, forward_filter, match_states, walk_forward_filter
 from quantlab.regime.gate import gate, hindsight_share
-from quantlab.regime.hmm import HMM, regime_inputs
+from quantlab.regime.hmm import HMM
+from quantlab.regime.inputs import regime_inputs
 
 QUICK = HMM(n_states=2, n_iter=50, n_starts=2)
 

@@ -10,7 +10,8 @@ from scipy.stats import multivariate_normal
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.regime import hmm
 from quantlab.regime.base import gaussian_log_density, match_states, walk_forward_filter
-from quantlab.regime.hmm import HMM, describe_states, regime_inputs
+from quantlab.regime.hmm import HMM, describe_states
+from quantlab.regime.inputs import regime_inputs
 
 
 def weather(n: int = 300, seed: int = 5) -> pd.DataFrame:
@@ -90,7 +91,7 @@ def test_matching_takes_the_smallest_bhattacharyya_distance():
 
 
 def test_defaults_and_names():
-    assert HMM().get_params() == {"n_states": 3, "seed": 7, "n_iter": 200, "n_starts": 5}
+    assert HMM().get_params() == {"n_states": 3, "seed": 7, "n_iter": 200, "n_starts": 5, "names": "volatility"}
     X = weather(200)
     names = lambda n: HMM(n, n_iter=2, n_starts=1).fit(X).states_
     assert names(1) == ["calm"] and names(2) == ["calm", "turbulent"] and names(3) == ["calm", "normal", "turbulent"]
