@@ -166,6 +166,16 @@ def test_the_same_state_whatever_the_start_of_the_seed_and_the_units():
     assert JumpModel(penalty=5.0).fit(X * [100.0, 0.5]).filter(X * [100.0, 0.5]).probabilities.equals(one)
 
 
+def test_a_wild_input_counts_no_more_than_the_clip():
+    X, _ = swinging()
+    model = JumpModel(penalty=5.0, n_starts=2).fit(X)
+    edge = X.mean() + 3 * X.std(ddof=0)
+    calm, far, cut = (X.iloc[:60].copy() for _ in range(3))
+    far.iloc[30], cut.iloc[30] = edge * 50, edge
+    assert model.filter(far).probabilities.equals(model.filter(cut).probabilities)
+    assert model.filter(calm).probabilities.equals(model.filter(cut).probabilities), "one day does not turn the state"
+
+
 def test_names_may_follow_the_mean_of_a_column():
     X, state = swinging()
     for column, sign in (("level", 1.0), ("mirror", -1.0)):

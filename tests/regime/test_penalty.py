@@ -116,7 +116,7 @@ def test_each_candidate_is_one_trial_however_often_it_is_run(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ask = {"walk": (200, 100), "judge": (100, 10), "record": (ledger, "penalty", 252.0)}
     for _ in range(2):
-        choice = choose_by_past(X, returns, JumpModel(n_starts=2), PENALTIES, **ask)
+        choice = choose_by_past(X.copy(), returns.copy(), JumpModel(n_starts=2), PENALTIES, **ask)
     trials = ledger.trials("penalty")
     assert len(trials) == 3 and sorted(trials["sharpe"]) == pytest.approx(
         sorted(choice.earned.mean() / choice.earned.std())
@@ -124,6 +124,8 @@ def test_each_candidate_is_one_trial_however_often_it_is_run(tmp_path):
     choose_by_past(X, returns, JumpModel(n_starts=2), PENALTIES, trade={"cost_bps": 5.0}, **ask)
     choose_by_past(X, returns, JumpModel(n_starts=3), PENALTIES[:1], **ask)
     assert len(ledger.trials("penalty")) == 7
+    choose_by_past(X, -returns, JumpModel(n_starts=2), PENALTIES[:1], **ask)
+    assert len(ledger.trials("penalty")) == 8, "other returns are another trial"
 
 
 def test_a_candidate_that_cannot_be_fitted_is_out_and_says_why():
