@@ -78,7 +78,7 @@ def spaces(which: str, k: int) -> list[tuple[dict[str, object], dict[str, list]]
     asked.append(({**fm, "sizing__weighting": "rank"}, near | {"split.train_sessions": [504, 756]}))
     asked.append((chosen, {"label.target": ["uniform", "excess", "normal"], "split.expanding": [True, False]}))
     asked.append((chosen, {"policy.buffer": [k // 4, k // 2, k], "sizing.weighting": ["rank", "equal"]}))
-    asked.append((chosen | {"regime__kind": "hmm"}, {"regime.stressed_exposure": [0.3, 0.7]}))
+    asked.append((chosen | {"regime__kind": "hmm"}, {"regime.exposure.turbulent": [0.3, 0.7]}))
     return asked
 
 

@@ -20,6 +20,7 @@ from quantlab.features.sets import SETS
 from quantlab.labels.barrier import triple_barrier, volatility_width
 from quantlab.labels.forward import forward_returns
 from quantlab.regime.hmm import HMM
+from quantlab.signals.record import trailing_ic
 from quantlab.strategy.examples import Momentum
 from quantlab.validation.scores import rank_ic
 
@@ -46,7 +47,8 @@ def first_calls(bars: pd.DataFrame) -> dict[str, Callable[[], object]]:
     "Name the calls that compile what people call first."
     weights = bars[["close"]].iloc[400:800:40].assign(weight=0.2)[["weight"]]
     score = bars["close"].groupby("symbol").pct_change(5).rename("score")
-    outcome = forward_returns(bars, 5)["y"]
+    labels = forward_returns(bars, 5)
+    outcome, opinion = labels["y"], score.to_frame().assign(doubt=score * 0.0 + 1.0)
     market = bars["close"].groupby("symbol").pct_change().groupby("date").mean().dropna().to_frame("market")
     calls = {
         "from_weights": lambda: from_weights(weights, bars).trades,
@@ -55,6 +57,7 @@ def first_calls(bars: pd.DataFrame) -> dict[str, Callable[[], object]]:
         "from_rule": lambda: from_rule(
             lambda held, s, ok: (np.array([0]), np.array([0.1])), score.to_frame().dropna(), bars
         ),
+        "track record": lambda: trailing_ic({"one": opinion}, labels["y"], labels["t1"], min_names=2),
         "rank_ic": lambda: rank_ic(score, outcome),
         "triple_barrier": lambda: triple_barrier(bars, volatility_width(bars).dropna()),
         "hidden Markov filter": lambda: HMM(2, n_starts=1).fit(market).filter(market),

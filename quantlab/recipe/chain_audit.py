@@ -325,7 +325,8 @@ def _held_to(whole: Stages, short: Stages, date: pd.Timestamp) -> dict[str, bool
     equity = float(whole.account.equity.loc[date])
     orders = orders_for(target, held if due else held[:0], price, equity)
     same = {
-        "scores": _of(whole.predictions, date).equals(_of(short.predictions, date)),
+        "scores": _of(whole.predictions, date).equals(_of(short.predictions, date))
+        and _of(whole.signals, date).equals(_of(short.signals, date)),
         "equity": said.equity == equity,
     }
     same |= {"weights": said.weights.equals(target), "orders": said.orders.equals(orders), "book": book.equals(held)}
@@ -443,6 +444,7 @@ _TABLES: dict[str, Callable[..., list[pd.DataFrame | None]]] = {
     "fits": lambda c, last, windows: [until(c.predictions, last)],
     "regime": lambda c, last, windows: [None if c.regime is None else until(c.regime.probabilities, last)],
     "gate": lambda c, last, windows: [None if c.gate is None else until(c.gate, last)],
+    "signals": lambda c, last, windows: [until(c.signals, last)] if c.signals is not c.predictions else [None],
     "weights": lambda c, last, windows: [until(c.weights, last)],
     "account": lambda c, last, windows: [until(frame, last) for frame in _account(c)],
 }  # in the order of the chain

@@ -263,6 +263,6 @@ def decide(
 
 def _from_book(chain: Stages, held: pd.Series, equity: float) -> pd.DataFrame:
     "Decide at the last close, the names of a book keeping their place; a rule is asked with the book itself."
-    last = chain.predictions.index.get_level_values("date") == chain.bars.index[-1][0]
-    said = chain.predictions[last]
-    return weights(chain.recipe, chain.market, said, chain.gate, held=list(held.index), book=(held, equity))
+    last = chain.signals.index.get_level_values("date") == chain.bars.index[-1][0]
+    said, book = chain.signals[last], (held, equity)
+    return weights(chain.recipe, chain.market, said, chain.gate, held=list(held.index), book=book, size=chain.sizes)

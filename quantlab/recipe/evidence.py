@@ -575,7 +575,7 @@ def judge_stages(
     sharpe        -0.985  0.585 -2.130  0.161
     """
     ledger = ledger or Ledger(path("research", "ledger"))
-    year, predictions = chain.market.periods_per_year, chain.predictions
+    year, predictions = chain.market.periods_per_year, chain.signals
     active = (returns["strategy"] - returns["equal weight"]).rename("excess")
     outcome = chain.outcomes["y"].reindex(predictions.index)
     summaries = {name: summary(returns[name], year) for name in returns} | {"excess": summary(active, year)}

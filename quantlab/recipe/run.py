@@ -39,6 +39,8 @@ class _Carried:
     fits: Fits  # predictions, fitted models, how many were fitted now
     regime: Filtered | None  # filtered: known at the close
     gate: pd.DataFrame | None  # by date: share of the book
+    signals: pd.DataFrame  # (date, symbol): the scores that are traded; the predictions where nothing is said of them
+    sizes: pd.Series | None  # (date, symbol): share of a weight that is held; None: all
     weights: pd.DataFrame  # (date, symbol): decided at the close of date
     account: Result  # after costs
     benchmark: Result  # every scored name, equally
@@ -122,6 +124,10 @@ class Run(_Carried):
         filtered: known at the close.
     gate : pd.DataFrame | None
         By date: share of the book.
+    signals : pd.DataFrame
+        (date, symbol): the scores that are traded; the predictions where nothing is said of them.
+    sizes : pd.Series | None
+        (date, symbol): share of a weight that is held; None: all.
     weights : pd.DataFrame
         (date, symbol): decided at the close of date.
     account : Result
@@ -328,11 +334,11 @@ def run(
         ledger.record_many([("trial", *(trial[name] for name in TRIAL)) for trial in judged.trials])
     return Run(
         asked, key, market, chain.causality, chain.features, chain.outcomes, table, windows, chain.fits, chain.regime,
-        chain.gate, chain.weights, result, equal, chain.gated, returns, judged,
+        chain.gate, chain.signals, chain.sizes, chain.weights, result, equal, chain.gated, returns, judged,
     )  # fmt: skip
 
 # %% ../../nbs/recipe/755_run.ipynb #d51bde06
-_COMPARED = ("features", "outcomes", "predictions", "gate", "weights", "returns")
+_COMPARED = ("features", "outcomes", "predictions", "gate", "signals", "weights", "returns")
 
 
 def diff(

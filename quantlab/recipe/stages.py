@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['Fold', 'judge_features', 'lookback_of', 'left_in', 'causality', 'left_out', 'features', 'shorten', 'close_returns',
            'outcomes', 'dated_rows', 'folds', 'row_weights', 'Fits', 'score', 'fit_and_score', 'as_it_is',
-           'made_elsewhere', 'as_made_elsewhere', 'regime', 'gate_of', 'traded_bars', 'weights', 'account', 'Stages']
+           'made_elsewhere', 'as_made_elsewhere', 'regime', 'gate_of', 'signals', 'position_sizes', 'traded_bars',
+           'weights', 'account', 'Stages']
 
 # %% ../../nbs/recipe/753_stages.ipynb #33360ca4
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import partial
+from functools import cache, partial
 from typing import Self
 
 import numpy as np
@@ -40,6 +41,8 @@ from .market import MarketData, market_bars
 from quantlab.recipe.parts import (
     check_parts,
     costs_and_rules,
+    detector_of,
+    experts_of,
     features_of,
     model_of,
     own_part,
@@ -47,10 +50,12 @@ from quantlab.recipe.parts import (
     transforms_of,
 )
 from .spec import Recipe, nearest_name
-from ..regime.gate import gate as regime_gate
-from ..regime.base import Filtered, walk_forward_filter
-from ..regime.hmm import HMM
-from ..regime.inputs import regime_inputs
+from ..regime import gate as gating
+from ..regime.base import Detector, Filtered, walk_forward_filter
+from ..signals.decay import decay_scores
+from ..signals.experts import stated_doubt
+from ..signals.fusion import mixture_of_experts
+from ..signals.uncertainty import confidence, confidence_size, interval_width, size_weights
 from ..validation.splits import WalkForward, label_spans
 
 # %% ../../nbs/recipe/753_stages.ipynb #44918af9
@@ -510,7 +515,7 @@ def outcomes(
     recipe: Recipe,  # one strategy
     market: MarketData,  # of market_bars
     X: pd.DataFrame,  # of features
-) -> pd.DataFrame:  # on X's index: y (the return), target (what is learned), t1 (when it is known)
+) -> pd.DataFrame:  # on X's index: y (the return), target (what is learned), t1, own_t1 (when each is known)
     """Label the rows of a recipe.
 
     Parameters
@@ -525,7 +530,7 @@ def outcomes(
     Returns
     -------
     pd.DataFrame
-        On X's index: y (the return), target (what is learned), t1 (when it is known).
+        On X's index: y (the return), target (what is learned), t1, own_t1 (when each is known).
 
     Examples
     --------
@@ -545,10 +550,10 @@ def outcomes(
     >>> X = features(recipe, market, verdicts)
     >>> known = outcomes(recipe, market, X)
     >>> known.iloc[[0, -30 * 40]]
-                              y  target         t1
+                              y  target         t1     own_t1
     date       symbol
-    2011-01-04 AAPL    0.043247  0.1625 2011-02-03
-    2014-11-18 AAPL   -0.030925 -0.1625 2014-12-18
+    2011-01-04 AAPL    0.043247  0.1625 2011-02-03 2011-02-03
+    2014-11-18 AAPL   -0.030925 -0.1625 2014-12-18 2014-12-18
     """
     label = recipe.label
     make = partial(forward_returns, horizon=label.horizon, entry=label.entry)
@@ -562,7 +567,8 @@ def outcomes(
     else:
         learned = excess(labels) if label.target == "excess" else labels
     frame = pd.DataFrame({"y": labels["y"], "target": learned["y"], "t1": learned["t1"]})
-    return frame if label.weight == "equal" else frame.assign(entry=labels["entry"], own_t1=labels["t1"])
+    frame["own_t1"] = labels["t1"]
+    return frame if label.weight == "equal" else frame.assign(entry=labels["entry"])
 
 # %% ../../nbs/recipe/753_stages.ipynb #0594d645
 def dated_rows(
@@ -1121,19 +1127,24 @@ def as_made_elsewhere(
     return recipe.replace(model__kind="feature", model__column="score")
 
 # %% ../../nbs/recipe/753_stages.ipynb #9b664a58
-class _KeptHMM(HMM):
-    "Take a fit from the cache where the same was learned from the same."
+@cache
+def _kept(
+    made: type[Detector],  # of a detector
+) -> type[Detector]:  # the same, but for its fit
+    "Take a detector's fit from the cache where the same was learned from the same."
 
-    def fit(self, X: pd.DataFrame, y: None = None) -> "_KeptHMM":
-        plain = HMM(**self.get_params())
-        key = content_hash(["hmm", estimator_code(plain), plain, X])
+    def fit(self: Detector, X: pd.DataFrame, y: None = None) -> Detector:
+        plain = made(**self.get_params())
+        key = content_hash([made.__name__, estimator_code(plain), plain, X])
         known = estimator_kinds(plain)
         found = kept(key, known)
-        if type(found) is not HMM:
+        if type(found) is not made:
             found = plain.fit(X)
             keep(key, found, known)
         vars(self).update(vars(found))
         return self
+
+    return type(f"Kept{made.__name__}", (made,), {"fit": fit, "__init__": made.__init__})
 
 
 def regime(
@@ -1157,9 +1168,8 @@ def regime(
     Raises
     ------
     ConfigError
+        For names that it does not give (see detector_of).
         For a word that names none (see features_of).
-    DataError
-        For a price that is missing, not positive or frozen (see regime_inputs).
 
     Examples
     --------
@@ -1182,21 +1192,32 @@ def regime(
     2014-12-30   0.0   0.999        0.0
     2014-12-31   0.0   1.000        0.0
     """
-    if recipe.regime.kind == "none":
-        return None
-    own = own_part("regime", recipe.regime.kind)  # of the closes of the index
-    if own is not None:
+    own, made = own_part("regime", recipe.regime.kind), detector_of(recipe)
+    if own is not None:  # of the closes of the index
         return own(market.index.dropna())
-    first = recipe.regime.first or min(504, lookback_of(recipe) + recipe.split.train_sessions - 21)
-    inputs = regime_inputs(market.index.dropna())
-    return walk_forward_filter(inputs, _KeptHMM(), first=first, refit=recipe.regime.refit)
+    if made is None:
+        return None
+    close = market.index.dropna()
+    seen, model = made[1](close), _kept(type(made[0]))(**made[0].get_params())
+    before = lookback_of(recipe) + recipe.split.train_sessions - (len(close) - len(seen))  # rows until a trade may be
+    first = recipe.regime.first or max(1, min(504, before))
+    return walk_forward_filter(seen, model, first=first, refit=recipe.regime.refit)
+
+# %% ../../nbs/recipe/753_stages.ipynb #5b1539aa
+def _exposure(recipe: Recipe, states: Sequence[str]) -> dict[str, float]:
+    "Return the exposure of each state: the recipe's, else that of the gate room, else all; raise for one that is none."
+    if other := [name for name in recipe.regime.exposure if name not in states]:
+        near = nearest_name(other[0], states)
+        raise ConfigError(f"regime.exposure names {other[0]}, the states are {', '.join(states)}{near}")
+    return {state: recipe.regime.exposure.get(state, gating.EXPOSURE.get(state, 1.0)) for state in states}
 
 
 def gate_of(
     recipe: Recipe,  # one strategy
     filtered: Filtered | None,  # of regime
-) -> pd.DataFrame | None:  # by date: gate in [0, 1], known at the close; None: always 1
-    """Turn a regime into a share of the book.
+    market: MarketData | None = None,  # of market_bars; needed for what reads the index itself
+) -> pd.DataFrame | None:  # by date: gate in [0, 1], short where the short leg has its own; None: always 1
+    """Turn a regime, and what the index did, into a share of the book; raise DataError without the index it needs.
 
     Parameters
     ----------
@@ -1204,21 +1225,26 @@ def gate_of(
         One strategy.
     filtered : Filtered | None
         Of regime.
+    market : MarketData | None, default None
+        Of market_bars; needed for what reads the index itself.
 
     Returns
     -------
     pd.DataFrame | None
-        By date: gate in [0, 1], known at the close; None: always 1.
+        By date: gate in [0, 1], short where the short leg has its own; None: always 1.
 
     Raises
     ------
-    LeakError
-        For smoothed states or parameters from the future (see gate).
+    DataError
+        Without the index it needs.
+    ConfigError
+        "regime.exposure names {...}, the states are {...}{near}"
 
     Examples
     --------
+    >>> from quantlab.recipe.market import market_bars
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.recipe.stages import gate_of, regime
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
     ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
@@ -1227,12 +1253,196 @@ def gate_of(
     ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
     ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> chain = Stages(recipe)
+    >>> market = market_bars(recipe)
+    >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
+    >>> open_ = gate_of(recipe.replace(regime__kind="hmm"), weather)
+    >>> slow = gate_of(recipe.replace(regime__kind="hmm", regime__min_dwell=20, regime__hysteresis=0.2), weather)
+    >>> timed = recipe.replace(policy__kind="long_short", regime__short_leg="momentum", regime__max_stale=5)
+    >>> both = gate_of(timed, None, market)
+    >>> open_.join(slow.add_suffix(" that dwells")).join(both["short"]).tail(3).round(3)
+                gate  gate that dwells  short
+    date
+    2014-12-29   1.0               1.0    0.0
+    2014-12-30   1.0               1.0    0.0
+    2014-12-31   1.0               1.0    0.0
     """
-    if filtered is None or not recipe.regime.gate:
+    asked, parts = recipe.regime, []
+    if filtered is not None and asked.gate:
+        slow = asked.hysteresis > 0 or asked.min_dwell > 1
+        held = gating.held_states(filtered, asked.hysteresis, asked.min_dwell) if slow else filtered
+        parts.append(gating.gate(held, _exposure(recipe, list(held.probabilities))))
+    if market is None and (asked.managed or asked.short_leg != "none" or asked.max_stale):
+        raise DataError("regime: managed, short_leg and max_stale read the index; give the market")
+    close = None if market is None else market.index.dropna()
+    if asked.managed:
+        year = float(recipe.data.periods_per_year)
+        parts.append(gating.volatility_managed(close, asked.managed, periods_per_year=year))
+    if not parts and asked.short_leg == "none":
         return None
-    exposure = {state: 1.0 for state in filtered.probabilities} | {"turbulent": recipe.regime.stressed_exposure}
-    return regime_gate(filtered, exposure)
+    found = parts[0] if parts else pd.DataFrame({"gate": 1.0}, close.index)
+    for part in parts[1:]:
+        found = found[["gate"]] * part.reindex(found.index)
+    if asked.short_leg == "momentum":
+        found = found.assign(short=gating.short_leg_timing(close)["gate"].reindex(found.index))
+    return _on_sessions(found, close, market, asked.max_stale) if asked.max_stale else found
+
+
+def _on_sessions(gates: pd.DataFrame, close: pd.Series, market: MarketData, limit: int) -> pd.DataFrame:
+    "Carry a gate to every session of the bars, closed where the index is older than the limit."
+    sessions = market.bars.index.unique("date")
+    sessions = sessions[sessions >= gates.index[0]]
+    each = {name: gates[[name]].set_axis(["gate"], axis=1) for name in gates}
+    return pd.DataFrame({name: gating.stale(one, close.index, limit, sessions)["gate"] for name, one in each.items()})
+
+# %% ../../nbs/recipe/753_stages.ipynb #8b4521c1
+def signals(
+    recipe: Recipe,  # one strategy
+    X: pd.DataFrame,  # of features
+    known: pd.DataFrame,  # of outcomes
+    predictions: pd.DataFrame,  # of fit_and_score
+    filtered: Filtered | None,  # of regime
+) -> pd.DataFrame:  # (date, symbol): score, doubt where somebody told it; where nothing is said the predictions
+    """Mix experts by their record, and let the score fade.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    X : pd.DataFrame
+        Of features.
+    known : pd.DataFrame
+        Of outcomes.
+    predictions : pd.DataFrame
+        Of fit_and_score.
+    filtered : Filtered | None
+        Of regime.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): score, doubt where somebody told it; where nothing is said the predictions.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be called like one (see experts_of).
+        For what cannot be (see decay_scores).
+    DataError
+        For what cannot be (see decay_scores).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes, regime, signals
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
+    >>> mixed = recipe.replace(
+    ...     signals__experts=["model", "rev_5", "-max_21"], signals__half_life=21, signals__confidence=True
+    ... )
+    >>> said, still = (
+    ...     signals(mixed, X, known, fits.predictions, weather),
+    ...     signals(recipe, X, known, fits.predictions, None),
+    ... )
+    >>> said.tail(3).round(3)
+                       score  doubt  fold
+    date       symbol
+    2014-12-31 WFC     0.087  1.293     5
+               WMT    -0.405  1.474     5
+               XOM     0.257  1.440     5
+    """
+    asked, said = recipe.signals, predictions
+    if experts := experts_of(recipe):
+        rows = known.reindex(predictions.index)
+        scores, X = predictions.drop(columns="fold", errors="ignore"), X.reindex(rows.index)
+        read = {word: scores if word == "model" else X for word in experts}
+        opinions = {word: expert(read[word], rows["y"], rows["own_t1"]) for word, expert in experts.items()}
+        mixed = mixture_of_experts(opinions, rows["y"], rows["own_t1"], filtered, asked.lookback)
+        said = mixed.assign(fold=predictions["fold"]) if "fold" in predictions else mixed
+    if not asked.half_life:
+        return said
+    names = [name for name in said if name != "fold"]
+    return said.assign(**decay_scores(said[names], asked.half_life))
+
+
+def position_sizes(
+    recipe: Recipe,  # one strategy
+    said: pd.DataFrame,  # of signals
+) -> pd.Series | None:  # (date, symbol), in [0, 1], on the dates that are due; None: weights stay as they are
+    """Size names by how sure their scores are; raise ConfigError where nobody tells a doubt.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    said : pd.DataFrame
+        Of signals.
+
+    Returns
+    -------
+    pd.Series | None
+        (date, symbol), in [0, 1], on the dates that are due; None: weights stay as they are.
+
+    Raises
+    ------
+    ConfigError
+        Where nobody tells a doubt.
+    DataError
+        For quantiles that cross (see stated_doubt).
+        For a width that is none (see confidence).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import (
+    ...     causality, features, fit_and_score, folds, outcomes, position_sizes, regime, signals,
+    ... )
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
+    >>> mixed = recipe.replace(
+    ...     signals__experts=["model", "rev_5", "-max_21"], signals__half_life=21, signals__confidence=True
+    ... )
+    >>> said, still = (
+    ...     signals(mixed, X, known, fits.predictions, weather),
+    ...     signals(recipe, X, known, fits.predictions, None),
+    ... )
+    >>> assert position_sizes(recipe, still) is None and position_sizes(mixed, said).between(0.25, 1).all()
+    """
+    if not recipe.signals.confidence:
+        return None
+    doubt = stated_doubt(said)
+    if doubt is None:
+        raise ConfigError("signals.confidence: this score comes without doubt; name experts, or a quantile or ensemble")
+    opinions = pd.DataFrame({"score": said["score"], "doubt": doubt}).where(said["score"].notna() & doubt.notna())
+    due = said.index.unique("date")[:: recipe.policy.rebalance]
+    return confidence_size(confidence(interval_width(opinions), dates=due), recipe.signals.floor)
 
 # %% ../../nbs/recipe/753_stages.ipynb #41682b21
 def traded_bars(
@@ -1360,6 +1570,7 @@ def weights(
     names: int | None = None,  # hold so many, equally: the benchmark
     held: Sequence[str] | None = None,  # symbols of a book, which keep their place at the first decision
     book: tuple[pd.Series, float] | None = None,  # shares by symbol and equity, for a rule that is asked at one close
+    size: pd.Series | None = None,  # of position_sizes
 ) -> pd.DataFrame:  # (date, symbol): weight, decided at the close of date; of a rule the score too
     """Decide what is held after each close that is due.
 
@@ -1379,11 +1590,18 @@ def weights(
         Symbols of a book, which keep their place at the first decision.
     book : tuple[pd.Series, float] | None, default None
         Shares by symbol and equity, for a rule that is asked at one close.
+    size : pd.Series | None, default None
+        Of position_sizes.
 
     Returns
     -------
     pd.DataFrame
         (date, symbol): weight, decided at the close of date; of a rule the score too.
+
+    Raises
+    ------
+    DataError
+        For a size outside [0, 1] (see size_weights).
 
     Examples
     --------
@@ -1415,8 +1633,10 @@ def weights(
     if names is None and recipe.policy.kind == "topk_drop":
         return _asked(recipe, market, predictions, book)
     more = {"past_bars": market.bars} if recipe.sizing.vol_target and names is None else {}
-    more |= {} if held is None else {"held": held}
-    return policy_of(recipe, names)(_quoted(recipe, market, predictions), gate=gates, **more)
+    if held is not None:  # a book of longs and shorts is told with its signs
+        more |= {"held": book[0] if book is not None and recipe.policy.kind == "long_short" else held}
+    decided = policy_of(recipe, names)(_quoted(recipe, market, predictions), gate=gates, **more)
+    return decided if size is None or names is not None else size_weights(decided, size)
 
 
 def account(
@@ -1842,9 +2062,8 @@ class Stages(_Learned):
         Raises
         ------
         ConfigError
+            For names that it does not give (see detector_of).
             For a word that names none (see features_of).
-        DataError
-            For a price that is missing, not positive or frozen (see regime_inputs).
         """
         return regime(self.recipe, self.market)
 
@@ -1859,12 +2078,58 @@ class Stages(_Learned):
 
         Raises
         ------
-        LeakError
-            For smoothed states or parameters from the future (see gate).
+        ConfigError
+            "regime.exposure names {...}, the states are {...}{near}"
+        DataError
+            "regime: managed, short_leg and max_stale read the index; give the market"
         """
-        return gate_of(self.recipe, self.regime)
+        return gate_of(self.recipe, self.regime, self.market)
 
-    @_stage("regime", "policy", "limits", "sizing", needs="fits", asked=("costs", "fill", "capital"))
+    @_stage("regime", "signals", needs="fits")
+    def signals(self) -> pd.DataFrame:
+        """Return the scores that are traded.
+
+        Returns
+        -------
+        pd.DataFrame
+            The scores that are traded.
+
+        Raises
+        ------
+        ConfigError
+            For what cannot be called like one (see experts_of).
+            For what cannot be (see decay_scores).
+        DataError
+            For what cannot be (see decay_scores).
+        """
+        said = self.recipe.signals
+        if not said.experts and not said.half_life:
+            return self.predictions
+        known = self.outcomes if said.experts else pd.DataFrame()
+        return signals(self.recipe, self.features, known, self.predictions, self.regime if said.experts else None)
+
+    @_stage("regime", "signals", "policy", needs="fits")
+    def sizes(self) -> pd.Series | None:
+        """Return how much of each weight is held.
+
+        Returns
+        -------
+        pd.Series | None
+            How much of each weight is held.
+
+        Raises
+        ------
+        DataError
+            For quantiles that cross (see stated_doubt).
+            For a width that is none (see confidence).
+        ConfigError
+            "signals.confidence: this score comes without doubt; name experts, or a quantile or ensemble"
+            For a floor outside [0, 1] (see confidence_size).
+            For a level outside (0, 1) (see interval_width).
+        """
+        return position_sizes(self.recipe, self.signals)
+
+    @_stage("regime", "signals", "policy", "limits", "sizing", needs="fits", asked=("costs", "fill", "capital"))
     def weights(self) -> pd.DataFrame:
         """Return what is held after each decision.
 
@@ -1872,6 +2137,11 @@ class Stages(_Learned):
         -------
         pd.DataFrame
             What is held after each decision.
+
+        Raises
+        ------
+        DataError
+            For a size outside [0, 1] (see size_weights).
 
         Examples
         --------
@@ -1889,7 +2159,7 @@ class Stages(_Learned):
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
         >>> assert other.predictions is chain.predictions and other.weights is not chain.weights
         """
-        return weights(self.recipe, self.market, self.predictions, self.gate)
+        return weights(self.recipe, self.market, self.signals, self.gate, size=self.sizes)
 
     @_stage(needs="fits")
     def bars(self) -> pd.DataFrame:
@@ -1967,6 +2237,11 @@ class Stages(_Learned):
         Result
             The account of every name that has a score, equally weighted, on the same days at the same
             costs.
+
+        Raises
+        ------
+        DataError
+            For a size outside [0, 1] (see size_weights).
         """
         return self._everyone(None)
 
@@ -1978,6 +2253,11 @@ class Stages(_Learned):
         -------
         Result
             The benchmark under the recipe's gate.
+
+        Raises
+        ------
+        DataError
+            For a size outside [0, 1] (see size_weights).
         """
         return self.benchmark if self.gate is None else self._everyone(self.gate)
 

@@ -265,7 +265,7 @@ PAGE_FIELDS = {
     "horizon": "label.horizon", "train_sessions": "split.train_sessions", "test_sessions": "split.test_sessions",
     "embargo": "split.embargo", "learn_every": "split.learn_every", "model": "model.kind", "top_k": "policy.top_k",
     "buffer": "policy.buffer", "rebalance": "policy.rebalance", "weighting": "sizing.weighting",
-    "max_weight": "limits.max_weight", "gate": "regime.gate", "stressed_exposure": "regime.stressed_exposure",
+    "max_weight": "limits.max_weight", "gate": "regime.gate", "turbulent_exposure": "regime.exposure.turbulent",
     "commission_bps": "costs.commission_bps", "slippage_bps": "costs.slippage_bps", "cash": "capital", "seed": "seed",
     "study": "study", "factor": "features.use", "entry": "label.entry", "n_estimators": "model.n_estimators",
     "learning_rate": "model.learning_rate", "num_leaves": "model.num_leaves",

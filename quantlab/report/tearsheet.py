@@ -252,6 +252,20 @@ _FILLED = {
 }  # fmt: skip
 
 
+def _gate_text(recipe: Recipe) -> str:
+    "Say what moves the gate of a recipe."
+    r, said = recipe.regime, []
+    if r.kind != "none" and r.gate:
+        shares = {"turbulent": 0.3} | r.exposure if r.names == "volatility" else r.exposure
+        least = ", ".join(f"{share:.0%} in {state}" for state, share in shares.items())
+        said.append(f"by the filtered probability of each state of the market{', ' + least if least else ''}")
+    if r.managed:
+        said.append(f"down to {r.managed:.0%} volatility of the index a year")
+    if r.short_leg != "none":
+        said.append("shorts only while the index stands below where it was a year ago")
+    return "; ".join(said)
+
+
 def rule_text(
     recipe: Recipe,  # as it was run
     gate: bool,  # a regime scaled the book
@@ -278,12 +292,13 @@ def rule_text(
     """
     p, share, own = recipe.policy, recipe.limits.max_weight, recipe.model.settings.get("column")
     score = f"value of {own}" if own else f"predicted {recipe.label.horizon}-session return rank"
+    short = " and short as many with the lowest" if p.kind == "long_short" else ""
     most = f", so at most {p.top_k * share:.0%} invested" if p.top_k * share < 1 else ""
-    stressed = f"exposure to {recipe.regime.stressed_exposure:.0%} as the filtered probability of stress rises to one"
-    gated = f"The regime gate scales {stressed}." if gate else "No regime gate."
+    gated = f"The gate scales exposure: {_gate_text(recipe)}." if gate else "No regime gate."
     return (
-        f"**Rule.** At every {p.rebalance}th close, hold the {p.top_k} names with the highest {score} (a held name "
-        f"stays down to rank {p.top_k + p.buffer}), {recipe.sizing.weighting} weights, at most {share:.0%} each{most}. "
+        f"**Rule.** At every {p.rebalance}th close, hold the {p.top_k} names with the highest {score}{short} (a held "
+        f"name stays down to rank {p.top_k + p.buffer}), {recipe.sizing.weighting} weights, at most {share:.0%} "
+        f"each{most}. "
         f"Orders are decided at the close of t and {_FILLED.get(recipe.fill, 'filled by ' + recipe.fill)}; sells "
         f"first, then buys scaled to the cash there is. Fractional shares on total-return prices. {gated}"
     )

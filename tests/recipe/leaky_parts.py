@@ -6,6 +6,7 @@ from quantlab.features.base import Feature
 from quantlab.labels.forward import forward_returns
 from quantlab.portfolio.weights import TopK
 from quantlab.recipe.spec import Recipe
+from quantlab.regime.base import Filtered
 
 FORTY = (
     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, HPQ, "
@@ -53,6 +54,31 @@ def ends_too_early(bars):
     "A label of twenty sessions that says it is known after one."
     labels = forward_returns(bars, 20)
     return labels.assign(t1=forward_returns(bars, 1)["t1"].reindex(labels.index))
+
+
+def ragged(bars):
+    "A label of which every third name is known after five sessions, the others after twenty."
+    slow, fast = forward_returns(bars, 20), forward_returns(bars, 5)
+    early = pd.factorize(bars.index.get_level_values("symbol"))[0] % 3 == 0
+    return slow.where(~early, fast)
+
+
+def hindsight(close):
+    "A detector that reads five sessions ahead: volatility in a centred window."
+    wild = close.pct_change().rolling(11, center=True, min_periods=1).std().fillna(0.0) > 0.01
+    return Filtered(pd.DataFrame({"calm": 1.0 - wild, "turbulent": wild.astype(float)}))
+
+
+def foresight_free(close):
+    "The same detector, honest."
+    wild = close.pct_change().rolling(11, min_periods=1).std().fillna(0.0) > 0.01
+    return Filtered(pd.DataFrame({"calm": 1.0 - wild, "turbulent": wild.astype(float)}))
+
+
+def told_expert(X, y=None, t1=None):
+    "An expert that believes what came."
+    score = (X["rev_5"] if y is None else y.fillna(0.0)).astype("float64")
+    return pd.DataFrame({"score": score, "doubt": 1.0}, X.index)
 
 
 def tomorrows_rank(predictions, past_bars=None, gate=None, held=()):

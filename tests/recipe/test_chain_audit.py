@@ -87,16 +87,78 @@ def test_a_model_that_is_fitted_on_all_rows(market, monkeypatch):
     assert named(audit_recipe(small(), 2, market), "fits")
 
 
-def test_a_regime_that_was_smoothed(market, monkeypatch):
+@pytest.mark.parametrize("kind", ["hmm", "jump", "changepoint"])
+def test_a_regime_that_was_smoothed(market, monkeypatch, kind):
     honest = stages.regime
 
     def smoothed(recipe, market):
         filtered = honest(recipe, market)
-        mean = filtered.probabilities.rolling(11, center=True, min_periods=1).mean()
+        mean = filtered.probabilities.rolling(61, center=True, min_periods=1).mean()
         return replace(filtered, probabilities=mean.div(mean.sum(axis=1), axis=0))
 
     monkeypatch.setattr(stages, "regime", smoothed)
-    assert named(audit_recipe(small(regime__kind="hmm"), 2, market), "regime")
+    assert named(audit_recipe(small(regime__kind=kind, regime__n_states=2), 2, market), "regime")
+
+
+@pytest.mark.parametrize("kind", ["jump", "hmm"])
+def test_the_offline_answer_of_a_detector(market, monkeypatch, kind):
+    "Its own hindsight, fitted on the past all the same: the path through all rows there are."
+    honest = stages.walk_forward_filter
+
+    def offline(X, model, first, refit):
+        filtered, fitted = honest(X, model, first, refit), type(model)(**model.get_params()).fit(X.iloc[:first])
+        table = fitted.smooth(X).probabilities.loc[filtered.probabilities.index]
+        return replace(filtered, probabilities=pd.DataFrame(table.to_numpy(), table.index, table.columns), ahead=None)
+
+    monkeypatch.setattr(stages, "walk_forward_filter", offline)
+    assert named(audit_recipe(small(regime__kind=kind, regime__n_states=2), 4, market), "regime")
+
+
+def test_a_detector_of_ones_own_that_reads_ahead(market):
+    assert named(audit_recipe(small(regime__kind="leaky_parts:hindsight"), 2, market), "regime")
+
+
+MIXED = small(signals__experts=["model", "rev_5", "-max_21"], signals__lookback=126)
+
+
+def test_a_fusion_that_learns_from_outcomes_not_yet_known(market, monkeypatch):
+    honest = stages.mixture_of_experts
+
+    def careless(opinions, y, t1, *more):
+        dates = pd.Series(y.index.get_level_values("date"), y.index)  # each outcome as if known at its decision
+        return honest(opinions, y, dates.where(y.notna()), *more)
+
+    monkeypatch.setattr(stages, "mixture_of_experts", careless)
+    verdict = audit_recipe(MIXED, 2, market)
+    assert named(verdict, "signals") and verdict.column in ("score", "doubt")
+
+
+def test_an_expert_that_believes_what_came(market):
+    recipe = small(signals__experts=["model", "leaky_parts:told_expert"])
+    assert named(audit_recipe(recipe, 2, market), "signals")
+
+
+def test_a_score_that_is_smoothed_both_ways(market, monkeypatch):
+    honest = stages.decay_scores
+
+    def centred(said, half_life):
+        return (
+            honest(honest(said, half_life)[::-1].sort_index(), half_life)
+            .groupby(level="symbol")
+            .transform(lambda s: s.rolling(5, center=True, min_periods=1).mean())
+        )
+
+    monkeypatch.setattr(stages, "decay_scores", centred)
+    assert named(audit_recipe(small(signals__half_life=5), 2, market), "signals")
+
+
+def test_confidence_that_knows_all_widths(market, monkeypatch):
+    def careless(width, lookback=252, dates=None):
+        return 1.0 - width.rank(pct=True)
+
+    monkeypatch.setattr(stages, "confidence", careless)
+    verdict = audit_recipe(MIXED.replace("signals.confidence", True), 2, market)
+    assert named(verdict, "weights") and verdict.column == "weight"
 
 
 def test_a_policy_that_reads_tomorrows_rank(market):
@@ -131,8 +193,10 @@ def test_a_fill_at_the_close_that_decided(market, monkeypatch, fill):
         small(fill="same_close"),
         with_model("gbm", **TREES),
         with_model("feature", column="mom_126_21"),
+        MIXED.replace(regime__kind="hmm", signals__half_life=10, signals__confidence=True),
+        small(regime__kind="leaky_parts:foresight_free", policy__kind="long_short"),
     ],
-    ids=["ridge", "hmm", "policy", "same_close", "gbm", "feature"],
+    ids=["ridge", "hmm", "policy", "same_close", "gbm", "feature", "signals", "long and short"],
 )
 def test_a_clean_chain_raises_no_alarm(market, recipe):
     verdict = audit_recipe(recipe, 2, halted(market))

@@ -54,7 +54,14 @@ QUICK = {
     "gbm": with_model("gbm", **TREES),
     "feature": with_model("feature", column="mom_126_21"),
     "hmm": small(regime__kind="hmm", regime__refit=126),
-}
+    "signals": small(
+        regime__kind="hmm", regime__refit=126, signals__experts=["model", "rev_5", "-max_21"], signals__half_life=10,
+        signals__confidence=True, signals__lookback=126,
+    ),
+    "long and short": with_model("feature", column="mom_126_21").replace(
+        policy__kind="long_short", regime__short_leg="momentum", regime__max_stale=5
+    ),
+}  # fmt: skip
 MORE = {
     "volatility target": small(sizing__vol_target=0.1, data__periods_per_year=252),
     "rank weights": small(sizing__weighting="rank"),
@@ -82,6 +89,32 @@ MORE = {
     "same close": small(fill="same_close"),
     "costs": small(costs__interest_bps=100.0, costs__impact=0.1, costs__half_spread_bps=2.0),
     "regime described": small(regime__kind="hmm", regime__gate=False),
+    "two states that dwell": small(
+        regime__kind="hmm",
+        regime__n_states=2,
+        regime__exposure={"turbulent": 0.5},
+        regime__hysteresis=0.2,
+        regime__min_dwell=5,
+    ),
+    "jump": small(regime__kind="jump", regime__n_states=2, regime__refit=126),
+    "changepoint": small(regime__kind="changepoint", regime__refit=126),
+    "weather": small(regime__kind="hmm", regime__names="weather", regime__refit=126),
+    "managed": small(regime__managed=0.1, data__periods_per_year=252),
+    "managed in a weather": small(
+        regime__kind="hmm", regime__managed=0.1, regime__max_stale=3, data__periods_per_year=252
+    ),
+    "decay": small(signals__half_life=63),
+    "experts beside a feature": with_model("feature", column="mom_126_21").replace(
+        signals__experts=["model", "rev_21"], policy__rebalance=1
+    ),
+    "experts and barriers": small(
+        label__kind="leaky_parts:ragged", label__target="none", signals__experts=["model", "rev_5"]
+    ),
+    "sure quantiles": with_model("quantile", **TREES).replace(signals__confidence=True, signals__floor=0.0),
+    "sure members": with_model("ensemble", seeds=2, **TREES).replace(signals__confidence=True),
+    "weather described, experts mixed": small(
+        regime__kind="hmm", regime__gate=False, signals__experts=["rev_5", "-max_21"], policy__kind="long_short"
+    ),
     "technical": small(features__use=["technical", "range_vol", "momentum(100, 5)"]),
     "factors": small(features__use=["price", "factors"], end="2017-12-29"),  # looks back five years
 }

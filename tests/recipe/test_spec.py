@@ -101,6 +101,15 @@ MISTAKES = {
     "a setting of another model": ("model:\n  kind: ridge\n  num_leaves: 31\n", 3, "num_leaves"),
     "a setting out of range": ("model:\n  kind: gbm\n  num_leaves: 1\n", 3, "num_leaves"),
     "an unknown fill": ("seed: 7\nfill: nextopen\n", 2, "next_open"),
+    "an unknown state": ("regime:\n  kind: hmm\n  exposure:\n    turbulant: 0.3\n", 4, "turbulent"),
+    "a state of another count": ("regime:\n  kind: hmm\n  exposure: {crisis: 0.0}\n", 3, "calm, normal, turbulent"),
+    "a share beyond one": ("regime:\n  kind: hmm\n  exposure:\n    turbulent: 1.3\n", 4, "1.3"),
+    "an old setting": ("regime:\n  kind: hmm\n  stressed_exposure: 0.3\n", 3, "exposure"),
+    "an unknown detector": ("regime:\n  kind: hnm\n", 2, "hmm"),
+    "an unknown expert": ("signals:\n  experts:\n  - model\n  - std20\n", 4, "std_20"),
+    "an expert twice": ("signals:\n  experts: [model, model]\n", 2, "twice"),
+    "a misspelt signal": ("signals:\n  halflife: 63\n", 2, "half_life"),
+    "shorts that are timed and not there": ("regime:\n  short_leg: momentum\n", None, "long_short"),
     "an unknown policy": ("policy:\n  kind: topkk\n", 2, "topk"),
     "dates the wrong way": ("data:\n  start: 2015-01-02\n  end: 2014-01-02\n", 3, "before start"),
     "an empty universe": ("data:\n  universe: ''\n", 2, "universe is empty"),
@@ -116,7 +125,7 @@ def test_a_mistake_is_one_line_with_file_and_line(tmp_path, what):
     with pytest.raises(ConfigError) as error:
         load(file)
     said = str(error.value)
-    assert "\n" not in said and f"mine.yaml, line {line}: " in said and word in said, said
+    assert "\n" not in said and f"mine.yaml{f', line {line}' if line else ''}: " in said and word in said, said
 
 
 def test_a_mistake_is_refused_before_pandas_is_imported(tmp_path):
@@ -143,6 +152,8 @@ def test_a_mistake_is_refused_before_pandas_is_imported(tmp_path):
         ("features.transform", ["nowhere:transform"], "nowhere"),
         ("label.kind", "nowhere:label", "nowhere"),
         ("regime.kind", "nowhere:regime", "nowhere"),
+        ("signals.experts", ["nowhere:expert"], "nowhere"),
+        ("signals.experts", ["mom_100_5"], "did you mean mom_"),
         ("policy.kind", "nowhere:policy", "nowhere"),
         ("fill", "nowhere:fill", "nowhere"),
     ],
@@ -173,6 +184,8 @@ _models = st.one_of(
     st.fixed_dictionaries({"kind": st.just("ridge"), "alpha": st.floats(0, 1e12)}),
     st.fixed_dictionaries({"kind": st.just("feature"), "column": st.sampled_from(spec.FEATURE_NAMES)}),
 )
+
+
 def _year_of(page):
     "A volatility target needs the length of a year."
     aims = page.get("sizing", {}).get("vol_target")
@@ -228,7 +241,8 @@ def test_the_key_is_of_every_number(monkeypatch):
     monkeypatch.setattr("quantlab.recipe.evidence.code_hash", lambda recipe: "0")
     changes = {
         "data.start": "2011-01-03", "features.transform": [], "label.horizon": 21, "split.embargo": 6,
-        "model.num_leaves": 30, "regime.kind": "hmm", "policy.top_k": 31, "limits.max_weight": 0.2,
+        "model.num_leaves": 30, "regime.kind": "hmm", "regime.exposure.turbulent": 0.1,
+        "signals.half_life": 5, "signals.experts": ["model"], "policy.top_k": 31, "limits.max_weight": 0.2,
         "sizing.weighting": "rank", "costs.commission_bps": 2.0, "fill": "next_close", "capital": 5e5, "seed": 8,
     }  # fmt: skip
     plain = Recipe()

@@ -1,0 +1,1 @@
+"""How do beliefs become one score with its uncertainty?"""
