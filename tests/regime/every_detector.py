@@ -26,6 +26,7 @@ def found() -> list[type[Detector]]:
 
 
 DETECTORS = found()
+ONE_COLUMN = ("MarkovSwitching",)  # detectors of a single series
 
 
 def small(kind: type[Detector]) -> Detector:
@@ -36,6 +37,11 @@ def small(kind: type[Detector]) -> Detector:
 
 
 def inputs_of(close: pd.Series) -> pd.DataFrame:
-    "Return what all of them can tell states by: the return, and the size of the last ten."
+    "Return what states are told by: the return, and the size of the last ten."
     moves = np.log(close).diff()
     return pd.DataFrame({"log_return": moves, "log_vol_10": 0.5 * np.log((moves**2).rolling(10).mean())}).dropna()
+
+
+def read_by(kind: type[Detector], X: pd.DataFrame) -> pd.DataFrame:
+    "Return the columns that a detector takes."
+    return X.iloc[:, :1] if kind.__name__ in ONE_COLUMN else X

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from every_detector import DETECTORS, inputs_of, small
+from every_detector import DETECTORS, inputs_of, read_by, small
 
 from quantlab.core.audit import LEAK, PASS, audit
 from quantlab.core.panel import as_panel
@@ -26,9 +26,9 @@ def inputs(panel: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kind.__name__)
 def test_smoothed_leaks_and_filtered_passes(kind):
-    model = small(kind).fit(LEARNED)
+    model = small(kind).fit(read_by(kind, LEARNED))
     name = f"{kind.__name__}"
-    read = lambda how: lambda panel: how(inputs(panel)).probabilities.rename_axis("date")
+    read = lambda how: lambda panel: how(read_by(kind, inputs(panel))).probabilities.rename_axis("date")
     leak = audit(read(model.smooth), panel(), cuts=20, name=f"{name}.smooth", every_date=False)
     assert leak.status == LEAK, leak
     twin = audit(read(model.filter), panel(), cuts=20, name=f"{name}.filter", every_date=False)

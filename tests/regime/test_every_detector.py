@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from every_detector import DETECTORS, inputs_of, small
+from every_detector import DETECTORS, inputs_of, read_by, small
 
 from quantlab.core.errors import DataError, PanelError
 from quantlab.regime.base import walk_forward_filter
@@ -12,7 +12,7 @@ from quantlab.regime.judge import delay_curve, false_alarms, gate_verdict, hinds
 from quantlab.regime.simulated import simulated_regimes, state_accuracy
 
 WORLD = simulated_regimes(900, transition=((0.98, 0.02), (0.05, 0.95)), seed=3)
-X = inputs_of(WORLD.close())
+ALL = inputs_of(WORLD.close())
 each = pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kind.__name__)
 
 
@@ -22,6 +22,7 @@ def test_the_room_has_detectors():
 
 @each
 def test_a_day_without_a_number_is_refused_and_the_gate_is_carried_and_then_closed(kind):
+    X = read_by(kind, ALL)
     model, holes = small(kind).fit(X[:500]), X.copy()
     holes.iloc[[600, 601, 602, 603]] = np.nan
     with pytest.raises(DataError, match="NaN or infinite"):
@@ -38,6 +39,7 @@ def test_a_day_without_a_number_is_refused_and_the_gate_is_carried_and_then_clos
 @each
 @pytest.mark.parametrize("value", [0.0, 0.01, -1.0])
 def test_a_constant_series_is_refused(kind, value):
+    X = read_by(kind, ALL)
     with pytest.raises(DataError, match="do not vary"):
         small(kind).fit(X * 0 + value)
 
@@ -45,6 +47,7 @@ def test_a_constant_series_is_refused(kind, value):
 @each
 @pytest.mark.parametrize("rows", [0, 1, 10])
 def test_too_short_a_history_is_refused(kind, rows):
+    X = read_by(kind, ALL)
     with pytest.raises(DataError):
         small(kind).fit(X[:rows])
     with pytest.raises(DataError, match="lengthen the history"):
@@ -53,6 +56,7 @@ def test_too_short_a_history_is_refused(kind, rows):
 
 @each
 def test_infinities_other_columns_and_unsorted_dates_are_refused(kind):
+    X = read_by(kind, ALL)
     model, endless = small(kind).fit(X), X.copy()
     endless.iloc[5, 0] = np.inf
     with pytest.raises(DataError):
@@ -67,7 +71,7 @@ def test_infinities_other_columns_and_unsorted_dates_are_refused(kind):
 def test_data_of_one_state_give_a_gate_without_nan(kind):
     "Nothing to find: whatever is named, every weight is a number, or the fit says why there is none."
     drawn = np.random.default_rng(4).normal(0.0005, 0.01, 720)
-    one = inputs_of(pd.Series(100 * np.exp(drawn.cumsum()), WORLD.truth.index[:720]))
+    one = read_by(kind, inputs_of(pd.Series(100 * np.exp(drawn.cumsum()), WORLD.truth.index[:720])))
     try:
         model = small(kind).fit(one[:500])
     except DataError:
@@ -80,6 +84,7 @@ def test_data_of_one_state_give_a_gate_without_nan(kind):
 
 @each
 def test_a_calm_history_followed_by_a_frozen_price_gives_a_gate_without_nan(kind):
+    X = read_by(kind, ALL)
     frozen = X.copy()
     frozen.iloc[700:, 0] = 0.0
     made = gate(small(kind).fit(frozen[:500]).filter(frozen).out_of_sample())
@@ -88,6 +93,7 @@ def test_a_calm_history_followed_by_a_frozen_price_gives_a_gate_without_nan(kind
 
 @each
 def test_dates_in_a_time_zone_are_read_alike(kind):
+    X = read_by(kind, ALL)
     zoned = X.tz_localize("UTC")
     a, b = small(kind).fit(X).filter(X).probabilities, small(kind).fit(zoned).filter(zoned).probabilities
     assert np.array_equal(a.to_numpy(), b.to_numpy()) and str(b.index.tz) == "UTC"
@@ -95,6 +101,7 @@ def test_dates_in_a_time_zone_are_read_alike(kind):
 
 @each
 def test_the_judge_takes_every_detector(kind):
+    X = read_by(kind, ALL)
     model = small(kind).fit(X[:500])
     known, later, returns = model.filter(X).out_of_sample(), model.smooth(X), np.expm1(WORLD.returns)
     priced = hindsight_sharpe(known, later, returns, 252, draws=50)
