@@ -9,7 +9,7 @@ French's library, with dividends, from 1963, tested 1990 to 2023 with the publis
 sessions every half year, the penalty chosen every month by the last eight years. Cash earns the library's T-bill.
 
 Both models are fitted on the past only and read each evening. The jump model reads log downside deviation (half-life
-10) and Sortino ratios (20, 60) of excess returns; the hidden Markov model has two states and reads excess returns.
+10) and Sortino ratios (20, 60) of returns; the hidden Markov model has two states and reads log returns.
 Each walk is kept in .cache/bench, so a run that was stopped goes on where it was.
 """
 
@@ -62,7 +62,9 @@ def read_french() -> pd.DataFrame:
     "Return daily simple returns of the market and of cash since 1963."
     lines = FRENCH.read_text().splitlines()
     top = next(i for i, line in enumerate(lines) if line.startswith("Date,"))
-    frame = pd.read_csv(FRENCH, skiprows=top, index_col=0, parse_dates=True)[["Mkt-RF", "RF"]].dropna() / 100
+    frame = pd.read_csv(FRENCH, skiprows=top, index_col=0)[["Mkt-RF", "RF"]]
+    frame.index = pd.to_datetime(frame.index, format="%Y-%m-%d", errors="coerce")  # the file ends with words
+    frame = frame[frame.index.notna()].astype("float64") / 100
     return pd.DataFrame({"returns": frame["Mkt-RF"] + frame["RF"], "cash": frame["RF"]}).rename_axis("date")
 
 
@@ -107,15 +109,15 @@ def account(exposure: pd.Series, data: pd.DataFrame, tested: slice, **trade: flo
 def compare(part: str, data: pd.DataFrame) -> dict:
     "Run both models over one series."
     first, judged, start, end = PARTS[part]
-    excess = data["returns"] - data["cash"]
-    wealth = pd.concat([pd.Series([1.0], [data.index[0] - pd.Timedelta(days=1)]), (1 + excess).cumprod()])
+    past = pd.Series([1.0], [data.index[0] - pd.Timedelta(days=1)])
+    wealth = pd.concat([past, (1 + data["returns"]).cumprod()])
     X = jump_inputs(wealth, (10, 20, 60))[["log_downside_10", "sortino_20", "sortino_60"]]
     calm = {}
     for penalty in PENALTIES:
         model = RecentJump(penalty=penalty, n_starts=3, order_by="log_downside_10")
         calm[penalty] = (walk(f"{part}-jump-{penalty:g}", X, model, first).probabilities["calm"] > 0.5) * 1.0
-    log_excess = np.log1p(excess).to_frame("log_return").loc[X.index]
-    hidden = walk(f"{part}-hmm", log_excess, RecentHMM(n_states=2, n_starts=1), first).probabilities["calm"]
+    moved = np.log1p(data["returns"]).to_frame("log_return").loc[X.index]
+    hidden = walk(f"{part}-hmm", moved, RecentHMM(n_states=2, n_starts=1), first).probabilities["calm"]
     earned = {p: switch_returns(e, data["returns"], data["cash"])["net"] for p, e in calm.items()}
     chosen = best_so_far(pd.DataFrame(earned), judged, EVERY)
     jump = pd.Series([calm[p].at[date] for date, p in chosen.items()], chosen.index)

@@ -55,6 +55,7 @@ TESTS = {  # module: the test files that speak of it
     "validation.inference": "tests/validation/test_inference.py",
     "regime.base": "tests/regime/test_hmm_known_values.py tests/regime/test_hmm.py",
     "regime.hmm": "tests/regime/test_hmm_known_values.py tests/regime/test_hmm.py",
+    "regime.inputs": "tests/regime/test_inputs.py tests/regime/test_hmm_known_values.py",
     "regime.gate": "tests/regime/test_gate.py",
     "portfolio.weights": "tests/portfolio/test_weights.py",
     "labels.weights": "tests/labels/test_label_weights.py",

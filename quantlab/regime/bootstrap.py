@@ -78,9 +78,8 @@ class GarchFit(NamedTuple):
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from arch import arch_model
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.regime.bootstrap import fit_garch
+    >>> from quantlab.regime.bootstrap import draw_garch, fit_garch
     >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
     ...     "Draw a GARCH(1,1) with 1 % a day."
     ...     random, variance, drawn = np.random.default_rng(seed), 1e-4, []
@@ -91,11 +90,7 @@ class GarchFit(NamedTuple):
     >>> made = one_regime(1000, 3)
     >>> fig, ax = figure("One regime by construction, and yet calm and storm", "", "daily return")
     >>> ax.plot(made, color=COLORS[0], lw=0.6)
-    >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
-    >>> theirs = peer.params.to_numpy() * [1e-2, 1e-4, 1, 1]
-    >>> pd.DataFrame({"ours": garch.params, "arch": theirs}, ["mean", "omega", "alpha", "beta"]).style.format(
-    ...     "{:.3g}"
-    ... )
+    >>> drawn = draw_garch(fit_garch(made.to_numpy()), np.random.default_rng(0))
     """
 
     params: np.ndarray  # float64[4]: mean, omega, alpha, beta; in the units of the returns
@@ -127,9 +122,8 @@ def fit_garch(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from arch import arch_model
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.regime.bootstrap import fit_garch
+    >>> from quantlab.regime.bootstrap import draw_garch, fit_garch
     >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
     ...     "Draw a GARCH(1,1) with 1 % a day."
     ...     random, variance, drawn = np.random.default_rng(seed), 1e-4, []
@@ -140,11 +134,7 @@ def fit_garch(
     >>> made = one_regime(1000, 3)
     >>> fig, ax = figure("One regime by construction, and yet calm and storm", "", "daily return")
     >>> ax.plot(made, color=COLORS[0], lw=0.6)
-    >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
-    >>> theirs = peer.params.to_numpy() * [1e-2, 1e-4, 1, 1]
-    >>> pd.DataFrame({"ours": garch.params, "arch": theirs}, ["mean", "omega", "alpha", "beta"]).style.format(
-    ...     "{:.3g}"
-    ... )
+    >>> drawn = draw_garch(fit_garch(made.to_numpy()), np.random.default_rng(0))
     """
     center, scale = x.mean(), x.std()
     z, slope, variance = (x - center) / scale, np.empty(4), np.empty(len(x))
@@ -223,7 +213,7 @@ def _learn_backward(
         variances[j] = max(sums[2, j] / sums[0, j] - means[j] ** 2, floor)
         moves[j] = pairs[j] / pairs[j].sum()
 
-# %% ../../nbs/regime/464_bootstrap.ipynb #39817e65
+# %% ../../nbs/regime/464_bootstrap.ipynb #38df0b07
 @njit(cache=True)
 def _em(
     z: np.ndarray,  # float64[t], mean 0, variance 1
@@ -246,7 +236,7 @@ def _em(
         _learn_backward(z, state, known, seen, 0.01)
     return rows
 
-
+# %% ../../nbs/regime/464_bootstrap.ipynb #f7e6e6e6
 class TwoStates(NamedTuple):
     """Hold a fitted two-state model; the first state is the calm one.
 
@@ -317,7 +307,7 @@ def fit_two_states(
     means, deviations = center + scale * state[0][order], scale * np.sqrt(state[1][order])
     return TwoStates(means, deviations, state[3][np.ix_(order, order)], rows)
 
-# %% ../../nbs/regime/464_bootstrap.ipynb #4de7363f
+# %% ../../nbs/regime/464_bootstrap.ipynb #4ec3d4cb
 @njit(cache=True)
 def _garch_path(
     params: np.ndarray,  # float64[4]: mean, omega, alpha, beta
@@ -335,16 +325,17 @@ def _garch_path(
 
 
 def draw_garch(
-    fit: GarchFit,
-    rng: np.random.Generator,
+    fit: GarchFit,  # of a sample
+    rng: np.random.Generator,  # of the order of the shocks
 ) -> np.ndarray:  # float64[t], as long as the sample
     """Draw a market with one regime: a fitted GARCH with its own shocks, drawn with replacement.
 
     Parameters
     ----------
     fit : GarchFit
+        Of a sample.
     rng : np.random.Generator
-        Of the markets that show where the centre is.
+        Of the order of the shocks.
 
     Returns
     -------
@@ -362,9 +353,7 @@ def draw_garch(
     >>> import numpy as np
     >>> import pandas as pd
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.regime.bootstrap import (
-    ...     _garch_variance, _learn_backward, _look_forward, fit_two_states, two_state_gain,
-    ... )
+    >>> from quantlab.regime.bootstrap import draw_garch, fit_garch
     >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
     ...     "Draw a GARCH(1,1) with 1 % a day."
     ...     random, variance, drawn = np.random.default_rng(seed), 1e-4, []
@@ -375,32 +364,7 @@ def draw_garch(
     >>> made = one_regime(1000, 3)
     >>> fig, ax = figure("One regime by construction, and yet calm and storm", "", "daily return")
     >>> ax.plot(made, color=COLORS[0], lw=0.6)
-    >>> z = (made / made.std(ddof=0)).to_numpy()
-    >>> at, slope, variance = np.array([0.01, 0.03, 0.07, 0.9]), np.empty(4), np.empty(len(z))
-    >>> _garch_variance(at, z, 1.0, variance)
-    >>> means, variances = np.array([0.0, 0.0]), np.array([0.5, 2.0])
-    >>> state = (means, variances, np.array([0.5, 0.5]), np.array([[0.95, 0.05], [0.05, 0.95]]))
-    >>> known, seen, rows = np.empty((len(z), 2)), np.empty((len(z), 2)), np.empty(len(z))
-    >>> path = []
-    >>> for _ in range(12):
-    ...     _look_forward(z, state, known, seen, rows)
-    ...     path.append(rows.sum())
-    ...     _learn_backward(z, state, known, seen, 0.01)
-    >>> def prefers_two(x):
-    ...     "Say whether BIC chooses two states: five parameters more."
-    ...     one = -0.5 * len(x) * (np.log(2 * np.pi * x.var(ddof=0)) + 1)
-    ...     return 2 * (fit_two_states(x.to_numpy()).log_density.sum() - one) > 5 * np.log(len(x))
-    >>> chosen = np.mean([prefers_two(one_regime(1000, seed)) for seed in range(50)])
-    >>> def two_regimes(rows, seed, calm=0.006, wild=0.018):
-    ...     "Draw states that stay for 100 and 40 sessions."
-    ...     random, state = np.random.default_rng(seed), np.zeros(rows, int)
-    ...     for t in range(1, rows):
-    ...         state[t] = state[t - 1] ^ (random.random() < (0.01, 0.025)[state[t - 1]])
-    ...     drawn = random.normal(np.array([6e-4, -5e-4])[state], np.array([calm, wild])[state])
-    ...     return pd.Series(drawn, pd.bdate_range("2016-01-04", periods=rows), name="log_return")
-    >>> worlds = {"one regime": made, "two regimes": two_regimes(1000, 3)}
-    >>> gains = {name: two_state_gain(x.to_numpy(), np.random.default_rng(0))[0] for name, x in worlds.items()}
-    >>> pd.Series(gains, name="T").round(2).to_frame()
+    >>> drawn = draw_garch(fit_garch(made.to_numpy()), np.random.default_rng(0))
     """
     return _garch_path(fit.params, rng.choice(fit.shocks, len(fit.shocks)), fit.before)
 
@@ -485,6 +449,9 @@ def two_state_gain(
     >>> worlds = {"one regime": made, "two regimes": two_regimes(1000, 3)}
     >>> gains = {name: two_state_gain(x.to_numpy(), np.random.default_rng(0))[0] for name, x in worlds.items()}
     >>> pd.Series(gains, name="T").round(2).to_frame()
+                    T
+    one regime  -1.06
+    two regimes  3.70
     """
     one = fit_garch(x)
     worlds = (draw_garch(one, rng) for _ in range(inner))
@@ -520,6 +487,9 @@ class RegimeTest:
     ...     show_error(lambda: is_it_a_regime(returns * 0 + 1.0)),
     ...     show_error(lambda: is_it_a_regime(returns.where(returns.index != "2020-03-16"))),
     ... ]
+    ['DataError: returns have shape (100,); a test of regimes needs one column of at least 250 rows',
+     'DataError: returns do not vary; there is nothing to explain',
+     'DataError: returns is NaN or infinite on 2020-03-16 (1 dates in all); drop or mend those dates']
     """
 
     p: float  # share of one-regime markets in which two states gain as much
@@ -590,6 +560,9 @@ def is_it_a_regime(
     ...     show_error(lambda: is_it_a_regime(returns * 0 + 1.0)),
     ...     show_error(lambda: is_it_a_regime(returns.where(returns.index != "2020-03-16"))),
     ... ]
+    ['DataError: returns have shape (100,); a test of regimes needs one column of at least 250 rows',
+     'DataError: returns do not vary; there is nothing to explain',
+     'DataError: returns is NaN or infinite on 2020-03-16 (1 dates in all); drop or mend those dates']
     """
     x, rng = _checked(returns, draws, inner), np.random.default_rng(seed)
     gain, one = two_state_gain(x, rng, inner)

@@ -261,6 +261,10 @@ def segment_filter(
     >>> pd.Series(
     ...     {"segment of 1970 began": began.iloc[-1], "break first seen": known, "year of": began[known]}
     ... ).to_frame("year")
+                           year
+    segment of 1970 began  1899
+    break first seen       1902
+    year of                1899
     """
     if not 0 < hazard < 1 or not 0 <= prune < 0.5 or min(prior) <= 0 or min(levels) <= 0:
         raise ConfigError(f"hazard {hazard}, prune {prune}, prior {prior} and levels {levels} must be positive shares")
@@ -346,6 +350,7 @@ def best_segments(
     >>> _run(flow, 0.01, PRIOR, np.ones(1), 0.0, once)
     >>> cut = best_segments(flow, 1 / 100)
     >>> nile.index[cut].tolist()
+    [1871, 1899]
     """
     _check_finite(values)
     starts, found, end = np.zeros(len(values) + 1, dtype=np.int64), [], len(values)
@@ -355,9 +360,11 @@ def best_segments(
         found.append(end)
     return np.array(found[::-1], dtype=np.int64)
 
-# %% ../../nbs/regime/462_changepoint.ipynb #5d8b93c9
+# %% ../../nbs/regime/462_changepoint.ipynb #6b846858
 class _Segments(Detector):
     "Turn the variance of the present segment into states."
+
+    order_: np.ndarray  # int64[s]: position -> range of the deviation
 
     @property
     def n_states(self) -> int:
@@ -548,11 +555,21 @@ class _Read(_Segments):
         >>> ax.plot(evening, color=COLORS[1], label="that evening")
         >>> starts = model.began(X)["2020-02-18":"2020-03-20"].iloc[::3]
         >>> pd.DataFrame({"segment began": starts, "P(turbulent)": evening.reindex(starts.index).round(3)})
+                   segment began  P(turbulent)
+        date
+        2020-02-18    2020-01-24         0.100
+        2020-02-21    2020-01-24         0.087
+        2020-02-26    2020-02-21         0.884
+        2020-03-02    2020-02-21         0.999
+        2020-03-05    2020-02-24         1.000
+        2020-03-10    2020-02-24         1.000
+        2020-03-13    2020-02-24         1.000
+        2020-03-18    2020-02-24         1.000
         """
         age = segment_filter(self._read(X), self.hazard, self.prior, self._variances(), self.prune)[:, 1].astype(int)
         return pd.Series(X.index[np.arange(len(X)) - age + 1], X.index, name="began")
 
-# %% ../../nbs/regime/462_changepoint.ipynb #35a9acf0
+# %% ../../nbs/regime/462_changepoint.ipynb #9745f4a9
 def _segment_moments(
     values: np.ndarray,  # float64[t, k], in the units of X
     shares: np.ndarray,  # float64[t, s]: of each row in each state
@@ -569,6 +586,9 @@ def _segment_moments(
 
 class _Placed(_Read):
     "Say what the fitted states are like, and move them to other positions."
+
+    means_: np.ndarray  # float64[s, k], in the units of X
+    covars_: np.ndarray  # float64[s, k, k]
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:  # float64[s, k], float64[s, k, k]
         """Return the mean and covariance of the rows of each state, in the units of X.
@@ -614,6 +634,9 @@ class _Placed(_Read):
         >>> placed = _Placed()
         >>> vars(placed).update({name: value for name, value in vars(hand).items() if name != "transition_table"})
         >>> placed.transition_table().round(3)
+                    calm  turbulent
+        calm       0.985      0.015
+        turbulent  0.005      0.995
         """
         k, a, b = self.prior
         fresh = self._states(gammainc(a, b / np.array(self._variances()))[None])[0]

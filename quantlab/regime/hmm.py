@@ -493,6 +493,14 @@ def walk_forward_names(
     ...     )
     >>> kept = walk_forward_names(X, HMM(n_starts=2), refit=504)
     >>> kept
+                calm  normal  turbulent  converged
+    fitted to
+    2012-02-01  True    True       True       True
+    2014-02-04  True    True       True       True
+    2016-02-04  True    True       True       True
+    2018-02-05  True    True       True       True
+    2020-02-06  True    True       True       True
+    2022-02-04  True    True       True       True
     """
     previous, rows = None, {}
     for start in range(first, len(X), refit):

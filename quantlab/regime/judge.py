@@ -91,7 +91,7 @@ def gate_account(
     cost = held.diff().abs().fillna(0.0) * cost_bps / 1e4
     return pd.DataFrame({"held": held, "gross": held * earned, "cost": cost, "net": held * earned - cost})
 
-# %% ../../nbs/regime/468_judge.ipynb #998ed88c
+# %% ../../nbs/regime/468_judge.ipynb #ae8a5c14
 @dataclass(frozen=True)
 class HindsightSharpe:
     """Hold the Sharpe ratios of one gate on filtered and on smoothed states, a year, and the error of their
@@ -150,6 +150,9 @@ class HindsightSharpe:
     reason: str = ""  # why numbers are NaN, or the error 0
 
 
+_UNKNOWN = (math.nan, math.nan, math.nan, math.nan)
+
+
 def _sharpe(
     x: np.ndarray,  # float64[t]
     year: float,  # root of the periods per year
@@ -172,7 +175,7 @@ def _gain_draws(
     boot = StationaryBootstrap(max(length, 1.0), pair, seed=seed)
     return boot.apply(lambda x: _sharpe(x[:, 1], year) - _sharpe(x[:, 0], year), draws)[:, 0]
 
-# %% ../../nbs/regime/468_judge.ipynb #c7903256
+# %% ../../nbs/regime/468_judge.ipynb #cdaebb96
 def hindsight_sharpe(
     filtered: Filtered,  # what was known on each date, parameters of the past only
     smoothed: Smoothed,  # what the whole series says of the same states
@@ -253,10 +256,10 @@ def hindsight_sharpe(
     pair = np.stack([gate_account(g, returns, cost_bps, delay)["net"].to_numpy() for g in gates], axis=1)
     year, n = math.sqrt(periods_per_year), len(pair)
     if n < 20:
-        return HindsightSharpe(*[math.nan] * 6, n, f"{n} sessions; an error needs 20")
+        return HindsightSharpe(*_UNKNOWN, math.nan, math.nan, n, f"{n} sessions; an error needs 20")
     first, second = _sharpe(pair[:, 0], year), _sharpe(pair[:, 1], year)
     if math.isnan(first + second):
-        return HindsightSharpe(first, second, *[math.nan] * 4, n, "a gate that stays closed has no Sharpe ratio")
+        return HindsightSharpe(first, second, *_UNKNOWN, n, "a gate that stays closed has no Sharpe ratio")
     if np.ptp(pair[:, 1] - pair[:, 0]) < 1e-15:
         return HindsightSharpe(first, second, 0.0, 0.0, 0.0, 0.0, n, "both gates are the same")
     gain, found = second - first, _gain_draws(pair, year, draws, seed)
@@ -364,7 +367,7 @@ def _luck(
         found[k] = _sharpe(net, 1.0)
     return np.nan_to_num(found, nan=-np.inf), len(spells)
 
-# %% ../../nbs/regime/468_judge.ipynb #1667f9f6
+# %% ../../nbs/regime/468_judge.ipynb #2b59d3c2
 def gate_verdict(
     gates: pd.DataFrame,  # by date: column gate in [0, 1], known at the close
     returns: pd.Series,  # by date, simple, of what the gate scales
@@ -427,20 +430,23 @@ def gate_verdict(
     held, net = account["held"].to_numpy(), account["net"].to_numpy()
     n, plain = len(account), returns.loc[account.index].to_numpy(dtype="float64")
     if n < 20:
-        return GateVerdict(*[math.nan] * 10, n, 0, f"{n} sessions; a verdict needs 20")
+        return GateVerdict(*_UNKNOWN, *_UNKNOWN, math.nan, math.nan, n, 0, f"{n} sessions; a verdict needs 20")
     level, year = held.mean(), math.sqrt(periods_per_year)
-    per_year = [level, np.abs(np.diff(held)).sum() / n * periods_per_year, net.mean() * periods_per_year]
-    per_year += [account["cost"].mean() * periods_per_year, level * plain.mean() * periods_per_year]
+    turnover, means = np.abs(np.diff(held)).sum() / n, (net.mean(), account["cost"].mean(), level * plain.mean())
+    earned, cost, constant = (float(mean * periods_per_year) for mean in means)
+    per_year = (float(level), float(turnover * periods_per_year), earned, cost, constant)
     sharpe, always = _sharpe(net, year), _sharpe(plain, year)
-    if np.ptp(held) < 1e-12:
-        reason = "the gate never moves, so there is no timing to judge"
-        return GateVerdict(*map(float, per_year), 0.0, math.nan, sharpe, always, math.nan, n, 1, reason)
     timed = net - level * plain
+    if np.ptp(held) < 1e-12 or math.isnan(sharpe):
+        reason = "the account does not vary" if math.isnan(sharpe) else "the gate never moves"
+        gain = float(timed.mean() * periods_per_year)
+        reason = f"{reason}, so there is no timing to judge"
+        return GateVerdict(*per_year, gain, math.nan, sharpe, always, math.nan, n, 1, reason)
     luck, spells = _luck(held, plain, cost_bps, draws, seed)
     p = (1 + (luck >= sharpe / year - 1e-12).sum()) / (1 + draws)
     error = newey_west(timed, round(1.3 * n ** (1 / 3))) * periods_per_year
     gain = float(timed.mean() * periods_per_year)
-    return GateVerdict(*map(float, per_year), gain, error, sharpe, always, float(p), n, spells)
+    return GateVerdict(*per_year, gain, error, sharpe, always, float(p), n, spells)
 
 # %% ../../nbs/regime/468_judge.ipynb #ca17efb1
 def _influences(
@@ -524,7 +530,7 @@ def regime_performance(
         rows.append({"state": name, "sessions": int(on.sum()), "share": share, **row})
     return pd.DataFrame(rows).set_index("state")
 
-# %% ../../nbs/regime/468_judge.ipynb #63f60411
+# %% ../../nbs/regime/468_judge.ipynb #4972332a
 def _named(
     filtered: Filtered | pd.DataFrame,  # date x state
     truth: pd.Series,  # by date
@@ -607,7 +613,7 @@ def delay_curve(
         rows.append({"right": share, "se": math.sqrt(share * (1 - share) / n) if n else math.nan, "switches": n})
     return pd.DataFrame(rows, index=pd.RangeIndex(horizon + 1, name="k"))
 
-
+# %% ../../nbs/regime/468_judge.ipynb #5db1ae0d
 class FalseAlarms(NamedTuple):
     """Hold how often a detector named a state that was not there.
 
@@ -639,7 +645,9 @@ class FalseAlarms(NamedTuple):
     ... )
     >>> said = pd.DataFrame({"turbulent": [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]}, real.index)
     >>> said = said.assign(calm=1 - said["turbulent"])
-    >>> assert false_alarms(said, real, 6).a_year == 1.0
+    >>> counted = false_alarms(said, real, periods_per_year=6)
+    >>> counted
+    FalseAlarms(a_year=1.0, se=1.0, alarms=1, years=1.0)
     """
 
     a_year: float  # switches to a state that was not the true one on that date
@@ -691,7 +699,9 @@ def false_alarms(
     ... )
     >>> said = pd.DataFrame({"turbulent": [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]}, real.index)
     >>> said = said.assign(calm=1 - said["turbulent"])
-    >>> assert false_alarms(said, real, 6).a_year == 1.0
+    >>> counted = false_alarms(said, real, periods_per_year=6)
+    >>> counted
+    FalseAlarms(a_year=1.0, se=1.0, alarms=1, years=1.0)
     """
     said, real, dates = _named(filtered, truth)
     wrong = int(((said[1:] != said[:-1]) & (said[1:] != real[1:])).sum())

@@ -18,7 +18,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.state import keepable
 from .base import NAMES, Detector, Filtered, Smoothed, one_step_ahead
 
-# %% ../../nbs/regime/458_jump.ipynb #f7de22fe
+# %% ../../nbs/regime/458_jump.ipynb #a6486a63
 def jump_inputs(
     close: pd.Series,  # by date, one instrument, adjusted; > 0
     halflives: tuple[int, ...] = (5, 20, 60),  # sessions
@@ -56,7 +56,8 @@ def jump_inputs(
     if not np.isfinite(close.to_numpy(dtype="float64")).all() or (close <= 0).any():
         bad = close.index[~(np.isfinite(close) & (close > 0))][0]
         raise DataError(f"close is {close[bad]} on {bad:%Y-%m-%d}; a return needs finite prices above 0")
-    returns, columns = close.pct_change().iloc[1:], {}
+    returns = close.pct_change().iloc[1:]
+    columns: dict[str, pd.Series] = {}
     for h in halflives:
         mean = returns.ewm(halflife=h).mean()
         downside = np.sqrt((returns.clip(upper=0.0) ** 2).ewm(halflife=h).mean())
@@ -139,6 +140,10 @@ def jump_costs(
     >>> pd.Series({"paths": len(every), "cheapest": cost, "next": sorted(every.values())[1]}).round(3).to_frame(
     ...     "cost"
     ... )
+                  cost
+    paths     2187.000
+    cheapest     4.093
+    next         4.217
     """
     loss, penalty = (np.ascontiguousarray(a, dtype="float64") for a in (loss, penalty))
     costs = np.empty_like(loss)
@@ -179,6 +184,10 @@ def jump_path(
     >>> pd.Series({"paths": len(every), "cheapest": cost, "next": sorted(every.values())[1]}).round(3).to_frame(
     ...     "cost"
     ... )
+                  cost
+    paths     2187.000
+    cheapest     4.093
+    next         4.217
     """
     costs, path = jump_costs(loss, penalty), np.empty(len(loss), dtype=np.int64)
     if not len(loss):
@@ -380,7 +389,7 @@ class _Answers(Detector):
         >>> from quantlab.data.sample import sample_context
         >>> from quantlab.regime.jump import JumpModel, jump_inputs
         >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-        >>> fig, ax = figure("SPY: three falls of a fifth or more in fourteen years", "", "below the last peak, %")
+        >>> fig, ax = figure("SPY: two falls of more than a fifth in fourteen years", "", "below the last peak, %")
         >>> ax.fill_between(spy.index, 100 * (spy / spy.cummax() - 1), color=COLORS[1], lw=0)
         >>> X = jump_inputs(spy)
         >>> model = JumpModel().fit(X[:"2016"])
@@ -435,9 +444,15 @@ def _follow(
     left = counts.sum(axis=1, keepdims=True)
     return np.where(left > 0, counts / np.maximum(left, 1.0), np.eye(n_states))
 
-# %% ../../nbs/regime/458_jump.ipynb #3dcb38ec
+# %% ../../nbs/regime/458_jump.ipynb #370042d6
 class _Described(_Answers):
     "Say what the fitted states are like, and move them to other positions."
+
+    means_: np.ndarray  # float64[s, k], in the units of X
+    covars_: np.ndarray  # float64[s, k, k]
+    centers_: np.ndarray  # float64[s, k], standardised and weighed
+    follow_: np.ndarray  # float64[s, s]
+    grid_: np.ndarray  # float64[g, s]
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:  # float64[s, k], float64[s, k, k]
         """Return the mean and covariance of each fitted state, in the units of X.
@@ -466,6 +481,9 @@ class _Described(_Answers):
         >>> moved = _Described()
         >>> vars(moved).update(vars(hand), means_=np.array([[0.0], [2.0]]), covars_=np.ones((2, 1, 1)))
         >>> moved.transition_table()
+                   calm  turbulent
+        calm        0.8        0.2
+        turbulent   0.1        0.9
         """
         return pd.DataFrame(self.follow_, self.states_, self.states_)
 
@@ -588,11 +606,21 @@ class JumpModel(_Fitted):
     >>> from quantlab.data.sample import sample_context
     >>> from quantlab.regime.jump import JumpModel, jump_inputs
     >>> spy = sample_context("SPY")["close"].droplevel("symbol")
-    >>> fig, ax = figure("SPY: three falls of a fifth or more in fourteen years", "", "below the last peak, %")
+    >>> fig, ax = figure("SPY: two falls of more than a fifth in fourteen years", "", "below the last peak, %")
     >>> ax.fill_between(spy.index, 100 * (spy / spy.cummax() - 1), color=COLORS[1], lw=0)
     >>> X = jump_inputs(spy)
     >>> model = JumpModel().fit(X[:"2016"])
     >>> pd.DataFrame(model.centers_, model.states_, model.columns_).T.round(2)
+                     calm  turbulent
+    mean_5           0.14      -0.57
+    log_downside_5  -0.33       1.37
+    sortino_5        0.15      -0.62
+    mean_20          0.29      -1.18
+    log_downside_20 -0.38       1.58
+    sortino_20       0.27      -1.13
+    mean_60          0.36      -1.50
+    log_downside_60 -0.34       1.42
+    sortino_60       0.35      -1.44
     """
 
     def __init__(

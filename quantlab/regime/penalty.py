@@ -63,6 +63,13 @@ def switch_returns(
     ...     pd.Series([1.0, 0, 0, 0, 0], week), pd.Series([0.01, 0.02, 0.03, 0.04, 0.05], week)
     ... )
     >>> one_day
+                held  turnover    net
+    date
+    2024-01-01   0.0       0.0  0.000
+    2024-01-02   0.0       0.0  0.000
+    2024-01-03   1.0       1.0  0.029
+    2024-01-04   0.0       1.0 -0.001
+    2024-01-05   0.0       0.0  0.000
     """
     if delay < 0 or not 0 <= cost_bps < np.inf:
         raise ConfigError(f"delay is {delay} and cost_bps {cost_bps}, expected at least 0")
@@ -74,34 +81,34 @@ def switch_returns(
     turnover = held.diff().abs().fillna(held)
     return pd.DataFrame({"held": held, "turnover": turnover, "net": held * excess - turnover * cost_bps / 1e4})
 
-# %% ../../nbs/regime/459_penalty.ipynb #b2aa49c8
+# %% ../../nbs/regime/459_penalty.ipynb #d6a63eb9
 def best_so_far(
     earned: pd.DataFrame,  # date x candidate: net returns, known at the close
-    window: int = 504,  # sessions that are judged
-    every: int = 21,  # sessions between choices
-) -> pd.Series:  # by date, from row window - 1 on: the candidate in force from that close
+    lookback: int = 504,  # sessions that are judged
+    step: int = 21,  # sessions between choices
+) -> pd.Series:  # by date, from row lookback - 1 on: the candidate in force from that close
     """Return the candidate with the highest Sharpe ratio of the past; a candidate that never moved comes last.
 
     Parameters
     ----------
     earned : pd.DataFrame
         Date x candidate: net returns, known at the close.
-    window : int, default 504
+    lookback : int, default 504
         Sessions that are judged.
-    every : int, default 21
+    step : int, default 21
         Sessions between choices.
 
     Returns
     -------
     pd.Series
-        By date, from row window - 1 on: the candidate in force from that close.
+        By date, from row lookback - 1 on: the candidate in force from that close.
 
     Raises
     ------
     ConfigError
-        "window is {window} and every {every}, expected at least 2 and 1 sessions"
+        "lookback is {lookback} and step {step}, expected at least 2 and 1 sessions"
     DataError
-        "{...} sessions cannot judge a window of {window}; shorten it or give more history"
+        "{...} sessions cannot fill a lookback of {lookback}; shorten it or give more history"
 
     Examples
     --------
@@ -110,18 +117,23 @@ def best_so_far(
     >>> from quantlab.regime.penalty import best_so_far
     >>> steady, late = np.tile([0.01, -0.009], 6), np.r_[np.tile([0.001, -0.001], 3), np.tile([0.02, -0.001], 3)]
     >>> two = pd.DataFrame({"steady": steady, "late": late}, pd.date_range("2024-01-01", periods=12))
-    >>> picked = best_so_far(two, window=4, every=1)
+    >>> picked = best_so_far(two, lookback=4, step=1)
     >>> picked.to_frame().T
+           2024-01-04 2024-01-05 2024-01-06 2024-01-07 2024-01-08 2024-01-09  \\
+    chosen     steady     steady     steady       late       late       late
+
+           2024-01-10 2024-01-11 2024-01-12
+    chosen       late       late       late
     """
-    if min(window - 1, every) < 1:
-        raise ConfigError(f"window is {window} and every {every}, expected at least 2 and 1 sessions")
-    if len(earned) < window:
-        raise DataError(f"{len(earned)} sessions cannot judge a window of {window}; shorten it or give more history")
-    rolling = earned.rolling(window)
+    if min(lookback - 1, step) < 1:
+        raise ConfigError(f"lookback is {lookback} and step {step}, expected at least 2 and 1 sessions")
+    if len(earned) < lookback:
+        raise DataError(f"{len(earned)} sessions cannot fill a lookback of {lookback}; shorten it or give more history")
+    rolling = earned.rolling(lookback)
     spread = rolling.std()
-    ratio = (rolling.mean() / spread.where(spread > 1e-12)).fillna(-np.inf).iloc[window - 1 :]
-    picked = ratio.iloc[::every].to_numpy().argmax(axis=1)
-    return pd.Series(earned.columns.to_numpy()[np.repeat(picked, every)[: len(ratio)]], ratio.index, name="chosen")
+    ratio = (rolling.mean() / spread.where(spread > 1e-12)).fillna(-np.inf).iloc[lookback - 1 :]
+    picked = ratio.iloc[::step].to_numpy().argmax(axis=1)
+    return pd.Series(earned.columns.to_numpy()[np.repeat(picked, step)[: len(ratio)]], ratio.index, name="chosen")
 
 # %% ../../nbs/regime/459_penalty.ipynb #08f18942
 def _walk(
@@ -199,12 +211,18 @@ class Choice:
     >>> workspace = tempfile.TemporaryDirectory()
     >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
     >>> for _ in range(2):  # the same candidates again are not new trials
-    ...     _record(ledger, "two by hand", {"window": 4}, two, 252)
+    ...     _record(ledger, "two by hand", {"lookback": 4}, two, 252)
     >>> candidates = [50.0, 0.0, 10.0, 100.0, 200.0]
     >>> asked = {"walk": (756, 252), "judge": (504, 21)}
     >>> quick = JumpModel(n_starts=2)
     >>> choice = choose_by_past(X, returns, quick, candidates, record=(ledger, "penalty on SPY", 252.0), **asked)
     >>> choice.chosen.value_counts().rename("days in force").to_frame()
+            days in force
+    chosen
+    200.0            1071
+    100.0             837
+    0.0               168
+    50.0              126
     """
 
     filtered: Filtered  # from the first choice on: the states of the candidate in force
@@ -264,7 +282,7 @@ def choose_by_past(
         "delay is {delay} and cost_bps {cost_bps}, expected at least 0"
     DataError
         "no candidate can be fitted: {...}"
-        "{...} sessions cannot judge a window of {window}; shorten it or give more history"
+        "{...} sessions cannot fill a lookback of {lookback}; shorten it or give more history"
     PanelError
         "no return on {...}; give one for each date of the exposure"
 
@@ -287,12 +305,18 @@ def choose_by_past(
     >>> workspace = tempfile.TemporaryDirectory()
     >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
     >>> for _ in range(2):  # the same candidates again are not new trials
-    ...     _record(ledger, "two by hand", {"window": 4}, two, 252)
+    ...     _record(ledger, "two by hand", {"lookback": 4}, two, 252)
     >>> candidates = [50.0, 0.0, 10.0, 100.0, 200.0]
     >>> asked = {"walk": (756, 252), "judge": (504, 21)}
     >>> quick = JumpModel(n_starts=2)
     >>> choice = choose_by_past(X, returns, quick, candidates, record=(ledger, "penalty on SPY", 252.0), **asked)
     >>> choice.chosen.value_counts().rename("days in force").to_frame()
+            days in force
+    chosen
+    200.0            1071
+    100.0             837
+    0.0               168
+    50.0              126
     """
     walked, failed = _walk(X, model, setting, candidates, walk)
     unknown = set(hold) - set(next(iter(walked.values())).probabilities.columns)

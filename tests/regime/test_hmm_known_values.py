@@ -91,7 +91,7 @@ def test_matching_takes_the_smallest_bhattacharyya_distance():
 
 
 def test_defaults_and_names():
-    assert HMM().get_params() == {"n_states": 3, "seed": 7, "n_iter": 200, "n_starts": 5}
+    assert HMM().get_params() == {"n_states": 3, "seed": 7, "n_iter": 200, "n_starts": 5, "names": "volatility"}
     X = weather(200)
     names = lambda n: HMM(n, n_iter=2, n_starts=1).fit(X).states_
     assert names(1) == ["calm"] and names(2) == ["calm", "turbulent"] and names(3) == ["calm", "normal", "turbulent"]

@@ -106,6 +106,7 @@ def test_hindsight_renames_25_of_688_days_and_no_cut_moves_an_evening(nasdaq):
     assert moved > 0, "hindsight must move at some cut, or the test above proves nothing"
 
 
+@pytest.mark.slow
 @needs_ndx
 @needs_peer
 def test_jumpmodels_says_the_same_of_every_day(nasdaq, tmp_path):
@@ -170,7 +171,7 @@ def test_names_may_follow_the_mean_of_a_column():
     for column, sign in (("level", 1.0), ("mirror", -1.0)):
         frame = X.assign(mirror=-X["level"])[[column]]
         named = JumpModel(penalty=5.0, order_by=column).fit(frame).filter(frame).probabilities["turbulent"]
-        assert ((named > 0.5) == (state if sign > 0 else 1 - state)).mean() > 0.98
+        assert ((named > 0.5) == (state if sign > 0 else 1 - state)).mean() > 0.95
     with pytest.raises(ConfigError, match="order_by"):
         JumpModel(penalty=5.0, order_by="nothing").fit(X)
 
