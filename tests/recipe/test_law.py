@@ -108,6 +108,7 @@ MORE = {
     "experts beside a feature": with_model("feature", column="mom_126_21").replace(
         signals__experts=["model", "rev_21"], policy__rebalance=1
     ),
+    "a gate before a feature": with_model("feature", column="mom_126_21").replace(regime__kind="changepoint"),
     "experts and barriers": small(
         label__kind="leaky_parts:ragged", label__target="none", signals__experts=["model", "rev_5"]
     ),

@@ -209,3 +209,9 @@ def test_each_outcome_is_an_error_once_though_its_date_is_told_again():
     y = zero.where(t1.notna())  # all alike: no error, and what is left tells how many were counted
     size = error_size(zero, y, t1, half_life=1e12, own=False)
     assert size.iloc[-1] ** 2 == pytest.approx(2 * 63 / (y.notna().sum() + 63))
+
+
+def test_the_doubt_of_quantiles_is_that_of_a_normal():
+    said = panel(np.zeros((60, 3))).to_frame("score").assign(q10=-1.2816, q50=0.0, q90=1.2816)
+    assert np.allclose(stated_doubt(said), 1.0, atol=1e-4)
+    assert np.allclose(stated_doubt(said.drop(columns="q90").assign(q30=-0.5244, q70=0.5244)), 1.0, atol=1e-4)
