@@ -2200,6 +2200,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'quantlab.recipe.spec.Recipe.save': ('recipe/spec.html#recipe.save', 'quantlab/recipe/spec.py'),
                                       'quantlab.recipe.spec.Regime': ('recipe/spec.html#regime', 'quantlab/recipe/spec.py'),
                                       'quantlab.recipe.spec.Regime._states': ('recipe/spec.html#regime._states', 'quantlab/recipe/spec.py'),
+                                      'quantlab.recipe.spec.Regime.states': ('recipe/spec.html#regime.states', 'quantlab/recipe/spec.py'),
                                       'quantlab.recipe.spec.Signals': ('recipe/spec.html#signals', 'quantlab/recipe/spec.py'),
                                       'quantlab.recipe.spec.Signals._lists': ('recipe/spec.html#signals._lists', 'quantlab/recipe/spec.py'),
                                       'quantlab.recipe.spec.Signals._once': ('recipe/spec.html#signals._once', 'quantlab/recipe/spec.py'),

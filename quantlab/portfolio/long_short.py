@@ -62,7 +62,7 @@ class LongShort:
         longs, shorts = _sides(held)
         up = leg(predictions, gate=_leg_gate(gate, None), held=longs)
         down = leg(predictions.assign(score=-predictions["score"]), gate=_leg_gate(gate, "short"), held=shorts)
-        return up.sub(down, fill_value=0.0) + 0.0  # no weight of minus zero
+        return up.sub(down, fill_value=0.0)
 
 
 def _sides(held: pd.Series | Sequence[str] | None) -> tuple[list[str], list[str]]:

@@ -39,6 +39,7 @@ from ..regime.changepoint import ChangePoint
 from ..regime.hmm import HMM
 from ..regime.inputs import regime_inputs
 from ..regime.jump import JumpModel, jump_inputs
+from ..regime.markov import MarkovSwitching
 from ..signals.base import Expert
 from ..signals.experts import ModelExpert, TechnicalExpert
 
@@ -371,6 +372,8 @@ def detector_of(
         return HMM(n_states=asked.n_states, names=asked.names), partial(regime_inputs, columns=columns)
     if asked.kind == "jump":
         return JumpModel(n_states=asked.n_states), jump_inputs
+    if asked.kind == "markov":
+        return MarkovSwitching(n_states=asked.n_states), partial(regime_inputs, columns=("log_return",))
     return ChangePoint(levels=_LEVELS[asked.n_states]), regime_inputs
 
 

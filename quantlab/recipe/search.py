@@ -179,7 +179,7 @@ def carry_out_all(
         except QuantlabError as error:
             done.append(str(error))
     for chain in _WARM.values():
-        for key in [k for k in chain.memory if k[0] == "weights"]:
+        for key in [k for k in chain.memory if k[0] in ("weights", "signals", "sizes")]:
             del chain.memory[key]
     return done
 

@@ -44,7 +44,7 @@ FEATURE_NAMES = (
 )  # fmt: skip
 TRANSFORMS = ("rank", "zscore", "robust_zscore", "winsorise")
 FILLS = ("next_open", "next_close", "vwap", "same_close")
-REGIMES = ("none", "hmm", "jump", "changepoint")
+REGIMES = ("none", "hmm", "jump", "markov", "changepoint")
 STATE_NAMES = ("calm", "normal", "turbulent", "crisis", "trending", "mean_reverting", "choppy")
 POLICIES = ("topk", "topk_drop", "long_short")
 TARGETS = ("uniform", "normal", "zscore", "none", "excess")
@@ -489,7 +489,8 @@ class Regime(_Section):
     Examples
     --------
     >>> from quantlab.recipe.spec import Regime
-    >>> Regime(kind="hmm", n_states=2, exposure={"turbulent": 0.5}, min_dwell=5)
+    >>> stormy = Regime(kind="hmm", n_states=2, exposure={"turbulent": 0.5}, min_dwell=5)
+    >>> stormy
     """
 
     kind: Annotated[str, _one_of(REGIMES, "regime")] = "none"  # a detector of the index, filtered, or module:name
@@ -505,10 +506,27 @@ class Regime(_Section):
     managed: Annotated[float, Field(gt=0, le=5, strict=False)] | None = None  # annual volatility of the index aimed at
     short_leg: Literal["none", "momentum"] = "none"  # of long_short: short only while the index falls
 
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Return the names that a detector of ours gives its states.
+
+        Returns
+        -------
+        tuple[str, ...]
+            The names that a detector of ours gives its states.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Regime
+        >>> stormy = Regime(kind="hmm", n_states=2, exposure={"turbulent": 0.5}, min_dwell=5)
+        >>> assert stormy.states == ("calm", "turbulent") and Regime(names="weather").states[-1] == "choppy"
+        """
+        by_volatility = {2: ("calm", "turbulent"), 3: STATE_NAMES[:3], 4: STATE_NAMES[:4]}[self.n_states]
+        return STATE_NAMES[4:] if self.names == "weather" else by_volatility
+
     @model_validator(mode="after")
     def _states(self) -> "Regime":
-        by_volatility = {2: ("calm", "turbulent"), 3: STATE_NAMES[:3], 4: STATE_NAMES[:4]}[self.n_states]
-        known = STATE_NAMES[4:] if self.names == "weather" else by_volatility
+        known = self.states
         if self.kind in REGIMES[1:] and (other := [s for s in self.exposure if s not in known]):
             raise ValueError(f"exposure names {other[0]}, the states are {', '.join(known)}")
         return self

@@ -1199,7 +1199,8 @@ def regime(
         return None
     close = market.index.dropna()
     seen, model = made[1](close), _kept(type(made[0]))(**made[0].get_params())
-    before = lookback_of(recipe) + recipe.split.train_sessions - (len(close) - len(seen))  # rows until a trade may be
+    learned = recipe.split.train_sessions if recipe.model.kind != "feature" else 0
+    before = lookback_of(recipe) + learned - (len(close) - len(seen))  # rows until a trade may be
     first = recipe.regime.first or max(1, min(504, before))
     return walk_forward_filter(seen, model, first=first, refit=recipe.regime.refit)
 

@@ -17,6 +17,7 @@ from ..data.bars import symbol_coverage
 from ..recipe.market import MarketData
 from ..recipe.evidence import OPENED, read_trials, trials_file
 from ..recipe.spec import Recipe
+from ..regime.gate import EXPOSURE
 
 # %% ../../nbs/report/810_tearsheet.ipynb #7e87a001
 class Text(pd.DataFrame):
@@ -256,8 +257,8 @@ def _gate_text(recipe: Recipe) -> str:
     "Say what moves the gate of a recipe."
     r, said = recipe.regime, []
     if r.kind != "none" and r.gate:
-        shares = {"turbulent": 0.3} | r.exposure if r.names == "volatility" else r.exposure
-        least = ", ".join(f"{share:.0%} in {state}" for state, share in shares.items())
+        shares, states = EXPOSURE | r.exposure, r.exposure if ":" in r.kind else r.states
+        least = ", ".join(f"{shares[state]:.0%} in {state}" for state in states if shares[state] < 1)
         said.append(f"by the filtered probability of each state of the market{', ' + least if least else ''}")
     if r.managed:
         said.append(f"down to {r.managed:.0%} volatility of the index a year")

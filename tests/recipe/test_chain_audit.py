@@ -87,7 +87,10 @@ def test_a_model_that_is_fitted_on_all_rows(market, monkeypatch):
     assert named(audit_recipe(small(), 2, market), "fits")
 
 
-@pytest.mark.parametrize("kind", ["hmm", "jump", "changepoint"])
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("markov", "changepoint", "hmm")]
+
+
+@pytest.mark.parametrize("kind", ["hmm", "jump", *SLOW[:2]])
 def test_a_regime_that_was_smoothed(market, monkeypatch, kind):
     honest = stages.regime
 
@@ -100,7 +103,7 @@ def test_a_regime_that_was_smoothed(market, monkeypatch, kind):
     assert named(audit_recipe(small(regime__kind=kind, regime__n_states=2), 2, market), "regime")
 
 
-@pytest.mark.parametrize("kind", ["jump", "hmm"])
+@pytest.mark.parametrize("kind", ["jump", SLOW[0], SLOW[2]])
 def test_the_offline_answer_of_a_detector(market, monkeypatch, kind):
     "Its own hindsight, fitted on the past all the same: the path through all rows there are."
     honest = stages.walk_forward_filter

@@ -97,6 +97,7 @@ MORE = {
         regime__min_dwell=5,
     ),
     "jump": small(regime__kind="jump", regime__n_states=2, regime__refit=126),
+    "markov": small(regime__kind="markov", regime__n_states=2, regime__refit=252),
     "changepoint": small(regime__kind="changepoint", regime__refit=126),
     "weather": small(regime__kind="hmm", regime__names="weather", regime__refit=126),
     "managed": small(regime__managed=0.1, data__periods_per_year=252),
@@ -107,6 +108,7 @@ MORE = {
     "experts beside a feature": with_model("feature", column="mom_126_21").replace(
         signals__experts=["model", "rev_21"], policy__rebalance=1
     ),
+    "a gate before a feature": with_model("feature", column="mom_126_21").replace(regime__kind="changepoint"),
     "experts and barriers": small(
         label__kind="leaky_parts:ragged", label__target="none", signals__experts=["model", "rev_5"]
     ),

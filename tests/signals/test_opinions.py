@@ -7,7 +7,7 @@ import pytest
 from quantlab.core.errors import DataError, LeakError, PanelError, QuantlabError
 from quantlab.regime.base import Filtered, Smoothed
 from quantlab.signals.base import check_expert, check_opinions, one_scale, root_mean_square, state_table
-from quantlab.signals.experts import ModelExpert, TechnicalExpert, stated_doubt
+from quantlab.signals.experts import ModelExpert, TechnicalExpert, error_size, stated_doubt
 
 DATES = pd.bdate_range("2020-01-01", periods=60, name="date").as_unit("us")
 
@@ -198,3 +198,20 @@ def test_quantiles_that_cross_and_columns_that_are_not_there():
         TechnicalExpert("mom_252_21", 2)(X)
     with pytest.raises(PanelError, match="without t1"):
         ModelExpert()(X.set_axis(["score"], axis=1).assign(doubt=1.0), y)
+
+
+def test_each_outcome_is_an_error_once_though_its_date_is_told_again():
+    rng = np.random.default_rng(5)
+    later = np.repeat(np.arange(60), 12) + rng.integers(1, 9, 720)
+    dates = pd.DatetimeIndex(np.where(later < 60, DATES.to_numpy()[np.minimum(later, 59)], np.datetime64("NaT")))
+    zero = panel(np.zeros((60, 12)))
+    t1 = pd.Series(dates, zero.index)
+    y = zero.where(t1.notna())  # all alike: no error, and what is left tells how many were counted
+    size = error_size(zero, y, t1, half_life=1e12, own=False)
+    assert size.iloc[-1] ** 2 == pytest.approx(2 * 63 / (y.notna().sum() + 63))
+
+
+def test_the_doubt_of_quantiles_is_that_of_a_normal():
+    said = panel(np.zeros((60, 3))).to_frame("score").assign(q10=-1.2816, q50=0.0, q90=1.2816)
+    assert np.allclose(stated_doubt(said), 1.0, atol=1e-4)
+    assert np.allclose(stated_doubt(said.drop(columns="q90").assign(q30=-0.5244, q70=0.5244)), 1.0, atol=1e-4)

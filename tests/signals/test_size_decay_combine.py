@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.signals.combine import combination_weights, combine_scores, unit_scores
 from quantlab.signals.decay import decay_scores, decay_tradeoff, score_turnover
+from quantlab.signals.record import trailing_ic
 from quantlab.signals.uncertainty import confidence, confidence_size, conformal_width, interval_width, size_weights
 
 N = 120
@@ -164,7 +165,12 @@ def test_the_good_strategy_gets_the_weight_and_the_future_none():
     assert by_ic["good"].iloc[-1] > 0.9 and by_ic.iloc[0].tolist() == [0.5, 0.5] and np.allclose(by_ic.sum(axis=1), 1)
     assert (combination_weights(said, y, t1, "equal") == 0.5).all(axis=None)
     steady = combination_weights(said, y, t1, "inverse_variance").iloc[-1]
-    assert steady.sum() == pytest.approx(1) and steady.between(0.2, 0.8).all()
+    units = unit_scores(said)
+    opinions = {name: units[[name]].set_axis(["score"], axis=1).assign(doubt=1.0) for name in units}
+    se = trailing_ic(opinions, y, t1).xs("all", level="state").loc[DATES[-1], "se"]
+    assert steady.sum() == pytest.approx(1) and steady["good"] / steady["none"] == pytest.approx(
+        (se["none"] / se["good"]) ** 2
+    )
     for how in ("ic", "inverse_variance"):
         whole, last = combination_weights(said, y, t1, how), DATES[70]
         here = y.index.get_level_values("date") <= last

@@ -132,11 +132,11 @@ def test_nothing_known_one_row_and_constant_scores_are_no_record():
 
 
 def test_noise_keeps_little_and_skill_most():
-    assert shrink_ic(np.array([0.03, 0.01, -0.05, np.nan, 0.0]), np.array([0.01, 0.02, 0.01, 0.01, 0.0])).tolist() == (
-        pytest.approx([0.03 * 8 / 9, 0, 0, 0, 0])
-    )
-    series = shrink_ic(pd.Series([0.03, np.nan]), pd.Series([0.01, np.nan]))
-    assert series.tolist() == pytest.approx([0.03 * 8 / 9, 0.0])
+    assert shrink_ic(
+        np.array([0.03, 0.01, -0.05, -0.01, np.nan]), np.array([0.01, 0.02, 0.01, 0.02, 0.0])
+    ).tolist() == (pytest.approx([0.03 * 8 / 9, 0, 0, 0, 0]))
+    series = shrink_ic(pd.Series([0.03, -0.01, np.nan]), pd.Series([0.01, 0.02, np.nan]))
+    assert series.tolist() == pytest.approx([0.03 * 8 / 9, 0.0, 0.0])
     assert shrink_ic(np.array([0.03]), np.array([0.01]), hurdle=3.0).tolist() == [0.0]
 
 
