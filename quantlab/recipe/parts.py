@@ -293,39 +293,9 @@ def model_of(
 
     Examples
     --------
-    >>> from quantlab.core.cache import content_hash
-    >>> from quantlab.recipe.market import market_bars
     >>> from quantlab.recipe.parts import model_of
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import _fit, causality, features, folds, outcomes
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
-    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    ... )
-    >>> recipe = Recipe().replace(
-    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
-    ... )  # fmt: skip
-    >>> market = market_bars(recipe)
-    >>> verdicts = causality(recipe, market)
-    >>> X = features(recipe, market, verdicts)
-    >>> known = outcomes(recipe, market, X)
-    >>> windows = folds(recipe, X, known["t1"])
-    >>> rows = windows[0][0][known["target"].iloc[windows[0][0]].notna()]
-    >>> first, _ = _fit(content_hash(["an example", X]), model_of(recipe), X.iloc[rows], known["target"].iloc[rows])
-    >>> first.coef_.round(4)
-    high_252        0.0630
-    intraday_21    -0.0787
-    ma_200         -0.0417
-    ma_50          -0.0111
-    max_21         -0.0246
-    mom_126_21     -0.0388
-    mom_252_21      0.0353
-    mom_63_5        0.0243
-    overnight_21   -0.0495
-    rev_21         -0.0922
-    rev_5          -0.0080
-    Name: coefficient, dtype: float64
+    >>> assert model_of(Recipe().replace(model__kind="feature", model__column="mom_252_21")) is None
     """
     if recipe.model.kind == "feature":
         return None

@@ -2018,38 +2018,8 @@ class _Learned(_Chain):
         return self.fits.predictions
 
 # %% ../../nbs/recipe/753_stages.ipynb #31f30473
-class Stages(_Learned):
-    """Carry a recipe out, stage by stage, as far as it is asked.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        One strategy.
-    as_of : str | None, default None
-        Last session that is read; None: the recipe's.
-    progress : Callable[[int, int, str], None] | None, default None
-        Of the fits.
-    memory : dict | None, default None
-        Of a chain on the same bars.
-    market : MarketData | None, default None
-        Bars that are there already; None: they are read.
-    scores : pd.DataFrame | None, default None
-        Predictions made elsewhere, for a recipe whose model is as_made_elsewhere.
-
-    Examples
-    --------
-    >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import Stages
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
-    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
-    ... )
-    >>> recipe = Recipe().replace(
-    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
-    ... )  # fmt: skip
-    >>> chain = Stages(recipe)
-    """
+class _Decided(_Learned):
+    "Say what is held after each decision."
 
     @_stage("features", "split", "model", "regime", needs="market")
     def regime(self) -> Filtered | None:
@@ -2102,6 +2072,21 @@ class Stages(_Learned):
             For what cannot be (see decay_scores).
         DataError
             For what cannot be (see decay_scores).
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import _Decided
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> decided = _Decided(recipe)
+        >>> assert decided.signals is decided.predictions, "a recipe without signals trades its scores"
         """
         said = self.recipe.signals
         if not said.experts and not said.half_life:
@@ -2161,6 +2146,40 @@ class Stages(_Learned):
         >>> assert other.predictions is chain.predictions and other.weights is not chain.weights
         """
         return weights(self.recipe, self.market, self.signals, self.gate, size=self.sizes)
+
+# %% ../../nbs/recipe/753_stages.ipynb #ccea1e68
+class Stages(_Decided):
+    """Carry a recipe out, stage by stage, as far as it is asked.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    as_of : str | None, default None
+        Last session that is read; None: the recipe's.
+    progress : Callable[[int, int, str], None] | None, default None
+        Of the fits.
+    memory : dict | None, default None
+        Of a chain on the same bars.
+    market : MarketData | None, default None
+        Bars that are there already; None: they are read.
+    scores : pd.DataFrame | None, default None
+        Predictions made elsewhere, for a recipe whose model is as_made_elsewhere.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    """
 
     @_stage(needs="fits")
     def bars(self) -> pd.DataFrame:

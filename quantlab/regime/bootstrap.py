@@ -523,7 +523,7 @@ def is_it_a_regime(
     returns: pd.Series,  # by date, one instrument, finite
     draws: int = 199,  # one-regime markets that give the null
     inner: int = 9,  # markets that centre each statistic
-    seed: int = 0,
+    seed: int = 0,  # of every market that is drawn
 ) -> RegimeTest:  # reads every row: for a page or a decision at the last date, never for a backtest before it
     """Test one state with a GARCH(1,1) against two states by bootstrap; raise DataError for what cannot be tested.
 
@@ -536,7 +536,7 @@ def is_it_a_regime(
     inner : int, default 9
         Markets that centre each statistic.
     seed : int, default 0
-        Of the generator that draws; the same seed gives the same numbers.
+        Of every market that is drawn.
 
     Returns
     -------

@@ -311,6 +311,17 @@ def _false_outcomes(y: pd.Series, t1: pd.Series, last: pd.Timestamp) -> tuple[pd
     return y.where(~later, -3.0 * y + 0.1), t1
 
 
+def _refuses(
+    call: Callable[[], object],  # that should raise
+) -> bool:
+    "Say whether a call is refused with an error of ours."
+    try:
+        call()
+    except QuantlabError:
+        return True
+    return False
+
+# %% ../../nbs/signals/500_base.ipynb #9c817848
 def check_expert(
     expert: Expert,  # (X, y, t1) -> opinions
     X: pd.DataFrame,  # panel that it reads, at least 30 dates
@@ -405,14 +416,3 @@ def check_expert(
     if broken:
         raise QuantlabError(f"the expert breaks the contract: it must hold that it {'; '.join(broken)}")
     return pd.Series({"knows the past only": "pass"} | dict.fromkeys(rules, "pass")).rename_axis("rule")
-
-
-def _refuses(
-    call: Callable[[], object],  # that should raise
-) -> bool:
-    "Say whether a call is refused with an error of ours."
-    try:
-        call()
-    except QuantlabError:
-        return True
-    return False

@@ -89,39 +89,20 @@ def known_from(
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from quantlab.core.panel import grid
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
     >>> from quantlab.labels.forward import forward_returns
-    >>> from quantlab.signals.uncertainty import conformal_width, interval_width
+    >>> from quantlab.signals.record import known_from
     >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
-    >>> bars = adjust(sample_bars(SYMBOLS, "2018-01-01", "2021-12-31"))
-    >>> moves = bars["close"].groupby(level="symbol").pct_change(fill_method=None)
-    >>> sigma = (
-    ...     moves.groupby(level="symbol", group_keys=False).apply(lambda r: r.rolling(60).std()).sort_index()
-    ...     * 20**0.5
-    ... )
-    >>> opinions = pd.DataFrame({"score": 0.0 * sigma, "doubt": sigma}).dropna()
-    >>> labels = forward_returns(bars, 20).reindex(opinions.index)
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> labels = forward_returns(bars, 20).reindex(X.index)
     >>> y, t1 = labels["y"], labels["t1"]
-    >>> width = interval_width(opinions)
-    >>> held = conformal_width(opinions, y, t1)
-    >>> began = y.index.get_level_values("date") >= "2018-07-01"
-    >>> share = lambda w: float(((y - opinions["score"]).abs() <= w / 2)[began & y.notna().to_numpy()].mean())
-    >>> lied = opinions.assign(doubt=opinions["doubt"] / 3)  # a forecaster who is three times too sure
-    >>> pd.Series(
-    ...     {
-    ...         "as promised": share(width),
-    ...         "corrected": share(held),
-    ...         "too sure": share(interval_width(lied)),
-    ...         "too sure, corrected": share(conformal_width(lied, y, t1)),
-    ...     }
-    ... ).round(3)
-    as promised            0.791
-    corrected              0.776
-    too sure               0.349
-    too sure, corrected    0.776
-    dtype: float64
+    >>> at = grid(y.index)
+    >>> when = known_from(y, t1, at)
     """
     if not y.index.equals(t1.index):
         raise PanelError("y and t1 do not have the same rows; take t1.reindex(y.index)")
