@@ -436,7 +436,22 @@ class Detector(_Standard):
 
         Examples
         --------
-        >>> loud = Loud().fit(returns[:"2016"])
+        >>> import numpy as np
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.base import _forward, dwell_times
+        >>> from quantlab.regime.hmm import HMM
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+        >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+        >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+        >>> two = HMM(n_states=2, n_starts=1).fit(returns[:"2016"])
+        >>> dwell_times(two).round(1).to_frame()
+                   expected_stay
+        calm                28.0
+        turbulent           17.3
         """
         raise NotImplementedError
 
@@ -516,6 +531,32 @@ class Detector(_Standard):
         Raises
         ------
         NotImplementedError
+
+        Examples
+        --------
+        >>> import copy
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.base import _forward, match_states
+        >>> from quantlab.regime.hmm import HMM
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+        >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+        >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+        >>> two = HMM(n_states=2, n_starts=1).fit(returns[:"2016"])
+        >>> mixed = copy.deepcopy(two).reorder(np.array([1, 0]))
+        >>> spread = lambda model: np.sqrt(model.moments()[1][:, 0, 0])
+        >>> put_back = spread(mixed)[match_states(two, mixed)]
+        >>> pd.DataFrame(
+        ...     {"deviation": spread(two), "shuffled": spread(mixed), "put back": put_back}, two.states_
+        ... ).round(4)
+                   deviation  shuffled  put back
+        calm          0.0055    0.0140    0.0055
+        turbulent     0.0140    0.0055    0.0140
         """
         raise NotImplementedError
 
@@ -533,7 +574,19 @@ class Detector(_Standard):
 
         Examples
         --------
-        >>> loud.transition_table().round(3)
+        >>> import numpy as np
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.base import _forward, dwell_times
+        >>> from quantlab.regime.hmm import HMM
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+        >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+        >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+        >>> two = HMM(n_states=2, n_starts=1).fit(returns[:"2016"])
+        >>> assert np.allclose(dwell_times(two), 1 / (1 - np.diag(two.transition_table())))
         """
         raise NotImplementedError
 
@@ -556,16 +609,6 @@ class Detector(_Standard):
         Raises
         ------
         NotImplementedError
-
-        Examples
-        --------
-        >>> import copy
-        >>> import numpy as np
-        >>> import pandas as pd
-        >>> from quantlab.regime.base import match_states
-        >>> mixed = copy.deepcopy(loud).reorder(np.array([1, 0]))
-        >>> put_back = mixed.spread_[match_states(loud, mixed)]
-        >>> pd.DataFrame({"deviation": loud.spread_, "shuffled": mixed.spread_, "put back": put_back}).round(4)
         """
         raise NotImplementedError
 
@@ -588,8 +631,18 @@ def dwell_times(
     Examples
     --------
     >>> import numpy as np
-    >>> from quantlab.regime.base import dwell_times
-    >>> assert np.allclose(dwell_times(loud), 1 / (1 - np.diag(loud.transition_table())))
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import _forward, dwell_times
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> two = HMM(n_states=2, n_starts=1).fit(returns[:"2016"])
+    >>> assert np.allclose(dwell_times(two), 1 / (1 - np.diag(two.transition_table())))
     """
     table = model.transition_table()
     leave = 1.0 - np.diag(table)
@@ -625,9 +678,19 @@ def match_states(
     --------
     >>> import copy
     >>> import numpy as np
-    >>> from quantlab.regime.base import match_states
-    >>> mixed = copy.deepcopy(loud).reorder(np.array([1, 0]))
-    >>> assert match_states(loud, mixed).tolist() == [1, 0] and match_states(loud, loud).tolist() == [0, 1]
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import _forward, match_states
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> two = HMM(n_states=2, n_starts=1).fit(returns[:"2016"])
+    >>> mixed = copy.deepcopy(two).reorder(np.array([1, 0]))
+    >>> assert match_states(two, mixed).tolist() == [1, 0] and match_states(two, two).tolist() == [0, 1]
     """
     (mean_a, cov_a), (mean_b, cov_b) = previous.moments(), model.moments()
     pooled = (cov_a[:, None] + cov_b[None]) / 2
@@ -679,9 +742,24 @@ def walk_forward_filter(
 
     Examples
     --------
-    >>> from quantlab.regime.base import walk_forward_filter
-    >>> walked = walk_forward_filter(returns, Loud(), refit=504)
+    >>> import numpy as np
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import _forward, walk_forward_filter
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> walked = walk_forward_filter(returns, HMM(n_states=2, n_starts=1), refit=1008)
     >>> walked.ahead.tail(3).round(3)
+                 calm  turbulent
+    date
+    2023-12-27  0.902      0.098
+    2023-12-28  0.933      0.067
+    2023-12-29  0.937      0.063
     """
     if first < 1 or refit < 1:
         raise ConfigError(f"first is {first} and refit is {refit}, expected at least 1 row each")
@@ -784,8 +862,23 @@ def check_detector(
 
     Examples
     --------
-    >>> from quantlab.regime.base import check_detector
-    >>> check_detector(Loud(), returns).round(3).to_frame()
+    >>> import numpy as np
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import _forward, check_detector
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> check_detector(HMM(n_states=2, n_starts=1), returns[:900], cuts=20).round(3).to_frame()
+            checked
+    states    2.000
+    rows    900.000
+    cuts     20.000
+    stays     0.956
     """
     fitted = clone(model).fit(X)
     _check_form(fitted, X)
