@@ -34,13 +34,13 @@ def test_the_filter_is_within_two_points_of_bayes(states):
     assert best > 0.9 and right > best - 0.02
 
 
-def flips(refits: int) -> tuple[int, list[int]]:
+def flips(refits: int, starts: int = 5) -> tuple[int, list[int]]:
     "Count names that changed hands in expanding refits, each from other starts, judged by the simulated truth."
     X, truth, *_ = separated(500 + 10 * refits, 3, seed=1)
     previous, found = None, 0
     for k in range(refits):
         rows = 500 + 10 * k
-        fitted = HMM(3, seed=100 + k).fit(X[:rows])
+        fitted = HMM(3, seed=100 + k, n_starts=starts).fit(X[:rows])
         if previous is None:
             fitted.reorder(np.array([2, 0, 1]))  # names that no later fit would give by itself
             first = fitted.filter(X[:rows]).probabilities.to_numpy().argmax(axis=1)
@@ -60,7 +60,7 @@ def test_no_name_changes_hands_in_20_expanding_refits():
 
 @pytest.mark.slow
 def test_no_name_changes_hands_in_100_expanding_refits():
-    assert flips(100)[0] == 0
+    assert flips(100, starts=10)[0] == 0  # of five starts, six of the hundred fits end in a lesser maximum
 
 
 def weathers(seed, spell=150, rounds=3):
