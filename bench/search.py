@@ -338,7 +338,7 @@ def many_crossovers(sets: int, bars: int, rounds: int, threads: int = 2) -> dict
     }  # fmt: skip
 
 
-def workers(rounds: int, trees: int = 300, groups: int = 32) -> dict:
+def workers(rounds: int, trees: int = 300, groups: int = 68) -> dict:
     "Time a search by one process and by two, in alternating rounds, each with an empty cache of its own."
     used = ["AAPL", "ABT", "AMZN", "BA", "BAC", "C", "CAT", "COP", "CSCO", "CVS", "CVX", "DIS", "F", "GE", "GS", "HD"]
     recipe = Recipe().replace(
