@@ -519,7 +519,8 @@ def _less(one: object) -> object:
     from types import SimpleNamespace
 
     names = ("recipe", "predictions", "weights", "returns")
-    return SimpleNamespace(features=None, outcomes=None, gate=None, **{name: getattr(one, name) for name in names})
+    gone = dict.fromkeys(("features", "outcomes", "gate", "signals"))
+    return SimpleNamespace(**gone, **{name: getattr(one, name) for name in names})
 
 # %% ../../nbs/ops/985_recipe_commands.ipynb #732e5340
 def diff_recipes(

@@ -345,14 +345,14 @@ def test_calibration_goes_on_where_it_stopped(tmp_path, monkeypatch):
     import calibrate
 
     monkeypatch.setattr(calibrate, "BOOTSTRAP_SEEDS", 0)
-    first = calibrate.chunk(0, 2, tmp_path)
+    first = calibrate.chunk(0, 2, tmp_path, calibrate.inference)
     assert {row[3] for row in first} == {0, 1} and all(0 <= row[4] <= 1 for row in first)
     assert first == json.loads((tmp_path / "00000-00002.json").read_text()) and len(list(tmp_path.iterdir())) == 1
     with monkeypatch.context() as patch:
         patch.setattr(calibrate, "slow_noise", lambda seed: 1 / 0)
-        assert calibrate.chunk(0, 2, tmp_path) == first  # read, not run again
+        assert calibrate.chunk(0, 2, tmp_path, calibrate.inference) == first  # read, not run again
         with pytest.raises(ZeroDivisionError):
-            calibrate.chunk(2, 4, tmp_path)
+            calibrate.chunk(2, 4, tmp_path, calibrate.inference)
     assert len(list(tmp_path.iterdir())) == 1  # what broke off left nothing behind
     table = calibrate.rates([["w", 1, "m", seed, p] for seed, p in enumerate([0.01, 0.2, 0.04, 0.9])])
     assert (
