@@ -138,7 +138,7 @@ def compare(part: str, data: pd.DataFrame) -> dict:
         "penalties_in_force": {f"{p:g}": float((chosen.loc[tested] == p).mean()) for p in PENALTIES},
         "fixed penalties": {f"{p:g}": account(e, data, tested) for p, e in calm.items()},
         "delays": {
-            str(d): {n: account(e, data, tested, delay=d)["sharpe"] for n, e in (("jump", jump), ("hidden", hmm))}
+            str(d): {n: account(e, data, tested, fill_delay=d)["sharpe"] for n, e in (("jump", jump), ("hidden", hmm))}
             for d in (1, 5, 10)
         },
     }

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'Filtered', 'Smoothed', 'gaussian_log_density', 'forward_filter', 'one_step_ahead', 'Detector', 'dwell_times',
-           'match_states', 'walk_forward_filter', 'check_detector']
+           'state_covariances', 'match_states', 'walk_forward_fits', 'walk_forward_filter', 'check_detector']
 
 # %% ../../nbs/regime/450_base.ipynb #975db3d1
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -631,9 +632,10 @@ def dwell_times(
     Examples
     --------
     >>> import numpy as np
+    >>> import pandas as pd
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.sample import sample_context
-    >>> from quantlab.regime.base import _forward, dwell_times
+    >>> from quantlab.regime.base import _forward, dwell_times, walk_forward_fits
     >>> from quantlab.regime.hmm import HMM
     >>> spy = sample_context("SPY")["close"].droplevel("symbol")
     >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
@@ -641,13 +643,57 @@ def dwell_times(
     >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
     >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
     >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
-    >>> two = HMM(n_states=2, n_starts=1).fit(returns[:"2016"])
-    >>> assert np.allclose(dwell_times(two), 1 / (1 - np.diag(two.transition_table())))
+    >>> fits = dict(walk_forward_fits(returns, HMM(n_states=2, n_starts=1), refit=1008))
+    >>> stays = pd.DataFrame({model.trained_to_.year: dwell_times(model) for model in fits.values()})
+    >>> stays.round(1)
+               2012  2016  2020
+    calm       29.3  25.5  32.5
+    turbulent  44.5  17.3  18.7
     """
     table = model.transition_table()
     leave = 1.0 - np.diag(table)
     stay = np.divide(1.0, leave, out=np.full(len(leave), np.inf), where=leave > 0)
     return pd.Series(stay, table.index, name="expected_stay")
+
+# %% ../../nbs/regime/450_base.ipynb #75a4e3c9
+def state_covariances(
+    values: np.ndarray,  # float64[t, k], in the units of X
+    shares: np.ndarray,  # float64[t, s]: of each row in each state
+    means: np.ndarray,  # float64[s, k]: of each state
+) -> np.ndarray:  # float64[s, k, k], positive definite
+    """Return the covariance of each state around its mean, to which k + 1 rows are lent by all of them.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float64[t, k], in the units of X.
+    shares : np.ndarray
+        float64[t, s]: of each row in each state.
+    means : np.ndarray
+        float64[s, k]: of each state.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s, k, k], positive definite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.regime.base import _forward, state_covariances
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> four, lone = np.array([[0.0], [2.0], [4.0], [10.0]]), np.array([[1, 0], [1, 0], [1, 0], [0, 1.0]])
+    >>> shrunk = state_covariances(four, lone, np.array([[2.0], [10.0]]))[:, 0, 0]
+    >>> shrunk.round(2)
+    array([7.2 , 9.33])
+    """
+    k = values.shape[1]
+    pooled = np.cov(values, rowvar=False, ddof=0).reshape(k, k)
+    pooled = pooled + 1e-9 * np.diag(np.diag(pooled))  # columns that repeat each other stay invertible
+    gaps = values[None] - means[:, None]
+    sums = np.einsum("ts,stk,stl->skl", shares, gaps, gaps)
+    return (sums + (k + 1) * pooled) / (shares.sum(axis=0) + k + 1)[:, None, None]
 
 # %% ../../nbs/regime/450_base.ipynb #13adc99e
 def match_states(
@@ -701,6 +747,65 @@ def match_states(
     return linear_sum_assignment(distance)[1]
 
 # %% ../../nbs/regime/450_base.ipynb #10281aea
+def walk_forward_fits(
+    X: pd.DataFrame,  # by date, finite; first column a return
+    model: Detector,  # unfitted
+    first: int = 504,  # rows before the first fit
+    refit: int = 252,  # rows between fits
+) -> Iterator[tuple[int, Detector]]:  # rows fitted on, and the fit that serves from that row on
+    """Fit on the past only, again and again, names kept from fit to fit; raise for a walk without a row to serve.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        By date, finite; first column a return.
+    model : Detector
+        Unfitted.
+    first : int, default 504
+        Rows before the first fit.
+    refit : int, default 252
+        Rows between fits.
+
+    Yields
+    ------
+    Iterator[tuple[int, Detector]]
+        Rows fitted on, and the fit that serves from that row on.
+
+    Raises
+    ------
+    ConfigError
+        "first is {first} and refit is {refit}, expected at least 1 row each"
+    DataError
+        "{...} rows leave nothing to filter after the first {first}; lengthen the history"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import _forward, walk_forward_fits
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> fits = dict(walk_forward_fits(returns, HMM(n_states=2, n_starts=1), refit=1008))
+    """
+    if first < 1 or refit < 1:
+        raise ConfigError(f"first is {first} and refit is {refit}, expected at least 1 row each")
+    if len(X) <= first:
+        raise DataError(f"{len(X)} rows leave nothing to filter after the first {first}; lengthen the history")
+    previous = None
+    for start in range(first, len(X), refit):
+        fitted = clone(model).fit(X.iloc[:start])
+        if previous is not None:
+            fitted.reorder(match_states(previous, fitted))
+        yield start, fitted
+        previous = fitted
+
+# %% ../../nbs/regime/450_base.ipynb #ae2a1ec6
 def _joined(
     blocks: list[Filtered],  # one after the other
 ) -> Filtered:
@@ -761,19 +866,11 @@ def walk_forward_filter(
     2023-12-28  0.933      0.067
     2023-12-29  0.937      0.063
     """
-    if first < 1 or refit < 1:
-        raise ConfigError(f"first is {first} and refit is {refit}, expected at least 1 row each")
-    if len(X) <= first:
-        raise DataError(f"{len(X)} rows leave nothing to filter after the first {first}; lengthen the history")
-    previous, blocks = None, []
-    for start in range(first, len(X), refit):
-        fitted = clone(model).fit(X.iloc[:start])
-        if previous is not None:
-            fitted.reorder(match_states(previous, fitted))
-        found, rows = fitted.filter(X.iloc[: start + refit]), slice(start, None)
+    blocks = []
+    for start, fitted in walk_forward_fits(X, model, first, refit):
+        found = fitted.filter(X.iloc[: start + refit])
         parts = (found.probabilities, found.trained_to, found.ahead)
-        blocks.append(Filtered(*(None if part is None else part.iloc[rows] for part in parts)))
-        previous = fitted
+        blocks.append(Filtered(*(None if part is None else part.iloc[start:] for part in parts)))
     return _joined(blocks)
 
 # %% ../../nbs/regime/450_base.ipynb #96e8d914

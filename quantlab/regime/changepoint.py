@@ -15,7 +15,7 @@ from scipy.special import gammainc, gammaln
 
 from ..core.errors import ConfigError, DataError
 from ..core.state import keepable
-from .base import NAMES, Detector, Filtered, Smoothed, one_step_ahead
+from .base import NAMES, Detector, Filtered, Smoothed, one_step_ahead, state_covariances
 
 # %% ../../nbs/regime/462_changepoint.ipynb #806e5958
 PRIOR = (1.0, 2.0, 1.0)  # k, a, b: a mean worth one value, a variance of 1 on average
@@ -575,13 +575,9 @@ def _segment_moments(
     shares: np.ndarray,  # float64[t, s]: of each row in each state
 ) -> tuple[np.ndarray, np.ndarray]:  # float64[s, k], float64[s, k, k]
     "Return mean and covariance of the rows of each state, to which k + 1 rows are lent by all of them."
-    k, total = values.shape[1], shares.sum(axis=0)
-    pooled = np.cov(values, rowvar=False, ddof=0).reshape(k, k)
-    pooled = pooled + 1e-9 * np.diag(np.diag(pooled))  # columns that repeat each other stay invertible
-    means = (shares.T @ values + (k + 1) * values.mean(axis=0)) / (total + k + 1)[:, None]
-    gaps = values[None] - means[:, None]
-    sums = np.einsum("ts,stk,stl->skl", shares, gaps, gaps)
-    return means, (sums + (k + 1) * pooled) / (total + k + 1)[:, None, None]
+    lent, total = values.shape[1] + 1, shares.sum(axis=0)
+    means = (shares.T @ values + lent * values.mean(axis=0)) / (total + lent)[:, None]
+    return means, state_covariances(values, shares, means)
 
 
 class _Placed(_Read):

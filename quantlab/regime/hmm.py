@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from hmmlearn.hmm import GaussianHMM
 from scipy.optimize import linear_sum_assignment
-from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from ..core.errors import ConfigError, DataError
@@ -23,8 +22,8 @@ from quantlab.regime.base import (
     dwell_times,
     forward_filter,
     gaussian_log_density,
-    match_states,
     one_step_ahead,
+    walk_forward_fits,
 )
 
 # %% ../../nbs/regime/454_hmm.ipynb #0a868046
@@ -502,11 +501,7 @@ def walk_forward_names(
     2020-02-06  True    True       True       True
     2022-02-04  True    True       True       True
     """
-    previous, rows = None, {}
-    for start in range(first, len(X), refit):
-        fitted = clone(model).fit(X.iloc[:start])
-        if previous is not None:
-            fitted.reorder(match_states(previous, fitted))
+    rows = {}
+    for _, fitted in walk_forward_fits(X, model, first, refit):
         rows[fitted.trained_to_] = names_deserved(fitted)["deserved"].to_dict() | {"converged": fitted.converged_}
-        previous = fitted
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fitted to")

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from ..core.errors import ConfigError, DataError
 from ..core.state import keepable
-from .base import NAMES, Detector, Filtered, Smoothed, one_step_ahead
+from .base import NAMES, Detector, Filtered, Smoothed, _by_date, one_step_ahead, state_covariances
 
 # %% ../../nbs/regime/458_jump.ipynb #a6486a63
 def jump_inputs(
@@ -43,6 +43,8 @@ def jump_inputs(
         Where it is missing, not positive or never fell.
     ConfigError
         "halflives are {halflives}, expected sessions above 0"
+    PanelError
+        For what cannot be filtered (see _by_date).
 
     Examples
     --------
@@ -53,9 +55,9 @@ def jump_inputs(
     """
     if not halflives or min(halflives) <= 0:
         raise ConfigError(f"halflives are {halflives}, expected sessions above 0")
-    if not np.isfinite(close.to_numpy(dtype="float64")).all() or (close <= 0).any():
-        bad = close.index[~(np.isfinite(close) & (close > 0))][0]
-        raise DataError(f"close is {close[bad]} on {bad:%Y-%m-%d}; a return needs finite prices above 0")
+    if (_by_date(close, "close") <= 0).any():
+        bad = close.index[close <= 0][0]
+        raise DataError(f"close is {close[bad]} on {bad:%Y-%m-%d}; a return needs prices above 0")
     returns = close.pct_change().iloc[1:]
     columns: dict[str, pd.Series] = {}
     for h in halflives:
@@ -420,20 +422,6 @@ class _Answers(Detector):
         return Smoothed(pd.DataFrame(self.grid_[path], X.index, self.states_))
 
 # %% ../../nbs/regime/458_jump.ipynb #025947f7
-def _state_moments(
-    values: np.ndarray,  # float64[t, k], in the units of X
-    shares: np.ndarray,  # float64[t, s]
-) -> tuple[np.ndarray, np.ndarray]:  # float64[s, k], float64[s, k, k]
-    "Return mean and covariance of each state; a state of few rows borrows k + 1 rows from all of them."
-    k = values.shape[1]
-    pooled = np.cov(values, rowvar=False, ddof=0).reshape(k, k)
-    pooled = pooled + 1e-9 * np.diag(np.diag(pooled))  # columns that repeat each other stay invertible
-    means = _centers(values, shares)
-    gaps = values[None] - means[:, None]
-    sums = np.einsum("ts,stk,stl->skl", shares, gaps, gaps)
-    return means, (sums + (k + 1) * pooled) / (shares.sum(axis=0) + k + 1)[:, None, None]
-
-
 def _follow(
     named: np.ndarray,  # int64[t]
     n_states: int,
@@ -564,7 +552,8 @@ class _Fitted(_Described):
             _centers(scaled * self.weights_, shares),
             _follow(shares.argmax(axis=1), self.n_states),
         )
-        self.means_, self.covars_ = _state_moments(values, shares)
+        self.means_ = _centers(values, shares)
+        self.covars_ = state_covariances(values, shares, self.means_)
 
 # %% ../../nbs/regime/458_jump.ipynb #989e02f8
 @keepable

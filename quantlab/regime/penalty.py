@@ -24,7 +24,7 @@ def switch_returns(
     exposure: pd.Series,  # by date: share to hold, decided at the close
     returns: pd.Series,  # by date: simple return since the previous row
     cash: pd.Series | None = None,  # by date: simple return of cash; None = 0
-    delay: int = 1,  # sessions from the decision's close to the close that fills it
+    fill_delay: int = 1,  # sessions from the decision's close to the close that fills it
     cost_bps: float = 10.0,  # of traded value
 ) -> pd.DataFrame:  # by date: held, turnover, net (after costs, in excess of cash)
     """Return what a switch between an asset and cash earned; raise PanelError for dates without a return.
@@ -37,7 +37,7 @@ def switch_returns(
         By date: simple return since the previous row.
     cash : pd.Series | None, default None
         By date: simple return of cash; None = 0.
-    delay : int, default 1
+    fill_delay : int, default 1
         Sessions from the decision's close to the close that fills it.
     cost_bps : float, default 10.0
         Of traded value.
@@ -52,7 +52,7 @@ def switch_returns(
     PanelError
         For dates without a return.
     ConfigError
-        "delay is {delay} and cost_bps {cost_bps}, expected at least 0"
+        "fill_delay is {fill_delay} and cost_bps {cost_bps}, expected at least 0"
 
     Examples
     --------
@@ -71,13 +71,13 @@ def switch_returns(
     2024-01-04   0.0       1.0 -0.001
     2024-01-05   0.0       0.0  0.000
     """
-    if delay < 0 or not 0 <= cost_bps < np.inf:
-        raise ConfigError(f"delay is {delay} and cost_bps {cost_bps}, expected at least 0")
+    if fill_delay < 0 or not 0 <= cost_bps < np.inf:
+        raise ConfigError(f"fill_delay is {fill_delay} and cost_bps {cost_bps}, expected at least 0")
     dates = exposure.index
     excess = returns.reindex(dates) - (0.0 if cash is None else cash.reindex(dates))
     if excess.isna().any():
         raise PanelError(f"no return on {dates[excess.isna()][0]:%Y-%m-%d}; give one for each date of the exposure")
-    held = exposure.astype("float64").shift(1 + delay, fill_value=0.0)
+    held = exposure.astype("float64").shift(1 + fill_delay, fill_value=0.0)
     turnover = held.diff().abs().fillna(held)
     return pd.DataFrame({"held": held, "turnover": turnover, "net": held * excess - turnover * cost_bps / 1e4})
 
@@ -240,7 +240,7 @@ def choose_by_past(
     hold: Sequence[str] = ("calm",),  # states in which the asset is held; otherwise cash
     walk: tuple[int, int] = (504, 252),  # rows before the first answer, rows between fits
     judge: tuple[int, int] = (504, 21),  # sessions that are judged, sessions between choices
-    trade: dict | None = None,  # cash, delay and cost_bps of switch_returns; None = its defaults
+    trade: dict | None = None,  # cash, fill_delay and cost_bps of switch_returns; None = its defaults
     record: tuple[Ledger, str, float] | None = None,  # ledger, study, periods a year; None = nothing is written
 ) -> Choice:  # from row walk[0] + judge[0] - 1 of X on
     """Run every candidate forward and follow the one with the best record so far; each is a trial.
@@ -264,7 +264,7 @@ def choose_by_past(
     judge : tuple[int, int], default (504, 21)
         Sessions that are judged, sessions between choices.
     trade : dict | None, default None
-        cash, delay and cost_bps of switch_returns; None = its defaults.
+        cash, fill_delay and cost_bps of switch_returns; None = its defaults.
     record : tuple[Ledger, str, float] | None, default None
         ledger, study, periods a year; None = nothing is written.
 
@@ -279,7 +279,7 @@ def choose_by_past(
         "{__name__} has no setting {setting}, it has {...}"
         "candidates are {...}, expected at least one and no repetition"
         "hold is {...}; name states of the detector, not {...}"
-        "delay is {delay} and cost_bps {cost_bps}, expected at least 0"
+        "fill_delay is {fill_delay} and cost_bps {cost_bps}, expected at least 0"
     DataError
         "no candidate can be fitted: {...}"
         "{...} sessions cannot fill a lookback of {lookback}; shorten it or give more history"

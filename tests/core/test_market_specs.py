@@ -16,7 +16,7 @@ from quantlab.data.sample import sample_bars
 from quantlab.recipe.spec import CostTerms, Recipe, as_dict, parse
 
 
-@pytest.mark.parametrize("name", ["us_equity", "cn_equity", "crypto_spot", "crypto_perpetual", "us_index_future"])
+@pytest.mark.parametrize("name", MARKETS)
 def test_a_year_has_the_sessions_of_its_calendar(name):
     spec = MARKETS[name]
     counted = len(exchange_sessions(spec.calendar, "2015-01-01", "2018-12-31")) / 4

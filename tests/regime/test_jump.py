@@ -264,8 +264,13 @@ def test_inputs_of_degenerate_prices():
     dates = pd.bdate_range("2020-01-01", periods=100)
     with pytest.raises(DataError, match="never fell"):
         jump_inputs(pd.Series(5.0, dates))
-    with pytest.raises(DataError, match="finite prices"):
+    with pytest.raises(DataError, match="close is NaN or infinite on 2020-01-01"):
         jump_inputs(pd.Series(np.nan, dates))
+    with pytest.raises(DataError, match="prices above 0"):
+        jump_inputs(pd.Series(-1.0, dates))
+    for shuffled in (dates[::-1], dates[[0, *range(99)]]):  # a return across them would read backwards
+        with pytest.raises(PanelError, match="sorted, distinct dates"):
+            jump_inputs(pd.Series(np.arange(100.0) + 1, shuffled))
     with pytest.raises(ConfigError):
         jump_inputs(pd.Series(5.0, dates), ())
     assert (

@@ -44,13 +44,13 @@ def test_an_exposure_cannot_earn_the_day_it_is_decided():
     dates = pd.bdate_range("2020-01-01", periods=30)
     returns = pd.Series(np.random.default_rng(1).normal(0, 0.01, 30), dates)
     oracle = (returns > 0) * 1.0
-    assert switch_returns(oracle, returns, delay=0, cost_bps=0)["net"].sum() < returns.clip(lower=0).sum() / 1.3
-    assert switch_returns(oracle.shift(-1).fillna(0), returns, delay=0, cost_bps=0)["net"].sum() == pytest.approx(
+    assert switch_returns(oracle, returns, fill_delay=0, cost_bps=0)["net"].sum() < returns.clip(lower=0).sum() / 1.3
+    assert switch_returns(oracle.shift(-1).fillna(0), returns, fill_delay=0, cost_bps=0)["net"].sum() == pytest.approx(
         returns[1:].clip(lower=0).sum()
     )
 
 
-@pytest.mark.parametrize("wrong", [{"delay": -1}, {"cost_bps": -1.0}, {"cost_bps": np.nan}])
+@pytest.mark.parametrize("wrong", [{"fill_delay": -1}, {"cost_bps": -1.0}, {"cost_bps": np.nan}])
 def test_a_switch_refuses_what_means_nothing(wrong):
     dates = pd.bdate_range("2020-01-01", periods=3)
     with pytest.raises(ConfigError):

@@ -77,6 +77,17 @@ def test_a_later_bar_moves_no_earlier_answer(seed, roll, cut):
     assert front_contracts(wild, ENDS, roll)[:day].equals(whole.contracts[:day])
 
 
+def test_a_forced_roll_is_not_followed_by_another_on_the_same_session():
+    bars = made(5)
+    day = next(d for d in DAYS if np.busday_count(d.date(), ENDS["H"].date()) < 1)  # H must be left on it
+    seen = DAYS[DAYS.get_loc(day) - 2]
+    for name, volume in (("H", 100.0), ("M", 10.0), ("U", 50.0)):  # two closes before, U trades more than M
+        bars.loc[(seen, name), "volume"] = volume
+    quiet = bars["volume"].where(bars.index.get_level_values("date") >= seen, 1.0)
+    front = front_contracts(bars.assign(volume=quiet), ENDS, "volume")
+    assert front[DAYS[DAYS.get_loc(day) - 1]] == "H" and front[day] == "M"
+
+
 def test_none_is_the_contracts_own_prices():
     bars = made(3)
     found = continuous_future(bars, ENDS, "X", adjustment="none")
