@@ -2352,6 +2352,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'quantlab/regime/base.py'),
                                       'quantlab.regime.base._Standard._scaled': ( 'regime/base.html#_standard._scaled',
                                                                                   'quantlab/regime/base.py'),
+                                      'quantlab.regime.base._a_frame': ('regime/base.html#_a_frame', 'quantlab/regime/base.py'),
                                       'quantlab.regime.base._by_date': ('regime/base.html#_by_date', 'quantlab/regime/base.py'),
                                       'quantlab.regime.base._check_cuts': ('regime/base.html#_check_cuts', 'quantlab/regime/base.py'),
                                       'quantlab.regime.base._check_form': ('regime/base.html#_check_form', 'quantlab/regime/base.py'),

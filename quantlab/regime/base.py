@@ -15,6 +15,7 @@ import pandas as pd
 from numba import njit
 from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
 
 from ..core.errors import ConfigError, DataError, LeakError, PanelError
 from ..core.state import keepable
@@ -30,7 +31,10 @@ def _by_date(
         raise PanelError(
             f"{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol, level='symbol')"
         )
-    values = frame.to_numpy(dtype="float64")
+    try:
+        values = frame.to_numpy(dtype="float64")
+    except (TypeError, ValueError):
+        raise PanelError(f"{what} holds something that is no number; give columns of numbers") from None
     bad = ~np.isfinite(values)
     bad = bad.any(axis=1) if bad.ndim == 2 else bad
     if bad.any():
@@ -39,6 +43,15 @@ def _by_date(
             "those dates"
         )
     return values
+
+
+def _a_frame(
+    X: object,  # what a detector is given
+) -> pd.DataFrame:
+    "Return a table; raise PanelError for anything else."
+    if not isinstance(X, pd.DataFrame):
+        raise PanelError(f"X is a {type(X).__name__}, expected a frame by date; a series becomes one by .to_frame()")
+    return X
 
 # %% ../../nbs/regime/450_base.ipynb #1d584b4b
 def _check_probabilities(
@@ -69,6 +82,7 @@ class Filtered:
     PanelError
         "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
         level='symbol')"
+        "{what} holds something that is no number; give columns of numbers"
     DataError
         "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
         "each row of the probabilities must be >= 0 and sum to 1; divide by its sum"
@@ -154,6 +168,7 @@ class Smoothed:
     PanelError
         "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
         level='symbol')"
+        "{what} holds something that is no number; give columns of numbers"
     DataError
         "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
         "each row of the probabilities must be >= 0 and sum to 1; divide by its sum"
@@ -343,7 +358,7 @@ class _Standard(BaseEstimator):
         rows: int = 20,  # that each state needs, at least
     ) -> np.ndarray:  # float64[t, k]
         "Return the rows to fit on; raise ConfigError or DataError when they cannot carry the states."
-        values = _by_date(X, "X")
+        values = _by_date(_a_frame(X), "X")
         counts = {name: getattr(self, name) for name in ("n_states", "n_iter", "n_starts") if hasattr(self, name)}
         if min(counts.values()) < 1:
             raise ConfigError(f"{', '.join(counts)} must be at least 1; mend the detector's settings")
@@ -359,8 +374,9 @@ class _Standard(BaseEstimator):
         self,
         X: pd.DataFrame,  # by date
     ) -> np.ndarray:  # float64[t, k], in the units of the fit
-        "Standardise inputs as in the fit; raise PanelError for other columns."
-        if list(X.columns) != self.columns_:
+        "Standardise inputs as in the fit; raise PanelError for other columns, NotFittedError before a fit."
+        check_is_fitted(self)
+        if list(_a_frame(X).columns) != self.columns_:
             raise PanelError(f"X has columns {list(X.columns)}, the model was fitted on {self.columns_}; give it those")
         return (_by_date(X, "X") - self.center_) / self.scale_
 

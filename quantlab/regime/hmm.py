@@ -348,7 +348,8 @@ class HMM(_Started):
         Smoothed
             By date: P(state | all rows).
         """
-        values = self.hmm_.predict_proba(self._scaled(X)) if len(X) else np.empty((0, self.n_states))
+        scaled = self._scaled(X)
+        values = self.hmm_.predict_proba(scaled) if len(X) else np.empty((0, self.n_states))
         return Smoothed(pd.DataFrame(values, X.index, self.states_))
 
 # %% ../../nbs/regime/454_hmm.ipynb #9823e944

@@ -397,7 +397,8 @@ class _Answers(Detector):
         >>> model = JumpModel().fit(X[:"2016"])
         >>> filtered, smoothed = model.filter(X).out_of_sample(), model.smooth(X["2017":])
         """
-        now = self.grid_[jump_costs(self._losses(X), self.moves_).argmin(axis=1)]
+        losses = self._losses(X)
+        now = self.grid_[jump_costs(losses, self.moves_).argmin(axis=1)]
         ahead = one_step_ahead(now, self.follow_)
         table = pd.DataFrame(now, X.index, self.states_)
         return Filtered(table, pd.Series(self.trained_to_, X.index), pd.DataFrame(ahead, X.index, self.states_))

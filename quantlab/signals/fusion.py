@@ -84,12 +84,12 @@ def fusion_weights(
     """
     record = trailing_ic(opinions, y, t1, regime, lookback, min_names)
     dates, names = record.index.unique("date"), list(opinions)
-    states = list(record.index.unique("state"))
+    table = state_table(regime, dates)
+    states = [*table, *(["all"] if "all" not in table else [])]  # the order of trailing_ic, also without a date
     shape = (len(dates), len(names), len(states))
     left = shrink_ic(record["ic"].to_numpy(), record["se"].to_numpy(), hurdle).reshape(shape)
     seen = record["ic"].notna().to_numpy().reshape(shape)
     everywhere = left[:, :, [states.index("all")]]
-    table = state_table(regime, dates)
     at = [states.index(state) for state in table]
     worth = (np.where(seen, left, everywhere)[:, :, at] * table.to_numpy()[:, None, :]).sum(axis=2)
     total = worth.sum(axis=1, keepdims=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from every_detector import DETECTORS, inputs_of, read_by, small
+from sklearn.exceptions import NotFittedError
 
 from quantlab.core.errors import DataError, PanelError
 from quantlab.regime.base import walk_forward_filter
@@ -42,6 +43,22 @@ def test_a_constant_series_is_refused(kind, value):
     X = read_by(kind, ALL)
     with pytest.raises(DataError, match="do not vary"):
         small(kind).fit(X * 0 + value)
+
+
+@each
+def test_what_is_no_table_of_numbers_and_an_unfitted_detector_are_refused(kind):
+    X = read_by(kind, ALL)
+    with pytest.raises(PanelError, match="X is a Series, expected a frame"):
+        small(kind).fit(X.iloc[:, 0])
+    with pytest.raises(PanelError, match="X is a ndarray"):
+        small(kind).fit(X.to_numpy())
+    with pytest.raises(PanelError, match="no number"):
+        small(kind).fit(X.astype(str) + "a")
+    for ask in (small(kind).filter, small(kind).smooth):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            ask(X)
+    with pytest.raises(PanelError, match="X is a Series"):
+        small(kind).fit(X).filter(X.iloc[:, 0])
 
 
 @each

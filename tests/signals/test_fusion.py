@@ -119,6 +119,15 @@ def test_what_cannot_be_mixed_is_refused():
         fuse(said, half.iloc[:-1])
 
 
+@pytest.mark.parametrize("weather", [None, "told"])
+def test_nothing_in_nothing_out(weather):
+    said, y, t1, states = world(0, sessions=30)
+    none = {name: one.iloc[:0] for name, one in said.items()}
+    mixed = mixture_of_experts(none, y.iloc[:0], t1.iloc[:0], states if weather else None)
+    assert mixed.empty and list(mixed) == ["score", "doubt"]
+    assert fusion_weights(none, y.iloc[:0], t1.iloc[:0]).shape == (0, 3)
+
+
 def test_one_symbol_is_judged_over_time():
     rng = np.random.default_rng(0)
     dates = pd.bdate_range("2015-01-01", periods=1200, name="date").as_unit("us")
