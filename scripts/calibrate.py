@@ -1,11 +1,13 @@
 """Measure how often the tests of validation.inference and regime.bootstrap raise a false alarm.
 
-Usage: python scripts/calibrate.py [inference] [regimes] [seeds]
+Usage: python scripts/calibrate.py [inference] [regimes] [var] [index] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
 nbs/validation/365_inference.ipynb shows, and to bench/results/regime_calibration.json, which
-nbs/regime/464_bootstrap.ipynb shows. `seeds` below 2,000 is for a quick look: it prints the table and leaves the stored
+nbs/regime/464_bootstrap.ipynb shows. `var` measures the tests of risk.exam in years of 250 sessions, `index` examines
+forecasts of the S&P 500 of 1990 to 2022 (skfolio's index: extra portfolio); both go to
+bench/results/var_calibration.json, which nbs/risk/630_exam.ipynb shows. `seeds` below 2,000 (10,000 for var) is for a quick look: it prints the table and leaves the stored
 results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
@@ -30,13 +32,15 @@ from scipy.stats import beta, norm, ttest_1samp
 from quantlab.core.cache import content_hash
 from quantlab.core.config import root
 from quantlab.regime.bootstrap import draw_garch, fit_garch, fit_two_states, two_state_gain
+from quantlab.risk import exam, var
 from quantlab.validation.inference import ICRows, ic_test, newey_west, sharpe_test
 from quantlab.validation.scores import unit_rows
 
 SEEDS, BOOTSTRAP_SEEDS, CHUNK = 2000, 500, 20
 DATES, NAMES, MEMORY, HORIZONS = 1000, 50, 0.98, (1, 5, 20)
-SHOWN = ["world", "horizon", "method", "rate", "se", "n"]
+SHOWN = ["world", "confidence", "test", "horizon", "method", "rate", "se", "n"]
 ROWS = 1000  # of a world of regimes: four years of days
+YEARS, YEAR = 10_000, 250  # worlds of value at risk, and sessions in each
 LOOKBACK, TRUTH = 126, 0.05  # the momentum world: days of its own past, and the share of the outcome mixed in
 
 
@@ -162,6 +166,68 @@ def likelihood_ratio(x: np.ndarray) -> float:
     return float(fit_two_states(x).log_density.sum() + 0.5 * ROWS * (np.log(2 * np.pi * x.var()) + 1))
 
 
+def year_of_losses(seed: int) -> dict[str, tuple[np.ndarray, float, np.ndarray]]:
+    "Return by world the losses of a year, the degrees of freedom of its shocks and the scale that is forecast."
+    rng = np.random.default_rng(4 * 10**6 + seed)
+    normal, fat = rng.standard_normal(YEAR), rng.standard_t(5, YEAR)
+    shocks, h, scale = rng.standard_t(5, YEAR + 250) * np.sqrt(3 / 5), 1.0, np.empty(YEAR + 250)
+    for t, shock in enumerate(shocks):
+        scale[t] = np.sqrt(h)
+        h = 0.02 + (0.1 * shock**2 + 0.88) * h
+    scale, shocks, flat = scale[250:] * np.sqrt(3 / 5), shocks[250:] / np.sqrt(3 / 5), np.ones(YEAR)
+    return {
+        "normal": (normal, 1e6, flat),
+        "t, 5": (fat, 5.0, flat),
+        "GARCH, t 5": (-scale * shocks, 5.0, scale),
+        "GARCH, blind": (-scale * shocks, 5.0, flat * np.sqrt(3 / 5)),
+    }
+
+
+def var_tests(seed: int) -> list[list]:
+    "Return [world, confidence, test, method, p] of every test of risk.exam, on one year of each world."
+    found = []
+    for world, (loss, dof, scale) in year_of_losses(seed).items():
+        for confidence in (0.95, 0.975, 0.99):
+            tail = var.t_tail(dof, scale=scale, confidence=confidence)
+            table = exam.exam_hits(loss > tail.var, confidence, seed=seed)
+            for test, row in table.iterrows():
+                found.append([world, confidence, test, "Monte Carlo", row["p"]])
+                found.append([world, confidence, test, "asymptotic", row["asymptotic"]])
+            found.append([world, confidence, "count (Kupiec)", "exact", table["exact"].iloc[0]])
+            z2 = exam.acerbi_szekely(loss, *tail, confidence)
+            null = exam.z2_null(dof, YEAR, confidence)
+            p = exam.tied_p(-z2, -null, np.random.default_rng([seed, 1]))
+            found.append([world, confidence, "depth (Acerbi and Szekely)", "Monte Carlo", p])
+            noise = np.exp(0.2 * np.random.default_rng([seed, 2]).standard_normal((2, YEAR)))  # two as good as another
+            one, two = (exam.fissler_ziegel(loss, tail.var * n, tail.expected_shortfall * n, confidence) for n in noise)
+            if "blind" not in world:
+                p = exam.sign_test(one - two, 999)
+                found.append([world, confidence, "equal score (Fissler and Ziegel)", "Monte Carlo", p])
+    return [[*row[:4], float(row[4])] for row in found]
+
+
+def var_rates(found: list[list]) -> pd.DataFrame:
+    "Return the share of years with p <= 5 % by world, confidence, test and method, with its error."
+    frame = pd.DataFrame(found, columns=["world", "confidence", "test", "method", "p"]).dropna()
+    groups = (frame["p"] <= 0.05).groupby([frame[c] for c in ("world", "confidence", "test", "method")], sort=False)
+    table = groups.agg(rejected="sum", n="size").reset_index()
+    table["rate"] = table["rejected"] / table["n"]
+    return table.assign(se=np.sqrt(table["rate"] * (1 - table["rate"]) / table["n"]))
+
+
+def index_exam() -> pd.DataFrame:
+    "Examine every forecast of the S&P 500, 1990 to 2022, at 99 %."
+    from skfolio.datasets import load_sp500_index
+
+    returns, pages = load_sp500_index()["SP500"].pct_change().dropna(), []
+    for method in var.METHODS:
+        forecast = var.var_forecast(returns, method, 0.99)
+        done = exam.var_exam(returns, forecast, 0.99, draws=1999)
+        page = done.table[["statistic", "p", "asymptotic"]].reset_index()
+        pages.append(page.assign(forecast=method, sessions=done.sessions, hits=done.hits))
+    return pd.concat(pages, ignore_index=True)
+
+
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
     "Return the rows of a range of seeds; computed once, then read from their file."
     file = folder / f"{first:05d}-{last:05d}.json"
@@ -204,10 +270,12 @@ def regime_rates(found: list[list]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["world", "method", "rejected", "n", "rate", "se"])
 
 
-def run(world: Callable[[int], list[list]], code: list, seeds: int, console: Console) -> list[list]:
+def run(
+    world: Callable[[int], list[list]], code: list, seeds: int, console: Console, size: int = CHUNK
+) -> list[list]:
     "Run what is not done yet, with a bar."
     folder = root() / ".cache" / "calibrate" / content_hash(code)[:12]
-    edges, found = [*range(0, seeds, CHUNK), seeds], []
+    edges, found = [*range(0, seeds, size), seeds], []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(f"worlds of {world.__name__}", total=seeds)
@@ -231,12 +299,21 @@ def store(file: str, about: dict, table: pd.DataFrame) -> None:
     write(root() / "bench" / "results" / file, {"about": about, "rates": rates})
 
 
+def keep(part: str, table: pd.DataFrame) -> None:
+    "Store one part of the figures of value at risk beside the other."
+    file = root() / "bench" / "results" / "var_calibration.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    told = {part: json.loads(table.round(6).to_json(orient="records")), "about": {"years": YEARS, "sessions": YEAR}}
+    write(file, dict(sorted((before | told).items())))
+
+
 def main(*words: str) -> None:
     "Measure what was asked for, or everything; then store and show the rates."
-    seeds = next((int(w) for w in words if w.isdigit()), SEEDS)
-    chosen = [w for w in words if not w.isdigit()] or ["inference", "regimes"]
-    if set(chosen) - {"inference", "regimes"}:
-        sys.exit(f"calibrate what? {' '.join(chosen)}; there is inference and regimes")
+    asked = next((int(w) for w in words if w.isdigit()), None)
+    seeds, everything = asked or SEEDS, ["inference", "regimes", "var", "index"]
+    chosen = [w for w in words if not w.isdigit()] or everything
+    if set(chosen) - set(everything):
+        sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}")
     console = Console()
     if "inference" in chosen:
         table = rates(run(inference, [slow_noise, momentum, sharpes], seeds, console))
@@ -252,6 +329,15 @@ def main(*words: str) -> None:
         if seeds == SEEDS:
             store("regime_calibration.json", {"seeds": SEEDS, "rows": ROWS}, table)
         show(table, console)
+    if "var" in chosen:
+        table = var_rates(run(var_tests, [year_of_losses, var_tests], asked or YEARS, console, 250))
+        if (asked or YEARS) == YEARS:
+            keep("rates", table)
+        show(table, console)
+    if "index" in chosen:
+        table = index_exam()
+        keep("index", table)
+        console.print(table.round(4).to_string())
 
 
 if __name__ == "__main__":
