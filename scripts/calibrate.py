@@ -7,8 +7,8 @@ of these worlds or of the tests themselves starts anew. The rates go to bench/re
 nbs/validation/365_inference.ipynb shows, and to bench/results/regime_calibration.json, which
 nbs/regime/464_bootstrap.ipynb shows. `var` measures the tests of risk.exam in years of 250 sessions, `index` examines
 forecasts of the S&P 500 of 1990 to 2022 (skfolio's index: extra portfolio); both go to
-bench/results/var_calibration.json, which nbs/risk/630_exam.ipynb shows. `seeds` below 2,000 (10,000 for var) is for a quick look: it prints the table and leaves the stored
-results alone.
+bench/results/var_calibration.json, which nbs/risk/630_exam.ipynb shows. `seeds` below 2,000 (10,000 for var) is for a
+quick look: it prints the table and leaves the stored results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
 from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.
@@ -220,7 +220,7 @@ def index_exam() -> pd.DataFrame:
     from skfolio.datasets import load_sp500_index
 
     returns, pages = load_sp500_index()["SP500"].pct_change().dropna(), []
-    for method in var.METHODS:
+    for method in var.VAR_METHODS:
         forecast = var.var_forecast(returns, method, 0.99)
         done = exam.var_exam(returns, forecast, 0.99, draws=1999)
         page = done.table[["statistic", "p", "asymptotic"]].reset_index()

@@ -108,6 +108,8 @@ class NormalInverseGamma:
         >>> pd.Series(dict(zip(["degrees of freedom", "location", "scale"], at_once.predictive()))).round(
         ...     4
         ... ).to_frame().T
+           degrees of freedom  location  scale
+        0               104.0   -0.0001  0.012
         """
         scale = np.sqrt(self.scale * (self.weight + 1) / (self.shape * self.weight))
         return 2 * self.shape, self.mean, scale
@@ -217,7 +219,9 @@ def mixture_tail(
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
     q = (low + high) / 2
     z = (q[..., None] - mean) / scale
-    log_density = gammaln((dof + 1) / 2) - gammaln(dof / 2) - 0.5 * np.log(dof * np.pi) - (dof + 1) / 2 * np.log1p(z * z / dof)
+    log_density = (
+        gammaln((dof + 1) / 2) - gammaln(dof / 2) - 0.5 * np.log(dof * np.pi) - (dof + 1) / 2 * np.log1p(z * z / dof)
+    )
     below = mean * stdtr(dof, z) - scale * np.exp(log_density) * (dof + z * z) / (dof - 1)
     return TailRisk(-q, -(weights * below).sum(axis=-1) / alpha)
 
@@ -266,22 +270,32 @@ def regime_var(
 
     Examples
     --------
-    >>> import pandas as pd
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.sample import sample_context
-    >>> from quantlab.regime.base import Filtered
+    >>> from quantlab.regime.base import walk_forward_filter
+    >>> from quantlab.regime.hmm import HMM
+    >>> from quantlab.regime.inputs import regime_inputs
     >>> from quantlab.risk.bayes_var import regime_var
     >>> spy = sample_context("SPY")["close"].droplevel("symbol")
     >>> returns = spy.pct_change().dropna()
     >>> fig, ax = figure("The volatility of 63 sessions is an estimate, and a rough one", "", "volatility of a day")
     >>> ax.plot(returns.rolling(63).std(), color=COLORS[0])
-    >>> flat = pd.DataFrame({"only": 1.0}, returns.index)
-    >>> long = regime_var(returns, Filtered(flat))
+    >>> X = regime_inputs(spy)
+    >>> states = walk_forward_filter(X, HMM(n_states=2, n_starts=2), first=756, refit=1008)
+    >>> walked = regime_var(returns, states)
+    >>> walked.tail(3).round(4)
+                  var  expected_shortfall
+    date
+    2023-12-27  0.015              0.0186
+    2023-12-28  0.015              0.0186
+    2023-12-29  0.015              0.0186
     """
     if isinstance(filtered, Smoothed) or not isinstance(filtered, Filtered):
         raise LeakError(f"states are {type(filtered).__name__}; use model.filter or walk_forward_filter: Filtered")
     if (early := filtered.in_sample()).any():
-        raise LeakError(f"{int(early.sum())} dates use parameters fitted later, the first {early.idxmax():%Y-%m-%d}; keep .out_of_sample()")
+        raise LeakError(
+            f"{int(early.sum())} dates from {early.idxmax():%Y-%m-%d} on use later parameters; keep .out_of_sample()"
+        )
     check_returns(returns, 2)
     check_zones(returns=returns, filtered=filtered.probabilities)
     dates = filtered.probabilities.index.intersection(returns.index)
@@ -339,6 +353,7 @@ def pooled_variance(
     >>> seen = true * rng.chisquare(30, 4000) / 30
     >>> d0, s0 = pooled_variance(seen, 30)
     >>> {"planted": (12, 1e-4), "found": (round(d0, 1), round(s0, 6))}
+    {'planted': (12, 0.0001), 'found': (11.4, 9.9e-05)}
     """
     noise = np.log(variance)
     spread = noise.var(ddof=1) - polygamma(1, dof / 2) if len(variance) > 1 else 0.0
@@ -353,7 +368,9 @@ def hierarchical_tail(
     returns: pd.DataFrame,  # dates x symbols, simple returns up to the close
     groups: Mapping[str, str] | pd.Series | None = None,  # sector of each symbol; None: one group
     confidence: float = 0.99,  # share of sessions within value at risk
-) -> pd.DataFrame:  # by symbol: group, own and pooled deviation, shrinkage in [0, 1], var, expected_shortfall; for the NEXT session
+) -> (
+    pd.DataFrame
+):  # by symbol: group, own and pooled deviation, shrinkage in [0, 1], var, expected_shortfall; for the NEXT session
     """Pool the volatilities of names within groups; raise PanelError for a name without a group.
 
     Parameters
@@ -368,8 +385,6 @@ def hierarchical_tail(
     Returns
     -------
     pd.DataFrame
-        By symbol: group, own and pooled deviation, shrinkage in [0, 1], var, expected_shortfall; for
-        the NEXT session.
 
     Raises
     ------

@@ -20,7 +20,28 @@ from .liquidity import daily_value, liquidity_share
 from .stress import Scenario, past_betas, standard_scenarios, stress_test
 from .var import var_forecast
 
-# %% ../../nbs/risk/660_book.ipynb #198d3e35
+# %% ../../nbs/risk/660_book.ipynb #844c8377
+def _quantities(
+    positions: Sequence[str] | Sequence[Mapping[str, object]],
+) -> tuple[pd.Series, bool]:  # shares by symbol, or parts of the capital; whether they are parts
+    "Read positions of either kind; raise ConfigError for what is neither."
+    if isinstance(positions, (str, Mapping)) or not len(positions):
+        raise ConfigError("positions are a list, of symbols such as 'AAPL' or of {symbol, quantity}, one or more")
+    rows = [{"symbol": p, "quantity": 1.0} if isinstance(p, str) else p for p in positions]
+    plain = {isinstance(p, str) for p in positions}
+    if len(plain) > 1 or not all(isinstance(row, Mapping) for row in rows):
+        raise ConfigError("positions mix symbols and quantities, or hold something else; give one kind")
+    if wrong := [row for row in rows if set(row) != {"symbol", "quantity"}]:
+        raise ConfigError(f"position {dict(wrong[0])} must have symbol and quantity, and nothing else")
+    try:
+        quantity = pd.Series([float(row["quantity"]) for row in rows], [str(row["symbol"]) for row in rows])
+    except (TypeError, ValueError):
+        raise ConfigError(f"a quantity of {[row['quantity'] for row in rows][:5]} is no number; give shares") from None
+    if not np.isfinite(quantity).all() or not quantity.any():
+        raise ConfigError("a quantity is not finite, or all of them are 0; give finite shares, one not 0")
+    return quantity.groupby(level=0, sort=False).sum(), plain == {True}
+
+# %% ../../nbs/risk/660_book.ipynb #5b717f6f
 def position_values(
     positions: Sequence[str] | Sequence[Mapping[str, object]],  # symbols, or {symbol, quantity}; quantity < 0 = short
     bars: pd.DataFrame,  # (date, symbol) with close, as quoted, up to the decision
@@ -60,35 +81,26 @@ def position_values(
     >>> bars = sample_bars(["AAPL", "XOM"])
     >>> values = position_values(shares, bars)
     >>> values.round(0).to_frame("money").T
+              AAPL      XOM
+    money  96265.0 -29994.0
     """
-    if isinstance(positions, (str, Mapping)) or not len(positions):
-        raise ConfigError("positions are a list, of symbols such as 'AAPL' or of {symbol, quantity}, one or more")
-    plain = [isinstance(p, str) for p in positions]
-    if any(plain) and not all(plain) or not all(isinstance(p, (str, Mapping)) for p in positions):
-        raise ConfigError("positions mix symbols and quantities, or hold something else; give one kind")
-    if all(plain):
-        names, amounts = list(positions), [1.0] * len(positions)
-    elif wrong := [p for p in positions if set(p) != {"symbol", "quantity"}]:
-        raise ConfigError(f"position {dict(wrong[0])} must have symbol and quantity, and nothing else")
-    else:
-        names, amounts = [str(p["symbol"]) for p in positions], [p["quantity"] for p in positions]
-    try:
-        quantity = pd.Series(np.asarray(amounts, dtype="float64"), names)
-    except (TypeError, ValueError):
-        raise ConfigError(f"a quantity of {amounts[:5]} is no number; give shares") from None
-    if not np.isfinite(quantity).all() or not (np.isfinite(capital) and capital > 0):
-        raise ConfigError(f"a quantity is not finite, or capital is {capital}; give finite shares and capital above 0")
-    quantity = quantity.groupby(level=0, sort=False).sum()
+    quantity, plain = _quantities(positions)
+    if not (np.isfinite(capital) and capital > 0):
+        raise ConfigError(f"capital is {capital}, expected money above 0")
     last = bars.index.get_level_values("date").max()
     known = bars.index.get_level_values("symbol").unique()
     if unknown := [s for s in quantity.index if s not in known]:
-        raise DataError(f"no bars of {', '.join(unknown[:5])}; the data has {len(known)} symbols, {', '.join(known[:5])} ...")
+        raise DataError(
+            f"no bars of {', '.join(unknown[:5])}; the data has {len(known)} symbols, {', '.join(known[:5])} ..."
+        )
     closes = bars["close"].xs(last, level="date")
     if stale := [s for s in quantity.index if s not in closes.index or not closes[s] > 0]:
-        raise DataError(f"no close of {', '.join(stale[:5])} on {last:%Y-%m-%d}, the last date; their values are not known")
-    return quantity * capital / len(plain) if all(plain) else quantity * closes[quantity.index]
+        raise DataError(
+            f"no close of {', '.join(stale[:5])} on {last:%Y-%m-%d}, the last date; their values are not known"
+        )
+    return quantity * capital / quantity.sum() if plain else quantity * closes[quantity.index]
 
-# %% ../../nbs/risk/660_book.ipynb #8ac869f5
+# %% ../../nbs/risk/660_book.ipynb #c3914a00
 @dataclass(frozen=True)
 class BookRisk:
     """Hold the risk of a book at one close; losses are positive, in money.
@@ -98,7 +110,7 @@ class BookRisk:
     as_of : str
         Date of the last close that was read.
     confidence : float
-        Share of sessions within value at risk.
+        Share of sessions within VaR.
     value : float
         net, money.
     gross : float
@@ -119,14 +131,21 @@ class BookRisk:
     Examples
     --------
     >>> import pandas as pd
-    >>> from quantlab.risk.book import portfolio_risk
-    >>> equal = ["AAPL", "MSFT", "XOM", "JPM"]
-    >>> risk = portfolio_risk(equal)
-    >>> pd.Series(risk.to_dict()).drop("scenario_losses").to_frame("value")
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.book import BookRisk, position_values
+    >>> shares = [{"symbol": "AAPL", "quantity": 500}, {"symbol": "XOM", "quantity": -300}]
+    >>> bars = sample_bars(["AAPL", "XOM"])
+    >>> values = position_values(shares, bars)
+    >>> nothing = BookRisk(
+    ...     f"{bars.index[-1][0]:%Y-%m-%d}", 0.99, values.sum(), values.abs().sum(), 0.0, 0.0, 0.0, {}
+    ... )
+    >>> pd.Series(nothing.to_dict()).loc[["as_of", "value", "gross"]].to_frame("the book").T
+                   as_of         value          gross
+    the book  2023-12-29  66270.998383  126259.000397
     """
 
     as_of: str  # date of the last close that was read
-    confidence: float
+    confidence: float  # share of sessions within VaR
     value: float  # net, money
     gross: float  # money
     VaR: float  # of the next session, money
@@ -155,16 +174,16 @@ class BookRisk:
         """
         return asdict(self)
 
-
+# %% ../../nbs/risk/660_book.ipynb #89208b99
 def portfolio_risk(
     positions: Sequence[str] | Sequence[Mapping[str, object]],  # symbols in equal parts, or {symbol, quantity}
     confidence: float = 0.99,  # share of sessions within value at risk
     bars: pd.DataFrame | None = None,  # (date, symbol), open to volume, with adj; up to the decision. None: the sample
     capital: float = 1_000_000.0,  # money, for bare symbols
     sectors: Mapping[str, str] | pd.Series | None = None,  # by symbol; None: with the sample, as known at its end
-    market: pd.Series | None = None,  # closes of the market by date; None: of the sample, where the bars have its dates
+    market: pd.Series | None = None,  # closes by date; None: SPY with the sample, else the mean of the held names
     scenarios: Sequence[Scenario] = (),  # of the user, beside 2008, 2020 and the flash crash
-    method: str = "filtered",  # of risk.var.METHODS
+    method: str = "filtered",  # of risk.var.VAR_METHODS
     lookback: int = 500,  # past sessions in the forecast
 ) -> BookRisk:
     """Return the risk of positions in money; raise DataError for a symbol that is unknown, stale or too young.
@@ -182,11 +201,11 @@ def portfolio_risk(
     sectors : Mapping[str, str] | pd.Series | None, default None
         By symbol; None: with the sample, as known at its end.
     market : pd.Series | None, default None
-        Closes of the market by date; None: of the sample, where the bars have its dates.
+        Closes by date; None: SPY with the sample, else the mean of the held names.
     scenarios : Sequence[Scenario], default ()
         Of the user, beside 2008, 2020 and the flash crash.
     method : str, default "filtered"
-        Of risk.var.METHODS.
+        Of risk.var.VAR_METHODS.
     lookback : int, default 500
         Past sessions in the forecast.
 
@@ -207,10 +226,6 @@ def portfolio_risk(
         "position {...} must have symbol and quantity, and nothing else"
         "a quantity of {...} is no number; give shares"
 
-    References
-    ----------
-    .. [1] Barone-Adesi, Giannopoulos and Vosper (1999).
-
     Examples
     --------
     >>> import pandas as pd
@@ -218,6 +233,14 @@ def portfolio_risk(
     >>> equal = ["AAPL", "MSFT", "XOM", "JPM"]
     >>> risk = portfolio_risk(equal)
     >>> pd.Series(risk.to_dict()).drop("scenario_losses").to_frame("value")
+                               value
+    as_of                 2023-12-29
+    confidence                  0.99
+    value                  1000000.0
+    gross                  1000000.0
+    VaR                 13134.662734
+    expected_shortfall   14909.39928
+    liquidity_risk               0.0
     """
     if bars is None:
         bars, market = sample_bars(), sample_context("SPY")["close"].droplevel("symbol") if market is None else market
@@ -229,11 +252,11 @@ def portfolio_risk(
     own = adjust(own) if "adj" in own or "split" in own else own
     returns = to_wide(own["close"])[values.index].pct_change().iloc[1:].dropna()
     if len(returns) < lookback + 20:
-        raise DataError(f"the names share {len(returns)} sessions, {lookback + 20} are needed; leave the youngest out or lower lookback")
+        raise DataError(f"the names share {len(returns)} sessions, {lookback + 20} are needed; leave the youngest out")
     last = returns.index[-1]
-    gross = float(values.abs().sum()) or 1.0
+    gross = float(values.abs().sum())
     tail = var_forecast(returns @ (values / gross), method, confidence, lookback).iloc[-1] * gross
-    moves = returns.mean(axis=1) if market is None else market[:last].pct_change()
+    moves = returns.mean(axis=1) if market is None else market.pct_change()
     betas = past_betas(returns.iloc[-252:], moves)
     tested = stress_test(values, [*standard_scenarios(own), *scenarios], sectors, betas)["total"]
     traded = daily_value(bars[bars.index.get_level_values("symbol").isin(values.index)]).iloc[-1]

@@ -18,7 +18,7 @@ from scipy.special import bdtr, chdtrc, gammaln, stdtrit, xlogy
 
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.time import check_zones
-from .var import check_confidence, check_returns, normal_tail, t_tail
+from .var import check_confidence, check_returns, t_tail
 
 # %% ../../nbs/risk/630_exam.ipynb #27091637
 def judged_losses(
@@ -61,6 +61,9 @@ def judged_losses(
     ...         for name, j in judged.items()
     ...     }
     ... ).T.round(2)
+              sessions  hits  share, %
+    normal      3021.0  77.0      2.55
+    filtered    3001.0  31.0      1.03
     """
     x = check_returns(returns, 2)
     if not isinstance(forecast, pd.DataFrame) or not {"var", "expected_shortfall"} <= set(forecast):
@@ -111,6 +114,7 @@ def kupiec(
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.risk.exam import kupiec
     >>> show_error(lambda: kupiec(300, 250))
+    'ConfigError: 300 hits in 250 sessions; there can be 0 to 250'
     """
     alpha, n = check_confidence(confidence), np.asarray(hits, dtype="float64")
     if sessions < 1 or (n < 0).any() or (n > sessions).any():
@@ -160,6 +164,13 @@ def kupiec_region(
     >>> pd.Series({key: f"{low} to {high}" for key, (low, high) in regions.items()}).unstack().rename_axis(
     ...     "chance of a hit"
     ... )
+                         255       510        1000
+    chance of a hit
+    0.010              1 to 6   2 to 10    5 to 16
+    0.025             3 to 11   7 to 20   16 to 35
+    0.050             7 to 20  17 to 35   38 to 64
+    0.075            12 to 27  28 to 50   60 to 91
+    0.100            17 to 35  39 to 64  82 to 119
     """
     accepted = np.flatnonzero(chdtrc(1, kupiec(np.arange(sessions + 1), sessions, confidence)) >= level)
     return int(accepted[0]), int(accepted[-1])
@@ -200,6 +211,13 @@ def traffic_light(
     ... }
     >>> lights = pd.DataFrame({n: traffic_light(n) for n in range(11)}, ["zone", "at most so many"]).T
     >>> lights.T
+                           0         1         2         3         4         5   \\
+    zone                green     green     green     green     green    yellow
+    at most so many  0.081059  0.285752  0.543169  0.758117  0.892188  0.958817
+
+                           6         7         8        9         10
+    zone               yellow    yellow    yellow   yellow       red
+    at most so many  0.986299  0.995975  0.998943  0.99975  0.999946
     """
     kupiec(hits, sessions, confidence)
     chance = float(bdtr(hits, sessions, check_confidence(confidence)))
@@ -327,6 +345,7 @@ def tied_p(
     >>> dice = rng.integers(1, 7, 9999).astype(float)  # a statistic with six values
     >>> ps = np.array([tied_p(float(face), dice, rng) for face in rng.integers(1, 7, 2000)])
     >>> {"p <= 5 %, ties broken": round(float((ps <= 0.05).mean()), 3)}
+    {'p <= 5 %, ties broken': 0.048}
     """
     edge = 1e-9 * max(abs(statistic), 1.0)
     above, ties = int((null > statistic + edge).sum()), int((np.abs(null - statistic) <= edge).sum())
@@ -393,6 +412,8 @@ def acerbi_szekely(
     ...     name: acerbi_szekely(j["loss"], j["var"], j["expected_shortfall"], 0.99) for name, j in judged.items()
     ... }
     >>> pd.Series(z2, name="Z2").round(2).to_frame().T
+        normal  filtered
+    Z2   -2.36     -0.02
     """
     beyond = np.where(np.asarray(loss) > var, np.asarray(loss) / expected_shortfall, 0.0)
     return float(1 - beyond.sum() / (beyond.size * check_confidence(confidence)))
@@ -483,6 +504,8 @@ def z2_null(
     >>> from quantlab.risk.exam import z2_null
     >>> critical = pd.Series({dof: np.quantile(z2_null(dof, draws=100000), 0.05) for dof in (3, 5, 10, 100)})
     >>> critical.rename("5 % point of Z2").rename_axis("degrees of freedom").round(3).to_frame().T
+    degrees of freedom    3      5      10     100
+    5 % point of Z2    -0.818 -0.739 -0.712 -0.703
     """
     rng, alpha = np.random.default_rng(seed), check_confidence(confidence)
     counts = rng.binomial(sessions, alpha, draws)
@@ -602,7 +625,7 @@ def _exact_count(
     n = np.arange(sessions + 1.0)
     log_chance = gammaln(sessions + 1) - gammaln(n + 1) - gammaln(sessions - n + 1) + xlogy(n, alpha)
     chance = np.exp(log_chance + (sessions - n) * np.log1p(-alpha))
-    ratio = kupiec(n, sessions, 1 - alpha)
+    ratio = np.asarray(kupiec(n, sessions, 1 - alpha))
     same = np.isclose(ratio, ratio[hits], rtol=1e-9, atol=1e-12)
     return float(chance[(ratio > ratio[hits]) & ~same].sum()), float(chance[same].sum())
 
@@ -646,6 +669,12 @@ def exam_hits(
     >>> even, heap = np.zeros(250, bool), np.zeros(250, bool)
     >>> heaped = exam_hits(heap)
     >>> heaped.round(4)
+                               statistic       p  asymptotic   exact note
+    test
+    count (Kupiec)                3.5554  0.1123      0.0594  0.1222
+    clusters (Christoffersen)    38.1738  0.0001      0.0000     NaN
+    count and clusters           41.7292  0.0001      0.0000     NaN
+    durations (Weibull)          17.2285  0.0003      0.0000     NaN
     """
     hit, alpha, rng = np.asarray(hit, dtype=bool), check_confidence(confidence), np.random.default_rng(seed)
     if hit.ndim != 1 or len(hit) < 2:
@@ -654,15 +683,19 @@ def exam_hits(
     count, clusters, gaps = float(kupiec(n, t, confidence)), _cluster_ratio(hit), _gap_ratio(hit)
     above, same = _exact_count(n, t, alpha)
     free, shuffled = _null(t, -1, alpha, draws), _null(t, n, alpha, draws)
-    joint = kupiec(free[:, 0], t, confidence) + free[:, 1]
+    joint, both, counted = kupiec(free[:, 0], t, confidence) + free[:, 1], count + clusters, above + rng.random() * same
+    seen = ((clusters, shuffled[:, 1]), (both, joint), (gaps, shuffled[:, 2]))
+    scattered = [tied_p(statistic, null, rng) for statistic, null in seen]
     few = "" if n > 1 else f"{n} hits have no scatter: its p-value is a coin"
     rows = {
-        "count (Kupiec)": (count, above + rng.random() * same, chdtrc(1, count), above + same, ""),
-        "clusters (Christoffersen)": (clusters, tied_p(clusters, shuffled[:, 1], rng), chdtrc(1, clusters), np.nan, few),
-        "count and clusters": (count + clusters, tied_p(count + clusters, joint, rng), chdtrc(2, count + clusters), np.nan, ""),
-        "durations (Weibull)": (gaps, tied_p(gaps, shuffled[:, 2], rng), chdtrc(1, gaps), np.nan, few),
+        "count (Kupiec)": (count, counted, chdtrc(1, count), above + same, ""),
+        "clusters (Christoffersen)": (clusters, scattered[0], chdtrc(1, clusters), np.nan, few),
+        "count and clusters": (both, scattered[1], chdtrc(2, both), np.nan, ""),
+        "durations (Weibull)": (gaps, scattered[2], chdtrc(1, gaps), np.nan, few),
     }  # fmt: skip
-    return pd.DataFrame.from_dict(rows, "index", columns=["statistic", "p", "asymptotic", "exact", "note"]).rename_axis("test")
+    return pd.DataFrame.from_dict(rows, "index", columns=["statistic", "p", "asymptotic", "exact", "note"]).rename_axis(
+        "test"
+    )
 
 # %% ../../nbs/risk/630_exam.ipynb #932d31fa
 def var_exam(
@@ -823,6 +856,8 @@ def fissler_ziegel(
     ...     }
     ... )
     >>> scores.round(3).to_frame("mean score").T
+                the truth  too wide  too narrow
+    mean score     -3.118    -2.964      -2.762
     """
     alpha, excess = check_confidence(confidence), np.maximum(np.asarray(loss) - var, 0.0)
     return excess / (alpha * expected_shortfall) + var / expected_shortfall + np.log(expected_shortfall) - 1
@@ -876,6 +911,13 @@ def sign_test(
     ...     {m: var_forecast(returns, m) for m in ("historical", "normal", "t", "cornish_fisher", "filtered")},
     ... )
     >>> ranked.round(4)
+                     score  behind       p
+    forecast
+    filtered       -3.3865  0.0000  1.0000
+    cornish_fisher -3.1240  0.2625  0.0008
+    historical     -3.0730  0.3136  0.0101
+    t              -2.9107  0.4759  0.0051
+    normal         -2.6210  0.7655  0.0014
     """
     d = np.asarray(difference, dtype="float64")
     if d.ndim != 1 or len(d) < 10 or not np.isfinite(d).all():
@@ -950,6 +992,13 @@ def compare_forecasts(
     ...     {m: var_forecast(returns, m) for m in ("historical", "normal", "t", "cornish_fisher", "filtered")},
     ... )
     >>> ranked.round(4)
+                     score  behind       p
+    forecast
+    filtered       -3.3865  0.0000  1.0000
+    cornish_fisher -3.1240  0.2625  0.0008
+    historical     -3.0730  0.3136  0.0101
+    t              -2.9107  0.4759  0.0051
+    normal         -2.6210  0.7655  0.0014
     """
     if len(forecasts) < 2:
         raise ConfigError(f"{len(forecasts)} forecasts; a comparison needs two or more")
@@ -960,7 +1009,10 @@ def compare_forecasts(
     if not len(dates):
         raise DataError("the forecasts share no date; make them from the same returns")
     columns = ["loss", "var", "expected_shortfall"]
-    scores = pd.DataFrame({n: fissler_ziegel(*t.loc[dates, columns].to_numpy().T, confidence) for n, t in tables.items()}, dates)
+    common = {name: table.loc[dates, columns].to_numpy().T for name, table in tables.items()}
+    scores = pd.DataFrame(
+        {n: fissler_ziegel(loss, var, es, confidence) for n, (loss, var, es) in common.items()}, dates
+    )
     mean = scores.mean().sort_values(kind="stable")
     best = mean.index[0]
     ps = [1.0 if n == best else sign_test((scores[n] - scores[best]).to_numpy(), draws, seed=seed) for n in mean.index]

@@ -6,15 +6,15 @@
 __all__ = ['sector_exposure', 'sector_neutrality', 'size_bias', 'turnover_consistency', 'FactorFit', 'factor_exposures',
            'attribute_returns', 'attribute_sectors']
 
-# %% ../../nbs/risk/650_exposure.ipynb #616db8b0
+# %% ../../nbs/risk/650_exposure.ipynb #4a0a4048
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
-from ..core.errors import ConfigError, DataError, PanelError
+from ..core.errors import DataError, PanelError
 from ..core.panel import check_panel, to_wide
 from ..core.time import check_zones
 from .var import check_returns
@@ -47,26 +47,18 @@ def sector_exposure(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.sample import sample_bars, sample_sectors
-    >>> from quantlab.risk.exposure import sector_exposure, sector_neutrality
-    >>> bars = sample_bars()
-    >>> closes = to_wide(bars["close"] * bars["adj"])
-    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
-    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
-    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_sectors
+    >>> from quantlab.risk.exposure import sector_exposure
     >>> told = (
     ...     sample_sectors()
     ...     .query("valid & known_at <= '2023-11-30'")
     ...     .drop_duplicates("symbol", keep="last")
     ...     .set_index("symbol")["sector"]
     ... )
-    >>> last = held.iloc[-1]
-    >>> last = last[(last > 0) & last.index.isin(told.index)]
-    >>> assert np.isclose(sector_exposure(last, told)["net"].sum(), last.sum()) and np.isclose(
-    ...     sector_neutrality(last, told), 0
-    ... )
+    >>> show_error(lambda: sector_exposure(pd.Series({"BTC": 1.0}), told))
+    "PanelError: ['BTC'] have no sector; give one for each held name"
     """
     group = pd.Series(dict(sectors)).reindex(weights.index)
     held = weights[weights != 0]
@@ -75,7 +67,9 @@ def sector_exposure(
     if (lost := held.index[group[held.index].isna()]).size:
         raise PanelError(f"{list(lost)[:5]} have no sector; give one for each held name")
     by = held.groupby(group[held.index])
-    return pd.DataFrame({"net": by.sum(), "gross": by.apply(lambda w: w.abs().sum()), "names": by.size()}).rename_axis("sector")
+    return pd.DataFrame({"net": by.sum(), "gross": by.apply(lambda w: w.abs().sum()), "names": by.size()}).rename_axis(
+        "sector"
+    )
 
 
 def sector_neutrality(
@@ -129,10 +123,10 @@ def sector_neutrality(
     table = sector_exposure(weights, sectors)
     return float(1 - table["net"].abs().sum() / table["gross"].sum()) if len(table) else float("nan")
 
-# %% ../../nbs/risk/650_exposure.ipynb #04021066
+# %% ../../nbs/risk/650_exposure.ipynb #f90b95e2
 def size_bias(
     weights: pd.Series,  # by symbol, share of equity
-    size: pd.Series,  # by symbol, > 0: market value, or value traded; of all names that could be held, known at the decision
+    size: pd.Series,  # by symbol, > 0: market value or value traded, of all names that could be held; known then
 ) -> float:  # weighted mean of normal scores over gross weight; 0: as the universe; NaN for an empty book
     """Return how far a book leans to large (+) or small (-) names.
 
@@ -141,8 +135,7 @@ def size_bias(
     weights : pd.Series
         By symbol, share of equity.
     size : pd.Series
-        By symbol, > 0: market value, or value traded; of all names that could be held, known at the
-        decision.
+        By symbol, > 0: market value or value traded, of all names that could be held; known then.
 
     Returns
     -------
@@ -163,8 +156,6 @@ def size_bias(
     >>> size = daily_value(bars).iloc[-1].loc[lambda x: x > 0]
     >>> assert abs(size_bias(size * 0 + 1 / len(size), size)) < 1e-9  # as the universe
     """
-    from scipy.special import ndtri
-
     known = size[np.isfinite(size) & (size > 0)]
     held = weights[weights != 0]
     if (lost := held.index.difference(known.index)).size:
@@ -207,7 +198,9 @@ def turnover_consistency(
     >>> held = held.div(held.sum(axis=1), axis=0)
     >>> weights = held[held > 0].stack().rename("weight").rename_axis(["date", "symbol"]).to_frame()
     >>> habit = turnover_consistency(weights)
-    >>> habit.round(3)
+    >>> habit.drop(columns="on").round(3).assign(on=habit["on"].dt.strftime("%Y-%m-%d"))
+              rebalances   mean  deviation  largest  autocorrelation          on
+    turnover         156  0.525      0.183      1.0            0.265  2011-11-01
     """
     check_panel(weights)
     wide = to_wide(weights["weight"]).fillna(0.0)
@@ -218,7 +211,7 @@ def turnover_consistency(
     row = {"rebalances": len(wide), "mean": moved.mean(), "deviation": moved.std(), "largest": moved.max()}
     return pd.DataFrame([row | {"on": moved.idxmax(), "autocorrelation": same}], ["turnover"])
 
-# %% ../../nbs/risk/650_exposure.ipynb #3544340e
+# %% ../../nbs/risk/650_exposure.ipynb #514113eb
 @dataclass(frozen=True, eq=False)
 class FactorFit:
     """Hold the regression of returns on factors; it reads the whole period and is known after its last session.
@@ -230,6 +223,7 @@ class FactorFit:
     covariance : pd.DataFrame
         Of the estimates, Newey and West.
     r2 : float
+        Share of the variance that the factors explain.
     residual : pd.Series
         By date.
     lag : int
@@ -269,11 +263,18 @@ class FactorFit:
     >>> ax.plot((1 + factors["market"]).cumprod(), color=COLORS[6], label="market")
     >>> fit = factor_exposures(book, factors)
     >>> fit.table.round(4)
+              beta      se        t       p
+    alpha   0.0001  0.0001   0.7557  0.4498
+    market  1.0763  0.0209  51.5313  0.0000
+    size    0.1324  0.0350   3.7845  0.0002
+    bonds  -0.2751  0.0545  -5.0520  0.0000
+    gold    0.0538  0.0185   2.9082  0.0036
+    credit -0.1847  0.0482  -3.8297  0.0001
     """
 
     table: pd.DataFrame  # by alpha and factor: beta, se, t, p; alpha per session
     covariance: pd.DataFrame  # of the estimates, Newey and West
-    r2: float
+    r2: float  # share of the variance that the factors explain
     residual: pd.Series  # by date
     lag: int  # of the errors
 
@@ -342,6 +343,13 @@ def factor_exposures(
     >>> ax.plot((1 + factors["market"]).cumprod(), color=COLORS[6], label="market")
     >>> fit = factor_exposures(book, factors)
     >>> fit.table.round(4)
+              beta      se        t       p
+    alpha   0.0001  0.0001   0.7557  0.4498
+    market  1.0763  0.0209  51.5313  0.0000
+    size    0.1324  0.0350   3.7845  0.0002
+    bonds  -0.2751  0.0545  -5.0520  0.0000
+    gold    0.0538  0.0185   2.9082  0.0036
+    credit -0.1847  0.0482  -3.8297  0.0001
     """
     check_zones(returns=returns, factors=factors)
     dates = returns.index.intersection(factors.dropna().index)
@@ -432,11 +440,21 @@ def attribute_returns(
     >>> ax.plot((1 + factors["market"]).cumprod(), color=COLORS[6], label="market")
     >>> split = attribute_returns(book, factors, 252)
     >>> split.round(4)
+              beta  contribution      se
+    alpha   0.0001        0.0227  0.0300
+    market  1.0763        0.1443  0.0028
+    size    0.1324       -0.0031  0.0008
+    bonds  -0.2751       -0.0122  0.0024
+    gold    0.0538        0.0022  0.0008
+    credit -0.1847       -0.0003  0.0001
+    total      NaN        0.1536  0.0524
     """
     fit = factor_exposures(returns, factors, lag)
     means = factors.loc[fit.residual.index].mean()
     each = pd.Series({"alpha": 1.0, **means}) * periods_per_year
-    table = pd.DataFrame({"beta": fit.table["beta"], "contribution": fit.table["beta"] * each, "se": fit.table["se"] * each.abs()})
+    table = pd.DataFrame(
+        {"beta": fit.table["beta"], "contribution": fit.table["beta"] * each, "se": fit.table["se"] * each.abs()}
+    )
     mean, error = _mean_error(returns.loc[fit.residual.index].to_numpy(), fit.lag)
     table.loc["total"] = [np.nan, mean * periods_per_year, error * periods_per_year]
     return table

@@ -6,7 +6,7 @@
 __all__ = ['CRISIS_2008', 'COVID_2020', 'FLASH_2010', 'Scenario', 'replay_scenario', 'standard_scenarios', 'past_betas',
            'scenario_moves', 'stress_test', 'factor_shock', 'correlation_stress']
 
-# %% ../../nbs/risk/640_stress.ipynb #d82607fc
+# %% ../../nbs/risk/640_stress.ipynb #907242fb
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ConfigError, DataError, PanelError
-from ..core.panel import to_wide
-from .var import TailRisk, check_returns, normal_tail
+from ..core.time import check_zones
+from .var import check_returns, normal_tail
 
-# %% ../../nbs/risk/640_stress.ipynb #f77412cc
+# %% ../../nbs/risk/640_stress.ipynb #282cff42
 @dataclass(frozen=True)
 class Scenario:
     """Hold the moves of one bad day or season, as simple returns.
@@ -25,6 +25,7 @@ class Scenario:
     Parameters
     ----------
     name : str
+        For tables and messages.
     names : Mapping[str, float], default field(default_factory=dict)
         By symbol; asked first.
     sectors : Mapping[str, float], default field(default_factory=dict)
@@ -44,7 +45,7 @@ class Scenario:
     >>> user = Scenario("oil at 30", names={"XOM": -0.35}, market=-0.05)
     """
 
-    name: str
+    name: str  # for tables and messages
     names: Mapping[str, float] = field(default_factory=dict)  # by symbol; asked first
     sectors: Mapping[str, float] = field(default_factory=dict)  # by sector; asked second
     market: float | None = None  # times the beta of a name; asked last. None: not known
@@ -54,7 +55,9 @@ class Scenario:
         if not moves:
             raise ConfigError(f"scenario '{self.name}' moves nothing; give names, sectors or a market")
         if not all(np.isfinite(move) and move >= -1 for move in moves):
-            raise ConfigError(f"scenario '{self.name}' has a move that is not finite or below -1; moves are simple returns")
+            raise ConfigError(
+                f"scenario '{self.name}' has a move that is not finite or below -1; moves are simple returns"
+            )
 
 
 CRISIS_2008 = Scenario("2008", market=-0.399, sectors={
@@ -111,6 +114,9 @@ def replay_scenario(
     >>> bars = adjust(sample_bars(symbols))
     >>> scenarios = standard_scenarios(bars)
     >>> pd.DataFrame({s.name: s.names for s in scenarios[1:]}).round(3).T
+                  AAPL    BAC     GE    JPM     KO   MSFT     PG    XOM
+    2020        -0.307 -0.476 -0.515 -0.425 -0.366 -0.274 -0.221 -0.479
+    flash crash -0.222 -0.116 -0.163 -0.078 -0.046 -0.065 -0.367 -0.117
     """
     start, end = pd.Timestamp(start), pd.Timestamp(end)
     if end <= start:
@@ -119,7 +125,9 @@ def replay_scenario(
     first, last = (bars[dates == date].droplevel("date") for date in (start, end))
     moves = (last["low" if to_low else "close"] / first["close"] - 1).replace([np.inf, -np.inf], np.nan).dropna()
     if moves.empty and like.market is None and not like.sectors:
-        raise DataError(f"no name has bars on {start:%Y-%m-%d} and {end:%Y-%m-%d}, and '{like.name}' has no other moves")
+        raise DataError(
+            f"no name has bars on {start:%Y-%m-%d} and {end:%Y-%m-%d}, and '{like.name}' has no other moves"
+        )
     return Scenario(like.name, {**like.names, **moves.astype(float)}, like.sectors, like.market)
 
 
@@ -155,6 +163,9 @@ def standard_scenarios(
     >>> bars = adjust(sample_bars(symbols))
     >>> scenarios = standard_scenarios(bars)
     >>> pd.DataFrame({s.name: s.names for s in scenarios[1:]}).round(3).T
+                  AAPL    BAC     GE    JPM     KO   MSFT     PG    XOM
+    2020        -0.307 -0.476 -0.515 -0.425 -0.366 -0.274 -0.221 -0.479
+    flash crash -0.222 -0.116 -0.163 -0.078 -0.046 -0.065 -0.367 -0.117
     """
     return [
         replay_scenario(bars, "2008-09-12", "2008-11-20", CRISIS_2008),
@@ -162,7 +173,7 @@ def standard_scenarios(
         replay_scenario(bars, "2010-05-05", "2010-05-06", FLASH_2010, to_low=True),
     ]
 
-# %% ../../nbs/risk/640_stress.ipynb #9499b03d
+# %% ../../nbs/risk/640_stress.ipynb #ac20c020
 def past_betas(
     returns: pd.DataFrame,  # dates x symbols, simple returns up to the decision; NaN where not quoted
     market: pd.Series,  # simple returns of the market by date
@@ -184,6 +195,11 @@ def past_betas(
     pd.Series
         By symbol; NaN with fewer.
 
+    Raises
+    ------
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
     Examples
     --------
     >>> from quantlab.core.panel import to_wide
@@ -198,6 +214,7 @@ def past_betas(
     >>> ax.plot(closes["2020-02-19":"2020-04-30"] / closes.loc["2020-02-19"] - 1, lw=0.9)
     >>> known = past_betas(closes[:"2020-02-19"].pct_change().iloc[-252:], market.pct_change())
     """
+    check_zones(returns=returns, market=market)
     m = market.reindex(returns.index).to_numpy(dtype="float64")[:, None]
     x = returns.to_numpy(dtype="float64")
     there = np.isfinite(x) & np.isfinite(m)
@@ -211,7 +228,7 @@ def past_betas(
 
 
 def scenario_moves(
-    scenario: Scenario,
+    scenario: Scenario,  # the moves
     symbols: Sequence[str],  # to be moved
     sectors: Mapping[str, str] | pd.Series | None = None,  # by symbol
     betas: Mapping[str, float] | pd.Series | None = None,  # by symbol, to the market
@@ -221,6 +238,7 @@ def scenario_moves(
     Parameters
     ----------
     scenario : Scenario
+        The moves.
     symbols : Sequence[str]
         To be moved.
     sectors : Mapping[str, str] | pd.Series | None, default None
@@ -256,6 +274,9 @@ def scenario_moves(
     >>> known = past_betas(closes[:"2020-02-19"].pct_change().iloc[-252:], market.pct_change())
     >>> said = scenario_moves(COVID_2020, symbols, betas=known)
     >>> pd.DataFrame({"by beta": said, "as it was": pd.Series(covid.names)[symbols]}).T.round(2)
+               AAPL  MSFT   XOM   JPM    PG    KO    GE   BAC
+    by beta   -0.50 -0.43 -0.33 -0.38 -0.17 -0.15 -0.50 -0.46
+    as it was -0.31 -0.27 -0.48 -0.43 -0.22 -0.37 -0.51 -0.48
     """
     wide, slope = dict(sectors if sectors is not None else {}), dict(betas if betas is not None else {})
     moves = {}
@@ -265,13 +286,15 @@ def scenario_moves(
             move = scenario.market * slope.get(symbol, np.nan)
         moves[symbol] = max(move, -1.0) if np.isfinite(move) else np.nan
     if unknown := [s for s, move in moves.items() if not np.isfinite(move)]:
-        raise DataError(f"scenario '{scenario.name}' does not say how {unknown[:5]} move; give a beta, a sector or a move")
+        raise DataError(
+            f"scenario '{scenario.name}' does not say how {unknown[:5]} move; give a beta, a sector or a move"
+        )
     return pd.Series(moves, dtype="float64", name=scenario.name)
 
-# %% ../../nbs/risk/640_stress.ipynb #f179725b
+# %% ../../nbs/risk/640_stress.ipynb #db59745a
 def stress_test(
     weights: pd.Series,  # by symbol, share of equity, negative = short
-    scenarios: Sequence[Scenario],
+    scenarios: Sequence[Scenario],  # one or more, of different names
     sectors: Mapping[str, str] | pd.Series | None = None,  # by symbol
     betas: Mapping[str, float] | pd.Series | None = None,  # by symbol, from returns up to the decision
 ) -> pd.DataFrame:  # scenario x symbol: loss of the position, share of equity; column total
@@ -282,6 +305,7 @@ def stress_test(
     weights : pd.Series
         By symbol, share of equity, negative = short.
     scenarios : Sequence[Scenario]
+        One or more, of different names.
     sectors : Mapping[str, str] | pd.Series | None, default None
         By symbol.
     betas : Mapping[str, float] | pd.Series | None, default None
@@ -307,6 +331,7 @@ def stress_test(
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.risk.stress import COVID_2020, stress_test
     >>> show_error(lambda: stress_test(pd.Series({"BTC": 1.0}), [COVID_2020]))
+    "DataError: scenario '2020' does not say how ['BTC'] move; give a beta, a sector or a move"
     """
     if weights.index.has_duplicates or not np.isfinite(weights.to_numpy(dtype="float64")).all():
         raise PanelError("weights name a symbol twice or are not finite; give one share of equity per symbol")
@@ -363,9 +388,12 @@ def factor_shock(
     ...     weights, pd.DataFrame({"market": betas, "rates": 0.0}), {"market": -0.2, "rates": -0.05}
     ... )
     >>> shocked.round(4).to_frame().T
+          market  rates  total
+    loss   0.165    0.0  0.165
     """
-    if (strange := [f for f in shocks if f not in betas]) or (missing := weights.index.difference(betas.index)).size:
-        raise PanelError(f"no betas for {strange or list(missing)[:5]}; the factors are {list(betas.columns)}")
+    lacking = [f for f in shocks if f not in betas] or [s for s in weights.index if s not in betas.index]
+    if lacking:
+        raise PanelError(f"no betas for {lacking[:5]}; the factors are {list(betas.columns)}")
     lost = -(weights @ betas.loc[weights.index, list(shocks)]) * pd.Series(dict(shocks))
     return pd.concat([lost, pd.Series({"total": lost.sum()})]).rename("loss")
 
@@ -424,6 +452,11 @@ def correlation_stress(
     >>> past = closes.pct_change().iloc[-252:]
     >>> together = correlation_stress(weights, past)
     >>> together.round(4)
+           volatility     var  expected_shortfall
+    theta
+    0.0        0.0078  0.0182              0.0209
+    0.5        0.0110  0.0256              0.0293
+    1.0        0.0134  0.0312              0.0358
     """
     if not all(0 <= theta <= 1 for theta in strengths):
         raise ConfigError(f"strengths are {tuple(strengths)}, expected shares from 0 to 1")
