@@ -401,7 +401,7 @@ def acerbi_szekely(
     ...         for name, j in judged.items()
     ...     }
     ... ).T.round(2)
-    >>> even, heap = np.zeros(250, bool), np.zeros(250, bool)
+    >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
     >>> pd.DataFrame(
     ...     {
     ...         name: {"LR of clusters": _cluster_ratio(h), "LR of durations": _gap_ratio(h)}
@@ -549,7 +549,7 @@ class VarExam:
     ...         for name, j in judged.items()
     ...     }
     ... ).T.round(2)
-    >>> even, heap = np.zeros(250, bool), np.zeros(250, bool)
+    >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
     >>> pd.DataFrame(
     ...     {
     ...         name: {"LR of clusters": _cluster_ratio(h), "LR of durations": _gap_ratio(h)}
@@ -600,7 +600,7 @@ class VarExam:
         ...         for name, j in judged.items()
         ...     }
         ... ).T.round(2)
-        >>> even, heap = np.zeros(250, bool), np.zeros(250, bool)
+        >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
         >>> pd.DataFrame(
         ...     {
         ...         name: {"LR of clusters": _cluster_ratio(h), "LR of durations": _gap_ratio(h)}
@@ -666,7 +666,7 @@ def exam_hits(
     --------
     >>> import numpy as np
     >>> from quantlab.risk.exam import exam_hits
-    >>> even, heap = np.zeros(250, bool), np.zeros(250, bool)
+    >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
     >>> heaped = exam_hits(heap)
     >>> heaped.round(4)
                                statistic       p  asymptotic   exact note
@@ -757,7 +757,7 @@ def var_exam(
     ...         for name, j in judged.items()
     ...     }
     ... ).T.round(2)
-    >>> even, heap = np.zeros(250, bool), np.zeros(250, bool)
+    >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
     >>> pd.DataFrame(
     ...     {
     ...         name: {"LR of clusters": _cluster_ratio(h), "LR of durations": _gap_ratio(h)}
@@ -835,7 +835,7 @@ def fissler_ziegel(
     ...         for name, j in judged.items()
     ...     }
     ... ).T.round(2)
-    >>> even, heap = np.zeros(250, bool), np.zeros(250, bool)
+    >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
     >>> pd.DataFrame(
     ...     {
     ...         name: {"LR of clusters": _cluster_ratio(h), "LR of durations": _gap_ratio(h)}
