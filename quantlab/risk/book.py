@@ -37,9 +37,10 @@ def _quantities(
         quantity = pd.Series([float(row["quantity"]) for row in rows], [str(row["symbol"]) for row in rows])
     except (TypeError, ValueError):
         raise ConfigError(f"a quantity of {[row['quantity'] for row in rows][:5]} is no number; give shares") from None
+    quantity = quantity.groupby(level=0, sort=False).sum()
     if not np.isfinite(quantity).all() or not quantity.any():
         raise ConfigError("a quantity is not finite, or all of them are 0; give finite shares, one not 0")
-    return quantity.groupby(level=0, sort=False).sum(), plain == {True}
+    return quantity, plain == {True}
 
 # %% ../../nbs/risk/660_book.ipynb #5b717f6f
 def position_values(

@@ -359,7 +359,7 @@ def factor_exposures(
     if t < 10 * k or not 0 <= lag < t:
         raise DataError(f"{t} common sessions for {k - 1} factors and lag {lag}; give {10 * k} sessions or more")
     X = np.column_stack([np.ones(t), f])
-    if np.linalg.cond(X / np.linalg.norm(X, axis=0)) > 1e8:
+    if not f.std(axis=0).all() or np.linalg.cond(X / np.linalg.norm(X, axis=0)) > 1e8:
         raise DataError(f"the factors {list(factors.columns)} repeat each other or do not move; leave one out")
     inverse = np.linalg.inv(X.T @ X)
     b = inverse @ X.T @ y
