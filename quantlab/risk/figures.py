@@ -68,7 +68,9 @@ def var_figure(
     >>> book = (names @ weights).rename("book")
     >>> forecasts = {method: var_forecast(book, method) for method in ("normal", "historical", "filtered")}
     >>> fig = var_figure(
-    ...     book, forecasts, "Filtered history is passed as often as it says, the normal curve three times as often"
+    ...     book,
+    ...     forecasts,
+    ...     "Filtered history is passed nearly as often as it says, the normal curve twice as often",
     ... )
     >>> fig
     """
@@ -143,7 +145,7 @@ def exam_figure(
     ax.set_xlim(7e-5, 1.4)
     ax.set_yticks(np.arange(len(tests))[::-1], tests)
     number_axis(ax.xaxis)
-    ax.legend(loc="upper left", fontsize=9)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)  # beside the points, not over them
     return fig
 
 # %% ../../nbs/risk/670_figures.ipynb #81f159cb
