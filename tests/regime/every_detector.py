@@ -33,7 +33,7 @@ def small(kind: type[Detector]) -> Detector:
     "Make a detector of two states that is quick to fit."
     settings = kind().get_params()
     quick = {"n_states": 2, "n_starts": 2, "n_iter": 50, "penalty": 5.0}
-    if kind.__name__ == "KernelCut":  # at the default fine of 3 it leaves breaks from a storm to calm uncut in this world
+    if kind.__name__ == "KernelCut":  # a higher fine leaves breaks from storm to calm uncut here
         return kind(penalty=2.0)
     return kind(**{name: value for name, value in quick.items() if name in settings})
 
