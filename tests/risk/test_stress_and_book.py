@@ -165,9 +165,13 @@ def test_sectors_size_and_turnover_by_hand():
 
 def test_sectors_earn_what_was_held_the_evening_before():
     returns = made()
-    weights = pd.DataFrame(0.0, returns.index[:1], SYMBOLS).assign(KO=1.0)
+    weights = pd.DataFrame(0.0, returns.index[[0, 100]], SYMBOLS)
+    weights["KO"] = [1.0, -2.0]
     table = attribute_sectors(weights, returns, {"KO": "x"}, 252)
-    assert table.loc["x", "contribution"] == pytest.approx(returns["KO"].iloc[1:].mean() * 252)
+    earned = (
+        returns["KO"].iloc[1:101].sum() - 2 * returns["KO"].iloc[101:].sum()
+    )  # decided at a close, held from then on
+    assert table.loc["x", "contribution"] == pytest.approx(earned / 299 * 252)
     assert table.loc["total", "se"] > 0
 
 
@@ -216,5 +220,9 @@ def test_what_is_no_position_is_refused(wrong, kind, said):
 def test_positions_that_cancel_or_are_too_young_are_refused(bars):
     with pytest.raises(ConfigError, match="0"):
         position_values([{"symbol": "KO", "quantity": 5}, {"symbol": "KO", "quantity": -5}], bars)
+    blank = bars.copy()
+    blank.iloc[-3, blank.columns.get_loc("close")] = np.nan
+    with pytest.raises(DataError, match="no close of AAPL"):
+        position_values(SYMBOLS, blank)
     with pytest.raises(DataError, match="520 are needed"):
         portfolio_risk(SYMBOLS, bars=sample_bars(SYMBOLS, start="2023-01-01"))

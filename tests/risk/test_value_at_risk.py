@@ -182,6 +182,12 @@ def test_another_time_zone_is_only_another_label():
         regime_var(there, Filtered(pd.DataFrame({"one": 1.0}, returns.index)))
 
 
+def test_belief_by_hand():
+    after = NormalInverseGamma().update(1, 0.02, 0.02**2)
+    assert (after.mean, after.weight, after.shape) == (0.01, 2.0, 2.5)
+    assert after.scale == pytest.approx(2e-4 + 0.02**2 / 4)  # half of half the square: the mean takes the other half
+
+
 def test_belief_equals_its_integral():
     prior, x = NormalInverseGamma(0.001, 2.0, 3.0, 3e-4), made(30, 4).to_numpy()
     after = prior.update(len(x), x.sum(), (x**2).sum())
