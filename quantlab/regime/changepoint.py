@@ -908,7 +908,7 @@ def last_cuts(
     Raises
     ------
     ConfigError
-        "recut is {recut} and lookback {lookback}; give at least 1 row and {...} rows"
+        "recut is {recut} and lookback {lookback}; give whole rows, at least 1 and {...}"
         "kernel cuts need ruptures: pip install 'quantlab[regime]'"
         "penalty is {penalty} and min_size {min_size}; give a number above 0 and at least 2 rows"
     DataError
@@ -952,8 +952,10 @@ def last_cuts(
        first seen  break
     0        1903   1899
     """
-    if recut < 1 or lookback < 2 * min_size:
-        raise ConfigError(f"recut is {recut} and lookback {lookback}; give at least 1 row and {2 * min_size} rows")
+    if recut < 1 or lookback < 2 * min_size or recut % 1 or lookback % 1:
+        raise ConfigError(
+            f"recut is {recut} and lookback {lookback}; give whole rows, at least 1 and {2 * min_size}"
+        )
     starts = np.zeros(len(values), dtype=np.int64)
     for t in range(0, len(values), recut):
         first = max(t + 1 - lookback, 0)

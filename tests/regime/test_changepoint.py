@@ -198,7 +198,15 @@ def test_kernel_cuts_give_the_rooms_frame():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"recut": 0}, {"lookback": 19}, {"penalty": 0.0}, {"penalty": np.nan}, {"min_size": 1}, {"hazard": 0.0}],
+    [
+        {"recut": 0},
+        {"recut": 2.5},
+        {"lookback": 19},
+        {"penalty": 0.0},
+        {"penalty": np.nan},
+        {"min_size": 1},
+        {"hazard": 0.0},
+    ],
 )
 def test_settings_of_kernel_cuts_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ConfigError):
