@@ -10,6 +10,8 @@ BIN := .venv/bin
 # because numba's cache does not notice an edit in a callee of another cell.
 SOURCES := $(shell find quantlab -name '*.py' | LC_ALL=C sort | xargs cat 2>/dev/null | cksum | cut -d' ' -f1)
 export XDG_CACHE_HOME := $(CURDIR)/.cache/code-$(SOURCES)/xdg
+# IPython takes the folder only where it stands already; else it falls back to one that all checkouts share.
+_ := $(shell mkdir -p "$(XDG_CACHE_HOME)")
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 export MLFLOW_DISABLE_TELEMETRY := true
 export JUPYTER_PLATFORM_DIRS := 1

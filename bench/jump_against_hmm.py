@@ -11,6 +11,8 @@ of the library.
 
 Both models are fitted on the past only and read each evening. The jump model reads log downside deviation (half-life
 10) and Sortino ratios (20, 60) of returns; the hidden Markov model has two states and reads log returns.
+It is also traded on an average over its probabilities whose half-life is chosen as the penalty is; this was added after
+the first results, because the published turnover suggests an average. `same years`: what both parts can judge.
 Each walk is kept in .cache/bench, so a run that was stopped goes on where it was; a part can be named: sp500, market.
 """
 

@@ -2474,6 +2474,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'quantlab/regime/changepoint.py'),
                                              'quantlab.regime.changepoint._segment_moments': ( 'regime/changepoint.html#_segment_moments',
                                                                                                'quantlab/regime/changepoint.py'),
+                                             'quantlab.regime.changepoint._sizes': ( 'regime/changepoint.html#_sizes',
+                                                                                     'quantlab/regime/changepoint.py'),
                                              'quantlab.regime.changepoint._updated': ( 'regime/changepoint.html#_updated',
                                                                                        'quantlab/regime/changepoint.py'),
                                              'quantlab.regime.changepoint.best_segments': ( 'regime/changepoint.html#best_segments',

@@ -32,7 +32,22 @@ def bare(tmp_path):
     tools.mkdir()
     for name in ("Makefile", "requirements.lock", "pyproject.toml", "scripts/install.sh"):
         shutil.copy(ROOT / name, clone / name)
-    for name in ("bash", "sh", "cat", "find", "sort", "xargs", "cksum", "cut", "grep", "sed", "expand", "rm", "touch"):
+    for name in (
+        "bash",
+        "sh",
+        "cat",
+        "find",
+        "sort",
+        "xargs",
+        "cksum",
+        "cut",
+        "grep",
+        "sed",
+        "expand",
+        "rm",
+        "touch",
+        "mkdir",
+    ):
         if found := shutil.which(name):
             (tools / name).symlink_to(found)
     return clone, tools
@@ -68,6 +83,18 @@ def test_a_missing_libgomp_is_named_with_its_remedy(bare):
     done = make("report", bare[0], f"PYTHON={python}", path=str(bare[1]))
     assert done.returncode != 0 and "libgomp.so.1" in done.stderr and "apt-get install libgomp1" in done.stderr
     assert "Traceback" not in done.stderr and not (bare[0] / ".venv").exists()
+
+
+def test_the_cache_of_notebook_cells_stands_before_a_kernel_asks_for_it(bare):
+    "IPython falls back to a folder that all checkouts share, where kernels of older sources lie, when it is not there."
+    folder, path = bare
+    (folder / "quantlab" / "one.py").write_text("x = 1")
+    for _ in range(2):  # another source, another folder
+        said = make("-pn", folder, "help", path=str(path)).stdout
+        [home] = [line.split(" := ")[1] for line in said.splitlines() if line.startswith("XDG_CACHE_HOME := ")]
+        assert Path(home).is_dir() and Path(home).is_relative_to(folder)
+        (folder / "quantlab" / "one.py").write_text("x = 2")
+    assert len(list((folder / ".cache").iterdir())) == 2
 
 
 def test_nothing_is_installed_twice():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
 
@@ -35,7 +36,7 @@ from ..portfolio.topk_drop import TopKDrop
 from ..portfolio.weights import TopK
 from .spec import FEATURE_MAKERS, MODEL_SETTINGS, Recipe, nearest_name, plugins
 from ..regime.base import Detector
-from ..regime.changepoint import ChangePoint
+from ..regime.changepoint import ChangePoint, KernelCut, kernel_cut
 from ..regime.hmm import HMM
 from ..regime.inputs import regime_inputs
 from ..regime.jump import JumpModel, jump_inputs
@@ -344,6 +345,9 @@ def detector_of(
         return JumpModel(n_states=asked.n_states), jump_inputs
     if asked.kind == "markov":
         return MarkovSwitching(n_states=asked.n_states), partial(regime_inputs, columns=("log_return",))
+    if asked.kind == "kernel_cut":
+        kernel_cut(np.empty(0))  # needs an extra: said before anything is fitted
+        return KernelCut(levels=_LEVELS[asked.n_states]), regime_inputs
     return ChangePoint(levels=_LEVELS[asked.n_states]), regime_inputs
 
 

@@ -44,7 +44,7 @@ FEATURE_NAMES = (
 )  # fmt: skip
 TRANSFORMS = ("rank", "zscore", "robust_zscore", "winsorise")
 FILLS = ("next_open", "next_close", "vwap", "same_close")
-REGIMES = ("none", "hmm", "jump", "markov", "changepoint")
+REGIMES = ("none", "hmm", "jump", "markov", "changepoint", "kernel_cut")
 STATE_NAMES = ("calm", "normal", "turbulent", "crisis", "trending", "mean_reverting", "choppy")
 POLICIES = ("topk", "topk_drop", "long_short")
 TARGETS = ("uniform", "normal", "zscore", "none", "excess")

@@ -807,7 +807,7 @@ class ChangePoint(_Placed):
 # %% ../../nbs/regime/462_changepoint.ipynb #bcc22158
 def kernel_cut(
     values: np.ndarray,  # float64[t], standardised
-    penalty: float = 3.0,  # of each break; 3: one in 40 series of 504 normal values is cut for nothing
+    penalty: float = 3.0,  # of each break
     min_size: int = 10,  # rows in the shortest segment
 ) -> np.ndarray:  # int64[segments]: first row of each; reads all rows
     """Return where the segments of the best kernel cut begin, by ruptures (Arlot, Celisse and Harchaoui 2019).
@@ -817,7 +817,7 @@ def kernel_cut(
     values : np.ndarray
         float64[t], standardised.
     penalty : float, default 3.0
-        Of each break; 3: one in 40 series of 504 normal values is cut for nothing.
+        Of each break.
     min_size : int, default 10
         Rows in the shortest segment.
 
@@ -880,9 +880,9 @@ def kernel_cut(
 
 def last_cuts(
     values: np.ndarray,  # float64[t], standardised
-    penalty: float = 3.0,
-    min_size: int = 10,
-    lookback: int = 504,  # rows that each cut reads
+    penalty: float = 3.0,  # of each break
+    min_size: int = 10,  # rows in the shortest segment
+    lookback: int = 504,  # rows that each cut reads; at least two segments
     recut: int = 5,  # rows between two cuts, counted from the first
 ) -> np.ndarray:  # int64[t]: first row of the present segment, from the last cut made with rows up to t
     """Return where the present segment began, judged on the past alone.
@@ -892,11 +892,11 @@ def last_cuts(
     values : np.ndarray
         float64[t], standardised.
     penalty : float, default 3.0
-        Of each break; 3: one in 40 series of 504 normal values is cut for nothing.
+        Of each break.
     min_size : int, default 10
         Rows in the shortest segment.
     lookback : int, default 504
-        Rows that each cut reads.
+        Rows that each cut reads; at least two segments.
     recut : int, default 5
         Rows between two cuts, counted from the first.
 
@@ -908,6 +908,7 @@ def last_cuts(
     Raises
     ------
     ConfigError
+        "recut is {recut} and lookback {lookback}; give whole rows, at least 1 and {...}"
         "kernel cuts need ruptures: pip install 'quantlab[regime]'"
         "penalty is {penalty} and min_size {min_size}; give a number above 0 and at least 2 rows"
     DataError
@@ -951,6 +952,10 @@ def last_cuts(
        first seen  break
     0        1903   1899
     """
+    if recut < 1 or lookback < 2 * min_size or recut % 1 or lookback % 1:
+        raise ConfigError(
+            f"recut is {recut} and lookback {lookback}; give whole rows, at least 1 and {2 * min_size}"
+        )
     starts = np.zeros(len(values), dtype=np.int64)
     for t in range(0, len(values), recut):
         first = max(t + 1 - lookback, 0)
@@ -958,6 +963,13 @@ def last_cuts(
     return starts
 
 # %% ../../nbs/regime/462_changepoint.ipynb #c7e60b3d
+def _sizes(
+    values: np.ndarray,  # float64[t], standardised
+) -> np.ndarray:  # float64[t]
+    "Return the log of how far each value lies from the middle; a value in the middle counts as a thousandth."
+    return np.log(np.abs(values) + 1e-3)
+
+
 @keepable
 class KernelCut(ChangePoint):
     """Name the days by how wild their segment is, cut anew on past rows by ruptures.
@@ -1007,16 +1019,16 @@ class KernelCut(ChangePoint):
     def _check_settings(self) -> None:
         "Raise ConfigError for a setting that means nothing."
         super()._check_settings()
-        if min(self.recut, self.lookback) < 1:
-            raise ConfigError(f"recut is {self.recut} and lookback {self.lookback}; give whole numbers above 0")
+        last_cuts(np.empty(0), self.penalty, self.min_size, self.lookback, self.recut)
+        kernel_cut(np.empty(0), self.penalty, self.min_size)
 
     def _starts(self, values: np.ndarray) -> np.ndarray:
         "Say where the present segment began, in the last cut."
-        return last_cuts(values, self.penalty, self.min_size, self.lookback, self.recut)
+        return last_cuts(_sizes(values), self.penalty, self.min_size, self.lookback, self.recut)
 
     def _segments(self, values: np.ndarray) -> np.ndarray:
         "Cut all rows with hindsight."
-        return kernel_cut(values, self.penalty, self.min_size)
+        return kernel_cut(_sizes(values), self.penalty, self.min_size)
 
     def _above_levels(self, values: np.ndarray) -> np.ndarray:
         "Say how wild the rows since the last cut are."

@@ -357,7 +357,8 @@ def test_the_suite_says_which_models_cannot_be_kept():
     found = check_model(Forest(), X, Y)
     assert found.drop("survives save and load").eq("pass").all()
     assert (
-        found["survives save and load"] == "not kept: a sklearn.ensemble._forest:RandomForestRegressor cannot be kept; "
+        found["survives save and load"]
+        == "not kept: a sklearn.ensemble._forest:RandomForestRegressor cannot be kept; "
         "it is not among the classes that keepable knows"
     )
     assert check_model(RidgeModel(), X, Y).eq("pass").all()

@@ -99,6 +99,7 @@ MORE = {
     "jump": small(regime__kind="jump", regime__n_states=2, regime__refit=126),
     "markov": small(regime__kind="markov", regime__n_states=2, regime__refit=252),
     "changepoint": small(regime__kind="changepoint", regime__refit=126),
+    "kernel cut": small(regime__kind="kernel_cut", regime__refit=126),
     "weather": small(regime__kind="hmm", regime__names="weather", regime__refit=126),
     "managed": small(regime__managed=0.1, data__periods_per_year=252),
     "managed in a weather": small(

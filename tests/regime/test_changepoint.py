@@ -15,6 +15,8 @@ from statsmodels.datasets import nile as nile_data
 
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.core.state import load_state, save_state
+from quantlab.recipe.parts import detector_of
+from quantlab.recipe.spec import Recipe
 from quantlab.regime.base import check_detector, dwell_times, walk_forward_filter
 from quantlab.regime.changepoint import (
     PRIOR,
@@ -22,6 +24,8 @@ from quantlab.regime.changepoint import (
     KernelCut,
     _above,
     _log_next,
+    _sizes,
+    _updated,
     best_segments,
     kernel_cut,
     last_cuts,
@@ -129,25 +133,56 @@ def test_ruptures_cuts_the_nile_and_planted_levels_in_the_same_places():
 
 def test_the_last_cut_reads_its_window_and_no_later_row():
     X, _ = bursts(400)
-    values = (X["log_return"] / X["log_return"].std()).to_numpy()
-    whole = last_cuts(values, lookback=120, recut=7)
-    for n in (0, 1, 19, 20, 133, 134, 250, 399):
-        assert np.array_equal(last_cuts(values[:n], lookback=120, recut=7), whole[:n])
-    after = values.copy()
-    after[:100] *= 50.0
-    assert np.array_equal(last_cuts(after, lookback=120, recut=7)[230:], whole[230:]), "rows before the window count"
-    for t in (140, 300, 399):  # by hand: the cut of the last multiple of seven
-        at = t // 7 * 7
-        first = max(at + 1 - 120, 0)
-        assert whole[t] == first + kernel_cut(values[first : at + 1])[-1]
+    values = _sizes((X["log_return"] / X["log_return"].std()).to_numpy())
+    whole = last_cuts(values, lookback=60, recut=3)
+    for n in (0, 1, 19, 20, *range(115, 140), *range(230, 400, 5)):
+        later = np.r_[values[:n], np.full(400 - n, 9.0)]  # another tomorrow, far from all that was
+        assert np.array_equal(last_cuts(values[:n], lookback=60, recut=3), whole[:n])
+        assert np.array_equal(last_cuts(later, lookback=60, recut=3)[:n], whole[:n])
+    inside = [t for t in range(400) if t // 3 * 3 % 120 > 60]  # deep in a burst the window holds no break
+    assert (whole[inside] == np.array(inside) // 3 * 3 - 59).mean() > 0.8
+    for t in (140, 300, 399):  # by hand: the cut of the last multiple of three
+        first = max(t // 3 * 3 + 1 - 60, 0)
+        assert whole[t] == first + kernel_cut(values[first : t // 3 * 3 + 1])[-1]
 
 
-def test_noise_is_seldom_cut_and_a_storm_is_found():
-    random = np.random.default_rng(0)
-    quiet = [random.standard_normal(504) for _ in range(200)]
-    storm = [random.standard_normal(504) * np.repeat([1.0, 2.5], [462, 42]) for _ in range(100)]
-    assert np.mean([len(kernel_cut(x)) > 1 for x in quiet]) < 0.06
-    assert np.mean([abs(kernel_cut(x)[-1] - 462) <= 10 for x in storm]) > 0.8
+def test_a_kernel_cut_says_how_wild_its_segment_is_as_the_filter_would():
+    X, _ = bursts(300)
+    model = KernelCut(levels=(0.7, 1.4)).fit(X)
+    values, starts = model._read(X), model.began(X)
+    for t in (0, 5, 130, 131, 290):
+        mean, b = 0.0, PRIOR[2]
+        first = X.index.get_loc(starts.iloc[t])
+        for age, x in enumerate(values[first : t + 1]):
+            mean, b = _updated(x, age, mean, b, PRIOR)
+        above = gammainc(PRIOR[1] + (t + 1 - first) / 2, b / np.array([0.7, 1.4]) ** 2)
+        assert np.allclose(model.filter(X).probabilities.iloc[t], [1 - above[0], above[0] - above[1], above[1]])
+
+
+def test_a_detector_that_cuts_sizes_sees_the_calm_after_a_storm():
+    dates = pd.bdate_range("2015-01-01", periods=520).as_unit("us")
+    scale, random, evenings, hindsight = np.repeat([0.02, 0.008], [460, 60]), np.random.default_rng(5), [], []
+    for _ in range(20):
+        X = pd.DataFrame({"log_return": random.standard_t(4, 520) / 2**0.5 * scale}, dates)
+        model = KernelCut(levels=(0.7,), recut=10).fit(X[:460])
+        evenings.append(model.filter(X).probabilities["calm"].iloc[[300, -1]])
+        hindsight.append(model.smooth(X).probabilities["calm"].iloc[[300, -1]])
+    for told in (evenings, hindsight):
+        storm, calm = np.array(told).T
+        assert (storm < 0.1).mean() > 0.9 and (calm > 0.9).mean() > 0.75
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_noise_is_seldom_cut_and_a_storm_is_seen_to_begin_and_to_end(heavy):
+    random = np.random.default_rng(12)
+    noise = random.standard_t(4, (150, 504)) / 2**0.5 if heavy else random.standard_normal((150, 504))
+
+    def found(factor: float, at: int = 462) -> np.ndarray:
+        return np.array([kernel_cut(_sizes(np.r_[x[:at], factor * x[at:]]))[-1] for x in noise])
+
+    assert (found(1.0) > 0).mean() < 0.07
+    for factor in (2.5, 0.4):
+        assert (np.abs(found(factor) - 462) <= 12).mean() > 0.8
 
 
 def test_kernel_cuts_give_the_rooms_frame():
@@ -163,7 +198,15 @@ def test_kernel_cuts_give_the_rooms_frame():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"recut": 0}, {"lookback": 0}, {"penalty": 0.0}, {"penalty": np.nan}, {"min_size": 1}, {"hazard": 0.0}],
+    [
+        {"recut": 0},
+        {"recut": 2.5},
+        {"lookback": 19},
+        {"penalty": 0.0},
+        {"penalty": np.nan},
+        {"min_size": 1},
+        {"hazard": 0.0},
+    ],
 )
 def test_settings_of_kernel_cuts_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ConfigError):
@@ -177,8 +220,10 @@ def test_kernel_cuts_of_nothing_of_nan_and_of_a_constant():
         kernel_cut(np.array([0.0, np.nan] * 30))
 
 
-def test_without_ruptures_one_line_says_what_to_install(monkeypatch):
+def test_without_ruptures_one_line_says_what_to_install_before_a_fit(monkeypatch):
     monkeypatch.setitem(sys.modules, "ruptures", None)
+    with pytest.raises(ConfigError, match=r"quantlab\[regime\]"):
+        detector_of(Recipe().replace(regime__kind="kernel_cut"))
     with pytest.raises(ConfigError, match=r"quantlab\[regime\]"):
         kernel_cut(np.zeros(80))
 

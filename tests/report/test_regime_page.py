@@ -38,7 +38,7 @@ def test_the_page_on_a_file_of_simulated_bars(tmp_path):
 def test_the_page_of_every_detector_on_the_sample():
     run = run_report("regime", {}, track=False)
     numbers = run.metrics
-    for name in ("hmm", "markov", "jump", "changepoint"):
+    for name in ("hmm", "markov", "jump", "changepoint", "kernel_cut"):
         assert numbers[f"{name}.hindsight"] > 2 * numbers[f"{name}.hindsight_se"] > 0
     assert "No gate is told from luck" in run.html.read_text()
 
