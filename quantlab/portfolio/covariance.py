@@ -207,11 +207,12 @@ class Covariance:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.portfolio.covariance import covariance
+    >>> from quantlab.portfolio.covariance import Covariance
     >>> returns = to_wide(adjust(sample_bars(start="2015-01-02", end="2017-12-29"))["close"]).pct_change(
     ...     fill_method=None
     ... )[1:]
@@ -219,11 +220,12 @@ class Covariance:
     ...     "A stormy year makes other covariances than a calm one", "", "volatility of a name, 21 days"
     ... )
     >>> ax.plot(returns.rolling(21).std().median(axis=1) * 252**0.5, lw=0.9, color=COLORS[0])
-    >>> later = returns.copy()
-    >>> later.iloc[400:] = 9.9
-    >>> assert covariance(later[:400], "ewma").matrix.equals(
-    ...     covariance(returns[:400], "ewma").matrix
-    ... )  # past rows alone
+    >>> year = returns.iloc[-252:]
+    >>> by_hand = Covariance(
+    ...     pd.DataFrame([[1e-4]], ["A"], ["A"]), {"B": "its price has not moved"}, "sample", 0.0, year.index[-1]
+    ... )
+    >>> by_hand.left_out
+    {'B': 'its price has not moved'}
     """
 
     matrix: pd.DataFrame  # symbols x symbols, per session, positive semi-definite
@@ -232,7 +234,7 @@ class Covariance:
     shrinkage: float  # share of the target in the answer, in [0, 1]; 0 where nothing is shrunk
     end: object  # label of the last row that was read: knowable at its close
 
-
+# %% ../../nbs/portfolio/570_covariance.ipynb #732a91ca
 def covariance(
     past_returns: pd.DataFrame,  # sessions x symbols, simple returns up to the decision; NaN = none
     kind: str = "ledoit_wolf",  # sample, ledoit_wolf, ewma, denoised
@@ -266,10 +268,6 @@ def covariance(
     PanelError
         "past_returns must be a frame of sessions x distinct symbols; to_wide(bars['close']) gives it"
         "past_returns must have sorted, distinct dates: the last row is the decision's; use sort_index"
-
-    References
-    ----------
-    .. [1] Ledoit and Wolf (2004).
 
     Examples
     --------

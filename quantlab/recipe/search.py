@@ -28,7 +28,7 @@ from ..core.plot import draw_cells, figure
 from .evidence import known_trials, recipe_key
 from .run import as_recipe
 from .space import WAYS, Space, member, read_space, space_of
-from .spec import Limits, Policy, Recipe, Regime, as_dict
+from .spec import LimitTerms, Policy, Recipe, Regime, as_dict
 from .stages import Stages
 from ..validation.deflate import Deflated, deflate, expected_max_sharpe, pool_trials
 from ..validation.inference import return_moments
@@ -66,7 +66,7 @@ def _chain(recipe: Recipe) -> Stages:
 def _everyone(chain: Stages) -> pd.Series:
     "Return the returns of equal weight, computed once for members that trade on the same days at the same costs."
     r = chain.recipe
-    rules = r.limits.model_copy(update={"max_weight": Limits().max_weight})  # lots and price limits hold for all names
+    rules = r.limits.model_copy(update={"max_weight": LimitTerms().max_weight})  # lots and price limits: of all names
     plain = {"policy": Policy(rebalance=r.policy.rebalance), "limits": rules}
     alike = r.model_copy(update=plain | {"regime": Regime()})
     said = as_dict(alike, all_of_it=True)

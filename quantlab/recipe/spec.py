@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FEATURE_SETS', 'FEATURE_MAKERS', 'FEATURE_NAMES', 'TRANSFORMS', 'FILLS', 'REGIMES', 'STATE_NAMES', 'POLICIES',
            'TARGETS', 'LABELS', 'MODEL_SETTINGS', 'plugins', 'nearest_name', 'lines_of', 'Data', 'Features', 'Label',
-           'Split', 'Model', 'Regime', 'Signals', 'Policy', 'Limits', 'Sizing', 'CostTerms', 'Recipe', 'as_dict',
+           'Split', 'Model', 'Regime', 'Signals', 'Policy', 'LimitTerms', 'Sizing', 'CostTerms', 'Recipe', 'as_dict',
            'parse', 'recipe_names', 'load', 'as_value', 'override', 'executes']
 
 # %% ../../nbs/recipe/750_spec.ipynb #0550335a
@@ -606,8 +606,13 @@ class Policy(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
-    >>> Regime(kind="hmm"), Policy(kind="topk_drop"), Limits(lot=100, price_limit=0.095), Sizing(weighting="rank")
+    >>> from quantlab.recipe.spec import LimitTerms, Policy, Regime, Sizing
+    >>> (
+    ...     Regime(kind="hmm"),
+    ...     Policy(kind="topk_drop"),
+    ...     LimitTerms(lot=100, price_limit=0.095),
+    ...     Sizing(weighting="rank"),
+    ... )
     """
 
     kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # "topk_drop", or module:name without arguments
@@ -617,7 +622,7 @@ class Policy(_Section):
     n_drop: Annotated[int, Field(ge=0, le=5000)] = 5  # of topk_drop: names that may be replaced at a decision
 
 
-class Limits(_Section):
+class LimitTerms(_Section):
     """Say what must never be exceeded.
 
     Parameters
@@ -635,8 +640,13 @@ class Limits(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
-    >>> Regime(kind="hmm"), Policy(kind="topk_drop"), Limits(lot=100, price_limit=0.095), Sizing(weighting="rank")
+    >>> from quantlab.recipe.spec import LimitTerms, Policy, Regime, Sizing
+    >>> (
+    ...     Regime(kind="hmm"),
+    ...     Policy(kind="topk_drop"),
+    ...     LimitTerms(lot=100, price_limit=0.095),
+    ...     Sizing(weighting="rank"),
+    ... )
     """
 
     max_weight: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1  # of one name, as a share of equity
@@ -660,8 +670,13 @@ class Sizing(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import Limits, Policy, Regime, Sizing
-    >>> Regime(kind="hmm"), Policy(kind="topk_drop"), Limits(lot=100, price_limit=0.095), Sizing(weighting="rank")
+    >>> from quantlab.recipe.spec import LimitTerms, Policy, Regime, Sizing
+    >>> (
+    ...     Regime(kind="hmm"),
+    ...     Policy(kind="topk_drop"),
+    ...     LimitTerms(lot=100, price_limit=0.095),
+    ...     Sizing(weighting="rank"),
+    ... )
     """
 
     weighting: Literal["equal", "rank"] = "equal"  # or more of what ranks higher
@@ -812,7 +827,7 @@ class Recipe(_Section):
         How beliefs become one score.
     policy : Policy, default Policy()
         Which names are held.
-    limits : Limits, default Limits()
+    limits : LimitTerms, default LimitTerms()
         Within what.
     sizing : Sizing, default Sizing()
         How much of each.
@@ -846,7 +861,7 @@ class Recipe(_Section):
     regime: Regime = Regime()  # in which weather
     signals: Signals = Signals()  # how beliefs become one score
     policy: Policy = Policy()  # which names are held
-    limits: Limits = Limits()  # within what
+    limits: LimitTerms = LimitTerms()  # within what
     sizing: Sizing = Sizing()  # how much of each
     costs: CostTerms = CostTerms()  # at what price
     fill: Annotated[str, _one_of(FILLS, "fill model")] = "next_open"  # when and how an order becomes a fill
