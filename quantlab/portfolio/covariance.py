@@ -24,7 +24,7 @@ def _measured(
     if not isinstance(past_returns, pd.DataFrame) or past_returns.columns.has_duplicates:
         raise PanelError("past_returns must be a frame of sessions x distinct symbols; to_wide(bars['close']) gives it")
     if not past_returns.index.is_monotonic_increasing or past_returns.index.has_duplicates:
-        raise PanelError("past_returns must have sorted, distinct dates: the last row is the decision's; use sort_index")
+        raise PanelError("past_returns must have sorted, distinct dates: the last row is now; use sort_index")
     values = past_returns.to_numpy(dtype=np.float64)
     if np.isinf(values).any():
         t, s = np.argwhere(np.isinf(values))[0]
@@ -267,7 +267,7 @@ def covariance(
         Or PanelError.
     PanelError
         "past_returns must be a frame of sessions x distinct symbols; to_wide(bars['close']) gives it"
-        "past_returns must have sorted, distinct dates: the last row is the decision's; use sort_index"
+        "past_returns must have sorted, distinct dates: the last row is now; use sort_index"
 
     Examples
     --------
@@ -292,7 +292,7 @@ def covariance(
     if kind not in COVARIANCES:
         raise ConfigError(f"no covariance {kind!r}; there are {', '.join(COVARIANCES)}")
     if min_history < 2 or not half_life > 0:
-        raise ConfigError(f"min_history is {min_history} and half_life {half_life}; use at least 2 returns, and above 0")
+        raise ConfigError(f"min_history is {min_history} and half_life {half_life}; use at least 2, and above 0")
     kept, why = _measured(past_returns, min_history)
     values, rows, shrinkage = kept.to_numpy(dtype=np.float64), len(kept), 0.0
     weights = 0.5 ** (np.arange(rows)[::-1] / half_life) if kind == "ewma" else np.ones(rows)

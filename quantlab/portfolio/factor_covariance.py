@@ -88,7 +88,7 @@ class FactorModel:
 # %% ../../nbs/portfolio/572_factor_covariance.ipynb #f8b999eb
 def count_factors(
     past_returns: pd.DataFrame,  # sessions x symbols, simple returns without gaps
-    at_most: int = 10,
+    at_most: int = 10,  # factors that are tried
 ) -> int:  # from 1 to at_most
     """Count the common factors by the criterion IC_p2 of Bai and Ng (2002).
 
@@ -97,6 +97,7 @@ def count_factors(
     past_returns : pd.DataFrame
         Sessions x symbols, simple returns without gaps.
     at_most : int, default 10
+        Factors that are tried.
 
     Returns
     -------
@@ -191,7 +192,9 @@ def pca_factors(
     kept, why = _measured(past_returns, min_history)
     count = count_factors(kept) if n_factors is None else n_factors
     if not 1 <= count <= min(kept.shape):
-        raise ConfigError(f"{count} factors from {kept.shape[0]} rows of {kept.shape[1]} names; ask for 1 to {min(kept.shape)}")
+        raise ConfigError(
+            f"{count} factors from {kept.shape[0]} rows of {kept.shape[1]} names; ask for 1 to {min(kept.shape)}"
+        )
     x, scale = _scaled(kept)
     _, _, directions = np.linalg.svd(x, full_matrices=False)
     V = directions[:count].T * np.where(directions[:count].sum(axis=1) < 0, -1.0, 1.0)
@@ -359,7 +362,7 @@ class IPCA:
 def ipca(
     characteristics: pd.DataFrame,  # panel (date, symbol), one column each, known at the close; ranks within a date
     returns: pd.DataFrame,  # sessions x symbols, simple returns up to the decision
-    n_factors: int = 3,
+    n_factors: int = 3,  # common factors, from 1 to the number of characteristics
     tolerance: float = 1e-8,  # largest move of gamma at which it rests
     rounds: int = 5000,  # at most
 ) -> IPCA:  # knowable at the close of the last row of returns
@@ -372,6 +375,7 @@ def ipca(
     returns : pd.DataFrame
         Sessions x symbols, simple returns up to the decision.
     n_factors : int, default 3
+        Common factors, from 1 to the number of characteristics.
     tolerance : float, default 1e-8
         Largest move of gamma at which it rests.
     rounds : int, default 5000

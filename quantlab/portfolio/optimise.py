@@ -23,7 +23,7 @@ def _square(
 ) -> np.ndarray:  # float64[s, s], symmetric
     "Return the values of a covariance; raise PanelError or DataError for what is none."
     if not isinstance(matrix, pd.DataFrame) or not len(matrix) or not matrix.index.equals(matrix.columns):
-        raise PanelError("a covariance is a frame with the same symbols in rows and columns; use covariance(...).matrix")
+        raise PanelError("a covariance has the same symbols in rows and columns; use covariance(...).matrix")
     if matrix.index.has_duplicates:
         raise PanelError(f"the covariance names {matrix.index[matrix.index.duplicated()][0]} twice; drop one of them")
     S = matrix.to_numpy(dtype=np.float64)
@@ -32,7 +32,7 @@ def _square(
         raise DataError(f"the covariance of {matrix.index[i]} and {matrix.index[j]} is {S[i, j]}; mend their returns")
     size = np.abs(S).max()
     if size == 0 or np.abs(S - S.T).max() > 1e-8 * size or np.linalg.eigvalsh(S)[0] < -1e-8 * size * len(S):
-        raise DataError("the covariance is zero, not symmetric or not positive semi-definite; nearest_psd mends the last")
+        raise DataError("the covariance is zero, not symmetric or not positive semi-definite; try nearest_psd")
     return (S + S.T) / 2
 
 # %% ../../nbs/portfolio/575_optimise.ipynb #c3fa658c
@@ -130,7 +130,7 @@ def _side(value: float | pd.Series, names: pd.Index, what: str) -> np.ndarray:
         return np.full(len(names), float(value))
     found = value.reindex(names).to_numpy(dtype=np.float64)
     if np.isnan(found).any():
-        raise PanelError(f"{what} has no number for {names[np.isnan(found)][0]}; give one for each of {len(names)} names")
+        raise PanelError(f"{what} has no number for {names[np.isnan(found)][0]}; give all {len(names)} names one")
     return found
 
 
@@ -175,13 +175,12 @@ def min_variance(
     ConfigError
         When nothing is allowed.
     PanelError
-        "a covariance is a frame with the same symbols in rows and columns; use covariance(...).matrix"
+        "a covariance has the same symbols in rows and columns; use covariance(...).matrix"
         "the covariance names {...} twice; drop one of them"
-        "{what} has no number for {...}; give one for each of {...} names"
+        "{what} has no number for {...}; give all {...} names one"
     DataError
         "the covariance of {...} and {...} is {...}; mend their returns"
-        "the covariance is zero, not symmetric or not positive semi-definite; nearest_psd mends the
-        last"
+        "the covariance is zero, not symmetric or not positive semi-definite; try nearest_psd"
 
     Examples
     --------
@@ -211,10 +210,11 @@ def min_variance(
     lo, hi = _side(lower, names, "lower"), _side(upper, names, "upper")
     most = np.inf if gross is None else float(gross)
     closest = np.abs(np.clip(0.0, lo, hi)).sum()
-    if (lo > hi).any() or not lo.sum() - 1e-12 <= budget <= hi.sum() + 1e-12 or max(abs(budget), closest) > most + 1e-12:
+    sums = lo.sum() - 1e-12 <= budget <= hi.sum() + 1e-12
+    if (lo > hi).any() or not sums or max(abs(budget), closest) > most + 1e-12:
         raise ConfigError(
-            f"no weights sum to {budget} between {lo.sum():.4g} and {hi.sum():.4g}, the sums of the bounds, with a gross "
-            f"of at most {most}; portfolio.conflict names what bites"
+            f"no weights sum to {budget} between {lo.sum():.4g} and {hi.sum():.4g}, the sums of the bounds, with a "
+            f"gross of at most {most}; portfolio.conflict names what bites"
         )
     size = np.diag(S).mean()
     q = np.zeros(len(S)) if expected is None else -_side(expected, names, "expected") / (risk_aversion * size)
@@ -269,15 +269,14 @@ def equal_risk(
     ConfigError
         Or DataError.
     PanelError
-        "a covariance is a frame with the same symbols in rows and columns; use covariance(...).matrix"
+        "a covariance has the same symbols in rows and columns; use covariance(...).matrix"
         "the covariance names {...} twice; drop one of them"
-        "{what} has no number for {...}; give one for each of {...} names"
+        "{what} has no number for {...}; give all {...} names one"
     DataError
         "the covariance of {...} and {...} is {...}; mend their returns"
-        "the covariance is zero, not symmetric or not positive semi-definite; nearest_psd mends the
-        last"
+        "the covariance is zero, not symmetric or not positive semi-definite; try nearest_psd"
         "{...} has no risk, so no weight carries its budget; leave it out"
-        "equal risk is {gap} from its budgets: names hedge each other fully; shrink the covariance"
+        "equal risk is {gap} from its budgets: names hedge each other; shrink the covariance"
 
     References
     ----------
@@ -330,7 +329,7 @@ def equal_risk(
     x = np.ascontiguousarray(x / np.sqrt(x @ C @ x))
     gap = _equal_risk(np.ascontiguousarray(C), share / share.sum(), x, 5000)
     if gap > 1e-8:
-        raise DataError(f"equal risk is {gap:.1e} from its budgets: names hedge each other fully; shrink the covariance")
+        raise DataError(f"equal risk is {gap:.1e} from its budgets: names hedge each other; shrink the covariance")
     return pd.Series(x / scale / (x / scale).sum(), names)
 
 # %% ../../nbs/portfolio/575_optimise.ipynb #2bed17af
@@ -360,12 +359,11 @@ def hrp_weights(
     ConfigError
         Or DataError.
     PanelError
-        "a covariance is a frame with the same symbols in rows and columns; use covariance(...).matrix"
+        "a covariance has the same symbols in rows and columns; use covariance(...).matrix"
         "the covariance names {...} twice; drop one of them"
     DataError
         "the covariance of {...} and {...} is {...}; mend their returns"
-        "the covariance is zero, not symmetric or not positive semi-definite; nearest_psd mends the
-        last"
+        "the covariance is zero, not symmetric or not positive semi-definite; try nearest_psd"
         "{...} has no risk; leave it out"
 
     References
@@ -496,7 +494,7 @@ def black_litterman(
     returns: pd.Series | None = None,  # by view, Q, in the period of cov
     doubt: pd.Series | None = None,  # by view, variance of its error; None: that of the view's portfolio times tau
     tau: float = 0.05,  # doubt of the prior
-    risk_aversion: float = 2.5,
+    risk_aversion: float = 2.5,  # of the market, delta
 ) -> Posterior:
     """Mix the market's implied returns with views by their doubt; raise ConfigError, DataError or PanelError.
 
@@ -515,7 +513,7 @@ def black_litterman(
     tau : float, default 0.05
         Doubt of the prior.
     risk_aversion : float, default 2.5
-        Of expected returns: smaller means more of them.
+        Of the market, delta.
 
     Returns
     -------
@@ -529,9 +527,9 @@ def black_litterman(
     DataError
         Or PanelError.
     PanelError
-        "a covariance is a frame with the same symbols in rows and columns; use covariance(...).matrix"
+        "a covariance has the same symbols in rows and columns; use covariance(...).matrix"
         "the covariance names {...} twice; drop one of them"
-        "{what} has no number for {...}; give one for each of {...} names"
+        "{what} has no number for {...}; give all {...} names one"
         "views need returns by view and symbols of the covariance; drop views of other names"
 
     References
