@@ -17,6 +17,7 @@ Each walk is kept in .cache/bench, so a run that was stopped goes on where it wa
 import json
 import os
 import sys
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,10 @@ from quantlab.validation.inference import sharpe_error
 HERE = Path(__file__).resolve().parent
 SHARED = Path(os.environ.get("QUANTLAB_SHARED", HERE.parents[1] / "shared"))
 FRENCH = SHARED / "data" / "us" / "F-F_Research_Data_5_Factors_2x3_daily.csv"
-PEER = HERE.parent / ".cache" / "peers" / "jumpmodels"
 KEPT = HERE.parent / ".cache" / "bench" / "jump_against_hmm"
 RESULTS = HERE / "results" / "jump_against_hmm.json"
+HALF_LIVES = (0.0, 2.0, 4.0, 8.0, 16.0)  # sessions; over which the hidden model's probability is averaged, 0: not
+SAME_YEARS = slice("1998-03-23", "2022-12-28")  # those that both parts can judge
 PENALTIES = (50.0, 15.0, 35.0, 70.0, 150.0)
 LOOKBACK, REFIT, EVERY, YEAR = 3000, 126, 21, 252
 PARTS = {"sp500": (1008, 1008, "1990", "2022"), "market": (3000, 2016, "1990", "2023")}  # first fit, judged, tested
@@ -71,8 +73,10 @@ def read_french() -> pd.DataFrame:
 
 def read_data() -> dict[str, pd.DataFrame]:
     "Return by part: returns and cash by date."
-    file = next(PEER.glob("lib/*/site-packages/skfolio/datasets/data/sp500_index.csv.gz"))
-    index = pd.read_csv(file, index_col=0, parse_dates=True).iloc[:, 0].pct_change().iloc[1:].rename_axis("date")
+    file = files("skfolio.datasets") / "data" / "sp500_index.csv.gz"
+    with as_file(file) as path:
+        index = pd.read_csv(path, index_col=0, parse_dates=True)
+    index = index.iloc[:, 0].pct_change().iloc[1:].rename_axis("date")
     french = read_french()
     cash = french["cash"].reindex(index.index).fillna(0.0)
     return {"sp500": pd.DataFrame({"returns": index, "cash": cash}), "market": french[:"2023"]}
@@ -88,6 +92,21 @@ def walk(name: str, X: pd.DataFrame, model: object, first: int) -> Filtered:
         file.with_suffix(".part").replace(file)
         print(f"  kept {name}", file=sys.stderr, flush=True)
     return Filtered(pd.read_parquet(file))
+
+
+def steadied(calm: pd.Series) -> dict[float, pd.Series]:
+    "Return the exposure by half-life: calm more likely than not, on the average of the evenings so far."
+    mean = {h: calm.ewm(halflife=h).mean() if h else calm for h in HALF_LIVES}
+    return {h: (p > 0.5) * 1.0 for h, p in mean.items()}
+
+
+def chosen_of(
+    exposures: dict[float, pd.Series], data: pd.DataFrame, judged: int
+) -> tuple[pd.Series, pd.Series]:  # exposure, and the setting in force, by date
+    "Choose among exposures by what they earned so far."
+    earned = {p: switch_returns(e, data["returns"], data["cash"])["net"] for p, e in exposures.items()}
+    chosen = best_so_far(pd.DataFrame(earned), judged, EVERY)
+    return pd.Series([exposures[p].at[date] for date, p in chosen.items()], chosen.index), chosen
 
 
 def account(exposure: pd.Series, data: pd.DataFrame, tested: slice, **trade: float) -> dict[str, float]:
@@ -118,10 +137,9 @@ def compare(part: str, data: pd.DataFrame) -> dict:
         model = RecentJump(penalty=penalty, n_starts=3, order_by="log_downside_10")
         calm[penalty] = (walk(f"{part}-jump-{penalty:g}", X, model, first).probabilities["calm"] > 0.5) * 1.0
     moved = np.log1p(data["returns"]).to_frame("log_return").loc[X.index]
-    hidden = walk(f"{part}-hmm", moved, RecentHMM(n_states=2, n_starts=1), first).probabilities["calm"]
-    earned = {p: switch_returns(e, data["returns"], data["cash"])["net"] for p, e in calm.items()}
-    chosen = best_so_far(pd.DataFrame(earned), judged, EVERY)
-    jump = pd.Series([calm[p].at[date] for date, p in chosen.items()], chosen.index)
+    hidden = walk(f"{part}-hmm", moved, RecentHMM(n_states=2, n_starts=3), first).probabilities["calm"]
+    jump, chosen = chosen_of(calm, data, judged)
+    steady, _ = chosen_of(steadied(hidden), data, judged)
     tested = slice(max(jump.index[2], pd.Timestamp(start)), pd.Timestamp(f"{end}-12-31"))
     hmm = (hidden > 0.5) * 1.0
     nets = [switch_returns(e, data["returns"], data["cash"])["net"].loc[tested] for e in (jump, hmm)]
@@ -133,7 +151,17 @@ def compare(part: str, data: pd.DataFrame) -> dict:
         "sessions": len(days),
         "jump model": account(jump, data, tested),
         "hidden Markov model": account(hmm, data, tested),
+        "hidden Markov model, averaged": account(steady, data, tested),
         "held": account(pd.Series(1.0, data.index), data, tested, cost_bps=0.0),
+        "same years": {
+            name: account(e, data, SAME_YEARS, cost_bps=10.0 * (name != "held"))
+            for name, e in {
+                "jump model": jump,
+                "hidden Markov model": hmm,
+                "hidden Markov model, averaged": steady,
+                "held": pd.Series(1.0, data.index),
+            }.items()
+        },
         "jump less hidden, t": float(gap.mean() / gap.sem()),
         "penalties_in_force": {f"{p:g}": float((chosen.loc[tested] == p).mean()) for p in PENALTIES},
         "fixed penalties": {f"{p:g}": account(e, data, tested) for p, e in calm.items()},
@@ -146,8 +174,8 @@ def compare(part: str, data: pd.DataFrame) -> dict:
 
 def main(only: str | None = None) -> dict:
     "Rerun the comparison, or one part of it, and store each part beside the published figures when it is done."
-    if not FRENCH.exists() or not PEER.exists():
-        return {"name": "jump_against_hmm", "skipped": "needs ../shared and make bench-peers (skfolio's index)"}
+    if not FRENCH.exists():
+        return {"name": "jump_against_hmm", "skipped": "needs ../shared (French's factors)"}
     result = {"name": "jump_against_hmm", "published": PUBLISHED, "cost_bps": 10, "delay": 1, "parts": {}}
     if RESULTS.exists():
         result["parts"] = json.loads(RESULTS.read_text())["parts"]

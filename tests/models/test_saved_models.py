@@ -32,7 +32,7 @@ from quantlab.models.linear import FamaMacBeth, RidgeModel
 from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, chain
 from quantlab.models.quantile import QuantileModel
 from quantlab.recipe.parts import make_model
-from quantlab.regime.changepoint import ChangePoint
+from quantlab.regime.changepoint import ChangePoint, KernelCut
 from quantlab.regime.hmm import HMM
 from quantlab.regime.jump import JumpModel
 from quantlab.regime.markov import MarkovSwitching
@@ -200,6 +200,7 @@ OTHERS = {
     "quantlab.regime.jump:JumpModel": lambda: detector_state(JumpModel(penalty=1.0), MARKET),
     "quantlab.regime.penalty:Choice": choice_state,
     "quantlab.regime.changepoint:ChangePoint": lambda: detector_state(ChangePoint()),
+    "quantlab.regime.changepoint:KernelCut": lambda: detector_state(KernelCut()),
     "quantlab.regime.base:Filtered": lambda: regime_state("filter"),
     "quantlab.regime.base:Smoothed": lambda: regime_state("smooth"),
     "sklearn.linear_model._base:LinearRegression": lambda: table_state(lambda: sk("linear_model.LinearRegression"), Y),
@@ -356,8 +357,7 @@ def test_the_suite_says_which_models_cannot_be_kept():
     found = check_model(Forest(), X, Y)
     assert found.drop("survives save and load").eq("pass").all()
     assert (
-        found["survives save and load"]
-        == "not kept: a sklearn.ensemble._forest:RandomForestRegressor cannot be kept; "
+        found["survives save and load"] == "not kept: a sklearn.ensemble._forest:RandomForestRegressor cannot be kept; "
         "it is not among the classes that keepable knows"
     )
     assert check_model(RidgeModel(), X, Y).eq("pass").all()

@@ -1,11 +1,8 @@
-"""Change points: the evidence over all cuts and in closed form, the Nile, ruptures beside it, and no evening moved."""
+"""Change points: the evidence over all cuts and in closed form, the Nile, ruptures on past rows, no evening moved."""
 
 import io
 import itertools
-import json
-import os
-import subprocess
-from pathlib import Path
+import sys
 
 import numpy as np
 import pandas as pd
@@ -22,15 +19,15 @@ from quantlab.regime.base import check_detector, dwell_times, walk_forward_filte
 from quantlab.regime.changepoint import (
     PRIOR,
     ChangePoint,
+    KernelCut,
     _above,
     _log_next,
     best_segments,
+    kernel_cut,
+    last_cuts,
     segment_evidence,
     segment_filter,
 )
-
-ROOT = Path(__file__).resolve().parents[2]
-PEER = ROOT / ".cache" / "peers" / "jumpmodels" / "bin" / "python"
 
 
 def nile() -> tuple[np.ndarray, np.ndarray]:
@@ -119,28 +116,71 @@ def test_the_nile_broke_between_1898_and_1900():
     assert [1898 <= year[s] <= 1900 for s in best_segments(flow, 1 / 100)] == [False, True]
 
 
-@pytest.mark.skipif(not PEER.exists(), reason="ruptures is not there; make bench-peers builds it")
 def test_ruptures_cuts_the_nile_and_planted_levels_in_the_same_places():
     year, flow = nile()
     levels = np.repeat([0.0, 4.0, -3.0, 1.0], 50) + np.random.default_rng(1).normal(size=200)
-    code = (
-        "import sys, json, numpy as np, ruptures as rpt\n"
-        "sets = json.load(sys.stdin)\n"
-        "cut = lambda x, n: rpt.Dynp('l2', min_size=2, jump=1).fit(np.array(x)).predict(n)[:-1]\n"
-        "print(json.dumps([cut(x, n) for x, n in sets]))\n"
-    )
-    ask = json.dumps([[flow.tolist(), 1], [levels.tolist(), 3]])
-    said = subprocess.run(
-        [str(PEER), "-c", code],
-        input=ask,
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    theirs = json.loads(said.stdout)
-    assert abs(year[theirs[0][0]] - year[best_segments(flow, 1 / 100)[1]]) <= 1
-    assert best_segments(levels, 1 / 50)[1:].tolist() == pytest.approx(theirs[1], abs=1)
+    search = pytest.importorskip("ruptures").Dynp("l2", min_size=2, jump=1)
+    one, three = search.fit(flow).predict(1)[:-1], search.fit(levels).predict(3)[:-1]
+    assert abs(year[one[0]] - year[best_segments(flow, 1 / 100)[1]]) <= 1
+    assert best_segments(levels, 1 / 50)[1:].tolist() == pytest.approx(three, abs=1)
+    assert kernel_cut(levels / levels.std())[1:].tolist() == pytest.approx(three, abs=1)
+    assert 1898 <= year[kernel_cut(flow, min_size=5)[1]] <= 1900
+
+
+def test_the_last_cut_reads_its_window_and_no_later_row():
+    X, _ = bursts(400)
+    values = (X["log_return"] / X["log_return"].std()).to_numpy()
+    whole = last_cuts(values, lookback=120, recut=7)
+    for n in (0, 1, 19, 20, 133, 134, 250, 399):
+        assert np.array_equal(last_cuts(values[:n], lookback=120, recut=7), whole[:n])
+    after = values.copy()
+    after[:100] *= 50.0
+    assert np.array_equal(last_cuts(after, lookback=120, recut=7)[230:], whole[230:]), "rows before the window count"
+    for t in (140, 300, 399):  # by hand: the cut of the last multiple of seven
+        at = t // 7 * 7
+        first = max(at + 1 - 120, 0)
+        assert whole[t] == first + kernel_cut(values[first : at + 1])[-1]
+
+
+def test_noise_is_seldom_cut_and_a_storm_is_found():
+    random = np.random.default_rng(0)
+    quiet = [random.standard_normal(504) for _ in range(200)]
+    storm = [random.standard_normal(504) * np.repeat([1.0, 2.5], [462, 42]) for _ in range(100)]
+    assert np.mean([len(kernel_cut(x)) > 1 for x in quiet]) < 0.06
+    assert np.mean([abs(kernel_cut(x)[-1] - 462) <= 10 for x in storm]) > 0.8
+
+
+def test_kernel_cuts_give_the_rooms_frame():
+    X, wild = bursts()
+    check_detector(KernelCut(lookback=252), X[:400], cuts=6)
+    model, file = KernelCut().fit(X), io.BytesIO()
+    said = model.filter(X).probabilities
+    assert ((said["turbulent"] > 0.5) == wild).mean() > 0.9
+    assert ((model.smooth(X).probabilities["turbulent"] > 0.5) == wild).mean() > 0.97
+    save_state(model, file, key="0" * 32)
+    assert load_state(io.BytesIO(file.getvalue()), key="0" * 32).filter(X).probabilities.equals(said)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"recut": 0}, {"lookback": 0}, {"penalty": 0.0}, {"penalty": np.nan}, {"min_size": 1}, {"hazard": 0.0}],
+)
+def test_settings_of_kernel_cuts_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        KernelCut(**wrong).fit(bursts(200)[0])
+
+
+def test_kernel_cuts_of_nothing_of_nan_and_of_a_constant():
+    assert not len(kernel_cut(np.empty(0))) and kernel_cut(np.zeros(1)).tolist() == [0]
+    assert kernel_cut(np.zeros(80)).tolist() == [0] and not len(last_cuts(np.empty(0)))
+    with pytest.raises(DataError):
+        kernel_cut(np.array([0.0, np.nan] * 30))
+
+
+def test_without_ruptures_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ruptures", None)
+    with pytest.raises(ConfigError, match=r"quantlab\[regime\]"):
+        kernel_cut(np.zeros(80))
 
 
 @pytest.mark.parametrize("settings_", [{}, {"levels": (0.7, 1.4)}, {"prune": 0.0}, {"hazard": 0.05}])
