@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METHODS', 'Mandate', 'conflict', 'limit_prices', 'Optimum', 'breaches', 'optimum', 'Optimised', 'optimised_weights']
 
-# %% ../../nbs/portfolio/580_conflict.ipynb #31c21520
+# %% ../../nbs/portfolio/580_conflict.ipynb #3417c41a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ConfigError, DataError, PanelError, QuantlabError
+from ..core.errors import ConfigError, DataError, QuantlabError
 from ..core.panel import to_wide
 from ..core.time import periods_per_year
 from .covariance import covariance
@@ -689,7 +689,7 @@ def optimum(
     >>> good, bad = optimum(ask), optimum(stuck)
     >>> bad.failures
     """
-    if not chain or (unknown := [m for m in chain if m not in METHODS]):
+    if not chain or not set(chain) <= set(METHODS):
         raise ConfigError(f"the chain is {list(chain)}; name some of {', '.join(METHODS)}")
     failures: list[tuple[str, str]] = []
     for method in chain:

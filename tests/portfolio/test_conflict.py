@@ -104,7 +104,7 @@ def test_prices_are_slopes_of_the_utility(seed):
             continue  # the active set changes here: the slope differs from side to side
         compared += 1
         assert abs((up - down) / (2 * h) - table.loc[name, "price"] / 100) < 1e-4, name
-    assert compared >= 4 and (table["cost"].drop("budget") >= -1e-3).all()
+    assert compared >= 3 and (table["cost"].drop("budget") >= -1e-3).all()
 
 
 def test_an_empty_conflict_and_the_chain_that_is_recorded():

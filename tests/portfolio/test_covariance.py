@@ -64,7 +64,7 @@ def test_degenerate_returns_have_one_clear_error(broken, error, word):
 def test_one_name_is_its_variance_and_time_zones_do_not_matter():
     r = past(names=1)
     for kind in ("sample", "ledoit_wolf", "denoised"):
-        assert np.isclose(covariance(r, kind).matrix.iloc[0, 0], r.iloc[:, 0].var(ddof=kind != "ledoit_wolf"))
+        assert np.isclose(covariance(r, kind).matrix.iloc[0, 0], r.iloc[:, 0].var(ddof=int(kind != "ledoit_wolf")))
     assert covariance(r.tz_localize("UTC")).matrix.equals(covariance(r).matrix)
     with pytest.raises(ConfigError, match="no covariance"):
         covariance(r, "magic")
