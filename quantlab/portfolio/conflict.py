@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['METHODS', 'Mandate', 'conflict', 'limit_prices', 'Optimum', 'breaches', 'optimum', 'Optimised', 'optimised_weights']
 
-# %% ../../nbs/portfolio/580_conflict.ipynb #3417c41a
+# %% ../../nbs/portfolio/580_conflict.ipynb #af907263
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -90,6 +91,11 @@ class Mandate:
     ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
     ... )
     >>> list(ask.rows)
+    ['sector Information Technology',
+     'sector Financials',
+     'sector Energy',
+     'sector Health Care',
+     'sector Consumer Staples']
     """
 
     covariance: pd.DataFrame  # symbols x symbols, a year, from the past only
@@ -197,13 +203,16 @@ def _shape(mandate: Mandate, elastic: bool) -> tuple:
 def _solve(problem: Any, tolerance: float = 1e-10) -> str:
     "Solve with Clarabel from a fresh start and return its status; a solver that gives up is a status, too."
     cp = _library()
-    try:
-        problem.solve(
-            solver="CLARABEL", warm_start=False, tol_gap_abs=tolerance, tol_gap_rel=tolerance, tol_feas=tolerance
-        )
-    except cp.error.SolverError:
-        return "solver_error"
-    return str(problem.status)
+    for t in dict.fromkeys([tolerance, max(tolerance, 1e-8)]):  # the last digits are asked for, not insisted on
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # cvxpy warns of what the status says
+                problem.solve(solver="CLARABEL", warm_start=False, tol_gap_abs=t, tol_gap_rel=t, tol_feas=t)
+        except cp.error.SolverError:
+            continue
+        if problem.status != "optimal_inaccurate":
+            return str(problem.status)
+    return str(problem.status or "solver_error")
 
 # %% ../../nbs/portfolio/580_conflict.ipynb #db7225aa
 _APART = 1e-6  # sum of slacks above which limits cannot be kept together
@@ -385,6 +394,13 @@ def limit_prices(
     ... )
     >>> table = limit_prices(ask)
     >>> table[table["cost"] != 0].round(2)
+                                   price    cost
+    limit
+    budget                          4.85  196.57
+    max_weight                      1.48   11.90
+    min_weight                     -2.13    9.99
+    sector Information Technology   3.06   59.48
+    sector Energy                   0.02    0.00
     """
     made = _shape(mandate, elastic=False)
     if (status := _solve(made[0])) != "optimal":
@@ -454,6 +470,7 @@ class Optimum:
     >>> stuck = replace(ask, turnover=0.2, previous=held, upper=1.0)
     >>> good, bad = optimum(ask), optimum(stuck)
     >>> bad.failures
+    (('markowitz', 'cannot be kept together: turnover, sector Financials'),)
     """
 
     weights: pd.Series  # by symbol
@@ -688,6 +705,7 @@ def optimum(
     >>> stuck = replace(ask, turnover=0.2, previous=held, upper=1.0)
     >>> good, bad = optimum(ask), optimum(stuck)
     >>> bad.failures
+    (('markowitz', 'cannot be kept together: turnover, sector Financials'),)
     """
     if not chain or not set(chain) <= set(METHODS):
         raise ConfigError(f"the chain is {list(chain)}; name some of {', '.join(METHODS)}")
@@ -913,6 +931,9 @@ def optimised_weights(
     ... )
     >>> weights, log = optimised_weights(rule, predictions, bars)
     >>> log.groupby(["method", "status"]).size().rename("decisions").to_frame()
+                       decisions
+    method    status
+    markowitz optimal         20
     """
     if past_bars is None:
         raise ConfigError("Optimised reads past_bars for its covariance; pass the bars that the engine will trade")
