@@ -179,3 +179,24 @@ def test_the_traded_volume_limits_the_change_and_the_gate_scales():
         rule(said)
     with pytest.raises(QuantlabError, match="no date could decide"):
         rule(said, frame.loc[said.index[0][0] :])
+
+
+@pytest.mark.parametrize("limits", [Limits(max_turnover=0.04), Limits(max_adv=0.004, max_turnover=None)])
+def test_changes_are_measured_from_the_book_that_has_drifted(limits):
+    frame, said = bars()
+    said = said[frame.index.get_level_values("date") >= frame.index[-1][0] - pd.Timedelta(days=120)]
+    rule = Optimised(8, 0, 10, lookback=60, limits=limits, capital=1e8)
+    wide, close = rule(said, frame)["weight"].unstack(fill_value=0.0), frame["close"].unstack()
+    money = (frame["close"] * frame["volume"]).unstack()
+    bites = 0
+    for before, date in zip(wide.index[:-1], wide.index[1:], strict=True):
+        grown = wide.loc[before] * close.loc[date] / close.loc[before]
+        change = (wide.loc[date] - grown / grown.sum()).abs()
+        if limits.max_turnover is not None:
+            assert change.sum() <= limits.max_turnover + 1e-6
+            bites += change.sum() > limits.max_turnover - 1e-4
+        else:
+            most = 0.004 * money.loc[:date].iloc[-63:].mean() / 1e8
+            assert (change <= most + 1e-6).all()
+            bites += (change > most - 1e-4).any()
+    assert bites  # the limit was needed at least once
