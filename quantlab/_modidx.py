@@ -1934,6 +1934,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict._compiled': ( 'portfolio/conflict.html#_compiled',
                                                                                         'quantlab/portfolio/conflict.py'),
+                                             'quantlab.portfolio.conflict._drifted': ( 'portfolio/conflict.html#_drifted',
+                                                                                       'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict._library': ( 'portfolio/conflict.html#_library',
                                                                                        'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict._limit_names': ( 'portfolio/conflict.html#_limit_names',
