@@ -17,7 +17,7 @@ from quantlab.portfolio.policies import (
     ScoreWeighted,
     SectorNeutral,
     Softmax,
-    neutralise,
+    without_exposure,
     past_betas,
     strengths,
 )
@@ -197,15 +197,19 @@ def test_betas_that_read_the_future_would_show():
 
 def test_neutralise_by_hand():
     ones = np.ones((2, 1))
-    assert neutralise(np.array([0.8, 0.2]), ones) == pytest.approx([0.5, -0.5])
-    assert neutralise(np.array([0.8, 0.2]), ones, gross=2.0, cap=0.3) == pytest.approx([0.3, -0.3])
-    assert neutralise(np.array([0.5, 0.5]), ones).tolist() == [0, 0]
-    assert neutralise(np.array([0.8, 0.2, 0.5]), np.array([[1.0], [1.0], [np.nan]])) == pytest.approx([0.5, -0.5, 0])
-    assert neutralise(np.zeros(2), ones).tolist() == [0, 0] and neutralise(np.zeros(0), np.ones((0, 1))).shape == (0,)
+    assert without_exposure(np.array([0.8, 0.2]), ones) == pytest.approx([0.5, -0.5])
+    assert without_exposure(np.array([0.8, 0.2]), ones, gross=2.0, cap=0.3) == pytest.approx([0.3, -0.3])
+    assert without_exposure(np.array([0.5, 0.5]), ones).tolist() == [0, 0]
+    assert without_exposure(np.array([0.8, 0.2, 0.5]), np.array([[1.0], [1.0], [np.nan]])) == pytest.approx(
+        [0.5, -0.5, 0]
+    )
+    assert without_exposure(np.zeros(2), ones).tolist() == [0, 0] and without_exposure(
+        np.zeros(0), np.ones((0, 1))
+    ).shape == (0,)
     twice = np.column_stack([np.ones(4), 1e9 * np.ones(4)])  # the same exposure twice, on another scale
-    assert neutralise(np.array([0.4, 0.3, 0.2, 0.1]), twice).sum() == pytest.approx(0)
+    assert without_exposure(np.array([0.4, 0.3, 0.2, 0.1]), twice).sum() == pytest.approx(0)
     with pytest.raises(PanelError, match="one row a name"):
-        neutralise(np.zeros(3), ones)
+        without_exposure(np.zeros(3), ones)
 
 
 @pytest.mark.parametrize(
