@@ -1,11 +1,12 @@
-"""Measure how often the tests of validation.inference and regime.bootstrap raise a false alarm.
+"""Measure how often the tests of validation.inference, regime.bootstrap and risk.stability raise a false alarm.
 
-Usage: python scripts/calibrate.py [inference] [regimes] [seeds]
+Usage: python scripts/calibrate.py [inference] [regimes] [stability] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
 nbs/validation/365_inference.ipynb shows, and to bench/results/regime_calibration.json, which
-nbs/regime/464_bootstrap.ipynb shows. `seeds` below 2,000 is for a quick look: it prints the table and leaves the stored
+nbs/regime/464_bootstrap.ipynb shows, and to bench/results/stability_calibration.json, which
+nbs/risk/680_stability.ipynb shows. `seeds` below 2,000 is for a quick look: it prints the table and leaves the stored
 results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
@@ -30,12 +31,13 @@ from scipy.stats import beta, norm, ttest_1samp
 from quantlab.core.cache import content_hash
 from quantlab.core.config import root
 from quantlab.regime.bootstrap import draw_garch, fit_garch, fit_two_states, two_state_gain
+from quantlab.risk.stability import sharpe_difference
 from quantlab.validation.inference import ICRows, ic_test, newey_west, sharpe_test
 from quantlab.validation.scores import unit_rows
 
 SEEDS, BOOTSTRAP_SEEDS, CHUNK = 2000, 500, 20
 DATES, NAMES, MEMORY, HORIZONS = 1000, 50, 0.98, (1, 5, 20)
-SHOWN = ["world", "horizon", "method", "rate", "se", "n"]
+SHOWN = ["world", "horizon", "months", "method", "rate", "se", "n"]
 ROWS = 1000  # of a world of regimes: four years of days
 LOOKBACK, TRUTH = 126, 0.05  # the momentum world: days of its own past, and the share of the outcome mixed in
 
@@ -162,6 +164,33 @@ def likelihood_ratio(x: np.ndarray) -> float:
     return float(fit_two_states(x).log_density.sum() + 0.5 * ROWS * (np.log(2 * np.pi * x.var()) + 1))
 
 
+def pair_of(rng: np.random.Generator, n: int, tail: float | None = None, garch: bool = False) -> np.ndarray:
+    "Return two series of months with one Sharpe ratio, correlated by a half, the second twice as volatile."
+    shape = (n + 200, 2)
+    shocks = rng.standard_normal(shape) if tail is None else rng.standard_t(tail, shape) / np.sqrt(tail / (tail - 2))
+    shocks[:, 1] = 0.5 * shocks[:, 0] + np.sqrt(0.75) * shocks[:, 1]
+    if garch:
+        h = np.ones(2)
+        for t in range(len(shocks)):
+            shocks[t] *= np.sqrt(h)
+            h = 0.05 + 0.15 * shocks[t] ** 2 + 0.80 * h
+    return (0.2 + shocks[-n:]) * np.array([0.04, 0.08])
+
+
+def stability(seed: int) -> list[list]:
+    "Return [world, months, method, seed, p] of the tests of two equal Sharpe ratios."
+    rng, found = np.random.default_rng(4 * 10**6 + seed), []
+    worlds = {
+        "independent, normal": {}, "independent, fat tails (t 6)": {"tail": 6.0}, "GARCH": {"garch": True},
+    }  # fmt: skip
+    methods = ("jkm", "hac", "waves", "bootstrap") if seed < BOOTSTRAP_SEEDS * 2 else ("jkm", "hac", "waves")
+    for n in (120, 377):
+        for world, how in worlds.items():
+            first, second = map(pd.Series, pair_of(rng, n, **how).T)
+            found += [[world, n, m, seed, sharpe_difference(first, second, m, seed=seed).p] for m in methods]
+    return found
+
+
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
     "Return the rows of a range of seeds; computed once, then read from their file."
     file = folder / f"{first:05d}-{last:05d}.json"
@@ -234,9 +263,10 @@ def store(file: str, about: dict, table: pd.DataFrame) -> None:
 def main(*words: str) -> None:
     "Measure what was asked for, or everything; then store and show the rates."
     seeds = next((int(w) for w in words if w.isdigit()), SEEDS)
-    chosen = [w for w in words if not w.isdigit()] or ["inference", "regimes"]
-    if set(chosen) - {"inference", "regimes"}:
-        sys.exit(f"calibrate what? {' '.join(chosen)}; there is inference and regimes")
+    there = ["inference", "regimes", "stability"]
+    chosen = [w for w in words if not w.isdigit()] or there
+    if set(chosen) - set(there):
+        sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(there)}")
     console = Console()
     if "inference" in chosen:
         table = rates(run(inference, [slow_noise, momentum, sharpes], seeds, console))
@@ -251,6 +281,12 @@ def main(*words: str) -> None:
         table = regime_rates(run(regimes, [regimes], seeds, console))
         if seeds == SEEDS:
             store("regime_calibration.json", {"seeds": SEEDS, "rows": ROWS}, table)
+        show(table, console)
+    if "stability" in chosen:
+        table = rates(run(stability, [stability, pair_of, sharpe_difference], seeds, console))
+        table = table.rename(columns={"horizon": "months"})
+        if seeds == SEEDS:
+            store("stability_calibration.json", {"seeds": SEEDS, "bootstrap_seeds": 2 * BOOTSTRAP_SEEDS}, table)
         show(table, console)
 
 
