@@ -17,9 +17,9 @@ from quantlab.portfolio.policies import (
     ScoreWeighted,
     SectorNeutral,
     Softmax,
-    without_exposure,
     past_betas,
     strengths,
+    without_exposure,
 )
 from quantlab.portfolio.weights import TopK
 
