@@ -27,7 +27,7 @@ def _period(dates: pd.DatetimeIndex, word: str) -> np.ndarray:
 
 def scheduled(
     dates: pd.DatetimeIndex,  # sessions without a zone, sorted and unique
-    every: str | int = "month_end",  # one of SCHEDULES (a word alone: its first session), or each so many sessions
+    rebalance: str | int = "month_end",  # one of SCHEDULES (a word alone: its first session), or each so many sessions
     exchange: str = "XNYS",  # whose calendar says what comes before and after, or 24/7
 ) -> np.ndarray:  # bool[t], True: this session decides; known at its close
     """Say which sessions decide; raise ConfigError for an unknown schedule, PanelError for dates that are no sessions.
@@ -36,7 +36,7 @@ def scheduled(
     ----------
     dates : pd.DatetimeIndex
         Sessions without a zone, sorted and unique.
-    every : str | int, default "month_end"
+    rebalance : str | int, default "month_end"
         One of SCHEDULES (a word alone: its first session), or each so many sessions.
     exchange : str, default "XNYS"
         Whose calendar says what comes before and after, or 24/7.
@@ -60,16 +60,18 @@ def scheduled(
     >>> turn = pd.DatetimeIndex(["2020-12-30", "2020-12-31", "2021-01-04", "2021-01-05"])
     >>> assert scheduled(turn, "month_end").tolist() == [False, True, False, False]
     """
-    number = isinstance(every, (int, np.integer)) and not isinstance(every, bool)
-    if not (every >= 1 if number else every in SCHEDULES):
-        raise ConfigError(f"every is {every!r}; use one of {', '.join(SCHEDULES)}, or a number of sessions from 1")
+    step = rebalance if isinstance(rebalance, (int, np.integer)) and not isinstance(rebalance, bool) else 0
+    if step < 1 and rebalance not in SCHEDULES:
+        raise ConfigError(
+            f"rebalance is {rebalance!r}; use one of {', '.join(SCHEDULES)}, or a number of sessions from 1"
+        )
     if dates.tz is not None or not dates.is_monotonic_increasing or dates.has_duplicates:
         raise PanelError("a schedule needs sorted, distinct sessions without a zone; take data.calendar.session_of")
-    if dates.empty or every == "session":
+    if dates.empty or rebalance == "session":
         return np.ones(len(dates), dtype=bool)
-    if number:
-        return np.arange(len(dates)) % every == 0
-    word, _, end = str(every).partition("_")
+    if step:
+        return np.arange(len(dates)) % step == 0
+    word, _, end = str(rebalance).partition("_")
     other = next_session(dates, exchange) if end else previous_session(dates, exchange)
     return _period(dates, word) != _period(other, word)
 
@@ -239,7 +241,7 @@ class Rebalance:
 
     Parameters
     ----------
-    every : str | int, default "session"
+    rebalance : str | int, default "session"
         As scheduled.
     exchange : str, default "XNYS"
         As scheduled.
@@ -280,7 +282,7 @@ class Rebalance:
     array([0.3693, 0.32  , 0.301 ])
     """
 
-    every: str | int = "session"  # as scheduled
+    rebalance: str | int = "session"  # as scheduled
     exchange: str = "XNYS"  # as scheduled
     absolute: float | None = None  # half-width of a name's band, share of equity
     relative: float | None = None  # half-width, share of the target
@@ -296,7 +298,7 @@ class Rebalance:
         if not 0 <= self.min_trade < 1:
             raise ConfigError(f"Rebalance: min_trade is {self.min_trade}, expected a share of equity in [0, 1)")
         self.trade(np.zeros(1), np.zeros(1))
-        scheduled(pd.DatetimeIndex([]), self.every)
+        scheduled(pd.DatetimeIndex([]), self.rebalance)
 
     def trade(
         self,
@@ -363,7 +365,7 @@ def _walk(
         after[t] = held
     return after, traded
 
-
+# %% ../../nbs/portfolio/585_rebalance.ipynb #6a3e5c03
 def follow(
     targets: pd.DataFrame,  # (date, symbol): weight, decided at the close of date
     bars: pd.DataFrame,  # (date, symbol): close, total return; its dates are the sessions
@@ -390,8 +392,8 @@ def follow(
     PanelError
         Where they do not meet the bars.
     ConfigError
-        "every is {every}; use one of {...}, or a number of sessions from 1"
-        "bars within a session decide each k-th bar or all, not {every}; give a number"
+        "rebalance is {rebalance}; use one of {...}, or a number of sessions from 1"
+        "bars within a session decide each k-th bar or all, not {rebalance}; give a number"
     DataError
         "the book lost {...} of its equity between two closes; there is nothing to weigh"
 
@@ -413,6 +415,10 @@ def follow(
     ...     "Four years without a trade: one name in eight becomes one in four", "", "share of the book, %"
     ... )
     >>> ax.plot(untouched * 100, label=SYMBOLS)
+    >>> still = np.array(
+    ...     [[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
+    ... )  # the first of two doubles, and is looked at a session later
+    >>> after, traded = _walk(Rebalance(), np.full((3, 2), 0.5), still, np.array([True, False, True]))
     >>> dates = close.index
     >>> index = pd.MultiIndex.from_product([dates, SYMBOLS], names=["date", "symbol"])
     >>> equal = pd.DataFrame({"weight": 1 / 8}, index)
@@ -427,7 +433,7 @@ def follow(
     >>> R = close.pct_change(fill_method=None).fillna(0.0).to_numpy()
     >>> rows, paths = {}, {}
     >>> for name, rule in rules.items():
-    ...     after, traded = _walk(rule, np.full(R.shape, 1 / 8), R, scheduled(dates, rule.every))
+    ...     after, traded = _walk(rule, np.full(R.shape, 1 / 8), R, scheduled(dates, rule.rebalance))
     ...     before = np.array([drifted(w, r) for w, r in zip(after[:-1], R[1:])])
     ...     turnover = np.abs(after[1:] - before).sum() / (len(dates) - 1) * 252
     ...     paths[name] = pd.Series(np.abs(after - 1 / 8).sum(axis=1) / 2, dates)
@@ -454,7 +460,7 @@ def follow(
         raise PanelError(f"{what} of the targets are not in the bars; pass the bars that the engine will trade")
     returns = close[symbols].ffill().pct_change(fill_method=None).fillna(0.0).to_numpy()
     newest = wide.fillna(0.0).reindex(dates, method="ffill").to_numpy()
-    decides = scheduled(dates, rule.every, rule.exchange) if dates.tz is None else _intraday(dates, rule)
+    decides = scheduled(dates, rule.rebalance, rule.exchange) if dates.tz is None else _intraday(dates, rule)
     after, traded = _walk(rule, newest, returns, decides)
     before = np.vstack([np.zeros((1, len(symbols))), after[:-1]])
     shown = pd.DataFrame((after != 0) | (before != 0), dates, symbols)[traded]
@@ -464,6 +470,6 @@ def follow(
 
 def _intraday(dates: pd.DatetimeIndex, rule: Rebalance) -> np.ndarray:
     "Say which bars decide where they are shorter than a session."
-    if rule.every == "session" or not isinstance(rule.every, str):
-        return scheduled(dates.tz_localize(None), rule.every)
-    raise ConfigError(f"bars within a session decide each k-th bar or all, not {rule.every!r}; give a number")
+    if rule.rebalance == "session" or not isinstance(rule.rebalance, str):
+        return scheduled(dates.tz_localize(None), rule.rebalance)
+    raise ConfigError(f"bars within a session decide each k-th bar or all, not {rule.rebalance!r}; give a number")

@@ -247,3 +247,13 @@ def test_a_market_of_its_own_names_it():
     moves = BARS["close"].unstack().pct_change().iloc[-60:]
     betas = pd.Series(past_betas(moves.to_numpy(), moves["S11"].to_numpy()), moves.columns)
     assert abs((book * betas).sum()) < 1e-12 and (book != 0).sum() > 2
+
+
+def test_a_gate_scales_each_decision_and_must_cover_it():
+    score = predictions(np.random.default_rng(4).normal(size=(3, 12)))
+    gate = pd.DataFrame({"gate": [1.0, 0.5, 0.0]}, index=DATES[-3:])
+    for policy in (RankWeighted(rebalance=1), RankWeighted(rebalance=1, long_short=True)):
+        gross = policy(score, gate=gate)["weight"].abs().groupby("date").sum()
+        assert gross.tolist() == pytest.approx([1.0, 0.5, 0.0])
+    with pytest.raises(PanelError, match="gate has no value"):
+        RankWeighted(rebalance=1)(score, gate=gate.iloc[:2])

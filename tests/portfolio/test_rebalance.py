@@ -50,7 +50,7 @@ def test_a_schedule_does_not_move_when_later_sessions_are_cut(every):
 
 def test_schedules_that_mean_nothing_are_refused():
     for wrong in ("monthly", 0, -2, 1.5, True, None):
-        with pytest.raises(ConfigError, match="every is"):
+        with pytest.raises(ConfigError, match="rebalance is"):
             scheduled(SESSIONS, wrong)
     with pytest.raises(ConfigError, match="no calendar"):
         scheduled(SESSIONS, "month", "NOWHERE")
@@ -133,7 +133,7 @@ def test_a_followed_book_is_causal_and_stays_within_its_rule(rule):
     assert audit(lambda p: follow(p[["weight"]], p[["close"]], rule), panel).status == "PASS"
     weights = follow(targets, bars, rule)["weight"]
     assert (weights.groupby("date").sum() <= 1 + 1e-9).all() and (weights >= 0).all()
-    on = scheduled(SESSIONS[:90], rule.every)
+    on = scheduled(SESSIONS[:90], rule.rebalance)
     assert set(weights.index.unique("date")) <= set(SESSIONS[:90][on])
 
 
