@@ -193,8 +193,8 @@ PLUG_IN = {"1/N": equal_rule, "mv": tangency_rule, "bs": bayes_stein_rule, "min"
 def earned_after(
     returns: pd.DataFrame,  # date x name, simple decimal returns in excess of cash
     rule: Callable[[np.ndarray], np.ndarray],  # past returns -> weights
-    window: int = 120,  # returns that the rule reads
-    every: int = 1,  # returns from one decision to the next; weights are held between
+    lookback: int = 120,  # returns that the rule reads
+    rebalance: int = 1,  # returns from one decision to the next; weights are held between
 ) -> pd.Series:  # by date, return of the book decided at the close before; known at the close of date
     """Let a rule decide on the past and earn the next returns; raise DataError or ConfigError where it cannot.
 
@@ -204,9 +204,9 @@ def earned_after(
         Date x name, simple decimal returns in excess of cash.
     rule : Callable[[np.ndarray], np.ndarray]
         Past returns -> weights.
-    window : int, default 120
+    lookback : int, default 120
         Returns that the rule reads.
-    every : int, default 1
+    rebalance : int, default 1
         Returns from one decision to the next; weights are held between.
 
     Returns
@@ -237,14 +237,16 @@ def earned_after(
     >>> earned = pd.DataFrame({name: earned_after(factors, rule) for name, rule in PLUG_IN.items()})
     """
     values = _complete(returns)
-    if not (1 <= window < len(values)) or every < 1:
-        raise ConfigError(f"window {window}, every {every}, {len(values)} returns; a window leaves returns to be earned")
-    earned = np.empty(len(values) - window)
-    for t in range(window, len(values)):
-        if (t - window) % every == 0:
-            weights = rule(values[t - window : t])
-        earned[t - window] = weights @ values[t]
-    return pd.Series(earned, returns.index[window:], name="return")
+    if not (1 <= lookback < len(values)) or rebalance < 1:
+        raise ConfigError(
+            f"lookback {lookback}, rebalance {rebalance}, {len(values)} returns; a lookback leaves returns to be earned"
+        )
+    earned = np.empty(len(values) - lookback)
+    for t in range(lookback, len(values)):
+        if (t - lookback) % rebalance == 0:
+            weights = rule(values[t - lookback : t])
+        earned[t - lookback] = weights @ values[t]
+    return pd.Series(earned, returns.index[lookback:], name="return")
 
 
 def _complete(returns: pd.DataFrame) -> np.ndarray:
@@ -283,7 +285,7 @@ def _slow_waves(
 ) -> tuple[float, int]:  # long-run variance; waves behind it
     "Project on the slow cosines and average the squares."
     n = len(x)
-    count = max(round(0.3 * n ** (2 / 3)), 4)
+    count = max(round(0.4 * n ** (2 / 3)), 4)
     waves = np.cos(np.pi / n * np.outer(np.arange(1, count + 1), np.arange(n) + 0.5))
     return float((2 / n * (waves @ x) ** 2).mean()), count
 
