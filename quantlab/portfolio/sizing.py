@@ -311,6 +311,15 @@ def doubt_weights(
     >>> opinions = pd.DataFrame({"score": 0.0, "doubt": deviation}).dropna()
     >>> smaller = doubt_weights(equal, opinions)
     >>> smaller["weight"].groupby("date").sum().loc["2020-01":"2020-06"].iloc[::4].round(2).to_frame("gross")
+                gross
+    date
+    2020-01-06   0.83
+    2020-02-04   0.78
+    2020-03-04   0.33
+    2020-04-01   0.26
+    2020-04-30   0.29
+    2020-05-29   0.33
+    2020-06-26   0.45
     """
     check_panel(weights, ["weight"])
     check_zones(weights=weights, opinions=opinions)
