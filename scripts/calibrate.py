@@ -1,14 +1,15 @@
-"""Measure how often the tests of validation.inference and regime.bootstrap raise a false alarm.
+"""Measure how often the tests of validation.inference, regime.bootstrap and risk raise a false alarm.
 
-Usage: python scripts/calibrate.py [inference] [regimes] [var] [index] [seeds]
+Usage: python scripts/calibrate.py [inference] [regimes] [var] [index] [stability] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
 nbs/validation/365_inference.ipynb shows, and to bench/results/regime_calibration.json, which
 nbs/regime/464_bootstrap.ipynb shows. `var` measures the tests of risk.exam in years of 250 sessions, `index` examines
 forecasts of the S&P 500 of 1990 to 2022 (skfolio's index: extra portfolio); both go to
-bench/results/var_calibration.json, which nbs/risk/630_exam.ipynb shows. `seeds` below 2,000 (10,000 for var) is for a
-quick look: it prints the table and leaves the stored results alone.
+bench/results/var_calibration.json, which nbs/risk/630_exam.ipynb shows; `stability` goes to
+bench/results/stability_calibration.json, which nbs/risk/680_stability.ipynb shows. `seeds` below 2,000 (10,000 for var)
+is for a quick look: it prints the table and leaves the stored results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
 from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.
@@ -33,12 +34,13 @@ from quantlab.core.cache import content_hash
 from quantlab.core.config import root
 from quantlab.regime.bootstrap import draw_garch, fit_garch, fit_two_states, two_state_gain
 from quantlab.risk import exam, var
+from quantlab.risk.stability import sharpe_difference
 from quantlab.validation.inference import ICRows, ic_test, newey_west, sharpe_test
 from quantlab.validation.scores import unit_rows
 
 SEEDS, BOOTSTRAP_SEEDS, CHUNK = 2000, 500, 20
 DATES, NAMES, MEMORY, HORIZONS = 1000, 50, 0.98, (1, 5, 20)
-SHOWN = ["world", "confidence", "test", "horizon", "method", "rate", "se", "n"]
+SHOWN = ["world", "confidence", "test", "horizon", "months", "method", "rate", "se", "n"]
 ROWS = 1000  # of a world of regimes: four years of days
 YEARS, YEAR = 10_000, 250  # worlds of value at risk, and sessions in each
 LOOKBACK, TRUTH = 126, 0.05  # the momentum world: days of its own past, and the share of the outcome mixed in
@@ -228,6 +230,33 @@ def index_exam() -> pd.DataFrame:
     return pd.concat(pages, ignore_index=True)
 
 
+def pair_of(rng: np.random.Generator, n: int, tail: float | None = None, garch: bool = False) -> np.ndarray:
+    "Return two series of months with one Sharpe ratio, correlated by a half, the second twice as volatile."
+    shape = (n + 200, 2)
+    shocks = rng.standard_normal(shape) if tail is None else rng.standard_t(tail, shape) / np.sqrt(tail / (tail - 2))
+    shocks[:, 1] = 0.5 * shocks[:, 0] + np.sqrt(0.75) * shocks[:, 1]
+    if garch:
+        h = np.ones(2)
+        for t in range(len(shocks)):
+            shocks[t] *= np.sqrt(h)
+            h = 0.05 + 0.15 * shocks[t] ** 2 + 0.80 * h
+    return (0.2 + shocks[-n:]) * np.array([0.04, 0.08])
+
+
+def stability(seed: int) -> list[list]:
+    "Return [world, months, method, seed, p] of the tests of two equal Sharpe ratios."
+    rng, found = np.random.default_rng(4 * 10**6 + seed), []
+    worlds = {
+        "independent, normal": {}, "independent, fat tails (t 6)": {"tail": 6.0}, "GARCH": {"garch": True},
+    }  # fmt: skip
+    methods = ("jkm", "hac", "waves", "bootstrap") if seed < BOOTSTRAP_SEEDS * 2 else ("jkm", "hac", "waves")
+    for n in (120, 377):
+        for world, how in worlds.items():
+            first, second = map(pd.Series, pair_of(rng, n, **how).T)
+            found += [[world, n, m, seed, sharpe_difference(first, second, m, seed=seed).p] for m in methods]
+    return found
+
+
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
     "Return the rows of a range of seeds; computed once, then read from their file."
     file = folder / f"{first:05d}-{last:05d}.json"
@@ -310,7 +339,7 @@ def keep(part: str, table: pd.DataFrame) -> None:
 def main(*words: str) -> None:
     "Measure what was asked for, or everything; then store and show the rates."
     asked = next((int(w) for w in words if w.isdigit()), None)
-    seeds, everything = asked or SEEDS, ["inference", "regimes", "var", "index"]
+    seeds, everything = asked or SEEDS, ["inference", "regimes", "var", "index", "stability"]
     chosen = [w for w in words if not w.isdigit()] or everything
     if set(chosen) - set(everything):
         sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}")
@@ -338,6 +367,12 @@ def main(*words: str) -> None:
         table = index_exam()
         keep("index", table)
         console.print(table.round(4).to_string())
+    if "stability" in chosen:
+        table = rates(run(stability, [stability, pair_of, sharpe_difference], seeds, console))
+        table = table.rename(columns={"horizon": "months"})
+        if seeds == SEEDS:
+            store("stability_calibration.json", {"seeds": SEEDS, "bootstrap_seeds": 2 * BOOTSTRAP_SEEDS}, table)
+        show(table, console)
 
 
 if __name__ == "__main__":

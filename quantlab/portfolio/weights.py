@@ -137,8 +137,9 @@ def vol_scale(
     past_returns: np.ndarray,  # float64[n, s], simple returns up to the decision; NaN = no return
     target: float,  # annual volatility, decimal
     periods_per_year: float,  # sessions in a year, such as 252
-) -> float:  # in [0, 1]; 1 when fewer than 20 returns are known
-    """Return the factor that brings the book's expected volatility down to a target.
+    most: float = 1.0,  # largest factor; above 1 the book may be scaled up
+) -> float:  # in [0, most]; 1 when fewer than 20 returns are known
+    """Return the factor that brings the book's expected volatility to a target, within a limit.
 
     Parameters
     ----------
@@ -150,11 +151,13 @@ def vol_scale(
         Annual volatility, decimal.
     periods_per_year : float
         Sessions in a year, such as 252.
+    most : float, default 1.0
+        Largest factor; above 1 the book may be scaled up.
 
     Returns
     -------
     float
-        In [0, 1]; 1 when fewer than 20 returns are known.
+        In [0, most]; 1 when fewer than 20 returns are known.
 
     References
     ----------
@@ -175,7 +178,7 @@ def vol_scale(
     if len(book) < 20:
         return 1.0
     volatility = book.std(ddof=1) * np.sqrt(periods_per_year)
-    return float(min(1.0, target / volatility)) if volatility > 0 else 1.0
+    return float(min(most, target / volatility)) if volatility > 0 else 1.0
 
 # %% ../../nbs/portfolio/550_weights.ipynb #dadd172d
 def _gate_on(gate: pd.DataFrame | None, dates: pd.DatetimeIndex) -> np.ndarray:
