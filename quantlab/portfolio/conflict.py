@@ -761,6 +761,8 @@ class Optimised:
         For views.
     capital : float | None, default None
         money, for max_adv.
+    per_year : float | None, default None
+        Sessions in a year; None: measured from the bars, and moving with their last one.
     chain : tuple[str, ...], default ("relaxed", "hold")
         Who is asked when the objective has no answer.
 
@@ -799,6 +801,7 @@ class Optimised:
     skill: float = 0.05  # information coefficient of the scores, for views
     risk_aversion: float = 2.5  # for views
     capital: float | None = None  # money, for max_adv
+    per_year: float | None = None  # sessions in a year; None: measured from the bars, and moving with their last one
     chain: tuple[str, ...] = ("relaxed", "hold")  # who is asked when the objective has no answer
 
     def __post_init__(self) -> None:
@@ -950,7 +953,8 @@ def optimised_weights(
     start = np.asarray(symbols.isin(list(() if held is None else held)))
     chosen = _choose(np.ascontiguousarray(rank[every]), start, rule.top_k, rule.buffer)
     dates, close = dates[every], to_wide(past_bars["close"])
-    returns, year = close.pct_change(fill_method=None), periods_per_year(past_bars.index.unique("date"))
+    returns = close.pct_change(fill_method=None)
+    year = periods_per_year(past_bars.index.unique("date")) if rule.per_year is None else rule.per_year
     money = to_wide(past_bars["close"] * past_bars["volume"]) if rule.limits.max_adv is not None else None
     book, log, rows, before = pd.Series(dtype=np.float64), {}, [], None
     for d, date in enumerate(dates):

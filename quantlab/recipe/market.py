@@ -169,6 +169,21 @@ def _store_bars(
     bars = read_qlib(folder, universe if universe in markets else "all", fields, skip_missing=True)
     return bars if universe in markets else bars.drop(columns="member")
 
+# %% ../../nbs/recipe/751_market.ipynb #3596b68c
+def _made_up(
+    data: str,  # synth:NAME
+    interval: "Interval | None",  # must be that of the market, where it is named
+) -> pd.DataFrame:  # bars panel
+    "Make the bars of a synthetic market; raise ConfigError for another name, or another interval."
+    if data != "synth:crypto":
+        raise ConfigError(f"{data} is no synthetic market; there is synth:crypto, and quantlab synth writes others")
+    if interval is not None and interval.value != "4h":
+        raise ConfigError(f"parameter interval is '{interval.value}', the bars of {data} are 4h; leave it empty")
+    from quantlab.data.synth import synth_coins  # brings arch, which other data does not need
+
+    return synth_coins().bars
+
+
 # %% ../../nbs/recipe/751_market.ipynb #1fb0a887
 def _raw(data: str, interval: str, universe: str = "all") -> pd.DataFrame:  # bars panel; split-adjusted from the lake
     "Read the bars that the parameters name; raise ConfigError or DataError for an interval that is not theirs."
@@ -179,6 +194,8 @@ def _raw(data: str, interval: str, universe: str = "all") -> pd.DataFrame:  # ba
         told = as_interval(interval)
     if data.startswith("lake:"):
         return _lake_bars(data, told)
+    if data.startswith("synth:"):
+        return _made_up(data, told)
     if data.startswith("qlib:"):
         if told is not None and told.intraday:
             raise ConfigError(f"parameter interval is '{interval}', a Qlib store is read by day; leave it empty")
@@ -201,13 +218,15 @@ def _index(
     bars: pd.DataFrame,  # (date, symbol), adjusted
     first: pd.Timestamp,  # session
     last: pd.Timestamp,  # session
-    symbol: str = "",  # of a Qlib store
+    symbol: str = "",  # of the universe, or of a Qlib store
 ) -> pd.Series:  # close by date of the bars, total return; its name says what it is
     "Return the market that the names belong to: the index named, SPY for the sample, else the mean of the names."
     close = bars["close"].unstack()
+    if symbol and not data.startswith("qlib:"):
+        if symbol not in close:
+            raise ConfigError(f"data.index is {symbol}, which the universe does not hold; name one of it or leave it empty")
+        return close[symbol].rename(symbol)
     if symbol:
-        if not data.startswith("qlib:"):
-            raise ConfigError(f"data.index is {symbol}, which only a Qlib store can have; leave it empty")
         from quantlab.vendors.qlib import read_qlib
 
         own = read_qlib(store_folder(data), [symbol], ["close"])["close"].droplevel("symbol")
@@ -264,19 +283,20 @@ class MarketData(NamedTuple):
 
 # %% ../../nbs/recipe/751_market.ipynb #0426db33
 def load_market(
-    data: str,  # "sample", lake:NAME, qlib:NAME, or a CSV or Parquet file, its path from the workspace's root
+    data: str,  # "sample", synth:crypto, lake:NAME, qlib:NAME, or a CSV or Parquet file, its path from the workspace's root
     universe: str,  # "all", symbols separated by commas, or a market of a Qlib store
     start: str,  # ISO date, first session; for intraday bars the first UTC day, or a moment such as 2024-01-31 16:00Z
     end: str,  # ISO date, last session; for intraday bars the last UTC day, whole, or a moment
     interval: str = "",  # of the bars, where a dataset has several: 1d, 4h, 5min ...
-    index: str = "",  # of the market, a symbol of a Qlib store
+    index: str = "",  # of the market: a symbol of the universe, or of a Qlib store
 ) -> MarketData:
     """Read and adjust bars; raise ConfigError or DataError when what was asked is not there.
 
     Parameters
     ----------
     data : str
-        "sample", lake:NAME, qlib:NAME, or a CSV or Parquet file, its path from the workspace's root.
+        "sample", synth:crypto, lake:NAME, qlib:NAME, or a CSV or Parquet file, its path from the
+        workspace's root.
     universe : str
         "all", symbols separated by commas, or a market of a Qlib store.
     start : str
@@ -287,7 +307,7 @@ def load_market(
     interval : str, default ""
         Of the bars, where a dataset has several: 1d, 4h, 5min ...
     index : str, default ""
-        Of the market, a symbol of a Qlib store.
+        Of the market: a symbol of the universe, or of a Qlib store.
 
     Returns
     -------

@@ -33,6 +33,9 @@ from ..models.linear import FamaMacBeth, RidgeModel
 from ..models.quantile import QuantileModel
 from ..portfolio.long_short import LongShort
 from ..portfolio.topk_drop import TopKDrop
+from ..portfolio.conflict import Optimised
+from ..portfolio.limits import Limits
+from ..portfolio.policies import BetaNeutral, Proportional, RankWeighted, SectorNeutral, Softmax
 from ..portfolio.weights import TopK
 from .spec import FEATURE_MAKERS, MODEL_SETTINGS, Recipe, nearest_name, plugins
 from ..regime.base import Detector
@@ -391,9 +394,38 @@ def experts_of(
     return found
 
 # %% ../../nbs/recipe/752_parts.ipynb #f2df1568
+_WEIGHTED = {
+    "proportional": Proportional, "rank_weighted": RankWeighted, "softmax": Softmax, "beta_neutral": BetaNeutral,
+    "sector_neutral": SectorNeutral,
+}  # fmt: skip
+
+
+def _weighted_of(recipe: Recipe, sectors: Mapping[str, str]) -> Callable:
+    "Return a policy in which the strength of a score counts, or that an optimiser weighs."
+    p, limits = recipe.policy, recipe.limits
+    if p.kind == "optimised":
+        own = Limits(
+            limits.max_weight, limits.max_gross, max_sector=limits.max_sector, max_turnover=limits.max_turnover,
+            max_adv=limits.max_adv,
+        )  # fmt: skip
+        return Optimised(
+            p.top_k, p.buffer, p.rebalance, p.objective, p.covariance, p.lookback, min(60, p.lookback), own,
+            sectors, p.shorts, capital=recipe.capital, per_year=float(recipe.data.periods_per_year) or None,
+        )  # fmt: skip
+    terms: dict[str, Any] = {"max_weight": limits.max_weight, "temperature": p.temperature}
+    more: dict[str, Any] = {"long_short": p.shorts}
+    if p.kind == "beta_neutral":
+        more = {"lookback": p.lookback}
+    if p.kind == "sector_neutral":
+        more = {"sectors": sectors}
+    return _WEIGHTED[p.kind](p.top_k, p.buffer, p.rebalance, **terms, **more)
+
+
+# %% ../../nbs/recipe/752_parts.ipynb #faf45494
 def policy_of(
     recipe: Recipe,  # one strategy
     names: int | None = None,  # hold so many instead, equally, without limits: the benchmark
+    sectors: Mapping[str, str] | None = None,  # symbol -> sector, known at the first decision; for policies that ask
 ) -> Callable:  # (predictions, past_bars, gate) -> weights; a TopKDrop is asked at each close instead
     """Return the policy of a recipe, or its equally weighted benchmark.
 
@@ -403,6 +435,8 @@ def policy_of(
         One strategy.
     names : int | None, default None
         Hold so many instead, equally, without limits: the benchmark.
+    sectors : Mapping[str, str] | None, default None
+        Symbol -> sector, known at the first decision; for policies that ask.
 
     Returns
     -------
@@ -426,16 +460,20 @@ def policy_of(
         return TopK(names, 0, "equal", 1.0, rebalance=p.rebalance)
     made = own_part("policy", p.kind)
     if made is not None:
-        return made(**p.model_dump(exclude={"kind", "n_drop"})) if isinstance(made, type) else made
+        own = p.model_dump(include={"top_k", "buffer", "rebalance"})
+        return made(**own) if isinstance(made, type) else made
     if p.kind == "topk_drop":
         return TopKDrop(p.top_k, p.n_drop)
     if p.kind == "long_short":
         return LongShort(p.top_k, p.buffer, sizing.weighting, recipe.limits.max_weight, p.rebalance)
-    year = float(recipe.data.periods_per_year) if sizing.vol_target else None
+    if p.kind in (*_WEIGHTED, "optimised"):
+        return _weighted_of(recipe, sectors or {})
+    target = sizing.vol_target if sizing.max_gross == 1.0 else None  # beyond that the whole book is scaled, by sized
+    year = float(recipe.data.periods_per_year) if target else None
     return TopK(
-        p.top_k, p.buffer, sizing.weighting, recipe.limits.max_weight, p.rebalance, sizing.vol_target,
-        sizing.vol_lookback, year,
-    )  # fmt: skip
+        p.top_k, p.buffer, sizing.weighting, recipe.limits.max_weight, p.rebalance, target, sizing.vol_lookback, year
+    )
+
 
 # %% ../../nbs/recipe/752_parts.ipynb #313ac75b
 def costs_and_rules(

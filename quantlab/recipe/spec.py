@@ -46,9 +46,12 @@ TRANSFORMS = ("rank", "zscore", "robust_zscore", "winsorise")
 FILLS = ("next_open", "next_close", "vwap", "same_close")
 REGIMES = ("none", "hmm", "jump", "markov", "changepoint", "kernel_cut")
 STATE_NAMES = ("calm", "normal", "turbulent", "crisis", "trending", "mean_reverting", "choppy")
-POLICIES = ("topk", "topk_drop", "long_short")
+POLICIES = (
+    "topk", "topk_drop", "long_short", "proportional", "rank_weighted", "softmax", "beta_neutral", "sector_neutral",
+    "optimised",
+)  # fmt: skip
 TARGETS = ("uniform", "normal", "zscore", "none", "excess")
-LABELS = ("forward_returns", "close_returns")
+LABELS = ("forward_returns", "close_returns", "triple_barrier")
 
 # %% ../../nbs/recipe/750_spec.ipynb #f0628988
 _TREES = {
@@ -225,7 +228,7 @@ class Data(_Section):
     Parameters
     ----------
     source : str, default "sample"
-        "sample", lake:NAME, qlib:NAME (below ../shared/data), or a CSV or Parquet file.
+        "sample", synth:crypto, lake:NAME, qlib:NAME (below ../shared/data), or a CSV or Parquet file.
     universe : str, default "all"
         "all", symbols separated by commas, or a market of a Qlib store: its members of each day.
     start : _Moment, default "2010-01-04"
@@ -237,7 +240,8 @@ class Data(_Section):
     interval : str, default ""
         Of the bars, where a dataset has several: 1d, 4h, 5min.
     index : str, default ""
-        Of the market, a symbol of a Qlib store; empty: SPY of the sample, else the mean of names.
+        Of the market, a symbol of the universe or of a Qlib store; empty: SPY of the sample, or the
+        mean.
     periods_per_year : int, 0 to 10, default 0
         Sessions a year; 0: as the data's own dates show.
 
@@ -247,13 +251,13 @@ class Data(_Section):
     >>> Data(universe="AAPL, XOM", start="2015-01-02")
     """
 
-    source: str = "sample"  # "sample", lake:NAME, qlib:NAME (below ../shared/data), or a CSV or Parquet file
+    source: str = "sample"  # "sample", synth:crypto, lake:NAME, qlib:NAME (below ../shared/data), or a CSV or Parquet file
     universe: str = "all"  # "all", symbols separated by commas, or a market of a Qlib store: its members of each day
     start: _Moment = "2010-01-04"  # first session
     end: _Moment = "2023-12-29"  # last session that a run reads; decide may be asked for a later one
     market: Annotated[str, AfterValidator(_a_market)] = ""  # whose year, lot and fees stand where none are written
     interval: str = ""  # of the bars, where a dataset has several: 1d, 4h, 5min
-    index: str = ""  # of the market, a symbol of a Qlib store; empty: SPY of the sample, else the mean of names
+    index: str = ""  # of the market, a symbol of the universe or of a Qlib store; empty: SPY of the sample, or the mean
     periods_per_year: Annotated[int, Field(ge=0, le=10**9)] = 0  # sessions a year; 0: as the data's own dates show
 
     @model_validator(mode="after")
@@ -318,29 +322,46 @@ class Label(_Section):
     Parameters
     ----------
     kind : str, default "forward_returns"
-        Or "close_returns": from the next close on.
+        "close_returns": from the next close on.
     horizon : int, 1 to 250, default 20
-        Sessions from entry to exit.
+        Sessions from entry to exit; of "triple_barrier" at most.
     entry : Literal['open', 'close'], default "open"
         Bought at the next open, or at the close of the decision.
     target : _Target, default "uniform"
         Ranks of the date, standardised in it, plain, or less its median.
     weight : Literal['equal', 'uniqueness'], default "equal"
         Of a row that is learned: by how much of its outcome is its own.
+    profit : float, default 1.0
+        Of "triple_barrier": target, in volatilities.
+    loss : float, default 1.0
+        Of "triple_barrier": stop, in volatilities.
 
     Examples
     --------
     >>> from quantlab.recipe.spec import Label
-    >>> Label(horizon=60), Label(kind="close_returns", horizon=1, target="zscore")
+    >>> (
+    ...     Label(horizon=60),
+    ...     Label(kind="close_returns", horizon=1, target="zscore"),
+    ...     Label(kind="triple_barrier", profit=2.0),
+    ... )
     (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
      Label(kind='close_returns', horizon=1, entry='open', target='zscore', weight='equal'))
     """
 
-    kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # or "close_returns": from the next close on
-    horizon: Annotated[int, Field(ge=1, le=250)] = 20  # sessions from entry to exit
+    kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # "close_returns": from the next close on
+    horizon: Annotated[int, Field(ge=1, le=250)] = 20  # sessions from entry to exit; of "triple_barrier" at most
     entry: Literal["open", "close"] = "open"  # bought at the next open, or at the close of the decision
     target: _Target = "uniform"  # ranks of the date, standardised in it, plain, or less its median
     weight: Literal["equal", "uniqueness"] = "equal"  # of a row that is learned: by how much of its outcome is its own
+    profit: Annotated[float, Field(gt=0, le=100, strict=False)] = 1.0  # of "triple_barrier": target, in volatilities
+    loss: Annotated[float, Field(gt=0, le=100, strict=False)] = 1.0  # of "triple_barrier": stop, in volatilities
+
+    @model_validator(mode="after")
+    def _walls(self) -> "Label":
+        if self.kind != "triple_barrier" and (self.profit, self.loss) != (1.0, 1.0):
+            raise ValueError(f"profit and loss are the barriers of kind triple_barrier; {self.kind} has none")
+        return self
+
 
 # %% ../../nbs/recipe/750_spec.ipynb #eac17ef0
 class Split(_Section):
@@ -588,21 +609,34 @@ class Signals(_Section):
         return self
 
 # %% ../../nbs/recipe/750_spec.ipynb #70659935
+_Some = Annotated[float, Field(gt=0, le=1, strict=False)]
+
+
 class Policy(_Section):
     """Say which names are held, and how often that is decided.
 
     Parameters
     ----------
     kind : str, default "topk"
-        "topk_drop", or module:name without arguments.
+        One of POLICIES, or module:name without arguments.
     top_k : int, 1 to 5000, default 30
-        Names held.
+        Names held, on each side of a book that is short too.
     buffer : int, 0 to 1000, default 15
         A held name stays while its rank is at most top_k + buffer.
     rebalance : int, 1 to 5000, default 20
         Sessions between decisions, from the first prediction on.
     n_drop : int, 0 to 5000, default 5
         Of topk_drop: names that may be replaced at a decision.
+    shorts : bool, default False
+        Of proportional, rank_weighted, softmax, optimised: True holds the worst names short.
+    temperature : float, default 1.0
+        Of softmax: higher is more equal.
+    lookback : int, 20 to 5000, default 252
+        Of beta_neutral, optimised: sessions of past returns.
+    objective : Literal['min_variance', 'views', 'equal_risk', 'hrp'], default "min_variance"
+        Of optimised.
+    covariance : Literal['sample', 'ledoit_wolf', 'ewma', 'denoised'], default "ledoit_wolf"
+        Of optimised.
 
     Examples
     --------
@@ -615,11 +649,17 @@ class Policy(_Section):
     ... )
     """
 
-    kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # "topk_drop", or module:name without arguments
-    top_k: Annotated[int, Field(ge=1, le=5000)] = 30  # names held
+    kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # one of POLICIES, or module:name without arguments
+    top_k: Annotated[int, Field(ge=1, le=5000)] = 30  # names held, on each side of a book that is short too
     buffer: Annotated[int, Field(ge=0, le=1000)] = 15  # a held name stays while its rank is at most top_k + buffer
     rebalance: Annotated[int, Field(ge=1, le=5000)] = 20  # sessions between decisions, from the first prediction on
     n_drop: Annotated[int, Field(ge=0, le=5000)] = 5  # of topk_drop: names that may be replaced at a decision
+    shorts: bool = False  # of proportional, rank_weighted, softmax, optimised: True holds the worst names short
+    temperature: Annotated[float, Field(gt=0, le=100, strict=False)] = 1.0  # of softmax: higher is more equal
+    lookback: Annotated[int, Field(ge=20, le=5000)] = 252  # of beta_neutral, optimised: sessions of past returns
+    objective: Literal["min_variance", "views", "equal_risk", "hrp"] = "min_variance"  # of optimised
+    covariance: Literal["sample", "ledoit_wolf", "ewma", "denoised"] = "ledoit_wolf"  # of optimised
+
 
 
 class LimitTerms(_Section):
@@ -637,6 +677,20 @@ class LimitTerms(_Section):
         Daily change that stops trading.
     stale_after : Annotated[int, Field(ge=1, le=5000)] | None, default 5
         Sessions without a bar; then sold. null: never.
+    max_sector : _Share | None, default None
+        Of one sector's names together, net; null: no limit.
+    max_turnover : Annotated[float, Field(gt=0, le=40, strict=False)] | None, default None
+        Bought plus sold at one decision.
+    max_adv : _Some | None, default None
+        Traded at one decision, of a name's mean daily traded value.
+    stop : _Some | None, default None
+        Fall of a position from its entry price, then it is sold.
+    daily_loss : _Some | None, default None
+        Fall of equity since the last close of a day; then only reducing orders pass.
+    kill_drawdown : _Some | None, default None
+        Fall from the highest equity that stops the strategy for good.
+    flatten : bool, default False
+        What a trip does with what is held: True sells it.
 
     Examples
     --------
@@ -654,6 +708,13 @@ class LimitTerms(_Section):
     lot: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0  # traded shares in a lot; 0: fractions
     price_limit: Annotated[float, Field(gt=0, le=10, strict=False)] | None = None  # daily change that stops trading
     stale_after: Annotated[int, Field(ge=1, le=5000)] | None = 5  # sessions without a bar; then sold. null: never
+    max_sector: _Share | None = None  # of one sector's names together, net; null: no limit
+    max_turnover: Annotated[float, Field(gt=0, le=40, strict=False)] | None = None  # bought plus sold at one decision
+    max_adv: _Some | None = None  # traded at one decision, of a name's mean daily traded value
+    stop: _Some | None = None  # fall of a position from its entry price, then it is sold
+    daily_loss: _Some | None = None  # fall of equity since the last close of a day; then only reducing orders pass
+    kill_drawdown: _Some | None = None  # fall from the highest equity that stops the strategy for good
+    flatten: bool = False  # what a trip does with what is held: True sells it
 
 
 class Sizing(_Section):
@@ -664,9 +725,17 @@ class Sizing(_Section):
     weighting : Literal['equal', 'rank'], default "equal"
         Or more of what ranks higher.
     vol_target : Annotated[float, Field(gt=0, le=5, strict=False)] | None, default None
-        Annual; scales the book down.
+        Annual; scales the book.
     vol_lookback : int, 20 to 5000, default 63
         Sessions behind the estimate.
+    max_gross : float, default 1.0
+        Up to which a volatility target may scale up.
+    atr_risk : _Some | None, default None
+        Share of equity that a position loses at its stop; its weight follows.
+    atr_stop : float, default 2.0
+        Of atr_risk: distance, in average true ranges.
+    sure_risk : _Some | None, default None
+        Of atr_risk: the same where confidence is 1, on an S-curve between.
 
     Examples
     --------
@@ -680,8 +749,13 @@ class Sizing(_Section):
     """
 
     weighting: Literal["equal", "rank"] = "equal"  # or more of what ranks higher
-    vol_target: Annotated[float, Field(gt=0, le=5, strict=False)] | None = None  # annual; scales the book down
+    vol_target: Annotated[float, Field(gt=0, le=5, strict=False)] | None = None  # annual; scales the book
     vol_lookback: Annotated[int, Field(ge=20, le=5000)] = 63  # sessions behind the estimate
+    max_gross: Annotated[float, Field(gt=0, le=20, strict=False)] = 1.0  # up to which a volatility target may scale up
+    atr_risk: _Some | None = None  # share of equity that a position loses at its stop; its weight follows
+    atr_stop: Annotated[float, Field(gt=0, le=100, strict=False)] = 2.0  # of atr_risk: distance, in average true ranges
+    sure_risk: _Some | None = None  # of atr_risk: the same where confidence is 1, on an S-curve between
+
 
 # %% ../../nbs/recipe/750_spec.ipynb #d0f47ff1
 _Bps = Annotated[float, Field(ge=0, le=1000, strict=False)]
@@ -783,6 +857,10 @@ def _agrees(recipe: Any) -> Any:
         raise ConfigError("policy.kind topk_drop splits its cash itself; leave regime and sizing out")
     if recipe.policy.kind != "long_short" and weather.short_leg != "none":
         raise ConfigError("regime.short_leg times the shorts of policy.kind long_short; name that, or leave it out")
+    if recipe.sizing.sure_risk and not (recipe.sizing.atr_risk and recipe.signals.confidence):
+        raise ConfigError("sizing.sure_risk is the end of a curve; give sizing.atr_risk and signals.confidence: true")
+    if recipe.policy.shorts and recipe.policy.kind not in ("proportional", "rank_weighted", "softmax", "optimised"):
+        raise ConfigError(f"policy.shorts is not asked by {recipe.policy.kind}; use long_short, or leave it out")
     if recipe.policy.kind == "long_short" and recipe.sizing.vol_target:
         raise ConfigError("policy.kind long_short has no sizing.vol_target; use regime.managed")
     if weather.managed and not recipe.data.periods_per_year:

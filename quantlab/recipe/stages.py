@@ -6,7 +6,7 @@
 __all__ = ['Fold', 'judge_features', 'lookback_of', 'left_in', 'causality', 'left_out', 'features', 'shorten', 'close_returns',
            'outcomes', 'dated_rows', 'folds', 'row_weights', 'Fits', 'score', 'fit_and_score', 'as_it_is',
            'made_elsewhere', 'as_made_elsewhere', 'regime', 'gate_of', 'signals', 'position_sizes', 'traded_bars',
-           'weights', 'account', 'Stages']
+           'sized', 'weights', 'account', 'Stages']
 
 # %% ../../nbs/recipe/753_stages.ipynb #33360ca4
 from collections.abc import Callable, Sequence
@@ -29,13 +29,16 @@ from ..core.errors import ConfigError, DataError, LeakError
 from ..core.panel import date_starts, grid, to_long, to_wide
 from ..data.universe import sectors_asof
 from ..features.base import Feature, compute
+from ..features.vol import true_range
 from ..features.xsection import neutralise, zscore
 from ..labels.forward import excess, forward_returns, latest_t1, rank_normalise, session_dates
+from ..labels.barrier import triple_barrier, volatility_width
 from ..labels.weights import uniqueness
 from ..models.base import as_scores, estimator_code, estimator_kinds
 from ..models.cascade import return_paths
 from ..models.gbm import GBMModel
 from ..models.quantile import QuantileModel
+from ..portfolio.sizing import atr_weights, risk_curve, target_volatility
 from ..portfolio.topk_drop import TopKDrop
 from .market import MarketData, market_bars
 from quantlab.recipe.parts import (
@@ -49,7 +52,7 @@ from quantlab.recipe.parts import (
     policy_of,
     transforms_of,
 )
-from .spec import Recipe, nearest_name
+from .spec import Label, Recipe, nearest_name
 from ..regime import gate as gating
 from ..regime.base import Detector, Filtered, walk_forward_filter
 from ..signals.decay import decay_scores
@@ -510,6 +513,13 @@ def close_returns(
     t1, entry = (session_dates(at, at.row + 1 + later, there) for later in (horizon, 0))
     return pd.DataFrame({"y": y, "t1": t1, "entry": entry})
 
+# %% ../../nbs/recipe/753_stages.ipynb #b0197306
+def _barriers(label: Label, bars: pd.DataFrame) -> pd.DataFrame:
+    "Return of a long bet until target, stop or the end of patience; both lie in volatilities of the whole horizon."
+    width = volatility_width(bars, lookback=max(20, label.horizon), sessions=label.horizon)
+    return triple_barrier(bars, width, label.profit, label.loss, label.horizon, entry=label.entry, ambiguous="worst")
+
+
 # %% ../../nbs/recipe/753_stages.ipynb #44e496f4
 def outcomes(
     recipe: Recipe,  # one strategy
@@ -559,6 +569,8 @@ def outcomes(
     make = partial(forward_returns, horizon=label.horizon, entry=label.entry)
     if label.kind == "close_returns":
         make = partial(close_returns, horizon=label.horizon)
+    if label.kind == "triple_barrier":
+        make = partial(_barriers, label)
     labels = (own_part("label", label.kind) or make)(market.bars).reindex(X.index)
     if label.target in ("uniform", "normal"):
         learned = rank_normalise(labels, label.target)  # a rank is known when every outcome of its date is
@@ -1443,7 +1455,8 @@ def position_sizes(
         raise ConfigError("signals.confidence: this score comes without doubt; name experts, or a quantile or ensemble")
     opinions = pd.DataFrame({"score": said["score"], "doubt": doubt}).where(said["score"].notna() & doubt.notna())
     due = said.index.unique("date")[:: recipe.policy.rebalance]
-    return confidence_size(confidence(interval_width(opinions), dates=due), recipe.signals.floor)
+    floor = 0.0 if recipe.sizing.sure_risk else recipe.signals.floor  # of a curve of risk: plain confidence
+    return confidence_size(confidence(interval_width(opinions), dates=due), floor)
 
 # %% ../../nbs/recipe/753_stages.ipynb #41682b21
 def traded_bars(
@@ -1563,6 +1576,108 @@ def _quoted(recipe: Recipe, market: MarketData, predictions: pd.DataFrame) -> pd
     return predictions[market.bars["close"].reindex(predictions.index).notna()]
 
 
+def _sectors(recipe: Recipe, predictions: pd.DataFrame) -> dict[str, str] | None:
+    "Return the sector of each name as it was known at the first decision; None where nothing asks."
+    if recipe.policy.kind != "sector_neutral" and recipe.limits.max_sector is None:
+        return None
+    if recipe.data.source != "sample":
+        raise ConfigError("policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both out")
+    first, names = predictions.index[0][0], predictions.index.unique("symbol")
+    known = sectors_asof(pd.MultiIndex.from_product([[first], names], names=["date", "symbol"]))
+    return known.droplevel("date").dropna().to_dict()
+
+
+def _scales(recipe: Recipe) -> bool:
+    "Say whether a book is scaled as a whole; a plain volatility target is the policy's own."
+    s = recipe.sizing
+    return bool(s.atr_risk or (s.vol_target and (recipe.policy.kind != "topk" or s.max_gross != 1.0)))
+
+
+def sized(
+    recipe: Recipe,  # one strategy
+    market: MarketData,  # of market_bars
+    decided: pd.DataFrame,  # (date, symbol): weight, of a policy without a gate
+    gates: pd.DataFrame | None,  # of gate_of
+    size: pd.Series | None,  # of position_sizes
+) -> pd.DataFrame:  # the same rows, known at the same closes
+    """Size a book by the risk at its stops or by its volatility, then by the gate and by doubt, within the cap of a
+    name.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    market : MarketData
+        Of market_bars.
+    decided : pd.DataFrame
+        (date, symbol): weight, of a policy without a gate.
+    gates : pd.DataFrame | None
+        Of gate_of.
+    size : pd.Series | None
+        Of position_sizes.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows, known at the same closes.
+
+    Raises
+    ------
+    ConfigError
+        For a curve that is none, DataError outside [0, 1] (see risk_curve).
+        For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
+        Where that means nothing (see target_volatility).
+    PanelError
+        Where that means nothing (see target_volatility).
+    DataError
+        For a size outside [0, 1] (see size_weights).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.parts import policy_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes, sized
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> equal = policy_of(recipe)(fits.predictions)
+    >>> quiet = recipe.replace(sizing__vol_target=0.05, sizing__max_gross=2.0, data__periods_per_year=252)
+    >>> stops = recipe.replace(sizing__atr_risk=0.001, sizing__atr_stop=3.0)
+    >>> books = {"as decided": equal, "5 % a year": sized(quiet, market, equal, None, None)}
+    >>> books |= {"0.1 % at a stop": sized(stops, market, equal, None, None)}
+    >>> assert all(book["weight"].abs().le(0.1 + 1e-12).all() for book in list(books.values())[1:])
+    >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
+    ...     3
+    ... )
+    """
+    s, cap = recipe.sizing, recipe.limits.max_weight
+    if s.atr_risk:
+        risk = risk_curve(size.reindex(decided.index), s.atr_risk, s.sure_risk) if s.sure_risk else s.atr_risk
+        decided = atr_weights(decided, true_range(14)(market.bars), risk, s.atr_stop, cap, s.max_gross)
+    if s.vol_target:
+        year = float(recipe.data.periods_per_year)
+        decided = target_volatility(decided, market.bars, s.vol_target, s.max_gross, s.vol_lookback, year)
+        decided = decided.assign(weight=decided["weight"].clip(-cap, cap))
+    if gates is not None:
+        dates = decided.index.get_level_values("date")
+        decided = decided.assign(weight=decided["weight"] * gates["gate"].reindex(dates).to_numpy())
+    return decided if size is None or s.sure_risk else size_weights(decided, size)
+
+
+# %% ../../nbs/recipe/753_stages.ipynb #0ddfe5db
 def weights(
     recipe: Recipe,  # one strategy
     market: MarketData,  # of market_bars
@@ -1601,6 +1716,14 @@ def weights(
 
     Raises
     ------
+    ConfigError
+        "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
+        out"
+        For a curve that is none, DataError outside [0, 1] (see risk_curve).
+        For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
+        Where that means nothing (see target_volatility).
+    PanelError
+        Where that means nothing (see target_volatility).
     DataError
         For a size outside [0, 1] (see size_weights).
 
@@ -1633,10 +1756,14 @@ def weights(
     """
     if names is None and recipe.policy.kind == "topk_drop":
         return _asked(recipe, market, predictions, book)
-    more = {"past_bars": market.bars} if recipe.sizing.vol_target and names is None else {}
+    asks, scales = recipe.policy.kind in ("beta_neutral", "optimised"), _scales(recipe) and names is None
+    more: dict = {"past_bars": market.bars} if (recipe.sizing.vol_target or asks) and names is None else {}
     if held is not None:  # a book of longs and shorts is told with its signs
         more |= {"held": book[0] if book is not None and recipe.policy.kind == "long_short" else held}
-    decided = policy_of(recipe, names)(_quoted(recipe, market, predictions), gate=gates, **more)
+    policy, scores = policy_of(recipe, names, _sectors(recipe, predictions)), _quoted(recipe, market, predictions)
+    decided = policy(scores, gate=None if scales else gates, **more)
+    if scales:
+        return sized(recipe, market, decided, gates, size)
     return decided if size is None or names is not None else size_weights(decided, size)
 
 
@@ -1786,9 +1913,14 @@ class _Learned(_Chain):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.market import market_bars
+        >>> from quantlab.recipe.parts import policy_of
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages, _Chain, as_made_elsewhere
+        >>> from quantlab.recipe.stages import (
+        ...     Stages, _Chain, as_made_elsewhere, causality, features, fit_and_score, folds, outcomes, sized,
+        ... )
         >>> symbols = (
         ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
         ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
@@ -1797,6 +1929,21 @@ class _Learned(_Chain):
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> equal = policy_of(recipe)(fits.predictions)
+        >>> quiet = recipe.replace(sizing__vol_target=0.05, sizing__max_gross=2.0, data__periods_per_year=252)
+        >>> stops = recipe.replace(sizing__atr_risk=0.001, sizing__atr_stop=3.0)
+        >>> books = {"as decided": equal, "5 % a year": sized(quiet, market, equal, None, None)}
+        >>> books |= {"0.1 % at a stop": sized(stops, market, equal, None, None)}
+        >>> assert all(book["weight"].abs().le(0.1 + 1e-12).all() for book in list(books.values())[1:])
+        >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
+        ...     3
+        ... )
         >>> one = _Chain(recipe)
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
@@ -1834,10 +1981,15 @@ class _Learned(_Chain):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.core.audit import NOT_ASSESSED
         >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.market import market_bars
+        >>> from quantlab.recipe.parts import policy_of
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages, _Chain, as_made_elsewhere
+        >>> from quantlab.recipe.stages import (
+        ...     Stages, _Chain, as_made_elsewhere, causality, features, fit_and_score, folds, outcomes, sized,
+        ... )
         >>> symbols = (
         ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
         ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
@@ -1846,6 +1998,21 @@ class _Learned(_Chain):
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> equal = policy_of(recipe)(fits.predictions)
+        >>> quiet = recipe.replace(sizing__vol_target=0.05, sizing__max_gross=2.0, data__periods_per_year=252)
+        >>> stops = recipe.replace(sizing__atr_risk=0.001, sizing__atr_stop=3.0)
+        >>> books = {"as decided": equal, "5 % a year": sized(quiet, market, equal, None, None)}
+        >>> books |= {"0.1 % at a stop": sized(stops, market, equal, None, None)}
+        >>> assert all(book["weight"].abs().le(0.1 + 1e-12).all() for book in list(books.values())[1:])
+        >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
+        ...     3
+        ... )
         >>> one = _Chain(recipe)
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
@@ -2094,7 +2261,7 @@ class _Decided(_Learned):
         known = self.outcomes if said.experts else pd.DataFrame()
         return signals(self.recipe, self.features, known, self.predictions, self.regime if said.experts else None)
 
-    @_stage("regime", "signals", "policy", needs="fits")
+    @_stage("regime", "signals", "policy", "sizing", needs="fits")
     def sizes(self) -> pd.Series | None:
         """Return how much of each weight is held.
 
@@ -2126,6 +2293,14 @@ class _Decided(_Learned):
 
         Raises
         ------
+        ConfigError
+            "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
+            out"
+            For a curve that is none, DataError outside [0, 1] (see risk_curve).
+            For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
+            Where that means nothing (see target_volatility).
+        PanelError
+            Where that means nothing (see target_volatility).
         DataError
             For a size outside [0, 1] (see size_weights).
 
@@ -2227,9 +2402,14 @@ class Stages(_Decided):
 
         Examples
         --------
+        >>> import pandas as pd
         >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.market import market_bars
+        >>> from quantlab.recipe.parts import policy_of
         >>> from quantlab.recipe.spec import Recipe
-        >>> from quantlab.recipe.stages import Stages, _Chain
+        >>> from quantlab.recipe.stages import (
+        ...     Stages, _Chain, causality, features, fit_and_score, folds, outcomes, sized,
+        ... )
         >>> symbols = (
         ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
         ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
@@ -2238,6 +2418,21 @@ class Stages(_Decided):
         ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
         ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
         ... )  # fmt: skip
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> equal = policy_of(recipe)(fits.predictions)
+        >>> quiet = recipe.replace(sizing__vol_target=0.05, sizing__max_gross=2.0, data__periods_per_year=252)
+        >>> stops = recipe.replace(sizing__atr_risk=0.001, sizing__atr_stop=3.0)
+        >>> books = {"as decided": equal, "5 % a year": sized(quiet, market, equal, None, None)}
+        >>> books |= {"0.1 % at a stop": sized(stops, market, equal, None, None)}
+        >>> assert all(book["weight"].abs().le(0.1 + 1e-12).all() for book in list(books.values())[1:])
+        >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
+        ...     3
+        ... )
         >>> one = _Chain(recipe)
         >>> chain = Stages(recipe)
         >>> other = chain.like(recipe.replace("policy.top_k", 12))
@@ -2260,6 +2455,14 @@ class Stages(_Decided):
 
         Raises
         ------
+        ConfigError
+            "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
+            out"
+            For a curve that is none, DataError outside [0, 1] (see risk_curve).
+            For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
+            Where that means nothing (see target_volatility).
+        PanelError
+            Where that means nothing (see target_volatility).
         DataError
             For a size outside [0, 1] (see size_weights).
         """
@@ -2276,6 +2479,14 @@ class Stages(_Decided):
 
         Raises
         ------
+        ConfigError
+            "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
+            out"
+            For a curve that is none, DataError outside [0, 1] (see risk_curve).
+            For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
+            Where that means nothing (see target_volatility).
+        PanelError
+            Where that means nothing (see target_volatility).
         DataError
             For a size outside [0, 1] (see size_weights).
         """
