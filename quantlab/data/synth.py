@@ -497,7 +497,7 @@ def synth_minutes(
     return out.sort_index(), pd.DataFrame(moments | {"volatility": volatility}, index=bars.index)
 
 # %% ../../nbs/data/128_synth.ipynb #b78a5ff1
-COINS = ("BTC", "ETH", "SOL")
+COINS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 
 def synth_coins(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Ask', 'PRESETS', 'WAYS', 'spread', 'Space', 'member', 'space_of', 'read_space', 'grid_points', 'by_grid', 'by_stages',
-           'by_optuna']
+           'by_optuna', 'taken_out', 'nudged']
 
 # %% ../../nbs/recipe/757_space.ipynb #6f3b23ff
 import math
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..core.config import display_path
 from ..core.errors import ConfigError
 from ..core.types import grid_of
-from .spec import Recipe, lines_of, load, nearest_name
+from .spec import Recipe, as_dict, lines_of, load, nearest_name
 
 # %% ../../nbs/recipe/757_space.ipynb #86f99d73
 def spread(
@@ -554,3 +554,113 @@ def _suggested(space: Space, trial: Any) -> dict[str, object]:
 
 
 WAYS = {"grid": by_grid, "staged": by_stages, "optuna": by_optuna}
+
+# %% ../../nbs/recipe/757_space.ipynb #55215605
+def taken_out(
+    recipe: Recipe,  # whole
+) -> dict[str, Recipe]:  # what is left out -> the recipe without it; only what the recipe has
+    """Return the recipe without each of its parts, the rest as it was.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Whole.
+
+    Returns
+    -------
+    dict[str, Recipe]
+        What is left out -> the recipe without it; only what the recipe has.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import taken_out
+    >>> from quantlab.recipe.spec import load
+    >>> gated = load("gated_trees")
+    >>> assert list(taken_out(gated)) == ["the regime", "the gate"] and taken_out(load("momentum")) == {}
+    """
+    r, found = recipe, {}
+    if r.signals.experts:
+        others = [word for word in r.signals.experts if word != "model"]
+        if others and len(others) < len(r.signals.experts):
+            found["the model"] = r.replace("signals.experts", others)
+            found["the mixture"] = r.replace("signals.experts", [])
+    if r.regime.kind != "none":
+        found["the regime"] = r.replace(regime__kind="none", regime__exposure={})
+        found["the gate"] = r.replace("regime.gate", False)
+    if r.label.kind == "triple_barrier":
+        found["the barriers"] = r.replace(label__kind="forward_returns", label__profit=1.0, label__loss=1.0)
+    if r.label.weight != "equal":
+        found["weights by uniqueness"] = r.replace("label.weight", "equal")
+    if r.signals.confidence:
+        found["sizing by doubt"] = r.replace(signals__confidence=False, sizing__sure_risk=None)
+    if r.sizing.vol_target:
+        found["the volatility target"] = r.replace(sizing__vol_target=None, sizing__max_gross=1.0)
+    if r.limits.kill_drawdown:
+        found["the kill switch"] = r.replace("limits.kill_drawdown", None)
+    return found
+
+
+# %% ../../nbs/recipe/757_space.ipynb #fc5e58c9
+_CHOSEN = ("label", "split", "model", "regime", "signals", "policy", "limits", "sizing", "costs")
+_NO_CHOICE = ("num_threads", "lot", "embargo")  # of a machine, of a market, of the label
+
+
+def _numbers(tree: dict, above: tuple[str, ...] = ()) -> dict[str, float]:
+    "Return the numbers of a section by path, those that are 0 left out."
+    found: dict[str, float] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= _numbers(value, (*above, name))
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and value and name not in _NO_CHOICE:
+            found[".".join((*above, name))] = value
+    return found
+
+
+def _moved(recipe: Recipe, path: str, value: float, share: float) -> Recipe | None:
+    "Return the recipe with one number moved by a share; None where no other number of its kind is allowed."
+    new = value * (1 + share)
+    new = round(new) if isinstance(value, int) else float(f"{new:.6g}")
+    if new == value:
+        new = value + (1 if share > 0 else -1)
+    try:
+        return recipe.replace(path, new)
+    except ConfigError:
+        return None
+
+
+def nudged(
+    recipe: Recipe,  # whole
+    share: float = 0.2,  # of each number, up and down; a whole number moves by 1 at least
+) -> dict[str, tuple[Recipe | None, Recipe | None]]:  # path -> lower, higher; None: not allowed there
+    """Return the recipe with each number that was chosen a little lower and a little higher.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Whole.
+    share : float, default 0.2
+        Of each number, up and down; a whole number moves by 1 at least.
+
+    Returns
+    -------
+    dict[str, tuple[Recipe | None, Recipe | None]]
+        Path -> lower, higher; None: not allowed there.
+
+    Raises
+    ------
+    ConfigError
+        "share is {share}; give a part between 0 and 1, such as 0.2"
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import nudged
+    >>> from quantlab.recipe.spec import load
+    >>> whole = load("crypto")
+    >>> around = nudged(whole)
+    """
+    if not 0 < share < 1:
+        raise ConfigError(f"share is {share}; give a part between 0 and 1, such as 0.2")
+    said = as_dict(recipe)
+    written = {name: said[name] for name in _CHOSEN if name in said}
+    return {p: (_moved(recipe, p, v, -share), _moved(recipe, p, v, share)) for p, v in _numbers(written).items()}
+
