@@ -49,9 +49,19 @@ class Snapshot(NamedTuple):
     >>> import numpy as np
     >>> import pandas as pd
     >>> from quantlab.risk.limits import Snapshot
-    >>> one = lambda q, price, tier: Snapshot(
-    ...     pd.Timestamp("2020-01-02"), 1e4, ["A"], np.array([q]), np.array([price]), np.array([100.0]), [tier]
-    ... )
+    >>> Snapshot(
+    ...     pd.Timestamp("2020-01-02"), 1e6, ["KO"], np.array([100.0]), np.array([54.0]), np.array([53.0])
+    ... )._fields
+    ('now',
+     'equity',
+     'symbols',
+     'quantity',
+     'mark',
+     'entry',
+     'tier',
+     'sectors',
+     'marked',
+     'opened')
     """
 
     now: pd.Timestamp  # when it was looked at; its date is the session
@@ -66,6 +76,7 @@ class Snapshot(NamedTuple):
     opened: float | None = None  # equity at the session's open; None: the first look of the session
 
 
+# %% ../../nbs/risk/600_limits.ipynb #de9e73dc
 class GuardState(NamedTuple):
     """Hold what a guard remembers.
 
@@ -94,14 +105,9 @@ class GuardState(NamedTuple):
 
     Examples
     --------
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.risk.limits import GuardState, state_from, state_text
-    >>> kept = GuardState("halted", peak=1e6 / 3, stopped=("KO",))
-    >>> [
-    ...     state_text(kept)[:60],
-    ...     show_error(lambda: state_from('{"mode": "asleep"}')),
-    ...     show_error(lambda: state_from("[1]")),
-    ... ]
+    >>> from quantlab.risk.limits import GuardState
+    >>> fresh = GuardState()
+    >>> fresh
     """
 
     mode: str = "armed"  # or halted, killed
@@ -116,6 +122,7 @@ class GuardState(NamedTuple):
     over: tuple[str, ...] = ()  # limits of the book that were passed at the last look, with the name or sector
 
 
+# %% ../../nbs/risk/600_limits.ipynb #aabb4895
 class Transition(NamedTuple):
     """Hold one change of a guard's mind.
 
@@ -138,14 +145,8 @@ class Transition(NamedTuple):
 
     Examples
     --------
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.risk.limits import Transition, Verdict, require_armed
-    >>> require_armed(Verdict("armed", False, False, False, (), (), ()))
-    >>> show_error(
-    ...     lambda: require_armed(
-    ...         Verdict("killed", True, True, False, (), (), (Transition("", "kill", "kill_drawdown"),))
-    ...     )
-    ... )
+    >>> from quantlab.risk.limits import Transition
+    >>> Transition("2020-03-12", "kill", "kill_drawdown", used=0.16, allowed=0.15)
     """
 
     when: str  # of the look
@@ -190,6 +191,7 @@ class Verdict(NamedTuple):
     close: tuple[str, ...]  # names to be closed, at their stop
     breaches: tuple[Transition, ...]  # limits of the book that are passed now
     events: tuple[Transition, ...]  # what changed at this look
+
 
 # %% ../../nbs/risk/600_limits.ipynb #24a1da81
 def state_text(
@@ -447,6 +449,15 @@ def watch(
     ...     state, verdict = watch(state, Limits(max_weight=0.5), look(day))
     ...     log, modes = log + list(verdict.events), modes + [verdict.mode]
     >>> pd.DataFrame(log).drop(columns="reason").round(3).head(8)
+                      when   event          limit    at   used  allowed
+    0  2020-01-07T00:00:00    stop             L1   JPM  0.031     0.03
+    1  2020-01-17T00:00:00    stop             L1   XOM  0.033     0.03
+    2  2020-02-25T00:00:00    kill  kill_drawdown        0.166     0.15
+    3  2020-02-25T00:00:00    stop             L1  AAPL  0.039     0.03
+    4  2020-02-27T00:00:00  breach     max_weight    KO  0.505     0.50
+    5  2020-02-28T00:00:00  within     max_weight    KO  0.000     0.00
+    6  2020-02-28T00:00:00  breach     max_weight  MSFT  0.516     0.50
+    7  2020-03-02T00:00:00  within     max_weight  MSFT  0.000     0.00
     """
     new_session = f"{seen.now:%Y-%m-%d}" != state.session
     before = state._replace(why=() if new_session and state.mode == "halted" else state.why)
@@ -522,6 +533,8 @@ def rearm(
     ...     show_error(lambda: rearm(state, " ok ", close.index[-1])),
     ...     show_error(lambda: rearm(again, "once more please", close.index[-1])),
     ... ]
+    ["ConfigError: reason is ' ok '; say in a sentence why trading may go on",
+     'ConfigError: the guard is armed, not killed; there is nothing to re-arm']
     """
     if state.mode != "killed":
         raise ConfigError(f"the guard is {state.mode}, not killed; there is nothing to re-arm")
@@ -589,6 +602,7 @@ def mean_entry(
     ...     np.full(5, 20.0),
     ... )
     >>> paid
+    array([20., 15., 10., 20., nan])
     """
     after = held + bought
     grows = (held != 0) & (bought * held > 0)
@@ -665,6 +679,7 @@ def snapshot_of(
     ...     close.index[1], 1e3, np.array(["AAPL", "KO"]), kept[1], price[1], np.array([np.nan, 49.0])
     ... )
     >>> watch(GuardState(), Limits(), seen)[1].breaches
+    ()
     """
     held = np.flatnonzero(quantity)
     some = lambda values: None if values is None else values[held]
@@ -738,7 +753,6 @@ def replay(
     >>> import numpy as np
     >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.portfolio.limits import Limits
@@ -747,7 +761,6 @@ def replay(
     >>> bars = adjust(sample_bars(names, "2020-01-02", "2020-06-30"), "total")
     >>> close = to_wide(bars["close"])
     >>> shares = (2e6 / 5 / close.iloc[0]).to_numpy()
-    >>> worth = close @ shares - 1e6
     >>> def look(day, quantity=shares, **more):
     ...     "See the book on the table at one close."
     ...     now, mark = pd.Timestamp(day), close.loc[day].to_numpy()
@@ -756,15 +769,12 @@ def replay(
     >>> for day in close.index:
     ...     state, verdict = watch(state, Limits(max_weight=0.5), look(day))
     ...     log, modes = log + list(verdict.events), modes + [verdict.mode]
-    >>> killed = close.index[modes.index("killed")]
-    >>> fig, ax = figure(f"Killed on {killed:%d %B}, a month before the bottom", "", "from the highest equity, %")
-    >>> ax.plot((worth / worth.cummax() - 1) * 100, color=COLORS[0], label="held on")
-    >>> ax.plot(((worth / worth.cummax() - 1) * 100)[:killed], color=COLORS[1], lw=2, label="armed")
     >>> panel = to_wide(bars["close"]).stack().rename("price").to_frame().assign(shares=np.tile(shares, len(close)))
     >>> bought = pd.DataFrame(
     ...     {"date": close.index[0], "symbol": names, "quantity": shares, "price": close.iloc[0].to_numpy()}
     ... )
-    >>> again = replay(worth, panel, bought, Limits(max_weight=0.5))
+    >>> shown = pd.Series({day: look(day).equity for day in close.index})
+    >>> again = replay(shown, panel, bought, Limits(max_weight=0.5))
     >>> log_text(again).splitlines()[0]
     """
     symbols = pd.Index(sorted(set(positions.index.get_level_values("symbol")) | set(trades["symbol"])), dtype="str")

@@ -51,6 +51,7 @@ def pass_order(
     >>> tripped = Verdict("halted", True, True, False, (), (), ())
     >>> cut = lambda quantity, held: pass_order(quantity, held, "KO", tripped)
     >>> [cut(-150, 100), cut(80, -50)]
+    [-100.0, 50.0]
     """
     if not (np.isfinite(quantity) and np.isfinite(held)):
         raise PanelError(f"an order of {quantity} {symbol} on {held} held is no number; size it first")
@@ -92,6 +93,11 @@ def cut_to_limits(
     np.ndarray
         float64[s], each of the same sign and not larger.
 
+    Raises
+    ------
+    PanelError
+        "max_sector needs the sector of each name; give sectors, or drop the limit"
+
     Examples
     --------
     >>> import numpy as np
@@ -103,8 +109,8 @@ def cut_to_limits(
     w = np.array(weights, dtype=np.float64)
     if limits.max_weight is not None:
         w = np.clip(w, -limits.max_weight, limits.max_weight)
-    if limits.max_sector is not None:
-        _sector_sums(w, sectors)
+    if limits.max_sector is not None and (sectors is None or len(sectors) != len(w)):
+        raise PanelError("max_sector needs the sector of each name; give sectors, or drop the limit")
     known = None if sectors is None or limits.max_sector is None else np.asarray(sectors, dtype=str)
     groups = [np.ones(len(w), dtype=bool)] if known is None else [known == name for name in np.unique(known)]
     if limits.max_sector is not None:
@@ -185,6 +191,7 @@ def cut_decision(
     ...     cut_decision(np.array(wish), np.array(held), wide, verdict, ["A", "B"]).round(4).tolist()
     ... )
     >>> move(armed._replace(close=("A",)), [0.4, 0.2], [0.4, 0.1])
+    [0.0, 0.1]
     """
     if len(wish) != len(held) or not (np.isfinite(wish).all() and np.isfinite(held).all()):
         raise PanelError("a decision needs one finite weight wished and one held for each name; 0 for not held")
