@@ -853,6 +853,11 @@ def _agrees(recipe: Any) -> Any:
     if recipe.split.valid_end and not recipe.model.settings.get("early_stopping"):
         raise ConfigError("split.valid_end holds back dates on which nothing stops; set model.early_stopping")
     weather, scaled = recipe.regime, recipe.sizing != Sizing() or recipe.signals.confidence
+    watched = LimitTerms().model_dump(include={"lot", "price_limit", "stale_after", "max_weight", "max_gross"})
+    if recipe.policy.kind == "topk_drop" and recipe.limits != LimitTerms(
+        **recipe.limits.model_dump(include=set(watched))
+    ):
+        raise ConfigError("policy.kind topk_drop splits its cash itself; a guard needs weights, leave its limits out")
     if recipe.policy.kind == "topk_drop" and (weather.kind != "none" or weather.managed or scaled):
         raise ConfigError("policy.kind topk_drop splits its cash itself; leave regime and sizing out")
     if recipe.policy.kind != "long_short" and weather.short_leg != "none":

@@ -170,7 +170,7 @@ def _sent(
     verdict: Verdict,
     wish: np.ndarray | None,  # float64[s]; None: nothing is due
     traded: np.ndarray | None,  # float64[s], money a day
-) -> pd.DataFrame | None:  # by symbol: wish, held, weight; None: nothing was sent
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:  # wish, held, let through; None: nothing was sent
     "Cut what is due, or what is held, to what the guard lets through, and send it."
     t, shares = simulator.t, simulator.account.shares[simulator.t]
     equity = float(simulator.days["equity"][t])
@@ -183,8 +183,16 @@ def _sent(
     asked = held if wish is None else wish
     goal = cut_decision(asked, held, desk.limits, verdict, desk.symbols, desk.sectors, known)
     simulator.send(_rows(wish, goal, held, shares, verdict, np.isin(desk.symbols, verdict.close)))
-    some = (asked != 0) | (held != 0)
-    return pd.DataFrame({"wish": asked, "held": held, "weight": goal}, desk.at.symbols)[some]
+    return asked, held, goal
+
+
+def _decided(sent: dict[int, tuple], at: Grid) -> pd.DataFrame:
+    "Write what was sent as one panel; a name that is neither wished nor held has no row."
+    books = np.array(list(sent.values())).reshape(len(sent), 3, len(at.symbols))
+    row, col = np.nonzero((books[:, :2] != 0).any(axis=1))
+    dates = at.dates[list(sent)]
+    index = pd.MultiIndex.from_arrays([dates[row], at.symbols[col]], names=["date", "symbol"])
+    return pd.DataFrame({name: books[row, k, col] for k, name in enumerate(("wish", "held", "weight"))}, index)
 
 # %% ../../nbs/strategy/745_guarded.ipynb #a49d1478
 def guarded(
@@ -276,8 +284,8 @@ def guarded(
             verdict = desk.look(simulator, fills)
             rows = _sent(desk, simulator, verdict, due.get(t), None if traded is None else traded[t])
             if rows is not None:
-                sent[at.dates[t]] = rows
+                sent[t] = rows
     settings: dict[str, Any] = account_terms(costs, rules, fill, cash, bars) | {"limits": str(limits)}
     modes = pd.Series(desk.modes, at.dates[first:stop], name="mode")
-    decided = pd.concat(sent, names=["date", "symbol"]) if sent else pd.DataFrame(columns=["wish", "held", "weight"])
-    return Guarded(simulated(simulator, at, settings), tuple(desk.log), modes, decided, desk.state, verdict)
+    result = simulated(simulator, at, settings)
+    return Guarded(result, tuple(desk.log), modes, _decided(sent, at), desk.state, verdict)
