@@ -13,11 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import DataError
+from ..portfolio.limits import Limits
 from .parts import limits_of
 from .run import as_recipe
 from .spec import Recipe
 from .stages import Stages, left_out, sectors_at_first, weights
-from ..risk.limits import Verdict
+from ..risk.limits import GuardVerdict
 from ..risk.orders import cut_decision
 
 # %% ../../nbs/recipe/756_decide.ipynb #5da55670
@@ -181,6 +182,30 @@ def _fresh(
         gap = f"{(asked - last).days} days before {asked:%Y-%m-%d}"
         raise DataError(f"the bars end at {last:%Y-%m-%d}, {gap}; bring the data up to date")
 
+# %% ../../nbs/recipe/756_decide.ipynb #4b99ed1c
+def _within(chain: Stages, decided: pd.DataFrame, held: pd.Series, equity: float) -> pd.DataFrame:
+    "Cut a decision on somebody's book to the limits; whether a loss trips is for the guard of that book to say."
+    wish, date = decided["weight"].droplevel("date"), chain.bars.index[-1][0]
+    names = wish.index.union(held.index)
+    now = (held * _last_close(chain).reindex(held.index) / equity).reindex(names).fillna(0.0)
+    known = sectors_at_first(chain.recipe, chain.predictions)
+    sectors = None if known is None else [known.get(name, "") for name in names]
+    limits, free = limits_of(chain.recipe) or Limits(), GuardVerdict("armed", False, False, False, (), (), ())
+    plain = replace(limits, max_adv=None)  # what was traded is for the guard of that book to know
+    goal = cut_decision(wish.reindex(names).fillna(0.0).to_numpy(), now.to_numpy(), plain, free, list(names), sectors)
+    index = pd.MultiIndex.from_product([[date], names], names=["date", "symbol"])
+    return pd.DataFrame({"weight": goal}, index)
+
+
+def _from_book(chain: Stages, held: pd.Series, equity: float) -> pd.DataFrame:
+    "Decide at the last close, the names of a book keeping their place; a rule is asked with the book itself."
+    last = chain.signals.index.get_level_values("date") == chain.bars.index[-1][0]
+    said, book = chain.signals[last], (held, equity)
+    names = list(held.index)
+    decided = weights(chain.recipe, chain.market, said, chain.gate, held=names, book=book, size=chain.sizes)
+    return decided if chain.guard is None else _within(chain, decided, held, equity)
+
+
 # %% ../../nbs/recipe/756_decide.ipynb #d81144d4
 def decide(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
@@ -265,24 +290,3 @@ def decide(
         left_out(chain.causality),
     )  # fmt: skip
 
-
-def _from_book(chain: Stages, held: pd.Series, equity: float) -> pd.DataFrame:
-    "Decide at the last close, the names of a book keeping their place; a rule is asked with the book itself."
-    last = chain.signals.index.get_level_values("date") == chain.bars.index[-1][0]
-    said, book = chain.signals[last], (held, equity)
-    names = list(held.index)
-    decided = weights(chain.recipe, chain.market, said, chain.gate, held=names, book=book, size=chain.sizes)
-    return decided if chain.guard is None else _within(chain, decided, held, equity)
-
-
-def _within(chain: Stages, decided: pd.DataFrame, held: pd.Series, equity: float) -> pd.DataFrame:
-    "Cut a decision on somebody's book to the limits; whether a loss trips is for the guard of that book to say."
-    wish, date = decided["weight"].droplevel("date"), chain.bars.index[-1][0]
-    names = wish.index.union(held.index)
-    now = (held * _last_close(chain).reindex(held.index) / equity).reindex(names).fillna(0.0)
-    known = sectors_at_first(chain.recipe, chain.predictions)
-    sectors = None if known is None else [known.get(name, "") for name in names]
-    limits, free = replace(limits_of(chain.recipe), max_adv=None), Verdict("armed", False, False, False, (), (), ())
-    goal = cut_decision(wish.reindex(names).fillna(0.0).to_numpy(), now.to_numpy(), limits, free, names, sectors)
-    index = pd.MultiIndex.from_product([[date], names], names=["date", "symbol"])
-    return pd.DataFrame({"weight": goal}, index)

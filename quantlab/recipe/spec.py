@@ -873,6 +873,7 @@ def _agrees(recipe: Any) -> Any:
     return recipe
 
 
+# %% ../../nbs/recipe/750_spec.ipynb #e34941b9
 def _write(
     text: str,  # all of a file
     file: str | Path,  # "-": none
@@ -884,7 +885,7 @@ def _write(
         part.replace(file)
     return text
 
-# %% ../../nbs/recipe/750_spec.ipynb #e34941b9
+
 class Recipe(_Section):
     """Hold one strategy, from bars to orders.
 

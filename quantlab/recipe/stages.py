@@ -1604,29 +1604,28 @@ def sectors_at_first(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from quantlab.recipe.decide import decide
-    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.market import market_bars
     >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = (
-    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
-    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    >>> from quantlab.recipe.stages import (
+    ...     _quoted, causality, features, fit_and_score, folds, outcomes, sectors_at_first,
     ... )
-    >>> small = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
-    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
     ... )  # fmt: skip
-    >>> whole = run(small, record=False)
-    >>> close = whole.weights.index.unique("date")[-3]
-    >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
-    >>> mine.orders.head()
-            held       target     quantity       price         value
-    symbol
-    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
-    BA       0.0   535.010673   535.010673  104.598047  55961.071577
-    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
-    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
-    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> assert sectors_at_first(recipe, fits.predictions) is None and len(
+    ...     _quoted(recipe, market, fits.predictions)
+    ... ) == len(fits.predictions)
     """
     if recipe.policy.kind != "sector_neutral" and recipe.limits.max_sector is None:
         return None
@@ -1637,6 +1636,7 @@ def sectors_at_first(
     return known.droplevel("date").dropna().to_dict()
 
 
+# %% ../../nbs/recipe/753_stages.ipynb #7034d314
 def _scales(recipe: Recipe) -> bool:
     "Say whether a book is scaled as a whole; a plain volatility target is the policy's own."
     s = recipe.sizing

@@ -90,10 +90,6 @@ def tangency_rule(
     DataError
         For a singular past.
 
-    References
-    ----------
-    .. [1] Bayes-Stein, Jorion (1986).
-
     Examples
     --------
     >>> import pandas as pd
@@ -131,25 +127,28 @@ def minimum_rule(
     DataError
         For a singular past.
 
-    References
-    ----------
-    .. [1] Bayes-Stein, Jorion (1986).
-
     Examples
     --------
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.risk.stability import minimum_rule, weight_stability
-    >>> SYMBOLS = ["AAPL", "AMZN", "CVX", "HD", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
-    >>> close = to_wide(adjust(sample_bars(SYMBOLS, start="2018-12-31", end="2019-12-31"))["close"])
-    >>> year = close.pct_change(fill_method=None).iloc[1:]
-    >>> again = weight_stability(year, minimum_rule, draws=5)
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from arch.data import frenchdata
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.risk.stability import minimum_rule
+    >>> raw = frenchdata.load()
+    >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
+    >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
+    >>> fig, ax = figure("Three premia, none of them steady", "", "growth of 1")
+    >>> ax.plot((1 + factors).cumprod(), label=list(factors))
+    >>> ten_years = factors.to_numpy()[:120]
+    >>> assert np.allclose(
+    ...     np.cov(ten_years.T) @ minimum_rule(ten_years), (np.cov(ten_years.T) @ minimum_rule(ten_years))[0]
+    ... ), "equal marginal risk"
     """
     _, covariance = _moments_of(past)
     return _scaled(np.linalg.solve(covariance, np.ones(len(covariance))))
 
 
+# %% ../../nbs/risk/680_stability.ipynb #e71a02de
 def bayes_stein_rule(
     past: np.ndarray,  # float64[n, s], simple returns in excess of cash up to the decision
 ) -> np.ndarray:  # float64[s]; absolute value of the sum 1
@@ -169,10 +168,6 @@ def bayes_stein_rule(
     ------
     DataError
         For a singular past.
-
-    References
-    ----------
-    .. [1] Bayes-Stein, Jorion (1986).
     """
     n, s = past.shape
     mean, covariance = _moments_of(past)
@@ -270,14 +265,14 @@ def _long_run(
 ) -> float:  # long-run variance
     "Prewhiten, weigh autocovariances with the quadratic spectral kernel of Andrews' bandwidth, and recolour."
     n, lagged = len(x), x[:-1]
-    rho = float(np.clip(lagged @ x[1:] / max(lagged @ lagged, 1e-300), -0.97, 0.97))
+    rho = float(np.clip(lagged @ x[1:] / max(float(lagged @ lagged), 1e-300), -0.97, 0.97))
     white = x[1:] - rho * lagged
-    own = float(np.clip(white[:-1] @ white[1:] / max(white[:-1] @ white[:-1], 1e-300), -0.97, 0.97))
+    own = float(np.clip(white[:-1] @ white[1:] / max(float(white[:-1] @ white[:-1]), 1e-300), -0.97, 0.97))
     width = 1.3221 * (4 * own**2 / (1 - own) ** 4 * n) ** 0.2  # alpha(2) of an AR(1)
     gamma = np.correlate(white, white, "full")[n - 2 :] / n
     a = 6 * np.pi * np.arange(1, n - 1) / (5 * max(width, 1e-8))
     kernel = 3 / a**2 * (np.sin(a) / a - np.cos(a))
-    return max(gamma[0] + 2 * kernel @ gamma[1:], 1e-12 * gamma[0]) / (1 - rho) ** 2
+    return max(float(gamma[0] + 2 * kernel @ gamma[1:]), 1e-12 * float(gamma[0])) / (1 - rho) ** 2
 
 
 def _slow_waves(
@@ -330,7 +325,9 @@ class SharpeDifference:
     >>> import pandas as pd
     >>> from arch.data import frenchdata
     >>> from quantlab.core.plot import figure
-    >>> from quantlab.risk.stability import PLUG_IN, _long_run, _slow_waves, earned_after, sharpe_difference
+    >>> from quantlab.risk.stability import (
+    ...     PLUG_IN, _error_of, _long_run, _pulls, _slow_waves, earned_after, sharpe_difference,
+    ... )
     >>> raw = frenchdata.load()
     >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
     >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
@@ -346,6 +343,12 @@ class SharpeDifference:
     >>> by_hand = {
     ...     name: [np.mean([variance(x - x.mean()) for x in world]) for world in (noise, slow)] + [1.0, 1 / 0.7**2]
     ...     for name, variance in {"kernel": _long_run, "slow waves": lambda x: _slow_waves(x)[0]}.items()
+    ... }
+    >>> two = factors.to_numpy().T[:2]
+    >>> ratio, pull = _pulls(two)
+    >>> {
+    ...     method: round(_error_of(pull[0] - pull[1], two[0], two[1], ratio, method), 4)
+    ...     for method in ("jkm", "hac", "waves")
     ... }
     >>> against = {
     ...     (name, method): sharpe_difference(earned[name], earned["1/N"], method)
@@ -384,6 +387,7 @@ def _error_of(
     return float(np.sqrt(max(2 - 2 * rho + (s[0] ** 2 + s[1] ** 2 - 2 * s[0] * s[1] * rho**2) / 2, 0.0) / n))
 
 
+# %% ../../nbs/risk/680_stability.ipynb #8860a888
 def _by_blocks(
     pair: np.ndarray,  # float64[2, t]
     gap: float,  # observed difference
@@ -443,7 +447,9 @@ def sharpe_difference(
     >>> import pandas as pd
     >>> from arch.data import frenchdata
     >>> from quantlab.core.plot import figure
-    >>> from quantlab.risk.stability import PLUG_IN, _long_run, _slow_waves, earned_after, sharpe_difference
+    >>> from quantlab.risk.stability import (
+    ...     PLUG_IN, _error_of, _long_run, _pulls, _slow_waves, earned_after, sharpe_difference,
+    ... )
     >>> raw = frenchdata.load()
     >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
     >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
@@ -459,6 +465,12 @@ def sharpe_difference(
     >>> by_hand = {
     ...     name: [np.mean([variance(x - x.mean()) for x in world]) for world in (noise, slow)] + [1.0, 1 / 0.7**2]
     ...     for name, variance in {"kernel": _long_run, "slow waves": lambda x: _slow_waves(x)[0]}.items()
+    ... }
+    >>> two = factors.to_numpy().T[:2]
+    >>> ratio, pull = _pulls(two)
+    >>> {
+    ...     method: round(_error_of(pull[0] - pull[1], two[0], two[1], ratio, method), 4)
+    ...     for method in ("jkm", "hac", "waves")
     ... }
     >>> against = {
     ...     (name, method): sharpe_difference(earned[name], earned["1/N"], method)
@@ -483,7 +495,7 @@ def sharpe_difference(
         return SharpeDifference(nan, nan, nan, nan, nan, nan, n, method, reason)
     sharpe, pull = _pulls(pair)
     gap = float(sharpe[0] - sharpe[1])
-    se = _error_of(pull[0] - pull[1], *pair, sharpe, method)
+    se = _error_of(pull[0] - pull[1], pair[0], pair[1], sharpe, method)
     t = gap / se if se > 0 else nan
     p = _by_blocks(pair, gap, t, seed) if method == "bootstrap" else float(2 * ndtr(-abs(t)))
     p = float(2 * stdtr(_slow_waves(pull[0])[1], -abs(t))) if method == "waves" else p
