@@ -333,8 +333,7 @@ def fill_caps(
     limits: Limits,  # max_weight and max_sector are read
     sectors: np.ndarray | None = None,  # text[s]; needed for max_sector
 ) -> np.ndarray:  # float64[s], each name and sector within its cap; each side sums to what it did, or to less
-    """Cut weights to the caps by water-filling, longs and shorts apart; raise PanelError for weights or sectors that
-    lack.
+    """Cut weights to the caps by water-filling, longs and shorts apart; raise PanelError for what lacks.
 
     Parameters
     ----------
@@ -353,7 +352,7 @@ def fill_caps(
     Raises
     ------
     PanelError
-        For weights or sectors that lack.
+        For what lacks.
 
     Examples
     --------

@@ -1599,16 +1599,13 @@ def sectors_at_first(
     Raises
     ------
     ConfigError
-        "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
-        out"
+        "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
 
     Examples
     --------
     >>> from quantlab.recipe.market import market_bars
     >>> from quantlab.recipe.spec import Recipe
-    >>> from quantlab.recipe.stages import (
-    ...     _quoted, causality, features, fit_and_score, folds, outcomes, sectors_at_first,
-    ... )
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes, sectors_at_first
     >>> symbols = (
     ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
     ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
@@ -1623,14 +1620,12 @@ def sectors_at_first(
     >>> known = outcomes(recipe, market, X)
     >>> windows = folds(recipe, X, known["t1"])
     >>> fits = fit_and_score(recipe, X, known, windows)
-    >>> assert sectors_at_first(recipe, fits.predictions) is None and len(
-    ...     _quoted(recipe, market, fits.predictions)
-    ... ) == len(fits.predictions)
+    >>> assert sectors_at_first(recipe, fits.predictions) is None
     """
     if recipe.policy.kind != "sector_neutral" and recipe.limits.max_sector is None:
         return None
     if recipe.data.source != "sample":
-        raise ConfigError("policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both out")
+        raise ConfigError("policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out")
     first, names = predictions.index[0][0], predictions.index.unique("symbol")
     known = sectors_asof(pd.MultiIndex.from_product([[first], names], names=["date", "symbol"]))
     return known.droplevel("date").dropna().to_dict()
@@ -1650,8 +1645,7 @@ def sized(
     gates: pd.DataFrame | None,  # of gate_of
     size: pd.Series | None,  # of position_sizes
 ) -> pd.DataFrame:  # the same rows, known at the same closes
-    """Size a book by the risk at its stops or by its volatility, then by the gate and by doubt, within the cap of a
-    name.
+    """Size a book by the risk at its stops or by its volatility, then by gate and doubt, within the cap of a name.
 
     Parameters
     ----------
@@ -1767,8 +1761,7 @@ def weights(
     Raises
     ------
     ConfigError
-        "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
-        out"
+        "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
         For a curve that is none, DataError outside [0, 1] (see risk_curve).
         For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
         Where that means nothing (see target_volatility).
@@ -1810,8 +1803,8 @@ def weights(
     more: dict = {"past_bars": market.bars} if (recipe.sizing.vol_target or asks) and names is None else {}
     if held is not None:  # a book of longs and shorts is told with its signs
         more |= {"held": book[0] if book is not None and recipe.policy.kind == "long_short" else held}
-    policy, scores = policy_of(recipe, names, sectors_at_first(recipe, predictions)), _quoted(recipe, market, predictions)
-    decided = policy(scores, gate=None if scales else gates, **more)
+    policy = policy_of(recipe, names, sectors_at_first(recipe, predictions))
+    decided = policy(_quoted(recipe, market, predictions), gate=None if scales else gates, **more)
     if scales:
         return sized(recipe, market, decided, gates, size)
     return decided if size is None or names is not None else size_weights(decided, size)
@@ -2342,8 +2335,7 @@ class _Decided(_Learned):
         Raises
         ------
         ConfigError
-            "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
-            out"
+            "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
             For a curve that is none, DataError outside [0, 1] (see risk_curve).
             For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
             Where that means nothing (see target_volatility).
@@ -2451,8 +2443,7 @@ class Stages(_Decided):
         Raises
         ------
         ConfigError
-            "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
-            out"
+            "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
             For what cannot be traded or watched (see guarded).
         DataError
             For what cannot be traded or watched (see guarded).
@@ -2589,8 +2580,7 @@ class Stages(_Decided):
         Raises
         ------
         ConfigError
-            "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
-            out"
+            "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
             For a curve that is none, DataError outside [0, 1] (see risk_curve).
             For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
             Where that means nothing (see target_volatility).
@@ -2613,8 +2603,7 @@ class Stages(_Decided):
         Raises
         ------
         ConfigError
-            "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
-            out"
+            "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
             For a curve that is none, DataError outside [0, 1] (see risk_curve).
             For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
             Where that means nothing (see target_volatility).

@@ -75,7 +75,6 @@ class Snapshot(NamedTuple):
     marked: np.ndarray | None = None  # datetime64[s], when each mark was made; needed for max_age
     opened: float | None = None  # equity at the session's open; None: the first look of the session
 
-
 # %% ../../nbs/risk/600_limits.ipynb #de9e73dc
 class GuardState(NamedTuple):
     """Hold what a guard remembers.
@@ -120,7 +119,6 @@ class GuardState(NamedTuple):
     why: tuple[str, ...] = ()  # limits that hold it halted or killed
     stopped: tuple[str, ...] = ()  # names that hit their stop and are still held
     over: tuple[str, ...] = ()  # limits of the book that were passed at the last look, with the name or sector
-
 
 # %% ../../nbs/risk/600_limits.ipynb #aabb4895
 class Transition(NamedTuple):
@@ -191,7 +189,6 @@ class GuardVerdict(NamedTuple):
     close: tuple[str, ...]  # names to be closed, at their stop
     breaches: tuple[Transition, ...]  # limits of the book that are passed now
     events: tuple[Transition, ...]  # what changed at this look
-
 
 # %% ../../nbs/risk/600_limits.ipynb #24a1da81
 def state_text(
@@ -326,7 +323,9 @@ def _stops_hit(seen: Snapshot, limits: Limits, when: str) -> list[Transition]:
     loss[held] = -np.sign(seen.quantity[held]) * (seen.mark[held] / seen.entry[held] - 1)
     share = np.array([limits.stops.get(t, np.inf) for t in tier], dtype=np.float64)
     hit = np.flatnonzero(held & (loss >= share * (1 - 1e-12)))
-    return [Transition(when, "stop", str(tier[i]), str(seen.symbols[int(i)]), float(loss[i]), float(share[i])) for i in hit]
+    return [
+        Transition(when, "stop", str(tier[i]), str(seen.symbols[int(i)]), float(loss[i]), float(share[i])) for i in hit
+    ]
 
 # %% ../../nbs/risk/600_limits.ipynb #09b4547d
 def _stale(seen: Snapshot, limits: Limits) -> list[tuple[str, str]]:
@@ -564,7 +563,9 @@ def require_armed(
     if verdict.mode != "armed":
         said = ", ".join(dict.fromkeys(one.limit for one in verdict.events if one.event in ("trip", "kill")))
         how = "re-arm it with a written reason" if verdict.mode == "killed" else "wait for the next session"
-        raise LimitBreach(f"the guard is {verdict.mode}{f' by {said}' if said else ''}: only reducing orders pass; {how}")
+        raise LimitBreach(
+            f"the guard is {verdict.mode}{f' by {said}' if said else ''}: only reducing orders pass; {how}"
+        )
 
 # %% ../../nbs/risk/600_limits.ipynb #7b4f488e
 def mean_entry(

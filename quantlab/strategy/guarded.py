@@ -157,12 +157,13 @@ def _traded_value(bars: pd.DataFrame, at: Grid, limits: Limits) -> np.ndarray | 
     if limits.max_adv is None:
         return None
     if "volume" not in bars:
-        raise ConfigError("max_adv counts what was traded, and the bars have no column volume; add it, or drop the limit")
+        raise ConfigError(
+            "max_adv counts what was traded, and the bars have no column volume; add it, or drop the limit"
+        )
     day = at.dates.normalize()
     a_day = max(1, round(len(at.dates) / len(day.unique())))
     value = to_wide(bars["close"] * bars["volume"], at)
     return value.rolling(21 * a_day, min_periods=1).mean().to_numpy() * a_day
-
 
 # %% ../../nbs/strategy/745_guarded.ipynb #8c4fffa2
 def _sent(
