@@ -10,6 +10,7 @@ interrupted run goes on where it stopped.
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,14 @@ from quantlab.backtest.stats import summary
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError
 from quantlab.data.store import Lake
-from quantlab.importer.files import import_file
+from quantlab.importer.files import guess_columns, import_file
 from quantlab.recipe.run import compared, plain_accounts
 from quantlab.recipe.space import nudged, taken_out
 from quantlab.recipe.spec import as_dict, load
 from quantlab.recipe.stages import Stages
 
 COINS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
-FIGURES = ["annual_return", "annual_volatility", "sharpe", "max_drawdown"]
+FIGURES = ["annual_return", "volatility", "sharpe", "max_drawdown"]
 
 
 def fill_lake() -> None:
@@ -39,14 +40,20 @@ def fill_lake() -> None:
         file = next(iter(sorted(shared.glob(f"{coin}_4h_*.parquet"))), None)
         if file is None:
             raise ConfigError(f"{coin} is not in {shared.name}; set QUANTLAB_SHARED to the folder with data/crypto")
-        bars = import_file(file, symbol=coin, stamps="start")[0]
-        Lake().write("crypto", "4h", bars)
+        mapping = replace(guess_columns(file), symbol=coin, stamps="start")
+        Lake().write("crypto", "4h", import_file(file, mapping))
 
 
 def figures(returns: pd.Series, year: float) -> dict[str, float]:
     "Return the figures of an account, the Sharpe ratio with its error."
     table = summary(returns, year, draws=200)
     return {name: float(table.at[name, "value"]) for name in FIGURES} | {"sharpe_se": float(table.at["sharpe", "se"])}
+
+
+def by_year(returns: pd.Series) -> dict[str, float]:
+    "Return what each year brought, years of a few bars left out."
+    known = returns.dropna()
+    return {str(y): float(np.prod(1 + r) - 1) for y, r in known.groupby(known.index.year) if len(r) > 9}
 
 
 def main(share: float = 0.2) -> None:
@@ -71,10 +78,7 @@ def main(share: float = 0.2) -> None:
             "first": f"{chain.bars.index[0][0]:%Y-%m-%d}", "last": f"{chain.bars.index[-1][0]:%Y-%m-%d}",
         },
         "accounts": {name: figures(r, year) for name, r in accounts.items()},
-        "by_year": {
-            name: {str(y): float(np.prod(1 + r) - 1) for y, r in one.dropna().groupby(one.dropna().index.year) if len(r) > 9}
-            for name, one in accounts.items()
-        },
+        "by_year": {name: by_year(one) for name, one in accounts.items()},
         "parts": {name: figures(parts[name], year) for name in parts},
         "moved": moved,
         "log": [one._asdict() for one in chain.guard.log],
