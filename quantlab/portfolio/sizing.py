@@ -68,11 +68,7 @@ def target_volatility(
     >>> equal = pd.DataFrame(
     ...     {"weight": 1 / 8}, pd.MultiIndex.from_product([sessions[::5], SYMBOLS], names=["date", "symbol"])
     ... )
-    >>> aimed = {
-    ...     "as it is": equal,
-    ...     "down only": target_volatility(equal, bars),
-    ...     "up to 3 x": target_volatility(equal, bars, max_gross=3.0),
-    ... }
+    >>> aimed = {"as it is": equal, "down only": target_volatility(equal, bars)}
     """
     if not (0 < target < np.inf and 0 < max_gross < np.inf and lookback >= 20):
         raise ConfigError(

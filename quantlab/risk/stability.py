@@ -40,7 +40,7 @@ def _scaled(raw: np.ndarray) -> np.ndarray:
         raise DataError("the weights of the rule sum to 0, so nothing can be scaled to 1; use another rule")
     return raw / total
 
-# %% ../../nbs/risk/680_stability.ipynb #a8bbc0ce
+# %% ../../nbs/risk/680_stability.ipynb #faa87dd1
 def equal_rule(
     past: np.ndarray,  # float64[n, s], simple returns up to the decision
 ) -> np.ndarray:  # float64[s], sum to 1
@@ -90,10 +90,6 @@ def tangency_rule(
     DataError
         For a singular past.
 
-    References
-    ----------
-    .. [1] Bayes-Stein, Jorion (1986).
-
     Examples
     --------
     >>> import pandas as pd
@@ -131,10 +127,6 @@ def minimum_rule(
     DataError
         For a singular past.
 
-    References
-    ----------
-    .. [1] Bayes-Stein, Jorion (1986).
-
     Examples
     --------
     >>> from quantlab.core.panel import to_wide
@@ -170,9 +162,19 @@ def bayes_stein_rule(
     DataError
         For a singular past.
 
-    References
-    ----------
-    .. [1] Bayes-Stein, Jorion (1986).
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from arch.data import frenchdata
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.risk.stability import bayes_stein_rule
+    >>> raw = frenchdata.load()
+    >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
+    >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
+    >>> fig, ax = figure("Three premia, none of them steady", "", "growth of 1")
+    >>> ax.plot((1 + factors).cumprod(), label=list(factors))
+    >>> last = factors.to_numpy()[-120:]
+    >>> drawn_together = bayes_stein_rule(last)
     """
     n, s = past.shape
     mean, covariance = _moments_of(past)
@@ -189,7 +191,7 @@ def bayes_stein_rule(
 
 PLUG_IN = {"1/N": equal_rule, "mv": tangency_rule, "bs": bayes_stein_rule, "min": minimum_rule}
 
-# %% ../../nbs/risk/680_stability.ipynb #8bb94b59
+# %% ../../nbs/risk/680_stability.ipynb #68665d10
 def earned_after(
     returns: pd.DataFrame,  # date x name, simple decimal returns in excess of cash
     rule: Callable[[np.ndarray], np.ndarray],  # past returns -> weights
@@ -264,15 +266,15 @@ def _complete(returns: pd.DataFrame) -> np.ndarray:
         )
     return values
 
-# %% ../../nbs/risk/680_stability.ipynb #2be223cd
+# %% ../../nbs/risk/680_stability.ipynb #381943ba
 def _long_run(
     x: np.ndarray,  # float64[t], mean about 0
 ) -> float:  # long-run variance
     "Prewhiten, weigh autocovariances with the quadratic spectral kernel of Andrews' bandwidth, and recolour."
     n, lagged = len(x), x[:-1]
-    rho = float(np.clip(lagged @ x[1:] / max(lagged @ lagged, 1e-300), -0.97, 0.97))
+    rho = float(np.clip(lagged @ x[1:] / max(float(lagged @ lagged), 1e-300), -0.97, 0.97))
     white = x[1:] - rho * lagged
-    own = float(np.clip(white[:-1] @ white[1:] / max(white[:-1] @ white[:-1], 1e-300), -0.97, 0.97))
+    own = float(np.clip(white[:-1] @ white[1:] / max(float(white[:-1] @ white[:-1]), 1e-300), -0.97, 0.97))
     width = 1.3221 * (4 * own**2 / (1 - own) ** 4 * n) ** 0.2  # alpha(2) of an AR(1)
     gamma = np.correlate(white, white, "full")[n - 2 :] / n
     a = 6 * np.pi * np.arange(1, n - 1) / (5 * max(width, 1e-8))
@@ -298,7 +300,7 @@ def _pulls(
     z, sharpe = (x - mean) / deviation, mean / deviation
     return sharpe[..., 0], z - sharpe / 2 * (z**2 - 1)
 
-# %% ../../nbs/risk/680_stability.ipynb #eb30408c
+# %% ../../nbs/risk/680_stability.ipynb #86f6a065
 @dataclass(frozen=True)
 class SharpeDifference:
     """Hold by how much one Sharpe ratio exceeds another, per period, with its error; known after the last return.
@@ -403,7 +405,7 @@ def _by_blocks(
     beyond = np.abs(sharpe[0] - sharpe[1] - gap) >= abs(t) * se
     return float((1 + beyond.sum()) / (1 + draws))
 
-# %% ../../nbs/risk/680_stability.ipynb #86f6a065
+# %% ../../nbs/risk/680_stability.ipynb #62af7f82
 def sharpe_difference(
     first: pd.Series,  # by date, simple returns in excess of cash
     second: pd.Series,  # the same of what it is compared with
@@ -483,13 +485,13 @@ def sharpe_difference(
         return SharpeDifference(nan, nan, nan, nan, nan, nan, n, method, reason)
     sharpe, pull = _pulls(pair)
     gap = float(sharpe[0] - sharpe[1])
-    se = _error_of(pull[0] - pull[1], *pair, sharpe, method)
+    se = _error_of(pull[0] - pull[1], pair[0], pair[1], sharpe, method)
     t = gap / se if se > 0 else nan
     p = _by_blocks(pair, gap, t, seed) if method == "bootstrap" else float(2 * ndtr(-abs(t)))
     p = float(2 * stdtr(_slow_waves(pull[0])[1], -abs(t))) if method == "waves" else p
     return SharpeDifference(gap, se, t, p, float(sharpe[0]), float(sharpe[1]), n, method)
 
-# %% ../../nbs/risk/680_stability.ipynb #a483502d
+# %% ../../nbs/risk/680_stability.ipynb #d1640239
 @dataclass(frozen=True)
 class WeightSpread:
     """Hold what a rule says of the past, and what it says of the same past drawn again; known at the last return.
@@ -583,7 +585,7 @@ def _again(
     for data, _ in kind(length, np.arange(n), seed=seed).bootstrap(draws):
         yield data[0]
 
-# %% ../../nbs/risk/680_stability.ipynb #d1640239
+# %% ../../nbs/risk/680_stability.ipynb #547faa41
 def weight_stability(
     returns: pd.DataFrame,  # date x name, simple decimal returns up to the decision
     rule: Callable[[np.ndarray], np.ndarray],  # past returns float64[n, s] -> weights float64[s]
