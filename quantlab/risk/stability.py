@@ -29,7 +29,9 @@ def _moments_of(
     covariance = np.atleast_2d(np.cov(past.T))
     scale = np.sqrt(np.diag(covariance))
     if not (scale > 0).all() or np.linalg.cond(covariance / np.outer(scale, scale)) > 1e12:
-        raise DataError(f"the covariance of {n} returns of {s} names is singular; take out what repeats or stands still")
+        raise DataError(
+            f"the covariance of {n} returns of {s} names is singular; take out what repeats or stands still"
+        )
     return past.mean(axis=0), covariance
 
 
@@ -332,7 +334,9 @@ class SharpeDifference:
     >>> import pandas as pd
     >>> from arch.data import frenchdata
     >>> from quantlab.core.plot import figure
-    >>> from quantlab.risk.stability import PLUG_IN, _long_run, _slow_waves, earned_after, sharpe_difference
+    >>> from quantlab.risk.stability import (
+    ...     PLUG_IN, _error_of, _long_run, _pulls, _slow_waves, earned_after, sharpe_difference,
+    ... )
     >>> raw = frenchdata.load()
     >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
     >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
@@ -348,6 +352,12 @@ class SharpeDifference:
     >>> by_hand = {
     ...     name: [np.mean([variance(x - x.mean()) for x in world]) for world in (noise, slow)] + [1.0, 1 / 0.7**2]
     ...     for name, variance in {"kernel": _long_run, "slow waves": lambda x: _slow_waves(x)[0]}.items()
+    ... }
+    >>> both = earned[["mv", "1/N"]].to_numpy().T
+    >>> sharpe, pull = _pulls(both)
+    >>> errors = {
+    ...     method: _error_of(pull[0] - pull[1], both[0], both[1], sharpe, method)
+    ...     for method in ("jkm", "hac", "waves")
     ... }
     >>> against = {
     ...     (name, method): sharpe_difference(earned[name], earned["1/N"], method)
@@ -385,7 +395,7 @@ def _error_of(
     rho = np.corrcoef(a, b)[0, 1]
     return float(np.sqrt(max(2 - 2 * rho + (s[0] ** 2 + s[1] ** 2 - 2 * s[0] * s[1] * rho**2) / 2, 0.0) / n))
 
-
+# %% ../../nbs/risk/680_stability.ipynb #86f6a068
 def _by_blocks(
     pair: np.ndarray,  # float64[2, t]
     gap: float,  # observed difference
@@ -445,7 +455,9 @@ def sharpe_difference(
     >>> import pandas as pd
     >>> from arch.data import frenchdata
     >>> from quantlab.core.plot import figure
-    >>> from quantlab.risk.stability import PLUG_IN, _long_run, _slow_waves, earned_after, sharpe_difference
+    >>> from quantlab.risk.stability import (
+    ...     PLUG_IN, _error_of, _long_run, _pulls, _slow_waves, earned_after, sharpe_difference,
+    ... )
     >>> raw = frenchdata.load()
     >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
     >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
@@ -461,6 +473,12 @@ def sharpe_difference(
     >>> by_hand = {
     ...     name: [np.mean([variance(x - x.mean()) for x in world]) for world in (noise, slow)] + [1.0, 1 / 0.7**2]
     ...     for name, variance in {"kernel": _long_run, "slow waves": lambda x: _slow_waves(x)[0]}.items()
+    ... }
+    >>> both = earned[["mv", "1/N"]].to_numpy().T
+    >>> sharpe, pull = _pulls(both)
+    >>> errors = {
+    ...     method: _error_of(pull[0] - pull[1], both[0], both[1], sharpe, method)
+    ...     for method in ("jkm", "hac", "waves")
     ... }
     >>> against = {
     ...     (name, method): sharpe_difference(earned[name], earned["1/N"], method)
@@ -484,9 +502,11 @@ def sharpe_difference(
         reason = f"{n} common returns; a test needs 20" if n < 20 else "one does not vary, or both are the same"
         return SharpeDifference(nan, nan, nan, nan, nan, nan, n, method, reason)
     sharpe, pull = _pulls(pair)
+    if (pull[0] - pull[1]).std() <= 1e-9:
+        return SharpeDifference(nan, nan, nan, nan, nan, nan, n, method, "one is a multiple of the other")
     gap = float(sharpe[0] - sharpe[1])
     se = _error_of(pull[0] - pull[1], pair[0], pair[1], sharpe, method)
-    t = gap / se if se > 0 else nan
+    t = gap / se
     p = _by_blocks(pair, gap, t, seed) if method == "bootstrap" else float(2 * ndtr(-abs(t)))
     p = float(2 * stdtr(_slow_waves(pull[0])[1], -abs(t))) if method == "waves" else p
     return SharpeDifference(gap, se, t, p, float(sharpe[0]), float(sharpe[1]), n, method)
@@ -513,14 +533,15 @@ class WeightSpread:
 
     Examples
     --------
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.risk.stability import equal_rule, weight_stability
-    >>> SYMBOLS = ["AAPL", "AMZN", "CVX", "HD", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
-    >>> close = to_wide(adjust(sample_bars(SYMBOLS, start="2018-12-31", end="2019-12-31"))["close"])
-    >>> year = close.pct_change(fill_method=None).iloc[1:]
-    >>> still = weight_stability(year, equal_rule, draws=5)
+    >>> import pandas as pd
+    >>> from quantlab.risk.stability import WeightSpread
+    >>> by_hand = WeightSpread(
+    ...     pd.Series({"A": 0.6, "B": 0.4}), pd.DataFrame({"A": [0.5, 0.6, 1.1], "B": [0.5, 0.4, -0.1]}), 0
+    ... )
+    >>> by_hand.table().round(2)
+       weight   low  median  high  spread  same_sign
+    A     0.6  0.51     0.6  1.05    0.32       1.00
+    B     0.4 -0.05     0.4  0.49    0.32       0.67
     """
 
     weights: pd.Series  # by name, of the past as it was
@@ -552,15 +573,14 @@ class WeightSpread:
         Examples
         --------
         >>> import numpy as np
-        >>> from quantlab.core.panel import to_wide
-        >>> from quantlab.data.bars import adjust
-        >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.risk.stability import equal_rule, weight_stability
-        >>> SYMBOLS = ["AAPL", "AMZN", "CVX", "HD", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
-        >>> close = to_wide(adjust(sample_bars(SYMBOLS, start="2018-12-31", end="2019-12-31"))["close"])
-        >>> year = close.pct_change(fill_method=None).iloc[1:]
-        >>> still = weight_stability(year, equal_rule, draws=5)
-        >>> assert (still.draws == 0.1).all(axis=None) and np.allclose(still.table()["spread"], 0)
+        >>> import pandas as pd
+        >>> from quantlab.risk.stability import WeightSpread
+        >>> by_hand = WeightSpread(
+        ...     pd.Series({"A": 0.6, "B": 0.4}), pd.DataFrame({"A": [0.5, 0.6, 1.1], "B": [0.5, 0.4, -0.1]}), 0
+        ... )
+        >>> assert np.allclose(by_hand.table()["median"], [0.6, 0.4]) and np.allclose(
+        ...     by_hand.table()["same_sign"], [1, 2 / 3]
+        ... )
         """
         if not 0 < level < 1:
             raise ConfigError(f"level is {level}; give a share between 0 and 1")
@@ -569,7 +589,7 @@ class WeightSpread:
         parts = {"weight": self.weights, "low": q.iloc[0], "median": q.iloc[1], "high": q.iloc[2]}
         return pd.DataFrame(parts | {"spread": self.draws.std(), "same_sign": same})
 
-
+# %% ../../nbs/risk/680_stability.ipynb #d164023c
 def _again(
     n: int,  # returns
     draws: int,
