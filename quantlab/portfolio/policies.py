@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WEIGHTINGS', 'strengths', 'ScoreWeighted', 'Proportional', 'RankWeighted', 'Softmax', 'without_exposure',
-           'past_betas', 'BetaNeutral', 'SectorNeutral']
+           'market_betas', 'BetaNeutral', 'SectorNeutral']
 
 # %% ../../nbs/portfolio/555_policies.ipynb #00a285c8
 from collections.abc import Mapping, Sequence
@@ -393,7 +393,7 @@ def without_exposure(
     return book
 
 # %% ../../nbs/portfolio/555_policies.ipynb #7a1b5017
-def past_betas(
+def market_betas(
     returns: np.ndarray,  # float64[n, s], simple returns up to the decision; NaN = no return
     market: np.ndarray | None = None,  # float64[n], returns of the market; None: mean of the names
     min_obs: int = 60,  # common returns that a beta needs
@@ -420,11 +420,11 @@ def past_betas(
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.portfolio.policies import past_betas
+    >>> from quantlab.portfolio.policies import market_betas
     >>> SYMBOLS = sorted(sample_bars(start="2017-01-03", end="2017-01-31").index.unique("symbol"))[:40]
     >>> bars = adjust(sample_bars(SYMBOLS, start="2017-01-01", end="2021-12-31"))
     >>> moves = to_wide(bars["close"]).pct_change(fill_method=None).loc["2020-01-02":"2020-12-31"]
-    >>> beta = pd.Series(past_betas(moves.to_numpy()), moves.columns)
+    >>> beta = pd.Series(market_betas(moves.to_numpy()), moves.columns)
     >>> beta.dropna().sort_values().iloc[[0, 1, -2, -1]].to_frame("beta, 2020").T.round(2)
     symbol      COST  AMZN   DVN   APA
     beta, 2020  0.39  0.42  1.78  2.01
@@ -513,7 +513,7 @@ class BetaNeutral(_Neutral):
 
     def _exposures(self, date: pd.Timestamp, known) -> np.ndarray:
         returns, market = (frame.loc[:date].iloc[-self.lookback :].to_numpy() for frame in known)
-        betas = past_betas(returns, market, min(60, self.lookback))
+        betas = market_betas(returns, market, min(60, self.lookback))
         return np.column_stack([np.ones(len(betas)), betas])
 
 # %% ../../nbs/portfolio/555_policies.ipynb #72b1ed55

@@ -68,11 +68,7 @@ def target_volatility(
     >>> equal = pd.DataFrame(
     ...     {"weight": 1 / 8}, pd.MultiIndex.from_product([sessions[::5], SYMBOLS], names=["date", "symbol"])
     ... )
-    >>> aimed = {
-    ...     "as it is": equal,
-    ...     "down only": target_volatility(equal, bars),
-    ...     "up to 3 x": target_volatility(equal, bars, max_gross=3.0),
-    ... }
+    >>> aimed = {"as it is": equal, "down only": target_volatility(equal, bars)}
     """
     if not (0 < target < np.inf and 0 < max_gross < np.inf and lookback >= 20):
         raise ConfigError(
@@ -129,7 +125,9 @@ def risk_weight(
     >>> assert np.isclose(risk_weight(0.005, 0.03), 1 / 6) and risk_weight(0.005, np.nan) == 0
     """
     if np.any(np.asarray(risk) < 0) or not max_weight > 0:
-        raise ConfigError(f"risk {np.min(np.asarray(risk))}, max_weight {max_weight}; give a risk from 0, a cap above 0")
+        raise ConfigError(
+            f"risk {np.min(np.asarray(risk))}, max_weight {max_weight}; give a risk from 0, a cap above 0"
+        )
     distance = np.asarray(stop, dtype=np.float64)
     wanted = np.asarray(risk, dtype=np.float64) / np.where(distance > 0, distance, np.nan)
     weight = np.minimum(np.nan_to_num(wanted, nan=0.0, posinf=0.0), max_weight)

@@ -133,6 +133,9 @@ def test_differences_that_cannot_be_tested_say_why():
     a, b = pair(3)
     assert "19 common" in sharpe_difference(a.iloc[:19], b).reason
     assert "vary" in sharpe_difference(a, a).reason and "vary" in sharpe_difference(a * 0 + 0.01, b).reason
+    for method in ("waves", "hac", "jkm", "bootstrap"):
+        scaled = sharpe_difference(a, 2 * a, method)
+        assert np.isnan(scaled.p) and "multiple" in scaled.reason, "a lever is no other Sharpe ratio"
     assert np.isnan(sharpe_difference(a, a).p) and sharpe_difference(a.iloc[:0], b.iloc[:0]).n_obs == 0
     assert sharpe_difference(a.where(a.index > a.index[9]), b).n_obs == 290
     with pytest.raises(ConfigError, match="method is 'exact'"):
