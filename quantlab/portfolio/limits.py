@@ -326,7 +326,7 @@ def _fill_side(
             cap[mine] = _fill(wish[mine], cap[mine], max_sector)
     held = (wish > 0) & (cap > 0)
     if held.any():
-        out[held] = wish[held] if (wish <= cap)[held].all() else _fill(wish[held], cap[held], wish.sum())
+        out[held] = wish[held] if (wish <= cap)[held].all() else _fill(wish[held], cap[held], wish[wish > 0].sum())
     return out
 
 # %% ../../nbs/portfolio/551_limits.ipynb #2ddbec0a
