@@ -2409,6 +2409,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'quantlab.recipe.space.Space.size': ('recipe/space.html#space.size', 'quantlab/recipe/space.py'),
                                        'quantlab.recipe.space._coarse': ('recipe/space.html#_coarse', 'quantlab/recipe/space.py'),
                                        'quantlab.recipe.space._listed': ('recipe/space.html#_listed', 'quantlab/recipe/space.py'),
+                                       'quantlab.recipe.space._looks_back': ('recipe/space.html#_looks_back', 'quantlab/recipe/space.py'),
                                        'quantlab.recipe.space._mistake': ('recipe/space.html#_mistake', 'quantlab/recipe/space.py'),
                                        'quantlab.recipe.space._moved': ('recipe/space.html#_moved', 'quantlab/recipe/space.py'),
                                        'quantlab.recipe.space._numbers': ('recipe/space.html#_numbers', 'quantlab/recipe/space.py'),
