@@ -8,7 +8,7 @@ import pytest
 
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
-from quantlab.broker.fill_model import next_close
+from quantlab.broker.fill_model import next_close, next_open
 from quantlab.broker.rules import Rules
 from quantlab.core.errors import ConfigError, PanelError, QuantlabError
 from quantlab.portfolio.limits import Limits, limits_used
@@ -128,7 +128,47 @@ def check_breaches(run, limits, sectors):
         now = book_breaches(w, limits, sectors)
         wanted = {("breach", *k) for k in now - over} | {("within", *k) for k in over - now}
         assert events.get(date.isoformat(), set()) == wanted, date
+        assert not now or date in run.decided.index.unique("date"), "what is over is cut, whether or not a decision is due"
         over = now
+
+
+def check_losses(run, limits, bars, rearmed):
+    "The mode of every close follows from equity alone: losses halt for a session, a kill lasts until it is taken back."
+    equity, opened = run.result.equity, opening_equity(run, bars)
+    peak, last, killed = equity.iloc[0], 0.0, False
+    for date, now in equity.items():
+        if date in rearmed:
+            killed, peak = False, last
+        begun = opened[date] if limits.intraday_loss is not None else now
+        peak = max(peak, now, begun)
+        far = lambda limit, base, now=now: limit is not None and base > 0 and 1 - now / base >= limit - 1e-12
+        killed |= far(limits.kill_drawdown, peak)
+        halted = far(limits.daily_loss, last) or far(limits.intraday_loss, begun)
+        assert run.modes[date] == ("killed" if killed else "halted" if halted else "armed"), (date, now, peak, last)
+        last = now
+
+
+def check_stops(run, limits):
+    "A position is stopped on the first close that is far enough below what was paid for it, by plain bookkeeping."
+    if not limits.stops:
+        return
+    share, paid, held, stopped = next(iter(limits.stops.values())), {}, {}, set()
+    price = run.result.positions["price"]
+    fills = {date: day for date, day in run.result.trades.groupby("date")}
+    for date in run.modes.index:
+        for fill in fills[date].itertuples() if date in fills else ():
+            q, p, had = fill.quantity, fill.price, held.get(fill.symbol, 0.0)
+            if had * q > 0:
+                paid[fill.symbol] = (had * paid[fill.symbol] + q * p) / (had + q)
+            elif abs(q) > abs(had):
+                paid[fill.symbol] = p
+            held[fill.symbol] = had + q
+        held = {s: q for s, q in held.items() if abs(q) > 1e-9}
+        stopped &= set(held)
+        hit = {s for s, q in held.items() if -np.sign(q) * (price[(date, s)] / paid[s] - 1) >= share * (1 - 1e-9)}
+        new = {e.at for e in run.log if e.event == "stop" and e.when == date.isoformat()}
+        assert new == hit - stopped, (date, new, hit - stopped)
+        stopped |= hit
 
 
 def check_cut(run, weights):
@@ -156,22 +196,25 @@ def run_one(seed):
     "Run one random history and check it; return what happened in it."
     bars, weights, limits, sectors, dates = case(seed)
     rng, rearmed = np.random.default_rng([seed, 1]), {}
+    fill = replace(next_open(), sized="fill") if rng.random() < 0.5 else next_open()
     if rng.random() < 0.3:  # somebody reviews, whether or not there was a kill
         try:
-            first = guarded(weights, bars, limits, sectors=sectors)
+            first = guarded(weights, bars, limits, sectors=sectors, fill=fill)
         except QuantlabError:
             return {}
         kills = [pd.Timestamp(e.when) for e in first.log if e.event == "kill"]
         at = dates.get_loc(kills[0]) + 5 if kills else len(dates)
         rearmed = {dates[at]: "reviewed by two people"} if at < len(dates) else {}
     try:
-        run = guarded(weights, bars, limits, sectors=sectors, rearmed=rearmed)
+        run = guarded(weights, bars, limits, sectors=sectors, rearmed=rearmed, fill=fill)
     except QuantlabError as error:
         assert "ruined" in str(error), error
         return {}
     check_decisions(run, limits, sectors)
     check_nothing_grows(run)
     check_breaches(run, limits, sectors)
+    check_losses(run, limits, bars, rearmed)
+    check_stops(run, limits)
     cuts = check_cut(run, weights)
     opened = opening_equity(run, bars) if limits.intraday_loss is not None else None
     told = replay_guard(
