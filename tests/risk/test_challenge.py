@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.risk.challenge import (
+    _drawn,
     DRAWDOWNS,
     Challenge,
     best_size,
@@ -90,6 +91,18 @@ def test_any_rules_on_any_path(seed, drawdown, locks, basis, daily, least, consi
     assert (found.outcome, found.day) == slow(rules, moves.tolist())
 
 
+def test_a_floor_that_locks_stops_at_the_start():
+    up_and_back = [0.08, -0.06, 0.2]
+    assert play_challenge(Challenge(0.2, 0.05, "trailing", locks=True), up_and_back) == ("passed", 2)
+    assert play_challenge(Challenge(0.2, 0.05, "trailing"), up_and_back) == ("max_loss", 1)
+
+
+def test_blocks_keep_the_order_of_days():
+    drawn = _drawn(20, 1, 0.0, 0.0, np.arange(40.0), np.random.default_rng(1), 50)[:, :, 0]
+    steps = np.diff(drawn, axis=1) % 40
+    assert (np.delete(steps, 9, axis=1) == 1).all()
+
+
 def test_stricter_rules_never_pass_more_often():
     loose = pass_chance(Challenge(), draws=3000, parts=4, days=300)
     for stricter in (
@@ -122,9 +135,12 @@ def test_the_same_seed_gives_the_same_and_days_that_were_keep_their_order():
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
-        (lambda: Challenge(target=0.0), ConfigError, "target"), (lambda: Challenge(max_loss=-1), ConfigError, "max_loss"),
-        (lambda: Challenge(basis="money"), ConfigError, "basis"), (lambda: Challenge(consistency=1.5), ConfigError, "cons"),
-        (lambda: Challenge(min_days=True), ConfigError, "min_days"), (lambda: Challenge(drawdown=""), ConfigError, "draw"),
+        (lambda: Challenge(target=0.0), ConfigError, "target"),
+        (lambda: Challenge(max_loss=-1), ConfigError, "max_loss"),
+        (lambda: Challenge(basis="money"), ConfigError, "basis"),
+        (lambda: Challenge(consistency=1.5), ConfigError, "cons"),
+        (lambda: Challenge(min_days=True), ConfigError, "min_days"),
+        (lambda: Challenge(drawdown=""), ConfigError, "draw"),
         (lambda: Challenge(min_days=9, max_days=8), ConfigError, "max_days"),
         (lambda: pass_chance(Challenge(), mean=np.nan), ConfigError, "mean"),
         (lambda: pass_chance(Challenge(), sd=0), ConfigError, "sd"),

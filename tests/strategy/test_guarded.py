@@ -1,4 +1,4 @@
-"Random leveraged and short books under a guard: every limit holds, nothing grows after a trip, the log can be told again."
+"Random leveraged and short books under a guard: limits hold, nothing grows after a trip, the log can be told again."
 
 from dataclasses import replace
 
