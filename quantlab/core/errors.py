@@ -104,8 +104,8 @@ class LimitBreach(QuantlabError):
 
     Examples
     --------
-    >>> from quantlab.risk.limits import Verdict, require_armed
-    >>> require_armed(Verdict("armed", False, False, False, (), (), ()))
+    >>> from quantlab.risk.limits import GuardVerdict, require_armed
+    >>> require_armed(GuardVerdict("armed", False, False, False, (), (), ()))
     """
 
 

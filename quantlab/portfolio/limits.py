@@ -326,7 +326,7 @@ def _fill_side(
             cap[mine] = _fill(wish[mine], cap[mine], max_sector)
     held = (wish > 0) & (cap > 0)
     if held.any():
-        out[held] = wish[held] if (wish <= cap)[held].all() else _fill(wish[held], cap[held], wish.sum())
+        out[held] = wish[held] if (wish <= cap)[held].all() else _fill(wish[held], cap[held], wish[wish > 0].sum())
     return out
 
 # %% ../../nbs/portfolio/551_limits.ipynb #2ddbec0a
@@ -335,8 +335,7 @@ def fill_caps(
     limits: Limits,  # max_weight and max_sector are read
     sectors: np.ndarray | None = None,  # text[s]; needed for max_sector
 ) -> np.ndarray:  # float64[s], each name and sector within its cap; each side sums to what it did, or to less
-    """Cut weights to the caps by water-filling, longs and shorts apart; raise PanelError for weights or sectors that
-    lack.
+    """Cut weights to the caps by water-filling, longs and shorts apart; raise PanelError for what lacks.
 
     Parameters
     ----------
@@ -355,7 +354,7 @@ def fill_caps(
     Raises
     ------
     PanelError
-        For weights or sectors that lack.
+        For what lacks.
 
     Examples
     --------

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WEIGHTINGS', 'strengths', 'ScoreWeighted', 'Proportional', 'RankWeighted', 'Softmax', 'without_exposure',
-           'market_betas', 'BetaNeutral', 'SectorNeutral']
+           'past_betas', 'BetaNeutral', 'SectorNeutral']
 
 # %% ../../nbs/portfolio/555_policies.ipynb #00a285c8
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import to_wide
+from ..signals.base import row_sums
 from .weights import _choose, _ranked, _weights_panel, _whole, cap_weights
 
 # %% ../../nbs/portfolio/555_policies.ipynb #0cdac004
@@ -153,8 +154,8 @@ class _Chosen(_Scored):
     def _read(self, past_bars: pd.DataFrame | None, symbols: pd.Index):
         "Return what the books of all evenings need beside scores."
 
-    def _book(self, score: np.ndarray, longs: np.ndarray, shorts: np.ndarray | None, date, known) -> np.ndarray:
-        "Return the book of one evening."
+    def _book(self, score: np.ndarray, longs: np.ndarray, shorts: np.ndarray | None, *_) -> np.ndarray:
+        "Return the book of one evening, of the names that have a score."
         how = {"weighting": self.weighting, "temperature": self.temperature}
         return _sides_of(score, longs, shorts, self.gross, self.max_weight, **how)
 
@@ -210,8 +211,10 @@ class ScoreWeighted(_Chosen):
         longs, shorts = self._choices(ranks[every], symbols, held)
         known = self._read(past_bars, symbols)
         books = np.zeros(score.shape)
-        for d, evening in enumerate(zip(score, longs, shorts, dates[every], strict=True)):
-            books[d] = self._book(*evening, known) * exposure[every][d]
+        for d, (today, up, down, date) in enumerate(zip(score, longs, shorts, dates[every], strict=True)):
+            some = np.isfinite(today)  # a name that comes later must not change how today's sums round
+            sides = up[some], None if down is None else down[some]
+            books[d, some] = self._book(today[some], *sides, date, known, some) * exposure[every][d]
         mine = books != 0
         before = np.vstack([np.isin(symbols, _names(held))[None], mine])[:-1]
         return _weights_panel(books, mine | (before & ~mine.any(axis=1, keepdims=True)), dates[every], symbols)
@@ -386,14 +389,14 @@ def without_exposure(
     book, x, kept = np.zeros(len(weights)), exposures[mine], weights[mine]
     if mine.any():
         size = np.abs(x).max(axis=0)
-        x = x / np.where(size > 0, size, 1.0)
+        x = x[:, size > 0] / size[size > 0]
         left = kept - x @ np.linalg.lstsq(x, kept, rcond=1e-10)[0]
         if np.abs(left).sum() > 1e-9 * np.abs(kept).sum():  # what rounding leaves is no book
             book[mine] = left * min(gross / np.abs(left).sum(), cap / np.abs(left).max())
     return book
 
 # %% ../../nbs/portfolio/555_policies.ipynb #7a1b5017
-def market_betas(
+def past_betas(
     returns: np.ndarray,  # float64[n, s], simple returns up to the decision; NaN = no return
     market: np.ndarray | None = None,  # float64[n], returns of the market; None: mean of the names
     min_obs: int = 60,  # common returns that a beta needs
@@ -420,11 +423,11 @@ def market_betas(
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.portfolio.policies import market_betas
+    >>> from quantlab.portfolio.policies import past_betas
     >>> SYMBOLS = sorted(sample_bars(start="2017-01-03", end="2017-01-31").index.unique("symbol"))[:40]
     >>> bars = adjust(sample_bars(SYMBOLS, start="2017-01-01", end="2021-12-31"))
     >>> moves = to_wide(bars["close"]).pct_change(fill_method=None).loc["2020-01-02":"2020-12-31"]
-    >>> beta = pd.Series(market_betas(moves.to_numpy()), moves.columns)
+    >>> beta = pd.Series(past_betas(moves.to_numpy()), moves.columns)
     >>> beta.dropna().sort_values().iloc[[0, 1, -2, -1]].to_frame("beta, 2020").T.round(2)
     symbol      COST  AMZN   DVN   APA
     beta, 2020  0.39  0.42  1.78  2.01
@@ -456,8 +459,9 @@ class _Neutral(ScoreWeighted):
         "Return float64[s, k], known at the close of date."
         raise NotImplementedError
 
-    def _book(self, score: np.ndarray, longs: np.ndarray, shorts: np.ndarray | None, date, known) -> np.ndarray:
-        exposures = self._exposures(date, known)
+    def _book(self, score: np.ndarray, longs: np.ndarray, shorts: np.ndarray | None, *evening) -> np.ndarray:
+        date, known, some = evening
+        exposures = self._exposures(date, known)[some]
         score = np.where(np.isfinite(exposures).all(axis=1), score, np.nan)
         how = {"weighting": self.weighting, "temperature": self.temperature}
         book = _sides_of(score, longs, shorts, self.gross, np.inf, **how)
@@ -508,12 +512,14 @@ class BetaNeutral(_Neutral):
         if past_bars is None or (self.market is not None and self.market not in past_bars.index.unique("symbol")):
             raise ConfigError(f"BetaNeutral needs past_bars with the names and market={self.market!r}; pass both")
         returns = to_wide(past_bars["close"]).pct_change(fill_method=None).replace([np.inf, -np.inf], np.nan)
-        market = returns.mean(axis=1) if self.market is None else returns[self.market]
+        there = returns.notna().to_numpy()
+        mean = row_sums(np.nan_to_num(returns.to_numpy())) / np.where(there.any(axis=1), there.sum(axis=1), np.nan)
+        market = pd.Series(mean, returns.index) if self.market is None else returns[self.market]
         return returns.reindex(columns=symbols), market
 
     def _exposures(self, date: pd.Timestamp, known) -> np.ndarray:
         returns, market = (frame.loc[:date].iloc[-self.lookback :].to_numpy() for frame in known)
-        betas = market_betas(returns, market, min(60, self.lookback))
+        betas = past_betas(returns, market, min(60, self.lookback))
         return np.column_stack([np.ones(len(betas)), betas])
 
 # %% ../../nbs/portfolio/555_policies.ipynb #72b1ed55

@@ -86,7 +86,7 @@ def target_volatility(
     scale = pd.Series(0.0, wide.index)
     for date, book in zip(wide.index, wide.to_numpy(), strict=True):
         known = returns.loc[:date].iloc[1:].iloc[-lookback:].to_numpy()  # the first row has no return
-        gross = np.abs(book).sum()
+        gross = np.abs(book[book != 0]).sum()  # names that come later must not change how it rounds
         room = max_gross / gross if gross > 0 else 1.0
         scale[date] = min(room, vol_scale(book, known, target, year, room))
     return weights.assign(weight=weights["weight"] * scale.reindex(weights.index.get_level_values("date")).to_numpy())

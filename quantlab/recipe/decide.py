@@ -7,15 +7,19 @@ __all__ = ['DecisionRecord', 'orders_for', 'decide']
 
 # %% ../../nbs/recipe/756_decide.ipynb #2a968e2a
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from ..core.errors import DataError
+from ..portfolio.limits import Limits
+from .parts import limits_of
 from .run import as_recipe
 from .spec import Recipe
-from .stages import Stages, left_out, weights
+from .stages import Stages, left_out, sectors_at_first, weights
+from ..risk.limits import GuardVerdict
+from ..risk.orders import cut_decision
 
 # %% ../../nbs/recipe/756_decide.ipynb #5da55670
 @dataclass(frozen=True, eq=False)
@@ -178,6 +182,30 @@ def _fresh(
         gap = f"{(asked - last).days} days before {asked:%Y-%m-%d}"
         raise DataError(f"the bars end at {last:%Y-%m-%d}, {gap}; bring the data up to date")
 
+# %% ../../nbs/recipe/756_decide.ipynb #4b99ed1c
+def _within(chain: Stages, decided: pd.DataFrame, held: pd.Series, equity: float) -> pd.DataFrame:
+    "Cut a decision on somebody's book to the limits; whether a loss trips is for the guard of that book to say."
+    wish, date = decided["weight"].droplevel("date"), chain.bars.index[-1][0]
+    names = wish.index.union(held.index)
+    now = (held * _last_close(chain).reindex(held.index) / equity).reindex(names).fillna(0.0)
+    known = sectors_at_first(chain.recipe, chain.predictions)
+    sectors = None if known is None else [known.get(name, "") for name in names]
+    limits, free = limits_of(chain.recipe) or Limits(), GuardVerdict("armed", False, False, False, (), (), ())
+    plain = replace(limits, max_adv=None)  # what was traded is for the guard of that book to know
+    goal = cut_decision(wish.reindex(names).fillna(0.0).to_numpy(), now.to_numpy(), plain, free, list(names), sectors)
+    index = pd.MultiIndex.from_product([[date], names], names=["date", "symbol"])
+    return pd.DataFrame({"weight": goal}, index)
+
+
+def _from_book(chain: Stages, held: pd.Series, equity: float) -> pd.DataFrame:
+    "Decide at the last close, the names of a book keeping their place; a rule is asked with the book itself."
+    last = chain.signals.index.get_level_values("date") == chain.bars.index[-1][0]
+    said, book = chain.signals[last], (held, equity)
+    names = list(held.index)
+    decided = weights(chain.recipe, chain.market, said, chain.gate, held=names, book=book, size=chain.sizes)
+    return decided if chain.guard is None else _within(chain, decided, held, equity)
+
+
 # %% ../../nbs/recipe/756_decide.ipynb #d81144d4
 def decide(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
@@ -215,6 +243,8 @@ def decide(
         Before the first one that can decide.
     DataError
         Before the first one that can decide.
+    PanelError
+        For weights that are no numbers (see cut_decision).
 
     Examples
     --------
@@ -249,10 +279,10 @@ def decide(
     date, age = sessions[-1], len(sessions) - 1
     every = asked.policy.rebalance
     held, equity = _own_book(chain) if book is None else _their_book(chain, book, cash)
-    due = age % every == 0
+    due = age % every == 0 or (book is None and date in chain.sent.index.unique("date"))  # a guard need not wait
     target = pd.Series(dtype="float64")
     if due:
-        decided = chain.weights if book is None else _from_book(chain, held, equity)
+        decided = chain.sent if book is None else _from_book(chain, held, equity)
         target = decided["weight"][decided.index.get_level_values("date") == date].droplevel("date")
     orders = orders_for(target, held if due else held[:0], _last_close(chain), equity)
     return DecisionRecord(
@@ -260,9 +290,3 @@ def decide(
         left_out(chain.causality),
     )  # fmt: skip
 
-
-def _from_book(chain: Stages, held: pd.Series, equity: float) -> pd.DataFrame:
-    "Decide at the last close, the names of a book keeping their place; a rule is asked with the book itself."
-    last = chain.signals.index.get_level_values("date") == chain.bars.index[-1][0]
-    said, book = chain.signals[last], (held, equity)
-    return weights(chain.recipe, chain.market, said, chain.gate, held=list(held.index), book=book, size=chain.sizes)

@@ -224,7 +224,7 @@ def _index(
     close = bars["close"].unstack()
     if symbol and not data.startswith("qlib:"):
         if symbol not in close:
-            raise ConfigError(f"data.index is {symbol}, which the universe does not hold; name one of it or leave it empty")
+            raise ConfigError(f"data.index is {symbol}, which the universe does not hold; name one of it")
         return close[symbol].rename(symbol)
     if symbol:
         from quantlab.vendors.qlib import read_qlib
@@ -283,7 +283,7 @@ class MarketData(NamedTuple):
 
 # %% ../../nbs/recipe/751_market.ipynb #0426db33
 def load_market(
-    data: str,  # "sample", synth:crypto, lake:NAME, qlib:NAME, or a CSV or Parquet file, its path from the workspace's root
+    data: str,  # "sample", synth:crypto, lake:NAME, qlib:NAME, or a CSV or Parquet file, path from the workspace's root
     universe: str,  # "all", symbols separated by commas, or a market of a Qlib store
     start: str,  # ISO date, first session; for intraday bars the first UTC day, or a moment such as 2024-01-31 16:00Z
     end: str,  # ISO date, last session; for intraday bars the last UTC day, whole, or a moment
@@ -295,7 +295,7 @@ def load_market(
     Parameters
     ----------
     data : str
-        "sample", synth:crypto, lake:NAME, qlib:NAME, or a CSV or Parquet file, its path from the
+        "sample", synth:crypto, lake:NAME, qlib:NAME, or a CSV or Parquet file, path from the
         workspace's root.
     universe : str
         "all", symbols separated by commas, or a market of a Qlib store.

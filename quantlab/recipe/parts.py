@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['own_part', 'features_of', 'transforms_of', 'make_model', 'model_of', 'detector_of', 'experts_of', 'policy_of',
-           'costs_and_rules', 'check_parts']
+           'costs_and_rules', 'limits_of', 'check_parts']
 
 # %% ../../nbs/recipe/752_parts.ipynb #b9a80659
 import ast
@@ -515,6 +515,41 @@ def costs_and_rules(
     limits = recipe.limits
     rules = Rules(limits.lot, limits.max_gross, none(limits.price_limit), none(limits.stale_after))
     return {"costs": Costs(**recipe.costs.model_dump()), "rules": rules, "fill": fill, "cash": recipe.capital}
+
+# %% ../../nbs/recipe/752_parts.ipynb #c4895adc
+_WATCHED = ("max_sector", "max_turnover", "max_adv", "stop", "daily_loss", "kill_drawdown")
+
+
+def limits_of(
+    recipe: Recipe,  # one strategy
+) -> Limits | None:  # None: the recipe names none that needs watching
+    """Return the limits that a guard watches at every close.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    Limits | None
+        None: the recipe names none that needs watching.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.parts import limits_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> assert limits_of(Recipe()) is None
+    """
+    t = recipe.limits
+    if not any(getattr(t, name) is not None for name in _WATCHED):
+        return None
+    return Limits(
+        t.max_weight, t.max_gross, max_sector=t.max_sector, max_turnover=t.max_turnover, max_adv=t.max_adv,
+        daily_loss=t.daily_loss, kill_drawdown=t.kill_drawdown, stops={"L1": t.stop} if t.stop else {},
+        flatten=t.flatten,
+    )  # fmt: skip
+
 
 # %% ../../nbs/recipe/752_parts.ipynb #d1d2e3f5
 def check_parts(

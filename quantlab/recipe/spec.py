@@ -228,7 +228,7 @@ class Data(_Section):
     Parameters
     ----------
     source : str, default "sample"
-        "sample", synth:crypto, lake:NAME, qlib:NAME (below ../shared/data), or a CSV or Parquet file.
+        "sample", synth:crypto, lake:NAME, qlib:NAME (below ../shared/data), a CSV, Parquet file.
     universe : str, default "all"
         "all", symbols separated by commas, or a market of a Qlib store: its members of each day.
     start : _Moment, default "2010-01-04"
@@ -251,7 +251,7 @@ class Data(_Section):
     >>> Data(universe="AAPL, XOM", start="2015-01-02")
     """
 
-    source: str = "sample"  # "sample", synth:crypto, lake:NAME, qlib:NAME (below ../shared/data), or a CSV or Parquet file
+    source: str = "sample"  # "sample", synth:crypto, lake:NAME, qlib:NAME (below ../shared/data), a CSV, Parquet file
     universe: str = "all"  # "all", symbols separated by commas, or a market of a Qlib store: its members of each day
     start: _Moment = "2010-01-04"  # first session
     end: _Moment = "2023-12-29"  # last session that a run reads; decide may be asked for a later one
@@ -640,13 +640,8 @@ class Policy(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import LimitTerms, Policy, Regime, Sizing
-    >>> (
-    ...     Regime(kind="hmm"),
-    ...     Policy(kind="topk_drop"),
-    ...     LimitTerms(lot=100, price_limit=0.095),
-    ...     Sizing(weighting="rank"),
-    ... )
+    >>> from quantlab.recipe.spec import Policy
+    >>> Policy(kind="topk_drop"), Policy(kind="optimised", objective="equal_risk")
     """
 
     kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # one of POLICIES, or module:name without arguments
@@ -661,7 +656,7 @@ class Policy(_Section):
     covariance: Literal["sample", "ledoit_wolf", "ewma", "denoised"] = "ledoit_wolf"  # of optimised
 
 
-
+# %% ../../nbs/recipe/750_spec.ipynb #454ba898
 class LimitTerms(_Section):
     """Say what must never be exceeded.
 
@@ -694,13 +689,8 @@ class LimitTerms(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import LimitTerms, Policy, Regime, Sizing
-    >>> (
-    ...     Regime(kind="hmm"),
-    ...     Policy(kind="topk_drop"),
-    ...     LimitTerms(lot=100, price_limit=0.095),
-    ...     Sizing(weighting="rank"),
-    ... )
+    >>> from quantlab.recipe.spec import LimitTerms, Sizing
+    >>> LimitTerms(lot=100, price_limit=0.095), LimitTerms(kill_drawdown=0.15, stop=0.03), Sizing(weighting="rank")
     """
 
     max_weight: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1  # of one name, as a share of equity
@@ -739,13 +729,8 @@ class Sizing(_Section):
 
     Examples
     --------
-    >>> from quantlab.recipe.spec import LimitTerms, Policy, Regime, Sizing
-    >>> (
-    ...     Regime(kind="hmm"),
-    ...     Policy(kind="topk_drop"),
-    ...     LimitTerms(lot=100, price_limit=0.095),
-    ...     Sizing(weighting="rank"),
-    ... )
+    >>> from quantlab.recipe.spec import LimitTerms, Sizing
+    >>> LimitTerms(lot=100, price_limit=0.095), LimitTerms(kill_drawdown=0.15, stop=0.03), Sizing(weighting="rank")
     """
 
     weighting: Literal["equal", "rank"] = "equal"  # or more of what ranks higher
@@ -853,6 +838,11 @@ def _agrees(recipe: Any) -> Any:
     if recipe.split.valid_end and not recipe.model.settings.get("early_stopping"):
         raise ConfigError("split.valid_end holds back dates on which nothing stops; set model.early_stopping")
     weather, scaled = recipe.regime, recipe.sizing != Sizing() or recipe.signals.confidence
+    watched = LimitTerms().model_dump(include={"lot", "price_limit", "stale_after", "max_weight", "max_gross"})
+    if recipe.policy.kind == "topk_drop" and recipe.limits != LimitTerms(
+        **recipe.limits.model_dump(include=set(watched))
+    ):
+        raise ConfigError("policy.kind topk_drop splits its cash itself; a guard needs weights, leave its limits out")
     if recipe.policy.kind == "topk_drop" and (weather.kind != "none" or weather.managed or scaled):
         raise ConfigError("policy.kind topk_drop splits its cash itself; leave regime and sizing out")
     if recipe.policy.kind != "long_short" and weather.short_leg != "none":
@@ -868,6 +858,7 @@ def _agrees(recipe: Any) -> Any:
     return recipe
 
 
+# %% ../../nbs/recipe/750_spec.ipynb #ddb0c23c
 def _write(
     text: str,  # all of a file
     file: str | Path,  # "-": none
@@ -878,6 +869,7 @@ def _write(
         part.write_text(text, encoding="utf-8")
         part.replace(file)
     return text
+
 
 # %% ../../nbs/recipe/750_spec.ipynb #e34941b9
 class Recipe(_Section):

@@ -6,7 +6,7 @@
 __all__ = ['Fold', 'judge_features', 'lookback_of', 'left_in', 'causality', 'left_out', 'features', 'shorten', 'close_returns',
            'outcomes', 'dated_rows', 'folds', 'row_weights', 'Fits', 'score', 'fit_and_score', 'as_it_is',
            'made_elsewhere', 'as_made_elsewhere', 'regime', 'gate_of', 'signals', 'position_sizes', 'traded_bars',
-           'sized', 'weights', 'account', 'Stages']
+           'sectors_at_first', 'sized', 'weights', 'account', 'Stages']
 
 # %% ../../nbs/recipe/753_stages.ipynb #33360ca4
 from collections.abc import Callable, Sequence
@@ -47,6 +47,7 @@ from quantlab.recipe.parts import (
     detector_of,
     experts_of,
     features_of,
+    limits_of,
     model_of,
     own_part,
     policy_of,
@@ -59,6 +60,7 @@ from ..signals.decay import decay_scores
 from ..signals.experts import stated_doubt
 from ..signals.fusion import mixture_of_experts
 from ..signals.uncertainty import confidence, confidence_size, interval_width, size_weights
+from ..strategy.guarded import Guarded, guarded
 from ..validation.splits import WalkForward, label_spans
 
 # %% ../../nbs/recipe/753_stages.ipynb #44918af9
@@ -1576,17 +1578,60 @@ def _quoted(recipe: Recipe, market: MarketData, predictions: pd.DataFrame) -> pd
     return predictions[market.bars["close"].reindex(predictions.index).notna()]
 
 
-def _sectors(recipe: Recipe, predictions: pd.DataFrame) -> dict[str, str] | None:
-    "Return the sector of each name as it was known at the first decision; None where nothing asks."
+def sectors_at_first(
+    recipe: Recipe,  # one strategy
+    predictions: pd.DataFrame,  # of fit_and_score
+) -> dict[str, str] | None:  # symbol -> sector; None: nothing in the recipe asks for them
+    """Return the sector of each name as it was known at the first decision; None where nothing asks.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    predictions : pd.DataFrame
+        Of fit_and_score.
+
+    Returns
+    -------
+    dict[str, str] | None
+        Symbol -> sector; None: nothing in the recipe asks for them.
+
+    Raises
+    ------
+    ConfigError
+        "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes, sectors_at_first
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> assert sectors_at_first(recipe, fits.predictions) is None
+    """
     if recipe.policy.kind != "sector_neutral" and recipe.limits.max_sector is None:
         return None
     if recipe.data.source != "sample":
-        raise ConfigError("policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both out")
+        raise ConfigError("policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out")
     first, names = predictions.index[0][0], predictions.index.unique("symbol")
     known = sectors_asof(pd.MultiIndex.from_product([[first], names], names=["date", "symbol"]))
     return known.droplevel("date").dropna().to_dict()
 
 
+# %% ../../nbs/recipe/753_stages.ipynb #7034d314
 def _scales(recipe: Recipe) -> bool:
     "Say whether a book is scaled as a whole; a plain volatility target is the policy's own."
     s = recipe.sizing
@@ -1600,8 +1645,7 @@ def sized(
     gates: pd.DataFrame | None,  # of gate_of
     size: pd.Series | None,  # of position_sizes
 ) -> pd.DataFrame:  # the same rows, known at the same closes
-    """Size a book by the risk at its stops or by its volatility, then by the gate and by doubt, within the cap of a
-    name.
+    """Size a book by the risk at its stops or by its volatility, then by gate and doubt, within the cap of a name.
 
     Parameters
     ----------
@@ -1717,8 +1761,7 @@ def weights(
     Raises
     ------
     ConfigError
-        "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
-        out"
+        "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
         For a curve that is none, DataError outside [0, 1] (see risk_curve).
         For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
         Where that means nothing (see target_volatility).
@@ -1760,8 +1803,8 @@ def weights(
     more: dict = {"past_bars": market.bars} if (recipe.sizing.vol_target or asks) and names is None else {}
     if held is not None:  # a book of longs and shorts is told with its signs
         more |= {"held": book[0] if book is not None and recipe.policy.kind == "long_short" else held}
-    policy, scores = policy_of(recipe, names, _sectors(recipe, predictions)), _quoted(recipe, market, predictions)
-    decided = policy(scores, gate=None if scales else gates, **more)
+    policy = policy_of(recipe, names, sectors_at_first(recipe, predictions))
+    decided = policy(_quoted(recipe, market, predictions), gate=None if scales else gates, **more)
     if scales:
         return sized(recipe, market, decided, gates, size)
     return decided if size is None or names is not None else size_weights(decided, size)
@@ -1953,8 +1996,6 @@ class _Learned(_Chain):
         ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
         >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
         >>> judged.causality
-                    verdict             why
-        score  NOT_ASSESSED  made elsewhere
         """
         return market_bars(self.recipe, self.as_of) if self.given is None else self.given
 
@@ -2294,8 +2335,7 @@ class _Decided(_Learned):
         Raises
         ------
         ConfigError
-            "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
-            out"
+            "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
             For a curve that is none, DataError outside [0, 1] (see risk_curve).
             For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
             Where that means nothing (see target_volatility).
@@ -2392,6 +2432,90 @@ class Stages(_Decided):
         return traded_bars(self.market, self.predictions)
 
     @_stage("costs", "fill", "capital", needs="weights")
+    def guard(self) -> Guarded | None:
+        """Return the account under its guard, with what the guard wrote; None where no limit of the recipe is watched.
+
+        Returns
+        -------
+        Guarded | None
+            The account under its guard, with what the guard wrote.
+
+        Raises
+        ------
+        ConfigError
+            "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
+            For what cannot be traded or watched (see guarded).
+        DataError
+            For what cannot be traded or watched (see guarded).
+        PanelError
+            For what cannot be traded or watched (see guarded).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.market import market_bars
+        >>> from quantlab.recipe.parts import policy_of
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import (
+        ...     Stages, _Chain, causality, features, fit_and_score, folds, outcomes, sized,
+        ... )
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> equal = policy_of(recipe)(fits.predictions)
+        >>> quiet = recipe.replace(sizing__vol_target=0.05, sizing__max_gross=2.0, data__periods_per_year=252)
+        >>> stops = recipe.replace(sizing__atr_risk=0.001, sizing__atr_stop=3.0)
+        >>> books = {"as decided": equal, "5 % a year": sized(quiet, market, equal, None, None)}
+        >>> books |= {"0.1 % at a stop": sized(stops, market, equal, None, None)}
+        >>> assert all(book["weight"].abs().le(0.1 + 1e-12).all() for book in list(books.values())[1:])
+        >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
+        ...     3
+        ... )
+        >>> one = _Chain(recipe)
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+        >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+        ...     result = one.benchmark if name == "equal weight" else one.account
+        ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+        >>> careful = chain.like(recipe.replace("limits.kill_drawdown", 0.05))
+        >>> assert (
+        ...     chain.guard is None
+        ...     and chain.sent is chain.weights
+        ...     and "kill" in [one.event for one in careful.guard.log]
+        ... )
+        """
+        limits = limits_of(self.recipe)
+        if limits is None:
+            return None
+        own = {"sectors": sectors_at_first(self.recipe, self.predictions)} | costs_and_rules(self.recipe)
+        return guarded(self.weights, _priced(self.recipe, self.bars), limits, **own)
+
+    @property
+    def sent(self) -> pd.DataFrame:
+        """Return (date, symbol): weight as it is sent at each close: the decisions, or what the guard lets through.
+
+        Returns
+        -------
+        pd.DataFrame
+            (date, symbol): weight as it is sent at each close: the decisions, or what the guard lets
+            through.
+        """
+        return self.weights if self.guard is None else self.guard.decided
+
+    @_stage("costs", "fill", "capital", needs="weights")
     def account(self) -> Result:
         """Return the account.
 
@@ -2441,7 +2565,7 @@ class Stages(_Decided):
         ...     result = one.benchmark if name == "equal weight" else one.account
         ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
         """
-        return account(self.recipe, self.bars, self.weights)
+        return account(self.recipe, self.bars, self.weights) if self.guard is None else self.guard.result
 
     @_stage("regime", "policy", "costs", "fill", "capital", "limits", needs="fits")
     def benchmark(self) -> Result:
@@ -2456,8 +2580,7 @@ class Stages(_Decided):
         Raises
         ------
         ConfigError
-            "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
-            out"
+            "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
             For a curve that is none, DataError outside [0, 1] (see risk_curve).
             For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
             Where that means nothing (see target_volatility).
@@ -2480,8 +2603,7 @@ class Stages(_Decided):
         Raises
         ------
         ConfigError
-            "policy.kind sector_neutral and limits.max_sector need the sectors of the sample; leave both
-            out"
+            "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
             For a curve that is none, DataError outside [0, 1] (see risk_curve).
             For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
             Where that means nothing (see target_volatility).

@@ -253,7 +253,7 @@ def check_source(
     if first and last and (first > last or (first == last and first.time() != time.min)):
         raise ConfigError(f"parameter end ({end}) is not after start ({start}); swap them")
     check_text(r"(?s).*[^,\s].*", "'all' or symbols separated by commas", universe=universe)
-    if data != "sample" and not data.startswith(("lake:", "qlib:")) and not (root() / data).exists():
+    if data != "sample" and not data.startswith(("lake:", "qlib:", "synth:")) and not (root() / data).exists():
         near = get_close_matches(data, ["sample"], n=1)
         hint = f"did you mean {near[0]}?" if near else "give sample, lake:NAME, or the path of a CSV or Parquet file"
         raise ConfigError(f"data file {data} does not exist; {hint}")

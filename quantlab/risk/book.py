@@ -17,7 +17,7 @@ from ..core.panel import check_panel, to_wide
 from ..data.bars import adjust
 from ..data.sample import sample_bars, sample_context, sample_sectors
 from .liquidity import daily_value, liquidity_share
-from .stress import Scenario, past_betas, standard_scenarios, stress_test
+from .stress import Scenario, market_betas, standard_scenarios, stress_test
 from .var import var_forecast
 
 # %% ../../nbs/risk/660_book.ipynb #844c8377
@@ -258,7 +258,7 @@ def portfolio_risk(
     gross = float(values.abs().sum())
     tail = var_forecast(returns @ (values / gross), method, confidence, lookback).iloc[-1] * gross
     moves = returns.mean(axis=1) if market is None else market.pct_change()
-    betas = past_betas(returns.iloc[-252:], moves)
+    betas = market_betas(returns.iloc[-252:], moves)
     tested = stress_test(values, [*standard_scenarios(own), *scenarios], sectors, betas)["total"]
     traded = daily_value(bars[bars.index.get_level_values("symbol").isin(values.index)]).iloc[-1]
     return BookRisk(

@@ -181,7 +181,7 @@ def loss_figure(
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.risk.figures import loss_figure
-    >>> from quantlab.risk.stress import past_betas, standard_scenarios, stress_test
+    >>> from quantlab.risk.stress import market_betas, standard_scenarios, stress_test
     >>> bars = adjust(sample_bars(["AAPL", "XOM", "JPM", "PG", "KO"]))
     >>> names = to_wide(bars["close"]).pct_change().dropna()
     >>> weights = pd.Series(1 / 5, names.columns)
@@ -190,7 +190,7 @@ def loss_figure(
     ...     weights,
     ...     standard_scenarios(bars),
     ...     dict.fromkeys(weights.index, "Energy"),
-    ...     past_betas(names[-252:], book),
+    ...     market_betas(names[-252:], book),
     ... )
     >>> fig = loss_figure(lost["total"], title="2008 and 2020 cost a third and more of such a book")
     >>> fig

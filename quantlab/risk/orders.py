@@ -12,14 +12,14 @@ import numpy as np
 
 from ..core.errors import PanelError
 from ..portfolio.limits import Limits
-from .limits import Verdict
+from .limits import GuardVerdict
 
 # %% ../../nbs/risk/605_orders.ipynb #2dcf34f0
 def pass_order(
     quantity: float,  # asked for, signed
     held: float,  # shares held now, signed, orders under way counted in
     symbol: str,  # name of the order
-    verdict: Verdict,  # of the last look
+    verdict: GuardVerdict,  # of the last look
 ) -> float:  # what is let through, 0 for nothing
     """Let an order through, cut it to what reduces, or refuse it; raise PanelError for a quantity that is no number.
 
@@ -31,7 +31,7 @@ def pass_order(
         Shares held now, signed, orders under way counted in.
     symbol : str
         Name of the order.
-    verdict : Verdict
+    verdict : GuardVerdict
         Of the last look.
 
     Returns
@@ -46,9 +46,9 @@ def pass_order(
 
     Examples
     --------
-    >>> from quantlab.risk.limits import Verdict
+    >>> from quantlab.risk.limits import GuardVerdict
     >>> from quantlab.risk.orders import pass_order
-    >>> tripped = Verdict("halted", True, True, False, (), (), ())
+    >>> tripped = GuardVerdict("halted", True, True, False, (), (), ())
     >>> cut = lambda quantity, held: pass_order(quantity, held, "KO", tripped)
     >>> [cut(-150, 100), cut(80, -50)]
     [-100.0, 50.0]
@@ -145,7 +145,7 @@ def cut_decision(
     wish: np.ndarray,  # float64[s], target weights, share of equity
     held: np.ndarray,  # float64[s], weights held at the same prices
     limits: Limits,  # of the book and of a decision
-    verdict: Verdict,  # of the look at the same moment
+    verdict: GuardVerdict,  # of the look at the same moment
     symbols: Sequence[str],  # of the weights
     sectors: Sequence[str] | None = None,  # of each name; needed for max_sector
     traded: np.ndarray | None = None,  # float64[s], a day's traded value, mean of past sessions, share of equity
@@ -160,7 +160,7 @@ def cut_decision(
         float64[s], weights held at the same prices.
     limits : Limits
         Of the book and of a decision.
-    verdict : Verdict
+    verdict : GuardVerdict
         Of the look at the same moment.
     symbols : Sequence[str]
         Of the weights.
@@ -183,9 +183,9 @@ def cut_decision(
     --------
     >>> import numpy as np
     >>> from quantlab.portfolio.limits import Limits
-    >>> from quantlab.risk.limits import Verdict
+    >>> from quantlab.risk.limits import GuardVerdict
     >>> from quantlab.risk.orders import cut_decision
-    >>> armed = Verdict("armed", False, False, False, (), (), ())
+    >>> armed = GuardVerdict("armed", False, False, False, (), (), ())
     >>> wide = Limits(max_weight=0.5, max_turnover=0.2)
     >>> move = lambda verdict, wish, held: (
     ...     cut_decision(np.array(wish), np.array(held), wide, verdict, ["A", "B"]).round(4).tolist()

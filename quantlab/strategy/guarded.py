@@ -30,7 +30,7 @@ from ..broker.rules import DEFAULT_RULES, SHARES, TARGET, Rules
 from ..core.errors import ConfigError
 from ..core.panel import Grid, to_wide
 from ..portfolio.limits import Limits
-from ..risk.limits import GuardState, Transition, Verdict, mean_entry, rearm, snapshot_of, watch
+from ..risk.limits import GuardState, Transition, GuardVerdict, mean_entry, rearm, snapshot_of, watch
 from ..risk.orders import cut_decision
 
 # %% ../../nbs/strategy/745_guarded.ipynb #0ad8cc9c
@@ -49,7 +49,7 @@ class Guarded(NamedTuple):
         (date, symbol): wish, held, weight (let through), at closes where something was sent.
     state : GuardState
         After the last close.
-    verdict : Verdict
+    verdict : GuardVerdict
         Of the last close.
 
     Examples
@@ -74,7 +74,7 @@ class Guarded(NamedTuple):
     modes: pd.Series  # by date: armed, halted or killed, as said at the close
     decided: pd.DataFrame  # (date, symbol): wish, held, weight (let through), at closes where something was sent
     state: GuardState  # after the last close
-    verdict: Verdict  # of the last close
+    verdict: GuardVerdict  # of the last close
 
 # %% ../../nbs/strategy/745_guarded.ipynb #cd40bf5b
 class _Desk:
@@ -84,19 +84,20 @@ class _Desk:
         n = len(at.symbols)
         self.at, self.limits, self.state = at, limits, GuardState()
         self.symbols, self.before, self.entry = at.symbols.to_numpy(), np.zeros(n), np.full(n, np.nan)
-        self.sectors = None if sectors is None else np.array([str(sectors.get(s, "")) for s in at.symbols], dtype=object)
-        first = next(iter(limits.stops), "")
-        self.tier = None if tiers is None else np.full(n, first, dtype=object)
-        self.tiers = {} if tiers is None else {date: one.droplevel("date") for date, one in tiers.groupby(level="date")}
-        self.rearmed, self.log, self.modes = dict(rearmed or {}), [], []
+        self.sectors = None if sectors is None else np.array([str(sectors.get(s, "")) for s in at.symbols], object)
+        self.tier = np.full(n, next(iter(limits.stops), ""), dtype=object)
+        self.tiers = {} if tiers is None else {day: one.droplevel("date") for day, one in tiers.groupby(level="date")}
+        self.rearmed = dict(rearmed or {})
+        self.log: list[Transition] = []
+        self.modes: list[str] = []
 
     def _filled(self, simulator: Simulator, fills: np.ndarray) -> None:
         "Move mean prices paid on by the fills of a session."
         unit = simulator.market.unit[simulator.t]
         for fill in fills:
-            one = np.zeros(len(self.entry))
+            one, price = np.zeros(len(self.entry)), fill["price"] * unit[fill["symbol"]]
             one[fill["symbol"]] = fill["quantity"]
-            self.entry = mean_entry(self.entry, self.before, one, np.full(len(one), fill["price"] * unit[fill["symbol"]]))
+            self.entry = mean_entry(self.entry, self.before, one, np.full(len(one), price))
             self.before = self.before + one
         self.before = simulator.account.shares[simulator.t].copy()
         self.entry = np.where(self.before == 0, np.nan, self.entry)
@@ -105,7 +106,7 @@ class _Desk:
 class _Watching(_Desk):
     "Ask the guard."
 
-    def look(self, simulator: Simulator, fills: np.ndarray) -> Verdict:
+    def look(self, simulator: Simulator, fills: np.ndarray) -> GuardVerdict:
         "Show the close that was just played."
         t, market, now = simulator.t, simulator.market, self.at.dates[simulator.t]
         opening = None
@@ -118,9 +119,8 @@ class _Watching(_Desk):
             self.state, note = rearm(self.state, self.rearmed[now], now)
             self.log.append(note)
         mark = simulator.account.mark[t] * market.unit[t]
-        seen = snapshot_of(
-            now, simulator.days["equity"][t], self.symbols, self.before, mark, self.entry, self.tier, self.sectors, opening
-        )
+        held = self.before, mark, self.entry, self.tier, self.sectors
+        seen = snapshot_of(now, simulator.days["equity"][t], self.symbols, *held, opening)
         self.state, verdict = watch(self.state, self.limits, seen)
         self.log += verdict.events
         self.modes.append(verdict.mode)
@@ -135,7 +135,7 @@ def _rows(
     goal: np.ndarray,  # float64[s], weights let through
     held: np.ndarray,  # float64[s], weights held at this close
     shares: np.ndarray,  # float64[s]
-    verdict: Verdict,
+    verdict: GuardVerdict,
     closing: np.ndarray,  # bool[s], names at their stop
 ) -> np.ndarray:  # ORDER_DTYPE[m]
     "Write a decision as targets, and what must be cut as shares that only reduce."
@@ -157,20 +157,22 @@ def _traded_value(bars: pd.DataFrame, at: Grid, limits: Limits) -> np.ndarray | 
     if limits.max_adv is None:
         return None
     if "volume" not in bars:
-        raise ConfigError("max_adv counts what was traded, and the bars have no column volume; add it, or drop the limit")
+        raise ConfigError(
+            "max_adv counts what was traded, and the bars have no column volume; add it, or drop the limit"
+        )
     day = at.dates.normalize()
     a_day = max(1, round(len(at.dates) / len(day.unique())))
     value = to_wide(bars["close"] * bars["volume"], at)
     return value.rolling(21 * a_day, min_periods=1).mean().to_numpy() * a_day
 
-
+# %% ../../nbs/strategy/745_guarded.ipynb #8c4fffa2
 def _sent(
     desk: _Watching,
     simulator: Simulator,
-    verdict: Verdict,
+    verdict: GuardVerdict,
     wish: np.ndarray | None,  # float64[s]; None: nothing is due
     traded: np.ndarray | None,  # float64[s], money a day
-) -> pd.DataFrame | None:  # by symbol: wish, held, weight; None: nothing was sent
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:  # wish, held, let through; None: nothing was sent
     "Cut what is due, or what is held, to what the guard lets through, and send it."
     t, shares = simulator.t, simulator.account.shares[simulator.t]
     equity = float(simulator.days["equity"][t])
@@ -179,12 +181,22 @@ def _sent(
         return None
     worth = np.nan_to_num(simulator.account.mark[t] * simulator.market.unit[t])
     held = shares * worth / equity
-    known = None if traded is None else traded / equity
-    asked = held if wish is None else wish
-    goal = cut_decision(asked, held, desk.limits, verdict, desk.symbols, desk.sectors, known)
+    asked, goal = held if wish is None else wish, np.zeros(len(held))
+    some = (asked != 0) | (held != 0)  # others must not change how sums round
+    known = None if traded is None else traded[some] / equity
+    sectors = None if desk.sectors is None else desk.sectors[some]
+    goal[some] = cut_decision(asked[some], held[some], desk.limits, verdict, desk.symbols[some], sectors, known)
     simulator.send(_rows(wish, goal, held, shares, verdict, np.isin(desk.symbols, verdict.close)))
-    some = (asked != 0) | (held != 0)
-    return pd.DataFrame({"wish": asked, "held": held, "weight": goal}, desk.at.symbols)[some]
+    return asked, held, goal
+
+
+def _decided(sent: dict[int, tuple], at: Grid) -> pd.DataFrame:
+    "Write what was sent as one panel; a name that is neither wished nor held has no row."
+    books = np.array(list(sent.values())).reshape(len(sent), 3, len(at.symbols))
+    row, col = np.nonzero((books[:, :2] != 0).any(axis=1))
+    dates = at.dates[list(sent)]
+    index = pd.MultiIndex.from_arrays([dates[row], at.symbols[col]], names=["date", "symbol"])
+    return pd.DataFrame({name: books[row, k, col] for k, name in enumerate(("wish", "held", "weight"))}, index)
 
 # %% ../../nbs/strategy/745_guarded.ipynb #a49d1478
 def guarded(
@@ -196,7 +208,7 @@ def guarded(
     fill: FillModel = DEFAULT_FILL,  # when and at what price orders fill
     cash: float = 1_000_000.0,  # money at the start
     sectors: Mapping[str, str] | None = None,  # symbol -> sector; needed for max_sector
-    tiers: pd.Series | None = None,  # (date, symbol): tier of a decision, a key of limits.stops; None: the first for all
+    tiers: pd.Series | None = None,  # (date, symbol): tier of a decision, a key of limits.stops; None: the first
     rearmed: Mapping[pd.Timestamp, str] | None = None,  # date -> written reason that takes a kill back before its look
     start=None,  # first session of the account; None = that of the first decision
     end=None,  # last session; None = the last of bars
@@ -222,7 +234,7 @@ def guarded(
     sectors : Mapping[str, str] | None, default None
         Symbol -> sector; needed for max_sector.
     tiers : pd.Series | None, default None
-        (date, symbol): tier of a decision, a key of limits.stops; None: the first for all.
+        (date, symbol): tier of a decision, a key of limits.stops; None: the first.
     rearmed : Mapping[pd.Timestamp, str] | None, default None
         Date -> written reason that takes a kill back before its look.
     start : default None
@@ -276,8 +288,8 @@ def guarded(
             verdict = desk.look(simulator, fills)
             rows = _sent(desk, simulator, verdict, due.get(t), None if traded is None else traded[t])
             if rows is not None:
-                sent[at.dates[t]] = rows
+                sent[t] = rows
     settings: dict[str, Any] = account_terms(costs, rules, fill, cash, bars) | {"limits": str(limits)}
     modes = pd.Series(desk.modes, at.dates[first:stop], name="mode")
-    decided = pd.concat(sent, names=["date", "symbol"]) if sent else pd.DataFrame(columns=["wish", "held", "weight"])
-    return Guarded(simulated(simulator, at, settings), tuple(desk.log), modes, decided, desk.state, verdict)
+    result = simulated(simulator, at, settings)
+    return Guarded(result, tuple(desk.log), modes, _decided(sent, at), desk.state, verdict)

@@ -17,7 +17,7 @@ from quantlab.portfolio.policies import (
     ScoreWeighted,
     SectorNeutral,
     Softmax,
-    market_betas,
+    past_betas,
     strengths,
     without_exposure,
 )
@@ -98,7 +98,7 @@ def test_neutral_books_have_no_exposure(values, k, cap):
     moves = BARS["close"].unstack().pct_change()
     for date, book in by_beta.groupby("date"):
         past = moves.loc[:date].iloc[-60:]
-        betas = pd.Series(market_betas(past.to_numpy()), past.columns)
+        betas = pd.Series(past_betas(past.to_numpy()), past.columns)
         assert abs((book.droplevel("date") * betas).sum()) < 1e-9
 
 
@@ -173,12 +173,12 @@ def test_the_named_ones_are_the_settings():
 def test_betas_by_hand_and_of_the_past():
     m = np.tile([0.01, -0.01, 0.02, -0.02], 20)
     returns = np.column_stack([2 * m, np.zeros(80), -m + 0.001])
-    assert market_betas(returns, m) == pytest.approx([2, 0, -1])
-    assert np.isnan(market_betas(returns[:59], m[:59])).all(), "59 returns are too few"
-    assert np.isnan(market_betas(returns, np.full(80, 0.01))).all(), "a market that does not move has no slope"
+    assert past_betas(returns, m) == pytest.approx([2, 0, -1])
+    assert np.isnan(past_betas(returns[:59], m[:59])).all(), "59 returns are too few"
+    assert np.isnan(past_betas(returns, np.full(80, 0.01))).all(), "a market that does not move has no slope"
     returns[:30, 0] = np.nan
-    assert np.isnan(market_betas(returns, m)[0]) and market_betas(returns, m, 50)[0] == pytest.approx(2)
-    assert market_betas(np.empty((0, 3))).shape == (3,)
+    assert np.isnan(past_betas(returns, m)[0]) and past_betas(returns, m, 50)[0] == pytest.approx(2)
+    assert past_betas(np.empty((0, 3))).shape == (3,)
     score = predictions(np.random.default_rng(1).normal(size=(6, 12))).join(BARS)
     verdict = audit(lambda p: BetaNeutral(rebalance=2, lookback=60)(p[["score"]], BARS.loc[: p.index[-1][0]]), score)
     assert verdict.status == "PASS"
@@ -245,7 +245,7 @@ def test_a_market_of_its_own_names_it():
     score = predictions(np.random.default_rng(3).normal(size=(1, 11)))
     book = BetaNeutral(rebalance=1, lookback=60, market="S11")(score, BARS)["weight"].droplevel("date")
     moves = BARS["close"].unstack().pct_change().iloc[-60:]
-    betas = pd.Series(market_betas(moves.to_numpy(), moves["S11"].to_numpy()), moves.columns)
+    betas = pd.Series(past_betas(moves.to_numpy(), moves["S11"].to_numpy()), moves.columns)
     assert abs((book * betas).sum()) < 1e-12 and (book != 0).sum() > 2
 
 

@@ -61,9 +61,35 @@ QUICK = {
     "long and short": with_model("feature", column="mom_126_21").replace(
         policy__kind="long_short", regime__short_leg="momentum", regime__max_stale=5
     ),
+    "guarded": with_model("feature", column="mom_126_21").replace(
+        limits__kill_drawdown=0.12, limits__stop=0.04, limits__max_turnover=0.3, limits__max_adv=0.5,
+        policy__rebalance=5,
+    ),
+    "barriers, strength and doubt": with_model("quantile", **TREES).replace(
+        label__kind="triple_barrier", label__target="none", label__profit=1.5, policy__kind="proportional",
+        signals__confidence=True, sizing__atr_risk=0.002, sizing__sure_risk=0.01,
+    ),
 }  # fmt: skip
 MORE = {
     "volatility target": small(sizing__vol_target=0.1, data__periods_per_year=252),
+    "a target that may lever": small(
+        sizing__vol_target=0.2, sizing__max_gross=1.5, data__periods_per_year=252, regime__kind="hmm"
+    ),
+    "softmax on both sides": small(policy__kind="softmax", policy__shorts=True, policy__temperature=0.5),
+    "ranks": small(policy__kind="rank_weighted", sizing__vol_target=0.1, data__periods_per_year=252),
+    "beta-neutral": small(policy__kind="beta_neutral", policy__lookback=126),
+    "sector-neutral": small(policy__kind="sector_neutral", end="2015-12-31", split__train_sessions=600),
+    "sectors limited": small(limits__max_sector=0.2, end="2015-12-31", split__train_sessions=600),
+    "least variance": small(policy__kind="optimised", policy__lookback=126, data__periods_per_year=252),
+    "views": small(
+        policy__kind="optimised", policy__objective="views", policy__covariance="ewma", data__periods_per_year=252,
+        limits__max_turnover=0.3,
+    ),
+    "equal risk, a killed book": small(
+        policy__kind="optimised", policy__objective="equal_risk", data__periods_per_year=252,
+        limits__kill_drawdown=0.05, limits__flatten=True,
+    ),
+    "rank weights, capped": small(sizing__weighting="rank", limits__max_weight=0.13),
     "rank weights": small(sizing__weighting="rank"),
     "sector": small(features__neutralise="sector"),
     "zscore": small(features__transform=["zscore"]),
@@ -126,6 +152,10 @@ MORE = {
 @pytest.mark.parametrize("name", QUICK)
 def test_the_law_holds(market, name):
     assert holds(law(QUICK[name], n=12, market=market), 12)
+
+
+def test_the_law_holds_on_bars_of_four_hours_around_the_clock():
+    assert holds(law("crypto", n=8), 8)
 
 
 def test_the_law_holds_when_nothing_comes_from_the_cache(market):

@@ -26,7 +26,7 @@ from quantlab.risk.stress import (
     Scenario,
     correlation_stress,
     factor_shock,
-    past_betas,
+    market_betas,
     replay_scenario,
     scenario_moves,
     standard_scenarios,
@@ -80,11 +80,11 @@ def test_betas_equal_least_squares_and_need_sessions():
     returns = made()
     market = returns.mean(axis=1)
     returns.iloc[:260, 2] = np.nan
-    betas = past_betas(returns, market)
+    betas = market_betas(returns, market)
     assert betas["AAPL"] == pytest.approx(np.polyfit(market, returns["AAPL"], 1)[0]) and np.isnan(betas["XOM"])
-    assert past_betas(returns, market * 0).isna().all()
+    assert market_betas(returns, market * 0).isna().all()
     with pytest.raises(PanelError, match="time zone"):
-        past_betas(returns, market.tz_localize("UTC"))
+        market_betas(returns, market.tz_localize("UTC"))
 
 
 def test_correlations_move_to_the_worst():
