@@ -216,12 +216,39 @@ def test_neutralise_by_hand():
     "wrong",
     [
         {"top_k": 0}, {"top_k": 2.5}, {"buffer": -1}, {"rebalance": 0}, {"weighting": "best"}, {"gross": 0.0},
-        {"gross": np.inf}, {"max_weight": -0.1}, {"temperature": 0.0}, {"temperature": np.nan},
+        {"gross": np.inf}, {"max_weight": -0.1}, {"temperature": 0.0}, {"temperature": np.nan}, {"gross": "1"},
+        {"max_weight": None}, {"temperature": True}, {"long_short": "no"}, {"long_short": 1},
     ],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"ScoreWeighted: {next(iter(wrong))}="):
         ScoreWeighted(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -3, 19, 60.5, None])
+def test_a_beta_needs_sessions(wrong):
+    with pytest.raises(ConfigError, match="BetaNeutral: lookback="):
+        BetaNeutral(lookback=wrong)
+
+
+@settings(max_examples=40)
+@given(random_scores, *asked[:2], st.floats(0.02, 0.6), st.sampled_from(["equal", "rank"]))
+def test_the_policies_of_places_keep_their_limits_too(values, k, buffer, cap, weighting):
+    "TopK and LongShort: caps, gross, known names only; two legs that overlap are one clear error."
+    score = predictions(values)
+    known = np.isfinite(score["score"])
+    best = TopK(k or 5, buffer, weighting, max_weight=cap, rebalance=1)(score)["weight"]
+    legs = LongShort(k or 5, buffer, weighting, max_weight=cap, rebalance=1)
+    try:
+        both = legs(score)["weight"]
+    except ConfigError as error:
+        assert "two legs" in str(error)
+        both = best * 0.0
+    for weights, most in ((best, 1.0), (both, 2.0)):
+        assert np.isfinite(weights).all() and (weights.abs() <= cap * (1 + 1e-9)).all()
+        assert (weights.abs().groupby("date").sum() <= most + 1e-9).all()
+        assert known[weights[weights != 0].index].all()
+    assert (best >= 0).all()
 
 
 def test_what_cannot_be_neutral_is_refused():
@@ -234,6 +261,8 @@ def test_what_cannot_be_neutral_is_refused():
         BetaNeutral(market="SPY")(score, BARS)
     with pytest.raises(ConfigError, match="no sector of S00"):
         SectorNeutral()(score)
+    with pytest.raises(ConfigError, match="give a sector by symbol"):
+        SectorNeutral(sectors=["a", "b"])
     with pytest.raises(ConfigError, match="weighting 'x'"):
         strengths(np.ones(3), "x")
     other = score.set_axis(score.index.set_levels(score.index.levels[0].tz_localize("UTC"), level="date"))
