@@ -106,7 +106,8 @@ def _sides_of(
 # %% ../../nbs/portfolio/555_policies.ipynb #b33bd05a
 def _above_zero(value: object) -> bool:
     "Say whether a value is a finite number above zero."
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and 0 < value < np.inf
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return number and 0 < float(value) < np.inf
 
 
 @dataclass(frozen=True)
@@ -603,7 +604,9 @@ class SectorNeutral(_Neutral):
     def __post_init__(self):
         super().__post_init__()
         if self.sectors is not None and not isinstance(self.sectors, Mapping):
-            raise ConfigError(f"SectorNeutral: sectors={self.sectors!r}; give a sector by symbol, such as {{'KO': 'Food'}}")
+            raise ConfigError(
+                f"SectorNeutral: sectors={self.sectors!r}; give a sector by symbol, such as {{'KO': 'Food'}}"
+            )
 
     def _read(self, past_bars: pd.DataFrame | None, symbols: pd.Index) -> np.ndarray:
         labels = pd.Series(self.sectors or {}, dtype=object).reindex(symbols)

@@ -134,7 +134,8 @@ def risk_weight(
             f"risk {np.min(np.asarray(risk))}, max_weight {max_weight}; give a risk from 0, a cap above 0"
         )
     distance = np.asarray(stop, dtype=np.float64)
-    wanted = np.asarray(risk, dtype=np.float64) / np.where(distance > 0, distance, np.nan)
+    with np.errstate(over="ignore"):  # a stop next to nothing is none
+        wanted = np.asarray(risk, dtype=np.float64) / np.where(distance > 0, distance, np.nan)
     weight = np.minimum(np.nan_to_num(wanted, nan=0.0, posinf=0.0), max_weight)
     like = stop if isinstance(stop, pd.Series) else risk
     return pd.Series(weight, like.index, name="weight") if isinstance(like, pd.Series) else weight

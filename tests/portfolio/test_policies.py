@@ -251,6 +251,26 @@ def test_the_policies_of_places_keep_their_limits_too(values, k, buffer, cap, we
     assert (best >= 0).all()
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("weighting", ["proportional", "rank", "softmax"])
+def test_neutral_books_follow_their_names_and_no_scale(seed, weighting):
+    rng = np.random.default_rng(seed)
+    score, order = predictions(rng.normal(size=(1, 12))), rng.permutation(12)
+    renamed = dict(zip(NAMES, np.array(NAMES)[order], strict=True))
+    under_new_names = lambda panel: panel.rename(index=renamed, level="symbol").sort_index()
+    sectors = {renamed[name]: sector for name, sector in SECTORS.items()}
+    terms = {"rebalance": 1, "weighting": weighting, "max_weight": 0.3}
+    for policy, again in (
+        (BetaNeutral(**terms, lookback=60), BetaNeutral(**terms, lookback=60)),
+        (SectorNeutral(**terms, sectors=SECTORS), SectorNeutral(**terms, sectors=sectors)),
+    ):
+        book = policy(score, BARS)["weight"].droplevel("date")
+        other = again(under_new_names(score), under_new_names(BARS))["weight"].droplevel("date")
+        assert len(book) > 3 and other.to_dict() == pytest.approx(book.rename(index=renamed).to_dict(), abs=1e-12)
+        scaled = policy(score * 37.5, BARS)["weight"].droplevel("date")
+        assert scaled.to_dict() == pytest.approx(book.to_dict(), abs=1e-12)
+
+
 def test_what_cannot_be_neutral_is_refused():
     score = predictions(np.ones((1, 3)))
     with pytest.raises(ConfigError, match="long_short=True"):
