@@ -159,6 +159,16 @@ def test_the_buffer_keeps_what_is_held_on_either_side():
     assert policy(score)["weight"].droplevel("date").to_dict() == {"S00": 0.25, "S05": -0.25}
 
 
+def test_each_side_is_capped_at_half_of_the_gross():
+    score = predictions(np.array([[4.0, 3.0, 2.0, 0.0, -1.0, -1.0, -1.0]]))
+    policy = ScoreWeighted(rebalance=1, long_short=True, gross=1.0, max_weight=0.2)
+    book = policy(score)["weight"].droplevel("date")
+    longs = np.array([0.2, 0.18, 0.12])  # 4 : 3 : 2 of a half is 0.22, 0.17, 0.11; the first is cut, the others fill up
+    assert book[book > 0].to_numpy() == pytest.approx(longs) and book[book < 0].to_numpy() == pytest.approx(
+        [-1 / 6] * 3
+    )
+
+
 def test_the_named_ones_are_the_settings():
     score = predictions(np.random.default_rng(1).normal(size=(3, 12)))
     for named, weighting in ((Proportional, "proportional"), (RankWeighted, "rank"), (Softmax, "softmax")):

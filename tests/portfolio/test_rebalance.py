@@ -104,6 +104,8 @@ def test_a_purchase_that_money_cut_short_is_not_made():
     after = Rebalance(min_trade=0.18).trade(held, goal)
     assert after[3] == -0.75 and after[0] == -0.65, "0.17 is left for it, and 0.17 is small"
     assert after[1] > 0.3 and np.abs(after).sum() <= np.abs(goal).sum()
+    turned = Rebalance(min_trade=0.12).trade(np.array([-0.05, 0.5]), np.array([0.10, 0.45]))
+    assert turned.tolist() == [0.0, 0.5], "money for 0.05 is left: too small to turn round, but the short is closed"
 
 
 @settings(max_examples=60)
