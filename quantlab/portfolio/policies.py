@@ -104,6 +104,12 @@ def _sides_of(
     return up * (least / up.sum()) - down * (least / down.sum()) if least > 0 else np.zeros(len(score))
 
 # %% ../../nbs/portfolio/555_policies.ipynb #b33bd05a
+def _above_zero(value: object) -> bool:
+    "Say whether a value is a finite number above zero."
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return number and 0 < float(value) < np.inf
+
+
 @dataclass(frozen=True)
 class _Scored:
     "Hold what a policy of strengths is asked for."
@@ -121,8 +127,8 @@ class _Scored:
         for name, ok in {
             "top_k": self.top_k is None or _whole(self.top_k, 1), "buffer": _whole(self.buffer, 0),
             "rebalance": _whole(self.rebalance, 1), "weighting": self.weighting in WEIGHTINGS,
-            "gross": 0 < self.gross < np.inf, "max_weight": 0 < self.max_weight < np.inf,
-            "temperature": 0 < self.temperature < np.inf,
+            "long_short": isinstance(self.long_short, (bool, np.bool_)), "gross": _above_zero(self.gross),
+            "max_weight": _above_zero(self.max_weight), "temperature": _above_zero(self.temperature),
         }.items():  # fmt: skip
             if not ok:
                 raise ConfigError(
@@ -495,6 +501,11 @@ class BetaNeutral(_Neutral):
     market : str | None, default None
         Its symbol in past_bars; None: mean of the names there.
 
+    Raises
+    ------
+    ConfigError
+        "BetaNeutral: lookback={lookback} is out of range; give 20 sessions or more"
+
     Examples
     --------
     >>> from quantlab.portfolio.policies import BetaNeutral, ScoreWeighted
@@ -507,6 +518,11 @@ class BetaNeutral(_Neutral):
     long_short: bool = True  # a book that is long only has beta
     lookback: int = 252  # sessions of returns behind a beta
     market: str | None = None  # its symbol in past_bars; None: mean of the names there
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not _whole(self.lookback, 20):
+            raise ConfigError(f"BetaNeutral: lookback={self.lookback!r} is out of range; give 20 sessions or more")
 
     def _read(self, past_bars: pd.DataFrame | None, symbols: pd.Index) -> tuple[pd.DataFrame, pd.Series]:
         if past_bars is None or (self.market is not None and self.market not in past_bars.index.unique("symbol")):
@@ -548,6 +564,11 @@ class SectorNeutral(_Neutral):
     sectors : Mapping[str, str] | None, default None
         Symbol -> sector, as known before the first decision.
 
+    Raises
+    ------
+    ConfigError
+        "SectorNeutral: sectors={sectors}; give a sector by symbol, such as {'KO': 'Food'}"
+
     Examples
     --------
     >>> from quantlab.core.panel import to_wide
@@ -579,6 +600,13 @@ class SectorNeutral(_Neutral):
 
     long_short: bool = True  # a book that is long only has sectors
     sectors: Mapping[str, str] | None = None  # symbol -> sector, as known before the first decision
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.sectors is not None and not isinstance(self.sectors, Mapping):
+            raise ConfigError(
+                f"SectorNeutral: sectors={self.sectors!r}; give a sector by symbol, such as {{'KO': 'Food'}}"
+            )
 
     def _read(self, past_bars: pd.DataFrame | None, symbols: pd.Index) -> np.ndarray:
         labels = pd.Series(self.sectors or {}, dtype=object).reindex(symbols)

@@ -27,7 +27,8 @@ def target_volatility(
     lookback: int = 63,  # sessions of returns up to the decision
     per_year: float | None = None,  # sessions in a year; None: measured from the bars
 ) -> pd.DataFrame:  # the same rows, decided at the same closes
-    """Scale each decision up or down to a volatility; raise ConfigError or PanelError where that means nothing.
+    """Scale each decision up or down to a volatility; raise ConfigError, PanelError or DataError for what means
+    nothing.
 
     Parameters
     ----------
@@ -52,9 +53,11 @@ def target_volatility(
     Raises
     ------
     ConfigError
-        Where that means nothing.
+        For what means nothing.
     PanelError
-        Where that means nothing.
+        For what means nothing.
+    DataError
+        For what means nothing.
 
     Examples
     --------
@@ -78,6 +81,8 @@ def target_volatility(
     check_panel(weights, ["weight"])
     check_panel(bars, ["close"])
     check_zones(weights=weights, bars=bars)
+    if not np.isfinite(weights["weight"].to_numpy(dtype=np.float64)).all():
+        raise DataError("a weight is not finite; a name that is not held has weight 0")
     wide = to_wide(weights["weight"]).fillna(0.0)
     if missing := list(wide.columns.difference(bars.index.unique("symbol"))):
         raise PanelError(f"{len(missing)} names have weights and no bars, first {missing[0]}; pass the bars traded")
@@ -129,7 +134,8 @@ def risk_weight(
             f"risk {np.min(np.asarray(risk))}, max_weight {max_weight}; give a risk from 0, a cap above 0"
         )
     distance = np.asarray(stop, dtype=np.float64)
-    wanted = np.asarray(risk, dtype=np.float64) / np.where(distance > 0, distance, np.nan)
+    with np.errstate(over="ignore"):  # a stop next to nothing is none
+        wanted = np.asarray(risk, dtype=np.float64) / np.where(distance > 0, distance, np.nan)
     weight = np.minimum(np.nan_to_num(wanted, nan=0.0, posinf=0.0), max_weight)
     like = stop if isinstance(stop, pd.Series) else risk
     return pd.Series(weight, like.index, name="weight") if isinstance(like, pd.Series) else weight
