@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.risk.challenge import (
-    _drawn,
     DRAWDOWNS,
     Challenge,
+    _drawn,
     best_size,
     brownian_chance,
     exact_chance,
