@@ -316,7 +316,7 @@ def _null(
     "Keep the statistics of one null; its seed is its own, so that every exam has the same."
     return _scattered(np.random.default_rng([sessions, hits + 1, draws]), sessions, hits, alpha, draws)
 
-
+# %% ../../nbs/risk/630_exam.ipynb #bfeadaae
 def tied_p(
     statistic: float,  # large = against the null
     null: np.ndarray,  # float64[n], simulated under the null
@@ -382,7 +382,7 @@ def _triple(
         raise DataError(f"losses and forecasts of shapes {shapes}; give equal rows, finite, expected shortfall above 0")
     return rows
 
-
+# %% ../../nbs/risk/630_exam.ipynb #412ac783
 def acerbi_szekely(
     loss: np.ndarray,  # float64[t], of each session
     var: np.ndarray,  # float64[t], forecast for it
@@ -477,10 +477,6 @@ def tail_dof(
         "expected shortfall over value at risk is {ratio}, expected a number above 0"
     ConfigError
         For dof <= 1 (see t_tail).
-
-    References
-    ----------
-    .. [1] Acerbi and Szekely (2014, equation 6).
 
     Examples
     --------

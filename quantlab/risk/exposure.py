@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sector_exposure', 'sector_neutrality', 'size_bias', 'turnover_consistency', 'FactorFit', 'factor_exposures',
-           'attribute_returns', 'attribute_sectors', 'style_factors']
+           'attribute_returns', 'attribute_sectors', 'style_factors', 'Attribution', 'account_attribution']
 
 # %% ../../nbs/risk/650_exposure.ipynb #4a0a4048
 from collections.abc import Mapping
@@ -297,7 +297,7 @@ def _together(
         )
     return own, others
 
-
+# %% ../../nbs/risk/650_exposure.ipynb #e3883451
 def factor_exposures(
     returns: pd.Series,  # simple returns of the book, less cash where the factors are
     factors: pd.DataFrame,  # dates x factors, returns of the same sessions
@@ -328,10 +328,6 @@ def factor_exposures(
         Its message names both sides where one has a time zone and another has none (see check_zones).
         "factors {names}: a frame, each name once, none called alpha or total, is expected"
         For what no tail can be read from (see check_returns).
-
-    References
-    ----------
-    .. [1] Newey and West (1987).
 
     Examples
     --------
@@ -487,7 +483,8 @@ def attribute_sectors(
     returns: pd.DataFrame,  # dates x symbols, simple returns
     sectors: Mapping[str, str] | pd.Series,  # by symbol
     periods_per_year: float,  # sessions
-) -> pd.DataFrame:  # by sector and total: contribution a year, its error
+    account: pd.Series | None = None,  # returns of the account that held them; what they leave is its trading
+) -> pd.DataFrame:  # by sector, trading and total: contribution a year, its error
     """Split the return of what was held over sectors; raise PanelError for a held name without a sector.
 
     Parameters
@@ -500,11 +497,13 @@ def attribute_sectors(
         By symbol.
     periods_per_year : float
         Sessions.
+    account : pd.Series | None, default None
+        Returns of the account that held them; what they leave is its trading.
 
     Returns
     -------
     pd.DataFrame
-        By sector and total: contribution a year, its error.
+        By sector, trading and total: contribution a year, its error.
 
     Raises
     ------
@@ -550,6 +549,10 @@ def attribute_sectors(
     earned = (held * returns.loc[dates, names].fillna(0.0)).T.groupby(group).sum().T
     if len(earned) < 20:
         raise DataError(f"{len(earned)} sessions after the first weights; attribution needs 20 or more")
+    if account is not None:
+        check_zones(account=account, returns=returns)
+        earned = earned.reindex(earned.index.intersection(account.index))
+        earned["trading, costs, cash"] = account.reindex(earned.index) - earned.sum(axis=1)
     earned["total"] = earned.sum(axis=1)
     lag = int(4 * (len(earned) / 100) ** (2 / 9))
     rows = {name: _mean_error(x.to_numpy(), lag) for name, x in earned.items()}
@@ -569,7 +572,7 @@ def _sorted_spread(
         sides.append(returns.where(held).mean(axis=1))
     return sides[0] - sides[1]
 
-
+# %% ../../nbs/risk/650_exposure.ipynb #c57b9c60
 def style_factors(
     bars: pd.DataFrame,  # (date, symbol) with close and volume as quoted, adj where there is one; of all that is traded
     market: pd.Series | None = None,  # closes of the market by date; None: the mean return of the names
@@ -607,10 +610,6 @@ def style_factors(
     ConfigError
         "lookback {lookback}, skip {skip}, every {every}, groups {groups}: skip is below lookback"
 
-    References
-    ----------
-    .. [1] Jegadeesh and Titman (1993).
-
     Examples
     --------
     >>> from quantlab.data.sample import sample_bars, sample_context
@@ -635,3 +634,135 @@ def style_factors(
         "momentum": _sorted_spread(past.loc[dates].where(quoted), returns, groups),
     }
     return pd.DataFrame(table).iloc[lookback + 1 :].dropna()
+
+# %% ../../nbs/risk/650_exposure.ipynb #08322232
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Hold where the return of an account came from; it reads the whole period and is known after its last session.
+
+    Parameters
+    ----------
+    fit : FactorFit
+        On market, size and momentum, or on the market alone.
+    factors : pd.DataFrame
+        By alpha, factor and total: beta, contribution a year, its error.
+    sectors : pd.DataFrame | None
+        By sector, trading and total: contribution a year, its error; None: none known.
+    left_out : str
+        Why size and momentum are not there; empty: they are.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars, sample_context, sample_sectors
+    >>> from quantlab.risk.exposure import account_attribution
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> returns = closes.pct_change()
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> book = (held.reindex(returns.index).ffill().shift() * returns).sum(axis=1)[held.index[1] :].rename("book")
+    >>> fig, ax = figure("Winners earned more than the market; was it more than its risk?", "", "growth of 1")
+    >>> ax.plot((1 + book).cumprod(), color=COLORS[0], label="winners")
+    >>> told = (
+    ...     sample_sectors()
+    ...     .query("valid & known_at <= '2023-11-30'")
+    ...     .drop_duplicates("symbol", keep="last")
+    ...     .set_index("symbol")["sector"]
+    ... )
+    >>> paid = book - 0.0002  # two basis points a session for trading
+    >>> whole = account_attribution(paid, held, bars, sample_context("SPY")["close"].droplevel("symbol"), 252, told)
+    >>> whole.sectors.round(4)
+    """
+
+    fit: FactorFit  # on market, size and momentum, or on the market alone
+    factors: pd.DataFrame  # by alpha, factor and total: beta, contribution a year, its error
+    sectors: pd.DataFrame | None  # by sector, trading and total: contribution a year, its error; None: none known
+    left_out: str  # why size and momentum are not there; empty: they are
+
+
+def account_attribution(
+    returns: pd.Series,  # simple returns of the account, after costs
+    held: pd.DataFrame,  # dates x symbols: share of equity at each close; 0 or NaN: not held
+    bars: pd.DataFrame,  # (date, symbol) with close and volume as quoted, adj where there is one; of all that is traded
+    market: pd.Series,  # closes of the market by date
+    periods_per_year: float,  # sessions
+    sectors: Mapping[str, str] | pd.Series | None = None,  # by symbol; names without one are counted together
+) -> Attribution:
+    """Attribute the returns of an account to factors and sectors, with errors; raise DataError for too few sessions.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns of the account, after costs.
+    held : pd.DataFrame
+        Dates x symbols: share of equity at each close; 0 or NaN: not held.
+    bars : pd.DataFrame
+        (date, symbol) with close and volume as quoted, adj where there is one; of all that is traded.
+    market : pd.Series
+        Closes of the market by date.
+    periods_per_year : float
+        Sessions.
+    sectors : Mapping[str, str] | pd.Series | None, default None
+        By symbol; names without one are counted together.
+
+    Returns
+    -------
+    Attribution
+        Where the return of an account came from; it reads the whole period and is known after its last
+        session.
+
+    Raises
+    ------
+    DataError
+        For too few sessions.
+    ConfigError
+        "lookback {lookback}, skip {skip}, every {every}, groups {groups}: skip is below lookback"
+        "periods_per_year is {periods_per_year}, expected a number above 0"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "factors {names}: a frame, each name once, none called alpha or total, is expected"
+        For what no tail can be read from (see check_returns).
+        "weights must have a date, be in order of time and finite; NaN is not held"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars, sample_context, sample_sectors
+    >>> from quantlab.risk.exposure import account_attribution
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> returns = closes.pct_change()
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> book = (held.reindex(returns.index).ffill().shift() * returns).sum(axis=1)[held.index[1] :].rename("book")
+    >>> fig, ax = figure("Winners earned more than the market; was it more than its risk?", "", "growth of 1")
+    >>> ax.plot((1 + book).cumprod(), color=COLORS[0], label="winners")
+    >>> told = (
+    ...     sample_sectors()
+    ...     .query("valid & known_at <= '2023-11-30'")
+    ...     .drop_duplicates("symbol", keep="last")
+    ...     .set_index("symbol")["sector"]
+    ... )
+    >>> paid = book - 0.0002  # two basis points a session for trading
+    >>> whole = account_attribution(paid, held, bars, sample_context("SPY")["close"].droplevel("symbol"), 252, told)
+    >>> whole.sectors.round(4)
+    """
+    left_out = ""
+    try:
+        factors = style_factors(bars, market)
+        factor_exposures(returns, factors)
+    except DataError as error:
+        factors, left_out = market.pct_change(fill_method=None).rename("market").to_frame(), str(error)
+    fit, split, by_sector = factor_exposures(returns, factors), None, None
+    split = attribute_returns(returns, factors, periods_per_year)
+    if sectors is not None:
+        closes = to_wide((adjust(bars) if "adj" in bars or "split" in bars else bars)["close"])
+        group = pd.Series(dict(sectors)).reindex(held.columns).fillna("not known")
+        moves = closes.pct_change(fill_method=None)
+        by_sector = attribute_sectors(held.fillna(0.0), moves, group, periods_per_year, returns)
+    return Attribution(fit, split, by_sector, left_out)
