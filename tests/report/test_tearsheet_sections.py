@@ -1,4 +1,4 @@
-"Risk and attribution of the tearsheet: absent unless asked for, and then the numbers of the room beside an unchanged page."
+"Risk and attribution of the tearsheet: absent unless asked for, then the numbers of the room; the page stays."
 
 import json
 
