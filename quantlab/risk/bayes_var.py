@@ -16,7 +16,7 @@ from scipy.special import gammaln, polygamma, psi, stdtr
 from ..core.errors import ConfigError, DataError, LeakError, PanelError
 from ..core.time import check_zones
 from ..regime.base import Filtered, Smoothed
-from .var import TailRisk, check_confidence, check_returns, t_tail
+from .var import TailRisk, _plain, check_confidence, check_returns, t_tail
 
 # %% ../../nbs/risk/625_bayes_var.ipynb #358dd156
 @dataclass(frozen=True)
@@ -138,6 +138,8 @@ def bayes_tail(
 
     Raises
     ------
+    PanelError
+        For what is none (see _plain).
     DataError
         "{...} of {size} returns are not finite; drop or mend them"
     ConfigError
@@ -160,7 +162,7 @@ def bayes_tail(
     ...     regime_var(returns, Filtered(flat)).iloc[-1], bayes_tail(returns)
     ... )  # one state: the belief above
     """
-    x = np.asarray(returns, dtype="float64").ravel()
+    x = _plain(returns)
     if not np.isfinite(x).all():
         raise DataError(f"{int((~np.isfinite(x)).sum())} of {x.size} returns are not finite; drop or mend them")
     dof, mean, scale = prior.update(x.size, x.sum(), (x**2).sum()).predictive()
@@ -296,7 +298,7 @@ def regime_var(
         raise LeakError(
             f"{int(early.sum())} dates from {early.idxmax():%Y-%m-%d} on use later parameters; keep .out_of_sample()"
         )
-    check_returns(returns, 2)
+    check_returns(returns, 2, one=True)
     check_zones(returns=returns, filtered=filtered.probabilities)
     dates = filtered.probabilities.index.intersection(returns.index)
     if len(dates) <= first or first < 1:
@@ -422,6 +424,8 @@ def hierarchical_tail(
     ...         [score(s, later) for s in (table["own"], table["pooled"], table["own"] * 0 + table["own"].median())]
     ...     )
     """
+    if not isinstance(returns, pd.DataFrame):
+        raise PanelError("returns are no frame of names; give dates x symbols, or bayes_tail for one book")
     x = check_returns(returns)
     sector = pd.Series("all", returns.columns) if groups is None else pd.Series(dict(groups)).reindex(returns.columns)
     if sector.isna().any():

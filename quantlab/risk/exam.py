@@ -65,7 +65,7 @@ def judged_losses(
     normal      3021.0  77.0      2.55
     filtered    3001.0  31.0      1.03
     """
-    x = check_returns(returns, 2)
+    x = check_returns(returns, 2, one=True)
     if not isinstance(forecast, pd.DataFrame) or not {"var", "expected_shortfall"} <= set(forecast):
         raise PanelError("a forecast has columns var and expected_shortfall; make it with risk.var.var_forecast")
     check_zones(returns=returns, forecast=forecast)
@@ -75,6 +75,8 @@ def judged_losses(
     table = forecast[["var", "expected_shortfall"]].astype("float64")[place + 1 < len(x)]
     if not len(table) or not np.isfinite(table.to_numpy()).all() or (table <= 0).any(axis=None):
         raise DataError(f"{len(table)} forecasts with a session after them; each must be finite and above 0")
+    if (less := table["expected_shortfall"] < table["var"] * (1 - 1e-9)).any():
+        raise DataError(f"expected shortfall is below value at risk on {less.idxmax():%Y-%m-%d}; swap the columns")
     loss = -x[place[: len(table)] + 1]
     return pd.DataFrame({"loss": loss, **table, "hit": loss > table["var"]}, table.index)
 
@@ -117,7 +119,7 @@ def kupiec(
     'ConfigError: 300 hits in 250 sessions; there can be 0 to 250'
     """
     alpha, n = check_confidence(confidence), np.asarray(hits, dtype="float64")
-    if sessions < 1 or (n < 0).any() or (n > sessions).any():
+    if sessions < 1 or not ((n >= 0) & (n <= sessions)).all():
         raise ConfigError(f"{hits} hits in {sessions} sessions; there can be 0 to {sessions}")
     share = n / sessions
     return 2 * (xlogy(n, share / alpha) + xlogy(sessions - n, (1 - share) / (1 - alpha)))[()]
@@ -147,6 +149,7 @@ def kupiec_region(
     Raises
     ------
     ConfigError
+        "level is {level}, expected a chance above 0 and below 1"
         For what is no confidence (see check_confidence).
         "{hits} hits in {sessions} sessions; there can be 0 to {sessions}"
 
@@ -172,6 +175,8 @@ def kupiec_region(
     0.075            12 to 27  28 to 50   60 to 91
     0.100            17 to 35  39 to 64  82 to 119
     """
+    if not 0 < level < 1:
+        raise ConfigError(f"level is {level}, expected a chance above 0 and below 1")
     accepted = np.flatnonzero(chdtrc(1, kupiec(np.arange(sessions + 1), sessions, confidence)) >= level)
     return int(accepted[0]), int(accepted[-1])
 
@@ -311,7 +316,7 @@ def _null(
     "Keep the statistics of one null; its seed is its own, so that every exam has the same."
     return _scattered(np.random.default_rng([sessions, hits + 1, draws]), sessions, hits, alpha, draws)
 
-
+# %% ../../nbs/risk/630_exam.ipynb #bfeadaae
 def tied_p(
     statistic: float,  # large = against the null
     null: np.ndarray,  # float64[n], simulated under the null
@@ -333,6 +338,11 @@ def tied_p(
     float
         in (0, 1]; uniform under the null.
 
+    Raises
+    ------
+    DataError
+        "statistic {statistic} among {...} draws; give a finite one and a null of one draw or more"
+
     References
     ----------
     .. [1] Dufour (2006).
@@ -347,11 +357,32 @@ def tied_p(
     >>> {"p <= 5 %, ties broken": round(float((ps <= 0.05).mean()), 3)}
     {'p <= 5 %, ties broken': 0.048}
     """
+    if not np.isfinite(statistic) or not len(null):
+        raise DataError(
+            f"statistic {statistic} among {len(null)} draws; give a finite one and a null of one draw or more"
+        )
     edge = 1e-9 * max(abs(statistic), 1.0)
     above, ties = int((null > statistic + edge).sum()), int((np.abs(null - statistic) <= edge).sum())
     return (1 + above + int(rng.integers(0, ties + 1))) / (len(null) + 1)
 
 # %% ../../nbs/risk/630_exam.ipynb #42d8ed9f
+def _triple(
+    loss: np.ndarray,
+    var: np.ndarray,
+    expected_shortfall: np.ndarray,
+) -> list[np.ndarray]:  # each float64[t]
+    "Return rows of one length; raise DataError for what is not finite or a shortfall that is not above 0."
+    rows = [np.asarray(row, dtype="float64") for row in (loss, var, expected_shortfall)]
+    shapes = ", ".join(str(row.shape) for row in rows)
+    try:
+        rows = np.broadcast_arrays(*rows)
+    except ValueError:
+        rows = [np.empty(0)] * 3
+    if not rows[0].size or not np.isfinite(rows).all() or (rows[2] <= 0).any():
+        raise DataError(f"losses and forecasts of shapes {shapes}; give equal rows, finite, expected shortfall above 0")
+    return rows
+
+# %% ../../nbs/risk/630_exam.ipynb #412ac783
 def acerbi_szekely(
     loss: np.ndarray,  # float64[t], of each session
     var: np.ndarray,  # float64[t], forecast for it
@@ -378,6 +409,8 @@ def acerbi_szekely(
 
     Raises
     ------
+    DataError
+        "losses and forecasts of shapes {shapes}; give equal rows, finite, expected shortfall above 0"
     ConfigError
         For what is no confidence (see check_confidence).
 
@@ -415,7 +448,8 @@ def acerbi_szekely(
         normal  filtered
     Z2   -2.36     -0.02
     """
-    beyond = np.where(np.asarray(loss) > var, np.asarray(loss) / expected_shortfall, 0.0)
+    loss, var, expected_shortfall = _triple(loss, var, expected_shortfall)
+    beyond = np.where(loss > var, loss / expected_shortfall, 0.0)
     return float(1 - beyond.sum() / (beyond.size * check_confidence(confidence)))
 
 
@@ -439,12 +473,10 @@ def tail_dof(
 
     Raises
     ------
+    DataError
+        "expected shortfall over value at risk is {ratio}, expected a number above 0"
     ConfigError
         For dof <= 1 (see t_tail).
-
-    References
-    ----------
-    .. [1] Acerbi and Szekely (2014, equation 6).
 
     Examples
     --------
@@ -455,6 +487,8 @@ def tail_dof(
     ...     tail_dof(t_tail(5, confidence=0.99)[1] / t_tail(5, confidence=0.99)[0], 0.99), 5, rtol=1e-6
     ... )
     """
+    if not ratio > 0:
+        raise DataError(f"expected shortfall over value at risk is {ratio}, expected a number above 0")
     low, high = np.log(1.5), np.log(1e6)
     for _ in range(60):
         tail = t_tail(np.exp((low + high) / 2), confidence=confidence)
@@ -494,6 +528,7 @@ def z2_null(
     Raises
     ------
     ConfigError
+        "{sessions} sessions and {draws} draws; each must be 1 or more"
         For what is no confidence (see check_confidence).
         For dof <= 1 (see t_tail).
 
@@ -507,6 +542,8 @@ def z2_null(
     degrees of freedom    3      5      10     100
     5 % point of Z2    -0.818 -0.739 -0.712 -0.703
     """
+    if sessions < 1 or draws < 1:
+        raise ConfigError(f"{sessions} sessions and {draws} draws; each must be 1 or more")
     rng, alpha = np.random.default_rng(seed), check_confidence(confidence)
     counts = rng.binomial(sessions, alpha, draws)
     grid = np.linspace(np.log(1e-12), 0.0, 4001)  # log of the chance within the tail
@@ -660,6 +697,7 @@ def exam_hits(
         For fewer than two sessions.
     ConfigError
         For what is no confidence (see check_confidence).
+        "{draws} draws; a p-value needs 1 or more"
         "{hits} hits in {sessions} sessions; there can be 0 to {sessions}"
 
     Examples
@@ -676,9 +714,12 @@ def exam_hits(
     count and clusters           41.7292  0.0001      0.0000     NaN
     durations (Weibull)          17.2285  0.0003      0.0000     NaN
     """
-    hit, alpha, rng = np.asarray(hit, dtype=bool), check_confidence(confidence), np.random.default_rng(seed)
-    if hit.ndim != 1 or len(hit) < 2:
-        raise DataError(f"hits of shape {hit.shape}, expected two sessions or more in one row")
+    hit, alpha, rng = np.asarray(hit), check_confidence(confidence), np.random.default_rng(seed)
+    if hit.ndim != 1 or len(hit) < 2 or not np.isin(hit, (0, 1)).all():
+        raise DataError(f"hits of shape {hit.shape}, expected two sessions or more in one row, each true or false")
+    if draws < 1:
+        raise ConfigError(f"{draws} draws; a p-value needs 1 or more")
+    hit = hit.astype(bool)
     n, t = int(hit.sum()), len(hit)
     count, clusters, gaps = float(kupiec(n, t, confidence)), _cluster_ratio(hit), _gap_ratio(hit)
     above, same = _exact_count(n, t, alpha)
@@ -735,11 +776,13 @@ def var_exam(
     DataError
         For what no tail can be read from (see check_returns).
         "{...} forecasts with a session after them; each must be finite and above 0"
-        "hits of shape {shape}, expected two sessions or more in one row"
+        "expected shortfall is below value at risk on {...}; swap the columns"
+        "hits of shape {shape}, expected two sessions or more in one row, each true or false"
     ConfigError
         For what is no confidence (see check_confidence).
+        "{draws} draws; a p-value needs 1 or more"
         "{hits} hits in {sessions} sessions; there can be 0 to {sessions}"
-        For dof <= 1 (see t_tail).
+        "{sessions} sessions and {draws} draws; each must be 1 or more"
 
     Examples
     --------
@@ -806,6 +849,8 @@ def fissler_ziegel(
 
     Raises
     ------
+    DataError
+        "losses and forecasts of shapes {shapes}; give equal rows, finite, expected shortfall above 0"
     ConfigError
         For what is no confidence (see check_confidence).
 
@@ -859,7 +904,8 @@ def fissler_ziegel(
                 the truth  too wide  too narrow
     mean score     -3.118    -2.964      -2.762
     """
-    alpha, excess = check_confidence(confidence), np.maximum(np.asarray(loss) - var, 0.0)
+    loss, var, expected_shortfall = _triple(loss, var, expected_shortfall)
+    alpha, excess = check_confidence(confidence), np.maximum(loss - var, 0.0)
     return excess / (alpha * expected_shortfall) + var / expected_shortfall + np.log(expected_shortfall) - 1
 
 
@@ -891,6 +937,8 @@ def sign_test(
     ------
     DataError
         For fewer than ten.
+    ConfigError
+        "{draws} draws in blocks of {block}; 1 draw or more, and two blocks or more, are needed"
 
     References
     ----------
@@ -922,6 +970,8 @@ def sign_test(
     d = np.asarray(difference, dtype="float64")
     if d.ndim != 1 or len(d) < 10 or not np.isfinite(d).all():
         raise DataError(f"differences of shape {d.shape}; ten finite ones or more, in one row, are needed")
+    if draws < 1 or not 0 <= block <= len(d) // 2:
+        raise ConfigError(f"{draws} draws in blocks of {block}; 1 draw or more, and two blocks or more, are needed")
     size = block or max(int(round(len(d) ** (1 / 3))), 1)
     sums = np.add.reduceat(d, np.arange(0, len(d), size))
     drawn = np.abs(_signs(len(sums), draws, seed) @ sums)
@@ -968,8 +1018,9 @@ def compare_forecasts(
     Raises
     ------
     ConfigError
-        "{...} forecasts; a comparison needs two or more"
+        "{...} forecasts by name; a comparison needs two or more"
         For what is no confidence (see check_confidence).
+        "{draws} draws in blocks of {block}; 1 draw or more, and two blocks or more, are needed"
     PanelError
         For what no tail can be read from (see check_returns).
         "a forecast has columns var and expected_shortfall; make it with risk.var.var_forecast"
@@ -978,8 +1029,8 @@ def compare_forecasts(
     DataError
         For what no tail can be read from (see check_returns).
         "{...} forecasts with a session after them; each must be finite and above 0"
+        "expected shortfall is below value at risk on {...}; swap the columns"
         "the forecasts share no date; make them from the same returns"
-        "differences of shape {shape}; ten finite ones or more, in one row, are needed"
 
     Examples
     --------
@@ -1000,8 +1051,8 @@ def compare_forecasts(
     t              -2.9107  0.4759  0.0051
     normal         -2.6210  0.7655  0.0014
     """
-    if len(forecasts) < 2:
-        raise ConfigError(f"{len(forecasts)} forecasts; a comparison needs two or more")
+    if not isinstance(forecasts, Mapping) or len(forecasts) < 2:
+        raise ConfigError(f"{len(forecasts)} forecasts by name; a comparison needs two or more")
     tables = {name: judged_losses(returns, forecast) for name, forecast in forecasts.items()}
     dates = None
     for table in tables.values():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sector_exposure', 'sector_neutrality', 'size_bias', 'turnover_consistency', 'FactorFit', 'factor_exposures',
-           'attribute_returns', 'attribute_sectors']
+           'attribute_returns', 'attribute_sectors', 'style_factors', 'Attribution', 'account_attribution']
 
 # %% ../../nbs/risk/650_exposure.ipynb #4a0a4048
 from collections.abc import Mapping
@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from ..core.errors import DataError, PanelError
+from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import check_panel, to_wide
 from ..core.time import check_zones
-from .var import check_returns
+from ..data.bars import adjust
+from .liquidity import daily_value
+from .var import check_returns, check_weights
 
 # %% ../../nbs/risk/650_exposure.ipynb #0d4a130d
 def sector_exposure(
@@ -42,8 +44,6 @@ def sector_exposure(
     ------
     PanelError
         For a held name without one.
-    DataError
-        "a weight is not finite; give shares of equity"
 
     Examples
     --------
@@ -60,10 +60,8 @@ def sector_exposure(
     >>> show_error(lambda: sector_exposure(pd.Series({"BTC": 1.0}), told))
     "PanelError: ['BTC'] have no sector; give one for each held name"
     """
-    group = pd.Series(dict(sectors)).reindex(weights.index)
-    held = weights[weights != 0]
-    if not np.isfinite(weights.to_numpy(dtype="float64")).all():
-        raise DataError("a weight is not finite; give shares of equity")
+    weights = check_weights(weights)
+    group, held = pd.Series(dict(sectors)).reindex(weights.index), weights[weights != 0]
     if (lost := held.index[group[held.index].isna()]).size:
         raise PanelError(f"{list(lost)[:5]} have no sector; give one for each held name")
     by = held.groupby(group[held.index])
@@ -92,9 +90,8 @@ def sector_neutrality(
 
     Raises
     ------
-    DataError
-        "a weight is not finite; give shares of equity"
     PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
         "{...} have no sector; give one for each held name"
 
     Examples
@@ -145,6 +142,7 @@ def size_bias(
     Raises
     ------
     PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
         "{...} have no size above 0; give one for each held name"
 
     Examples
@@ -156,7 +154,7 @@ def size_bias(
     >>> size = daily_value(bars).iloc[-1].loc[lambda x: x > 0]
     >>> assert abs(size_bias(size * 0 + 1 / len(size), size)) < 1e-9  # as the universe
     """
-    known = size[np.isfinite(size) & (size > 0)]
+    known, weights = size[np.isfinite(size) & (size > 0)], check_weights(weights)
     held = weights[weights != 0]
     if (lost := held.index.difference(known.index)).size:
         raise PanelError(f"{list(lost)[:5]} have no size above 0; give one for each held name")
@@ -183,6 +181,7 @@ def turnover_consistency(
     ------
     PanelError
         Its message says what is wrong and where (see check_panel).
+        "weights need a column weight, by (date, symbol)"
     DataError
         "{...} rebalance; turnover needs two or more"
 
@@ -203,6 +202,8 @@ def turnover_consistency(
     turnover         156  0.525      0.183      1.0            0.265  2011-11-01
     """
     check_panel(weights)
+    if "weight" not in weights:
+        raise PanelError("weights need a column weight, by (date, symbol)")
     wide = to_wide(weights["weight"]).fillna(0.0)
     moved = wide.diff().abs().sum(axis=1).iloc[1:]
     if moved.empty:
@@ -279,6 +280,24 @@ class FactorFit:
     lag: int  # of the errors
 
 
+def _together(
+    returns: pd.Series,
+    factors: pd.DataFrame,
+) -> tuple[pd.Series, pd.DataFrame]:  # of the sessions that both have
+    "Pair a book with factors; raise PanelError or DataError for what cannot be told apart or does not move."
+    check_zones(returns=returns, factors=factors)
+    names = list(factors.columns) if isinstance(factors, pd.DataFrame) else ["alpha"]
+    if len(set(names)) < len(names) or not names or {"alpha", "total"} & set(names):
+        raise PanelError(f"factors {names}: a frame, each name once, none called alpha or total, is expected")
+    dates = returns.index.intersection(factors.dropna().index)
+    own, others = returns.loc[dates], factors.loc[dates]
+    if not np.ptp(check_returns(own, 2, one=True)) or not len(check_returns(others, 2)):
+        raise DataError(
+            "the book does not move: nothing of it can be explained; give sessions on which it held something"
+        )
+    return own, others
+
+# %% ../../nbs/risk/650_exposure.ipynb #e3883451
 def factor_exposures(
     returns: pd.Series,  # simple returns of the book, less cash where the factors are
     factors: pd.DataFrame,  # dates x factors, returns of the same sessions
@@ -307,11 +326,8 @@ def factor_exposures(
         For too few common sessions or factors that repeat.
     PanelError
         Its message names both sides where one has a time zone and another has none (see check_zones).
+        "factors {names}: a frame, each name once, none called alpha or total, is expected"
         For what no tail can be read from (see check_returns).
-
-    References
-    ----------
-    .. [1] Newey and West (1987).
 
     Examples
     --------
@@ -351,11 +367,10 @@ def factor_exposures(
     gold    0.0538  0.0185   2.9082  0.0036
     credit -0.1847  0.0482  -3.8297  0.0001
     """
-    check_zones(returns=returns, factors=factors)
-    dates = returns.index.intersection(factors.dropna().index)
-    y, f = check_returns(returns.loc[dates], 2), check_returns(factors.loc[dates], 2)
-    t, k = len(dates), f.shape[1] + 1
-    lag = int(4 * (t / 100) ** (2 / 9)) if lag is None else lag
+    y, f = _together(returns, factors)
+    dates, t, k = y.index, len(y), f.shape[1] + 1
+    y, f = y.to_numpy(dtype="float64"), f.to_numpy(dtype="float64")
+    lag = int(4 * (t / 100) ** (2 / 9)) if lag is None else int(lag)
     if t < 10 * k or not 0 <= lag < t:
         raise DataError(f"{t} common sessions for {k - 1} factors and lag {lag}; give {10 * k} sessions or more")
     X = np.column_stack([np.ones(t), f])
@@ -402,21 +417,25 @@ def attribute_returns(
 
     Raises
     ------
+    ConfigError
+        "periods_per_year is {periods_per_year}, expected a number above 0"
     PanelError
         Its message names both sides where one has a time zone and another has none (see check_zones).
+        "factors {names}: a frame, each name once, none called alpha or total, is expected"
         For what no tail can be read from (see check_returns).
     DataError
         For what no tail can be read from (see check_returns).
+        "the book does not move: nothing of it can be explained; give sessions on which it held
+        something"
         "{t} common sessions for {...} factors and lag {lag}; give {...} sessions or more"
         "the factors {...} repeat each other or do not move; leave one out"
 
     Examples
     --------
-    >>> import pandas as pd
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.sample import sample_bars, sample_context
-    >>> from quantlab.risk.exposure import attribute_returns
+    >>> from quantlab.risk.exposure import attribute_returns, style_factors
     >>> bars = sample_bars()
     >>> closes = to_wide(bars["close"] * bars["adj"])
     >>> returns = closes.pct_change()
@@ -424,31 +443,20 @@ def attribute_returns(
     >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
     >>> held = held.div(held.sum(axis=1), axis=0)
     >>> book = (held.reindex(returns.index).ffill().shift() * returns).sum(axis=1)[held.index[1] :].rename("book")
-    >>> funds = to_wide(sample_context(["SPY", "IWM", "TLT", "GLD", "HYG"])["close"]).pct_change()
-    >>> factors = pd.DataFrame(
-    ...     {
-    ...         "market": funds["SPY"],
-    ...         "size": funds["IWM"] - funds["SPY"],
-    ...         "bonds": funds["TLT"],
-    ...         "gold": funds["GLD"],
-    ...         "credit": funds["HYG"] - funds["TLT"],
-    ...     }
-    ... )
-    >>> factors = factors.reindex(book.index)
     >>> fig, ax = figure("Winners earned more than the market; was it more than its risk?", "", "growth of 1")
     >>> ax.plot((1 + book).cumprod(), color=COLORS[0], label="winners")
-    >>> ax.plot((1 + factors["market"]).cumprod(), color=COLORS[6], label="market")
-    >>> split = attribute_returns(book, factors, 252)
-    >>> split.round(4)
-              beta  contribution      se
-    alpha   0.0001        0.0227  0.0300
-    market  1.0763        0.1443  0.0028
-    size    0.1324       -0.0031  0.0008
-    bonds  -0.2751       -0.0122  0.0024
-    gold    0.0538        0.0022  0.0008
-    credit -0.1847       -0.0003  0.0001
-    total      NaN        0.1536  0.0524
+    >>> own = style_factors(bars, sample_context("SPY")["close"].droplevel("symbol"))
+    >>> leans = attribute_returns(book, own, 252)
+    >>> leans.round(4)
+                beta  contribution      se
+    alpha    -0.0000       -0.0029  0.0192
+    market    1.0653        0.1428  0.0017
+    size      0.5773        0.0136  0.0007
+    momentum  0.6012        0.0000  0.0000
+    total        NaN        0.1536  0.0524
     """
+    if isinstance(periods_per_year, str) or not periods_per_year > 0:
+        raise ConfigError(f"periods_per_year is {periods_per_year}, expected a number above 0")
     fit = factor_exposures(returns, factors, lag)
     means = factors.loc[fit.residual.index].mean()
     each = pd.Series({"alpha": 1.0, **means}) * periods_per_year
@@ -475,7 +483,8 @@ def attribute_sectors(
     returns: pd.DataFrame,  # dates x symbols, simple returns
     sectors: Mapping[str, str] | pd.Series,  # by symbol
     periods_per_year: float,  # sessions
-) -> pd.DataFrame:  # by sector and total: contribution a year, its error
+    account: pd.Series | None = None,  # returns of the account that held them; what they leave is its trading
+) -> pd.DataFrame:  # by sector, trading and total: contribution a year, its error
     """Split the return of what was held over sectors; raise PanelError for a held name without a sector.
 
     Parameters
@@ -488,11 +497,13 @@ def attribute_sectors(
         By symbol.
     periods_per_year : float
         Sessions.
+    account : pd.Series | None, default None
+        Returns of the account that held them; what they leave is its trading.
 
     Returns
     -------
     pd.DataFrame
-        By sector and total: contribution a year, its error.
+        By sector, trading and total: contribution a year, its error.
 
     Raises
     ------
@@ -522,6 +533,13 @@ def attribute_sectors(
     >>> by_sector = attribute_sectors(known, returns, told, 252)
     >>> by_sector.sort_values("contribution").round(4)
     """
+    check_zones(weights=weights, returns=returns)
+    if (
+        not len(weights)
+        or not weights.index.is_monotonic_increasing
+        or np.isinf(weights.to_numpy(dtype="float64")).any()
+    ):
+        raise PanelError("weights must have a date, be in order of time and finite; NaN is not held")
     names = weights.columns[weights.fillna(0.0).ne(0).any()]
     group = pd.Series(dict(sectors)).reindex(names)
     if (lost := names[group.isna()]).size or (lost := names.difference(returns.columns)).size:
@@ -531,7 +549,220 @@ def attribute_sectors(
     earned = (held * returns.loc[dates, names].fillna(0.0)).T.groupby(group).sum().T
     if len(earned) < 20:
         raise DataError(f"{len(earned)} sessions after the first weights; attribution needs 20 or more")
+    if account is not None:
+        check_zones(account=account, returns=returns)
+        earned = earned.reindex(earned.index.intersection(account.index))
+        earned["trading, costs, cash"] = account.reindex(earned.index) - earned.sum(axis=1)
     earned["total"] = earned.sum(axis=1)
     lag = int(4 * (len(earned) / 100) ** (2 / 9))
     rows = {name: _mean_error(x.to_numpy(), lag) for name, x in earned.items()}
     return pd.DataFrame(rows, ["contribution", "se"]).T.rename_axis("sector") * periods_per_year
+
+# %% ../../nbs/risk/650_exposure.ipynb #8a3e7987
+def _sorted_spread(
+    score: pd.DataFrame,  # dates of sorting x symbols, known at the close
+    returns: pd.DataFrame,  # dates x symbols, simple returns; NaN where not quoted
+    groups: int,
+) -> pd.Series:  # by date; NaN before the first sorting
+    "Return what the top group earned less the bottom one, sorted at one close and held from there on."
+    rank = score.rank(axis=1, pct=True)
+    sides = []
+    for side in (rank > 1 - 1 / groups + 1e-12, rank <= 1 / groups + 1e-12):
+        held = side.reindex(returns.index).ffill().shift().eq(True)
+        sides.append(returns.where(held).mean(axis=1))
+    return sides[0] - sides[1]
+
+# %% ../../nbs/risk/650_exposure.ipynb #c57b9c60
+def style_factors(
+    bars: pd.DataFrame,  # (date, symbol) with close and volume as quoted, adj where there is one; of all that is traded
+    market: pd.Series | None = None,  # closes of the market by date; None: the mean return of the names
+    lookback: int = 252,  # sessions of the return that momentum sorts by
+    skip: int = 21,  # last sessions that it leaves out
+    every: int = 21,  # sessions between sortings
+    groups: int = 3,  # into which names are sorted
+) -> pd.DataFrame:  # dates x market, size, momentum: simple returns; the first rows, without a sorting, left out
+    """Make market, size and momentum of the names themselves; raise DataError for too few of them or of sessions.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol) with close and volume as quoted, adj where there is one; of all that is traded.
+    market : pd.Series | None, default None
+        Closes of the market by date; None: the mean return of the names.
+    lookback : int, default 252
+        Sessions of the return that momentum sorts by.
+    skip : int, default 21
+        Last sessions that it leaves out.
+    every : int, default 21
+        Sessions between sortings.
+    groups : int, default 3
+        Into which names are sorted.
+
+    Returns
+    -------
+    pd.DataFrame
+        Dates x market, size, momentum: simple returns; the first rows, without a sorting, left out.
+
+    Raises
+    ------
+    DataError
+        For too few of them or of sessions.
+    ConfigError
+        "lookback {lookback}, skip {skip}, every {every}, groups {groups}: skip is below lookback"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.exposure import style_factors
+    >>> bars = sample_bars()
+    >>> own = style_factors(bars, sample_context("SPY")["close"].droplevel("symbol"))
+    """
+    traded = daily_value(bars)
+    closes = to_wide((adjust(bars) if "adj" in bars or "split" in bars else bars)["close"])
+    if not 0 <= skip < lookback or every < 1 or groups < 2:
+        raise ConfigError(f"lookback {lookback}, skip {skip}, every {every}, groups {groups}: skip is below lookback")
+    if closes.shape[1] < 2 * groups or len(closes) < lookback + 22:
+        need = f"{2 * groups} names and {lookback + 22} sessions"
+        raise DataError(f"{closes.shape[1]} names and {len(closes)} sessions; size and momentum need {need}")
+    returns, dates = closes.pct_change(fill_method=None), closes.index[lookback::every]
+    past = closes.shift(skip) / closes.shift(lookback) - 1
+    moves = returns.mean(axis=1) if market is None else market.reindex(closes.index).pct_change(fill_method=None)
+    quoted = closes.loc[dates].notna()
+    table = {
+        "market": moves,
+        "size": _sorted_spread(-traded.loc[dates].where(quoted & (traded.loc[dates] > 0)), returns, groups),
+        "momentum": _sorted_spread(past.loc[dates].where(quoted), returns, groups),
+    }
+    return pd.DataFrame(table).iloc[lookback + 1 :].dropna()
+
+# %% ../../nbs/risk/650_exposure.ipynb #08322232
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Hold where the return of an account came from; it reads the whole period and is known after its last session.
+
+    Parameters
+    ----------
+    fit : FactorFit
+        On market, size and momentum, or on the market alone.
+    factors : pd.DataFrame
+        By alpha, factor and total: beta, contribution a year, its error.
+    sectors : pd.DataFrame | None
+        By sector, trading and total: contribution a year, its error; None: none known.
+    left_out : str
+        Why size and momentum are not there; empty: they are.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars, sample_context, sample_sectors
+    >>> from quantlab.risk.exposure import account_attribution
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> returns = closes.pct_change()
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> book = (held.reindex(returns.index).ffill().shift() * returns).sum(axis=1)[held.index[1] :].rename("book")
+    >>> fig, ax = figure("Winners earned more than the market; was it more than its risk?", "", "growth of 1")
+    >>> ax.plot((1 + book).cumprod(), color=COLORS[0], label="winners")
+    >>> told = (
+    ...     sample_sectors()
+    ...     .query("valid & known_at <= '2023-11-30'")
+    ...     .drop_duplicates("symbol", keep="last")
+    ...     .set_index("symbol")["sector"]
+    ... )
+    >>> paid = book - 0.0002  # two basis points a session for trading
+    >>> whole = account_attribution(paid, held, bars, sample_context("SPY")["close"].droplevel("symbol"), 252, told)
+    >>> whole.sectors.round(4)
+    """
+
+    fit: FactorFit  # on market, size and momentum, or on the market alone
+    factors: pd.DataFrame  # by alpha, factor and total: beta, contribution a year, its error
+    sectors: pd.DataFrame | None  # by sector, trading and total: contribution a year, its error; None: none known
+    left_out: str  # why size and momentum are not there; empty: they are
+
+
+def account_attribution(
+    returns: pd.Series,  # simple returns of the account, after costs
+    held: pd.DataFrame,  # dates x symbols: share of equity at each close; 0 or NaN: not held
+    bars: pd.DataFrame,  # (date, symbol) with close and volume as quoted, adj where there is one; of all that is traded
+    market: pd.Series,  # closes of the market by date
+    periods_per_year: float,  # sessions
+    sectors: Mapping[str, str] | pd.Series | None = None,  # by symbol; names without one are counted together
+) -> Attribution:
+    """Attribute the returns of an account to factors and sectors, with errors; raise DataError for too few sessions.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns of the account, after costs.
+    held : pd.DataFrame
+        Dates x symbols: share of equity at each close; 0 or NaN: not held.
+    bars : pd.DataFrame
+        (date, symbol) with close and volume as quoted, adj where there is one; of all that is traded.
+    market : pd.Series
+        Closes of the market by date.
+    periods_per_year : float
+        Sessions.
+    sectors : Mapping[str, str] | pd.Series | None, default None
+        By symbol; names without one are counted together.
+
+    Returns
+    -------
+    Attribution
+        Where the return of an account came from; it reads the whole period and is known after its last
+        session.
+
+    Raises
+    ------
+    DataError
+        For too few sessions.
+    ConfigError
+        "lookback {lookback}, skip {skip}, every {every}, groups {groups}: skip is below lookback"
+        "periods_per_year is {periods_per_year}, expected a number above 0"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "factors {names}: a frame, each name once, none called alpha or total, is expected"
+        For what no tail can be read from (see check_returns).
+        "weights must have a date, be in order of time and finite; NaN is not held"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars, sample_context, sample_sectors
+    >>> from quantlab.risk.exposure import account_attribution
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> returns = closes.pct_change()
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> book = (held.reindex(returns.index).ffill().shift() * returns).sum(axis=1)[held.index[1] :].rename("book")
+    >>> fig, ax = figure("Winners earned more than the market; was it more than its risk?", "", "growth of 1")
+    >>> ax.plot((1 + book).cumprod(), color=COLORS[0], label="winners")
+    >>> told = (
+    ...     sample_sectors()
+    ...     .query("valid & known_at <= '2023-11-30'")
+    ...     .drop_duplicates("symbol", keep="last")
+    ...     .set_index("symbol")["sector"]
+    ... )
+    >>> paid = book - 0.0002  # two basis points a session for trading
+    >>> whole = account_attribution(paid, held, bars, sample_context("SPY")["close"].droplevel("symbol"), 252, told)
+    >>> whole.sectors.round(4)
+    """
+    left_out = ""
+    try:
+        factors = style_factors(bars, market)
+        factor_exposures(returns, factors)
+    except DataError as error:
+        factors, left_out = market.pct_change(fill_method=None).rename("market").to_frame(), str(error)
+    fit, split, by_sector = factor_exposures(returns, factors), None, None
+    split = attribute_returns(returns, factors, periods_per_year)
+    if sectors is not None:
+        closes = to_wide((adjust(bars) if "adj" in bars or "split" in bars else bars)["close"])
+        group = pd.Series(dict(sectors)).reindex(held.columns).fillna("not known")
+        moves = closes.pct_change(fill_method=None)
+        by_sector = attribute_sectors(held.fillna(0.0), moves, group, periods_per_year, returns)
+    return Attribution(fit, split, by_sector, left_out)

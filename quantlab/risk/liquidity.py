@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import check_panel, to_wide
+from .var import check_weights
 
 # %% ../../nbs/risk/645_liquidity.ipynb #b5478d31
 def daily_value(
@@ -53,7 +54,7 @@ def daily_value(
     million a day  10298.0  940.0  158.0  61.0  91.0  497.0
     """
     check_panel(bars)
-    if lookback < 1:
+    if not isinstance(lookback, int) or lookback < 1:
         raise ConfigError(f"lookback is {lookback}, expected 1 session or more")
     if not {"close", "volume"} <= set(bars):
         raise PanelError("bars need columns close and volume; give those of data.sample or get_bars")
@@ -68,16 +69,13 @@ def _held(
     what: str,  # its name in messages
 ) -> tuple[np.ndarray, np.ndarray]:
     "Pair positions with what is known of their names; raise where it is missing or negative."
-    strangers = values.index.difference(other.index)
-    if values.index.has_duplicates or strangers.size:
-        wrong = "a symbol twice" if values.index.has_duplicates else list(strangers)[:5]
-        raise PanelError(f"{wrong}: each position once, with its {what}")
-    known, held = other[values.index].to_numpy(dtype="float64"), values.to_numpy(dtype="float64")
-    bad = ~(np.isfinite(known) & (known >= 0) & np.isfinite(held))
+    values, other = check_weights(values), pd.Series(other)
+    if (strangers := values.index.difference(other.index)).size or other.index.has_duplicates:
+        raise PanelError(f"{list(strangers)[:5]}: each position once, with its {what}, given once")
+    known, held = other[values.index].to_numpy(dtype="float64"), values.to_numpy()
+    bad = ~(np.isfinite(known) & (known >= 0))
     if bad.any():
-        raise DataError(
-            f"position or {what} of {values.index[bad][0]} is not finite or negative; mend it or leave the name out"
-        )
+        raise DataError(f"{what} of {values.index[bad][0]} is not finite or negative; mend it or leave the name out")
     return np.abs(held), known
 
 
@@ -107,9 +105,10 @@ def liquidation_days(
     ConfigError
         "participation is {participation}, expected a share above 0, up to 1"
     PanelError
-        "{wrong}: each position once, with its {what}"
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+        "{...}: each position once, with its {what}, given once"
     DataError
-        "position or {what} of {...} is not finite or negative; mend it or leave the name out"
+        "{what} of {...} is not finite or negative; mend it or leave the name out"
 
     References
     ----------
@@ -128,7 +127,7 @@ def liquidation_days(
         raise ConfigError(f"participation is {participation}, expected a share above 0, up to 1")
     held, traded = _held(values, adv, "daily value")
     days = np.divide(held, participation * traded, out=np.where(held > 0, np.inf, 0.0), where=traded > 0)
-    return pd.Series(days, values.index, name="days")
+    return pd.Series(days, pd.Series(values).index, name="days")
 
 # %% ../../nbs/risk/645_liquidity.ipynb #81356e9e
 def liquidation_cost(
@@ -167,9 +166,10 @@ def liquidation_cost(
         "participation is {participation}, expected a share above 0, up to 1"
         "spread_bps {spread_bps} and impact {impact} must be 0 or more"
     PanelError
-        "{wrong}: each position once, with its {what}"
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+        "{...}: each position once, with its {what}, given once"
     DataError
-        "position or {what} of {...} is not finite or negative; mend it or leave the name out"
+        "{what} of {...} is not finite or negative; mend it or leave the name out"
 
     Examples
     --------
@@ -191,9 +191,11 @@ def liquidation_cost(
         raise ConfigError(f"spread_bps {spread_bps} and impact {impact} must be 0 or more")
     slice_ = np.divide(held, traded, out=np.where(held > 0, np.inf, 0.0), where=traded > 0)
     slice_ = np.where(np.isfinite(days), slice_ / np.where(np.isfinite(days), np.maximum(days, 1.0), 1.0), np.inf)
-    bps = np.where(held > 0, spread_bps / 2 + 1e4 * impact * sigma * np.sqrt(slice_), 0.0)
+    sold = np.where(np.isfinite(slice_), slice_, 0.0)
+    bps = np.where(held > 0, spread_bps / 2 + 1e4 * impact * sigma * np.sqrt(sold), 0.0)
+    bps[np.isinf(slice_)] = np.inf  # nothing trades: no calm of its price makes that cheap
     money = np.where(held > 0, held * bps / 1e4, 0.0)
-    return pd.DataFrame({"bps": bps, "money": money}, values.index)
+    return pd.DataFrame({"bps": bps, "money": money}, pd.Series(values).index)
 
 # %% ../../nbs/risk/645_liquidity.ipynb #404991f2
 def liquidity_share(
@@ -226,9 +228,10 @@ def liquidity_share(
         "horizon is {horizon}, expected sessions above 0"
         "participation is {participation}, expected a share above 0, up to 1"
     PanelError
-        "{wrong}: each position once, with its {what}"
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+        "{...}: each position once, with its {what}, given once"
     DataError
-        "position or {what} of {...} is not finite or negative; mend it or leave the name out"
+        "{what} of {...} is not finite or negative; mend it or leave the name out"
 
     Examples
     --------

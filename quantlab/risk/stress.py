@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import ConfigError, DataError, PanelError
+from ..core.panel import check_panel
 from ..core.time import check_zones
 from ..portfolio.policies import past_betas
-from .var import check_returns, normal_tail
+from .var import check_returns, check_weights, normal_tail
 
 # %% ../../nbs/risk/640_stress.ipynb #282cff42
 @dataclass(frozen=True)
@@ -103,7 +104,11 @@ def replay_scenario(
     DataError
         Where no name has both.
     ConfigError
+        "scenario '{name}' runs from {start} to {end}; give two dates"
         "scenario '{name}' ends {end}, not after its start {start}"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars need columns close and low; give those of data.sample or get_bars"
 
     Examples
     --------
@@ -119,12 +124,19 @@ def replay_scenario(
     2020        -0.307 -0.476 -0.515 -0.425 -0.366 -0.274 -0.221 -0.479
     flash crash -0.222 -0.116 -0.163 -0.078 -0.046 -0.065 -0.367 -0.117
     """
-    start, end = pd.Timestamp(start), pd.Timestamp(end)
+    try:
+        start, end = (pd.Timestamp(day).tz_localize(None).normalize() for day in (start, end))
+    except (ValueError, TypeError):
+        raise ConfigError(f"scenario '{like.name}' runs from {start!r} to {end!r}; give two dates") from None
     if end <= start:
         raise ConfigError(f"scenario '{like.name}' ends {end:%Y-%m-%d}, not after its start {start:%Y-%m-%d}")
-    dates = bars.index.get_level_values("date")
-    first, last = (bars[dates == date].droplevel("date") for date in (start, end))
-    moves = (last["low" if to_low else "close"] / first["close"] - 1).replace([np.inf, -np.inf], np.nan).dropna()
+    check_panel(bars)
+    if not {"close", "low"} <= set(bars):
+        raise PanelError("bars need columns close and low; give those of data.sample or get_bars")
+    days = bars.index.get_level_values("date").tz_localize(None).normalize()  # days of the bars' own clock
+    first, last = (bars[days == day].groupby("symbol") for day in (start, end))
+    fallen = last["low"].min() if to_low else last["close"].last()
+    moves = (fallen / first["close"].last() - 1).replace([np.inf, -np.inf], np.nan).dropna()
     if moves.empty and like.market is None and not like.sectors:
         raise DataError(
             f"no name has bars on {start:%Y-%m-%d} and {end:%Y-%m-%d}, and '{like.name}' has no other moves"
@@ -150,7 +162,11 @@ def standard_scenarios(
     Raises
     ------
     ConfigError
+        "scenario '{name}' runs from {start} to {end}; give two dates"
         "scenario '{name}' ends {end}, not after its start {start}"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars need columns close and low; give those of data.sample or get_bars"
     DataError
         "no name has bars on {start} and {end}, and '{name}' has no other moves"
 
@@ -287,7 +303,7 @@ def scenario_moves(
 # %% ../../nbs/risk/640_stress.ipynb #db59745a
 def stress_test(
     weights: pd.Series,  # by symbol, share of equity, negative = short
-    scenarios: Sequence[Scenario],  # one or more, of different names
+    scenarios: Sequence[Scenario] | Scenario,  # one or more, of different names
     sectors: Mapping[str, str] | pd.Series | None = None,  # by symbol
     betas: Mapping[str, float] | pd.Series | None = None,  # by symbol, from returns up to the decision
 ) -> pd.DataFrame:  # scenario x symbol: loss of the position, share of equity; column total
@@ -297,7 +313,7 @@ def stress_test(
     ----------
     weights : pd.Series
         By symbol, share of equity, negative = short.
-    scenarios : Sequence[Scenario]
+    scenarios : Sequence[Scenario] | Scenario
         One or more, of different names.
     sectors : Mapping[str, str] | pd.Series | None, default None
         By symbol.
@@ -312,7 +328,7 @@ def stress_test(
     Raises
     ------
     PanelError
-        "weights name a symbol twice or are not finite; give one share of equity per symbol"
+        For a symbol twice, DataError for what is no finite number (see check_weights).
     ConfigError
         "give at least one scenario, each with a name of its own"
     DataError
@@ -326,8 +342,8 @@ def stress_test(
     >>> show_error(lambda: stress_test(pd.Series({"BTC": 1.0}), [COVID_2020]))
     "DataError: scenario '2020' does not say how ['BTC'] move; give a beta, a sector or a move"
     """
-    if weights.index.has_duplicates or not np.isfinite(weights.to_numpy(dtype="float64")).all():
-        raise PanelError("weights name a symbol twice or are not finite; give one share of equity per symbol")
+    weights = check_weights(weights)
+    scenarios = [scenarios] if isinstance(scenarios, Scenario) else list(scenarios)
     if not scenarios or len({s.name for s in scenarios}) < len(scenarios):
         raise ConfigError("give at least one scenario, each with a name of its own")
     lost = {s.name: -weights * scenario_moves(s, list(weights.index), sectors, betas) for s in scenarios}
@@ -360,6 +376,8 @@ def factor_shock(
     ------
     PanelError
         For an unknown factor or name.
+    DataError
+        "a beta or a shock is not finite, and would count as no loss; give each, or leave the name out"
 
     Examples
     --------
@@ -384,10 +402,15 @@ def factor_shock(
           market  rates  total
     loss   0.165    0.0  0.165
     """
+    weights = check_weights(weights)
     lacking = [f for f in shocks if f not in betas] or [s for s in weights.index if s not in betas.index]
-    if lacking:
-        raise PanelError(f"no betas for {lacking[:5]}; the factors are {list(betas.columns)}")
-    lost = -(weights @ betas.loc[weights.index, list(shocks)]) * pd.Series(dict(shocks))
+    if lacking or betas.index.has_duplicates:
+        wrong = lacking[:5] or "a symbol once only"
+        raise PanelError(f"no betas for {wrong}; the factors are {list(betas.columns)}")
+    slopes, moves = betas.loc[weights.index, list(shocks)], pd.Series(dict(shocks), dtype="float64")
+    if not (np.isfinite(slopes.to_numpy(dtype="float64")).all() and np.isfinite(moves).all()):
+        raise DataError("a beta or a shock is not finite, and would count as no loss; give each, or leave the name out")
+    lost = -(weights @ slopes) * moves
     return pd.concat([lost, pd.Series({"total": lost.sum()})]).rename("loss")
 
 # %% ../../nbs/risk/640_stress.ipynb #f78c7513
@@ -420,11 +443,12 @@ def correlation_stress(
 
     Raises
     ------
+    PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+        "{...} have no returns; give those of every held name, one or more"
+        For what no tail can be read from (see check_returns).
     ConfigError
         "strengths are {...}, expected shares from 0 to 1"
-    PanelError
-        "{...} have no returns; give those of every held name"
-        For what no tail can be read from (see check_returns).
     DataError
         For what no tail can be read from (see check_returns).
 
@@ -451,11 +475,12 @@ def correlation_stress(
     0.5        0.0110  0.0256              0.0293
     1.0        0.0134  0.0312              0.0358
     """
-    if not all(0 <= theta <= 1 for theta in strengths):
+    weights = check_weights(weights)
+    if not strengths or not all(0 <= theta <= 1 for theta in strengths):
         raise ConfigError(f"strengths are {tuple(strengths)}, expected shares from 0 to 1")
-    if (missing := weights.index.difference(returns.columns)).size:
-        raise PanelError(f"{list(missing)[:5]} have no returns; give those of every held name")
-    w = weights.to_numpy(dtype="float64")
+    if (missing := weights.index.difference(returns.columns)).size or weights.empty:
+        raise PanelError(f"{list(missing)[:5]} have no returns; give those of every held name, one or more")
+    w = weights.to_numpy()
     covariance = np.atleast_2d(np.cov(check_returns(returns[weights.index]).T))
     exposed = w * np.sqrt(np.diag(covariance))
     now, worst = w @ covariance @ w, np.abs(exposed).sum() ** 2 if adverse else exposed.sum() ** 2

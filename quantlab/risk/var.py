@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['VAR_METHODS', 'TailRisk', 'check_confidence', 'check_returns', 'normal_tail', 't_tail', 'historical_tail',
-           'cornish_fisher_tail', 'ewma_volatility', 'garch_forecast', 'var_forecast', 'component_var']
+           'cornish_fisher_tail', 'ewma_volatility', 'garch_forecast', 'var_forecast', 'check_weights', 'component_var']
 
 # %% ../../nbs/risk/620_var.ipynb #d712f209
+from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +78,7 @@ def check_confidence(
     >>> from quantlab.risk.var import check_confidence
     >>> assert np.isclose(check_confidence(0.99), 0.01)
     """
-    if not 0.5 < confidence < 1:
+    if not isinstance(confidence, Real) or not 0.5 < confidence < 1:
         raise ConfigError(f"confidence is {confidence}, expected a share above 0.5 and below 1, such as 0.99")
     return 1 - confidence
 
@@ -84,6 +86,7 @@ def check_confidence(
 def check_returns(
     returns: pd.Series | pd.DataFrame,  # simple returns by date, sorted
     least: int = 20,  # rows needed
+    one: bool = False,  # a single book is wanted, no frame of names
 ) -> np.ndarray:  # float64, as given
     """Return the values of returns; raise PanelError or DataError for what no tail can be read from.
 
@@ -93,6 +96,8 @@ def check_returns(
         Simple returns by date, sorted.
     least : int, default 20
         Rows needed.
+    one : bool, default False
+        A single book is wanted, no frame of names.
 
     Returns
     -------
@@ -124,6 +129,8 @@ def check_returns(
     index = getattr(returns, "index", None)
     if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing or index.has_duplicates:
         raise PanelError("returns must be a series or frame by sorted, distinct dates; take one symbol with .xs(...)")
+    if one and returns.ndim > 1:
+        raise PanelError(f"returns are a frame of {returns.shape[1]} names, expected one book; give returns @ weights")
     try:
         values = returns.to_numpy(dtype="float64")
     except (TypeError, ValueError):
@@ -137,9 +144,19 @@ def check_returns(
             f"returns are NaN or infinite on {index[bad][0]:%Y-%m-%d} ({int(bad.sum())} dates in all); "
             "drop or mend those dates"
         )
+    if (values > 1).all():
+        raise DataError("every return is above 1: these look like prices; give .pct_change() of them")
     return values
 
 # %% ../../nbs/risk/620_var.ipynb #7f6051b3
+def _check_spread(
+    deviation: float | np.ndarray,
+) -> None:
+    "Raise ConfigError for a deviation that is negative or NaN: a loss of the wrong sign would look like safety."
+    if not np.all(np.asarray(deviation) >= 0):
+        raise ConfigError(f"a deviation is {np.min(deviation)}, expected 0 or more")
+
+
 def normal_tail(
     mean: float | np.ndarray = 0.0,  # of a session's return
     deviation: float | np.ndarray = 1.0,  # of a session's return, > 0
@@ -165,6 +182,7 @@ def normal_tail(
     ------
     ConfigError
         "confidence is {confidence}, expected a share above 0.5 and below 1, such as 0.99"
+        "a deviation is {...}, expected 0 or more"
 
     References
     ----------
@@ -177,6 +195,7 @@ def normal_tail(
     >>> assert np.allclose(normal_tail(), [2.326348, 2.665214], atol=5e-7)
     """
     alpha = check_confidence(confidence)
+    _check_spread(deviation)
     z = ndtri(alpha)
     density = np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
     return TailRisk(-mean - deviation * z, -mean + deviation * density / alpha)
@@ -222,8 +241,10 @@ def t_tail(
     >>> assert np.allclose(t_tail(4), [3.746947, 5.220584], atol=5e-7)
     """
     alpha, dof = check_confidence(confidence), np.asarray(dof, dtype="float64")[()]
-    if np.any(dof <= 1):
+    _check_spread(scale)
+    if not np.all(dof > 1):
         raise ConfigError(f"dof is {np.min(dof)}, expected more than 1: with fewer the mean loss is infinite")
+    dof = np.minimum(dof, 1e7)  # no float tells it from a normal, and the density below would lose its digits
     q = stdtrit(dof, alpha)
     log_density = gammaln((dof + 1) / 2) - gammaln(dof / 2) - 0.5 * np.log(dof * np.pi)
     density = np.exp(log_density - (dof + 1) / 2 * np.log1p(q * q / dof))
@@ -241,6 +262,16 @@ def _worst(
     tail = np.sort(np.partition(values, k, axis=-1)[..., : k + 1], axis=-1)
     edge = tail[..., k]
     return -edge, -(tail[..., :k].sum(axis=-1) + (alpha * n - k) * edge) / (alpha * n)
+
+
+def _plain(
+    returns: object,  # an array, list or series
+) -> np.ndarray:  # float64[n]
+    "Return numbers in one row; raise PanelError for what is none."
+    try:
+        return np.asarray(returns, dtype="float64").ravel()
+    except (TypeError, ValueError):
+        raise PanelError("returns hold something that is no number; give simple returns such as 0.01") from None
 
 
 def historical_tail(
@@ -265,6 +296,8 @@ def historical_tail(
     ------
     DataError
         Without returns or with NaN among them.
+    PanelError
+        "returns hold something that is no number; give simple returns such as 0.01"
     ConfigError
         "confidence is {confidence}, expected a share above 0.5 and below 1, such as 0.99"
 
@@ -279,7 +312,7 @@ def historical_tail(
     >>> ten = np.array([0.01, -0.09, 0.02, -0.04, 0.03, -0.07, 0.0, 0.01, 0.02, 0.05])
     >>> assert np.allclose(historical_tail(ten, 0.8), [0.04, 0.08])
     """
-    values = np.asarray(returns, dtype="float64").ravel()
+    values = _plain(returns)
     if not values.size or not np.isfinite(values).all():
         raise DataError(f"{values.size} returns, {int((~np.isfinite(values)).sum())} not finite; give finite returns")
     return TailRisk(*map(float, _worst(values, confidence)))
@@ -338,6 +371,8 @@ def cornish_fisher_tail(
     ------
     ConfigError
         "confidence is {confidence}, expected a share above 0.5 and below 1, such as 0.99"
+        "a deviation is {...}, expected 0 or more"
+        "skew and kurtosis must be finite; a window that does not move has 0 of both"
 
     References
     ----------
@@ -351,7 +386,10 @@ def cornish_fisher_tail(
     >>> assert np.allclose(cornish_fisher_tail(0, 1, 0, 0), normal_tail())
     """
     alpha = check_confidence(confidence)
+    _check_spread(deviation)
     s, k = np.asarray(skew, dtype="float64"), np.asarray(kurtosis, dtype="float64")
+    if not (np.isfinite(s).all() and np.isfinite(k).all()):
+        raise ConfigError("skew and kurtosis must be finite; a window that does not move has 0 of both")
     factor = _into_domain(s, k)
     s, k, z = s * factor, k * factor, ndtri(alpha)
     bend = lambda one, two, three: (
@@ -390,10 +428,12 @@ def ewma_volatility(
         For a decay outside (0, 1).
     PanelError
         "returns must be a series or frame by sorted, distinct dates; take one symbol with .xs(...)"
+        "returns are a frame of {...} names, expected one book; give returns @ weights"
         "returns hold something that is no number; give simple returns such as 0.01"
     DataError
         "{...} rows of returns, at least {least} are needed; give a longer past"
         "returns are NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "every return is above 1: these look like prices; give .pct_change() of them"
 
     References
     ----------
@@ -409,7 +449,7 @@ def ewma_volatility(
     >>> flat = pd.Series([0.01, -0.01] * 20, pd.date_range("2020-01-01", periods=40))
     >>> assert np.allclose(ewma_volatility(flat).dropna(), 0.01)
     """
-    x = check_returns(returns, warm + 1)
+    x = check_returns(returns, warm + 1, one=True)
     if not 0 < decay < 1 or warm < 1:
         raise ConfigError(f"decay {decay} and warm {warm}; a decay lies in (0, 1), warm is 1 session or more")
     squares = x**2
@@ -446,10 +486,13 @@ def garch_forecast(
         For impossible lengths.
     PanelError
         "returns must be a series or frame by sorted, distinct dates; take one symbol with .xs(...)"
+        "returns are a frame of {...} names, expected one book; give returns @ weights"
         "returns hold something that is no number; give simple returns such as 0.01"
     DataError
         "{...} rows of returns, at least {least} are needed; give a longer past"
         "returns are NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "every return is above 1: these look like prices; give .pct_change() of them"
+        "returns do not move before {...}: there is nothing to fit"
 
     Examples
     --------
@@ -467,9 +510,11 @@ def garch_forecast(
     >>> np.corrcoef(garch["volatility"].dropna(), peer[garch["volatility"].notna()])[0, 1].round(3)
     np.float64(0.818)
     """
-    x = check_returns(returns, first)
+    x = check_returns(returns, first, one=True)
     if first < 100 or refit < 1:
         raise ConfigError(f"first {first} and refit {refit}; a GARCH needs 100 sessions or more, and a refit 1 or more")
+    if np.ptp(x[:first]) <= 1e-12:
+        raise DataError(f"returns do not move before {returns.index[first - 1]:%Y-%m-%d}: there is nothing to fit")
     ahead, own = np.full(len(x), np.nan), np.full(len(x), np.nan)
     for start in range(first, len(x) + 1, refit):
         stop = min(start + refit - 1, len(x))  # the closes that use this fit: from start - 1 on
@@ -575,12 +620,13 @@ def var_forecast(
         For an unknown method, DataError for a past that is too short.
     PanelError
         "returns must be a series or frame by sorted, distinct dates; take one symbol with .xs(...)"
+        "returns are a frame of {...} names, expected one book; give returns @ weights"
         "returns hold something that is no number; give simple returns such as 0.01"
     DataError
         "{...} rows of returns, at least {least} are needed; give a longer past"
         "returns are NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
-        "volatility is 0 on {...}: a price that does not move has no shocks"
-        "{...} shocks after the first fit, {lookback} are needed; give a longer past"
+        "every return is above 1: these look like prices; give .pct_change() of them"
+        "returns do not move before {...}: there is nothing to fit"
 
     Examples
     --------
@@ -595,11 +641,13 @@ def var_forecast(
     if method not in VAR_METHODS:
         raise ConfigError(f"method '{method}' is unknown; use one of {', '.join(VAR_METHODS)}")
     alpha = check_confidence(confidence)
+    if not isinstance(lookback, Integral):
+        raise ConfigError(f"lookback is {lookback!r}, expected a whole number of sessions")
     if lookback * alpha < 1 - 1e-9 and method in ("historical", "filtered", "garch") or lookback < 20:
         raise ConfigError(
             f"lookback {lookback} holds no tail of {alpha:.2%}; use {int(np.ceil(max(20, 1 / alpha)))} or more"
         )
-    x, dates, sigma = check_returns(returns, lookback), returns.index, np.ones(1)
+    x, dates, sigma = check_returns(returns, lookback, one=True), returns.index, np.ones(1)
     if method in ("filtered", "garch"):
         x, dates, sigma = _shocks(returns, method, lookback, decay, refit)
     kind = "historical" if method in ("filtered", "garch") else method
@@ -609,6 +657,42 @@ def var_forecast(
     ]
     both = np.concatenate([np.column_stack(part) for part in chunks]) * np.reshape(sigma, (-1, 1))
     return pd.DataFrame(both, dates[lookback - 1 :].rename("date"), list(TailRisk._fields))
+
+# %% ../../nbs/risk/620_var.ipynb #82740777
+def check_weights(
+    weights: pd.Series | Mapping[str, float],  # by symbol, share of equity or money, negative = short
+) -> pd.Series:  # float64 by symbol
+    """Return holdings as numbers; raise PanelError for a symbol twice, DataError for what is no finite number.
+
+    Parameters
+    ----------
+    weights : pd.Series | Mapping[str, float]
+        By symbol, share of equity or money, negative = short.
+
+    Returns
+    -------
+    pd.Series
+        float64 by symbol.
+
+    Raises
+    ------
+    PanelError
+        For a symbol twice, DataError for what is no finite number.
+    DataError
+        "the holding of {...} is no finite number; give a share of equity, or money"
+
+    Examples
+    --------
+    >>> from quantlab.risk.var import check_weights
+    >>> assert check_weights({"AAPL": 0.5, "XOM": -1}).to_dict() == {"AAPL": 0.5, "XOM": -1.0}
+    """
+    held = weights if isinstance(weights, pd.Series) else pd.Series(weights, dtype=object)
+    if held.index.has_duplicates:
+        raise PanelError(f"{held.index[held.index.duplicated()][0]} is held twice; give each symbol once")
+    values = pd.to_numeric(held, errors="coerce").astype("float64")
+    if len(bad := values.index[~np.isfinite(values)]):
+        raise DataError(f"the holding of {bad[0]} is no finite number; give a share of equity, or money")
+    return values
 
 # %% ../../nbs/risk/620_var.ipynb #62a05d62
 def _ranks(
@@ -623,7 +707,7 @@ def _ranks(
 
 
 def component_var(
-    weights: pd.Series,  # by symbol, share of equity, negative = short; decided at the close
+    weights: pd.Series | Mapping[str, float],  # by symbol, share of equity, negative = short; decided at the close
     returns: pd.DataFrame,  # dates x symbols, simple returns up to that close
     confidence: float = 0.99,  # share of sessions within value at risk
     method: str = "historical",  # or normal
@@ -632,7 +716,7 @@ def component_var(
 
     Parameters
     ----------
-    weights : pd.Series
+    weights : pd.Series | Mapping[str, float]
         By symbol, share of equity, negative = short; decided at the close.
     returns : pd.DataFrame
         Dates x symbols, simple returns up to that close.
@@ -653,11 +737,12 @@ def component_var(
     ConfigError
         "confidence is {confidence}, expected a share above 0.5 and below 1, such as 0.99"
         "method '{method}' is unknown; use historical or normal"
+        "a deviation is {...}, expected 0 or more"
     DataError
-        "the weight of {...} is not finite; give shares of equity"
+        "the holding of {...} is no finite number; give a share of equity, or money"
         "{...} rows of returns, at least {least} are needed; give a longer past"
         "returns are NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
-        "{size} returns, {...} not finite; give finite returns"
+        "every return is above 1: these look like prices; give .pct_change() of them"
 
     References
     ----------
@@ -699,12 +784,10 @@ def component_var(
     alpha = check_confidence(confidence)
     if method not in ("historical", "normal"):
         raise ConfigError(f"method '{method}' is unknown; use historical or normal")
-    strangers = weights.index.difference(returns.columns)
-    if weights.index.has_duplicates or strangers.size:
-        wrong = "a symbol twice" if weights.index.has_duplicates else list(strangers)[:5]
-        raise PanelError(f"weights name {wrong}; give each held symbol once, with returns")
-    if not np.isfinite(w := weights.to_numpy(dtype="float64")).all():
-        raise DataError(f"the weight of {weights.index[~np.isfinite(w)][0]} is not finite; give shares of equity")
+    weights = check_weights(weights)
+    if (strangers := weights.index.difference(returns.columns)).size or weights.empty:
+        raise PanelError(f"weights name {list(strangers)[:5]}; give each held symbol once, with returns")
+    w = weights.to_numpy()
     x = check_returns(returns[weights.index])
     book = x @ w
     if method == "historical":
@@ -712,7 +795,8 @@ def component_var(
         total = historical_tail(book, confidence)
         around, beyond = _ranks(len(book), alpha)
         var, es = (-(weight @ x[order]) * w for weight in (around, beyond))
-        var *= total.var / var.sum() if var.sum() else 0.0
+        size = np.abs(var)  # what the mean around the quantile misses of it goes to each part by its size
+        var += (total.var - var.sum()) * size / (size.sum() or 1.0)
     else:
         total, covariance = normal_tail(book.mean(), book.std(ddof=1), confidence), np.atleast_2d(np.cov(x.T))
         lean = w * (covariance @ w) / (book.std(ddof=1) or 1.0)
