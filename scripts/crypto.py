@@ -2,9 +2,9 @@
 
 Usage: python scripts/crypto.py [SHARE]   (0.2 when absent)
 
-Reads ../shared/data/crypto (or QUANTLAB_SHARED), imports it into the lake as dataset crypto where that is not there yet,
-and writes bench/results/crypto.json, which reports/crypto.ipynb shows. Fits and regimes are kept in the cache, so that an
-interrupted run goes on where it stopped.
+Imports ../shared/data/crypto (QUANTLAB_SHARED) into the lake as dataset crypto where that is not there yet, and writes
+bench/results/crypto.json, which reports/crypto.ipynb shows. Fits and regimes are kept in the cache: an interrupted run
+goes on where it stopped.
 """
 
 import json

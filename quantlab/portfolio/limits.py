@@ -117,9 +117,9 @@ class Limits:
 
 
 def _age(value: object) -> pd.Timedelta | None:
-    "Read an age of prices; raise ConfigError for what is no positive time."
+    "Read an age of prices; raise ConfigError for what is no positive time, a number without a unit among them."
     try:
-        age = None if value is None else pd.Timedelta(value)
+        age = None if value is None else pd.NaT if isinstance(value, (int, float)) else pd.Timedelta(value)
     except (ValueError, TypeError):
         age = pd.NaT
     if value is not None and not (age is not pd.NaT and age > pd.Timedelta(0)):
@@ -287,6 +287,8 @@ def limits_used(
         if traded is None:
             raise PanelError("max_adv needs traded; give a day's traded value of each name as a share of equity")
         moved, size = np.abs(w - held), np.asarray(traded, dtype=np.float64)
+        if size.shape != w.shape:
+            raise PanelError(f"traded has shape {size.shape}; give a day's traded value of each of {len(w)} names")
         rows["max_adv"] = most(np.divide(moved, size, out=np.where(moved > 0, np.inf, 0.0), where=size > 0))
     rows = {name: (*row, getattr(limits, name)) for name, row in rows.items() if getattr(limits, name) is not None}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["at", "used", "allowed"])
@@ -320,11 +322,11 @@ def _fill_side(
     out, cap = np.zeros(len(wish)), np.full(len(wish), max_weight)
     for g in np.unique(codes):
         mine = (codes == g) & (wish > 0)
-        if max_weight * mine.sum() > max_sector:
+        if mine.any() and max_weight * mine.sum() > max_sector:
             cap[mine] = _fill(wish[mine], cap[mine], max_sector)
     held = (wish > 0) & (cap > 0)
     if held.any():
-        out[held] = wish[held] if (wish <= cap)[held].all() else _fill(wish[held], cap[held], wish.sum())
+        out[held] = wish[held] if (wish <= cap)[held].all() else _fill(wish[held], cap[held], wish[wish > 0].sum())
     return out
 
 # %% ../../nbs/portfolio/551_limits.ipynb #2ddbec0a

@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import to_wide
+from ..signals.base import row_sums
 from .weights import _choose, _ranked, _weights_panel, _whole, cap_weights
 
 # %% ../../nbs/portfolio/555_policies.ipynb #0cdac004
@@ -103,6 +104,12 @@ def _sides_of(
     return up * (least / up.sum()) - down * (least / down.sum()) if least > 0 else np.zeros(len(score))
 
 # %% ../../nbs/portfolio/555_policies.ipynb #b33bd05a
+def _above_zero(value: object) -> bool:
+    "Say whether a value is a finite number above zero."
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return number and 0 < float(value) < np.inf
+
+
 @dataclass(frozen=True)
 class _Scored:
     "Hold what a policy of strengths is asked for."
@@ -120,8 +127,8 @@ class _Scored:
         for name, ok in {
             "top_k": self.top_k is None or _whole(self.top_k, 1), "buffer": _whole(self.buffer, 0),
             "rebalance": _whole(self.rebalance, 1), "weighting": self.weighting in WEIGHTINGS,
-            "gross": 0 < self.gross < np.inf, "max_weight": 0 < self.max_weight < np.inf,
-            "temperature": 0 < self.temperature < np.inf,
+            "long_short": isinstance(self.long_short, (bool, np.bool_)), "gross": _above_zero(self.gross),
+            "max_weight": _above_zero(self.max_weight), "temperature": _above_zero(self.temperature),
         }.items():  # fmt: skip
             if not ok:
                 raise ConfigError(
@@ -153,8 +160,8 @@ class _Chosen(_Scored):
     def _read(self, past_bars: pd.DataFrame | None, symbols: pd.Index):
         "Return what the books of all evenings need beside scores."
 
-    def _book(self, score: np.ndarray, longs: np.ndarray, shorts: np.ndarray | None, date, known) -> np.ndarray:
-        "Return the book of one evening."
+    def _book(self, score: np.ndarray, longs: np.ndarray, shorts: np.ndarray | None, *_) -> np.ndarray:
+        "Return the book of one evening, of the names that have a score."
         how = {"weighting": self.weighting, "temperature": self.temperature}
         return _sides_of(score, longs, shorts, self.gross, self.max_weight, **how)
 
@@ -210,8 +217,10 @@ class ScoreWeighted(_Chosen):
         longs, shorts = self._choices(ranks[every], symbols, held)
         known = self._read(past_bars, symbols)
         books = np.zeros(score.shape)
-        for d, evening in enumerate(zip(score, longs, shorts, dates[every], strict=True)):
-            books[d] = self._book(*evening, known) * exposure[every][d]
+        for d, (today, up, down, date) in enumerate(zip(score, longs, shorts, dates[every], strict=True)):
+            some = np.isfinite(today)  # a name that comes later must not change how today's sums round
+            sides = up[some], None if down is None else down[some]
+            books[d, some] = self._book(today[some], *sides, date, known, some) * exposure[every][d]
         mine = books != 0
         before = np.vstack([np.isin(symbols, _names(held))[None], mine])[:-1]
         return _weights_panel(books, mine | (before & ~mine.any(axis=1, keepdims=True)), dates[every], symbols)
@@ -386,7 +395,7 @@ def without_exposure(
     book, x, kept = np.zeros(len(weights)), exposures[mine], weights[mine]
     if mine.any():
         size = np.abs(x).max(axis=0)
-        x = x / np.where(size > 0, size, 1.0)
+        x = x[:, size > 0] / size[size > 0]
         left = kept - x @ np.linalg.lstsq(x, kept, rcond=1e-10)[0]
         if np.abs(left).sum() > 1e-9 * np.abs(kept).sum():  # what rounding leaves is no book
             book[mine] = left * min(gross / np.abs(left).sum(), cap / np.abs(left).max())
@@ -456,8 +465,9 @@ class _Neutral(ScoreWeighted):
         "Return float64[s, k], known at the close of date."
         raise NotImplementedError
 
-    def _book(self, score: np.ndarray, longs: np.ndarray, shorts: np.ndarray | None, date, known) -> np.ndarray:
-        exposures = self._exposures(date, known)
+    def _book(self, score: np.ndarray, longs: np.ndarray, shorts: np.ndarray | None, *evening) -> np.ndarray:
+        date, known, some = evening
+        exposures = self._exposures(date, known)[some]
         score = np.where(np.isfinite(exposures).all(axis=1), score, np.nan)
         how = {"weighting": self.weighting, "temperature": self.temperature}
         book = _sides_of(score, longs, shorts, self.gross, np.inf, **how)
@@ -491,6 +501,11 @@ class BetaNeutral(_Neutral):
     market : str | None, default None
         Its symbol in past_bars; None: mean of the names there.
 
+    Raises
+    ------
+    ConfigError
+        "BetaNeutral: lookback={lookback} is out of range; give 20 sessions or more"
+
     Examples
     --------
     >>> from quantlab.portfolio.policies import BetaNeutral, ScoreWeighted
@@ -504,11 +519,18 @@ class BetaNeutral(_Neutral):
     lookback: int = 252  # sessions of returns behind a beta
     market: str | None = None  # its symbol in past_bars; None: mean of the names there
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not _whole(self.lookback, 20):
+            raise ConfigError(f"BetaNeutral: lookback={self.lookback!r} is out of range; give 20 sessions or more")
+
     def _read(self, past_bars: pd.DataFrame | None, symbols: pd.Index) -> tuple[pd.DataFrame, pd.Series]:
         if past_bars is None or (self.market is not None and self.market not in past_bars.index.unique("symbol")):
             raise ConfigError(f"BetaNeutral needs past_bars with the names and market={self.market!r}; pass both")
         returns = to_wide(past_bars["close"]).pct_change(fill_method=None).replace([np.inf, -np.inf], np.nan)
-        market = returns.mean(axis=1) if self.market is None else returns[self.market]
+        there = returns.notna().to_numpy()
+        mean = row_sums(np.nan_to_num(returns.to_numpy())) / np.where(there.any(axis=1), there.sum(axis=1), np.nan)
+        market = pd.Series(mean, returns.index) if self.market is None else returns[self.market]
         return returns.reindex(columns=symbols), market
 
     def _exposures(self, date: pd.Timestamp, known) -> np.ndarray:
@@ -542,6 +564,11 @@ class SectorNeutral(_Neutral):
     sectors : Mapping[str, str] | None, default None
         Symbol -> sector, as known before the first decision.
 
+    Raises
+    ------
+    ConfigError
+        "SectorNeutral: sectors={sectors}; give a sector by symbol, such as {'KO': 'Food'}"
+
     Examples
     --------
     >>> from quantlab.core.panel import to_wide
@@ -573,6 +600,13 @@ class SectorNeutral(_Neutral):
 
     long_short: bool = True  # a book that is long only has sectors
     sectors: Mapping[str, str] | None = None  # symbol -> sector, as known before the first decision
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.sectors is not None and not isinstance(self.sectors, Mapping):
+            raise ConfigError(
+                f"SectorNeutral: sectors={self.sectors!r}; give a sector by symbol, such as {{'KO': 'Food'}}"
+            )
 
     def _read(self, past_bars: pd.DataFrame | None, symbols: pd.Index) -> np.ndarray:
         labels = pd.Series(self.sectors or {}, dtype=object).reindex(symbols)

@@ -80,7 +80,7 @@ def drifted(
     weights: np.ndarray,  # float64[s], shares of equity after the last trade
     returns: np.ndarray,  # float64[s], simple returns since, known now; NaN = no price
 ) -> np.ndarray:  # float64[s], shares of equity now
-    """Let weights move with prices; raise DataError when the book has lost all its equity.
+    """Let weights move with prices; raise DataError for weights that are none, or a book that lost all its equity.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def drifted(
     Raises
     ------
     DataError
-        When the book has lost all its equity.
+        For weights that are none, or a book that lost all its equity.
 
     Examples
     --------
@@ -105,6 +105,8 @@ def drifted(
     >>> from quantlab.portfolio.rebalance import drifted
     >>> assert np.allclose(drifted(np.array([0.5, 0.5]), np.array([0.1, -0.1])), [0.55, 0.45])
     """
+    if np.shape(weights) != np.shape(returns) or not np.isfinite(weights).all():
+        raise DataError(f"{np.size(weights)} weights for {np.size(returns)} returns, or one is not finite; give both")
     moved = np.nan_to_num(returns, nan=0.0, posinf=0.0, neginf=0.0)
     equity = 1.0 + weights @ moved
     if equity <= 0:
@@ -130,7 +132,7 @@ def band_trades(
     book: float | None = None,  # share of the book in the wrong names beyond which all are traded
     to: str = "target",  # where a trade ends: "target", or the nearest "edge"
 ) -> np.ndarray:  # float64[s], shares of equity after trading
-    """Trade what has left its band; raise ConfigError for widths below 0 or an unknown end.
+    """Trade what has left its band; raise ConfigError for widths or an end that are none, DataError for such weights.
 
     Parameters
     ----------
@@ -155,7 +157,9 @@ def band_trades(
     Raises
     ------
     ConfigError
-        For widths below 0 or an unknown end.
+        For widths or an end that are none, DataError for such weights.
+    DataError
+        "a held or wanted weight is missing or not finite; a name that is not held has weight 0"
 
     References
     ----------
@@ -168,6 +172,8 @@ def band_trades(
     >>> held, goal = np.array([0.40, 0.32, 0.28]), np.array([0.34, 0.33, 0.33])
     >>> assert np.allclose(band_trades(held, goal, absolute=0.055), [0.34, 0.32, 0.28])  # the first left its band
     """
+    if np.shape(held) != np.shape(target) or not (np.isfinite(held).all() and np.isfinite(target).all()):
+        raise DataError("a held or wanted weight is missing or not finite; a name that is not held has weight 0")
     given = [width for width in (absolute, relative, book) if width is not None]
     if to not in ("target", "edge") or not all(np.all(np.asarray(w) >= 0) for w in given):
         raise ConfigError(f"bands {absolute}, {relative}, {book} to {to!r}; give widths from 0, to 'target' or 'edge'")
@@ -263,12 +269,12 @@ class Rebalance:
     Raises
     ------
     ConfigError
+        "Rebalance: {name}={value} is out of range; give a number {...} 0"
         "Rebalance: cost makes the band itself; leave out absolute and relative"
         "Rebalance: min_trade is {min_trade}, expected a share of equity in [0, 1)"
         "cost {cost}, risk aversion {risk_aversion}; give a cost from 0, an aversion above 0"
-        "bands {absolute}, {relative}, {book} to {to}; give widths from 0, to 'target' or 'edge'"
     DataError
-        "a held or wanted weight is not finite; a name that is not held has weight 0"
+        "a held or wanted weight is missing or not finite; a name that is not held has weight 0"
     PanelError
         "a schedule needs sorted, distinct sessions without a zone; take data.calendar.session_of"
 
@@ -293,9 +299,14 @@ class Rebalance:
     min_trade: float = 0.0  # smaller trades are left out, share of equity; a sale of all is not small
 
     def __post_init__(self):
+        for name in ("absolute", "relative", "book", "cost", "min_trade", "risk_aversion"):
+            value, least = getattr(self, name), 0.0 if name != "risk_aversion" else 1e-300
+            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+            if not (value is None and name not in ("min_trade", "risk_aversion")) and not (number and value >= least):
+                raise ConfigError(f"Rebalance: {name}={value!r} is out of range; give a number {'above' if least else 'from'} 0")
         if self.cost is not None and (self.absolute is not None or self.relative is not None):
             raise ConfigError("Rebalance: cost makes the band itself; leave out absolute and relative")
-        if not 0 <= self.min_trade < 1:
+        if self.min_trade >= 1:
             raise ConfigError(f"Rebalance: min_trade is {self.min_trade}, expected a share of equity in [0, 1)")
         self.trade(np.zeros(1), np.zeros(1))
         scheduled(pd.DatetimeIndex([]), self.rebalance)
@@ -336,12 +347,12 @@ class Rebalance:
         >>> width = no_trade_width(goal, 0.001)
         >>> assert np.allclose(zone.trade(held, goal), [goal[0] + width[0], 0.32, goal[2] - width[2]])
         """
-        if not (np.isfinite(held).all() and np.isfinite(target).all()):
-            raise DataError("a held or wanted weight is not finite; a name that is not held has weight 0")
         absolute = self.absolute if self.cost is None else no_trade_width(target, self.cost, self.risk_aversion)
         wanted = self._bands(held, target, absolute)
-        small = (np.abs(wanted - held) < self.min_trade) & (target != 0)
-        return _within(held, np.where(small, held, wanted), target)
+        small = lambda after: (np.abs(after - held) < self.min_trade) & (target != 0)
+        after = _within(held, np.where(small(wanted), held, wanted), target)
+        cut = np.where(held * after < 0, 0.0, held)  # a purchase that money cut short is none; leaving stays
+        return np.where(small(after), cut, after)
 
     def _bands(self, held: np.ndarray, target: np.ndarray, absolute) -> np.ndarray:
         return band_trades(held, target, absolute, self.relative, self.book, self.to)
@@ -371,7 +382,7 @@ def follow(
     bars: pd.DataFrame,  # (date, symbol): close, total return; its dates are the sessions
     rule: Rebalance,  # when to look, and what to trade
 ) -> pd.DataFrame:  # (date, symbol): weight, for the dates that trade; a name sold has weight 0
-    """Trade towards targets by a rule; raise PanelError where they do not meet the bars.
+    """Trade towards targets by a rule; raise PanelError where they do not meet the bars, DataError for no weight.
 
     Parameters
     ----------
@@ -390,12 +401,14 @@ def follow(
     Raises
     ------
     PanelError
-        Where they do not meet the bars.
+        Where they do not meet the bars, DataError for no weight.
+    DataError
+        "a wanted weight is not finite; a name that is not held has weight 0"
+        "{...} weights for {...} returns, or one is not finite; give both"
+        "the book lost {...} of its equity between two closes; there is nothing to weigh"
     ConfigError
         "rebalance is {rebalance}; use one of {...}, or a number of sessions from 1"
         "bars within a session decide each k-th bar or all, not {rebalance}; give a number"
-    DataError
-        "the book lost {...} of its equity between two closes; there is nothing to weigh"
 
     Examples
     --------
@@ -452,6 +465,8 @@ def follow(
     check_panel(targets, ["weight"])
     check_panel(bars, ["close"])
     check_zones(targets=targets, bars=bars)
+    if not np.isfinite(targets["weight"].to_numpy(dtype=np.float64)).all():
+        raise DataError("a wanted weight is not finite; a name that is not held has weight 0")
     wide, close = to_wide(targets["weight"]), to_wide(bars["close"])
     dates, symbols = close.index, wide.columns
     stray = wide.index.difference(dates)

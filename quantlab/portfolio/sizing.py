@@ -27,7 +27,8 @@ def target_volatility(
     lookback: int = 63,  # sessions of returns up to the decision
     per_year: float | None = None,  # sessions in a year; None: measured from the bars
 ) -> pd.DataFrame:  # the same rows, decided at the same closes
-    """Scale each decision up or down to a volatility; raise ConfigError or PanelError where that means nothing.
+    """Scale each decision up or down to a volatility; raise ConfigError, PanelError or DataError for what means
+    nothing.
 
     Parameters
     ----------
@@ -52,9 +53,11 @@ def target_volatility(
     Raises
     ------
     ConfigError
-        Where that means nothing.
+        For what means nothing.
     PanelError
-        Where that means nothing.
+        For what means nothing.
+    DataError
+        For what means nothing.
 
     Examples
     --------
@@ -68,11 +71,7 @@ def target_volatility(
     >>> equal = pd.DataFrame(
     ...     {"weight": 1 / 8}, pd.MultiIndex.from_product([sessions[::5], SYMBOLS], names=["date", "symbol"])
     ... )
-    >>> aimed = {
-    ...     "as it is": equal,
-    ...     "down only": target_volatility(equal, bars),
-    ...     "up to 3 x": target_volatility(equal, bars, max_gross=3.0),
-    ... }
+    >>> aimed = {"as it is": equal, "down only": target_volatility(equal, bars)}
     """
     if not (0 < target < np.inf and 0 < max_gross < np.inf and lookback >= 20):
         raise ConfigError(
@@ -82,6 +81,8 @@ def target_volatility(
     check_panel(weights, ["weight"])
     check_panel(bars, ["close"])
     check_zones(weights=weights, bars=bars)
+    if not np.isfinite(weights["weight"].to_numpy(dtype=np.float64)).all():
+        raise DataError("a weight is not finite; a name that is not held has weight 0")
     wide = to_wide(weights["weight"]).fillna(0.0)
     if missing := list(wide.columns.difference(bars.index.unique("symbol"))):
         raise PanelError(f"{len(missing)} names have weights and no bars, first {missing[0]}; pass the bars traded")
@@ -90,7 +91,7 @@ def target_volatility(
     scale = pd.Series(0.0, wide.index)
     for date, book in zip(wide.index, wide.to_numpy(), strict=True):
         known = returns.loc[:date].iloc[1:].iloc[-lookback:].to_numpy()  # the first row has no return
-        gross = np.abs(book).sum()
+        gross = np.abs(book[book != 0]).sum()  # names that come later must not change how it rounds
         room = max_gross / gross if gross > 0 else 1.0
         scale[date] = min(room, vol_scale(book, known, target, year, room))
     return weights.assign(weight=weights["weight"] * scale.reindex(weights.index.get_level_values("date")).to_numpy())
@@ -129,9 +130,12 @@ def risk_weight(
     >>> assert np.isclose(risk_weight(0.005, 0.03), 1 / 6) and risk_weight(0.005, np.nan) == 0
     """
     if np.any(np.asarray(risk) < 0) or not max_weight > 0:
-        raise ConfigError(f"risk {np.min(np.asarray(risk))}, max_weight {max_weight}; give a risk from 0, a cap above 0")
+        raise ConfigError(
+            f"risk {np.min(np.asarray(risk))}, max_weight {max_weight}; give a risk from 0, a cap above 0"
+        )
     distance = np.asarray(stop, dtype=np.float64)
-    wanted = np.asarray(risk, dtype=np.float64) / np.where(distance > 0, distance, np.nan)
+    with np.errstate(over="ignore"):  # a stop next to nothing is none
+        wanted = np.asarray(risk, dtype=np.float64) / np.where(distance > 0, distance, np.nan)
     weight = np.minimum(np.nan_to_num(wanted, nan=0.0, posinf=0.0), max_weight)
     like = stop if isinstance(stop, pd.Series) else risk
     return pd.Series(weight, like.index, name="weight") if isinstance(like, pd.Series) else weight

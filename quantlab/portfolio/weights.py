@@ -120,7 +120,8 @@ def cap_weights(
     """
     if not (weights >= 0).all():
         raise PanelError("cap_weights takes weights >= 0, no NaN; cap the long and the short side separately")
-    capped, total = np.zeros(len(weights), dtype=bool), weights.sum()
+    capped = np.zeros(len(weights), dtype=bool)
+    total = weights[weights > 0].sum()  # names with nothing must not change how it rounds
     result = weights.astype(np.float64)
     while (over := (result > cap * (1 + 1e-12)) & ~capped).any():
         capped |= over

@@ -429,9 +429,11 @@ def plain_accounts(
     Raises
     ------
     ConfigError
-        Where that means nothing (see target_volatility).
+        For what means nothing (see target_volatility).
     PanelError
-        Where that means nothing (see target_volatility).
+        For what means nothing (see target_volatility).
+    DataError
+        For what means nothing (see target_volatility).
 
     Examples
     --------

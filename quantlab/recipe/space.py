@@ -8,6 +8,7 @@ __all__ = ['Ask', 'PRESETS', 'WAYS', 'spread', 'Space', 'member', 'space_of', 'r
 
 # %% ../../nbs/recipe/757_space.ipynb #6f3b23ff
 import math
+import re
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -603,6 +604,11 @@ def taken_out(
 # %% ../../nbs/recipe/757_space.ipynb #fc5e58c9
 _CHOSEN = ("label", "split", "model", "regime", "signals", "policy", "limits", "sizing", "costs")
 _NO_CHOICE = ("num_threads", "lot", "embargo")  # of a machine, of a market, of the label
+_AT_DEFAULT: dict[str, Callable[[Recipe], bool]] = {  # chosen too, by not writing them
+    "label.profit": lambda r: r.label.kind == "triple_barrier", "label.loss": lambda r: r.label.kind == "triple_barrier",
+    "signals.floor": lambda r: r.signals.confidence and not r.sizing.sure_risk,
+    "regime.n_states": lambda r: r.regime.kind != "none" and not r.regime.exposure,
+}  # fmt: skip
 
 
 def _numbers(tree: dict, above: tuple[str, ...] = ()) -> dict[str, float]:
@@ -628,6 +634,21 @@ def _moved(recipe: Recipe, path: str, value: float, share: float) -> Recipe | No
         return None
 
 
+# %% ../../nbs/recipe/757_space.ipynb #b57a918c
+def _looks_back(recipe: Recipe, word: str, share: float) -> Recipe:
+    "Return the recipe with the first number of a feature's call moved by a share, where experts read it too."
+    from quantlab.recipe.parts import features_of  # brings every room, which a page of settings does not need
+
+    maker, _, rest = word.partition("(")
+    number = re.match(r"\d+", rest).group()  # type: ignore[union-attr]
+    new = f"{maker}({max(1, round(int(number) * (1 + share)))}{rest[len(number):]}"
+    was, now = (features_of((text,))[0].name for text in (word, new))
+    use = [new if one == word else one for one in recipe.features.use]
+    renamed = {was: now, f"-{was}": f"-{now}"}
+    experts = [renamed.get(one, one) for one in recipe.signals.experts]
+    return recipe.replace(features__use=use, signals__experts=experts)
+
+
 def nudged(
     recipe: Recipe,  # whole
     share: float = 0.2,  # of each number, up and down; a whole number moves by 1 at least
@@ -650,6 +671,7 @@ def nudged(
     ------
     ConfigError
         "share is {share}; give a part between 0 and 1, such as 0.2"
+        For a word that names none (see features_of).
 
     Examples
     --------
@@ -660,7 +682,10 @@ def nudged(
     """
     if not 0 < share < 1:
         raise ConfigError(f"share is {share}; give a part between 0 and 1, such as 0.2")
-    said = as_dict(recipe)
-    written = {name: said[name] for name in _CHOSEN if name in said}
-    return {p: (_moved(recipe, p, v, -share), _moved(recipe, p, v, share)) for p, v in _numbers(written).items()}
+    said, whole = as_dict(recipe), as_dict(recipe, all_of_it=True)
+    written = _numbers({name: said[name] for name in _CHOSEN if name in said})
+    written |= {p: whole[p.split(".")[0]][p.split(".")[1]] for p, used in _AT_DEFAULT.items() if used(recipe)}
+    found = {p: (_moved(recipe, p, v, -share), _moved(recipe, p, v, share)) for p, v in written.items()}
+    calls = [word for word in recipe.features.use if re.match(r"\w+\(\d", word)]
+    return {word: (_looks_back(recipe, word, -share), _looks_back(recipe, word, share)) for word in calls} | found
 

@@ -1670,10 +1670,11 @@ def sized(
     ConfigError
         For a curve that is none, DataError outside [0, 1] (see risk_curve).
         For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
-        Where that means nothing (see target_volatility).
+        For what means nothing (see target_volatility).
     PanelError
-        Where that means nothing (see target_volatility).
+        For what means nothing (see target_volatility).
     DataError
+        For what means nothing (see target_volatility).
         For a size outside [0, 1] (see size_weights).
 
     Examples
@@ -1764,10 +1765,11 @@ def weights(
         "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
         For a curve that is none, DataError outside [0, 1] (see risk_curve).
         For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
-        Where that means nothing (see target_volatility).
+        For what means nothing (see target_volatility).
     PanelError
-        Where that means nothing (see target_volatility).
+        For what means nothing (see target_volatility).
     DataError
+        For what means nothing (see target_volatility).
         For a size outside [0, 1] (see size_weights).
 
     Examples
@@ -2338,10 +2340,11 @@ class _Decided(_Learned):
             "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
             For a curve that is none, DataError outside [0, 1] (see risk_curve).
             For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
-            Where that means nothing (see target_volatility).
+            For what means nothing (see target_volatility).
         PanelError
-            Where that means nothing (see target_volatility).
+            For what means nothing (see target_volatility).
         DataError
+            For what means nothing (see target_volatility).
             For a size outside [0, 1] (see size_weights).
 
         Examples
@@ -2583,10 +2586,11 @@ class Stages(_Decided):
             "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
             For a curve that is none, DataError outside [0, 1] (see risk_curve).
             For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
-            Where that means nothing (see target_volatility).
+            For what means nothing (see target_volatility).
         PanelError
-            Where that means nothing (see target_volatility).
+            For what means nothing (see target_volatility).
         DataError
+            For what means nothing (see target_volatility).
             For a size outside [0, 1] (see size_weights).
         """
         return self._everyone(None)
@@ -2606,10 +2610,11 @@ class Stages(_Decided):
             "policy.kind sector_neutral and limits.max_sector need the sample's sectors; leave both out"
             For a curve that is none, DataError outside [0, 1] (see risk_curve).
             For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
-            Where that means nothing (see target_volatility).
+            For what means nothing (see target_volatility).
         PanelError
-            Where that means nothing (see target_volatility).
+            For what means nothing (see target_volatility).
         DataError
+            For what means nothing (see target_volatility).
             For a size outside [0, 1] (see size_weights).
         """
         return self.benchmark if self.gate is None else self._everyone(self.gate)

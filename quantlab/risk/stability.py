@@ -29,7 +29,9 @@ def _moments_of(
     covariance = np.atleast_2d(np.cov(past.T))
     scale = np.sqrt(np.diag(covariance))
     if not (scale > 0).all() or np.linalg.cond(covariance / np.outer(scale, scale)) > 1e12:
-        raise DataError(f"the covariance of {n} returns of {s} names is singular; take out what repeats or stands still")
+        raise DataError(
+            f"the covariance of {n} returns of {s} names is singular; take out what repeats or stands still"
+        )
     return past.mean(axis=0), covariance
 
 
@@ -40,7 +42,7 @@ def _scaled(raw: np.ndarray) -> np.ndarray:
         raise DataError("the weights of the rule sum to 0, so nothing can be scaled to 1; use another rule")
     return raw / total
 
-# %% ../../nbs/risk/680_stability.ipynb #a8bbc0ce
+# %% ../../nbs/risk/680_stability.ipynb #faa87dd1
 def equal_rule(
     past: np.ndarray,  # float64[n, s], simple returns up to the decision
 ) -> np.ndarray:  # float64[s], sum to 1
@@ -129,26 +131,19 @@ def minimum_rule(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from arch.data import frenchdata
-    >>> from quantlab.core.plot import figure
-    >>> from quantlab.risk.stability import minimum_rule
-    >>> raw = frenchdata.load()
-    >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
-    >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
-    >>> fig, ax = figure("Three premia, none of them steady", "", "growth of 1")
-    >>> ax.plot((1 + factors).cumprod(), label=list(factors))
-    >>> ten_years = factors.to_numpy()[:120]
-    >>> assert np.allclose(
-    ...     np.cov(ten_years.T) @ minimum_rule(ten_years), (np.cov(ten_years.T) @ minimum_rule(ten_years))[0]
-    ... ), "equal marginal risk"
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.stability import minimum_rule, weight_stability
+    >>> SYMBOLS = ["AAPL", "AMZN", "CVX", "HD", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
+    >>> close = to_wide(adjust(sample_bars(SYMBOLS, start="2018-12-31", end="2019-12-31"))["close"])
+    >>> year = close.pct_change(fill_method=None).iloc[1:]
+    >>> again = weight_stability(year, minimum_rule, draws=5)
     """
     _, covariance = _moments_of(past)
     return _scaled(np.linalg.solve(covariance, np.ones(len(covariance))))
 
 
-# %% ../../nbs/risk/680_stability.ipynb #e71a02de
 def bayes_stein_rule(
     past: np.ndarray,  # float64[n, s], simple returns in excess of cash up to the decision
 ) -> np.ndarray:  # float64[s]; absolute value of the sum 1
@@ -168,6 +163,20 @@ def bayes_stein_rule(
     ------
     DataError
         For a singular past.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from arch.data import frenchdata
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.risk.stability import bayes_stein_rule
+    >>> raw = frenchdata.load()
+    >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
+    >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
+    >>> fig, ax = figure("Three premia, none of them steady", "", "growth of 1")
+    >>> ax.plot((1 + factors).cumprod(), label=list(factors))
+    >>> last = factors.to_numpy()[-120:]
+    >>> drawn_together = bayes_stein_rule(last)
     """
     n, s = past.shape
     mean, covariance = _moments_of(past)
@@ -184,7 +193,7 @@ def bayes_stein_rule(
 
 PLUG_IN = {"1/N": equal_rule, "mv": tangency_rule, "bs": bayes_stein_rule, "min": minimum_rule}
 
-# %% ../../nbs/risk/680_stability.ipynb #8bb94b59
+# %% ../../nbs/risk/680_stability.ipynb #68665d10
 def earned_after(
     returns: pd.DataFrame,  # date x name, simple decimal returns in excess of cash
     rule: Callable[[np.ndarray], np.ndarray],  # past returns -> weights
@@ -259,7 +268,7 @@ def _complete(returns: pd.DataFrame) -> np.ndarray:
         )
     return values
 
-# %% ../../nbs/risk/680_stability.ipynb #2be223cd
+# %% ../../nbs/risk/680_stability.ipynb #381943ba
 def _long_run(
     x: np.ndarray,  # float64[t], mean about 0
 ) -> float:  # long-run variance
@@ -272,7 +281,7 @@ def _long_run(
     gamma = np.correlate(white, white, "full")[n - 2 :] / n
     a = 6 * np.pi * np.arange(1, n - 1) / (5 * max(width, 1e-8))
     kernel = 3 / a**2 * (np.sin(a) / a - np.cos(a))
-    return max(float(gamma[0] + 2 * kernel @ gamma[1:]), 1e-12 * float(gamma[0])) / (1 - rho) ** 2
+    return max(gamma[0] + 2 * kernel @ gamma[1:], 1e-12 * gamma[0]) / (1 - rho) ** 2
 
 
 def _slow_waves(
@@ -293,7 +302,7 @@ def _pulls(
     z, sharpe = (x - mean) / deviation, mean / deviation
     return sharpe[..., 0], z - sharpe / 2 * (z**2 - 1)
 
-# %% ../../nbs/risk/680_stability.ipynb #eb30408c
+# %% ../../nbs/risk/680_stability.ipynb #86f6a065
 @dataclass(frozen=True)
 class SharpeDifference:
     """Hold by how much one Sharpe ratio exceeds another, per period, with its error; known after the last return.
@@ -344,10 +353,10 @@ class SharpeDifference:
     ...     name: [np.mean([variance(x - x.mean()) for x in world]) for world in (noise, slow)] + [1.0, 1 / 0.7**2]
     ...     for name, variance in {"kernel": _long_run, "slow waves": lambda x: _slow_waves(x)[0]}.items()
     ... }
-    >>> two = factors.to_numpy().T[:2]
-    >>> ratio, pull = _pulls(two)
-    >>> {
-    ...     method: round(_error_of(pull[0] - pull[1], two[0], two[1], ratio, method), 4)
+    >>> both = earned[["mv", "1/N"]].to_numpy().T
+    >>> sharpe, pull = _pulls(both)
+    >>> errors = {
+    ...     method: _error_of(pull[0] - pull[1], both[0], both[1], sharpe, method)
     ...     for method in ("jkm", "hac", "waves")
     ... }
     >>> against = {
@@ -386,8 +395,7 @@ def _error_of(
     rho = np.corrcoef(a, b)[0, 1]
     return float(np.sqrt(max(2 - 2 * rho + (s[0] ** 2 + s[1] ** 2 - 2 * s[0] * s[1] * rho**2) / 2, 0.0) / n))
 
-
-# %% ../../nbs/risk/680_stability.ipynb #8860a888
+# %% ../../nbs/risk/680_stability.ipynb #86f6a068
 def _by_blocks(
     pair: np.ndarray,  # float64[2, t]
     gap: float,  # observed difference
@@ -407,7 +415,7 @@ def _by_blocks(
     beyond = np.abs(sharpe[0] - sharpe[1] - gap) >= abs(t) * se
     return float((1 + beyond.sum()) / (1 + draws))
 
-# %% ../../nbs/risk/680_stability.ipynb #86f6a065
+# %% ../../nbs/risk/680_stability.ipynb #62af7f82
 def sharpe_difference(
     first: pd.Series,  # by date, simple returns in excess of cash
     second: pd.Series,  # the same of what it is compared with
@@ -466,10 +474,10 @@ def sharpe_difference(
     ...     name: [np.mean([variance(x - x.mean()) for x in world]) for world in (noise, slow)] + [1.0, 1 / 0.7**2]
     ...     for name, variance in {"kernel": _long_run, "slow waves": lambda x: _slow_waves(x)[0]}.items()
     ... }
-    >>> two = factors.to_numpy().T[:2]
-    >>> ratio, pull = _pulls(two)
-    >>> {
-    ...     method: round(_error_of(pull[0] - pull[1], two[0], two[1], ratio, method), 4)
+    >>> both = earned[["mv", "1/N"]].to_numpy().T
+    >>> sharpe, pull = _pulls(both)
+    >>> errors = {
+    ...     method: _error_of(pull[0] - pull[1], both[0], both[1], sharpe, method)
     ...     for method in ("jkm", "hac", "waves")
     ... }
     >>> against = {
@@ -494,14 +502,16 @@ def sharpe_difference(
         reason = f"{n} common returns; a test needs 20" if n < 20 else "one does not vary, or both are the same"
         return SharpeDifference(nan, nan, nan, nan, nan, nan, n, method, reason)
     sharpe, pull = _pulls(pair)
+    if (pull[0] - pull[1]).std() <= 1e-9:
+        return SharpeDifference(nan, nan, nan, nan, nan, nan, n, method, "one is a multiple of the other")
     gap = float(sharpe[0] - sharpe[1])
     se = _error_of(pull[0] - pull[1], pair[0], pair[1], sharpe, method)
-    t = gap / se if se > 0 else nan
+    t = gap / se
     p = _by_blocks(pair, gap, t, seed) if method == "bootstrap" else float(2 * ndtr(-abs(t)))
     p = float(2 * stdtr(_slow_waves(pull[0])[1], -abs(t))) if method == "waves" else p
     return SharpeDifference(gap, se, t, p, float(sharpe[0]), float(sharpe[1]), n, method)
 
-# %% ../../nbs/risk/680_stability.ipynb #a483502d
+# %% ../../nbs/risk/680_stability.ipynb #d1640239
 @dataclass(frozen=True)
 class WeightSpread:
     """Hold what a rule says of the past, and what it says of the same past drawn again; known at the last return.
@@ -523,14 +533,15 @@ class WeightSpread:
 
     Examples
     --------
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.risk.stability import equal_rule, weight_stability
-    >>> SYMBOLS = ["AAPL", "AMZN", "CVX", "HD", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
-    >>> close = to_wide(adjust(sample_bars(SYMBOLS, start="2018-12-31", end="2019-12-31"))["close"])
-    >>> year = close.pct_change(fill_method=None).iloc[1:]
-    >>> still = weight_stability(year, equal_rule, draws=5)
+    >>> import pandas as pd
+    >>> from quantlab.risk.stability import WeightSpread
+    >>> by_hand = WeightSpread(
+    ...     pd.Series({"A": 0.6, "B": 0.4}), pd.DataFrame({"A": [0.5, 0.6, 1.1], "B": [0.5, 0.4, -0.1]}), 0
+    ... )
+    >>> by_hand.table().round(2)
+       weight   low  median  high  spread  same_sign
+    A     0.6  0.51     0.6  1.05    0.32       1.00
+    B     0.4 -0.05     0.4  0.49    0.32       0.67
     """
 
     weights: pd.Series  # by name, of the past as it was
@@ -562,15 +573,14 @@ class WeightSpread:
         Examples
         --------
         >>> import numpy as np
-        >>> from quantlab.core.panel import to_wide
-        >>> from quantlab.data.bars import adjust
-        >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.risk.stability import equal_rule, weight_stability
-        >>> SYMBOLS = ["AAPL", "AMZN", "CVX", "HD", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
-        >>> close = to_wide(adjust(sample_bars(SYMBOLS, start="2018-12-31", end="2019-12-31"))["close"])
-        >>> year = close.pct_change(fill_method=None).iloc[1:]
-        >>> still = weight_stability(year, equal_rule, draws=5)
-        >>> assert (still.draws == 0.1).all(axis=None) and np.allclose(still.table()["spread"], 0)
+        >>> import pandas as pd
+        >>> from quantlab.risk.stability import WeightSpread
+        >>> by_hand = WeightSpread(
+        ...     pd.Series({"A": 0.6, "B": 0.4}), pd.DataFrame({"A": [0.5, 0.6, 1.1], "B": [0.5, 0.4, -0.1]}), 0
+        ... )
+        >>> assert np.allclose(by_hand.table()["median"], [0.6, 0.4]) and np.allclose(
+        ...     by_hand.table()["same_sign"], [1, 2 / 3]
+        ... )
         """
         if not 0 < level < 1:
             raise ConfigError(f"level is {level}; give a share between 0 and 1")
@@ -579,7 +589,7 @@ class WeightSpread:
         parts = {"weight": self.weights, "low": q.iloc[0], "median": q.iloc[1], "high": q.iloc[2]}
         return pd.DataFrame(parts | {"spread": self.draws.std(), "same_sign": same})
 
-
+# %% ../../nbs/risk/680_stability.ipynb #d164023c
 def _again(
     n: int,  # returns
     draws: int,
@@ -595,7 +605,7 @@ def _again(
     for data, _ in kind(length, np.arange(n), seed=seed).bootstrap(draws):
         yield data[0]
 
-# %% ../../nbs/risk/680_stability.ipynb #d1640239
+# %% ../../nbs/risk/680_stability.ipynb #547faa41
 def weight_stability(
     returns: pd.DataFrame,  # date x name, simple decimal returns up to the decision
     rule: Callable[[np.ndarray], np.ndarray],  # past returns float64[n, s] -> weights float64[s]

@@ -86,30 +86,11 @@ def row_sums(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from quantlab.core.plot import figure
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.features.base import compute
-    >>> from quantlab.features.price import momentum, reversal
-    >>> from quantlab.signals.base import one_scale
-    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
-    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
-    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
-    >>> fig, ax = figure(
-    ...     "Two features, two units: mixed as they are, the louder one decides alone", "value", "rows"
-    ... )
-    >>> ax.hist([X["mom_252_21"], X["rev_5"]], bins=60, range=(-1, 1), label=["12-1 momentum", "weekly reversal"])
-    >>> said = pd.DataFrame({"score": X["mom_252_21"], "doubt": 0.2})
-    >>> z = one_scale(said)
-    >>> one = said.xs("CAT", level="symbol", drop_level=False)
-    >>> alone = one_scale(one)
-    >>> z.join(alone.add_suffix(" of CAT alone")).xs("CAT", level="symbol").tail(3).round(3)
-                score  doubt  score of CAT alone  doubt of CAT alone
-    date
-    2016-12-28  1.511  1.013               2.141               1.000
-    2016-12-29  1.397  0.977               2.113               0.993
-    2016-12-30  1.350  0.909               2.285               0.984
+    >>> from quantlab.portfolio.policies import BetaNeutral, ScoreWeighted
+    >>> pairs = {
+    ...     "long and short": ScoreWeighted(long_short=True, weighting="rank"),
+    ...     "beta-neutral": BetaNeutral(weighting="rank"),
+    ... }
     """
     return np.cumsum(values, axis=1)[:, -1] if values.shape[1] else np.zeros(len(values))
 

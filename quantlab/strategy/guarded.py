@@ -181,9 +181,11 @@ def _sent(
         return None
     worth = np.nan_to_num(simulator.account.mark[t] * simulator.market.unit[t])
     held = shares * worth / equity
-    known = None if traded is None else traded / equity
-    asked = held if wish is None else wish
-    goal = cut_decision(asked, held, desk.limits, verdict, desk.symbols, desk.sectors, known)
+    asked, goal = held if wish is None else wish, np.zeros(len(held))
+    some = (asked != 0) | (held != 0)  # others must not change how sums round
+    known = None if traded is None else traded[some] / equity
+    sectors = None if desk.sectors is None else desk.sectors[some]
+    goal[some] = cut_decision(asked[some], held[some], desk.limits, verdict, desk.symbols[some], sectors, known)
     simulator.send(_rows(wish, goal, held, shares, verdict, np.isin(desk.symbols, verdict.close)))
     return asked, held, goal
 

@@ -159,6 +159,16 @@ def test_the_buffer_keeps_what_is_held_on_either_side():
     assert policy(score)["weight"].droplevel("date").to_dict() == {"S00": 0.25, "S05": -0.25}
 
 
+def test_each_side_is_capped_at_half_of_the_gross():
+    score = predictions(np.array([[4.0, 3.0, 2.0, 0.0, -1.0, -1.0, -1.0]]))
+    policy = ScoreWeighted(rebalance=1, long_short=True, gross=1.0, max_weight=0.2)
+    book = policy(score)["weight"].droplevel("date")
+    longs = np.array([0.2, 0.18, 0.12])  # 4 : 3 : 2 of a half is 0.22, 0.17, 0.11; the first is cut, the others fill up
+    assert book[book > 0].to_numpy() == pytest.approx(longs) and book[book < 0].to_numpy() == pytest.approx(
+        [-1 / 6] * 3
+    )
+
+
 def test_the_named_ones_are_the_settings():
     score = predictions(np.random.default_rng(1).normal(size=(3, 12)))
     for named, weighting in ((Proportional, "proportional"), (RankWeighted, "rank"), (Softmax, "softmax")):
@@ -216,12 +226,59 @@ def test_neutralise_by_hand():
     "wrong",
     [
         {"top_k": 0}, {"top_k": 2.5}, {"buffer": -1}, {"rebalance": 0}, {"weighting": "best"}, {"gross": 0.0},
-        {"gross": np.inf}, {"max_weight": -0.1}, {"temperature": 0.0}, {"temperature": np.nan},
+        {"gross": np.inf}, {"max_weight": -0.1}, {"temperature": 0.0}, {"temperature": np.nan}, {"gross": "1"},
+        {"max_weight": None}, {"temperature": True}, {"long_short": "no"}, {"long_short": 1},
     ],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"ScoreWeighted: {next(iter(wrong))}="):
         ScoreWeighted(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -3, 19, 60.5, None])
+def test_a_beta_needs_sessions(wrong):
+    with pytest.raises(ConfigError, match="BetaNeutral: lookback="):
+        BetaNeutral(lookback=wrong)
+
+
+@settings(max_examples=40)
+@given(random_scores, *asked[:2], st.floats(0.02, 0.6), st.sampled_from(["equal", "rank"]))
+def test_the_policies_of_places_keep_their_limits_too(values, k, buffer, cap, weighting):
+    "TopK and LongShort: caps, gross, known names only; two legs that overlap are one clear error."
+    score = predictions(values)
+    known = np.isfinite(score["score"])
+    best = TopK(k or 5, buffer, weighting, max_weight=cap, rebalance=1)(score)["weight"]
+    legs = LongShort(k or 5, buffer, weighting, max_weight=cap, rebalance=1)
+    try:
+        both = legs(score)["weight"]
+    except ConfigError as error:
+        assert "two legs" in str(error)
+        both = best * 0.0
+    for weights, most in ((best, 1.0), (both, 2.0)):
+        assert np.isfinite(weights).all() and (weights.abs() <= cap * (1 + 1e-9)).all()
+        assert (weights.abs().groupby("date").sum() <= most + 1e-9).all()
+        assert known[weights[weights != 0].index].all()
+    assert (best >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("weighting", ["proportional", "rank", "softmax"])
+def test_neutral_books_follow_their_names_and_no_scale(seed, weighting):
+    rng = np.random.default_rng(seed)
+    score, order = predictions(rng.normal(size=(1, 12))), rng.permutation(12)
+    renamed = dict(zip(NAMES, np.array(NAMES)[order], strict=True))
+    under_new_names = lambda panel: panel.rename(index=renamed, level="symbol").sort_index()
+    sectors = {renamed[name]: sector for name, sector in SECTORS.items()}
+    terms = {"rebalance": 1, "weighting": weighting, "max_weight": 0.3}
+    for policy, again in (
+        (BetaNeutral(**terms, lookback=60), BetaNeutral(**terms, lookback=60)),
+        (SectorNeutral(**terms, sectors=SECTORS), SectorNeutral(**terms, sectors=sectors)),
+    ):
+        book = policy(score, BARS)["weight"].droplevel("date")
+        other = again(under_new_names(score), under_new_names(BARS))["weight"].droplevel("date")
+        assert len(book) > 3 and other.to_dict() == pytest.approx(book.rename(index=renamed).to_dict(), abs=1e-12)
+        scaled = policy(score * 37.5, BARS)["weight"].droplevel("date")
+        assert scaled.to_dict() == pytest.approx(book.to_dict(), abs=1e-12)
 
 
 def test_what_cannot_be_neutral_is_refused():
@@ -234,6 +291,8 @@ def test_what_cannot_be_neutral_is_refused():
         BetaNeutral(market="SPY")(score, BARS)
     with pytest.raises(ConfigError, match="no sector of S00"):
         SectorNeutral()(score)
+    with pytest.raises(ConfigError, match="give a sector by symbol"):
+        SectorNeutral(sectors=["a", "b"])
     with pytest.raises(ConfigError, match="weighting 'x'"):
         strengths(np.ones(3), "x")
     other = score.set_axis(score.index.set_levels(score.index.levels[0].tz_localize("UTC"), level="date"))

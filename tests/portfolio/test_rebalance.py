@@ -95,6 +95,17 @@ def test_a_trade_ends_between_what_is_held_and_what_is_wanted(held, goal, absolu
     assert np.allclose(after[inside], held[inside]), "within the band nothing is traded"
     assert (after[goal == 0] == 0).all(), "what is not wanted is sold"
     assert np.allclose(rule.trade(goal, goal), goal)
+    size = np.abs(after - held)
+    assert ((size < 1e-9) | (size >= small - 1e-9) | (after == 0)).all(), "a trade that money cut short is made small"
+
+
+def test_a_purchase_that_money_cut_short_is_not_made():
+    held, goal = np.array([-0.65, 0.0, 0.0, -0.75]), np.array([-0.525, 0.43, 0.0, -0.96])
+    after = Rebalance(min_trade=0.18).trade(held, goal)
+    assert after[3] == -0.75 and after[0] == -0.65, "0.17 is left for it, and 0.17 is small"
+    assert after[1] > 0.3 and np.abs(after).sum() <= np.abs(goal).sum()
+    turned = Rebalance(min_trade=0.12).trade(np.array([-0.05, 0.5]), np.array([0.10, 0.45]))
+    assert turned.tolist() == [0.0, 0.5], "money for 0.05 is left: too small to turn round, but the short is closed"
 
 
 @settings(max_examples=60)
@@ -179,3 +190,16 @@ def test_degenerate_input_has_one_clear_error():
     ):
         with pytest.raises(ConfigError):
             Rebalance(**wrong)
+    for wrong in (
+        {"absolute": "wide"}, {"min_trade": "a"}, {"min_trade": None}, {"min_trade": np.nan}, {"min_trade": 1.0},
+        {"risk_aversion": 0.0}, {"risk_aversion": np.nan}, {"relative": True}, {"cost": -0.1},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"Rebalance: {next(iter(wrong))}|min_trade"):
+            Rebalance(**wrong)
+    with pytest.raises(DataError, match="wanted weight is not finite"):
+        follow(targets.assign(weight=np.nan), bars, Rebalance())
+    for held, goal in ((np.array([0.5]), np.array([0.5, 0.5])), (np.array([np.nan]), np.array([0.5]))):
+        with pytest.raises(DataError, match="missing or not finite"):
+            band_trades(held, goal, absolute=0.1)
+        with pytest.raises(DataError, match="1 weights"):
+            drifted(held, goal if len(goal) == 2 else np.array([0.1]))

@@ -43,6 +43,45 @@ def test_a_target_scales_both_ways_within_the_gross(most):
     assert np.allclose(short, -got)
 
 
+weights = arrays(float, (120, 3), elements=st.one_of(st.just(0.0), st.floats(-2, 2)))
+
+
+@settings(max_examples=25)
+@given(weights, st.floats(0.01, 1.0), st.floats(0.1, 4.0), st.permutations(range(3)), st.floats(0.1, 10))
+def test_any_book_is_scaled_as_a_whole_within_its_gross(values, target, most, order, size):
+    book = pd.DataFrame({"weight": values.ravel()}, INDEX).loc[DATES[-4:]]
+    got = target_volatility(book, BARS, target, most, 60, 252)["weight"]
+    assert np.isfinite(got).all() and (got * book["weight"] >= 0).all()
+    assert (got.abs().groupby("date").sum() <= most * (1 + 1e-9)).all()
+    ratio = (got / book["weight"]).where(book["weight"] != 0).groupby("date")
+    assert (ratio.max() - ratio.min()).fillna(0).abs().max() <= 1e-9 * ratio.max().fillna(1).max(), "one factor a date"
+    moves = BARS["close"].unstack().pct_change()
+    for date, row in got.groupby("date"):
+        volatility = (moves.loc[:date].iloc[-60:] @ row.droplevel("date")).std() * 252**0.5
+        full = row.abs().sum() >= most * (1 - 1e-9)
+        assert volatility <= target * (1 + 1e-9) and (full or volatility == pytest.approx(target) or not row.any())
+    larger = target_volatility(book * size, BARS, target, most, 60, 252)["weight"]
+    assert larger.to_numpy() == pytest.approx(got.to_numpy(), abs=1e-9), "the size it came with does not matter"
+    names = dict(zip(NAMES, np.array(NAMES)[list(order)], strict=True))
+    renamed = [panel.rename(index=names, level="symbol").sort_index() for panel in (book, BARS)]
+    other = target_volatility(*renamed, target, most, 60, 252)["weight"]
+    assert other.reindex(got.rename(index=names, level="symbol").index).to_numpy() == pytest.approx(got.to_numpy())
+
+
+@settings(max_examples=40)
+@given(
+    weights, arrays(float, (120, 3), elements=st.one_of(st.just(np.nan), st.floats(0, 0.2))),
+    st.floats(0, 0.05), st.floats(0.01, 1), st.floats(0.05, 2),
+)  # fmt: skip
+def test_any_book_sized_by_range_keeps_cap_gross_and_loss(values, spread, risk, cap, most):
+    book, ranges = pd.DataFrame({"weight": values.ravel()}, INDEX), pd.Series(spread.ravel(), INDEX)
+    got = atr_weights(book, ranges, risk, 2.0, cap, most)["weight"]
+    assert np.isfinite(got).all() and (got.abs() <= cap * (1 + 1e-9)).all()
+    assert (got.abs().groupby("date").sum() <= most * (1 + 1e-9)).all()
+    assert (got * book["weight"] >= 0).all() and (got[ranges.isna() | (book["weight"] == 0)] == 0).all()
+    assert ((got.abs() * 2 * ranges).fillna(0) <= risk * (1 + 1e-9)).all(), "no stop loses more than was risked"
+
+
 def test_a_target_reads_the_past_only():
     panel = BARS.join(EQUAL)
     verdict = audit(lambda p: target_volatility(p[["weight"]], p[["close"]], 0.1, 2.0, 20, 252), panel)
@@ -147,6 +186,9 @@ def test_targets_that_mean_nothing_are_refused():
     for wrong in ({"target": 0.0}, {"target": np.inf}, {"max_gross": 0.0}, {"lookback": 19}):
         with pytest.raises(ConfigError, match="target"):
             target_volatility(EQUAL, BARS, **wrong)
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(DataError, match="not finite"):
+            target_volatility(EQUAL.assign(weight=wrong), BARS)
     with pytest.raises(PanelError, match="first C"):
         target_volatility(EQUAL, BARS.drop("C", level="symbol"))
     aware = BARS.set_axis(BARS.index.set_levels(BARS.index.levels[0].tz_localize("UTC"), level="date"))

@@ -62,7 +62,8 @@ QUICK = {
         policy__kind="long_short", regime__short_leg="momentum", regime__max_stale=5
     ),
     "guarded": with_model("feature", column="mom_126_21").replace(
-        limits__kill_drawdown=0.12, limits__stop=0.04, limits__max_turnover=0.3, limits__max_adv=0.5, policy__rebalance=5
+        limits__kill_drawdown=0.12, limits__stop=0.04, limits__max_turnover=0.3, limits__max_adv=0.5,
+        policy__rebalance=5,
     ),
     "barriers, strength and doubt": with_model("quantile", **TREES).replace(
         label__kind="triple_barrier", label__target="none", label__profit=1.5, policy__kind="proportional",
@@ -88,6 +89,7 @@ MORE = {
         policy__kind="optimised", policy__objective="equal_risk", data__periods_per_year=252,
         limits__kill_drawdown=0.05, limits__flatten=True,
     ),
+    "rank weights, capped": small(sizing__weighting="rank", limits__max_weight=0.13),
     "rank weights": small(sizing__weighting="rank"),
     "sector": small(features__neutralise="sector"),
     "zscore": small(features__transform=["zscore"]),

@@ -114,6 +114,17 @@ def test_the_difference_is_scale_free_antisymmetric_and_found_when_it_is_there(m
     assert gifted.p < 0.01 and gifted.difference > 0 and gifted.first > gifted.second
 
 
+def test_the_errors_agree_where_months_are_independent_and_normal():
+    "With ratios of 1 a third of the variance comes from their denominators: all errors must know it."
+    rng = np.random.default_rng(11)
+    dates = pd.date_range("1900-01-31", periods=3000, freq="ME").as_unit("us")
+    a, b = (pd.Series(rng.normal(0.04, 0.04, 3000), dates) for _ in range(2))
+    closed = sharpe_difference(a, b, "jkm").se
+    assert closed == pytest.approx(np.sqrt(3 / 3000), rel=0.05)
+    assert sharpe_difference(a, b, "hac").se == pytest.approx(closed, rel=0.08)
+    assert sharpe_difference(a, b, "waves").se == pytest.approx(closed, rel=0.15)
+
+
 def test_size_under_the_null_quickly():
     "A seeded handful of worlds; scripts/calibrate.py stability measures it."
     ps = np.array([sharpe_difference(*pair(seed, 120)).p for seed in range(400)])
@@ -133,6 +144,9 @@ def test_differences_that_cannot_be_tested_say_why():
     a, b = pair(3)
     assert "19 common" in sharpe_difference(a.iloc[:19], b).reason
     assert "vary" in sharpe_difference(a, a).reason and "vary" in sharpe_difference(a * 0 + 0.01, b).reason
+    for method in ("waves", "hac", "jkm", "bootstrap"):
+        scaled = sharpe_difference(a, 2 * a, method)
+        assert np.isnan(scaled.p) and "multiple" in scaled.reason, "a lever is no other Sharpe ratio"
     assert np.isnan(sharpe_difference(a, a).p) and sharpe_difference(a.iloc[:0], b.iloc[:0]).n_obs == 0
     assert sharpe_difference(a.where(a.index > a.index[9]), b).n_obs == 290
     with pytest.raises(ConfigError, match="method is 'exact'"):
