@@ -390,6 +390,9 @@ class AccountRisk:
     >>> index = sample_context("SPY")["close"].droplevel("symbol")
     >>> mixed = account_risk(spy, values, 4 * values.abs().sum(), bars, index, draws=199)
     >>> mixed.selling.round(3)
+           position  days   bps   money
+    AAPL  96264.999   0.0  1.30  12.518
+    XOM  -29994.001   0.0  1.52   4.560
     """
 
     forecasts: dict[str, pd.DataFrame]  # by method: var, expected_shortfall by date, for the next session
@@ -483,6 +486,9 @@ def account_risk(
     >>> index = sample_context("SPY")["close"].droplevel("symbol")
     >>> mixed = account_risk(spy, values, 4 * values.abs().sum(), bars, index, draws=199)
     >>> mixed.selling.round(3)
+           position  days   bps   money
+    AAPL  96264.999   0.0  1.30  12.518
+    XOM  -29994.001   0.0  1.52   4.560
     """
     if not equity > 0:
         raise ConfigError(f"equity is {equity}, expected money above 0")
