@@ -1978,6 +1978,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict._values': ( 'portfolio/conflict.html#_values',
                                                                                       'quantlab/portfolio/conflict.py'),
+                                             'quantlab.portfolio.conflict._within_reach': ( 'portfolio/conflict.html#_within_reach',
+                                                                                            'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict.breaches': ( 'portfolio/conflict.html#breaches',
                                                                                        'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict.conflict': ( 'portfolio/conflict.html#conflict',

@@ -71,32 +71,21 @@ class Mandate:
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.portfolio.conflict import Mandate
     >>> from quantlab.portfolio.covariance import covariance
     >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
     >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
-    >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
     >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
-    >>> sector = found.reindex(names)
     >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
     >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
     >>> spread = np.sqrt(np.diag(sigma))
     >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
     >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
     >>> ax.set_yticks(range(12), names, fontsize=7)
-    >>> def sectors_within(cap, lower=-1e3):
-    ...     "Return a row for each sector."
-    ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
-    >>> ask = Mandate(
-    ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
+    >>> full = Mandate(
+    ...     sigma, lower=pd.Series(0.0, names), upper=pd.Series(0.1, names), previous=pd.Series(0.05, names)
     ... )
-    >>> list(ask.rows)
-    ['sector Information Technology',
-     'sector Financials',
-     'sector Energy',
-     'sector Health Care',
-     'sector Consumer Staples']
     """
 
     covariance: pd.DataFrame  # symbols x symbols, a year, from the past only
@@ -497,31 +486,23 @@ class Optimum:
         >>> from quantlab.core.panel import to_wide
         >>> from quantlab.core.plot import figure
         >>> from quantlab.data.bars import adjust
-        >>> from quantlab.data.sample import sample_bars, sample_sectors
-        >>> from quantlab.portfolio.conflict import Mandate, optimum
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.portfolio.conflict import Mandate, _within_reach, optimum
         >>> from quantlab.portfolio.covariance import covariance
         >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
         >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
-        >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
         >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
-        >>> sector = found.reindex(names)
         >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
         >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
         >>> spread = np.sqrt(np.diag(sigma))
         >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
         >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
         >>> ax.set_yticks(range(12), names, fontsize=7)
-        >>> def sectors_within(cap, lower=-1e3):
-        ...     "Return a row for each sector."
-        ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
-        >>> ask = Mandate(
-        ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
+        >>> full = Mandate(
+        ...     sigma, lower=pd.Series(0.0, names), upper=pd.Series(0.1, names), previous=pd.Series(0.05, names)
         ... )
-        >>> held = pd.Series(0.0, names)
-        >>> held[["JPM", "BAC", "C"]] = 0.6, 0.2, 0.2
-        >>> stuck = replace(ask, turnover=0.2, previous=held, upper=1.0)
-        >>> good, bad = optimum(ask), optimum(stuck)
-        >>> assert good.status == "optimal" and good.method == "markowitz" and not good.breaches
+        >>> step = _within_reach(replace(full, turnover=0.2))
+        >>> assert _within_reach(full).budget == 1.0 and optimum(step, ("markowitz",)).status == "optimal"
         """
         return "fallback" if self.failures else "breach" if self.breaches else "optimal"
 
@@ -830,6 +811,18 @@ def _budget(top: pd.Series, sectors: pd.Series | None, limits: Limits) -> float:
     return float(min(1.0, room, *whole))
 
 
+def _within_reach(mandate: Mandate) -> Mandate:
+    "Move the budget to the nearest that may be traded to from the book that is held; the rest waits in cash."
+    last = mandate.previous.reindex(mandate.covariance.index).fillna(0.0)
+    far = np.inf if mandate.trade is None else mandate.trade
+    low, top = np.maximum(mandate.lower, last - far), np.minimum(mandate.upper, last + far)
+    if (low > top).any() or (mandate.turnover is None and mandate.trade is None):
+        return mandate
+    forced = last.clip(low, top)  # what the bounds alone make it sell and buy
+    spare = np.inf if mandate.turnover is None else mandate.turnover - (forced - last).abs().sum() - 1e-6
+    least, most = max(low.sum(), forced.sum() - spare), min(top.sum(), forced.sum() + spare)
+    return mandate if least > most else replace(mandate, budget=float(np.clip(mandate.budget, least, most)))
+
 # %% ../../nbs/portfolio/580_conflict.ipynb #6b0bd4fc
 def _mandate_at(
     rule: Optimised,
@@ -863,10 +856,11 @@ def _mandate_at(
         rows = {f"sector {k}": ((of == k).astype(float), -side, side) for k in sorted(set(of))}
     building = not held.abs().sum() > 0
     trade = None if traded is None else limits.max_adv * traded.reindex(names).fillna(0.0) / rule.capital
-    return Mandate(
-        cov, expected, rule.risk_aversion, low, top, _budget(top, of, limits), limits.max_gross, limits.max_net, rows,
+    budget = _budget(top.where(on, 0.0), of, limits)  # a name that leaves is no room: it is to be sold
+    return _within_reach(Mandate(
+        cov, expected, rule.risk_aversion, low, top, budget, limits.max_gross, limits.max_net, rows,
         None if building else limits.max_turnover, None if building else trade, held, limits.tracking_error, market,
-    ), measured.left_out  # fmt: skip
+    )), measured.left_out  # fmt: skip
 
 # %% ../../nbs/portfolio/580_conflict.ipynb #cb3123fc
 def _panel_of(rows: list[tuple[pd.Timestamp, pd.Series]], gate: pd.DataFrame | None) -> pd.DataFrame:

@@ -200,3 +200,27 @@ def test_changes_are_measured_from_the_book_that_has_drifted(limits):
             assert (change <= most + 1e-6).all()
             bites += (change > most - 1e-4).any()
     assert bites  # the limit was needed at least once
+
+
+@pytest.mark.parametrize("turnover", [0.2, 0.05, None])
+def test_caps_that_cannot_hold_all_the_money_leave_cash_and_sell_what_left_the_list(turnover):
+    frame, said = bars()
+    said = said[frame.index.get_level_values("date") >= frame.index[-1][0] - pd.Timedelta(days=120)]
+    rule = Optimised(4, 0, 10, lookback=90, limits=Limits(max_weight=0.1, max_turnover=turnover))
+    weights, log = optimised_weights(rule, said, frame)
+    wide = weights["weight"].unstack(fill_value=0.0)
+    assert np.allclose(wide.sum(axis=1), 0.4, atol=0.02) and wide.to_numpy().max() <= 0.1 + 1e-6
+    assert (log["status"] == "optimal").all()
+
+
+def test_a_book_in_cash_is_filled_as_fast_as_the_turnover_allows():
+    frame, said = bars()
+    said = said[frame.index.get_level_values("date") >= frame.index[-1][0] - pd.Timedelta(days=120)]
+    dates = said.index.unique("date")
+    few = said.index.get_level_values("symbol").isin(["S0", "S1", "S2"])
+    said = said[few | (said.index.get_level_values("date") > dates[20])]  # three names first, then all eight
+    weights, log = optimised_weights(Optimised(8, 0, 10, lookback=90, limits=Limits(0.2, max_turnover=0.1)), said, frame)
+    total = weights["weight"].groupby(level="date").sum()
+    assert np.allclose(total.iloc[:3], 0.6, atol=0.02) and total.iloc[-1] <= 1 + 1e-6
+    assert 0.05 < total.diff().iloc[3:6].min() and total.diff().iloc[3:].max() <= 0.1 + 1e-2
+    assert (log["status"] == "optimal").all()
