@@ -71,21 +71,32 @@ class Mandate:
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
     >>> from quantlab.portfolio.conflict import Mandate
     >>> from quantlab.portfolio.covariance import covariance
     >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
     >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+    >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
     >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
+    >>> sector = found.reindex(names)
     >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
     >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
     >>> spread = np.sqrt(np.diag(sigma))
     >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
     >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
     >>> ax.set_yticks(range(12), names, fontsize=7)
-    >>> full = Mandate(
-    ...     sigma, lower=pd.Series(0.0, names), upper=pd.Series(0.1, names), previous=pd.Series(0.05, names)
+    >>> def sectors_within(cap, lower=-1e3):
+    ...     "Return a row for each sector."
+    ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
+    >>> ask = Mandate(
+    ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
     ... )
+    >>> list(ask.rows)
+    ['sector Information Technology',
+     'sector Financials',
+     'sector Energy',
+     'sector Health Care',
+     'sector Consumer Staples']
     """
 
     covariance: pd.DataFrame  # symbols x symbols, a year, from the past only
@@ -486,23 +497,31 @@ class Optimum:
         >>> from quantlab.core.panel import to_wide
         >>> from quantlab.core.plot import figure
         >>> from quantlab.data.bars import adjust
-        >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.portfolio.conflict import Mandate, _within_reach, optimum
+        >>> from quantlab.data.sample import sample_bars, sample_sectors
+        >>> from quantlab.portfolio.conflict import Mandate, optimum
         >>> from quantlab.portfolio.covariance import covariance
         >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
         >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+        >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
         >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
+        >>> sector = found.reindex(names)
         >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
         >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
         >>> spread = np.sqrt(np.diag(sigma))
         >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
         >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
         >>> ax.set_yticks(range(12), names, fontsize=7)
-        >>> full = Mandate(
-        ...     sigma, lower=pd.Series(0.0, names), upper=pd.Series(0.1, names), previous=pd.Series(0.05, names)
+        >>> def sectors_within(cap, lower=-1e3):
+        ...     "Return a row for each sector."
+        ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
+        >>> ask = Mandate(
+        ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
         ... )
-        >>> step = _within_reach(replace(full, turnover=0.2))
-        >>> assert _within_reach(full).budget == 1.0 and optimum(step, ("markowitz",)).status == "optimal"
+        >>> held = pd.Series(0.0, names)
+        >>> held[["JPM", "BAC", "C"]] = 0.6, 0.2, 0.2
+        >>> stuck = replace(ask, turnover=0.2, previous=held, upper=1.0)
+        >>> good, bad = optimum(ask), optimum(stuck)
+        >>> assert good.status == "optimal" and good.method == "markowitz" and not good.breaches
         """
         return "fallback" if self.failures else "breach" if self.breaches else "optimal"
 

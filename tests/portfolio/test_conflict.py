@@ -219,7 +219,8 @@ def test_a_book_in_cash_is_filled_as_fast_as_the_turnover_allows():
     dates = said.index.unique("date")
     few = said.index.get_level_values("symbol").isin(["S0", "S1", "S2"])
     said = said[few | (said.index.get_level_values("date") > dates[20])]  # three names first, then all eight
-    weights, log = optimised_weights(Optimised(8, 0, 10, lookback=90, limits=Limits(0.2, max_turnover=0.1)), said, frame)
+    rule = Optimised(8, 0, 10, lookback=90, limits=Limits(0.2, max_turnover=0.1))
+    weights, log = optimised_weights(rule, said, frame)
     total = weights["weight"].groupby(level="date").sum()
     assert np.allclose(total.iloc[:3], 0.6, atol=0.02) and total.iloc[-1] <= 1 + 1e-6
     assert 0.05 < total.diff().iloc[3:6].min() and total.diff().iloc[3:].max() <= 0.1 + 1e-2
