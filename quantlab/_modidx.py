@@ -3996,9 +3996,3 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'quantlab.vendors.yahoo._panel': ('vendors/yahoo.html#_panel', 'quantlab/vendors/yahoo.py'),
                                         'quantlab.vendors.yahoo._same_question': ( 'vendors/yahoo.html#_same_question',
                                                                                    'quantlab/vendors/yahoo.py')}}}
-
-if __name__ == "_modidx":  # the name under which nbdev_update loads this file
-    raise SystemExit(
-        "nbdev_update is refused: it would copy the sections of the docstrings into the notebooks. "
-        "Edit the notebook, then run `make export`."
-    )
