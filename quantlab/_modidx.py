@@ -1950,6 +1950,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict._answer': ( 'portfolio/conflict.html#_answer',
                                                                                       'quantlab/portfolio/conflict.py'),
+                                             'quantlab.portfolio.conflict._budget': ( 'portfolio/conflict.html#_budget',
+                                                                                      'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict._compiled': ( 'portfolio/conflict.html#_compiled',
                                                                                         'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict._drifted': ( 'portfolio/conflict.html#_drifted',
@@ -1972,6 +1974,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict._solve': ( 'portfolio/conflict.html#_solve',
                                                                                      'quantlab/portfolio/conflict.py'),
+                                             'quantlab.portfolio.conflict._told': ( 'portfolio/conflict.html#_told',
+                                                                                    'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict._values': ( 'portfolio/conflict.html#_values',
                                                                                       'quantlab/portfolio/conflict.py'),
                                              'quantlab.portfolio.conflict.breaches': ( 'portfolio/conflict.html#breaches',
@@ -3996,3 +4000,9 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'quantlab.vendors.yahoo._panel': ('vendors/yahoo.html#_panel', 'quantlab/vendors/yahoo.py'),
                                         'quantlab.vendors.yahoo._same_question': ( 'vendors/yahoo.html#_same_question',
                                                                                    'quantlab/vendors/yahoo.py')}}}
+
+if __name__ == "_modidx":  # the name under which nbdev_update loads this file
+    raise SystemExit(
+        "nbdev_update is refused: it would copy the sections of the docstrings into the notebooks. "
+        "Edit the notebook, then run `make export`."
+    )

@@ -54,7 +54,42 @@ def record_audit(
     ledger: Ledger | None = None,  # the workspace's own when absent
     key: str = "",  # of the recipe whose chain was audited
 ) -> str:  # the ledger's new head
-    "Record an audit of the present code; what is not PASS counts against the study. Raise ReportError for none."
+    """Record an audit of the present code; what is not PASS counts against the study. Raise ReportError for none.
+
+    Parameters
+    ----------
+    study : str
+        Whose features were audited.
+    verdicts : Iterable[Verdict]
+        Of core.audit, one for each feature or function; or the one of a recipe's chain.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    key : str, default ""
+        Of the recipe whose chain was audited.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ReportError
+        For none.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import record_audit
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    """
     verdicts = list(verdicts)
     found = {v.function: str(v) for v in verdicts if v.status != PASS}
     if not verdicts:
@@ -73,7 +108,37 @@ def record_tests(
     passed: bool = True,  # whether all did
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record that the test suite ran on the present code."
+    """Record that the test suite ran on the present code.
+
+    Parameters
+    ----------
+    passed : bool, default True
+        Whether all did.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import record_audit, record_tests
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    """
     return _testify(ledger or _ours(), "tests", {"sources": tracking.sources_hash(), "passed": passed})
 
 
@@ -82,7 +147,40 @@ def open_out_of_sample(
     key: str,  # of the one configuration it is opened for, as in its trial
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record that the held-out period of a study is looked at; call it before looking."
+    """Record that the held-out period of a study is looked at; call it before looking.
+
+    Parameters
+    ----------
+    study : str
+        Whose held-out period is opened.
+    key : str
+        Of the one configuration it is opened for, as in its trial.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import open_out_of_sample, record_audit, record_tests
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    >>> open_out_of_sample("demo", "rule-1", apart)
+    """
     return _testify(ledger or _ours(), "out-of-sample", {"study": study, "key": key})
 
 # %% ../../nbs/ops/910_registry.ipynb #c9f1d665
@@ -92,7 +190,28 @@ _OF_RECIPE = ("recipe", "state")  # its name; sha256 of the file of its fitted m
 
 
 class Version(NamedTuple):
-    "Name a registered model and what it was made of."
+    """Name a registered model and what it was made of.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, the same for all its versions.
+    version : int
+        Its number, from 1.
+    run_id : str
+        Of the logged run that made it.
+    tags : dict[str, str]
+        study, key, sources, data_hash; of a recipe its name and state; ledger heads of promotions.
+
+    Examples
+    --------
+    >>> from quantlab.ops.registry import Version
+    >>> from quantlab.report import tracking
+    >>> code = tracking.sources_hash()
+    >>> version = Version(
+    ...     "momentum", 1, "none", {"study": "momentum", "key": "rule-11", "sources": code, "data_hash": "0"}
+    ... )
+    """
 
     name: str  # of the model, the same for all its versions
     version: int  # its number, from 1
@@ -110,7 +229,52 @@ def register(
     run_id: str,  # of tracking.log_run, with model= and the tags _NEEDED
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> Version:  # the new candidate
-    "Register the model of a run as the candidate; raise ReportError when the run does not say what it is made of."
+    """Register the model of a run as the candidate; raise ReportError when the run does not say what it is made of.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, the same for all its versions.
+    run_id : str
+        Of tracking.log_run, with model= and the tags _NEEDED.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    Version
+        The new candidate.
+
+    Raises
+    ------
+    ReportError
+        When the run does not say what it is made of.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.ops.registry import register
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM", "GE", "JPM"], "2018-01-02", "2020-12-31"))
+    >>> X = compute(bars, [momentum(60, 5), reversal(21)]).dropna()
+    >>> model = RidgeModel().fit(X, X["rev_21"].rename("y"))
+    >>> tags = {"run": "first", "study": "momentum", "key": "rule-11", **tracking.made_of(bars)}
+    >>> run_id = tracking.log_run(
+    ...     "momentum", {"alpha": 1.0}, {"ic": 0.03}, tags=tags, store=store, model=model, example=X.head()
+    ... )
+    >>> assert register("momentum", run_id, store).version == 1
+    """
     service = tracking.client(_store(store))
     run = service.get_run(run_id)
     missing = [tag for tag in _NEEDED if not run.data.tags.get(tag)]
@@ -132,7 +296,41 @@ def at_stage(
     stage: str = "production",  # one of STAGES
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> Version:  # with its run and its tags
-    "Return the version at a stage; raise ReportError when there is none."
+    """Return the version at a stage; raise ReportError when there is none.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    stage : str, default "production"
+        One of STAGES.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    Version
+        With its run and its tags.
+
+    Raises
+    ------
+    ReportError
+        When there is none.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.registry import at_stage
+    >>> work = tempfile.TemporaryDirectory()
+    >>> nowhere = Path(work.name) / "none.sqlite"
+    >>> assert (
+    ...     "expected one of" in show_error(lambda: at_stage("momentum", "best", nowhere)) and not nowhere.exists()
+    ... )
+    """
     if stage not in STAGES:
         raise ReportError(f"stage is {stage!r}, expected one of {', '.join(STAGES)}")
     file, aliases = _store(store), {}
@@ -212,7 +410,43 @@ def evidence(
     ledger: Ledger | None = None,  # the workspace's own when absent
     least: float = 0.95,  # Deflated Sharpe Ratio that is asked for
 ) -> pd.DataFrame:  # by piece of evidence: held, and what is missing where it is not
-    "Look up the evidence of a version."
+    """Look up the evidence of a version.
+
+    Parameters
+    ----------
+    version : Version
+        From register or at_stage.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    least : float, default 0.95
+        Deflated Sharpe Ratio that is asked for.
+
+    Returns
+    -------
+    pd.DataFrame
+        By piece of evidence: held, and what is missing where it is not.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import Version, evidence
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> code = tracking.sources_hash()
+    >>> version = Version(
+    ...     "momentum", 1, "none", {"study": "momentum", "key": "rule-11", "sources": code, "data_hash": "0"}
+    ... )
+    >>> again = evidence(version, ledger).loc["out-of-sample", "missing"]
+    >>> again
+    """
     ledger, tags = ledger or _ours(), version.tags
     missing = {
         "audit": _judge_audit(ledger, tags),
@@ -233,7 +467,40 @@ def promote(
     store: Path | None = None,  # SQLite file; the setting [research] tracking
     least: float = 0.95,  # Deflated Sharpe Ratio that is asked for
 ) -> Version:
-    "Move a model one step up; raise ReportError naming every piece of evidence that is missing."
+    """Move a model one step up; raise ReportError naming every piece of evidence that is missing.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    to : str, default "staging"
+        Or production.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    least : float, default 0.95
+        Deflated Sharpe Ratio that is asked for.
+
+    Returns
+    -------
+    Version
+        A registered model and what it was made of.
+
+    Raises
+    ------
+    ReportError
+        Its message names every piece of evidence that is missing.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.registry import promote
+    >>> show_error(lambda: promote("momentum", "the top"))
+    "ReportError: cannot promote to 'the top'; the steps are staging and production"
+    """
     if to not in STAGES[1:]:
         raise ReportError(f"cannot promote to {to!r}; the steps are {' and '.join(STAGES[1:])}")
     ledger, version = ledger or _ours(), at_stage(name, STAGES[STAGES.index(to) - 1], store)
@@ -265,7 +532,76 @@ def register_recipe(
     run: Run,  # finished, with its trial in the ledger
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> Version:  # the new candidate
-    "Register a recipe with what was fitted for it; raise ReportError for models that cannot be kept as data."
+    """Register a recipe with what was fitted for it; raise ReportError for models that cannot be kept as data.
+
+    Parameters
+    ----------
+    run : Run
+        finished, with its trial in the ledger.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    Version
+        The new candidate.
+
+    Raises
+    ------
+    ReportError
+        For models that cannot be kept as data.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict, audit
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.ops.registry import open_out_of_sample, record_audit, record_tests, register_recipe
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> rng = np.random.default_rng(4)
+    >>> for i in range(12):
+    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
+    ...     ledger.record(
+    ...         "trial",
+    ...         f"rule-{i}",
+    ...         "momentum",
+    ...         {"lookback": 20 * (i + 1)},
+    ...         1500,
+    ...         252,
+    ...         returns.mean() / returns.std(),
+    ...         0.0,
+    ...         3.0,
+    ...     )
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM", "GE", "JPM"], "2018-01-02", "2020-12-31"))
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    >>> open_out_of_sample("demo", "rule-1", apart)
+    >>> record_audit("momentum", [audit(f, bars, 3, f.name) for f in (momentum(60, 5), reversal(21))], ledger)
+    >>> record_tests(ledger=ledger)
+    >>> open_out_of_sample("momentum", "rule-11", ledger)
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> done = run(recipe, ledger=ledger)
+    >>> candidate = register_recipe(done, store)
+    >>> sorted(candidate.tags)
+    ['data_hash', 'key', 'recipe', 'sources', 'state', 'study']
+    """
     fitted, place = fitted_recipe(run), _store(store)
     name, trial = run.recipe.name, run.evidence.trials[-1]
     tags = {"run": f"{name}-{run.key[:8]}", "study": trial["study"], "key": run.key, "data_hash": run.market.hash}
@@ -298,7 +634,45 @@ def load_recipe(
     store: Path | None = None,  # SQLite file; the setting [research] tracking
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> FittedRecipe:
-    "Load the fitted recipe at a stage; raise ReportError when its file, its page or the code is another one."
+    """Load the fitted recipe at a stage; raise ReportError when its file, its page or the code is another one.
+
+    Parameters
+    ----------
+    name : str
+        Of the recipe.
+    stage : str, default "production"
+        One of STAGES.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    FittedRecipe
+        A recipe and what was fitted for it.
+
+    Raises
+    ------
+    ReportError
+        When its file, its page or the code is another one.
+    ConfigError
+        For an address (see path).
+        With file and line (see parse).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import load_recipe
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger, store = Ledger(Path(work.name) / "ledger.sqlite"), Path(work.name) / "mlflow.sqlite"
+    >>> touched = show_error(lambda: load_recipe("small", "staging", store, ledger))
+    >>> asked = show_error(lambda: load_recipe("small", "staging", store, ledger))
+    >>> touched, asked.rpartition(": settings")[2]
+    """
     version, place = at_stage(name, stage, store), _store(store)
     if "recipe" not in version.tags:
         raise ReportError(f"{name} version {version.version} is a model and no recipe; tracking.load_model loads it")

@@ -59,7 +59,47 @@ def position_values(
     bars: pd.DataFrame,  # (date, symbol) with close, as quoted, up to the decision
     capital: float = 1_000_000.0,  # money, divided equally among bare symbols
 ) -> pd.Series:  # by symbol, money, negative = short
-    "Value positions at the last close; raise DataError for a symbol that is unknown or stale."
+    """Value positions at the last close; raise DataError for a symbol that is unknown or stale.
+
+    Parameters
+    ----------
+    positions : Positions
+        {symbol: quantity}, or a list of {symbol, quantity} or of symbols; quantity < 0 = short.
+    bars : pd.DataFrame
+        (date, symbol) with close, as quoted, up to the decision.
+    capital : float, default 1_000_000.0
+        money, divided equally among bare symbols.
+
+    Returns
+    -------
+    pd.Series
+        By symbol, money, negative = short.
+
+    Raises
+    ------
+    DataError
+        For a symbol that is unknown or stale.
+    ConfigError
+        "positions are {'AAPL': 100}, or a list, of symbols such as 'AAPL' or of {symbol, quantity}, one
+        or more"
+        "positions mix symbols and quantities, or hold something else; give one kind"
+        "position {...} must have symbol and quantity, and nothing else"
+        "a quantity of {...} is no number; give shares"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars have no column close; give those of data.sample or get_bars"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.book import position_values
+    >>> shares = [{"symbol": "AAPL", "quantity": 500}, {"symbol": "XOM", "quantity": -300}]
+    >>> bars = sample_bars(["AAPL", "XOM"])
+    >>> values = position_values(shares, bars)
+    >>> values.round(0).to_frame("money").T
+              AAPL      XOM
+    money  96265.0 -29994.0
+    """
     quantity, plain = _quantities(positions)
     if not (np.isfinite(capital) and capital > 0):
         raise ConfigError(f"capital is {capital}, expected money above 0")
@@ -82,7 +122,52 @@ def position_values(
 # %% ../../nbs/risk/660_book.ipynb #c3914a00
 @dataclass(frozen=True)
 class BookRisk:
-    "Hold the risk of a book at one close; losses are positive, in money."
+    """Hold the risk of a book at one close; losses are positive, in money.
+
+    Parameters
+    ----------
+    as_of : str
+        Date of the last close that was read.
+    confidence : float
+        Share of sessions within VaR.
+    value : float
+        net, money.
+    gross : float
+        Money.
+    VaR : float
+        Of the next session, money.
+    expected_shortfall : float
+        Of the next session, money.
+    liquidity_risk : float
+        Share of the gross book that one session at a tenth of the volume leaves.
+    scenario_losses : dict[str, float]
+        By scenario, money.
+    cash : float, default 0.0
+        money, below 0: borrowed; it bears no risk here.
+    currency : str, default "USD"
+        Of every sum of money above.
+    tails : dict[str, dict[str, float]], default field(default_factory=dict)
+        By confidence: VaR, expected_shortfall, money.
+
+    References
+    ----------
+    .. [1] Barone-Adesi, Giannopoulos and Vosper (1999).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.book import BookRisk, position_values
+    >>> shares = [{"symbol": "AAPL", "quantity": 500}, {"symbol": "XOM", "quantity": -300}]
+    >>> bars = sample_bars(["AAPL", "XOM"])
+    >>> values = position_values(shares, bars)
+    >>> nothing = BookRisk(
+    ...     f"{bars.index[-1][0]:%Y-%m-%d}", 0.99, values.sum(), values.abs().sum(), 0.0, 0.0, 0.0, {}
+    ... )
+    >>> pd.Series(nothing.to_dict()).loc[["as_of", "value", "gross"]].to_frame("the book").T
+                   as_of         value          gross
+    the book  2023-12-29  66270.998383  126259.000397
+    """
 
     as_of: str  # date of the last close that was read
     confidence: float  # share of sessions within VaR
@@ -98,11 +183,46 @@ class BookRisk:
 
     @property
     def equity(self) -> float:
-        "Return what is owned: positions and cash, money."
+        """Return what is owned: positions and cash, money.
+
+        Returns
+        -------
+        float
+            What is owned: positions and cash, money.
+
+        Examples
+        --------
+        >>> from quantlab.risk.book import portfolio_risk
+        >>> equal = ["AAPL", "MSFT", "XOM", "JPM"]
+        >>> risk = portfolio_risk(equal)
+        >>> account = {"AAPL": 500, "XOM": -300}  # the same as rows of symbol and quantity
+        >>> levels = portfolio_risk(account, [0.99, 0.975, 0.95], cash=-50_000)
+        >>> assert (
+        ...     levels.equity == levels.value - 50_000
+        ...     and not levels.scenario_losses.keys() ^ risk.scenario_losses.keys()
+        ... )
+        """
         return self.value + self.cash
 
     def to_dict(self) -> dict:
-        "Return plain numbers, as JSON takes them."
+        """Return plain numbers, as JSON takes them.
+
+        Returns
+        -------
+        dict
+            Plain numbers, as JSON takes them.
+
+        Examples
+        --------
+        >>> import json
+        >>> from quantlab.risk.book import portfolio_risk
+        >>> equal = ["AAPL", "MSFT", "XOM", "JPM"]
+        >>> risk = portfolio_risk(equal)
+        >>> assert (
+        ...     0 < risk.VaR <= risk.expected_shortfall < 1e6
+        ...     and json.loads(json.dumps(risk.to_dict())) == risk.to_dict()
+        ... )
+        """
         return asdict(self) | {"equity": self.equity}
 
 # %% ../../nbs/risk/660_book.ipynb #89208b99
@@ -151,7 +271,70 @@ def portfolio_risk(
     cash: float = 0.0,  # money beside the positions, below 0: borrowed
     currency: str = "USD",  # of prices, capital and cash: a label, nothing is converted
 ) -> BookRisk:
-    "Return the risk of positions in money; raise DataError for a symbol that is unknown, stale or too young."
+    """Return the risk of positions in money; raise DataError for a symbol that is unknown, stale or too young.
+
+    Parameters
+    ----------
+    positions : Positions
+        {symbol: quantity}, or a list of {symbol, quantity}, or of symbols in equal parts.
+    confidence : float | Sequence[float], default 0.99
+        Share of sessions within VaR; of several the first is the book's.
+    bars : pd.DataFrame | None, default None
+        (date, symbol), open to volume, with adj; up to the decision. None: the sample.
+    capital : float, default 1_000_000.0
+        money, for bare symbols.
+    sectors : Mapping[str, str] | pd.Series | None, default None
+        By symbol; None: with the sample, as known at its end.
+    market : pd.Series | None, default None
+        Closes by date; None: SPY with the sample, else the mean of the held names.
+    scenarios : Sequence[Scenario] | Scenario, default ()
+        Of the user, beside 2008, 2020 and the flash crash.
+    method : str, default "filtered"
+        Of risk.var.VAR_METHODS.
+    lookback : int, default 500
+        Past sessions in the forecast.
+    cash : float, default 0.0
+        Money beside the positions, below 0: borrowed.
+    currency : str, default "USD"
+        Of prices, capital and cash: a label, nothing is converted.
+
+    Returns
+    -------
+    BookRisk
+        The risk of positions in money.
+
+    Raises
+    ------
+    DataError
+        For a symbol that is unknown, stale or too young.
+    ConfigError
+        "confidence is {confidence}, expected one share, or several, each once"
+        For what is no confidence (see check_confidence).
+        "cash is {cash}, expected money, below 0 where it is borrowed"
+        "currency is {currency}, expected a code such as USD"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars have no column close; give those of data.sample or get_bars"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.book import portfolio_risk
+    >>> equal = ["AAPL", "MSFT", "XOM", "JPM"]
+    >>> risk = portfolio_risk(equal)
+    >>> pd.Series(risk.to_dict()).drop(["scenario_losses", "tails"]).to_frame("value")
+                               value
+    as_of                 2023-12-29
+    confidence                  0.99
+    value                  1000000.0
+    gross                  1000000.0
+    VaR                 13134.662734
+    expected_shortfall   14909.39928
+    liquidity_risk               0.0
+    cash                         0.0
+    currency                     USD
+    equity                 1000000.0
+    """
     levels = _account(confidence, cash, currency)
     if bars is None:
         bars, market = sample_bars(), sample_context("SPY")["close"].droplevel("symbol") if market is None else market
@@ -179,7 +362,38 @@ def portfolio_risk(
 # %% ../../nbs/risk/660_book.ipynb #aafaaaa9
 @dataclass(frozen=True, eq=False)
 class AccountRisk:
-    "Hold the risk of an account at its last close; losses are shares of equity and positive."
+    """Hold the risk of an account at its last close; losses are shares of equity and positive.
+
+    Parameters
+    ----------
+    forecasts : dict[str, pd.DataFrame]
+        By method: var, expected_shortfall by date, for the next session.
+    exams : dict[str, VarExam]
+        By method, on the account's own returns.
+    losses : pd.Series
+        By scenario, of the last holdings; empty where nothing is held.
+    selling : pd.DataFrame
+        By symbol: position (money), days, bps, money; of the last holdings.
+    liquidity_risk : float
+        Share of the last holdings that one session at a tenth of the volume leaves.
+    left_out : dict[str, str]
+        By method or scenario: why it is not there.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.book import account_risk, position_values
+    >>> shares = [{"symbol": "AAPL", "quantity": 500}, {"symbol": "XOM", "quantity": -300}]
+    >>> bars = sample_bars(["AAPL", "XOM"])
+    >>> values = position_values(shares, bars)
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna()
+    >>> index = sample_context("SPY")["close"].droplevel("symbol")
+    >>> mixed = account_risk(spy, values, 4 * values.abs().sum(), bars, index, draws=199)
+    >>> mixed.selling.round(3)
+           position  days   bps   money
+    AAPL  96264.999   0.0  1.30  12.518
+    XOM  -29994.001   0.0  1.52   4.560
+    """
 
     forecasts: dict[str, pd.DataFrame]  # by method: var, expected_shortfall by date, for the next session
     exams: dict[str, VarExam]  # by method, on the account's own returns
@@ -221,7 +435,61 @@ def account_risk(
     draws: int = 1999,  # simulated histories behind each p-value
     seed: int = 0,  # of the draws that break ties
 ) -> AccountRisk:
-    "Examine an account's own returns and stress its last holdings; raise ConfigError for an equity that is gone."
+    """Examine an account's own returns and stress its last holdings; raise ConfigError for an equity that is gone.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns of the account by session, after costs.
+    values : pd.Series
+        By symbol: position at the last close, money, negative = short; empty: nothing is held.
+    equity : float
+        money, at the last close.
+    bars : pd.DataFrame
+        (date, symbol), open to volume as quoted, adj where there is one; up to the last close.
+    market : pd.Series
+        Closes of the market by date.
+    sectors : Mapping[str, str] | pd.Series | None, default None
+        By symbol.
+    methods : Sequence[str], default ("filtered", "normal")
+        Of risk.var.VAR_METHODS.
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+    draws : int, default 1999
+        Simulated histories behind each p-value.
+    seed : int, default 0
+        Of the draws that break ties.
+
+    Returns
+    -------
+    AccountRisk
+        The risk of an account at its last close; losses are shares of equity and positive.
+
+    Raises
+    ------
+    ConfigError
+        For an equity that is gone.
+    PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+    DataError
+        When a factor is missing (see adjust).
+        For negative volume (see daily_value).
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.book import account_risk, position_values
+    >>> shares = [{"symbol": "AAPL", "quantity": 500}, {"symbol": "XOM", "quantity": -300}]
+    >>> bars = sample_bars(["AAPL", "XOM"])
+    >>> values = position_values(shares, bars)
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna()
+    >>> index = sample_context("SPY")["close"].droplevel("symbol")
+    >>> mixed = account_risk(spy, values, 4 * values.abs().sum(), bars, index, draws=199)
+    >>> mixed.selling.round(3)
+           position  days   bps   money
+    AAPL  96264.999   0.0  1.30  12.518
+    XOM  -29994.001   0.0  1.52   4.560
+    """
     if not equity > 0:
         raise ConfigError(f"equity is {equity}, expected money above 0")
     forecasts, exams, left_out = _examined(returns, methods, confidence, draws, seed)

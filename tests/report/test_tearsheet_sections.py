@@ -1,4 +1,4 @@
-"Risk and attribution of the tearsheet: absent unless asked for, and then the numbers of the room beside an unchanged page."
+"The tearsheet's sections on risk and attribution: absent unless asked for, beside a page that does not change."
 
 import json
 
@@ -59,7 +59,7 @@ def test_the_sections_add_and_change_nothing():
             assert before == after, source[:80]
     assert ">Risk<" not in plain.html.read_text() and ">Attribution<" not in plain.html.read_text()
     page = asked.html.read_text()
-    for words in (">Risk<", ">Attribution<", "99 % value at risk", "What each crisis would cost", "What each sector"):
+    for words in (">Risk<", ">Attribution<", "with 99 % confidence", "Crises.", "Liquidity.", "Of a mean of"):
         assert words in page, words
     assert "Traceback" not in page
     parts = [asked.metrics[f"attribution.{name}"] for name in ("alpha", "market", "size", "momentum")]

@@ -297,14 +297,17 @@ def test_a_style_is_sorted_by_the_past():
     cut = bars.index.get_level_values("date").unique()[600]
     early = bars[bars.index.get_level_values("date") <= cut]
     pd.testing.assert_frame_equal(style_factors(early), style_factors(bars)[:cut])
-    jump = bars.copy()  # a name leaps on the day after a sorting: it earns that for the side it was on before
+    leap = bars.copy()  # the smallest name doubles on a day of sorting, in a trade that makes it the largest
     dates = bars.index.get_level_values("date").unique()
     day = dates[252 + 21 * 5]
-    late = jump.index.get_level_values("date") >= day
-    jump.loc[late & (jump.index.get_level_values("symbol") == "n29"), "close"] *= 2.0
-    there, here = style_factors(jump), style_factors(bars)
-    assert there.loc[day, "size"] < here.loc[day, "size"] - 0.05
-    assert np.allclose(there.loc[: day - pd.Timedelta("1D")], here.loc[: day - pd.Timedelta("1D")])
+    late = leap.index.get_level_values("date") >= day
+    leap.loc[late & (leap.index.get_level_values("symbol") == "n00"), "close"] *= 2.0
+    leap.loc[(day, "n00"), "volume"] *= 1e6
+    there, here = style_factors(leap), style_factors(bars)
+    assert there.loc[day, "size"] > here.loc[day, "size"] + 0.05  # that day it was still held as a small one
+    assert not np.isclose(there.loc[dates[252 + 21 * 5 + 1], "size"], here.loc[dates[252 + 21 * 5 + 1], "size"])
+    before = day - pd.Timedelta("1D")
+    assert np.allclose(there.loc[:before], here.loc[:before])
 
 
 def test_a_universe_too_small_leaves_the_market():
