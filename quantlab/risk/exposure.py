@@ -578,7 +578,7 @@ def style_factors(
     market: pd.Series | None = None,  # closes of the market by date; None: the mean return of the names
     lookback: int = 252,  # sessions of the return that momentum sorts by
     skip: int = 21,  # last sessions that it leaves out
-    every: int = 21,  # sessions between sortings
+    rebalance: int = 21,  # sessions between sortings
     groups: int = 3,  # into which names are sorted
 ) -> pd.DataFrame:  # dates x market, size, momentum: simple returns; the first rows, without a sorting, left out
     """Make market, size and momentum of the names themselves; raise DataError for too few of them or of sessions.
@@ -593,7 +593,7 @@ def style_factors(
         Sessions of the return that momentum sorts by.
     skip : int, default 21
         Last sessions that it leaves out.
-    every : int, default 21
+    rebalance : int, default 21
         Sessions between sortings.
     groups : int, default 3
         Into which names are sorted.
@@ -608,7 +608,7 @@ def style_factors(
     DataError
         For too few of them or of sessions.
     ConfigError
-        "lookback {lookback}, skip {skip}, every {every}, groups {groups}: skip is below lookback"
+        "lookback {lookback} > skip {skip}, rebalance {rebalance} > 0, groups {groups} > 1 are needed"
 
     Examples
     --------
@@ -619,12 +619,12 @@ def style_factors(
     """
     traded = daily_value(bars)
     closes = to_wide((adjust(bars) if "adj" in bars or "split" in bars else bars)["close"])
-    if not 0 <= skip < lookback or every < 1 or groups < 2:
-        raise ConfigError(f"lookback {lookback}, skip {skip}, every {every}, groups {groups}: skip is below lookback")
+    if not 0 <= skip < lookback or rebalance < 1 or groups < 2:
+        raise ConfigError(f"lookback {lookback} > skip {skip}, rebalance {rebalance} > 0, groups {groups} > 1 are needed")
     if closes.shape[1] < 2 * groups or len(closes) < lookback + 22:
         need = f"{2 * groups} names and {lookback + 22} sessions"
         raise DataError(f"{closes.shape[1]} names and {len(closes)} sessions; size and momentum need {need}")
-    returns, dates = closes.pct_change(fill_method=None), closes.index[lookback::every]
+    returns, dates = closes.pct_change(fill_method=None), closes.index[lookback::rebalance]
     past = closes.shift(skip) / closes.shift(lookback) - 1
     moves = returns.mean(axis=1) if market is None else market.reindex(closes.index).pct_change(fill_method=None)
     quoted = closes.loc[dates].notna()
@@ -719,7 +719,7 @@ def account_attribution(
     DataError
         For too few sessions.
     ConfigError
-        "lookback {lookback}, skip {skip}, every {every}, groups {groups}: skip is below lookback"
+        "lookback {lookback} > skip {skip}, rebalance {rebalance} > 0, groups {groups} > 1 are needed"
         "periods_per_year is {periods_per_year}, expected a number above 0"
     PanelError
         Its message names both sides where one has a time zone and another has none (see check_zones).
