@@ -20,7 +20,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Rooms whose tests compute and start nothing. Left out are the files that cost most or start processes: killed writers,
 # Dask, Qlib, the audit of every registered set, fuzzed accounts, the slow second broker. `make test` runs them all.
 UNIT := tests/core tests/features tests/labels tests/validation tests/portfolio tests/regime tests/broker tests/backtest \
-	tests/risk
+	tests/risk tests/strategy
 LEFT_OUT := core/test_ledger core/test_compute features/test_alpha158_alpha360 features/test_registered_sets \
 	validation/test_multiple backtest/test_events backtest/test_slow_broker backtest/test_cold_start backtest/test_sweep
 

@@ -823,6 +823,14 @@ class Optimised:
         return optimised_weights(self, predictions, past_bars, gate, held)[0]
 
 # %% ../../nbs/portfolio/580_conflict.ipynb #e97a29d9
+def _budget(top: pd.Series, sectors: pd.Series | None, limits: Limits) -> float:
+    "Return how much may be held within the caps, at most all of the money; the rest stays in cash."
+    room = top.sum() if sectors is None else top.groupby(sectors).sum().clip(upper=limits.max_sector).sum()
+    whole = [limit for limit in (limits.max_gross, limits.max_net) if limit is not None]
+    return float(min(1.0, room, *whole))
+
+
+# %% ../../nbs/portfolio/580_conflict.ipynb #6b0bd4fc
 def _mandate_at(
     rule: Optimised,
     past: pd.DataFrame,  # sessions x symbols, the returns of the names up to the decision
@@ -848,16 +856,15 @@ def _mandate_at(
         cov, expected = told.covariance, told.expected
     if leaving:  # out as fast as the turnover allows: what they are worth is far below any other
         expected = (pd.Series(0.0, names) if expected is None else expected).where(on, -np.sign(last) * 2.0)
-    rows = {}
+    rows, of = {}, None
     if limits.max_sector is not None:
         of = pd.Series({s: rule.sectors.get(s, "of no sector") for s in names})
-        rows = {
-            f"sector {k}": ((of == k).astype(float), -limits.max_sector, limits.max_sector) for k in sorted(set(of))
-        }
+        side = limits.max_sector
+        rows = {f"sector {k}": ((of == k).astype(float), -side, side) for k in sorted(set(of))}
     building = not held.abs().sum() > 0
     trade = None if traded is None else limits.max_adv * traded.reindex(names).fillna(0.0) / rule.capital
     return Mandate(
-        cov, expected, rule.risk_aversion, low, top, 1.0, limits.max_gross, limits.max_net, rows,
+        cov, expected, rule.risk_aversion, low, top, _budget(top, of, limits), limits.max_gross, limits.max_net, rows,
         None if building else limits.max_turnover, None if building else trade, held, limits.tracking_error, market,
     ), measured.left_out  # fmt: skip
 
@@ -872,6 +879,13 @@ def _panel_of(rows: list[tuple[pd.Timestamp, pd.Series]], gate: pd.DataFrame | N
     shown = values != 0
     shown[1:] |= shown[:-1]  # a name that was sold is said once
     return _weights_panel(values * _gate_on(gate, dates)[:, None], shown, dates, wide.columns)
+
+
+def _told(found: Optimum, mandate: Mandate, left_out: int) -> tuple[str, str, float, str, int]:
+    "Write one decision down: who answered, with which risk, after which failures."
+    risk = float(np.sqrt(max(found.weights @ mandate.covariance @ found.weights, 0.0)))
+    why = "; ".join(f"{method}: {text}" for method, text in found.failures)
+    return found.method, found.status, risk, why, left_out
 
 
 def _drifted(book: pd.Series, close: pd.DataFrame, before: pd.Timestamp, date: pd.Timestamp) -> pd.Series:
@@ -972,8 +986,6 @@ def optimised_weights(
             continue
         book, before = found.weights[found.weights != 0], date
         rows.append((date, found.weights))
-        why = "; ".join(f"{m}: {text}" for m, text in found.failures)
-        risk = float(np.sqrt(max(found.weights @ mandate.covariance @ found.weights, 0.0)))
-        log[date] = (found.method, found.status, risk, why, len(out))
+        log[date] = _told(found, mandate, len(out))
     table = pd.DataFrame.from_dict(log, "index", columns=["method", "status", "volatility", "failures", "left_out"])
     return _panel_of(rows, gate), table.rename_axis("date")

@@ -142,7 +142,7 @@ def _share_of(move: np.ndarray, spent: float, limits: Limits, traded: np.ndarray
 
 
 def cut_decision(
-    wish: np.ndarray,  # float64[s], target weights, share of equity
+    wanted: np.ndarray,  # float64[s], target weights, share of equity
     held: np.ndarray,  # float64[s], weights held at the same prices
     limits: Limits,  # of the book and of a decision
     verdict: GuardVerdict,  # of the look at the same moment
@@ -154,7 +154,7 @@ def cut_decision(
 
     Parameters
     ----------
-    wish : np.ndarray
+    wanted : np.ndarray
         float64[s], target weights, share of equity.
     held : np.ndarray
         float64[s], weights held at the same prices.
@@ -187,24 +187,24 @@ def cut_decision(
     >>> from quantlab.risk.orders import cut_decision
     >>> armed = GuardVerdict("armed", False, False, False, (), (), ())
     >>> wide = Limits(max_weight=0.5, max_turnover=0.2)
-    >>> move = lambda verdict, wish, held: (
-    ...     cut_decision(np.array(wish), np.array(held), wide, verdict, ["A", "B"]).round(4).tolist()
+    >>> move = lambda verdict, wanted, held: (
+    ...     cut_decision(np.array(wanted), np.array(held), wide, verdict, ["A", "B"]).round(4).tolist()
     ... )
     >>> move(armed._replace(close=("A",)), [0.4, 0.2], [0.4, 0.1])
     [0.0, 0.1]
     """
-    if len(wish) != len(held) or not (np.isfinite(wish).all() and np.isfinite(held).all()):
+    if len(wanted) != len(held) or not (np.isfinite(wanted).all() and np.isfinite(held).all()):
         raise PanelError("a decision needs one finite weight wished and one held for each name; 0 for not held")
     if verdict.flatten:
         return np.zeros(len(held))
     if verdict.close:
         going = np.isin(np.asarray(symbols, dtype=str), verdict.close)
-        base, wish = cut_to_limits(np.where(going, 0.0, held), limits, sectors), np.where(going, 0.0, wish)
+        base, wanted = cut_to_limits(np.where(going, 0.0, held), limits, sectors), np.where(going, 0.0, wanted)
     else:
         base = cut_to_limits(held, limits, sectors)
     if verdict.reduce_only:
-        wish = np.where(wish * base > 0, np.sign(base) * np.minimum(np.abs(wish), np.abs(base)), 0.0)
-    goal = cut_to_limits(wish, limits, sectors)
+        wanted = np.where(wanted * base > 0, np.sign(base) * np.minimum(np.abs(wanted), np.abs(base)), 0.0)
+    goal = cut_to_limits(wanted, limits, sectors)
     spent = float(np.abs(base - held).sum())
     share = _share_of(goal - base, spent, limits, traded, not np.any(held))
     return goal if share >= 1.0 else base + share * (goal - base)

@@ -210,6 +210,8 @@ def test_neutralise_by_hand():
     assert without_exposure(np.array([0.8, 0.2]), ones) == pytest.approx([0.5, -0.5])
     assert without_exposure(np.array([0.8, 0.2]), ones, gross=2.0, cap=0.3) == pytest.approx([0.3, -0.3])
     assert without_exposure(np.array([0.5, 0.5]), ones).tolist() == [0, 0]
+    three = without_exposure(np.array([0.6, 0.3, 0.1]), np.ones((3, 1)), cap=0.25)
+    assert three == pytest.approx([0.25, -0.03125, -0.21875]), "scaled as a whole: a name clipped alone would tilt it"
     assert without_exposure(np.array([0.8, 0.2, 0.5]), np.array([[1.0], [1.0], [np.nan]])) == pytest.approx(
         [0.5, -0.5, 0]
     )
