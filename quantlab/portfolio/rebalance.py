@@ -269,7 +269,7 @@ class Rebalance:
     Raises
     ------
     ConfigError
-        "Rebalance: {name}={value} is out of range; give a number {...} 0"
+        "Rebalance: {name}={value} is out of range; give a number {start} 0"
         "Rebalance: cost makes the band itself; leave out absolute and relative"
         "Rebalance: min_trade is {min_trade}, expected a share of equity in [0, 1)"
         "cost {cost}, risk aversion {risk_aversion}; give a cost from 0, an aversion above 0"
@@ -303,7 +303,8 @@ class Rebalance:
             value, least = getattr(self, name), 0.0 if name != "risk_aversion" else 1e-300
             number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
             if not (value is None and name not in ("min_trade", "risk_aversion")) and not (number and value >= least):
-                raise ConfigError(f"Rebalance: {name}={value!r} is out of range; give a number {'above' if least else 'from'} 0")
+                start = "above" if least else "from"
+                raise ConfigError(f"Rebalance: {name}={value!r} is out of range; give a number {start} 0")
         if self.cost is not None and (self.absolute is not None or self.relative is not None):
             raise ConfigError("Rebalance: cost makes the band itself; leave out absolute and relative")
         if self.min_trade >= 1:

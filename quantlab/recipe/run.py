@@ -517,6 +517,13 @@ def compared(
     >>> without = compared(chain, taken_out(aimed))
     >>> volatility = {name: one.returns.std() * 252**0.5 for name, one in beside.items()}
     >>> pd.Series(volatility | {f"without {name}": without[name].std() * 252**0.5 for name in without}).round(3)
+    the recipe                       0.096
+    buy and hold                     0.120
+    volatility target alone          0.100
+    without the regime               0.096
+    without the gate                 0.096
+    without the volatility target    0.105
+    dtype: float64
     """
     found = {}
     for number, (name, one) in enumerate(members.items()):

@@ -344,8 +344,6 @@ class Label(_Section):
     ...     Label(kind="close_returns", horizon=1, target="zscore"),
     ...     Label(kind="triple_barrier", profit=2.0),
     ... )
-    (Label(kind='forward_returns', horizon=60, entry='open', target='uniform', weight='equal'),
-     Label(kind='close_returns', horizon=1, entry='open', target='zscore', weight='equal'))
     """
 
     kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # "close_returns": from the next close on
@@ -1169,6 +1167,7 @@ def recipe_names() -> list[str]:
     >>> load("momentum").model, recipe_names()
     (Model(kind='feature', column='mom_252_21'),
      ['cascade',
+      'crypto',
       'csi300',
       'default',
       'gated_trees',
@@ -1205,6 +1204,7 @@ def load(
     >>> load("momentum").model, recipe_names()
     (Model(kind='feature', column='mom_252_21'),
      ['cascade',
+      'crypto',
       'csi300',
       'default',
       'gated_trees',
@@ -1292,7 +1292,6 @@ def override(
     >>> momentum = parse(page, "momentum")
     >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
     >>> changed.policy
-    Policy(kind='topk', top_k=20, buffer=15, rebalance=21, n_drop=5)
     """
     if isinstance(given, str):
         parts = [part.strip() for part in re.split(r",(?=\s*[\w.]+\s*=)", given) if part.strip()]

@@ -1707,6 +1707,15 @@ def sized(
     >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
     ...     3
     ... )
+           as decided  5 % a year  0.1 % at a stop
+    count        38.0      38.000           38.000
+    mean          0.8       0.403            0.174
+    std           0.0       0.111            0.043
+    min           0.8       0.255            0.103
+    25%           0.8       0.341            0.153
+    50%           0.8       0.387            0.173
+    75%           0.8       0.422            0.192
+    max           0.8       0.800            0.293
     """
     s, cap = recipe.sizing, recipe.limits.max_weight
     if s.atr_risk:
@@ -1998,6 +2007,8 @@ class _Learned(_Chain):
         ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
         >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
         >>> judged.causality
+                    verdict             why
+        score  NOT_ASSESSED  made elsewhere
         """
         return market_bars(self.recipe, self.as_of) if self.given is None else self.given
 

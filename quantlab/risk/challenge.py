@@ -264,6 +264,9 @@ class PassChance(NamedTuple):
     >>> from quantlab.risk.challenge import PassChance
     >>> half = PassChance(0.5, 0.01, pd.Series({"passed": 0.5, "max_loss": 0.5}), 40.0)
     >>> half.outcomes
+    passed      0.5
+    max_loss    0.5
+    dtype: float64
     """
 
     probability: float  # share of paths that passed

@@ -608,8 +608,7 @@ def style_factors(
     DataError
         For too few of them or of sessions.
     ConfigError
-        "lookback {lookback}, skip {skip}, rebalance {rebalance}, groups {groups}: skip is below
-        lookback"
+        "lookback {lookback} > skip {skip}, rebalance {rebalance} > 0, groups {groups} > 1 are needed"
 
     Examples
     --------
@@ -621,7 +620,7 @@ def style_factors(
     traded = daily_value(bars)
     closes = to_wide((adjust(bars) if "adj" in bars or "split" in bars else bars)["close"])
     if not 0 <= skip < lookback or rebalance < 1 or groups < 2:
-        raise ConfigError(f"lookback {lookback}, skip {skip}, rebalance {rebalance}, groups {groups}: skip is below lookback")
+        raise ConfigError(f"lookback {lookback} > skip {skip}, rebalance {rebalance} > 0, groups {groups} > 1 are needed")
     if closes.shape[1] < 2 * groups or len(closes) < lookback + 22:
         need = f"{2 * groups} names and {lookback + 22} sessions"
         raise DataError(f"{closes.shape[1]} names and {len(closes)} sessions; size and momentum need {need}")
@@ -720,8 +719,7 @@ def account_attribution(
     DataError
         For too few sessions.
     ConfigError
-        "lookback {lookback}, skip {skip}, rebalance {rebalance}, groups {groups}: skip is below
-        lookback"
+        "lookback {lookback} > skip {skip}, rebalance {rebalance} > 0, groups {groups} > 1 are needed"
         "periods_per_year is {periods_per_year}, expected a number above 0"
     PanelError
         Its message names both sides where one has a time zone and another has none (see check_zones).

@@ -1,4 +1,4 @@
-"The page about the crypto system: runs on the market that is made up, shows the stored run, refuses what it cannot judge."
+"The page about the crypto system: runs on the market made up, shows the stored run, refuses what it cannot judge."
 
 import json
 
@@ -45,7 +45,8 @@ def test_the_stored_run_is_of_the_recipe_that_is_committed():
     ("wrong", "says"),
     [
         ({"recipe": "cryptp"}, "did you mean crypto"), ({"nudge": 1.5}, "nudge"), ({"draws": 5}, "draws"),
-        ({"data": "synth:nothing"}, "synth"), ({"universe": "BTCUSDT"}, "BTCUSDT|2"), ({"end": "2020-03-01"}, "sessions"),
+        ({"data": "synth:nothing"}, "synth"), ({"universe": "BTCUSDT"}, "BTCUSDT|2"),
+        ({"end": "2020-03-01"}, "sessions"),
         ({"overrides": "policy.kind=proportinal"}, "did you mean proportional"), ({"ledger_head": "x"}, "ledger"),
     ],
 )  # fmt: skip
