@@ -367,8 +367,10 @@ def pass_chance(
     passed = outcome == _PASSED
     shares = pd.Series(np.bincount(outcome, minlength=5) / draws, list(OUTCOMES), name="share")
     near = (passed.sum() + 1) / (draws + 2)  # by Laplace's rule: no path of fifty is not never
-    error, half = float(np.sqrt(near * (1 - near) / draws)), float(np.median(day[passed]) + 1) if passed.any() else np.nan
-    return PassChance(float(passed.mean()), error, shares, half, passed)
+    error, took = float(np.sqrt(near * (1 - near) / draws)), np.nan
+    if passed.any():
+        took = float(np.median(day[passed]) + 1)
+    return PassChance(float(passed.mean()), error, shares, took, passed)
 
 # %% ../../nbs/risk/610_challenge.ipynb #8727d1d0
 def _check_walk(target: float, max_loss: float, mean: float, sd: float) -> None:

@@ -393,8 +393,8 @@ def _session(state: GuardState, seen: Snapshot) -> GuardState:
     if not np.isfinite(seen.equity):
         return state._replace(seen=when)
     if day != state.session:
-        opened = seen.equity if seen.opened is None else float(seen.opened)
-        state = state._replace(session=day, opened=float(opened), closed=state.last, peak=max(state.peak, float(opened)))
+        opened = float(seen.equity if seen.opened is None else seen.opened)
+        state = state._replace(session=day, opened=opened, closed=state.last, peak=max(state.peak, opened))
     return state._replace(seen=when, last=float(seen.equity), peak=max(state.peak, float(seen.equity)))
 
 
