@@ -492,7 +492,7 @@ def watch(
     blind = bool(stale) and stale[0][0] == "equity"
     losses = [] if blind else _losses(now, seen.equity, limits)
     facts = {name: ("", used, float(getattr(limits, name))) for name, used in losses}
-    facts |= {name: (at, 0.0, 0.0) for name, at in reversed(stale)}
+    facts |= {name: (at, 0.0, 0.0) for name, at in sorted(stale, reverse=True)}  # the first by name is told
     mode, why = _mode(now, losses, stale, seen.equity)
     unknown = blind or seen.equity <= 0  # of what equity is a weight a share?
     over = [] if unknown else _breaches(seen, limits, when)

@@ -122,8 +122,8 @@ def cut_to_limits(
     if limits.max_gross is not None and gross > limits.max_gross:
         w, net = w * (limits.max_gross / gross), net * (limits.max_gross / gross)
     if limits.max_net is not None and abs(net) > limits.max_net:
-        leaning = [mine for mine in groups if w[mine].sum() * net > 0]
-        share = (abs(net) - limits.max_net) / sum(abs(w[mine].sum()) for mine in leaning)
+        leaning = [mine for mine in groups if w[mine].sum() * net > 0]  # none where the net is what rounding left
+        share = (abs(net) - limits.max_net) / (sum(abs(w[mine].sum()) for mine in leaning) or 1.0)
         for mine in leaning:
             w[mine] = _narrow(w[mine], 0.0, share)
     return w
