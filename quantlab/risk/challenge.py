@@ -78,7 +78,8 @@ class Challenge:
     consistency: float | None = None  # best day's profit, as a share of all profit, that may not be exceeded at passing
 
     def __post_init__(self) -> None:
-        share = lambda x: x is None or (isinstance(x, (int, float)) and 0 < x <= 10)
+        number = lambda x: isinstance(x, (int, float, np.number)) and not isinstance(x, bool)
+        share = lambda x: x is None or (number(x) and 0 < x <= 10)
         whole = lambda x, low: isinstance(x, (int, np.integer)) and not isinstance(x, bool) and x >= low
         for name, ok in {
             "target": share(self.target) and self.target is not None,
@@ -209,7 +210,10 @@ def play_challenge(
     >>> dip = [[-0.06, 0.05], [0.05, 0.05]]  # 6 % down within the first day, 1 % at its close, then 10 % up
     >>> assert play_challenge(Challenge(max_loss=0.05), dip) == ("max_loss", 0)
     """
-    values = np.asarray(moves, dtype=np.float64)
+    try:
+        values = np.asarray(moves, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"moves are no numbers ({error}); give finite profits, one row a day") from None
     values = np.ascontiguousarray(values[:, None] if values.ndim == 1 else values)
     if values.ndim != 2 or not values.size or not np.isfinite(values).all():
         raise DataError(f"moves have shape {values.shape}; give finite profits, one row a day, at least one day")
@@ -257,6 +261,8 @@ class PassChance(NamedTuple):
         By outcome: share of paths; "open": nothing had happened when the paths ended.
     days : float
         Median days of those that passed; NaN where none did.
+    passed : np.ndarray, default np.zeros(0, dtype=bool)
+        bool[draws], by path; equal seeds have equal paths.
 
     Examples
     --------
@@ -273,7 +279,20 @@ class PassChance(NamedTuple):
     se: float  # of the simulation; what is not known of the strategy itself is not in it
     outcomes: pd.Series  # by outcome: share of paths; "open": nothing had happened when the paths ended
     days: float  # median days of those that passed; NaN where none did
+    passed: np.ndarray = np.zeros(0, dtype=bool)  # bool[draws], by path; equal seeds have equal paths
 
+# %% ../../nbs/risk/610_challenge.ipynb #7c3e2a11
+def _past(returns: object) -> np.ndarray:
+    "Return days that were as numbers; raise DataError for too few of them, and for what are none."
+    try:
+        past = np.asarray(returns, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"returns are no numbers ({error}); give a Series of them, in order") from None
+    if past.ndim != 1:
+        raise DataError(f"returns have shape {past.shape}; give one column, the days of one strategy in order")
+    if len(past) < 20 or not np.isfinite(past).all():
+        raise DataError(f"{len(past)} returns, {int((~np.isfinite(past)).sum())} of them not finite; give 20 or more")
+    return past
 
 # %% ../../nbs/risk/610_challenge.ipynb #28120ea1
 def pass_chance(
@@ -333,10 +352,9 @@ def pass_chance(
     >>> {"no mean at all": round(fair.probability, 3), "b / (a + b)": round(0.10 / 0.18, 3)}
     {'no mean at all': 0.56, 'b / (a + b)': 0.556}
     """
-    past = None if returns is None else np.asarray(returns, dtype=np.float64)
-    if past is not None and (len(past) < 20 or not np.isfinite(past).all()):
-        raise DataError(f"{len(past)} returns, {int((~np.isfinite(past)).sum())} of them not finite; give 20 or more")
-    if not (np.isfinite(mean) and 0 < sd < np.inf and 0 < size < np.inf and min(parts, days, draws) >= 1):
+    past = None if returns is None else _past(returns)
+    whole = all(isinstance(n, (int, np.integer)) and n >= 1 for n in (parts, days, draws))
+    if not (whole and np.isfinite(mean) and 0 < sd < np.inf and 0 < size < np.inf):
         told = f"mean {mean}, sd {sd}, size {size}, parts {parts}, days {days}, draws {draws}"
         raise ConfigError(f"{told}; give a sd and a size above 0, whole numbers from 1")
     rng, rules = np.random.default_rng(seed), _rules(challenge)
@@ -347,12 +365,21 @@ def pass_chance(
         _play_all(moves, rules, outcome[begin : begin + paths], day[begin : begin + paths])
         begin += paths
     passed = outcome == _PASSED
-    p = float(passed.mean())
     shares = pd.Series(np.bincount(outcome, minlength=5) / draws, list(OUTCOMES), name="share")
-    error = float(np.sqrt(p * (1 - p) / draws))
-    return PassChance(p, error, shares, float(np.median(day[passed]) + 1) if p else np.nan)
+    near = (passed.sum() + 1) / (draws + 2)  # by Laplace's rule: no path of fifty is not never
+    error, took = float(np.sqrt(near * (1 - near) / draws)), np.nan
+    if passed.any():
+        took = float(np.median(day[passed]) + 1)
+    return PassChance(float(passed.mean()), error, shares, took, passed)
 
 # %% ../../nbs/risk/610_challenge.ipynb #8727d1d0
+def _check_walk(target: float, max_loss: float, mean: float, sd: float) -> None:
+    "Raise ConfigError for a walk between barriers that is none."
+    if not (0 < target < np.inf and 0 < max_loss < np.inf and np.isfinite(mean) and 0 < sd < np.inf):
+        told = f"target {target}, max_loss {max_loss}, mean {mean}, sd {sd}"
+        raise ConfigError(f"{told} are no walk between two barriers; give finite numbers, all but the mean above 0")
+
+
 def brownian_chance(
     target: float,  # a
     max_loss: float,  # b, or the distance of a floor that trails
@@ -361,7 +388,7 @@ def brownian_chance(
     stepwise: bool = True,  # True: looked at once a day, by Siegmund's correction; False: at every moment
     trailing: bool = False,  # the floor trails the highest equity
 ) -> float:
-    """Return the chance of a Brownian path in closed form.
+    """Return the chance of a Brownian path in closed form; raise ConfigError for a walk that is none.
 
     Parameters
     ----------
@@ -383,6 +410,11 @@ def brownian_chance(
     float
         The chance of a Brownian path in closed form.
 
+    Raises
+    ------
+    ConfigError
+        For a walk that is none.
+
     References
     ----------
     .. [1] Siegmund (1985).
@@ -394,12 +426,15 @@ def brownian_chance(
     >>> from quantlab.risk.challenge import brownian_chance
     >>> assert abs(brownian_chance(0.08, 0.10, 0.0, 0.01, stepwise=False) - 0.10 / 0.18) < 1e-12
     """
+    _check_walk(target, max_loss, mean, sd)
     shift = 0.5826 * sd if stepwise else 0.0
     a, b, s = target + shift, max_loss + shift * (2 if trailing else 1), 2 * mean / sd**2
     if trailing:
-        return float(np.exp(-a / b)) if abs(s * b) < 1e-9 else float(np.exp(-a * s / np.expm1(s * b)))
-    return b / (a + b) if abs(s * (a + b)) < 1e-9 else float(np.expm1(s * b) / (np.exp(s * b) - np.exp(-s * a)))
-
+        return float(np.exp(-a / b)) if abs(s * b) < 1e-9 else float(np.exp(-a * s / np.expm1(min(s * b, 700.0))))
+    if abs(s * (a + b)) < 1e-9:
+        return b / (a + b)
+    near, far = (np.expm1(-abs(s) * x) for x in (b, a + b))  # of falling powers: no drift is too strong
+    return float(near / far if s > 0 else np.exp(s * a) * near / far)
 
 # %% ../../nbs/risk/610_challenge.ipynb #15c4bb0b
 def exact_chance(
@@ -447,6 +482,9 @@ def exact_chance(
     >>> fair = pass_chance(plain, mean=0.0, days=2000, draws=4000)
     >>> assert abs(fair.probability - exact_chance(0.08, 0.10, 0.0, 0.01)) < 4 * fair.se
     """
+    _check_walk(target, max_loss, mean, sd)
+    if days is not None and not (isinstance(days, (int, np.integer)) and days >= 1):
+        raise ConfigError(f"days {days}; give a whole number from 1, or None for no end")
     points = max(200, int(6 * (target + max_loss) / sd)) if points is None else points
     if points > 4000 or points < 3 * (target + max_loss) / sd:
         raise ConfigError(f"{points} points for steps of {sd} in {target + max_loss}; such a walk is brownian_chance")
@@ -464,7 +502,7 @@ def best_size(
     challenge: Challenge,  # the rules
     sizes: Sequence[float] = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0),  # times what is held
     **how,  # of pass_chance: mean, sd, returns, parts, days, draws, seed
-) -> pd.DataFrame:  # by size: probability, se, days; best: not told from the highest by two errors
+) -> pd.DataFrame:  # by size: probability, se, days; behind the best, its error; best: not behind by two errors
     """Simulate the chance to pass at each size, on the same paths; raise ConfigError without sizes.
 
     Parameters
@@ -479,13 +517,15 @@ def best_size(
     Returns
     -------
     pd.DataFrame
-        By size: probability, se, days; best: not told from the highest by two errors.
+        By size: probability, se, days; behind the best, its error; best: not behind by two errors.
 
     Raises
     ------
     ConfigError
         Without sizes.
     DataError
+        "returns are no numbers ({error}); give a Series of them, in order"
+        "returns have shape {shape}; give one column, the days of one strategy in order"
         "{...} returns, {...} of them not finite; give 20 or more"
 
     Examples
@@ -524,11 +564,12 @@ def best_size(
     2.0            0.599        0.656
     3.0            0.571        0.590
     """
-    if not len(sizes) or "size" in how:
-        raise ConfigError(f"sizes are {list(sizes)}; give one or more, and leave size itself out")
+    if not len(sizes) or len(set(sizes)) < len(sizes) or "size" in how:
+        raise ConfigError(f"sizes are {list(sizes)}; give one or more, each once, and leave size itself out")
     found = {float(size): pass_chance(challenge, size=size, **how) for size in sizes}
     table = pd.DataFrame({s: {"probability": f.probability, "se": f.se, "days": f.days} for s, f in found.items()}).T
     table = table.rename_axis("size")
-    top = table["probability"].idxmax()
-    apart = np.hypot(table["se"], table.at[top, "se"])
-    return table.assign(best=table.at[top, "probability"] - table["probability"] <= 2 * apart)
+    best = found[table["probability"].idxmax()].passed
+    apart = np.array([best.astype(float) - f.passed for f in found.values()])  # path by path
+    table = table.assign(behind=apart.mean(axis=1), behind_se=apart.std(axis=1) / np.sqrt(len(best)))
+    return table.assign(best=table["behind"] <= 2 * table["behind_se"])

@@ -175,6 +175,8 @@ class GuardVerdict(NamedTuple):
         Limits of the book that are passed now.
     events : tuple[Transition, ...]
         What changed at this look.
+    why : tuple[str, ...], default ()
+        Limits that hold it halted or killed.
 
     Examples
     --------
@@ -189,6 +191,7 @@ class GuardVerdict(NamedTuple):
     close: tuple[str, ...]  # names to be closed, at their stop
     breaches: tuple[Transition, ...]  # limits of the book that are passed now
     events: tuple[Transition, ...]  # what changed at this look
+    why: tuple[str, ...] = ()  # limits that hold it halted or killed
 
 # %% ../../nbs/risk/600_limits.ipynb #24a1da81
 def state_text(
@@ -244,6 +247,7 @@ def state_from(
     try:
         tree = json.loads(text)
         state = GuardState(**{k: tuple(v) if isinstance(v, list) else v for k, v in tree.items()})
+        state = state._replace(**{k: float(getattr(state, k)) for k in ("peak", "opened", "closed", "last")})
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"this is no state of a guard ({error}); give what state_text wrote") from None
     if state.mode not in ("armed", "halted", "killed"):
@@ -315,7 +319,11 @@ def _stops_hit(seen: Snapshot, limits: Limits, when: str) -> list[Transition]:
         return []
     first = next(iter(limits.stops))
     tier = np.asarray([first] * len(seen.quantity) if seen.tier is None else seen.tier, dtype=object)
-    held = (seen.quantity != 0) & np.isfinite(seen.mark) & (seen.entry > 0)
+    held = seen.quantity != 0
+    if (held & ~(seen.entry > 0)).any():
+        blank = seen.symbols[int(np.argmax(held & ~(seen.entry > 0)))]
+        raise PanelError(f"{blank} is held and has no entry price, which its stop counts from; give it, or no stops")
+    held &= np.isfinite(seen.mark)
     wrong = sorted({str(t) for t in tier[held]} - set(limits.stops))
     if wrong:
         raise ConfigError(f"tier {wrong[0]!r} has no stop ({', '.join(limits.stops)}); give one in Limits.stops")
@@ -354,22 +362,40 @@ def _losses(state: GuardState, equity: float, limits: Limits) -> list[tuple[str,
             found.append((name, float(1 - equity / base)))
     return found
 
-# %% ../../nbs/risk/600_limits.ipynb #52d4ebf0
-def _session(state: GuardState, seen: Snapshot) -> GuardState:
-    "Move the numbers of the session on; raise PanelError for a look that is none, or that is early."
-    when, day = seen.now.isoformat(), f"{seen.now:%Y-%m-%d}"
-    sizes = {len(column) for column in seen if column is not None and not isinstance(column, (pd.Timestamp, float))}
+# %% ../../nbs/risk/600_limits.ipynb #5a1c08e2
+def _is_late(state: GuardState, now: pd.Timestamp) -> bool:
+    "Say whether a moment is before the last look; raise PanelError where one of them has a time zone, the other none."
+    last = pd.Timestamp(state.seen) if state.seen else now
+    if (last.tz is None) != (now.tz is None):
+        raise PanelError(f"the last look was at {state.seen}, this is {now.isoformat()}; give both a zone, or neither")
+    return bool(last > now)
+
+
+def _as_look(seen: Snapshot) -> Snapshot:
+    "Return a look as numbers, one for each name; raise PanelError for one that is none."
+    when = pd.Timestamp(seen.now).isoformat()
+    seen = seen._replace(**{k: np.asarray(getattr(seen, k), dtype=np.float64) for k in ("quantity", "mark", "entry")})
+    sizes = {len(column) for column in (*seen[2:9],) if column is not None}
     if len(sizes) > 1 or not np.isfinite(seen.quantity).all():
         raise PanelError(f"the look of {when} has columns of {sorted(sizes)} names, or no quantity; one number a name")
-    if state.seen and pd.Timestamp(state.seen) > seen.now:
+    if len(set(seen.symbols)) < len(seen.symbols):
+        raise PanelError(f"the look of {when} shows a name twice; add up what is held of it")
+    if seen.opened is not None and not np.isfinite(seen.opened):
+        raise PanelError(f"the look of {when} opened with {seen.opened}; give the equity at the open, or None")
+    return seen
+
+# %% ../../nbs/risk/600_limits.ipynb #52d4ebf0
+def _session(state: GuardState, seen: Snapshot) -> GuardState:
+    "Move the numbers of the session on; raise PanelError for a look that is early."
+    when, day = seen.now.isoformat(), f"{seen.now:%Y-%m-%d}"
+    if _is_late(state, seen.now):
         raise PanelError(f"the look of {when} comes after that of {state.seen}; show the guard its looks in order")
     if not np.isfinite(seen.equity):
         return state._replace(seen=when)
     if day != state.session:
-        opened = seen.equity if seen.opened is None else float(seen.opened)
-        state = state._replace(session=day, opened=opened, closed=state.last)
-    peak = max(state.peak, float(seen.equity), state.opened)
-    return state._replace(seen=when, last=float(seen.equity), peak=peak)
+        opened = float(seen.equity if seen.opened is None else seen.opened)
+        state = state._replace(session=day, opened=opened, closed=state.last, peak=max(state.peak, opened))
+    return state._replace(seen=when, last=float(seen.equity), peak=max(state.peak, float(seen.equity)))
 
 
 def _mode(state: GuardState, losses: list, stale: list, equity: float) -> tuple[str, tuple[str, ...]]:
@@ -421,9 +447,9 @@ def watch(
     ------
     PanelError
         "the look of {when} has columns of {...} names, or no quantity; one number a name"
-        "the look of {when} comes after that of {seen}; show the guard its looks in order"
-        "max_age needs the time of each mark; give marked, or drop the limit"
-        "marks are of zone {tz}, the look of {tz}; give both in one zone"
+        "the look of {when} shows a name twice; add up what is held of it"
+        "the look of {when} opened with {opened}; give the equity at the open, or None"
+        "the last look was at {seen}, this is {...}; give both a zone, or neither"
     ConfigError
         "tier {...} has no stop ({...}); give one in Limits.stops"
 
@@ -458,6 +484,7 @@ def watch(
     6  2020-02-28T00:00:00  breach     max_weight  MSFT  0.516     0.50
     7  2020-03-02T00:00:00  within     max_weight  MSFT  0.000     0.00
     """
+    seen = _as_look(seen)
     new_session = f"{seen.now:%Y-%m-%d}" != state.session
     before = state._replace(why=() if new_session and state.mode == "halted" else state.why)
     now = _session(before, seen)
@@ -465,19 +492,21 @@ def watch(
     blind = bool(stale) and stale[0][0] == "equity"
     losses = [] if blind else _losses(now, seen.equity, limits)
     facts = {name: ("", used, float(getattr(limits, name))) for name, used in losses}
-    facts |= {name: (at, 0.0, 0.0) for name, at in reversed(stale)}
+    facts |= {name: (at, 0.0, 0.0) for name, at in sorted(stale, reverse=True)}  # the first by name is told
     mode, why = _mode(now, losses, stale, seen.equity)
-    over = [] if blind or seen.equity <= 0 else _breaches(seen, limits, when)
+    unknown = blind or seen.equity <= 0  # of what equity is a weight a share?
+    over = [] if unknown else _breaches(seen, limits, when)
     held = {str(s) for s, q in zip(seen.symbols, seen.quantity, strict=True) if q != 0}
     hits = [one for one in _stops_hit(seen, limits, when) if one.at not in state.stopped]
     stopped = tuple(s for s in state.stopped if s in held) + tuple(one.at for one in hits)
-    keys = tuple(f"{one.limit} {one.at}".strip() for one in over)
+    keys = state.over if unknown else tuple(f"{one.limit} {one.at}".strip() for one in over)
     events = _changed(state, mode, why, facts, when)
     events += [Transition(when, "flat", "stop", s) for s in state.stopped if s not in held] + hits
     events += [Transition(when, "within", *key.split(" ", 1)) for key in state.over if key not in keys]
-    events += [one for one, key in zip(over, keys, strict=True) if key not in state.over]
+    events += [one for one in over if f"{one.limit} {one.at}".strip() not in state.over]
     tripped = mode != "armed"
-    verdict = GuardVerdict(mode, tripped, tripped, tripped and limits.flatten, stopped, tuple(over), tuple(events))
+    flatten = tripped and limits.flatten
+    verdict = GuardVerdict(mode, tripped, tripped, flatten, stopped, tuple(over), tuple(events), why)
     return now._replace(mode=mode, why=why, stopped=stopped, over=keys), verdict
 
 # %% ../../nbs/risk/600_limits.ipynb #a4984136
@@ -505,6 +534,8 @@ def rearm(
     ------
     ConfigError
         Without a reason, or when nothing was killed.
+    PanelError
+        "the last look was at {seen}, this is {...}; give both a zone, or neither"
 
     Examples
     --------
@@ -539,7 +570,7 @@ def rearm(
         raise ConfigError(f"the guard is {state.mode}, not killed; there is nothing to re-arm")
     if not isinstance(reason, str) or len(reason.split()) < 2:
         raise ConfigError(f"reason is {reason!r}; say in a sentence why trading may go on")
-    if pd.Timestamp(state.seen) > now:
+    if _is_late(state, now):
         raise ConfigError(f"re-armed at {now.isoformat()}, before the last look at {state.seen}; give a later time")
     note = Transition(now.isoformat(), "rearm", "kill_drawdown", reason=reason.strip())
     return state._replace(mode="armed", why=(), peak=state.last), note
@@ -561,7 +592,7 @@ def require_armed(
     >>> require_armed(GuardVerdict("armed", False, False, False, (), (), ()))
     """
     if verdict.mode != "armed":
-        said = ", ".join(dict.fromkeys(one.limit for one in verdict.events if one.event in ("trip", "kill")))
+        said = ", ".join(verdict.why)
         how = "re-arm it with a written reason" if verdict.mode == "killed" else "wait for the next session"
         raise LimitBreach(
             f"the guard is {verdict.mode}{f' by {said}' if said else ''}: only reducing orders pass; {how}"
@@ -711,7 +742,7 @@ def replay_guard(
     opened: pd.Series | None = None,  # by date, equity at the session's open; needed for intraday_loss
     rearmed: Mapping[pd.Timestamp, str] | None = None,  # date -> written reason, before its look
 ) -> list[Transition]:
-    """Show a finished backtest to the guard again, close by close.
+    """Show a finished backtest to the guard again, close by close; raise ConfigError for what it cannot tell again.
 
     Parameters
     ----------
@@ -739,15 +770,12 @@ def replay_guard(
     Raises
     ------
     ConfigError
-        "the guard is {mode}, not killed; there is nothing to re-arm"
-        "reason is {reason}; say in a sentence why trading may go on"
-        "re-armed at {...}, before the last look at {seen}; give a later time"
-        "tier {...} has no stop ({...}); give one in Limits.stops"
+        For what it cannot tell again.
     PanelError
+        "the last look was at {seen}, this is {...}; give both a zone, or neither"
         "the look of {when} has columns of {...} names, or no quantity; one number a name"
-        "the look of {when} comes after that of {seen}; show the guard its looks in order"
-        "max_age needs the time of each mark; give marked, or drop the limit"
-        "marks are of zone {tz}, the look of {tz}; give both in one zone"
+        "the look of {when} shows a name twice; add up what is held of it"
+        "the look of {when} opened with {opened}; give the equity at the open, or None"
 
     Examples
     --------
@@ -778,9 +806,11 @@ def replay_guard(
     >>> again = replay_guard(shown, panel, bought, Limits(max_weight=0.5))
     >>> log_text(again).splitlines()[0]
     """
+    if limits.intraday_loss is not None and opened is None:
+        raise ConfigError("intraday_loss needs the equity at each open; give opened, which guarded returns")
     symbols = pd.Index(sorted(set(positions.index.get_level_values("symbol")) | set(trades["symbol"])), dtype="str")
     shares, mark = _wide_history(positions, equity.index, symbols)
-    sector = None if sectors is None else np.array([sectors[s] for s in symbols], dtype=object)
+    sector = None if sectors is None else np.array([str(sectors.get(s, "")) for s in symbols], object)
     tier = np.full(len(symbols), next(iter(limits.stops), ""), dtype=object)
     entry, before = np.full(len(symbols), np.nan), np.zeros(len(symbols))
     fills = {date: day for date, day in trades.groupby("date")}
@@ -800,5 +830,6 @@ def replay_guard(
         log += verdict.events
         if tiers is not None and now in tiers.index.get_level_values("date"):
             named = tiers.xs(now, level="date")
+            named = named[named.index.isin(symbols)]  # what was never held has no stop
             tier[symbols.get_indexer(named.index)] = named.to_numpy()
     return log

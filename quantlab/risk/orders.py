@@ -77,7 +77,7 @@ def cut_to_limits(
     limits: Limits,  # max_weight, max_sector, max_gross and max_net are read
     sectors: Sequence[str] | None = None,  # of each name; needed for max_sector
 ) -> np.ndarray:  # float64[s], each of the same sign and not larger
-    """Reduce weights until they are within the limits of the book.
+    """Reduce weights until they are within the limits of the book; raise PanelError for weights that are no numbers.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def cut_to_limits(
     Raises
     ------
     PanelError
-        "max_sector needs the sector of each name; give sectors, or drop the limit"
+        For weights that are no numbers.
 
     Examples
     --------
@@ -107,6 +107,8 @@ def cut_to_limits(
     >>> assert np.allclose(cut_to_limits(hand, Limits(max_weight=0.4)), [0.4, 0.3, -0.2, -0.1])
     """
     w = np.array(weights, dtype=np.float64)
+    if w.ndim != 1 or not np.isfinite(w).all():
+        raise PanelError(f"weights of shape {w.shape} are not one finite number for each name; 0 for not held")
     if limits.max_weight is not None:
         w = np.clip(w, -limits.max_weight, limits.max_weight)
     if limits.max_sector is not None and (sectors is None or len(sectors) != len(w)):
@@ -120,8 +122,8 @@ def cut_to_limits(
     if limits.max_gross is not None and gross > limits.max_gross:
         w, net = w * (limits.max_gross / gross), net * (limits.max_gross / gross)
     if limits.max_net is not None and abs(net) > limits.max_net:
-        leaning = [mine for mine in groups if w[mine].sum() * net > 0]
-        share = (abs(net) - limits.max_net) / sum(abs(w[mine].sum()) for mine in leaning)
+        leaning = [mine for mine in groups if w[mine].sum() * net > 0]  # none where the net is what rounding left
+        share = (abs(net) - limits.max_net) / (sum(abs(w[mine].sum()) for mine in leaning) or 1.0)
         for mine in leaning:
             w[mine] = _narrow(w[mine], 0.0, share)
     return w
@@ -135,8 +137,10 @@ def _share_of(move: np.ndarray, spent: float, limits: Limits, traded: np.ndarray
     if limits.max_adv is not None:
         if traded is None:
             raise PanelError("max_adv needs traded; give a day's traded value of each name as a share of equity")
-        asked = np.abs(move) > 0
-        room = limits.max_adv * np.maximum(np.nan_to_num(np.asarray(traded, dtype=np.float64)), 0.0)
+        asked, value = np.abs(move) > 0, np.asarray(traded, dtype=np.float64)
+        if value.shape != move.shape:
+            raise PanelError(f"traded has shape {value.shape} for {len(move)} names; give a day's traded value of each")
+        room = limits.max_adv * np.maximum(np.nan_to_num(value), 0.0)
         share = min(share, float(np.min(room[asked] / np.abs(move[asked]), initial=1.0)))
     return share
 
@@ -193,7 +197,8 @@ def cut_decision(
     >>> move(armed._replace(close=("A",)), [0.4, 0.2], [0.4, 0.1])
     [0.0, 0.1]
     """
-    if len(wanted) != len(held) or not (np.isfinite(wanted).all() and np.isfinite(held).all()):
+    wanted, held = np.asarray(wanted, dtype=np.float64), np.asarray(held, dtype=np.float64)
+    if not len(wanted) == len(held) == len(symbols) or not np.isfinite([wanted, held]).all():
         raise PanelError("a decision needs one finite weight wished and one held for each name; 0 for not held")
     if verdict.flatten:
         return np.zeros(len(held))

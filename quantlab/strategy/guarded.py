@@ -51,6 +51,8 @@ class Guarded(NamedTuple):
         After the last close.
     verdict : GuardVerdict
         Of the last close.
+    opened : pd.Series
+        By date: equity at the session's open as the guard took it; replay_guard asks for it.
 
     Examples
     --------
@@ -75,6 +77,7 @@ class Guarded(NamedTuple):
     decided: pd.DataFrame  # (date, symbol): wish, held, weight (let through), at closes where something was sent
     state: GuardState  # after the last close
     verdict: GuardVerdict  # of the last close
+    opened: pd.Series  # by date: equity at the session's open as the guard took it; replay_guard asks for it
 
 # %% ../../nbs/strategy/745_guarded.ipynb #cd40bf5b
 class _Desk:
@@ -90,6 +93,7 @@ class _Desk:
         self.rearmed = dict(rearmed or {})
         self.log: list[Transition] = []
         self.modes: list[str] = []
+        self.opened: list[float] = []
 
     def _filled(self, simulator: Simulator, fills: np.ndarray) -> None:
         "Move mean prices paid on by the fills of a session."
@@ -124,6 +128,7 @@ class _Watching(_Desk):
         self.state, verdict = watch(self.state, self.limits, seen)
         self.log += verdict.events
         self.modes.append(verdict.mode)
+        self.opened.append(self.state.opened)
         if now in self.tiers:  # of a decision: in force from the next session on
             named = self.tiers[now]
             self.tier[self.at.symbols.get_indexer(named.index)] = named.to_numpy()
@@ -197,6 +202,32 @@ def _decided(sent: dict[int, tuple], at: Grid) -> pd.DataFrame:
     dates = at.dates[list(sent)]
     index = pd.MultiIndex.from_arrays([dates[row], at.symbols[col]], names=["date", "symbol"])
     return pd.DataFrame({name: books[row, k, col] for k, name in enumerate(("wish", "held", "weight"))}, index)
+
+# %% ../../nbs/strategy/745_guarded.ipynb #6b2d19f4
+def _check_limits(limits: object) -> None:
+    "Raise ConfigError for what are no limits, and for the one that bars cannot tell."
+    if not isinstance(limits, Limits):
+        raise ConfigError(f"limits are a {type(limits).__name__}; give Limits, or limits_from of names and values")
+    if limits.max_age is not None:
+        raise ConfigError("max_age judges a live feed; bars tell a missing mark themselves, so drop it here")
+
+
+def _check_named(
+    symbols: pd.Index,  # of the bars
+    dates: pd.Index,  # of the account's sessions
+    tiers: pd.Series | None,
+    rearmed: Mapping[pd.Timestamp, str] | None,
+) -> None:
+    "Raise ConfigError for a tier of a name that is not there, and a re-arming at no session: neither would be heard."
+    if tiers is not None:
+        if not isinstance(tiers, pd.Series) or list(tiers.index.names) != ["date", "symbol"]:
+            raise ConfigError("tiers are no Series by (date, symbol); give one, a key of limits.stops for each")
+        gone = tiers.index.unique("symbol").difference(symbols)
+        if len(gone):
+            raise ConfigError(f"tiers name {gone[0]!r}, of which there are no bars; leave it out")
+    missing = [day for day in rearmed or {} if day not in set(dates)]
+    if missing:
+        raise ConfigError(f"re-armed on {missing[0]!r}, which is no session of the account; give a pd.Timestamp of one")
 
 # %% ../../nbs/strategy/745_guarded.ipynb #a49d1478
 def guarded(
@@ -274,12 +305,12 @@ def guarded(
     """
     check_terms(costs, rules, fill, cash)
     refuse_factors(bars)
-    if limits.max_age is not None:
-        raise ConfigError("max_age judges a live feed; bars tell a missing mark themselves, so drop it here")
+    _check_limits(limits)
     at, market = read_market(bars, costs, fill)
     session, wishes = spread_weights(weights, at, market.close, np.inf, np.inf if limits.max_net is not None else 1.0)
     first, stop = account_span(at, at.dates[session[0]] if start is None and len(session) else start, end)
     simulator = Simulator(market, costs, replace(rules, max_gross=np.inf), fill, cash, first)
+    _check_named(at.symbols, at.dates[first:stop], tiers, rearmed)
     desk, traded = _Watching(at, limits, sectors, tiers, rearmed), _traded_value(bars, at, limits)
     due, sent = dict(zip(session.tolist(), wishes, strict=True)), {}
     for t in range(stop):
@@ -290,6 +321,6 @@ def guarded(
             if rows is not None:
                 sent[t] = rows
     settings: dict[str, Any] = account_terms(costs, rules, fill, cash, bars) | {"limits": str(limits)}
-    modes = pd.Series(desk.modes, at.dates[first:stop], name="mode")
-    result = simulated(simulator, at, settings)
-    return Guarded(result, tuple(desk.log), modes, _decided(sent, at), desk.state, verdict)
+    modes, opened = (pd.Series(x, at.dates[first:stop]) for x in (desk.modes, desk.opened))
+    shown = modes.rename("mode"), _decided(sent, at), desk.state, verdict, opened.rename("opened")
+    return Guarded(simulated(simulator, at, settings), tuple(desk.log), *shown)

@@ -53,16 +53,20 @@ def case(seed):
     n, t = int(rng.integers(2, 9)), int(rng.integers(40, 90))
     bars = bars_of(rng, n, t)
     some = lambda low, high: float(rng.uniform(low, high)) if rng.random() < 0.6 else None
+    stops = {"L1": float(rng.uniform(0.02, 0.15)), "L2": float(rng.uniform(0.01, 0.1))} if rng.random() < 0.5 else {}
     limits = Limits(
         max_weight=some(0.15, 0.8), max_gross=some(0.5, 2.0), max_net=some(0.0, 0.6), max_sector=some(0.1, 0.8),
         max_turnover=some(0.05, 1.0), daily_loss=some(0.01, 0.06), intraday_loss=some(0.01, 0.06),
-        kill_drawdown=some(0.05, 0.2), stops={"L1": float(rng.uniform(0.02, 0.15))} if rng.random() < 0.5 else {},
+        kill_drawdown=some(0.05, 0.2), stops=stops,
         flatten=bool(rng.random() < 0.4),
     )  # fmt: skip
     sectors = {f"N{i}": "ab"[i % 2] for i in range(n)}
     weights = weights_of(rng, bars, float(rng.uniform(0.3, 2.2)))
-    dates = bars.index.unique("date")
-    return bars, weights, limits, sectors, dates
+    ends = [weights.index.unique("date")[:1], ["N0", f"N{n - 1}"]]  # one name may have a tier and never be held
+    named = weights.index.union(pd.MultiIndex.from_product(ends, names=["date", "symbol"]))
+    tiers = pd.Series(rng.choice(["L1", "L2"], len(named)), named, name="tier")
+    tiers = tiers[rng.random(len(tiers)) < 0.7] if stops and rng.random() < 0.7 else None
+    return bars, weights, limits, sectors, tiers
 
 
 def shown(positions, dates, symbols, column):
@@ -87,18 +91,29 @@ def book_breaches(w, limits, sectors):
     return found
 
 
+def closing(log, date):
+    "List the names that hit their stop and are not flat yet, after the look of a date."
+    names = set()
+    for e in log:
+        if pd.Timestamp(e.when) <= date and e.event in ("stop", "flat"):
+            names = names | {e.at} if e.event == "stop" else names - {e.at}
+    return names
+
+
 def check_decisions(run, limits, sectors):
     "Every decision is within the limits of the book, and its turnover but for what had to be cut."
-    stopped = {(e.when, e.at) for e in run.log if e.event == "stop"}
     for date, day in run.decided.groupby(level="date"):
+        stopped = closing(run.log, date)
         day = day.droplevel("date")
         kinds = [sectors[s] for s in day.index]
         w, held = day["weight"].to_numpy(), day["held"].to_numpy()
         book = replace(limits, max_turnover=None)
         assert not limits_used(w, book, sectors=kinds)["breached"].any(), (date, day)
-        if limits.max_turnover is None or not held.any() or run.modes[date] != "armed" or stopped:
+        assert (w[np.isin(day.index, list(stopped))] == 0).all(), (date, day)
+        if limits.max_turnover is None or not held.any() or (run.modes[date] != "armed" and limits.flatten):
             continue
-        forced = np.abs(cut_to_limits(held, limits, kinds) - held).sum()
+        kept = np.where(np.isin(day.index, list(stopped)), 0.0, held)
+        forced = np.abs(cut_to_limits(kept, limits, kinds) - held).sum()
         assert np.abs(w - held).sum() <= max(limits.max_turnover, forced) + 1e-9, (date, day)
 
 
@@ -150,11 +165,11 @@ def check_losses(run, limits, bars, rearmed):
         last = now
 
 
-def check_stops(run, limits):
+def check_stops(run, limits, tiers):
     "A position is stopped on the first close that is far enough below what was paid for it, by plain bookkeeping."
     if not limits.stops:
         return
-    share, paid, held, stopped = next(iter(limits.stops.values())), {}, {}, set()
+    paid, held, stopped, tier = {}, {}, set(), {}
     price = run.result.positions["price"]
     fills = {date: day for date, day in run.result.trades.groupby("date")}
     for date in run.modes.index:
@@ -167,10 +182,13 @@ def check_stops(run, limits):
             held[fill.symbol] = had + q
         held = {s: q for s, q in held.items() if abs(q) > 1e-9}
         stopped &= set(held)
-        hit = {s for s, q in held.items() if -np.sign(q) * (price[(date, s)] / paid[s] - 1) >= share * (1 - 1e-9)}
+        lost = {s: -np.sign(q) * (price[(date, s)] / paid[s] - 1) for s, q in held.items()}
+        hit = {s for s, loss in lost.items() if loss >= limits.stops[tier.get(s, "L1")] * (1 - 1e-9)}
         new = {e.at for e in run.log if e.event == "stop" and e.when == date.isoformat()}
         assert new == hit - stopped, (date, new, hit - stopped)
         stopped |= hit
+        if tiers is not None and date in tiers.index.unique("date"):
+            tier |= tiers.xs(date).to_dict()  # of a decision: in force from the next session on
 
 
 def check_cut(run, weights):
@@ -197,19 +215,21 @@ def check_cut(run, weights):
 
 def run_one(seed):
     "Run one random history and check it; return what happened in it."
-    bars, weights, limits, sectors, dates = case(seed)
+    bars, weights, limits, sectors, tiers = case(seed)
+    dates = bars.index.unique("date")
     rng, rearmed = np.random.default_rng([seed, 1]), {}
     fill = replace(next_open(), sized="fill") if rng.random() < 0.5 else next_open()
     if rng.random() < 0.3:  # somebody reviews, whether or not there was a kill
         try:
-            first = guarded(weights, bars, limits, sectors=sectors, fill=fill)
-        except QuantlabError:
+            first = guarded(weights, bars, limits, sectors=sectors, tiers=tiers, fill=fill)
+        except QuantlabError as error:
+            assert "ruined" in str(error), error
             return {}
         kills = [pd.Timestamp(e.when) for e in first.log if e.event == "kill"]
         at = dates.get_loc(kills[0]) + 5 if kills else len(dates)
         rearmed = {dates[at]: "reviewed by two people"} if at < len(dates) else {}
     try:
-        run = guarded(weights, bars, limits, sectors=sectors, rearmed=rearmed, fill=fill)
+        run = guarded(weights, bars, limits, sectors=sectors, tiers=tiers, rearmed=rearmed, fill=fill)
     except QuantlabError as error:
         assert "ruined" in str(error), error
         return {}
@@ -217,12 +237,13 @@ def run_one(seed):
     check_nothing_grows(run)
     check_breaches(run, limits, sectors)
     check_losses(run, limits, bars, rearmed)
-    check_stops(run, limits)
+    check_stops(run, limits, tiers)
     cuts = check_cut(run, weights)
-    opened = opening_equity(run, bars) if limits.intraday_loss is not None else None
+    if limits.intraday_loss is not None:
+        assert run.opened.to_numpy() == pytest.approx(opening_equity(run, bars).to_numpy(), rel=1e-12)
     told = replay_guard(
-        run.result.equity, run.result.positions, run.result.trades, limits, sectors=sectors, opened=opened,
-        rearmed=rearmed,
+        run.result.equity, run.result.positions, run.result.trades, limits, tiers=tiers, sectors=sectors,
+        opened=run.opened, rearmed=rearmed,
     )  # fmt: skip
     assert log_text(told) == log_text(run.log)
     kinds = pd.Series([e.event for e in run.log]).value_counts().to_dict()
@@ -316,3 +337,47 @@ def test_volume_is_asked_for_where_a_limit_reads_it():
     thin = guarded(weights, bars.assign(volume=10.0), replace(NONE, max_adv=0.1))
     value = thin.result.trades["quantity"].abs() * thin.result.trades["price"]
     assert value.max() < 100, "a tenth of ten shares of fifty"
+
+
+def small():
+    "A market of four names, and books of three of them."
+    rng = np.random.default_rng(3)
+    bars = bars_of(rng, 4, 60)
+    weights = weights_of(rng, bars, 0.8)
+    return bars, weights[weights.index.get_level_values("symbol") != "N3"]
+
+
+def test_a_tier_of_a_name_that_is_never_held_is_nobody_elses():
+    bars, weights = small()
+    limits, first = replace(NONE, stops={"L1": 0.05, "L2": 0.02}), weights.index[:1].get_level_values("date")
+    tiers = pd.Series("L2", pd.MultiIndex.from_product([first, ["N3"]], names=["date", "symbol"]))
+    run, without = guarded(weights, bars, limits, tiers=tiers), guarded(weights, bars, limits)
+    told = replay_guard(run.result.equity, run.result.positions, run.result.trades, limits, tiers=tiers)
+    assert log_text(told) == log_text(run.log) == log_text(without.log) != ""
+
+
+def test_a_name_without_a_sector_counts_with_others_that_have_none():
+    bars, weights = small()
+    limits, known = replace(NONE, max_sector=0.1), {"N0": "a"}
+    run = guarded(weights, bars, limits, sectors=known)
+    told = replay_guard(run.result.equity, run.result.positions, run.result.trades, limits, sectors=known)
+    assert log_text(told) == log_text(run.log) and {e.at for e in run.log} == {"a", ""}
+
+
+def test_what_was_asked_and_would_not_be_heard_is_refused():
+    bars, weights = small()
+    date = weights.index[0][0]
+    nobody = pd.Series("L1", pd.MultiIndex.from_tuples([(date, "N9")], names=["date", "symbol"]))
+    for how, says in (
+        ({"tiers": nobody}, "N9"), ({"tiers": {"N0": "L1"}}, "tiers are no Series"),
+        ({"rearmed": {"2020-01-20": "reviewed by two"}}, "no session"),
+        ({"rearmed": {date - pd.Timedelta(days=700): "reviewed by two"}}, "no session"),
+        ({"rearmed": {date: "reviewed by two"}}, "nothing to re-arm"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=says):
+            guarded(weights, bars, Limits(max_turnover=None), **how)
+    with pytest.raises(ConfigError, match="limits_from"):
+        guarded(weights, bars, {"max_weight": 0.1})
+    run = guarded(weights, bars, replace(NONE, intraday_loss=0.01))
+    with pytest.raises(ConfigError, match="opened"):
+        replay_guard(run.result.equity, run.result.positions, run.result.trades, Limits(intraday_loss=0.01))
