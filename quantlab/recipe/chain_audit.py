@@ -319,7 +319,8 @@ _HELD = ("due", "scores", "weights", "orders", "book", "equity")
 def _held_to(whole: Stages, short: Stages, date: pd.Timestamp) -> dict[str, bool]:
     "Compare one close of a whole chain with the chain that ends there."
     said, target = decide(short.recipe, date, chain=short), _of(whole.sent, date)["weight"]
-    due = date in whole.weights.index.unique("date") or date in whole.sent.index.unique("date")
+    age = int(whole.bars.index.unique("date").get_loc(date))  # a decision that holds nothing leaves no row
+    due = age % whole.recipe.policy.rebalance == 0 or date in whole.sent.index.unique("date")
     held, book = (_of(chain.account.positions, date)["shares"] for chain in (whole, short))
     price = until(whole.market.bars, date)["close"].groupby(level="symbol").last()
     equity = float(whole.account.equity.loc[date])
