@@ -39,6 +39,8 @@ def _describe(value: object, seen: dict) -> str:
     seen[id(value)] = ("itself", value)  # a function that calls itself
     if value is None or isinstance(value, (bool, int, float, str, bytes, np.generic, pd.Timestamp)):
         content: object = repr(value)
+    elif type(value).__module__ == "dataclasses":  # marks of a field whose default is made, which __init__ holds
+        content = type(value).__qualname__
     elif isinstance(value, np.ndarray) and value.dtype.kind in "biufM":
         content = [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
     elif isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
@@ -128,11 +130,14 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names, inner))
 
 
+_KEEPERS = ("quantlab.core.cache", "quantlab.core.state")  # how a result is kept changes none, and state knows every kind
+
+
 def _ours(thing: object) -> bool:
     "Say whether a function or class belongs to this package or to no installed one."
     module = sys.modules.get(getattr(thing, "__module__", None) or "")
     file = getattr(module, "__file__", None) or ""
-    if module is None or module.__name__ in sys.builtin_module_names:
+    if module is None or module.__name__ in sys.builtin_module_names or module.__name__ in _KEEPERS:
         return False
     return "site-packages" not in file and os.path.dirname(os.__file__) not in file
 

@@ -107,6 +107,22 @@ def test_a_set_of_features_has_a_key() -> None:
     assert keys == {name: content_hash(features) for name, features in SETS.items()}
 
 
+def test_a_record_whose_default_is_made_has_a_key() -> None:
+    from quantlab.portfolio.limits import Limits
+
+    assert content_hash(Limits) == content_hash(Limits) != content_hash(Limits())
+    assert content_hash(Limits(max_weight=0.1)) != content_hash(Limits()) == content_hash(Limits())
+
+
+def test_what_keeps_results_and_what_else_is_imported_change_no_key() -> None:
+    from quantlab.recipe.stages import _fit
+
+    before = content_hash(_fit)
+    import quantlab.ops.fitted_recipe  # noqa: F401  which tells core.state of another kind
+
+    assert content_hash(_fit) == before
+
+
 def test_a_changed_kernel_changes_the_key(monkeypatch) -> None:
     from quantlab.features import rolling
     from quantlab.features.sets import SETS
