@@ -121,6 +121,53 @@ def test_the_best_size_is_where_the_exact_chance_is_highest():
     assert table.at[exact.idxmax(), "best"] and not table.at[0.5, "best"]
 
 
+def test_sizes_are_told_apart_path_by_path():
+    rules, sizes, how = Challenge(max_days=40), (1.0, 2.0, 2.1), {"draws": 4000}
+    table = best_size(rules, sizes, **how)
+    top = pass_chance(rules, size=table["probability"].idxmax(), **how)
+    assert top.passed.mean() == top.probability == table["probability"].max()
+    for size, row in table.iterrows():
+        one = pass_chance(rules, size=size, **how)
+        won, lost = (top.passed & ~one.passed).sum(), (~top.passed & one.passed).sum()
+        assert row["behind"] == pytest.approx((won - lost) / 4000) == pytest.approx(top.probability - one.probability)
+        assert row["behind_se"] == pytest.approx(np.sqrt((won + lost) - (won - lost) ** 2 / 4000) / 4000)
+        assert row["best"] == (won - lost <= 2 * 4000 * row["behind_se"])
+    near = table.loc[2.1 if table["probability"].idxmax() == 2.0 else 2.0]
+    assert not table.at[1.0, "best"] and near["behind_se"] < near["se"] / 2, "equal paths, smaller errors"
+
+
+def test_the_error_covers_the_exact_chance():
+    exact = exact_chance(0.08, 0.10, 0.0005, 0.01, 60)
+    drawn = [pass_chance(Challenge(max_days=60), draws=400, seed=s) for s in range(300)]
+    off = np.array([(one.probability - exact) / one.se for one in drawn])
+    assert abs(off.mean()) < 0.2 and 0.85 < off.std() < 1.15
+    never = pass_chance(Challenge(max_days=1), mean=0.0, draws=50)
+    assert never.probability == 0 and 0.01 < never.se < 0.03, "fifty paths without one are no proof that there is none"
+
+
+@pytest.mark.parametrize("trailing", [False, True])
+def test_a_drift_of_any_strength_has_a_chance(trailing):
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        chances = [brownian_chance(0.08, 0.10, m, 0.005, trailing=trailing) for m in (-0.5, -1e-4, 0.0, 1e-4, 0.5)]
+    assert chances == sorted(chances) and chances[0] < 1e-12 and chances[-1] > 1 - 1e-12
+    nearly = brownian_chance(0.08, 0.10, 1e-13, 0.005, trailing=trailing)
+    assert nearly == pytest.approx(chances[2], rel=1e-8)
+    a, b, s = 0.08, 0.10, 2 * 0.0003 / 0.01**2
+    for sign in (1, -1):  # as the page has it
+        z, mean = sign * s, sign * 0.0003
+        plain = (1 - np.exp(z * b)) / (np.exp(-z * a) - np.exp(z * b))
+        plain = np.exp(-a * z / (np.exp(z * b) - 1)) if trailing else plain
+        assert brownian_chance(a, b, mean, 0.01, stepwise=False, trailing=trailing) == pytest.approx(plain, rel=1e-12)
+
+
+def test_days_must_be_enough_and_no_more():
+    up = np.full(12, 0.02)
+    assert play_challenge(Challenge(min_days=6), up) == ("passed", 5)
+    assert play_challenge(Challenge(), up) == ("passed", 3) and play_challenge(Challenge(max_days=3), up) == ("time", 2)
+    assert play_challenge(Challenge(consistency=0.25), up) == ("passed", 3)
+    assert play_challenge(Challenge(consistency=0.2), up) == ("passed", 4), "a fifth of it was made in a day"
+
+
 def test_the_same_seed_gives_the_same_and_days_that_were_keep_their_order():
     one, two = (pass_chance(Challenge(), draws=500, seed=3) for _ in range(2))
     assert one.probability == two.probability and one.outcomes.sum() == pytest.approx(1)
@@ -144,6 +191,17 @@ def test_the_same_seed_gives_the_same_and_days_that_were_keep_their_order():
         (lambda: Challenge(min_days=9, max_days=8), ConfigError, "max_days"),
         (lambda: pass_chance(Challenge(), mean=np.nan), ConfigError, "mean"),
         (lambda: pass_chance(Challenge(), sd=0), ConfigError, "sd"),
+        (lambda: pass_chance(Challenge(), days=10.5), ConfigError, "whole numbers"),
+        (lambda: pass_chance(Challenge(), returns=pd.DataFrame({"r": [0.0] * 30})), DataError, "one column"),
+        (lambda: pass_chance(Challenge(), returns=["up"] * 30), DataError, "no numbers"),
+        (lambda: play_challenge(Challenge(), ["up"]), DataError, "no numbers"),
+        (lambda: Challenge(target=True), ConfigError, "target"),
+        (lambda: best_size(Challenge(), (1.0, 1.0)), ConfigError, "each once"),
+        (lambda: exact_chance(0.08, 0.1, 0.0, 0.01, days=0), ConfigError, "days 0"),
+        (lambda: exact_chance(0.08, 0.1, 0.0, -0.01), ConfigError, "sd -0.01"),
+        (lambda: exact_chance(-0.08, 0.1, 0.0, 0.01), ConfigError, "no walk"),
+        (lambda: brownian_chance(0.08, 0.1, 0.0, 0.0), ConfigError, "no walk"),
+        (lambda: brownian_chance(0.08, 0.1, np.nan, 0.01), ConfigError, "no walk"),
         (lambda: pass_chance(Challenge(), draws=0), ConfigError, "draws"),
         (lambda: pass_chance(Challenge(), returns=pd.Series([np.nan] * 30)), DataError, "not finite"),
         (lambda: pass_chance(Challenge(), returns=pd.Series(dtype=float)), DataError, "give 20"),

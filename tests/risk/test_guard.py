@@ -76,6 +76,8 @@ def test_losses_halt_for_what_is_left_of_a_session():
     )[2]  # fmt: skip
     trip, clear = ("trip", "daily_loss", ""), ("clear", "daily_loss", "")
     assert rows == [[], [trip], [], [clear], [trip], []], "lost again on the next day: it never cleared"
+    up_and_down = look("2020-01-01", 1000.0), look("2020-01-02 10:00", 1000.0), look("2020-01-02 11:00", 1100.0)
+    assert told(day, *up_and_down, look("2020-01-03", 1078.0))[2][-1] == [trip], "of the close before, not of its open"
     inside = Limits(None, None, kill_drawdown=None, intraday_loss=0.01, stops={})
     _, verdict, rows = told(
         inside, look("2020-01-01", 1000.0), look("2020-01-02 10:00", 980.0, opened=985.0),
@@ -97,6 +99,12 @@ def test_stops_by_tier(side, tier, price, hit):
     assert rows == [[("stop", tier, "N0")] if hit else []]
 
 
+def test_a_position_without_a_tier_has_the_first():
+    limits = Limits(None, None, kill_drawdown=None)
+    assert not told(limits, look("2020-01-01", mark=(97.5,)))[1].close
+    assert told(limits, look("2020-01-01", mark=(97.0,)))[1].close == ("N0",)
+
+
 def test_a_stopped_name_is_told_once_and_until_it_is_flat():
     limits = Limits(None, None, kill_drawdown=None)
     days = [(5.0, 96.0), (5.0, 120.0), (2.0, 90.0), (0.0, 90.0), (1.0, 99.0)]
@@ -116,6 +124,8 @@ def test_what_cannot_be_seen_counts_as_tripped():
     )[2]  # fmt: skip
     assert rows[:3] == [[], [("trip", "max_age", "N0")], []] and rows[3] == [("clear", "max_age", "")]
     assert rows[4:] == [[("trip", "equity", "")], [], [("clear", "equity", "")]]
+    both = {"quantity": (1.0, 1.0), "mark": (np.nan,) * 2, "entry": (1.0, 1.0), "symbols": ["B", "A"]}
+    assert told(OPEN, look("2020-01-01", **both))[2] == [[("trip", "max_age", "A")]], "the first by name, in any order"
     old = Limits(None, None, kill_drawdown=None, stops={}, max_age=pd.Timedelta("1h"))
     at = lambda hour: look("2020-01-01 12:00", marked=pd.DatetimeIndex([f"2020-01-01 {hour}"]))
     assert told(old, at("11:00"))[1].mode == "armed" and told(old, at("10:59"))[1].mode == "halted"
@@ -249,6 +259,14 @@ def test_a_cut_book_is_within_its_limits_by_reductions_alone(weights, limits):
     assert np.allclose(cut_to_limits(cut, limits, sectors), cut, atol=1e-12), "a cut book needs no cut"
     if ok(w, limits, sectors):
         assert np.allclose(cut, w, atol=1e-9)
+
+
+def test_what_rounding_leaves_of_a_net_is_no_lean():
+    w, sectors = [-0.2, -0.8, 0.1, 0.2, 0.8, -0.1], list("abcabc")
+    assert np.sum(w) != 0.0, "the sectors are neutral, their sum is 8e-17"
+    neutral = Limits(None, None, max_net=0.0, max_turnover=None, max_sector=1.0, kill_drawdown=None, stops={})
+    with np.errstate(all="raise"):
+        assert np.allclose(cut_to_limits(w, neutral, sectors), w)
 
 
 @settings(max_examples=200)
