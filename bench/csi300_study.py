@@ -1,8 +1,9 @@
-"""The published CSI 300 study: its rows, label, split, features, model and numbers, for the benchmark, the search
-and the report."""
+"""The published CSI 300 study: its rows, label, split, features, model and numbers, for the benchmark, the searches
+and the report. Store, universe and years are a `Market`: another one runs through the same code."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
@@ -18,12 +19,26 @@ from quantlab.broker.rules import QLIB_RULES
 from quantlab.core.panel import date_starts, grid, to_long, to_wide
 from quantlab.features.base import compute
 from quantlab.features.sets import SETS
-from quantlab.features.xsection import by_date, zscore
+from quantlab.features.xsection import by_date, neutralise, rank, zscore
 from quantlab.portfolio.topk_drop import TopKDrop
 from quantlab.validation.scores import ic, rank_ic
 
 START, TRAIN_END, VALID_END, TEST_END = "2008-01-01", "2014-12-31", "2016-12-31", "2020-08-01"
 LAST = "2020-08-31"  # bars are read a little further, for the outcomes of the last rows
+
+
+@dataclass(frozen=True)
+class Market:
+    "Name the store, its universe and index, and the first and last session that are read."
+
+    store: Path = files.CSI300
+    universe: str = "csi300"
+    index: str = "SH000300"
+    start: str = START  # first row that is learned from
+    last: str = LAST  # last bar that is read
+    year: float = 238.0  # sessions
+
+
 GAP = 2  # sessions that the published label reaches beyond its row
 WARM_UP = 300  # sessions before START, for the longest extra feature
 PUBLISHED = {
@@ -73,9 +88,10 @@ class Data:
     kind: str = "member"  # or "ever"
 
     @classmethod
-    def read(cls, rows: str = "member", warm_up: int = WARM_UP) -> "Data":
-        bars = files.read_bars(START, LAST, warm_up=warm_up)
-        member = files.members(bars, "csi300", START)
+    def read(cls, rows: str = "member", warm_up: int = WARM_UP, market: Market | None = None) -> "Data":
+        m = market or Market()
+        bars = files.read_bars(m.start, m.last, warm_up=warm_up, root=m.store)
+        member = files.members(bars, m.universe, m.start, m.store)
         kept = member if rows == "member" else pd.Series(member).groupby(grid(bars.index).col).cummax().to_numpy()
         return cls(bars, kept, member[kept], rows)
 
@@ -113,6 +129,15 @@ class Data:
     @cached_property
     def extrarank(self) -> pd.DataFrame:
         return self._ranked(self.extra)
+
+    @cached_property
+    def neutral(self) -> pd.DataFrame:
+        "Ranks, holes in the middle, less what the date's ranks of traded amount and of volatility say of them."
+        bars = self.bars.assign(amount=self.bars["close"] * self.bars["volume"])
+        chosen = [f for name in ("price", "vol") for f in SETS[name] if f.name in ("amount_21", "std_60")]
+        styles = compute(bars, chosen, rows=self.rows, dtype="float32")
+        left = neutralise(rank(self.raw).fillna(0), exposures=rank(styles).fillna(0))
+        return left.astype("float32").add_prefix("r_")
 
     def features(self, names: str) -> np.ndarray:
         "Return float32 columns of the sets in a name such as raw+rank; the last answer is kept."
@@ -260,11 +285,14 @@ def train_published(
     threads: int = 1,
     max_bin: int = 255,
     sorted_columns: bool = False,  # True: one matrix, columns by name, one histogram layout, as models.gbm fits
+    horizon: int = 1,  # sessions of the outcome
+    rows: tuple[np.ndarray, np.ndarray] | None = None,  # bool by row, to learn from and to watch; None: as published
 ) -> lgb.Booster:
     """Fit as Qlib's benchmark does: squared error on z-scores, 1,000 trees at most, stopped after 50 without gain."""
-    y = zscore(data.y()).to_numpy()
+    y = zscore(data.y(horizon)).to_numpy()
     parameters = PUBLISHED | {"seed": seed, "num_threads": threads, "verbosity": -1, "max_bin": max_bin}
-    fit, held = (data.span(*span, gap) & np.isfinite(y) for span in ((START, TRAIN_END), ("2015-01-01", VALID_END)))
+    parts = rows or tuple(data.span(*span, gap) for span in ((START, TRAIN_END), ("2015-01-01", VALID_END)))
+    fit, held = (part & np.isfinite(y) for part in parts)
     if sorted_columns:  # columns are drawn by their place, and bins are found in another sample of a sequence
         X = data.raw[sorted(data.raw)].to_numpy()
         parameters |= {"deterministic": True, "force_col_wise": True}
@@ -293,23 +321,30 @@ def predict(data: Data, config: Config, booster: lgb.Booster, rows: np.ndarray, 
     )
 
 
-def account(scores: pd.Series, start: str, end: str) -> Result:
+def account(
+    scores: pd.Series,
+    start: str,
+    end: str,
+    market: Market | None = None,
+    n_drop: int = 5,  # names that may go a day
+    step: int = 1,  # sessions between decisions
+) -> Result:
     "Trade scores as published: top 50 / drop 5, costs, lots and limits of the Chinese market, filled at the close."
-    bars = files.read_bars(start, end, warm_up=1, fields=("close", "factor", "change"))
+    store = (market or Market()).store
+    bars = files.read_bars(start, end, warm_up=1, root=store, fields=("close", "factor", "change"))
+    if step > 1:
+        days = scores.index.unique("date")
+        scores = scores[scores.index.get_level_values("date").isin(days[::step])]
     terms = (QLIB_COSTS, QLIB_RULES, same_close())
-    return from_rule(TopKDrop(50, 5), scores.to_frame("score"), bars, *terms, cash=1e8, start=start, end=end)
+    return from_rule(TopKDrop(50, n_drop), scores.to_frame("score"), bars, *terms, cash=1e8, start=start, end=end)
 
 
-def excess(result: Result) -> pd.Series:
-    "Return the account's return after costs less the CSI 300's, by date, as Qlib's report has it."
-    days = result.equity.index
-    index = (
-        files.read_bars(str(days[0].date()), str(days[-1].date()), warm_up=1, symbols=["SH000300"], fields=("close",))[
-            "close"
-        ]
-        .droplevel("symbol")
-        .astype("float64")
-    )
+def excess(result: Result, market: Market | None = None) -> pd.Series:
+    "Return the account's return after costs less the index's, by date, as Qlib's report has it."
+    m, days = market or Market(), result.equity.index
+    span = str(days[0].date()), str(days[-1].date())
+    index = files.read_bars(*span, warm_up=1, symbols=[m.index], root=m.store, fields=("close",))["close"]
+    index = index.droplevel("symbol").astype("float64")
     own = result.equity.div(result.equity.shift(1).fillna(1e8)) - 1
     return (own - index.pct_change().reindex(days)).rename("excess")
 

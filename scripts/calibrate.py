@@ -1,6 +1,6 @@
-"""Measure how often the tests of validation.inference, regime.bootstrap and risk raise a false alarm.
+"""Measure how often the tests of validation.inference, validation.deflate, regime.bootstrap and risk alarm falsely.
 
-Usage: python scripts/calibrate.py [inference] [regimes] [var] [index] [stability] [seeds]
+Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
@@ -8,8 +8,9 @@ nbs/validation/365_inference.ipynb shows, and to bench/results/regime_calibratio
 nbs/regime/464_bootstrap.ipynb shows. `var` measures the tests of risk.exam in years of 250 sessions, `index` examines
 forecasts of the S&P 500 of 1990 to 2022 (skfolio's index: extra portfolio); both go to
 bench/results/var_calibration.json, which nbs/risk/630_exam.ipynb shows; `stability` goes to
-bench/results/stability_calibration.json, which nbs/risk/680_stability.ipynb shows. `seeds` below 2,000 (10,000 for var)
-is for a quick look: it prints the table and leaves the stored results alone.
+bench/results/stability_calibration.json, which nbs/risk/680_stability.ipynb shows; `deflated` and `noise_search` go to
+bench/results/deflated_calibration.json, which nbs/validation/370_deflate.ipynb shows. `seeds` below 2,000 (10,000 for
+var, 100 for noise_search) is for a quick look: it prints the table and leaves the stored results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
 from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.
@@ -35,13 +36,15 @@ from quantlab.core.config import root
 from quantlab.regime.bootstrap import draw_garch, fit_garch, fit_two_states, two_state_gain
 from quantlab.risk import exam, var
 from quantlab.risk.stability import sharpe_difference
-from quantlab.validation.inference import ICRows, ic_test, newey_west, sharpe_test
+from quantlab.validation.deflate import deflate, dsr
+from quantlab.validation.inference import ICRows, ic_test, newey_west, return_moments, sharpe_test
 from quantlab.validation.scores import unit_rows
 
 SEEDS, BOOTSTRAP_SEEDS, CHUNK = 2000, 500, 20
 DATES, NAMES, MEMORY, HORIZONS = 1000, 50, 0.98, (1, 5, 20)
 SHOWN = ["world", "confidence", "test", "horizon", "months", "method", "rate", "se", "n"]
 ROWS = 1000  # of a world of regimes: four years of days
+SEARCHES = 100  # of 10,000 policies each
 YEARS, YEAR = 10_000, 250  # worlds of value at risk, and sessions in each
 LOOKBACK, TRUTH = 126, 0.05  # the momentum world: days of its own past, and the share of the outcome mixed in
 
@@ -257,6 +260,65 @@ def stability(seed: int) -> list[list]:
     return found
 
 
+def tried(rng: np.random.Generator, world: str, n_obs: int, tries: int) -> np.ndarray:
+    "Return the returns of strategies without skill, mean 0 and deviation 1."
+    if world == "skewed":  # gamma shocks turned round: many small gains, few large losses; skew -1, kurtosis 4.5
+        return 2.0 - rng.gamma(4.0, 0.5, (n_obs, tries))
+    shocks = rng.standard_normal((n_obs, tries))
+    return lfilter([np.sqrt(1 - 0.2**2)], [1, -0.2], shocks, axis=0) if world == "AR(1), 0.2" else shocks
+
+
+def deflated(seed: int) -> list[list]:
+    """Return [world, sessions, tries, skill, form, passes] for the best of many: whether its deflated ratio is above
+    95 %, and where one has a true annual ratio, whether that is the one."""
+    rng, found = np.random.default_rng(5 * 10**6 + seed), []
+    for world in ("normal", "skewed", "AR(1), 0.2"):
+        for n_obs, tries in ((250, 10), (250, 100), (1000, 10), (1000, 100), (1000, 1000))[
+            : 5 if world == "normal" else 4
+        ]:
+            x = tried(rng, world, n_obs, tries)
+            ratios = x.mean(axis=0) / x.std(axis=0, ddof=1)
+            for skill in (0.0, 1.0, 2.0, 3.0):
+                x[:, 0] += skill / np.sqrt(252)
+                ratios[0] = x[:, 0].mean() / x[:, 0].std(ddof=1)
+                best = int(ratios.argmax())
+                m, variance = return_moments(x[:, best]), max(float(ratios.var(ddof=1)), 1 / (n_obs - 1))
+                x[:, 0] -= skill / np.sqrt(252)
+                for form in ("2014", "max", "none"):
+                    told = 1 if form == "none" else tries
+                    p = dsr(m.sharpe, m.n_obs, m.skew, m.kurtosis, told, variance, "2014" if form == "none" else form)
+                    found.append([world, n_obs, tries, skill, form, bool(p > 0.95 and (skill == 0 or best == 0))])
+    return found
+
+
+def deflated_rates(found: list[list]) -> pd.DataFrame:
+    "Return the share of searches whose best passes, by world, size and skill, with its error."
+    frame = pd.DataFrame(found, columns=["world", "sessions", "tries", "skill", "method", "passes"])
+    table = (
+        frame.groupby(["world", "sessions", "tries", "skill", "method"])["passes"].agg(["mean", "size"]).reset_index()
+    )
+    table = table.rename(columns={"mean": "rate", "size": "n"})
+    return table.assign(se=np.sqrt(table["rate"] * (1 - table["rate"]) / table["n"]))
+
+
+def noise_search(seed: int) -> list[list]:
+    """Return [seed, dsr, dsr_max, effective tries, annual ratio of the best] of 10,000 policies on pure noise: 3 to 22
+    of 60 names, those with the best mean over one of 25 spans, held for 1 to 20 sessions, less the mean of all."""
+    x = 0.01 * np.random.default_rng(6 * 10**6 + seed).standard_normal((1100, 60))
+    total, series = np.vstack([np.zeros(60), x.cumsum(axis=0)]), {}
+    active = x - x.mean(axis=1, keepdims=True)
+    for lookback in range(4, 104, 4):
+        order = np.argsort(-(total[lookback:-1] - total[: -lookback - 1]), axis=1)  # known before the session's return
+        for hold in range(1, 21):
+            at = np.arange(1000) // hold * hold + 100 - lookback  # the row on which the session's names were chosen
+            best = np.take_along_axis(active[100:], order[at], axis=1).cumsum(axis=1)[:, 2:22] / np.arange(3, 23)
+            series |= {(lookback, hold, n + 3): best[:, n] for n in range(20)}
+    every = pd.DataFrame(series)
+    ratios = every.mean() / every.std()
+    found = deflate(every[ratios.idxmax()], pd.DataFrame({"sharpe": ratios}), every)
+    return [[seed, found.dsr, found.dsr_max, found.n_effective, found.sharpe * 252**0.5]]
+
+
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
     "Return the rows of a range of seeds; computed once, then read from their file."
     file = folder / f"{first:05d}-{last:05d}.json"
@@ -299,9 +361,7 @@ def regime_rates(found: list[list]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["world", "method", "rejected", "n", "rate", "se"])
 
 
-def run(
-    world: Callable[[int], list[list]], code: list, seeds: int, console: Console, size: int = CHUNK
-) -> list[list]:
+def run(world: Callable[[int], list[list]], code: list, seeds: int, console: Console, size: int = CHUNK) -> list[list]:
     "Run what is not done yet, with a bar."
     folder = root() / ".cache" / "calibrate" / content_hash(code)[:12]
     edges, found = [*range(0, seeds, size), seeds], []
@@ -336,10 +396,20 @@ def keep(part: str, table: pd.DataFrame) -> None:
     write(file, dict(sorted((before | told).items())))
 
 
+def keep_deflated(part: str, content: object) -> None:
+    "Store one part of the figures of deflated ratios beside the other."
+    file = root() / "bench" / "results" / "deflated_calibration.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    write(file, dict(sorted((before | {part: content}).items())))
+
+
 def main(*words: str) -> None:
     "Measure what was asked for, or everything; then store and show the rates."
     asked = next((int(w) for w in words if w.isdigit()), None)
-    seeds, everything = asked or SEEDS, ["inference", "regimes", "var", "index", "stability"]
+    seeds, everything = (
+        asked or SEEDS,
+        ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability"],
+    )
     chosen = [w for w in words if not w.isdigit()] or everything
     if set(chosen) - set(everything):
         sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}")
@@ -353,6 +423,18 @@ def main(*words: str) -> None:
         if seeds == SEEDS:
             store("calibration.json", about, table)
         show(table, console)
+    if "deflated" in chosen:
+        table = deflated_rates(run(deflated, [deflated, tried, dsr], seeds, console))
+        if seeds == SEEDS:
+            keep_deflated("rates", json.loads(table.round(6).to_json(orient="records")))
+        console.print(table.round(4).to_string())
+    if "noise_search" in chosen:
+        rows = run(noise_search, [noise_search, deflate], asked or SEARCHES, console, 2)
+        table = pd.DataFrame(rows, columns=["seed", "dsr", "dsr_max", "effective", "annual"])
+        if (asked or SEARCHES) == SEARCHES:
+            keep_deflated("noise_search", json.loads(table.round(6).to_json(orient="records")))
+        above = (table[["dsr", "dsr_max"]] > 0.95).sum()
+        console.print(table.describe().round(3).to_string(), f"above 0.95: {above.to_dict()} of {len(table)}", sep="\n")
     if "regimes" in chosen:
         table = regime_rates(run(regimes, [regimes], seeds, console))
         if seeds == SEEDS:

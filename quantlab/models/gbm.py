@@ -78,18 +78,20 @@ class _Settings(BaseEstimator):
         validation: float = 0.2,  # share of the dates held out for that, the last ones, when fit is given no eval_set
         purge: int | None = None,  # sessions from a decision to the end of its label; needed to hold dates out
         stop_on: str = "rank_ic",  # what does no better: "rank_ic" of the later dates, or their "loss"
+        max_bin: int = 255,  # values of a feature that are told apart
     ):
         self.n_estimators, self.learning_rate, self.num_leaves = n_estimators, learning_rate, num_leaves
         self.min_child_samples, self.subsample, self.colsample = min_child_samples, subsample, colsample
         self.reg_lambda, self.objective, self.num_threads, self.seed = reg_lambda, objective, num_threads, seed
         self.reg_alpha, self.max_depth, self.alpha, self.grades = reg_alpha, max_depth, alpha, grades
         self.monotone, self.early_stopping, self.validation, self.purge = monotone, early_stopping, validation, purge
-        self.stop_on = stop_on
+        self.stop_on, self.max_bin = stop_on, max_bin
 
 # %% ../../nbs/models/420_gbm.ipynb #5a8afc2b
 _METRIC = {"quantile": "quantile", "binary": "binary_logloss", "lambdarank": "None"}  # others: l2
 _LEAST = {
-    "n_estimators": 1, "num_leaves": 2, "min_child_samples": 1, "num_threads": 1, "early_stopping": 0, "grades": 2
+    "n_estimators": 1, "num_leaves": 2, "min_child_samples": 1, "num_threads": 1, "early_stopping": 0, "grades": 2,
+    "max_bin": 2,
 }
 
 
@@ -127,7 +129,7 @@ class _Translated(_Settings):
             "min_data_in_leaf": self.min_child_samples, "feature_fraction": self.colsample,
             "bagging_fraction": self.subsample if rows * self.subsample >= 1 else 1.0, "bagging_freq": 1,
             "lambda_l1": self.reg_alpha, "lambda_l2": self.reg_lambda,
-            "monotone_constraints": [signs.get(name, 0) for name in columns] if signs else None,
+            "max_bin": self.max_bin, "monotone_constraints": [signs.get(name, 0) for name in columns] if signs else None,
             "deterministic": True, "force_col_wise": True, "num_threads": self.num_threads, "seed": self.seed,
         }  # fmt: skip
 
@@ -408,6 +410,8 @@ class GBMModel(_Grown):
         Sessions from a decision to the end of its label; needed to hold dates out.
     stop_on : str, default "rank_ic"
         What does no better: "rank_ic" of the later dates, or their "loss".
+    max_bin : int, default 255
+        Values of a feature that are told apart.
 
     Examples
     --------

@@ -27,7 +27,7 @@ from ..features import factors, price, technical, transform, vol, xsection
 from ..features.base import Feature, as_features
 from ..features.sets import SETS
 from ..models.cascade import Cascade
-from ..models.ensemble import Ensemble
+from ..models.ensemble import Ensemble, SeedAverage
 from ..models.gbm import GBMModel
 from ..models.linear import FamaMacBeth, RidgeModel
 from ..models.quantile import QuantileModel
@@ -242,6 +242,10 @@ def make_model(
     ...     assert check_model(make_model(kind, 21, settings=given), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
     """
     given = dict(settings or {})
+    if name == "qlib":
+        from quantlab.models.qlib import qlib_model  # an adapter that other recipes do not need
+
+        return qlib_model(str(given.pop("name", "LightGBM")), given, gap=purge)
     found = own_part("model", name)
     if found is not None:
         found = found(**given) if isinstance(found, type) else found.set_params(**given) if given else found
@@ -269,7 +273,8 @@ def make_model(
         return QuantileModel(gbm, levels=(0.1, 0.3, 0.5, 0.7, 0.9))
     if name == "ensemble":
         return Ensemble({"gbm": gbm, "lambdarank": ranker, "ridge": RidgeModel()}, purge=purge, seed=seed, **own)
-    return gbm if name == "gbm" else ranker
+    one = gbm if name == "gbm" else ranker
+    return SeedAverage(one, own["seeds"]) if own.get("seeds", 1) > 1 else one
 
 # %% ../../nbs/recipe/752_parts.ipynb #40be26d2
 def model_of(
@@ -290,10 +295,10 @@ def model_of(
     Raises
     ------
     ConfigError
+        For one that is not known (see qlib_model).
         When it is not there (see import_named).
         "{name} has no fit and predict; name a class or an object of an estimator"
         "model is {name}; use {known}, or module:name of your own"
-        "{...} is no setting of a model{...}"
 
     Examples
     --------
@@ -303,7 +308,7 @@ def model_of(
     """
     if recipe.model.kind == "feature":
         return None
-    purge = -(-(recipe.label.horizon + 1) // recipe.split.learn_every)
+    purge = -(-(recipe.label.reach + 1) // recipe.split.learn_every)
     return make_model(recipe.model.kind, purge, recipe.seed, recipe.model.settings)
 
 # %% ../../nbs/recipe/752_parts.ipynb #ab675c7a

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FEATURE_SETS', 'FEATURE_MAKERS', 'FEATURE_NAMES', 'TRANSFORMS', 'FILLS', 'REGIMES', 'STATE_NAMES', 'POLICIES',
-           'TARGETS', 'LABELS', 'MODEL_SETTINGS', 'plugins', 'nearest_name', 'lines_of', 'Data', 'Features', 'Label',
-           'Split', 'Model', 'Regime', 'Signals', 'Policy', 'LimitTerms', 'Sizing', 'CostTerms', 'Recipe', 'as_dict',
-           'parse', 'recipe_names', 'load', 'as_value', 'override', 'executes']
+           'TARGETS', 'LABELS', 'MODEL_SETTINGS', 'Styles', 'plugins', 'nearest_name', 'lines_of', 'Data', 'Features',
+           'Label', 'Split', 'Model', 'Regime', 'Signals', 'Policy', 'LimitTerms', 'Sizing', 'CostTerms', 'Recipe',
+           'as_dict', 'parse', 'recipe_names', 'load', 'as_value', 'override', 'executes']
 
 # %% ../../nbs/recipe/750_spec.ipynb #0550335a
 import re
@@ -57,9 +57,9 @@ LABELS = ("forward_returns", "close_returns", "triple_barrier")
 _TREES = {
     "n_estimators": (1, 5000), "learning_rate": (1e-4, 1.0), "num_leaves": (2, 1024), "min_child_samples": (1, 5000),
     "subsample": (0.05, 1.0), "colsample": (0.05, 1.0), "reg_lambda": (0.0, 1e6), "reg_alpha": (0.0, 1e6),
-    "max_depth": (-1, 64), "num_threads": (1, 64),
+    "max_depth": (-1, 64), "num_threads": (1, 64), "max_bin": (2, 65535),
 }  # fmt: skip
-_STOPPED: dict[str, tuple[float, float]] = {"early_stopping": (0, 1000)}
+_STOPPED: dict[str, tuple[float, float]] = {"early_stopping": (0, 1000), "seeds": (1, 50)}
 MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | tuple[str, ...] | None]] = {
     "gbm": _TREES | _STOPPED | {"stop_on": ("rank_ic", "loss")}, "lambdarank": _TREES | _STOPPED,
     "ridge": {"alpha": (0.0, 1e12)}, "fama_macbeth": {"lag": (1, 1000)},
@@ -68,7 +68,7 @@ MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | tuple[str, ...] | None
         "blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250), "encoder": ("kernels", "cnn"),
         "validator": ("mlp", "xgboost", "none"), "head": ("trees", "net"),
     },
-    "feature": {"column": None},
+    "feature": {"column": None}, "qlib": {"name": None},
 }  # fmt: skip
 
 # %% ../../nbs/recipe/750_spec.ipynb #478490d1
@@ -270,6 +270,9 @@ class Data(_Section):
         return self
 
 # %% ../../nbs/recipe/750_spec.ipynb #7c6175d2
+Styles = Literal["none", "sector", "size", "sector_size"]  # size: the log of the money traded in a month
+
+
 class Features(_Section):
     """Say what is computed from the bars, and how it is brought to one scale.
 
@@ -279,8 +282,10 @@ class Features(_Section):
         sets, features, calls, or module:name.
     transform : tuple[Annotated[str, _one_of(TRANSFORMS, 'transform')], ...], default ("rank",)
         Within each date, in order.
-    neutralise : Literal['none', 'sector'], default "none"
-        Take the sector's mean out, where sectors are known.
+    neutralise : Styles, default "none"
+        What is taken out of each column, within the date.
+    beside : Literal['none', 'ranks', 'neutral_ranks'], default "none"
+        r_NAME; neutral: of size and volatility.
     path : int, 0 to 250, default 0
         Sessions of returns beside them, path_00 on; a cascade has its own.
     drop : tuple[str, ...], default ()
@@ -295,7 +300,8 @@ class Features(_Section):
 
     use: tuple[Annotated[str, AfterValidator(_a_feature)], ...] = ("base",)  # sets, features, calls, or module:name
     transform: tuple[Annotated[str, _one_of(TRANSFORMS, "transform")], ...] = ("rank",)  # within each date, in order
-    neutralise: Literal["none", "sector"] = "none"  # take the sector's mean out, where sectors are known
+    neutralise: Styles = "none"  # what is taken out of each column, within the date
+    beside: Literal["none", "ranks", "neutral_ranks"] = "none"  # r_NAME; neutral: of size and volatility
     path: Annotated[int, Field(ge=0, le=250)] = 0  # sessions of returns beside them, path_00 on; a cascade has its own
     drop: tuple[str, ...] = ()  # names such as mom_252_21 or path_* that are left out; sessions count as if they stayed
 
@@ -314,6 +320,7 @@ class Features(_Section):
 
 # %% ../../nbs/recipe/750_spec.ipynb #34c8b677
 _Target = Literal["uniform", "normal", "zscore", "none", "excess"]
+_Sessions, _Part = Annotated[int, Field(ge=1, le=250)], Annotated[float, Field(gt=0, lt=1, strict=False)]
 
 
 class Label(_Section):
@@ -335,6 +342,8 @@ class Label(_Section):
         Of "triple_barrier": target, in volatilities.
     loss : float, default 1.0
         Of "triple_barrier": stop, in volatilities.
+    blend : dict[_Sessions, _Part], default {}
+        Further horizon -> its share of the target; the rest is that of horizon.
 
     Examples
     --------
@@ -353,11 +362,27 @@ class Label(_Section):
     weight: Literal["equal", "uniqueness"] = "equal"  # of a row that is learned: by how much of its outcome is its own
     profit: Annotated[float, Field(gt=0, le=100, strict=False)] = 1.0  # of "triple_barrier": target, in volatilities
     loss: Annotated[float, Field(gt=0, le=100, strict=False)] = 1.0  # of "triple_barrier": stop, in volatilities
+    blend: dict[_Sessions, _Part] = {}  # further horizon -> its share of the target; the rest is that of horizon
+
+    @property
+    def reach(self) -> int:
+        """Return the sessions from entry to the last exit that is learned from.
+
+        Returns
+        -------
+        int
+            The sessions from entry to the last exit that is learned from.
+        """
+        return max(self.horizon, *self.blend, 1)
 
     @model_validator(mode="after")
     def _walls(self) -> "Label":
         if self.kind != "triple_barrier" and (self.profit, self.loss) != (1.0, 1.0):
             raise ValueError(f"profit and loss are the barriers of kind triple_barrier; {self.kind} has none")
+        if self.blend and (self.kind == "triple_barrier" or self.target in ("none", "excess")):
+            raise ValueError("blend mixes horizons: it needs forward or close returns, and target uniform, normal or zscore")
+        if sum(self.blend.values()) >= 1 or self.horizon in self.blend:
+            raise ValueError(f"blend is {self.blend}; name other horizons than {self.horizon}, shares below 1 in all")
         return self
 
 
@@ -440,7 +465,9 @@ class Model(BaseModel):
 
     @model_validator(mode="after")
     def _known(self) -> "Model":
-        if self.kind not in MODEL_SETTINGS:  # code of one's own or of a plugin knows its settings itself
+        if self.kind not in MODEL_SETTINGS or self.kind == "qlib":  # knows its settings itself
+            if self.kind == "qlib" and not isinstance(self.settings.get("name"), str):
+                raise ValueError("qlib needs name: Linear, LightGBM, XGBoost, DoubleEnsemble, or a class of Qlib")
             return self
         known = MODEL_SETTINGS[self.kind]
         for name, value in self.settings.items():
@@ -580,6 +607,8 @@ class Signals(_Section):
         True: weights shrink with doubt, which experts, quantiles or an ensemble tell.
     floor : _Share, default 0.25
         Of a weight that is left where nothing is sure.
+    neutralise : Styles, default "none"
+        What is taken out of the score, within the date.
 
     Examples
     --------
@@ -593,6 +622,7 @@ class Signals(_Section):
     half_life: Annotated[float, Field(ge=0, le=5000, strict=False)] = 0.0  # sessions; scores fade so; 0: as they are
     confidence: bool = False  # True: weights shrink with doubt, which experts, quantiles or an ensemble tell
     floor: _Share = 0.25  # of a weight that is left where nothing is sure
+    neutralise: Styles = "none"  # what is taken out of the score, within the date
 
     @model_validator(mode="before")
     @classmethod
@@ -833,7 +863,7 @@ def _agrees(recipe: Any) -> Any:
     "Refuse sections that contradict each other."
     if recipe.sizing.vol_target and not recipe.data.periods_per_year:  # measured, it would move with the last session
         raise ConfigError("sizing.vol_target is a year's; data.periods_per_year must say how long one is: 252")
-    if recipe.split.valid_end and not recipe.model.settings.get("early_stopping"):
+    if recipe.split.valid_end and recipe.model.kind != "qlib" and not recipe.model.settings.get("early_stopping"):
         raise ConfigError("split.valid_end holds back dates on which nothing stops; set model.early_stopping")
     weather, scaled = recipe.regime, recipe.sizing != Sizing() or recipe.signals.confidence
     watched = LimitTerms().model_dump(include={"lot", "price_limit", "stale_after", "max_weight", "max_gross"})

@@ -516,6 +516,7 @@ def sharpe_se(
     n_obs: int,  # returns
     skew: float = 0.0,  # third standardised moment
     kurtosis: float = 3.0,  # raw
+    autocorrelation: float = 0.0,  # of returns one period apart, if they are an AR(1); in (-1, 1)
 ) -> float:  # per period; NaN with fewer than 3 returns or when an argument is NaN
     """Return the standard error of a Sharpe ratio (Mertens 2002); raise ConfigError for impossible moments.
 
@@ -529,6 +530,8 @@ def sharpe_se(
         Third standardised moment.
     kurtosis : float, default 3.0
         Raw.
+    autocorrelation : float, default 0.0
+        Of returns one period apart, if they are an AR(1); in (-1, 1).
 
     Returns
     -------
@@ -557,7 +560,12 @@ def sharpe_se(
         )
     if n_obs < 3:
         return math.nan
-    return math.sqrt(max(1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2, 0.0) / (n_obs - 1))
+    if not abs(autocorrelation) < 1 and not math.isnan(autocorrelation):
+        raise ConfigError(f"autocorrelation is {autocorrelation}; give a number between -1 and 1")
+    rho = autocorrelation
+    mean, square = (1 + rho) / (1 - rho), (1 + rho**2) / (1 - rho**2)
+    both = 1 + rho / (1 - rho) + rho**2 / (1 - rho**2)
+    return math.sqrt(max(mean - both * skew * sharpe + square * (kurtosis - 1) / 4 * sharpe**2, 0.0) / (n_obs - 1))
 
 
 def sharpe_error(
@@ -581,6 +589,7 @@ def sharpe_error(
         "returns have shape {shape} and {n} infinite values; pass one finite return per period"
     ConfigError
         "kurtosis {kurtosis} is below {least}, which no returns have; pass raw kurtosis (excess + 3)"
+        "autocorrelation is {autocorrelation}; give a number between -1 and 1"
 
     References
     ----------

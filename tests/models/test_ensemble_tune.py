@@ -12,7 +12,7 @@ from quantlab.core.types import SearchRange
 from quantlab.data.synth import synth_market
 from quantlab.labels.forward import forward_returns
 from quantlab.models.base import check_model, walk_forward
-from quantlab.models.ensemble import Ensemble, blend
+from quantlab.models.ensemble import Ensemble, SeedAverage, blend
 from quantlab.models.gbm import GBMModel, hold_out
 from quantlab.models.linear import RidgeModel
 from quantlab.models.tune import Task, coarse_to_fine, tune
@@ -332,3 +332,27 @@ def test_a_search_without_folds_settings_or_points_is_refused(tmp_path):
     for folds_, outcome in (([], y), (folds, y.iloc[1:])):
         with pytest.raises(ConfigError, match="give folds of this X"):
             Task(RidgeModel(), X, outcome, folds_, 1, ledger, "short")
+
+
+def test_an_average_over_seeds_is_the_mean_of_its_fits():
+    X, y, _ = market()
+    thin = GBMModel(10, min_child_samples=50, num_leaves=4, colsample=0.4, subsample=0.5, num_threads=1, seed=3)
+    three = SeedAverage(thin, seeds=3).fit(X, y)
+    alone = [
+        GBMModel(10, min_child_samples=50, num_leaves=4, colsample=0.4, subsample=0.5, num_threads=1, seed=s).fit(X, y)
+        for s in (3, 4, 5)
+    ]
+    said = np.column_stack([one.predict(X)["score"] for one in alone])
+    told = three.predict(X)
+    assert np.allclose(told["score"], said.mean(axis=1)) and np.allclose(told["doubt"], said.std(axis=1))
+    assert told["doubt"].max() > 0 and check_model(SeedAverage(thin, 2), X, y).eq("pass").all()
+    with pytest.raises(ConfigError, match="seeds is 0"):
+        SeedAverage(thin, 0).fit(X, y)
+
+
+def test_fewer_bins_tell_fewer_values_apart():
+    X, y = small(200)
+    few = GBMModel(5, min_child_samples=5, num_leaves=31, subsample=1.0, colsample=1.0, max_bin=2, num_threads=1).fit(X, y)
+    assert few.predict(X)["score"].nunique() <= 2**4  # two values of each of four features
+    with pytest.raises(ConfigError, match="max_bin is 1"):
+        GBMModel(5, max_bin=1).fit(X, y)

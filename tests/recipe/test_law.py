@@ -65,6 +65,10 @@ QUICK = {
         limits__kill_drawdown=0.12, limits__stop=0.04, limits__max_turnover=0.3, limits__max_adv=0.5,
         policy__rebalance=5,
     ),
+    "neutral beside, blended, many seeds": with_model("gbm", **TREES).replace(
+        features__beside="neutral_ranks", label__target="normal", label__blend={5: 0.3}, model__seeds=3,
+        signals__neutralise="size",
+    ),
     "barriers, strength and doubt": with_model("quantile", **TREES).replace(
         label__kind="triple_barrier", label__target="none", label__profit=1.5, policy__kind="proportional",
         signals__confidence=True, sizing__atr_risk=0.002, sizing__sure_risk=0.01,
