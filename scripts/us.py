@@ -80,15 +80,14 @@ def spells(rows: pd.DataFrame, sessions: pd.DatetimeIndex) -> pd.DataFrame:  # s
     )
 
 
-def main(folder: Path | None = None) -> Path:
+def main(folder: Path | None = None, place: Path | None = None) -> Path:
     "Write the store anew, whole or not at all."
-    folder = folder or shared()
+    folder, place = folder or shared(), place or root() / STORE
     rows = stock_rows(folder)
     sessions = pd.DatetimeIndex(np.sort(rows["date"].unique()))
     bars = rows[["date", "symbol", *PRICES, "volume", "adj"]].astype(dict.fromkeys([*PRICES, "volume", "adj"], float))
     bars["high"], bars["low"] = bars[PRICES].max(axis=1), bars[PRICES].min(axis=1)  # a dozen opens lie outside
     bars = pd.concat([bars, index_rows(folder, sessions).assign(adj=1.0)])
-    place = root() / STORE
     draft = place.with_name(f".{place.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
     write_qlib(as_panel(bars), draft, {"sp500": spells(rows, sessions)})

@@ -189,7 +189,7 @@ REFUSED = {
     "report model -p data=smple": "did you mean sample?",
     "report cascade -p encoder=kernel": "did you mean kernels?",
     "report cascade -p blocks=2": "blocks is 2, expected between 4 and 20",
-    "report csi300 -p seed=9": "parameter seed is 9",
+    "report csi300_published -p seed=9": "parameter seed is 9",
     "report data_health -p stale=0": "parameter stale is 0",
     "report data_health -p end=never": "parameter end is 'never'",
 }

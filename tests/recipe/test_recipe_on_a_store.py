@@ -192,7 +192,7 @@ def test_the_recipe_is_the_study(monkeypatch):
     monkeypatch.syspath_prepend(str(root() / "bench"))
     import csi300_study as study
 
-    recipe = load("csi300")
+    recipe = load("csi300_published")
     chain, data = Stages(recipe), study.Data.read(warm_up=61)
     kept = data.date <= study.TEST_END
     assert chain.features.index.equals(data.index[kept])

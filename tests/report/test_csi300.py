@@ -1,5 +1,6 @@
-"The page on the published benchmark: it runs where the data are, and says so in one line where they are not."
+"The pages on the CSI 300, as published and chosen: they run where the data are, and say so in one line where not."
 
+import json
 import os
 from pathlib import Path
 
@@ -12,15 +13,17 @@ from quantlab.core.errors import QuantlabError
 from quantlab.report.run import run_report
 from quantlab.report.template import read_cells
 
-TEMPLATE = root() / "reports" / "csi300.ipynb"
+TEMPLATE = root() / "reports" / "csi300_published.ipynb"
+CHOSEN = root() / "reports" / "csi300.ipynb"
 STORED = [root() / "bench" / "results" / f"csi300{part}.json" for part in ("", "_trials", "_models")]
 SHARED = Path(os.environ.get("QUANTLAB_SHARED", root().parent / "shared"))
 
 
-def test_one_clear_line_without_the_data(workspace, monkeypatch):
+@pytest.mark.parametrize("template", [TEMPLATE, CHOSEN], ids=["published", "chosen"])
+def test_one_clear_line_without_the_data(workspace, monkeypatch, template):
     monkeypatch.setenv("QUANTLAB_SHARED", str(workspace / "nowhere"))
     with pytest.raises(QuantlabError) as refused:
-        run_report(TEMPLATE, {})
+        run_report(template, {})
     message = str(refused.value)
     assert (
         "qlib_cn_csi300" in message
@@ -50,6 +53,27 @@ def test_the_page_trains_and_trades_nothing_itself():
     assert "run(spec" in code
     for word in (".fit(", "train(", "train_published", "predict(", "from_rule(", "study.account", "Data.read"):
         assert word not in code, word
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [({"recipe": "momentum"}, "reads sample"), ({"n_dropp": 3}, "did you mean 'n_drop'"), ({"threads": 0}, "threads")]
+)
+def test_what_the_page_of_the_choice_refuses(workspace, wrong, says):
+    with pytest.raises(QuantlabError, match=says):
+        run_report(CHOSEN, wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (SHARED / "data" / "qlib_cn_csi300").exists(), reason="needs ../shared/data/qlib_cn_csi300 (or QUANTLAB_SHARED)"
+)
+def test_the_page_of_the_choice(workspace):
+    "One seed in place of ten, which is what the table holds for seed 0."
+    metrics = run_report(CHOSEN, {"overrides": "model.seeds=1"}).metrics
+    stored = json.loads((root() / "bench" / "results" / "csi300_rolling.json").read_text())["opened"]["0"]
+    assert abs(metrics["now.ic"] - stored["ic"]) < 1e-9
+    assert abs(metrics["now.information_ratio"] - stored["information_ratio"]) < 1e-9
+    assert metrics["trials"] >= 25 and 0 <= metrics["dsr"] <= 1
 
 
 @pytest.mark.slow
