@@ -129,7 +129,8 @@ class _Translated(_Settings):
             "min_data_in_leaf": self.min_child_samples, "feature_fraction": self.colsample,
             "bagging_fraction": self.subsample if rows * self.subsample >= 1 else 1.0, "bagging_freq": 1,
             "lambda_l1": self.reg_alpha, "lambda_l2": self.reg_lambda,
-            "max_bin": self.max_bin, "monotone_constraints": [signs.get(name, 0) for name in columns] if signs else None,
+            "max_bin": self.max_bin,
+            "monotone_constraints": [signs.get(name, 0) for name in columns] if signs else None,
             "deterministic": True, "force_col_wise": True, "num_threads": self.num_threads, "seed": self.seed,
         }  # fmt: skip
 

@@ -30,6 +30,7 @@ from ..models.cascade import Cascade
 from ..models.ensemble import Ensemble, SeedAverage
 from ..models.gbm import GBMModel
 from ..models.linear import FamaMacBeth, RidgeModel
+from ..models.qlib import qlib_model
 from ..models.quantile import QuantileModel
 from ..portfolio.long_short import LongShort
 from ..portfolio.topk_drop import TopKDrop
@@ -243,8 +244,6 @@ def make_model(
     """
     given = dict(settings or {})
     if name == "qlib":
-        from quantlab.models.qlib import qlib_model  # an adapter that other recipes do not need
-
         return qlib_model(str(given.pop("name", "LightGBM")), given, gap=purge)
     found = own_part("model", name)
     if found is not None:

@@ -380,7 +380,7 @@ class Label(_Section):
         if self.kind != "triple_barrier" and (self.profit, self.loss) != (1.0, 1.0):
             raise ValueError(f"profit and loss are the barriers of kind triple_barrier; {self.kind} has none")
         if self.blend and (self.kind == "triple_barrier" or self.target in ("none", "excess")):
-            raise ValueError("blend mixes horizons: it needs forward or close returns, and target uniform, normal or zscore")
+            raise ValueError("blend needs forward or close returns, and target uniform, normal or zscore: one scale")
         if sum(self.blend.values()) >= 1 or self.horizon in self.blend:
             raise ValueError(f"blend is {self.blend}; name other horizons than {self.horizon}, shares below 1 in all")
         return self

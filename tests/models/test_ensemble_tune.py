@@ -352,7 +352,8 @@ def test_an_average_over_seeds_is_the_mean_of_its_fits():
 
 def test_fewer_bins_tell_fewer_values_apart():
     X, y = small(200)
-    few = GBMModel(5, min_child_samples=5, num_leaves=31, subsample=1.0, colsample=1.0, max_bin=2, num_threads=1).fit(X, y)
+    plain = {"min_child_samples": 5, "num_leaves": 31, "subsample": 1.0, "colsample": 1.0, "num_threads": 1}
+    few = GBMModel(5, max_bin=2, **plain).fit(X, y)
     assert few.predict(X)["score"].nunique() <= 2**4  # two values of each of four features
     with pytest.raises(ConfigError, match="max_bin is 1"):
         GBMModel(5, max_bin=1).fit(X, y)

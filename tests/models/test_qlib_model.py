@@ -9,7 +9,7 @@ import pytest
 
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.models.base import check_model
-from quantlab.models.qlib import QlibModel, to_dataset
+from quantlab.models.qlib import QlibModel, qlib_model, to_dataset
 
 pytestmark = pytest.mark.skipif(find_spec("qlib") is None, reason="the extra qlib is not installed")
 TREES = {
@@ -133,3 +133,29 @@ def test_contract_and_refusals(market):
     for path in ("qlib.nothing.Here", "LGBModel", "qlib.contrib.model.gbdt.Nobody"):
         with pytest.raises(ConfigError):
             QlibModel(path).fit(X, y)
+
+
+def test_a_model_of_qlib_by_its_name_is_that_class_with_what_it_needs(market):
+    X, y = market
+    named = qlib_model("LightGBM", TREES, gap=2)
+    assert named.path.endswith("gbdt.LGBModel") and named.gap == 2 and not named.processors
+    direct = QlibModel("qlib.contrib.model.gbdt.LGBModel", TREES, gap=2)
+    assert np.array_equal(named.fit(X, y).predict(X)["score"], direct.fit(X, y).predict(X)["score"])
+    line = qlib_model("Linear", {"estimator": "ols"}).fit(X, y)  # holes are filled, features standardised
+    assert line.valid == 0 and np.isfinite(line.predict(X)["score"]).all()
+    for wrong in ("Lightgbm", "lightgbm.LGBMRegressor"):
+        with pytest.raises(ConfigError, match="DoubleEnsemble"):
+            qlib_model(wrong)
+
+
+def test_rows_that_are_watched_stop_the_trees_and_are_not_learned_from(market):
+    X, y = market
+    day = X.index.get_level_values("date")
+    early, late = day < day.unique()[40], day >= day.unique()[45]
+    fits = [
+        qlib_model("LightGBM", TREES).fit(X[early], y[early], eval_set=(X[late], sign * y[late])).model_.model
+        for sign in (1, -1)
+    ]
+    first = [one.model_to_string().partition("end of trees")[0].split("Tree=")[1].strip() for one in fits]
+    assert first[0] == first[1] and "split_gain" in first[0]
+    assert fits[0].best_iteration > fits[1].best_iteration  # against its own sign nothing is gained

@@ -1,4 +1,4 @@
-"""What a recipe may take out of features and scores, put beside them, and blend into its target; and sectors of a store."""
+"What a recipe takes out of features and scores, puts beside them, and blends into its target; and sectors of a store."
 
 import numpy as np
 import pandas as pd
@@ -56,12 +56,14 @@ def test_a_score_without_sector_and_size_has_neither():
         within = np.log(money.loc[date, one.index])
         assert abs((within - within.groupby(now).transform("mean")) @ one) < 1e-8
     assert not np.allclose(score, chain.predictions["score"].reindex(score.index))
-    assert Stages(small()).signals is not None and (Stages(small()).signals["score"] == Stages(small()).predictions["score"]).all()
+    plain = Stages(small())
+    assert plain.signals is plain.predictions
 
 
 def test_a_blend_is_the_weighted_sum_and_known_when_the_longest_is():
     chain = Stages(small(label__horizon=5, label__target="normal", label__blend={20: 0.25, 2: 0.25}))
-    parts = {h: rank_normalise(forward_returns(chain.market.bars, h).reindex(chain.features.index), "normal") for h in (5, 20, 2)}
+    rows = chain.features.index
+    parts = {h: rank_normalise(forward_returns(chain.market.bars, h).reindex(rows), "normal") for h in (5, 20, 2)}
     y = 0.5 * parts[5]["y"] + 0.25 * parts[20]["y"] + 0.25 * parts[2]["y"]
     assert np.allclose(chain.outcomes["target"], y, equal_nan=True)
     known = y.notna()

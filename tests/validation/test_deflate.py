@@ -315,8 +315,8 @@ def test_the_best_of_one_and_of_two_by_hand():
 
 
 def test_the_variance_of_the_best_keeps_its_size_and_has_more_power():
-    """Of 3,000 searches without skill at most 5 % pass in either form; with one skilled strategy the form that knows how
-    little the best of a search varies finds it more often."""
+    """Of 3,000 searches without skill about 5 % pass at most in either form; with one skilled strategy the form that
+    knows how little the best of a search varies finds it more often."""
     rng, n_obs, tries, passed = np.random.default_rng(5), 250, 50, {}
     for skill in (0.0, 0.2):
         for _ in range(3000):
