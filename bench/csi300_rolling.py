@@ -3,7 +3,7 @@ before it; then open the published test span once, with a refit a year and ten s
 
 Usage: python bench/csi300_rolling.py search         every trial is kept as soon as it is known; a killed one goes on
        python bench/csi300_rolling.py policies       trade the chosen scores of 2012-2016 in several ways
-       python bench/csi300_rolling.py open           record the opening, then run recipes/csi300.yaml with ten seeds
+       python bench/csi300_rolling.py open [SEEDS]   record the opening, then run recipes/csi300.yaml with ten seeds
        python bench/csi300_rolling.py commit         write recipes/csi300.trials.parquet
        python bench/csi300_rolling.py edge           which part of the edge is which, on the opened years
        python bench/csi300_rolling.py models         rows of the published table, Qlib's models by name and ours
@@ -212,7 +212,7 @@ def opened() -> pd.DataFrame:
     return rows[rows["study"] == OPENED]
 
 
-def open_years() -> None:
+def open_years(seeds: int = SEEDS) -> None:
     "Record the opening, then run the recipe with each seed alone; a killed run goes on."
     recipe = load("csi300")
     if opened().empty:
@@ -220,7 +220,7 @@ def open_years() -> None:
     y = study.Data.read().y()
     chain, every = Stages(recipe.replace("model.seeds", 1)), []
     way = recipe.policy.n_drop, recipe.policy.rebalance, recipe.signals.half_life
-    for seed in range(SEEDS):
+    for seed in range(seeds):
         one = chain.like(chain.recipe.replace("seed", seed))
         every.append(one.predictions["score"])
         found, _ = judge(every[-1], y, way, OPEN)
@@ -230,7 +230,7 @@ def open_years() -> None:
             str(seed),
             found | {"plain_ratio": plain["information_ratio"], "plain_turnover": plain["turnover"]},
         )
-    mean = (sum(zscore(one) for one in every) / SEEDS).rename("score")
+    mean = (sum(zscore(one) for one in every) / seeds).rename("score")
     found, returns = judge(mean, y, way, OPEN)
     found |= {"years": by_year(mean, y), "dates": [f"{d:%Y-%m-%d}" for d in returns.index]}
     tell("opened", "mean of the seeds", found | {"daily_excess": returns.round(7).tolist()})
@@ -360,4 +360,4 @@ if __name__ == "__main__":
     {
         "search": search, "policies": policies, "open": open_years, "commit": commit, "edge": edge, "models": models,
         "monthly": monthly,
-    }[sys.argv[1]]()  # fmt: skip
+    }[sys.argv[1]](*map(int, sys.argv[2:]))  # fmt: skip

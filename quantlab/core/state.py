@@ -568,7 +568,7 @@ def load_state(
         with zipfile.ZipFile(file) as archive:
             if _load(archive, "mimetype") != STATE_MIME:
                 raise StateError("it is another kind of file")
-            said = json.loads(_load(archive, "value.json"))
+            said = json.loads(bytes(_load(archive, "value.json")))
             if said["format"] != FORMAT:
                 raise StateError(f"it has format {said['format']}, this version reads {FORMAT}")
             if said["key"] != key:

@@ -433,3 +433,13 @@ def test_little_and_nothing_come_back():
         assert type(back) is type(value) and (
             back.equals(value) if isinstance(value, (pd.DataFrame, pd.Series)) else repr(back) == repr(value)
         )
+
+
+def test_a_text_of_several_megabytes_comes_back(tmp_path):
+    "The text of many trees lies in the JSON itself, which is then mapped rather than read."
+    held = {"text": "tree " * 700_000, "numbers": np.arange(400_000.0)}
+    with (tmp_path / "long.zip").open("wb") as file:
+        save_state(held, file)
+    with (tmp_path / "long.zip").open("rb") as file:
+        found = load_state(file)
+    assert found["text"] == held["text"] and np.array_equal(found["numbers"], held["numbers"])
