@@ -17,27 +17,22 @@ from .base import Feature
 from .block import Block, Group
 from quantlab.features.rolling import (
     corr,
+    delta,
     highest,
     lowest,
     mean,
     mean_std,
     ts_rank,
     ref,
+    rise_fall,
     since_highest,
     since_lowest,
-    total,
     trend,
 )
 
 # %% ../../nbs/features/206_alpha158.ipynb #6064c399
 TINY = 1e-12  # added to denominators by the reference
 FLAT = 2e-5  # a deviation up to this counts as none in the reference
-
-
-def _gain_loss(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Split the change over a row into its rise and its fall, both positive."
-    change = x - ref(x, 1)
-    return np.maximum(change, 0), np.maximum(-change, 0)
 
 
 class _CloseBlock(Block):
@@ -55,8 +50,8 @@ class _CloseBlock(Block):
         return ref(self.close, 1)
 
     @cached_property
-    def up(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
-        """Mark with 1 a close above the one before, with 0 every other.
+    def direction(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
+        """Mark with 1 a close above the one before, with -1 one below, with 0 every other.
 
         Returns
         -------
@@ -71,20 +66,10 @@ class _CloseBlock(Block):
         ...     np.arange(1, 4).reshape(-1, 1),
         ...     close=np.array([[10.0], [12.0], [11.0]]),
         ... )
-        >>> assert closes.up.ravel().tolist() == [0, 1, 0] and closes.down.ravel().tolist() == [0, 0, 1]
+        >>> assert closes.direction.ravel().tolist() == [0, 1, -1]
         """
-        return np.where(self.age > 0, self.close > self.previous_close, np.nan)
-
-    @cached_property
-    def down(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
-        """Mark with 1 a close below the one before, with 0 every other.
-
-        Returns
-        -------
-        np.ndarray
-            float64[dates, symbols]; NaN before the symbol exists.
-        """
-        return np.where(self.age > 0, self.close < self.previous_close, np.nan)
+        moved = np.subtract(self.close > self.previous_close, self.close < self.previous_close, dtype=np.float64)
+        return np.where(self.age > 0, moved, np.nan)
 
     @cached_property
     def price_ratio(self) -> np.ndarray:  # float64[dates, symbols]; 1: no change
@@ -98,31 +83,25 @@ class _CloseBlock(Block):
         return self.close / self.previous_close
 
     @cached_property
-    def close_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
-        """Split the change of the close since the row before.
+    def close_change(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
+        """Return the change of the close since the row before.
 
         Returns
         -------
-        tuple[np.ndarray, np.ndarray]
-            float64[dates, symbols]: rise and fall, both positive.
+        np.ndarray
+            float64[dates, symbols]; NaN in the first row.
 
         Examples
         --------
         >>> import numpy as np
-        >>> import pandas as pd
         >>> from quantlab.features.alpha158 import _CloseBlock
         >>> closes = _CloseBlock(
         ...     np.arange(1, 4).reshape(-1, 1),
         ...     close=np.array([[10.0], [12.0], [11.0]]),
         ... )
-        >>> gain, loss = closes.close_change
-        >>> pd.DataFrame({"close": closes.close[:, 0], "up": closes.up[:, 0], "gain": gain[:, 0], "loss": loss[:, 0]})
-           close   up  gain  loss
-        0   10.0  0.0   NaN   NaN
-        1   12.0  1.0   2.0   0.0
-        2   11.0  0.0   0.0   1.0
+        >>> assert np.array_equal(closes.close_change.ravel(), [np.nan, 2, -1], equal_nan=True)
         """
-        return _gain_loss(self.close)
+        return self.close - self.previous_close
 
 # %% ../../nbs/features/206_alpha158.ipynb #24f627f4
 class AlphaBlock(_CloseBlock):
@@ -198,15 +177,15 @@ class AlphaBlock(_CloseBlock):
         return np.abs(self.price_ratio - 1) * self.volume
 
     @cached_property
-    def volume_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
-        """Split the change of the volume since the row before.
+    def volume_change(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
+        """Return the change of the volume since the row before.
 
         Returns
         -------
-        tuple[np.ndarray, np.ndarray]
-            float64[dates, symbols]: rise and fall, both positive.
+        np.ndarray
+            float64[dates, symbols]; NaN in the first row.
         """
-        return _gain_loss(self.volume)
+        return delta(self.volume, 1)
 
     @cached_property
     def listed_high(self) -> np.ndarray:  # float64[dates, symbols]; never highest before the symbol exists
@@ -587,7 +566,8 @@ def up_down_days(
     >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
     [0.6667, 0.3333, 0.3333]
     """
-    up, down = mean(b.up, lookback), mean(b.down, lookback)
+    days = np.clip(b.age, 1, lookback)
+    up, down = (found / days for found in rise_fall(b.direction, lookback))
     return up, down, up - down
 
 
@@ -635,7 +615,7 @@ def gain_loss_share(
     >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
     [0.6667, 0.3333, 0.3333]
     """
-    gain, loss = (total(part, lookback) for part in getattr(b, change))
+    gain, loss = rise_fall(getattr(b, change), lookback)
     every = gain + loss + TINY
     return gain / every, loss / every, (gain - loss) / every
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numba import get_num_threads
 
-from ..core.panel import Grid
 from .base import Feature, WideBars, gather, scatter
 
 # %% ../../nbs/features/201_block.ipynb #1751d457
@@ -125,26 +125,80 @@ class Group:
             For a missing input.
         """
         columns = _columns(wide, wanted)
+        dealt = _deal(wide, place >= 0, max(group.lookback for group in wanted))
         with ThreadPoolExecutor(get_num_threads()) as pool:
-            list(pool.map(partial(_run, wide, columns, wanted, place), _deal(wide.at)))
+            list(pool.map(partial(_run, wide, columns, wanted, place), dealt))
 
 # %% ../../nbs/features/201_block.ipynb #e7ccb20c
-WIDTH = 32  # symbols in a block: about 1 MB an input for 4,000 sessions
+class _Stretch(NamedTuple):
+    "Hold where a run of sessions of one symbol stands in its block."
+
+    symbol: int  # column of the panel's grid
+    first: int  # row of the grid
+    last: int  # row of the grid, included
+    lane: int  # column of the block
 
 
-def _deal(at: Grid) -> list[np.ndarray]:  # int64, the rows of each block
-    "Deal the rows of a panel out to blocks of symbols."
-    number = (at.col // WIDTH).astype(np.int16)
+def _needed(
+    row: np.ndarray,  # int64[n], rows of the grid that are wanted, ascending
+    col: np.ndarray,  # int64[n], the symbol of each
+    reach: int,  # sessions before its date that a wanted row reads
+) -> list[tuple[int, int, int]]:  # symbol, first and last row, by symbol, then by row
+    "Join the rows that wanted rows read to runs of sessions."
+    order = np.argsort(col, kind="stable")
+    row, col = row[order], col[order]
+    begin = np.flatnonzero((np.diff(col, prepend=-1) != 0) | (np.diff(row, prepend=0) > 2 * reach + 1))
+    end = np.append(begin[1:], len(row))[: len(begin)] - 1
+    return list(zip(*(v.tolist() for v in (col[begin], np.maximum(row[begin] - 2 * reach, 0), row[end])), strict=True))
+
+# %% ../../nbs/features/201_block.ipynb #2c9d7e41
+WIDTH = 32  # lanes in a block: about 1 MB an input for 4,000 sessions
+
+
+def _pack(needed: list[tuple[int, int, int]]) -> list[list[_Stretch]]:  # of each block
+    "Give each stretch the first lane that is free on its sessions."
+    blocks: list[list[_Stretch]] = []
+    busy = [-1] * WIDTH  # bit t of a lane: its session t is taken
+    for symbol, first, last in needed:
+        sessions = (1 << (last + 1)) - (1 << first)
+        lane = next((i for i, taken in enumerate(busy) if not taken & sessions), None)
+        if lane is None:
+            lane, busy = 0, [0] * WIDTH
+            blocks.append([])
+        busy[lane] |= sessions
+        blocks[-1].append(_Stretch(symbol, first, last, lane))
+    return blocks
+
+# %% ../../nbs/features/201_block.ipynb #d17e6c02
+class _Dealt(NamedTuple):
+    "Hold a block: its stretches, and the rows of the bars in them."
+
+    stretches: list[_Stretch]
+    rows: np.ndarray  # int64[n], of the bars, ascending
+    lane: np.ndarray  # int64[n], the lane of each
+    born: np.ndarray  # int64[symbols], first row of each symbol of the panel
+
+
+def _deal(
+    wide: WideBars,  # the bars
+    wanted: np.ndarray,  # bool[rows of the bars]
+    reach: int,  # sessions before its date that a wanted row reads
+) -> list[_Dealt]:
+    "Deal the rows that are read out to blocks."
+    row, col = wide.at.row, wide.at.col.astype(np.int32 if wide.shape[1] > 2**15 else np.int16)
+    blocks = _pack(_needed(row[wanted], col[wanted], reach))
+    at = np.full(wide.shape[::-1], -1, dtype=np.int32)  # block and lane of each session of each symbol
+    for number, stretches in enumerate(blocks):
+        for symbol, first, last, lane in stretches:
+            at[symbol, first : last + 1] = number * WIDTH + lane
+    place = at[col, row]
+    number = (place // WIDTH).astype(np.int16)
     order = np.argsort(number, kind="stable")
-    blocks = np.split(order, np.searchsorted(number[order], np.arange(1, number.max(initial=0) + 1)))
-    return [rows for rows in blocks if len(rows)]
-
-
-def _ages(row: np.ndarray, col: np.ndarray, shape: tuple[int, int]) -> np.ndarray:  # int64[dates, symbols]
-    "Count the rows since each symbol's first, which is 1."
-    born = np.full(shape[1], shape[0])
-    np.minimum.at(born, col, row)
-    return np.arange(1, shape[0] + 1)[:, None] - born
+    edges = np.searchsorted(number[order], np.arange(len(blocks) + 1))
+    born = np.empty(wide.shape[1], dtype=np.int64)
+    born[col[::-1]] = row[::-1]
+    rows = (order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True))
+    return [_Dealt(s, r, place[r] % WIDTH, born) for s, r in zip(blocks, rows, strict=True)]
 
 # %% ../../nbs/features/201_block.ipynb #f27bc66e
 def _columns(wide: WideBars, groups: Iterable[Group]) -> dict[str, np.ndarray]:
@@ -161,20 +215,27 @@ def _columns(wide: WideBars, groups: Iterable[Group]) -> dict[str, np.ndarray]:
 def _tiles(
     wide: WideBars,
     columns: dict[str, np.ndarray],  # that the groups read
-    rows: np.ndarray,  # of the block
-    cells: np.ndarray,  # where each stands in a flat array of the block
-    shape: tuple[int, int],  # of the block
+    block: _Dealt,
 ) -> dict[str, np.ndarray]:
     "Return the arrays of a block, 0 kept."
-    first = wide.at.col[rows[0]] // WIDTH * WIDTH
+    cells = wide.at.row[block.rows] * WIDTH + block.lane
     tiles = {}
     for name, column in columns.items():
+        tiles[name] = np.full((wide.shape[0], WIDTH), np.nan)
         if name in wide.arrays:
-            tiles[name] = np.ascontiguousarray(wide.arrays[name][:, first : first + shape[1]])
+            for symbol, first, last, lane in block.stretches:
+                tiles[name][first : last + 1, lane] = wide.arrays[name][first : last + 1, symbol]
         else:
-            tiles[name] = np.empty(shape)
-            scatter(column, rows, cells, tiles[name].reshape(-1))
+            scatter(column, block.rows, cells, tiles[name].reshape(-1))
     return tiles
+
+
+def _ages(block: _Dealt, dates: int) -> np.ndarray:  # int64[dates, lanes]; 0 where there is no stretch
+    "Count the rows since each symbol's first, which is 1."
+    age = np.zeros((dates, WIDTH), dtype=np.int64)
+    for symbol, first, last, lane in block.stretches:
+        age[first : last + 1, lane] = np.arange(first, last + 1) - block.born[symbol] + 1
+    return age
 
 # %% ../../nbs/features/201_block.ipynb #bad84551
 def _run(
@@ -182,19 +243,17 @@ def _run(
     columns: dict[str, np.ndarray],  # that the groups read
     wanted: dict[Group, dict[str, np.ndarray]],  # for each group: which of its names go to which column
     place: np.ndarray,  # int64[rows], where in them each row of the bars goes; -1 = nowhere
-    rows: np.ndarray,  # of the block
+    dealt: _Dealt,
 ) -> None:
     "Compute groups on one block."
-    row, col = wide.at.row[rows], wide.at.col[rows] % WIDTH
-    shape = (len(wide.at.dates), col.max() + 1)
-    cells, age = row * shape[1] + col, _ages(row, col, shape)
-    tiles = _tiles(wide, columns, rows, cells, shape)
+    age, tiles = _ages(dealt, wide.shape[0]), _tiles(wide, columns, dealt)
     bare = {name: tile if tile.all() else np.where(tile > 0, tile, np.nan) for name, tile in tiles.items()}
     blocks = {}
     for kind in dict.fromkeys(group.block for group in wanted):
         blocks[kind] = kind(age, **{name: (tiles if name in kind.zeros else bare)[name] for name in tiles})
-    to = place[rows]
-    cells, to = cells[to >= 0], to[to >= 0]
+    to = place[dealt.rows]
+    kept = to >= 0
+    cells, to = (wide.at.row[dealt.rows] * WIDTH + dealt.lane)[kept], to[kept]
     with np.errstate(all="ignore"):
         for group, targets in wanted.items():
             for name, values in zip(group.names, group.formula(blocks[group.block]), strict=False):
