@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import cached_property, partial
 
 import numpy as np
+from numba import njit
 
 from .base import Feature
 from .block import Block, Group
@@ -35,6 +36,17 @@ TINY = 1e-12  # added to denominators by the reference
 FLAT = 2e-5  # a deviation up to this counts as none in the reference
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def _split(a: np.ndarray, b: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Return two parts and their difference as shares of a whole, in one pass."
+    first, second, between = np.empty_like(a), np.empty_like(a), np.empty_like(a)
+    for t in range(a.shape[0]):
+        for s in range(a.shape[1]):
+            first[t, s], second[t, s] = a[t, s] / whole[t, s], b[t, s] / whole[t, s]
+            between[t, s] = (a[t, s] - b[t, s]) / whole[t, s]
+    return first, second, between
+
+
 class _CloseBlock(Block):
     "Derive, once, what the formulas of the set share about the close."
 
@@ -48,6 +60,40 @@ class _CloseBlock(Block):
             float64[dates, symbols]; NaN in the first row.
         """
         return ref(self.close, 1)
+
+    @cached_property
+    def sessions(self) -> np.ndarray:  # float64[dates, symbols]
+        """Return the age as a number to reckon with.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols].
+        """
+        return self.age.astype(np.float64)
+
+    @cached_property
+    def sortable_close(self) -> np.ndarray:  # float32[dates, symbols] where it loses no digit, else float64
+        """Return the close in the precision that it was stored in, as far as can be told.
+
+        Returns
+        -------
+        np.ndarray
+            float32[dates, symbols] where it loses no digit, else float64.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.features.alpha158 import _CloseBlock
+        >>> closes = _CloseBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     close=np.array([[10.0], [12.0], [11.0]]),
+        ... )
+        >>> assert closes.sortable_close.dtype == np.float32  # 10, 12 and 11 lose nothing in single precision
+        """
+        with np.errstate(over="ignore"):
+            short = self.close.astype(np.float32)
+        return short if np.array_equal(short, self.close, equal_nan=True) else self.close
 
     @cached_property
     def direction(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
@@ -130,6 +176,17 @@ class AlphaBlock(_CloseBlock):
             float64[dates, symbols]; 0 without trades.
         """
         return np.log(self.volume + 1)
+
+    @cached_property
+    def volume_divisor(self) -> np.ndarray:  # float64[dates, symbols]; above 0
+        """Return the volume as the reference divides by it.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; above 0.
+        """
+        return self.volume + TINY
 
     @cached_property
     def volume_ratio(self) -> np.ndarray:  # float64[dates, symbols]; NaN after a day without trades
@@ -232,8 +289,13 @@ def candle(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.features.alpha158 import CANDLE, candle
+    >>> from quantlab.features.alpha158 import CANDLE, _split, candle
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
     >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
@@ -399,8 +461,13 @@ def price_range(
     Examples
     --------
     >>> import numpy as np
-    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, _split, aroon, candle, price_range
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
@@ -446,7 +513,7 @@ def price_quantiles(
     ... )
     >>> assert np.allclose(price_quantiles(tiny, 3)[2][-1, 0], 2 / 3)  # the second of three
     """
-    ranked, upper, lower = ts_rank(b.close, lookback, (0.8, 0.2))
+    ranked, upper, lower = ts_rank(b.sortable_close, lookback, (0.8, 0.2))
     return upper / b.close, lower / b.close, ranked
 
 
@@ -470,8 +537,13 @@ def aroon(
     Examples
     --------
     >>> import numpy as np
-    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, _split, aroon, candle, price_range
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
@@ -485,9 +557,9 @@ def aroon(
     >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
     [0.6667, 0.3333, 0.3333]
     """
-    rows = np.minimum(b.age, lookback)
+    rows = np.minimum(b.sessions, lookback)
     top, bottom = rows - since_highest(b.listed_high, lookback), rows - since_lowest(b.listed_low, lookback)
-    return top / lookback, bottom / lookback, (top - bottom) / lookback
+    return _split(top, bottom, np.full_like(top, lookback))
 
 # %% ../../nbs/features/206_alpha158.ipynb #bd11b363
 def price_volume_correlation(
@@ -546,9 +618,14 @@ def up_down_days(
     --------
     >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
-    ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ...     AlphaBlock, CANDLE, _split, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
@@ -566,9 +643,8 @@ def up_down_days(
     >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
     [0.6667, 0.3333, 0.3333]
     """
-    days = np.clip(b.age, 1, lookback)
-    up, down = (found / days for found in rise_fall(b.direction, lookback))
-    return up, down, up - down
+    up, down = rise_fall(b.direction, lookback)
+    return _split(up, down, np.clip(b.sessions, 1.0, lookback))
 
 
 def gain_loss_share(
@@ -595,9 +671,14 @@ def gain_loss_share(
     --------
     >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
-    ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ...     AlphaBlock, CANDLE, _split, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
@@ -616,8 +697,7 @@ def gain_loss_share(
     [0.6667, 0.3333, 0.3333]
     """
     gain, loss = rise_fall(getattr(b, change), lookback)
-    every = gain + loss + TINY
-    return gain / every, loss / every, (gain - loss) / every
+    return _split(gain, loss, gain + loss + TINY)
 
 
 def volume_average(
@@ -641,9 +721,14 @@ def volume_average(
     --------
     >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
-    ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ...     AlphaBlock, CANDLE, _split, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
@@ -661,8 +746,7 @@ def volume_average(
     >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
     [0.6667, 0.3333, 0.3333]
     """
-    middle, spread = mean_std(b.volume, lookback)
-    return middle / (b.volume + TINY), spread / (b.volume + TINY)
+    return tuple(v / b.volume_divisor for v in mean_std(b.volume, lookback))
 
 
 def weighted_volatility(

@@ -20,11 +20,12 @@ _DUST = 1e-13  # a difference of two sums below this share of them is rounding
 def _tile(
     x: np.ndarray,  # dates x symbols
     lookback: int,  # rows in a window
-) -> np.ndarray:  # C-ordered float64
+    dtype: type = np.float64,
+) -> np.ndarray:  # C-ordered
     "Return an array as the kernels want it; raise ConfigError or PanelError for a bad window or shape."
     if lookback < 1:
         raise ConfigError(f"a window of {lookback} rows is empty; use 1 or more")
-    x = np.ascontiguousarray(x, dtype=np.float64)
+    x = np.ascontiguousarray(x, dtype=dtype)
     if x.ndim != 2:
         raise PanelError(f"the array has {x.ndim} dimensions, expected dates x symbols; use to_wide")
     return x
@@ -830,52 +831,53 @@ def since_lowest(
 
 # %% ../../nbs/features/202_rolling.ipynb #83d3de73
 @_kernel
-def _at_quantile(ordered: np.ndarray, s: int, found: int, q: float) -> float:
-    "Interpolate the q-quantile of the first values of an ascending column."
-    at = q * (found - 1)
+def _quantile(ordered: np.ndarray, lookback: int, found: np.ndarray, q: float, out: np.ndarray) -> None:
+    "Interpolate the q-quantile of the first values of ascending columns; most hold as many as the window."
+    at = q * (lookback - 1)
     low = int(at)
-    high = min(low + 1, found - 1)
-    under, over = np.float64(ordered[low, s]), np.float64(ordered[high, s])
-    return under + (over - under) * (at - low)
+    under, over = ordered[low], ordered[min(low + 1, lookback - 1)]
+    for s in range(len(out)):
+        out[s] = under[s] + (np.float64(over[s]) - under[s]) * (at - low)
+    for s in range(len(out)):
+        if found[s] < lookback:
+            at_s = q * (found[s] - 1)
+            low_s = int(max(at_s, 0.0))
+            first, second = np.float64(ordered[low_s, s]), ordered[min(low_s + 1, max(int(found[s]) - 1, 0)), s]
+            out[s] = first + (second - first) * (at_s - low_s) if found[s] > 0 else np.nan
 
 # %% ../../nbs/features/202_rolling.ipynb #65f099c7
 @_kernel
 def _order(x: np.ndarray, lookback: int, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Return rank of the last value and quantiles of each window; what is missing is held as infinity."
-    rows, symbols = x.shape
-    rank, at = np.full((rows, symbols), np.nan), np.empty((len(quantiles), rows, symbols))
-    inf, half, none, found = x.dtype.type(np.inf), x.dtype.type(0.5), x.dtype.type(0.0), np.zeros(symbols)
-    ordered, old, new = np.full((lookback + 1, symbols), inf), np.full(symbols, inf), np.full(symbols, inf)
-    before, place = np.full(symbols, inf), np.full(symbols, half)
+    rows, m = x.shape
+    rank, at, found = np.full((rows, m), np.nan), np.empty((len(quantiles), rows, m)), np.zeros(m)
+    inf, half, none = x.dtype.type(np.inf), x.dtype.type(0.5), x.dtype.type(0.0)
+    ordered, old, new = np.full((lookback + 1, m), inf), np.full(m, inf), np.full(m, inf)
+    before, place, never = np.full(m, inf), np.full(m, half), np.full(m, inf)
     for t in range(rows):
-        for s in range(symbols):
-            value, leaving = x[t, s], x[t - lookback, s] if t >= lookback else inf
-            new[s] = value if abs(value) < inf else inf
-            old[s] = leaving if abs(leaving) < inf else inf
+        value, leaving = x[t], x[t - lookback] if t >= lookback else never
+        for s in range(m):
+            new[s] = value[s] if abs(value[s]) < inf else inf
+            old[s] = leaving[s] if abs(leaving[s]) < inf else inf
             found[s] += (1.0 if new[s] < inf else 0.0) - (1.0 if old[s] < inf else 0.0)
-        before[:] = -inf
-        place[:] = half
+            before[s], place[s] = -inf, half
         for i in range(lookback):
-            for s in range(symbols):
-                kept = ordered[i, s] if ordered[i, s] < old[s] else ordered[i + 1, s]
+            here, after = ordered[i], ordered[i + 1]
+            for s in range(m):
+                kept = here[s] if here[s] < old[s] else after[s]
                 middle = kept if kept < new[s] else new[s]
                 middle = before[s] if before[s] > middle else middle
-                ordered[i, s] = middle
-                before[s] = kept
+                here[s], before[s] = middle, kept
                 place[s] += (half if middle < new[s] else none) + (half if middle <= new[s] else none)
-        for s in range(symbols):
+        for s in range(m):
             rank[t, s] = place[s] / found[s] if new[s] < inf else np.nan
         for i in range(len(quantiles)):
-            for s in range(symbols):
-                at[i, t, s] = _at_quantile(ordered, s, lookback, quantiles[i])
-            for s in range(symbols):
-                if found[s] < lookback:
-                    at[i, t, s] = _at_quantile(ordered, s, int(found[s]), quantiles[i]) if found[s] else np.nan
+            _quantile(ordered, lookback, found, quantiles[i], at[i, t])
     return rank, at
 
 # %% ../../nbs/features/202_rolling.ipynb #8e34cd5a
 def ts_rank(
-    x: np.ndarray,  # dates x symbols
+    x: np.ndarray,  # dates x symbols; float32 is ordered as it is, in half the time
     lookback: int,  # rows, the current one included
     quantiles: tuple[float, ...] = (),  # shares in [0, 1], wanted at the same price
 ) -> tuple[np.ndarray, ...]:  # rank of the last value in (0, 1], then one array per quantile
@@ -884,7 +886,7 @@ def ts_rank(
     Parameters
     ----------
     x : np.ndarray
-        Dates x symbols.
+        Dates x symbols; float32 is ordered as it is, in half the time.
     lookback : int
         rows, the current one included.
     quantiles : tuple[float, ...], default ()
@@ -920,9 +922,6 @@ def ts_rank(
     """
     if any(not 0 <= q <= 1 for q in quantiles):
         raise ConfigError(f"quantiles {quantiles} leave [0, 1]; use shares, 0.8 for the upper fifth")
-    x = _tile(x, lookback)
-    with np.errstate(over="ignore"):
-        short = x.astype(np.float32)
-    short = short if np.array_equal(short, x, equal_nan=True) else x  # the same order in half the bytes
-    ranked, values = _order(short, lookback, np.array(quantiles, dtype=np.float64))
+    x = _tile(x, lookback, x.dtype if x.dtype == np.float32 else np.float64)
+    ranked, values = _order(x, lookback, np.array(quantiles, dtype=np.float64))
     return ranked, *values
