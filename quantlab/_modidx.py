@@ -1107,6 +1107,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'quantlab.features.block._needed': ('features/block.html#_needed', 'quantlab/features/block.py'),
                                          'quantlab.features.block._pack': ('features/block.html#_pack', 'quantlab/features/block.py'),
                                          'quantlab.features.block._run': ('features/block.html#_run', 'quantlab/features/block.py'),
+                                         'quantlab.features.block._sorted': ('features/block.html#_sorted', 'quantlab/features/block.py'),
                                          'quantlab.features.block._tiles': ('features/block.html#_tiles', 'quantlab/features/block.py')},
             'quantlab.features.factors': { 'quantlab.features.factors._Moments': ( 'features/factors.html#_moments',
                                                                                    'quantlab/features/factors.py'),

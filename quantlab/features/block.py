@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads
+from numba import get_num_threads, njit
 
 from .base import Feature, WideBars, gather, scatter
 
@@ -125,9 +125,9 @@ class Group:
             For a missing input.
         """
         columns = _columns(wide, wanted)
-        dealt = _deal(wide, place >= 0, max(group.lookback for group in wanted))
+        dealt, born = _deal(wide, place >= 0, max(group.lookback for group in wanted))
         with ThreadPoolExecutor(get_num_threads()) as pool:
-            list(pool.map(partial(_run, wide, columns, wanted, place), dealt))
+            list(pool.map(partial(_run, wide, columns, wanted, place, born), dealt))
 
 # %% ../../nbs/features/201_block.ipynb #e7ccb20c
 class _Stretch(NamedTuple):
@@ -139,34 +139,50 @@ class _Stretch(NamedTuple):
     lane: int  # column of the block
 
 
+@njit(nogil=True, cache=True)
 def _needed(
-    row: np.ndarray,  # int64[n], rows of the grid that are wanted, ascending
-    col: np.ndarray,  # int64[n], the symbol of each
+    row: np.ndarray,  # int64[rows of the bars], of the grid, ascending
+    col: np.ndarray,  # int64[rows of the bars], the symbol of each
+    wanted: np.ndarray,  # bool[rows of the bars]
+    symbols: int,  # of the grid
     reach: int,  # sessions before its date that a wanted row reads
-) -> list[tuple[int, int, int]]:  # symbol, first and last row, by symbol, then by row
+) -> tuple[list[tuple[int, int, int]], np.ndarray]:  # symbol, first and last row of each; first row of each symbol
     "Join the rows that wanted rows read to runs of sessions."
-    order = np.argsort(col, kind="stable")
-    row, col = row[order], col[order]
-    begin = np.flatnonzero((np.diff(col, prepend=-1) != 0) | (np.diff(row, prepend=0) > 2 * reach + 1))
-    end = np.append(begin[1:], len(row))[: len(begin)] - 1
-    return list(zip(*(v.tolist() for v in (col[begin], np.maximum(row[begin] - 2 * reach, 0), row[end])), strict=True))
+    born, first, last = np.full(symbols, -1), np.full(symbols, -1), np.full(symbols, -1)
+    runs = [(0, 0, 0) for _ in range(0)]
+    for i in range(len(row)):
+        t, s = row[i], col[i]
+        if born[s] < 0:
+            born[s] = t
+        if wanted[i]:
+            if first[s] < 0 or t - last[s] > 2 * reach + 1:
+                if first[s] >= 0:
+                    runs.append((s, first[s], last[s]))
+                first[s] = max(t - 2 * reach, 0)
+            last[s] = t
+    for s in range(symbols):
+        if first[s] >= 0:
+            runs.append((s, first[s], last[s]))
+    return runs, born
 
 # %% ../../nbs/features/201_block.ipynb #2c9d7e41
 WIDTH = 32  # lanes in a block: about 1 MB an input for 4,000 sessions
+_OPEN = 3  # blocks that may still take a stretch: few, for the rows of near symbols lie side by side
 
 
 def _pack(needed: list[tuple[int, int, int]]) -> list[list[_Stretch]]:  # of each block
     "Give each stretch the first lane that is free on its sessions."
     blocks: list[list[_Stretch]] = []
-    busy = [-1] * WIDTH  # bit t of a lane: its session t is taken
-    for symbol, first, last in needed:
+    busy: list[int] = []  # of each lane of each block; bit t: its session t is taken
+    for symbol, first, last in sorted(needed):
         sessions = (1 << (last + 1)) - (1 << first)
-        lane = next((i for i, taken in enumerate(busy) if not taken & sessions), None)
-        if lane is None:
-            lane, busy = 0, [0] * WIDTH
+        near = range(max(len(busy) - _OPEN * WIDTH, 0), len(busy))
+        lane = next((i for i in near if not busy[i] & sessions), len(busy))
+        if lane == len(busy):
             blocks.append([])
+            busy += [0] * WIDTH
         busy[lane] |= sessions
-        blocks[-1].append(_Stretch(symbol, first, last, lane))
+        blocks[lane // WIDTH].append(_Stretch(symbol, first, last, lane % WIDTH))
     return blocks
 
 # %% ../../nbs/features/201_block.ipynb #d17e6c02
@@ -175,30 +191,47 @@ class _Dealt(NamedTuple):
 
     stretches: list[_Stretch]
     rows: np.ndarray  # int64[n], of the bars, ascending
-    lane: np.ndarray  # int64[n], the lane of each
-    born: np.ndarray  # int64[symbols], first row of each symbol of the panel
+    cells: np.ndarray  # int64[n], where each stands in a flattened array of dates x lanes
+
+
+@njit(nogil=True, cache=True)
+def _sorted(
+    row: np.ndarray,  # int64[rows of the bars], of the grid
+    col: np.ndarray,  # int64[rows of the bars], the symbol of each
+    at: np.ndarray,  # int32[dates, symbols], block and lane of each session; -1 is none
+    blocks: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Return the rows of the bars block by block, the cell of each, and where each block begins."
+    edges = np.zeros(blocks + 1, dtype=np.int64)
+    for i in range(len(row)):
+        if at[row[i], col[i]] >= 0:
+            edges[at[row[i], col[i]] // WIDTH + 1] += 1
+    edges = np.cumsum(edges)
+    rows, cells, to = np.empty(edges[-1], dtype=np.int64), np.empty(edges[-1], dtype=np.int64), edges.copy()
+    for i in range(len(row)):
+        place = at[row[i], col[i]]
+        if place >= 0:
+            n = to[place // WIDTH]
+            rows[n], cells[n] = i, row[i] * WIDTH + place % WIDTH
+            to[place // WIDTH] = n + 1
+    return rows, cells, edges
 
 
 def _deal(
     wide: WideBars,  # the bars
     wanted: np.ndarray,  # bool[rows of the bars]
     reach: int,  # sessions before its date that a wanted row reads
-) -> list[_Dealt]:
+) -> tuple[list[_Dealt], np.ndarray]:  # the blocks; int64[symbols], the first row of each symbol
     "Deal the rows that are read out to blocks."
-    row, col = wide.at.row, wide.at.col.astype(np.int32 if wide.shape[1] > 2**15 else np.int16)
-    blocks = _pack(_needed(row[wanted], col[wanted], reach))
-    at = np.full(wide.shape[::-1], -1, dtype=np.int32)  # block and lane of each session of each symbol
+    needed, born = _needed(wide.at.row, wide.at.col, wanted, wide.shape[1], reach)
+    blocks = _pack(needed)
+    at = np.full(wide.shape, -1, dtype=np.int32)
     for number, stretches in enumerate(blocks):
         for symbol, first, last, lane in stretches:
-            at[symbol, first : last + 1] = number * WIDTH + lane
-    place = at[col, row]
-    number = (place // WIDTH).astype(np.int16)
-    order = np.argsort(number, kind="stable")
-    edges = np.searchsorted(number[order], np.arange(len(blocks) + 1))
-    born = np.empty(wide.shape[1], dtype=np.int64)
-    born[col[::-1]] = row[::-1]
-    rows = (order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True))
-    return [_Dealt(s, r, place[r] % WIDTH, born) for s, r in zip(blocks, rows, strict=True)]
+            at[first : last + 1, symbol] = number * WIDTH + lane
+    rows, cells, edges = _sorted(wide.at.row, wide.at.col, at, len(blocks))
+    spans = (slice(*edge) for edge in zip(edges[:-1], edges[1:], strict=True))
+    return [_Dealt(block, rows[span], cells[span]) for block, span in zip(blocks, spans, strict=True)], born
 
 # %% ../../nbs/features/201_block.ipynb #f27bc66e
 def _columns(wide: WideBars, groups: Iterable[Group]) -> dict[str, np.ndarray]:
@@ -218,7 +251,6 @@ def _tiles(
     block: _Dealt,
 ) -> dict[str, np.ndarray]:
     "Return the arrays of a block, 0 kept."
-    cells = wide.at.row[block.rows] * WIDTH + block.lane
     tiles = {}
     for name, column in columns.items():
         tiles[name] = np.full((wide.shape[0], WIDTH), np.nan)
@@ -226,15 +258,15 @@ def _tiles(
             for symbol, first, last, lane in block.stretches:
                 tiles[name][first : last + 1, lane] = wide.arrays[name][first : last + 1, symbol]
         else:
-            scatter(column, block.rows, cells, tiles[name].reshape(-1))
+            scatter(column, block.rows, block.cells, tiles[name].reshape(-1))
     return tiles
 
 
-def _ages(block: _Dealt, dates: int) -> np.ndarray:  # int64[dates, lanes]; 0 where there is no stretch
+def _ages(block: _Dealt, born: np.ndarray, dates: int) -> np.ndarray:  # int64[dates, lanes]; 0 outside the stretches
     "Count the rows since each symbol's first, which is 1."
     age = np.zeros((dates, WIDTH), dtype=np.int64)
     for symbol, first, last, lane in block.stretches:
-        age[first : last + 1, lane] = np.arange(first, last + 1) - block.born[symbol] + 1
+        age[first : last + 1, lane] = np.arange(first, last + 1) - born[symbol] + 1
     return age
 
 # %% ../../nbs/features/201_block.ipynb #bad84551
@@ -243,17 +275,17 @@ def _run(
     columns: dict[str, np.ndarray],  # that the groups read
     wanted: dict[Group, dict[str, np.ndarray]],  # for each group: which of its names go to which column
     place: np.ndarray,  # int64[rows], where in them each row of the bars goes; -1 = nowhere
+    born: np.ndarray,  # int64[symbols], the first row of each symbol
     dealt: _Dealt,
 ) -> None:
     "Compute groups on one block."
-    age, tiles = _ages(dealt, wide.shape[0]), _tiles(wide, columns, dealt)
+    age, tiles = _ages(dealt, born, wide.shape[0]), _tiles(wide, columns, dealt)
     bare = {name: tile if tile.all() else np.where(tile > 0, tile, np.nan) for name, tile in tiles.items()}
     blocks = {}
     for kind in dict.fromkeys(group.block for group in wanted):
         blocks[kind] = kind(age, **{name: (tiles if name in kind.zeros else bare)[name] for name in tiles})
     to = place[dealt.rows]
-    kept = to >= 0
-    cells, to = (wide.at.row[dealt.rows] * WIDTH + dealt.lane)[kept], to[kept]
+    cells, to = dealt.cells[to >= 0], to[to >= 0]
     with np.errstate(all="ignore"):
         for group, targets in wanted.items():
             for name, values in zip(group.names, group.formula(blocks[group.block]), strict=False):
