@@ -58,7 +58,8 @@ def read_bars(
     row, col = np.nonzero(np.ascontiguousarray(alive.T))
     index = pd.MultiIndex([days[first:last], pd.Index(names, dtype="str")], [row, col], names=["date", "symbol"])
     cells = col * (last - first) + row
-    return pd.DataFrame({field: tile.reshape(-1)[cells] for field, tile in zip(fields, tiles, strict=True)}, index=index)
+    columns = {field: tile.reshape(-1)[cells] for field, tile in zip(fields, tiles, strict=True)}
+    return pd.DataFrame(columns, index=index)
 
 
 def members(bars: pd.DataFrame, market: str, start: str, root: Path = CSI300) -> np.ndarray:
