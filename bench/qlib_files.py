@@ -42,34 +42,35 @@ def read_bars(
         days.searchsorted(pd.Timestamp(end), "right"),
     )
     names = sorted(symbols or (folder.name.upper() for folder in (root / "features").iterdir()))
-    tiles = {field: np.full((last - first, len(names)), np.nan, dtype="float32") for field in fields}
-    alive = np.zeros((last - first, len(names)), dtype=bool)
+    tiles = np.full((len(fields), len(names), last - first), np.nan, dtype="float32")
+    alive = np.zeros((len(names), last - first), dtype=bool)
     for s, name in enumerate(names):
-        for field in fields:
-            raw = np.fromfile(root / "features" / name.lower() / f"{field}.day.bin", "<f4")
+        for f, field in enumerate(fields):
+            with open(f"{root}/features/{name.lower()}/{field}.day.bin", "rb", buffering=0) as file:
+                raw = np.frombuffer(file.read(), "<f4")
             if len(raw) < 2:
                 continue
             born = int(raw[0])
             a, b = max(born, first), min(born + len(raw) - 1, last)
             if a < b:
-                tiles[field][a - first : b - first, s] = raw[a - born + 1 : b - born + 1]
-                alive[a - first : b - first, s] = True
-    row, col = np.nonzero(alive)
+                tiles[f, s, a - first : b - first] = raw[a - born + 1 : b - born + 1]
+                alive[s, a - first : b - first] = True
+    row, col = np.nonzero(np.ascontiguousarray(alive.T))
     index = pd.MultiIndex([days[first:last], pd.Index(names, dtype="str")], [row, col], names=["date", "symbol"])
-    return pd.DataFrame({field: tiles.pop(field)[row, col] for field in fields}, index=index)
+    cells = col * (last - first) + row
+    columns = {field: tile.reshape(-1)[cells] for field, tile in zip(fields, tiles, strict=True)}
+    return pd.DataFrame(columns, index=index)
 
 
 def members(bars: pd.DataFrame, market: str, start: str, root: Path = CSI300) -> np.ndarray:
     "Say for each row of the bars whether it lies in a spell of the market, from start on."
-    at = grid(bars.index)
-    days, names = at.dates, at.symbols
-    inside = np.zeros((len(days), len(names)), dtype=bool)
-    for symbol, first, last in spans(market, root).itertuples(index=False):
-        if symbol in names:
-            inside[
-                days.searchsorted(max(first, pd.Timestamp(start))) : days.searchsorted(last, "right"),
-                names.get_loc(symbol),
-            ] = True
+    at, spells = grid(bars.index), spans(market, root)
+    inside = np.zeros((len(at.dates), len(at.symbols)), dtype=bool)
+    begin = at.dates.searchsorted(spells["start"].clip(lower=pd.Timestamp(start)))
+    end = at.dates.searchsorted(spells["end"], "right")
+    for symbol, a, b in zip(at.symbols.get_indexer(spells["symbol"]), begin, end, strict=True):
+        if symbol >= 0:
+            inside[a:b, symbol] = True
     return inside[at.row, at.col]
 
 

@@ -12,20 +12,22 @@ from collections.abc import Iterator
 from functools import cached_property, partial
 
 import numpy as np
+from numba import njit
 
 from .base import Feature
 from .block import Block, Group
 from quantlab.features.rolling import (
     corr,
+    delta,
     highest,
     lowest,
     mean,
     mean_std,
     ts_rank,
     ref,
+    rise_fall,
     since_highest,
     since_lowest,
-    total,
     trend,
 )
 
@@ -34,10 +36,15 @@ TINY = 1e-12  # added to denominators by the reference
 FLAT = 2e-5  # a deviation up to this counts as none in the reference
 
 
-def _gain_loss(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Split the change over a row into its rise and its fall, both positive."
-    change = x - ref(x, 1)
-    return np.maximum(change, 0), np.maximum(-change, 0)
+@njit(nogil=True, cache=True, error_model="numpy")
+def _split(a: np.ndarray, b: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Return two parts and their difference as shares of a whole, in one pass."
+    first, second, between = np.empty_like(a), np.empty_like(a), np.empty_like(a)
+    for t in range(a.shape[0]):
+        for s in range(a.shape[1]):
+            first[t, s], second[t, s] = a[t, s] / whole[t, s], b[t, s] / whole[t, s]
+            between[t, s] = (a[t, s] - b[t, s]) / whole[t, s]
+    return first, second, between
 
 
 class _CloseBlock(Block):
@@ -55,8 +62,42 @@ class _CloseBlock(Block):
         return ref(self.close, 1)
 
     @cached_property
-    def up(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
-        """Mark with 1 a close above the one before, with 0 every other.
+    def sessions(self) -> np.ndarray:  # float64[dates, symbols]
+        """Return the age as a number to reckon with.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols].
+        """
+        return self.age.astype(np.float64)
+
+    @cached_property
+    def sortable_close(self) -> np.ndarray:  # float32[dates, symbols] where it loses no digit, else float64
+        """Return the close in the precision that it was stored in, as far as can be told.
+
+        Returns
+        -------
+        np.ndarray
+            float32[dates, symbols] where it loses no digit, else float64.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.features.alpha158 import _CloseBlock
+        >>> closes = _CloseBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     close=np.array([[10.0], [12.0], [11.0]]),
+        ... )
+        >>> assert closes.sortable_close.dtype == np.float32  # 10, 12 and 11 lose nothing in single precision
+        """
+        with np.errstate(over="ignore"):
+            short = self.close.astype(np.float32)
+        return short if np.array_equal(short, self.close, equal_nan=True) else self.close
+
+    @cached_property
+    def direction(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
+        """Mark with 1 a close above the one before, with -1 one below, with 0 every other.
 
         Returns
         -------
@@ -71,20 +112,10 @@ class _CloseBlock(Block):
         ...     np.arange(1, 4).reshape(-1, 1),
         ...     close=np.array([[10.0], [12.0], [11.0]]),
         ... )
-        >>> assert closes.up.ravel().tolist() == [0, 1, 0] and closes.down.ravel().tolist() == [0, 0, 1]
+        >>> assert closes.direction.ravel().tolist() == [0, 1, -1]
         """
-        return np.where(self.age > 0, self.close > self.previous_close, np.nan)
-
-    @cached_property
-    def down(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
-        """Mark with 1 a close below the one before, with 0 every other.
-
-        Returns
-        -------
-        np.ndarray
-            float64[dates, symbols]; NaN before the symbol exists.
-        """
-        return np.where(self.age > 0, self.close < self.previous_close, np.nan)
+        moved = np.subtract(self.close > self.previous_close, self.close < self.previous_close, dtype=np.float64)
+        return np.where(self.age > 0, moved, np.nan)
 
     @cached_property
     def price_ratio(self) -> np.ndarray:  # float64[dates, symbols]; 1: no change
@@ -98,31 +129,25 @@ class _CloseBlock(Block):
         return self.close / self.previous_close
 
     @cached_property
-    def close_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
-        """Split the change of the close since the row before.
+    def close_change(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
+        """Return the change of the close since the row before.
 
         Returns
         -------
-        tuple[np.ndarray, np.ndarray]
-            float64[dates, symbols]: rise and fall, both positive.
+        np.ndarray
+            float64[dates, symbols]; NaN in the first row.
 
         Examples
         --------
         >>> import numpy as np
-        >>> import pandas as pd
         >>> from quantlab.features.alpha158 import _CloseBlock
         >>> closes = _CloseBlock(
         ...     np.arange(1, 4).reshape(-1, 1),
         ...     close=np.array([[10.0], [12.0], [11.0]]),
         ... )
-        >>> gain, loss = closes.close_change
-        >>> pd.DataFrame({"close": closes.close[:, 0], "up": closes.up[:, 0], "gain": gain[:, 0], "loss": loss[:, 0]})
-           close   up  gain  loss
-        0   10.0  0.0   NaN   NaN
-        1   12.0  1.0   2.0   0.0
-        2   11.0  0.0   0.0   1.0
+        >>> assert np.array_equal(closes.close_change.ravel(), [np.nan, 2, -1], equal_nan=True)
         """
-        return _gain_loss(self.close)
+        return self.close - self.previous_close
 
 # %% ../../nbs/features/206_alpha158.ipynb #24f627f4
 class AlphaBlock(_CloseBlock):
@@ -151,6 +176,17 @@ class AlphaBlock(_CloseBlock):
             float64[dates, symbols]; 0 without trades.
         """
         return np.log(self.volume + 1)
+
+    @cached_property
+    def volume_divisor(self) -> np.ndarray:  # float64[dates, symbols]; above 0
+        """Return the volume as the reference divides by it.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; above 0.
+        """
+        return self.volume + TINY
 
     @cached_property
     def volume_ratio(self) -> np.ndarray:  # float64[dates, symbols]; NaN after a day without trades
@@ -198,15 +234,15 @@ class AlphaBlock(_CloseBlock):
         return np.abs(self.price_ratio - 1) * self.volume
 
     @cached_property
-    def volume_change(self) -> tuple[np.ndarray, np.ndarray]:  # float64[dates, symbols]: rise and fall, both positive
-        """Split the change of the volume since the row before.
+    def volume_change(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
+        """Return the change of the volume since the row before.
 
         Returns
         -------
-        tuple[np.ndarray, np.ndarray]
-            float64[dates, symbols]: rise and fall, both positive.
+        np.ndarray
+            float64[dates, symbols]; NaN in the first row.
         """
-        return _gain_loss(self.volume)
+        return delta(self.volume, 1)
 
     @cached_property
     def listed_high(self) -> np.ndarray:  # float64[dates, symbols]; never highest before the symbol exists
@@ -253,8 +289,13 @@ def candle(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.features.alpha158 import CANDLE, candle
+    >>> from quantlab.features.alpha158 import CANDLE, _split, candle
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
     >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
     >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
@@ -420,8 +461,13 @@ def price_range(
     Examples
     --------
     >>> import numpy as np
-    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, _split, aroon, candle, price_range
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
@@ -467,7 +513,7 @@ def price_quantiles(
     ... )
     >>> assert np.allclose(price_quantiles(tiny, 3)[2][-1, 0], 2 / 3)  # the second of three
     """
-    ranked, upper, lower = ts_rank(b.close, lookback, (0.8, 0.2))
+    ranked, upper, lower = ts_rank(b.sortable_close, lookback, (0.8, 0.2))
     return upper / b.close, lower / b.close, ranked
 
 
@@ -491,8 +537,13 @@ def aroon(
     Examples
     --------
     >>> import numpy as np
-    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, aroon, candle, price_range
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, _split, aroon, candle, price_range
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
@@ -506,9 +557,9 @@ def aroon(
     >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
     [0.6667, 0.3333, 0.3333]
     """
-    rows = np.minimum(b.age, lookback)
+    rows = np.minimum(b.sessions, lookback)
     top, bottom = rows - since_highest(b.listed_high, lookback), rows - since_lowest(b.listed_low, lookback)
-    return top / lookback, bottom / lookback, (top - bottom) / lookback
+    return _split(top, bottom, np.full_like(top, lookback))
 
 # %% ../../nbs/features/206_alpha158.ipynb #bd11b363
 def price_volume_correlation(
@@ -567,9 +618,14 @@ def up_down_days(
     --------
     >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
-    ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ...     AlphaBlock, CANDLE, _split, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
@@ -587,8 +643,8 @@ def up_down_days(
     >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
     [0.6667, 0.3333, 0.3333]
     """
-    up, down = mean(b.up, lookback), mean(b.down, lookback)
-    return up, down, up - down
+    up, down = rise_fall(b.direction, lookback)
+    return _split(up, down, np.clip(b.sessions, 1.0, lookback))
 
 
 def gain_loss_share(
@@ -615,9 +671,14 @@ def gain_loss_share(
     --------
     >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
-    ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ...     AlphaBlock, CANDLE, _split, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
@@ -635,9 +696,8 @@ def gain_loss_share(
     >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
     [0.6667, 0.3333, 0.3333]
     """
-    gain, loss = (total(part, lookback) for part in getattr(b, change))
-    every = gain + loss + TINY
-    return gain / every, loss / every, (gain - loss) / every
+    gain, loss = rise_fall(getattr(b, change), lookback)
+    return _split(gain, loss, gain + loss + TINY)
 
 
 def volume_average(
@@ -661,9 +721,14 @@ def volume_average(
     --------
     >>> import numpy as np
     >>> from quantlab.features.alpha158 import (
-    ...     AlphaBlock, CANDLE, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ...     AlphaBlock, CANDLE, _split, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
     ... )
     >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
     >>> tiny = AlphaBlock(
     ...     np.arange(1, 4).reshape(-1, 1),
     ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
@@ -681,8 +746,7 @@ def volume_average(
     >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
     [0.6667, 0.3333, 0.3333]
     """
-    middle, spread = mean_std(b.volume, lookback)
-    return middle / (b.volume + TINY), spread / (b.volume + TINY)
+    return tuple(v / b.volume_divisor for v in mean_std(b.volume, lookback))
 
 
 def weighted_volatility(

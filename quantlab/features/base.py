@@ -534,7 +534,10 @@ def compute(
     if len(keep) != len(bars):
         raise PanelError(f"rows has {len(keep)} entries, the bars have {len(bars)}; give one for each row")
     out = np.empty((len(names), int(keep.sum())), dtype=dtype)
-    _Run(bars).fill(list(zip(features, out, strict=True)), np.where(keep, np.cumsum(keep) - 1, -1))
+    place = np.cumsum(keep, dtype=np.int64)
+    place -= 1
+    place[~keep] = -1
+    _Run(bars).fill(list(zip(features, out, strict=True)), place)
     return pd.DataFrame(out.T, index=bars.index if rows is None else bars.index[keep], columns=names, copy=False)
 
 # %% ../../nbs/features/200_base.ipynb #7c7f5878

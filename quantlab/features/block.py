@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads
+from numba import get_num_threads, njit
 
-from ..core.panel import Grid
 from .base import Feature, WideBars, gather, scatter
 
 # %% ../../nbs/features/201_block.ipynb #1751d457
@@ -125,26 +125,113 @@ class Group:
             For a missing input.
         """
         columns = _columns(wide, wanted)
+        dealt, born = _deal(wide, place >= 0, max(group.lookback for group in wanted))
         with ThreadPoolExecutor(get_num_threads()) as pool:
-            list(pool.map(partial(_run, wide, columns, wanted, place), _deal(wide.at)))
+            list(pool.map(partial(_run, wide, columns, wanted, place, born), dealt))
 
 # %% ../../nbs/features/201_block.ipynb #e7ccb20c
-WIDTH = 32  # symbols in a block: about 1 MB an input for 4,000 sessions
+class _Stretch(NamedTuple):
+    "Hold where a run of sessions of one symbol stands in its block."
+
+    symbol: int  # column of the panel's grid
+    first: int  # row of the grid
+    last: int  # row of the grid, included
+    lane: int  # column of the block
 
 
-def _deal(at: Grid) -> list[np.ndarray]:  # int64, the rows of each block
-    "Deal the rows of a panel out to blocks of symbols."
-    number = (at.col // WIDTH).astype(np.int16)
-    order = np.argsort(number, kind="stable")
-    blocks = np.split(order, np.searchsorted(number[order], np.arange(1, number.max(initial=0) + 1)))
-    return [rows for rows in blocks if len(rows)]
+@njit(nogil=True, cache=True)
+def _needed(
+    row: np.ndarray,  # int64[rows of the bars], of the grid, ascending
+    col: np.ndarray,  # int64[rows of the bars], the symbol of each
+    wanted: np.ndarray,  # bool[rows of the bars]
+    symbols: int,  # of the grid
+    reach: int,  # sessions before its date that a wanted row reads
+) -> tuple[list[tuple[int, int, int]], np.ndarray]:  # symbol, first and last row of each; first row of each symbol
+    "Join the rows that wanted rows read to runs of sessions."
+    born, first, last = np.full(symbols, -1), np.full(symbols, -1), np.full(symbols, -1)
+    runs = [(0, 0, 0) for _ in range(0)]
+    for i in range(len(row)):
+        t, s = row[i], col[i]
+        if born[s] < 0:
+            born[s] = t
+        if wanted[i]:
+            if first[s] < 0 or t - last[s] > 2 * reach + 1:
+                if first[s] >= 0:
+                    runs.append((s, first[s], last[s]))
+                first[s] = max(t - 2 * reach, 0)
+            last[s] = t
+    for s in range(symbols):
+        if first[s] >= 0:
+            runs.append((s, first[s], last[s]))
+    return runs, born
+
+# %% ../../nbs/features/201_block.ipynb #2c9d7e41
+WIDTH = 32  # lanes in a block: about 1 MB an input for 4,000 sessions
+_OPEN = 3  # blocks that may still take a stretch: few, for the rows of near symbols lie side by side
 
 
-def _ages(row: np.ndarray, col: np.ndarray, shape: tuple[int, int]) -> np.ndarray:  # int64[dates, symbols]
-    "Count the rows since each symbol's first, which is 1."
-    born = np.full(shape[1], shape[0])
-    np.minimum.at(born, col, row)
-    return np.arange(1, shape[0] + 1)[:, None] - born
+def _pack(needed: list[tuple[int, int, int]]) -> list[list[_Stretch]]:  # of each block
+    "Give each stretch the first lane that is free on its sessions."
+    blocks: list[list[_Stretch]] = []
+    busy: list[int] = []  # of each lane of each block; bit t: its session t is taken
+    for symbol, first, last in sorted(needed):
+        sessions = (1 << (last + 1)) - (1 << first)
+        near = range(max(len(busy) - _OPEN * WIDTH, 0), len(busy))
+        lane = next((i for i in near if not busy[i] & sessions), len(busy))
+        if lane == len(busy):
+            blocks.append([])
+            busy += [0] * WIDTH
+        busy[lane] |= sessions
+        blocks[lane // WIDTH].append(_Stretch(symbol, first, last, lane % WIDTH))
+    return blocks
+
+# %% ../../nbs/features/201_block.ipynb #d17e6c02
+class _Dealt(NamedTuple):
+    "Hold a block: its stretches, and the rows of the bars in them."
+
+    stretches: list[_Stretch]
+    rows: np.ndarray  # int64[n], of the bars, ascending
+    cells: np.ndarray  # int64[n], where each stands in a flattened array of dates x lanes
+
+
+@njit(nogil=True, cache=True)
+def _sorted(
+    row: np.ndarray,  # int64[rows of the bars], of the grid
+    col: np.ndarray,  # int64[rows of the bars], the symbol of each
+    at: np.ndarray,  # int32[dates, symbols], block and lane of each session; -1 is none
+    blocks: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Return the rows of the bars block by block, the cell of each, and where each block begins."
+    edges = np.zeros(blocks + 1, dtype=np.int64)
+    for i in range(len(row)):
+        if at[row[i], col[i]] >= 0:
+            edges[at[row[i], col[i]] // WIDTH + 1] += 1
+    edges = np.cumsum(edges)
+    rows, cells, to = np.empty(edges[-1], dtype=np.int64), np.empty(edges[-1], dtype=np.int64), edges.copy()
+    for i in range(len(row)):
+        place = at[row[i], col[i]]
+        if place >= 0:
+            n = to[place // WIDTH]
+            rows[n], cells[n] = i, row[i] * WIDTH + place % WIDTH
+            to[place // WIDTH] = n + 1
+    return rows, cells, edges
+
+
+def _deal(
+    wide: WideBars,  # the bars
+    wanted: np.ndarray,  # bool[rows of the bars]
+    reach: int,  # sessions before its date that a wanted row reads
+) -> tuple[list[_Dealt], np.ndarray]:  # the blocks; int64[symbols], the first row of each symbol
+    "Deal the rows that are read out to blocks."
+    needed, born = _needed(wide.at.row, wide.at.col, wanted, wide.shape[1], reach)
+    blocks = _pack(needed)
+    at = np.full(wide.shape, -1, dtype=np.int32)
+    for number, stretches in enumerate(blocks):
+        for symbol, first, last, lane in stretches:
+            at[first : last + 1, symbol] = number * WIDTH + lane
+    rows, cells, edges = _sorted(wide.at.row, wide.at.col, at, len(blocks))
+    spans = (slice(*edge) for edge in zip(edges[:-1], edges[1:], strict=True))
+    return [_Dealt(block, rows[span], cells[span]) for block, span in zip(blocks, spans, strict=True)], born
 
 # %% ../../nbs/features/201_block.ipynb #f27bc66e
 def _columns(wide: WideBars, groups: Iterable[Group]) -> dict[str, np.ndarray]:
@@ -161,20 +248,26 @@ def _columns(wide: WideBars, groups: Iterable[Group]) -> dict[str, np.ndarray]:
 def _tiles(
     wide: WideBars,
     columns: dict[str, np.ndarray],  # that the groups read
-    rows: np.ndarray,  # of the block
-    cells: np.ndarray,  # where each stands in a flat array of the block
-    shape: tuple[int, int],  # of the block
+    block: _Dealt,
 ) -> dict[str, np.ndarray]:
     "Return the arrays of a block, 0 kept."
-    first = wide.at.col[rows[0]] // WIDTH * WIDTH
     tiles = {}
     for name, column in columns.items():
+        tiles[name] = np.full((wide.shape[0], WIDTH), np.nan)
         if name in wide.arrays:
-            tiles[name] = np.ascontiguousarray(wide.arrays[name][:, first : first + shape[1]])
+            for symbol, first, last, lane in block.stretches:
+                tiles[name][first : last + 1, lane] = wide.arrays[name][first : last + 1, symbol]
         else:
-            tiles[name] = np.empty(shape)
-            scatter(column, rows, cells, tiles[name].reshape(-1))
+            scatter(column, block.rows, block.cells, tiles[name].reshape(-1))
     return tiles
+
+
+def _ages(block: _Dealt, born: np.ndarray, dates: int) -> np.ndarray:  # int64[dates, lanes]; 0 outside the stretches
+    "Count the rows since each symbol's first, which is 1."
+    age = np.zeros((dates, WIDTH), dtype=np.int64)
+    for symbol, first, last, lane in block.stretches:
+        age[first : last + 1, lane] = np.arange(first, last + 1) - born[symbol] + 1
+    return age
 
 # %% ../../nbs/features/201_block.ipynb #bad84551
 def _run(
@@ -182,19 +275,17 @@ def _run(
     columns: dict[str, np.ndarray],  # that the groups read
     wanted: dict[Group, dict[str, np.ndarray]],  # for each group: which of its names go to which column
     place: np.ndarray,  # int64[rows], where in them each row of the bars goes; -1 = nowhere
-    rows: np.ndarray,  # of the block
+    born: np.ndarray,  # int64[symbols], the first row of each symbol
+    dealt: _Dealt,
 ) -> None:
     "Compute groups on one block."
-    row, col = wide.at.row[rows], wide.at.col[rows] % WIDTH
-    shape = (len(wide.at.dates), col.max() + 1)
-    cells, age = row * shape[1] + col, _ages(row, col, shape)
-    tiles = _tiles(wide, columns, rows, cells, shape)
+    age, tiles = _ages(dealt, born, wide.shape[0]), _tiles(wide, columns, dealt)
     bare = {name: tile if tile.all() else np.where(tile > 0, tile, np.nan) for name, tile in tiles.items()}
     blocks = {}
     for kind in dict.fromkeys(group.block for group in wanted):
         blocks[kind] = kind(age, **{name: (tiles if name in kind.zeros else bare)[name] for name in tiles})
-    to = place[rows]
-    cells, to = cells[to >= 0], to[to >= 0]
+    to = place[dealt.rows]
+    cells, to = dealt.cells[to >= 0], to[to >= 0]
     with np.errstate(all="ignore"):
         for group, targets in wanted.items():
             for name, values in zip(group.names, group.formula(blocks[group.block]), strict=False):

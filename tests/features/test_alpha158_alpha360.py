@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import quantlab.features.block as block
 from quantlab.core.audit import PASS
 from quantlab.core.cache import off
 from quantlab.core.errors import PanelError
@@ -84,6 +85,25 @@ def market(seed: int = 0, n_dates: int = 150, symbols: int = 5, missing: float =
     bars[(rng.random(len(bars)) < missing) & (place[0] > 0)] = np.nan
     listed = ~((place[1] == 1) & (place[0] < 40)) & ~((place[1] == 2) & (place[0] > 110))
     return bars[listed]
+
+
+def spread_market(seed: int) -> pd.DataFrame:
+    "Forty names over three years, with gaps; levels of price and volume that lie far apart."
+    bars = market(seed, n_dates=700, symbols=40, missing=0.05)
+    place = bars.index.get_level_values("symbol").str[1:].astype(int)
+    price, size = 10.0 ** (place % 7 - 3), 10.0 ** (place % 5)
+    return bars.mul(price, axis=0).assign(volume=bars["volume"] * size)
+
+
+def spells(bars: pd.DataFrame, seed: int) -> np.ndarray:
+    "Mark rows as members: each name in a few spells of 1 to 150 sessions, some close to each other."
+    rng = np.random.default_rng(seed)
+    dates, symbols = (bars.index.codes[i] for i in (0, 1))
+    keep = np.zeros(len(bars), bool)
+    for symbol in range(symbols.max() + 1):
+        for first in rng.integers(0, dates.max(), rng.integers(0, 4)):
+            keep |= (symbols == symbol) & (dates >= first) & (dates < first + rng.integers(1, 150))
+    return keep
 
 
 def by_hand(b: pd.DataFrame) -> pd.DataFrame:
@@ -230,6 +250,33 @@ class TestEngine:
         some = compute(self.bars, ALPHA158, rows=keep, dtype="float32")
         assert (some.dtypes == "float32").all() and some.index.equals(self.bars.index[keep])
         np.testing.assert_allclose(some, full[keep], rtol=1e-6)
+
+    @pytest.mark.parametrize("seed", [0, 1])
+    @pytest.mark.parametrize("features", [ALPHA158, ALPHA360], ids=["alpha158", "alpha360"])
+    def test_members_have_every_digit_of_the_whole(self, seed: int, features) -> None:
+        "Names that come and go share lanes; no value shows which others were asked for."
+        bars = spread_market(seed)
+        keep = spells(bars, seed)
+        some = compute(bars, features, rows=keep)
+        pd.testing.assert_frame_equal(some, compute(bars, features)[keep], check_exact=True)
+        assert not compute(bars, features, rows=np.zeros(len(bars), bool)).size
+
+    def test_truncation_moves_no_digit(self) -> None:
+        bars = spread_market(3)
+        early = bars.index.get_level_values("date") <= bars.index[len(bars) // 2][0]
+        for keep in (np.ones(len(bars), bool), spells(bars, 3)):
+            cut = compute(bars[early], ALPHA158, rows=keep[early])
+            pd.testing.assert_frame_equal(cut, compute(bars, ALPHA158, rows=keep).loc[cut.index], check_exact=True)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_stretches_never_meet_in_a_lane(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        firsts, lengths = rng.integers(0, 300, 200).tolist(), rng.integers(0, 90, 200).tolist()
+        needed = [(s, firsts[s], firsts[s] + lengths[s]) for s in range(200)]
+        blocks = block._pack(needed)
+        taken = [(n, x.lane, t) for n, one in enumerate(blocks) for x in one for t in range(x.first, x.last + 1)]
+        assert len(taken) == len(set(taken)) == sum(b - a + 1 for _, a, b in needed)
+        assert sorted(x[:3] for one in blocks for x in one) == needed and len(blocks) * block.WIDTH < len(needed)
 
     def test_one_column_alone(self) -> None:
         full = compute(self.bars, ALPHA158)

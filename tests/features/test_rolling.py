@@ -23,6 +23,8 @@ OPERATORS = {
     "since_lowest": r.since_lowest,
     "rank": lambda x, n: r.ts_rank(x, n)[0],
     "quantile": lambda x, n: r.ts_rank(x, n, (0.8,))[1],
+    "rises": lambda x, n: r.rise_fall(r.delta(x, 1), n)[0],
+    "falls": lambda x, n: r.rise_fall(r.delta(x, 1), n)[1],
     "corr": lambda x, n: r.corr(x, np.abs(x) ** 0.5, n),
 }
 
@@ -70,6 +72,8 @@ def test_words_that_pandas_has(seed: int, n: int) -> None:
         "total": window.sum(), "mean": window.mean(), "std": window.std(), "highest": window.max(),
         "lowest": window.min(),
         "rank": window.rank(pct=True), "quantile": window.quantile(0.8),
+        "rises": frame.diff().clip(lower=0).rolling(n, min_periods=1).sum(),
+        "falls": -frame.diff().clip(upper=0).rolling(n, min_periods=1).sum(),
     }  # fmt: skip
     for word, expected in oracles.items():
         np.testing.assert_allclose(OPERATORS[word](x, n), expected, rtol=1e-7, atol=1e-7, err_msg=word)
@@ -92,6 +96,21 @@ def test_trend_and_positions(seed: int, n: int) -> None:
     np.testing.assert_allclose(rest, plain(x, n, lambda w: line(w)[2]), rtol=1e-8, atol=1e-9)
     np.testing.assert_array_equal(r.since_highest(x, n), plain(x, n, lambda w: len(w) - 1 - w.argmax()))
     np.testing.assert_array_equal(r.since_lowest(x, n), plain(x, n, lambda w: len(w) - 1 - w.argmin()))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 60])
+def test_order_in_single_precision_is_the_same_order(n: int) -> None:
+    x = tile(8, rows=150, symbols=9, digits=1).astype(np.float32)
+    single, double = (r.ts_rank(v, n, (0.0, 0.2, 0.5, 1.0)) for v in (x, x.astype(float)))
+    for one, two in zip(single, double, strict=True):
+        np.testing.assert_array_equal(one, two)
+        assert one.dtype == np.float64
+
+
+def test_an_extreme_is_never_infinite() -> None:
+    x = np.array([[1.0], [np.inf], [-np.inf], [np.nan], [2.0]])
+    np.testing.assert_array_equal(r.highest(x, 2)[:, 0], [1, np.nan, np.nan, np.nan, 2])
+    np.testing.assert_array_equal(r.lowest(x, 2)[:, 0], [1, 1, np.nan, np.nan, 2])
 
 
 @pytest.mark.parametrize("word", OPERATORS)
