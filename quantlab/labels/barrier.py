@@ -191,8 +191,9 @@ def _amiss(open_, high, low, close) -> bool:
     found = 0
     for t in range(len(close)):
         for s in range(close.shape[1]):
-            o, h, l = open_[t, s], high[t, s], low[t, s]
-            found += not ((l > 0) & (l <= o) & (o <= h) & (h < np.inf) & (close[t, s] > 0) & (close[t, s] < np.inf))
+            first, top, low_ = open_[t, s], high[t, s], low[t, s]
+            inside = (low_ > 0) & (low_ <= first) & (first <= top) & (top < np.inf)
+            found += not (inside & (close[t, s] > 0) & (close[t, s] < np.inf))
     return found > 0
 
 
