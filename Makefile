@@ -77,10 +77,16 @@ refresh: install  ## run every notebook again and store its outputs; render READ
 bench: install  ## run the benchmarks; ONLY=name runs one
 	@$(BIN)/python bench/run.py $(ONLY)
 
-bench-peers:  ## build the environments of peers that cannot share ours
+bench-peers:  ## build the environments of peers that cannot share ours; ONLY=name builds one
 	@for peer in bench/peers/requirements-*.txt; do \
 		name=$$(basename $$peer .txt); name=$${name#requirements-}; \
-		$(BIN)/uv venv -q --allow-existing --python 3.11 .cache/peers/$$name && \
+		case " $(ONLY) " in "  "|*" $$name "*) ;; *) continue;; esac; \
+		version=$$(sed -n '1s/^# python //p' $$peer); version=$${version:-3.11}; \
+		python=$$(for p in $$($(BIN)/uv python find $$version 2>/dev/null) \
+			$$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python 2>/dev/null || true); do \
+			$$p -c pass 2>/dev/null && echo $$p && break; done || true); \
+		if [ -z "$$python" ]; then echo "peer $$name is left out: it needs Python $$version, and none is here"; continue; fi; \
+		$(BIN)/uv venv -q --allow-existing --python $$python .cache/peers/$$name && \
 		$(BIN)/uv pip install -q --python .cache/peers/$$name/bin/python -r $$peer && echo "peer $$name is ready"; \
 	done
 

@@ -1,9 +1,14 @@
-"""Triple-barrier labels of 500 US stocks over 2,700 sessions, ours against mlfinpy in an environment of its own.
+"""Triple-barrier labels of 500 US stocks over 2,700 sessions, ours against ml4t-engineer and mlfinpy, each in an
+environment of its own (make bench-peers).
 
-mlfinpy looks at closes only and takes milliseconds a label, so it labels five of the names, and ours the same five
-beside it, from bars whose four prices are the close. `parts` holds ours on the whole panel, with closes only and with
-highs and lows, and the time per label of both sides. Differences in the labels are counted by their cause. mlfinpy's
-process is started once and times its own passes.
+ml4t-engineer labels the whole panel with highs and lows, entry at the close, as ours does; it wants bars whose open
+lies inside high and low, so both sides get bars mended that way, and only the rows that have a width. Its frame is
+ready before its clock starts; ours reads the panel. `ours_s` is the second call on an index: the first also sorts out
+the index, and its figures have that too; they stand in `parts` under its name. Labels, ends and returns are compared
+one by one, and what differs is counted by its cause. mlfinpy looks at closes only and takes milliseconds a label, so
+it labels five of the names, and ours the same five beside it, from bars whose four prices are the close. `parts` holds
+ours on the whole panel, with closes only and with highs and lows, and the time per label of both sides. Differences in
+the labels are counted by their cause. mlfinpy's process is started once and times its own passes.
 """
 
 import json
@@ -11,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import harness
@@ -24,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 SHARED = Path(os.environ.get("QUANTLAB_SHARED", HERE.parents[1] / "shared"))
 BARS = SHARED / "data" / "us" / "us_sp500_daily_2000_2023.parquet"
 PYTHON = HERE.parent / ".cache" / "peers" / "mlfinpy" / "bin" / "python"
+PYTHON_ML4T = HERE.parent / ".cache" / "peers" / "ml4t" / "bin" / "python"
 RESULTS = HERE / "results" / "barrier.json"
 START, SESSIONS, NAMES, PEER_NAMES, HORIZON, WIDTHS = "2013-01-02", 2700, 500, 5, 10, 2.0
 
@@ -40,17 +47,14 @@ def read_bars() -> pd.DataFrame:
 
 
 class Peer:
-    "Keep mlfinpy's process and ask it for passes over some names."
+    "Keep a peer's process and ask it for passes over some names."
 
-    def __init__(self, folder: Path, close: pd.DataFrame, width: pd.DataFrame):
+    def __init__(self, python: Path, script: str, folder: Path, wide: dict[str, pd.DataFrame]):
         self.folder, self.seconds = folder, []
-        for name, values in {
-            "closes": close.to_numpy(),
-            "widths": width.to_numpy(),
-            "dates": close.index.to_numpy(),
-        }.items():
-            np.save(folder / f"{name}.npy", values)
-        command = [str(PYTHON), str(HERE / "peers" / "mlfinpy_barrier.py"), str(folder), str(HORIZON)]
+        np.save(folder / "dates.npy", wide["widths"].index.to_numpy())
+        for name, frame in wide.items():
+            np.save(folder / f"{name}.npy", frame.to_numpy())
+        command = [str(python), str(HERE / "peers" / script), str(folder), str(HORIZON)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""}
         )
@@ -85,12 +89,65 @@ def differences(ours: pd.DataFrame, theirs: np.ndarray, width: pd.DataFrame) -> 
     }  # fmt: skip
 
 
+def apart(ours: pd.DataFrame, theirs: np.ndarray) -> dict[str, float]:
+    "Compare labels with those of ml4t-engineer one by one; count what differs by its cause."
+    label, y, better = (to_wide(ours[c]).to_numpy() for c in ("label", "y", "y_other"))
+    t1, unsure = ours["t1"].unstack(), to_wide(ours["ambiguous"].astype(float)).to_numpy() > 0
+    ends = to_wide(ours["y"]).index.get_indexer(t1.to_numpy().ravel()).reshape(label.shape)
+    one, both = np.isnan(label) != np.isnan(theirs[0]), ~np.isnan(label) & ~np.isnan(theirs[0])
+    tail = one & (np.arange(len(label))[:, None] + HORIZON >= len(label))
+    other, late = both & (label != theirs[0]), both & (ends != theirs[2])
+    gap = np.abs(y - theirs[1])[both]
+    return {
+        "labels": int(both.sum()), "labelled_by_one_side_only": int(one.sum()),
+        "of_these_vertical_barrier_beyond_the_panel": int(tail.sum()), "other_label": int(other.sum()),
+        "other_end_date": int(late.sum()), "bars_that_touch_both": int((unsure & both).sum()),
+        "of_these_peer_takes_the_stop_as_ours": int((unsure & both & (theirs[0] == -1)).sum()),
+        "not_explained": int((one & ~tail).sum() + (other | late).sum()), "max_difference_of_y": float(gap.max()),
+    }  # fmt: skip
+
+
+def against_ml4t(bars: pd.DataFrame, width: pd.Series, rounds: int) -> dict:
+    "Time the whole panel, highs and lows, beside ml4t-engineer in alternating rounds, and compare every label."
+    mended = bars.assign(high=bars.max(axis=1), low=bars.min(axis=1))
+    label = lambda: triple_barrier(mended, width, 1.0, 1.0, HORIZON, entry="close")
+    with tempfile.TemporaryDirectory() as folder:
+        wide = {name: to_wide(mended[name]) for name in mended} | {"widths": to_wide(width)}
+        peer = Peer(PYTHON_ML4T, "ml4t_barrier.py", Path(folder), wide)
+        began = time.perf_counter()
+        mine = label()
+        cold = time.perf_counter() - began
+        theirs = peer.run()
+        times = []
+        for _ in range(rounds):
+            times.append(harness.timed(label, 1))
+            peer.run()
+        peer.close()
+    names = list(mended.index.names)
+    fresh = mended.set_axis(pd.MultiIndex(mended.index.levels, mended.index.codes, names=names))  # nothing known of it
+    again = pd.Series(width.to_numpy(), fresh.index)
+    began = time.perf_counter()
+    triple_barrier(fresh, again, 1.0, 1.0, HORIZON, entry="close")
+    first = time.perf_counter() - began
+    ours_s, peer_s = float(np.median(times)), float(np.median(peer.seconds[1:]))
+    counted = apart(mine, theirs)
+    return {
+        "peer": f"ml4t-engineer {peer.version}", "ours_s": round(ours_s, 5), "peer_s": round(peer_s, 5),
+        "ratio": round(peer_s / ours_s, 2), "ours_least_s": min(times), "peer_least_s": min(peer.seconds[1:]),
+        "first_call_of_the_process_s": cold, "peer_first_call_s": peer.seconds[0], "first_call_on_an_index_s": first,
+        "n": len(bars), "bars_mended": int(((mended["high"] != bars["high"]) | (mended["low"] != bars["low"])).sum()),
+        "differences": counted,
+    }  # fmt: skip
+
+
 def main(rounds: int = 3) -> dict:
-    "Time both sides and count what differs."
+    "Time the sides and count what differs."
     if not BARS.exists():
         return {"name": "barrier", "skipped": f"no {BARS.name} beside the project; set QUANTLAB_SHARED"}
     if not PYTHON.exists():
         return {"name": "barrier", "skipped": "mlfinpy's environment is not there; make bench-peers builds it"}
+    if not PYTHON_ML4T.exists():
+        return {"name": "barrier", "skipped": "ml4t's environment is not there; make bench-peers builds it (3.12)"}
     bars = read_bars()
     flat = pd.DataFrame({c: bars["close"] for c in ("open", "high", "low", "close")})
     width = WIDTHS * volatility_width(bars)
@@ -99,7 +156,9 @@ def main(rounds: int = 3) -> dict:
     some = width[few.index]
     label = lambda b, w: triple_barrier(b, w, 1.0, 1.0, HORIZON, entry="close")
     with tempfile.TemporaryDirectory() as folder:
-        peer = Peer(Path(folder), to_wide(few["close"]), to_wide(some))
+        peer = Peer(
+            PYTHON, "mlfinpy_barrier.py", Path(folder), {"closes": to_wide(few["close"]), "widths": to_wide(some)}
+        )
         values = (lambda ours: to_wide(ours["y"]).to_numpy(), lambda theirs: theirs[1])
         found = harness.compare(
             "barrier",
@@ -136,6 +195,7 @@ def main(rounds: int = 3) -> dict:
             "us_per_label": own,
             "ratio_per_label": peer_us / own,
         }
+    parts["ml4t-engineer"] = against_ml4t(bars, width, 2 * rounds + 1)
     return found | {"parts": parts}
 
 

@@ -90,7 +90,10 @@ def _extra(
     "Spread what is not a price; raise DataError on numbers that cannot be."
     wide = {}
     for column, (default, least) in _OPTIONAL.items():
-        values = to_wide(bars[column], at).to_numpy() if column in bars else np.full(close.shape, np.nan)
+        if column not in bars:  # zeros that nobody writes to take no memory
+            wide[column] = np.full(close.shape, default) if default else np.zeros(close.shape)
+            continue
+        values = to_wide(bars[column], at).to_numpy()
         lost = np.isnan(close) & np.isfinite(values) & (values != 1) & (column == "split_ratio")
         allowed = "at least 0" if least == 0 else "above 0" if least > 0 else "of either sign"
         why = f"it must be finite, {allowed}, and a split needs a close"

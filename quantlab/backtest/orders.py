@@ -37,19 +37,83 @@ _DEFAULTS = {
     "kind": "shares", "type": "market", "price": np.nan, "valid": 1, "reduce": False,
     "stop_loss": np.nan, "take_profit": np.nan,
 }  # fmt: skip
+_CODES = {"kind": {word: n for n, word in enumerate(QUANTITY_KINDS)}, "type": {word: n for n, word in enumerate(TYPES)}}
 
 
 def _refuse(
-    orders: pd.DataFrame,
-    bad: np.ndarray,  # bool, by row
+    orders: dict,  # date, symbol: [m]
+    bad: np.ndarray,  # bool[m]
     why: str,
 ) -> None:
     "Raise PanelError naming the first bad row of an order list."
     if bad.any():
-        row = orders.iloc[int(np.argmax(bad))]
-        raise PanelError(f"order of {row['symbol']} on {str(row['date'])[:10]}: {why}")
+        row = int(np.argmax(bad))
+        raise PanelError(f"order of {orders['symbol'][row]} on {str(orders['date'][row])[:10]}: {why}")
+
+
+def _code(
+    words: np.ndarray,  # object[m]
+    column: str,  # kind or type
+) -> np.ndarray:  # int64[m], -1 = unknown
+    "Number the words of a column."
+    return np.fromiter((_CODES[column].get(word, -1) for word in words), np.int64, len(words))
 
 # %% ../../nbs/backtest/712_orders.ipynb #80a730f5
+def _checked(
+    given: dict,  # date, symbol, size, and of _DEFAULTS what the list has: [m]
+) -> dict:  # every column: [m]
+    "Fill in the defaults; raise PanelError on an order that cannot be meant. What is left out needs no look."
+    n, has = len(given["size"]), given.keys()
+    for column in ("kind", "type"):
+        if column in has:
+            bad = _code(given[column], column) < 0
+            _refuse(given, bad, f"{column} is unknown; give one of {', '.join(_CODES[column])}")
+    full = {name: np.full(n, value) for name, value in _DEFAULTS.items() if name not in has} | given
+    size, price, valid = (full[c] for c in ("size", "price", "valid"))
+    _refuse(full, ~np.isfinite(size), "size is not a number; drop the row")
+    if {"type", "price"} & has:
+        priced = np.isin(_code(full["type"], "type"), (LIMIT, STOP))
+        _refuse(full, priced & ~((price > 0) & np.isfinite(price)), "limit and stop orders need a positive price")
+        _refuse(full, ~priced & ~np.isnan(price), "market and close orders take no price; leave it NaN")
+    whole = (valid >= 0) & (valid == np.floor(valid)) & np.isfinite(valid)
+    _refuse(full, ~whole, "valid counts sessions: 1 is a day order, 0 good till cancelled")
+    for column in ("stop_loss", "take_profit"):
+        share = full[column]
+        most, below = (1.0, " and below 1") if column == "stop_loss" else (np.inf, "")
+        bad = ~(np.isnan(share) | ((share > 0) & (share < most)))
+        _refuse(full, bad, f"{column} is a share of the price paid, above 0{below}; 0.1 is 10 %")
+    return full
+
+# %% ../../nbs/backtest/712_orders.ipynb #5c01b7ab
+def _columns(
+    orders: pd.DataFrame,  # see complete
+    decided: pd.Timestamp | None = None,  # the date of all; None: the list has its own
+) -> dict:  # every column: [m]
+    "Read an order list; raise PanelError on one that cannot be meant."
+    if {"date", "symbol"} & set(orders.index.names):
+        orders = orders.reset_index()
+    names = set(map(str, orders.columns)) | ({"date"} if decided is not None else set())
+    missing = [c for c in ("date", "symbol", "size") if c not in names]
+    if missing:
+        have = f"orders lack {missing}, have {list(orders.columns)}"
+        raise PanelError(f"{have}; an order needs a date, a symbol and a size")
+    unknown = sorted(names - {"date", "symbol", "size", *_DEFAULTS})
+    if unknown:
+        known = f"known are date, symbol, size, {', '.join(_DEFAULTS)}"
+        raise PanelError(f"orders have columns {unknown} that mean nothing here; {known}")
+    date = [decided] * len(orders) if decided is not None else orders["date"].array
+    given = {"date": date, "symbol": orders["symbol"].to_numpy(dtype=object)}
+    if decided is None:
+        _refuse(given, orders["date"].isna().to_numpy(), "the date is missing")
+    for name in names & _CODES.keys():
+        given[name] = np.array(orders[name].to_numpy(dtype=object))
+        given[name][pd.isna(given[name])] = _DEFAULTS[name]
+    for name in names & {"size", *_DEFAULTS} - _CODES.keys():
+        column = orders[name] if name == "size" else orders[name].fillna(_DEFAULTS[name])
+        given[name] = column.to_numpy(dtype=bool if name == "reduce" else float)
+    return _checked(given)
+
+
 def complete(
     orders: pd.DataFrame,  # columns or index levels date, symbol; column size; optional the rest
 ) -> pd.DataFrame:  # with every column, numbered rows
@@ -86,39 +150,13 @@ def complete(
     ... )
     >>> full = complete(plan)
     """
-    if {"date", "symbol"} & set(orders.index.names):
-        orders = orders.reset_index()
-    missing = [c for c in ("date", "symbol", "size") if c not in orders]
-    if missing:
-        have = f"orders lack {missing}, have {list(orders.columns)}"
-        raise PanelError(f"{have}; an order needs a date, a symbol and a size")
-    unknown = sorted(set(map(str, orders.columns)) - {"date", "symbol", "size", *_DEFAULTS})
-    if unknown:
-        known = f"known are date, symbol, size, {', '.join(_DEFAULTS)}"
-        raise PanelError(f"orders have columns {unknown} that mean nothing here; {known}")
-    _refuse(orders, orders["date"].isna().to_numpy(), "the date is missing")
-    given = {name: orders[name].fillna(value) if name in orders else value for name, value in _DEFAULTS.items()}
-    orders = orders.assign(**given).reset_index(drop=True)
-    size, price, valid = (orders[c].to_numpy(dtype=float) for c in ("size", "price", "valid"))
-    for column, known in (("kind", QUANTITY_KINDS), ("type", TYPES)):
-        _refuse(orders, ~orders[column].isin(known).to_numpy(), f"{column} is unknown; give one of {', '.join(known)}")
-    priced = orders["type"].isin(["limit", "stop"]).to_numpy()
-    _refuse(orders, ~np.isfinite(size), "size is not a number; drop the row")
-    _refuse(orders, priced & ~((price > 0) & np.isfinite(price)), "limit and stop orders need a positive price")
-    _refuse(orders, ~priced & ~np.isnan(price), "market and close orders take no price; leave it NaN")
-    whole = (valid >= 0) & (valid == np.floor(valid)) & np.isfinite(valid)
-    _refuse(orders, ~whole, "valid counts sessions: 1 is a day order, 0 good till cancelled")
-    for column in ("stop_loss", "take_profit"):
-        share = orders[column].to_numpy(dtype=float)
-        most, below = (1.0, " and below 1") if column == "stop_loss" else (np.inf, "")
-        bad = ~(np.isnan(share) | ((share > 0) & (share < most)))
-        _refuse(orders, bad, f"{column} is a share of the price paid, above 0{below}; 0.1 is 10 %")
-    return orders
+    return pd.DataFrame(_columns(orders))
 
 # %% ../../nbs/backtest/712_orders.ipynb #e479bf2c
 def order_rows(
     orders: pd.DataFrame,  # see complete
     at: Grid,  # coordinates of the bars
+    decided: int | None = None,  # session at whose close all were decided; None: the list has dates
 ) -> np.ndarray:  # ORDER_DTYPE[rows], by session and symbol, brackets behind their order
     """Turn an order list into the rows that a session reads; raise PanelError on unknown dates and names.
 
@@ -128,6 +166,8 @@ def order_rows(
         See complete.
     at : Grid
         Coordinates of the bars.
+    decided : int | None, default None
+        Session at whose close all were decided; None: the list has dates.
 
     Returns
     -------
@@ -168,25 +208,28 @@ def order_rows(
     3      102       5     0   -2000.0     0    NaN      1       0   NaN
     4      271       5     3       0.0     3    NaN      1       0   NaN
     """
-    orders = complete(orders)
-    check_zones(orders=pd.DatetimeIndex(orders["date"]), bars=at.dates)
-    when = at.dates.get_indexer(pd.DatetimeIndex(orders["date"]))
-    name = at.symbols.get_indexer(orders["symbol"])
-    _refuse(orders, when < 0, f"the date is no session of the bars, which end {at.dates[-1]:%Y-%m-%d}")
-    _refuse(orders, name < 0, "no such symbol in the bars")
+    given = _columns(orders, None if decided is None else at.dates[decided])
+    when = np.full(len(given["size"]), decided)
+    if decided is None:
+        date = pd.DatetimeIndex(given["date"])
+        check_zones(orders=date, bars=at.dates)
+        when = at.dates.get_indexer(date)
+        _refuse(given, when < 0, f"the date is no session of the bars, which end {at.dates[-1]:%Y-%m-%d}")
+    name = at.symbols.get_indexer(given["symbol"])
+    _refuse(given, name < 0, "no such symbol in the bars")
     sort = np.lexsort((name, when))
-    orders, when, name = orders.iloc[sort], when[sort], name[sort]
-    shares = {column: orders[column].to_numpy(dtype=float) for column in ("stop_loss", "take_profit")}
+    given, when, name = {c: values[sort] for c, values in given.items() if c != "date"}, when[sort], name[sort]
+    shares = {column: given[column] for column in ("stop_loss", "take_profit")}
     has = {column: ~np.isnan(values) for column, values in shares.items()}
-    source = np.repeat(np.arange(len(orders)), 1 + has["stop_loss"] + has["take_profit"])
+    source = np.repeat(np.arange(len(sort)), 1 + has["stop_loss"] + has["take_profit"])
     back = np.arange(len(source)) - np.searchsorted(source, source)
     rows = np.zeros(len(source), ORDER_DTYPE)
     rows["decided"], rows["symbol"], rows["parent"], rows["ended"] = when[source], name[source], back, -1
-    for column, names in (("kind", QUANTITY_KINDS), ("type", TYPES)):
-        rows[column] = pd.Index(names).get_indexer(orders[column])[source]
+    for column in ("kind", "type"):
+        rows[column] = _code(given[column], column)[source]
     for column in ("size", "price", "valid"):
-        rows[column] = orders[column].to_numpy()[source]
-    rows["goal"] = np.where(orders["reduce"].astype(bool), 0.0, np.nan)[source]
+        rows[column] = given[column][source]
+    rows["goal"] = np.where(given["reduce"], 0.0, np.nan)[source]
     stop = (back == 1) & has["stop_loss"][source]
     legs = ((stop, "stop_loss", STOP, -1.0), ((back > 0) & ~stop, "take_profit", LIMIT, 1.0))
     for mask, column, kind, sign in legs:

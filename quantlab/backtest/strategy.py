@@ -21,7 +21,7 @@ from ..broker.fill_model import DEFAULT_FILL, FillModel
 from ..broker.rules import DEFAULT_RULES, TYPES, Rules
 from ..broker.blotter import Result
 from ..core.errors import ConfigError, PanelError
-from ..core.panel import Grid, to_wide
+from ..core.panel import to_wide
 from ..core.types import Fill
 
 # %% ../../nbs/backtest/715_strategy.ipynb #9736e7b7
@@ -95,7 +95,7 @@ class Strategy(Protocol):
         ...     rows = simulator.step()
         ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
         ...     simulator.send(plain_rows([0], [10.0], SHARES))
-        >>> (told,), book = simulator.told(rows, at), simulator.holdings(past)
+        >>> (told,), book = simulator.told(rows, at.dates, at.symbols), simulator.holdings(past)
         >>> class Written:
         ...     "Ask a strategy and keep what it ordered."
         ...
@@ -238,12 +238,14 @@ class Holdings:
         Account money at the close; below 0 it is debt.
     equity : float
         Account money at the close: cash and what the holdings are worth.
-    shares : pd.Series
-        By symbol, signed, every name of the bars.
+    held : np.ndarray
+        float64[symbols], signed shares.
     open_rows : np.ndarray
         ORDER, what may still fill.
-    at : Grid
-        Cut at now.
+    dates : pd.DatetimeIndex
+        All sessions up to now.
+    symbols : pd.Index
+        Of the bars.
 
     Examples
     --------
@@ -268,18 +270,19 @@ class Holdings:
 
     cash: float  # account money at the close; below 0 it is debt
     equity: float  # account money at the close: cash and what the holdings are worth
-    shares: pd.Series  # by symbol, signed, every name of the bars
+    held: np.ndarray  # float64[symbols], signed shares
     open_rows: np.ndarray  # ORDER, what may still fill
-    at: Grid  # cut at now
+    dates: pd.DatetimeIndex  # all sessions up to now
+    symbols: pd.Index  # of the bars
 
     @cached_property
-    def pending(self) -> pd.DataFrame:  # decided, symbol, type, price, left
-        """Return the orders that may still fill.
+    def shares(self) -> pd.Series:  # by symbol, signed, every name of the bars
+        """Return what is held.
 
         Returns
         -------
-        pd.DataFrame
-            decided, symbol, type, price, left.
+        pd.Series
+            By symbol, signed, every name of the bars.
 
         Examples
         --------
@@ -306,14 +309,28 @@ class Holdings:
         ...     rows = simulator.step()
         ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
         ...     simulator.send(plain_rows([0], [10.0], SHARES))
-        >>> (told,), book = simulator.told(rows, at), simulator.holdings(past)
+        >>> (told,), book = simulator.told(rows, at.dates, at.symbols), simulator.holdings(past)
         >>> assert (
         ...     told.quantity == 10 and told.reason == "market" and book.shares.iloc[0] == 10 and len(book.pending) == 1
         ... )
         """
+        return pd.Series(self.held, self.symbols, copy=False)
+
+    @cached_property
+    def pending(self) -> pd.DataFrame:  # decided, symbol, type, price, left
+        """Return the orders that may still fill.
+
+        Returns
+        -------
+        pd.DataFrame
+            decided, symbol, type, price, left.
+        """
         rows, kind = self.open_rows, pd.Index(TYPES, dtype="str")[self.open_rows["type"]]
-        names = {"decided": self.at.dates[rows["decided"]], "symbol": self.at.symbols[rows["symbol"]], "type": kind}
+        names = {"decided": self.dates[rows["decided"]], "symbol": self.symbols[rows["symbol"]], "type": kind}
         return pd.DataFrame(names | {"price": rows["price"], "left": rows["left"]})
+
+
+_TOLD = ("row", "symbol", "quantity", "price", "commission", "slippage")
 
 
 class _Shown(Simulator):
@@ -323,19 +340,16 @@ class _Shown(Simulator):
         "Copy what the account shows at the close of the session just played."
         day, account = self.days[self.t], self.account
         rows = self.orders[account.live[: account.count[0]]]
-        at = Grid(past.dates, past.symbols, np.zeros(0, int), np.zeros(0, int))
-        shares = pd.Series(account.shares[self.t].copy(), past.symbols)
-        return Holdings(float(day["cash"]), float(day["equity"]), shares, rows, at)
+        held = account.shares[self.t].copy()
+        return Holdings(float(day["cash"]), float(day["equity"]), held, rows, past.dates, past.symbols)
 
-    def told(self, rows: np.ndarray, at: Grid) -> list[Fill]:
+    def told(self, rows: np.ndarray, dates: list, symbols: list) -> list[Fill]:
         "Turn the fills of the session just played into records."
         out = []
-        for row in rows:
-            asked = row["row"] >= 0
-            order, now = self.orders[row["row"]], at.dates[self.t]
-            decided, reason = (at.dates[order["decided"]], TYPES[order["type"]]) if asked else (now, "stopped")
-            money = (float(row[name]) for name in ("quantity", "price", "commission", "slippage"))
-            out.append(Fill(now, decided, at.symbols[row["symbol"]], *money, reason))
+        for row, i, *money in zip(*(rows[name].tolist() for name in _TOLD), strict=True):
+            order, asked = self.orders[row], row >= 0
+            decided, reason = (dates[order["decided"]], TYPES[order["type"]]) if asked else (dates[self.t], "stopped")
+            out.append(Fill(dates[self.t], decided, symbols[i], *money, reason))
         return out
 
 # %% ../../nbs/backtest/715_strategy.ipynb #968c1866
@@ -467,19 +481,22 @@ def from_strategy(
     at, market = read_market(bars, costs, fill)
     first, stop = account_span(at, start, end)
     simulator = _Shown(market, costs, rules, fill, cash, first)
-    wide = {name: to_wide(bars[name], at).to_numpy() for name in bars}
+    spread = {name: getattr(market, name) for name in ("open", "high", "low", "close")}  # as they are in the bars
+    wide = {name: spread[name] if name in spread else to_wide(bars[name], at).to_numpy() for name in bars}
     past = Past(list(wide), market.close.shape, at.symbols)
+    dates, symbols = at.dates.tolist(), at.symbols.tolist()
+    names = at._replace(symbols=at.symbols.astype(object))  # looked up at every order: strings of Python are faster
     for t in range(stop):
         fills = simulator.step()
-        past.add(at.dates[: t + 1].copy(), {name: values[t] for name, values in wide.items()})
+        past.add(at.dates[: t + 1], {name: values[t] for name, values in wide.items()})
         if t < first:
             continue
-        for one in simulator.told(fills, at):
+        for one in simulator.told(fills, dates, symbols):
             strategy.on_fill(one)
-        orders = strategy.on_bar(at.dates[t], past, simulator.holdings(past))
+        orders = strategy.on_bar(dates[t], past, simulator.holdings(past))
         if orders is not None and len(orders):
             if "date" in orders:
                 when = f"the strategy dated its orders on {at.dates[t]:%Y-%m-%d}"
                 raise PanelError(f"{when}; leave date out, an order is decided now")
-            simulator.send(order_rows(orders.assign(date=at.dates[t]), at))
+            simulator.send(order_rows(orders, names, t))
     return simulated(simulator, at, account_terms(costs, rules, fill, cash, bars) | {"strategy": str(strategy)})

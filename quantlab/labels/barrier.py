@@ -12,9 +12,9 @@ import pandas as pd
 from numba import njit
 
 from ..core.errors import ConfigError, DataError, PanelError
-from ..core.panel import Grid, check_panel, grid
+from ..core.panel import Grid, check_panel, grid, to_wide
 from ..features.vol import true_range, volatility
-from .forward import check_horizon, endings, session_dates, usable
+from .forward import check_horizon, endings
 
 # %% ../../nbs/labels/310_barrier.ipynb #69ed9493
 def volatility_width(
@@ -118,101 +118,121 @@ def _beyond(price: float, upper: float, lower: float, between: int) -> int:
 
 
 @_kernel
-def _first_touch(open_, high, low, first: int, last: int, upper: float, lower: float) -> tuple[int, int, float]:
-    "Return row, barrier and price of the first touch in some rows; NONE without one, BOTH if a bar does not tell."
-    for row in range(first, last + 1):
-        gap = _beyond(open_[row], upper, lower, NONE)
-        if gap != NONE:
-            return row, gap, open_[row]
-        up, down = high[row] >= upper, low[row] <= lower
-        if up and down:
-            return row, BOTH, np.nan
-        if up or down:
-            return row, UPPER if up else LOWER, upper if up else lower
-    return last, NONE, np.nan
+def _first_touch(open_, high, low, s, first: int, last: int, upper: float, lower: float):
+    "Return row, barrier and price of name s's first touch in some rows; NONE without one, BOTH if a bar does not tell."
+    row, stop = np.uint64(first), np.uint64(last + 1)  # unsigned: no look whether a row counts from the end
+    while row < stop and not ((high[row, s] >= upper) | (low[row, s] <= lower)):
+        row += np.uint64(1)
+    if row >= stop:
+        return last, NONE, np.nan
+    gap = _beyond(open_[row, s], upper, lower, NONE)
+    if gap != NONE:
+        return np.int64(row), gap, open_[row, s]
+    up, down = high[row, s] >= upper, low[row, s] <= lower
+    if up and down:
+        return np.int64(row), BOTH, np.nan
+    return np.int64(row), UPPER if up else LOWER, upper if up else lower
 
 # %% ../../nbs/labels/310_barrier.ipynb #428f13d6
 @_kernel
-def _no_touch(price, close, start: int, stop: int, late: int, upper: float, lower: float, over: int, paid: float):
+def _no_touch(price, close, s: int, start: int, stop: int, late: int, upper: float, lower: float, over, paid: float):
     "Return row, barrier, price and mark of a bet that no bar before its vertical barrier has ended."
     n = len(close)
-    if stop < n and price[stop] > 0:
-        return stop, _beyond(price[stop], upper, lower, VERTICAL), price[stop], ENTERED
+    if stop < n and price[stop, s] > 0:
+        return stop, _beyond(price[stop, s], upper, lower, VERTICAL), price[stop, s], ENTERED
     if start + late <= over < n and over <= stop:
         return over, _beyond(paid, upper, lower, END), paid, DELISTED
     last = stop if stop < n else -1  # no bar at the vertical barrier: the last close until then, known only there
-    while last >= start + late and not close[last] > 0:
+    while last >= start + late and not close[last, s] > 0:
         last -= 1
     if last >= start + late:
-        return stop, END, close[last], CENSORED
+        return stop, END, close[last, s], CENSORED
     return -1, NONE, np.nan, ENTERED
-
-# %% ../../nbs/labels/310_barrier.ipynb #d07da940
-@_kernel
-def _label(
-    open_, high, low, close, width, side, ends, profit: float, loss: float, horizon: int, late: int, y, other, exits,
-    touched, mark
-):
-    "Label every row of one name that has a width and a side; late is 1 for entry at the close, 0 for the next open."
-    price = close if late else open_
-    for t in range(len(close)):
-        start = t + 1 - late
-        if not (0 < width[t] < np.inf) or side[t] == 0 or start >= len(close) or not price[start] > 0:
-            continue
-        paid = price[start]
-        up, down = (profit, loss) if side[t] > 0 else (loss, profit)
-        upper, lower = paid * (1 + up * width[t]), paid * (1 - down * width[t])
-        stop = start + horizon
-        row, barrier, out = _first_touch(open_, high, low, t + 1, min(stop - 1 + late, len(close) - 1), upper, lower)
-        mark[t] = ENTERED
-        if barrier == NONE:
-            row, barrier, out, mark[t] = _no_touch(price, close, start, stop, late, upper, lower, int(ends[0]), ends[1])
-        better = out
-        if barrier == BOTH:
-            mark[t], barrier = AMBIGUOUS, LOWER if side[t] > 0 else UPPER
-            out, better = (lower, upper) if side[t] > 0 else (upper, lower)
-        y[t], other[t] = side[t] * (out / paid - 1), side[t] * (better / paid - 1)
-        exits[t], touched[t] = row, barrier
 
 # %% ../../nbs/labels/310_barrier.ipynb #c21cadaa
 @_kernel
-def _label_all(open_, high, low, close, width, side, ends, profit: float, loss: float, horizon: int, late: int):
-    "Label a wide panel; arrays are dates x symbols, ends is 2 x symbols: row and value of the payment at a delisting."
-    n, symbols = close.shape
-    y, other = np.full((symbols, n), np.nan), np.full((symbols, n), np.nan)
-    exits, touched = np.full((symbols, n), -1), np.full((symbols, n), NONE, dtype=np.int8)
-    mark = np.zeros((symbols, n), dtype=np.int8)
-    for s in range(symbols):
-        bars = open_[:, s].copy(), high[:, s].copy(), low[:, s].copy(), close[:, s].copy()
-        bets = width[:, s].copy(), side[:, s].copy()
-        _label(
-            *bars, *bets, ends[:, s].copy(), profit, loss, horizon, late, y[s], other[s], exits[s], touched[s], mark[s]
-        )
-    return y, other, exits, touched, mark
+def _label_all(
+    open_, high, low, close, row, col, width, side, over, paid_over, days, never, profit, loss, horizon, late, numbers,
+    dates, flags, touched
+):
+    "Label bets; prices are dates x symbols, late is 1 for entry at the close, 0 for the next open; see _columns."
+    price, n = close if late else open_, len(close)
+    for b in range(len(row)):
+        s, way, start = np.uint64(col[b]), side[b], row[b] + 1 - late
+        y, better, label, exited, entered, barrier, mark = np.nan, np.nan, np.nan, never, never, NONE, NO_BET
+        if (width[b] > 0) & (width[b] < np.inf) & (way != 0) & (start < n) and price[np.uint64(start), s] > 0:
+            paid, stop, entered = price[np.uint64(start), s], start + horizon, days[start]
+            up, down = (profit, loss) if way > 0 else (loss, profit)
+            upper, lower = paid * (1 + up * width[b]), paid * (1 - down * width[b])
+            at, barrier, out = _first_touch(
+                open_, high, low, s, row[b] + 1, min(stop - 1 + late, n - 1), upper, lower
+            )
+            mark = ENTERED
+            if barrier == NONE:
+                at, barrier, out, mark = _no_touch(
+                    price, close, s, start, stop, late, upper, lower, over[s], paid_over[s]
+                )
+            exited = days[at] if at >= 0 else never
+            y = better = way * (out / paid - 1)
+            if barrier == BOTH:
+                mark, barrier = AMBIGUOUS, LOWER if way > 0 else UPPER
+                out, other = (lower, upper) if way > 0 else (upper, lower)
+                y, better = way * (out / paid - 1), way * (other / paid - 1)
+            if barrier != NONE:
+                label = way if barrier == UPPER else -way if barrier == LOWER else 0.0
+        numbers[0, b], numbers[1, b], numbers[2, b], touched[b] = y, label, better, barrier
+        dates[0, b], dates[1, b] = exited, entered
+        flags[0, b], flags[1, b], flags[2, b] = mark == CENSORED, mark == DELISTED, mark == AMBIGUOUS
 
 # %% ../../nbs/labels/310_barrier.ipynb #ed1d5318
+@_kernel
+def _amiss(open_, high, low, close) -> bool:
+    "Say whether any bar lacks a positive finite price, or opens outside its high and low."
+    found = 0
+    for t in range(len(close)):
+        for s in range(close.shape[1]):
+            first, top, low_ = open_[t, s], high[t, s], low[t, s]
+            inside = (low_ > 0) & (low_ <= first) & (first <= top) & (top < np.inf)
+            found += not (inside & (close[t, s] > 0) & (close[t, s] < np.inf))
+    return found > 0
+
+
 def _whole_bars(bars: pd.DataFrame, at: Grid) -> list[np.ndarray]:
-    "Return open, high, low, close as dates x symbols; a bar that lacks one of them is not there."
-    wide = [usable(bars[c], at) for c in ("open", "high", "low", "close")]
-    broken = np.isnan(sum(wide))
-    for x in wide:
-        x[broken] = np.nan
-    return wide
+    "Return open, high, low, close as dates x symbols, read-only: no bar lacks one, or opens outside high and low."
+    shape, names = (len(at.dates), len(at.symbols)), ("open", "high", "low", "close")
+    if len(bars) == shape[0] * shape[1]:  # the rows are the array: read where they lie
+        wide = [bars[c].to_numpy(dtype=np.float64).reshape(shape) for c in names]
+    else:
+        wide = [to_wide(bars[c], at).to_numpy() for c in names]
+    wide = [np.require(x, np.float64, "C").view() for x in wide]
+    if _amiss(*map(_locked, wide)):
+        there = np.logical_and.reduce([(x > 0) & np.isfinite(x) for x in wide])
+        open_, high, low, close = (np.where(there, x, np.nan) for x in wide)
+        wide = [open_, np.maximum(high, open_), np.minimum(low, open_), close]  # a gap beyond a barrier reaches it
+    return [_locked(x) for x in wide]
+
+
+def _locked(values: np.ndarray) -> np.ndarray:
+    "Make an array read-only, as the caller's may be: the kernels are compiled for one kind."
+    values.flags.writeable = False
+    return values
 
 # %% ../../nbs/labels/310_barrier.ipynb #cdb5514a
 def _decisions(
-    width: pd.Series, side: float | pd.Series, at: Grid
+    width: pd.Series, side: float | pd.Series, index: pd.MultiIndex, at: Grid
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     "Return rows, columns, widths and sides of the bets; raise PanelError or DataError for what is none."
-    own = grid(width.index)
-    row, col = at.dates.get_indexer(own.dates)[own.row], at.symbols.get_indexer(own.symbols)[own.col]
-    stray = (row < 0) | (col < 0)
-    if stray.any():
-        raise PanelError(
-            f"{int(stray.sum())} widths have a date or symbol that the bars lack, first {width.index[stray][0]}; make "
-            "them from the same bars"
-        )
-    size = width.to_numpy(dtype=np.float64)
+    row, col = at.row, at.col
+    if not width.index.is_(index):
+        own = grid(width.index)
+        row, col = at.dates.get_indexer(own.dates)[own.row], at.symbols.get_indexer(own.symbols)[own.col]
+        stray = (row < 0) | (col < 0)
+        if stray.any():
+            raise PanelError(
+                f"{int(stray.sum())} widths have a date or symbol that the bars lack, first {width.index[stray][0]}; "
+                "make them from the same bars"
+            )
+    size = np.array(width.to_numpy(dtype=np.float64))
     if (size < 0).any():
         raise DataError(
             f"the width of {width.index[size < 0][0]} is {size[size < 0][0]:.4g}; a width is a share of the price, "
@@ -220,10 +240,10 @@ def _decisions(
         )
     if isinstance(side, pd.Series):
         way = side if side.index.equals(width.index) else side.reindex(width.index)
-        way = way.fillna(0).to_numpy(dtype=np.float64)
+        way = way.fillna(0).to_numpy(dtype=np.float64, copy=True)
     else:
         way = np.full(len(width), float(side))
-    odd = ~np.isin(way, (-1, 0, 1))
+    odd = (way != 1) & (way != -1) & (way != 0)
     if odd.any():
         raise DataError(
             f"the side of {width.index[odd][0]} is {way[odd][0]:.4g}; use +1 (long), -1 (short), 0 or NaN (no bet)"
@@ -239,32 +259,30 @@ def _multiple(name: str, value: float | None) -> float:
     return value
 
 # %% ../../nbs/labels/310_barrier.ipynb #5821ae2c
+def _columns(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    "Return room for y, label, y_other; t1, entry as numbers; censored, delisted, ambiguous; touched: each x n."
+    return np.empty((3, n)), np.empty((2, n), np.int64), np.empty((3, n), np.bool_), np.empty(n, np.int8)
+
+
 def _frame(
     index: pd.MultiIndex,  # of the bets
     at: Grid,  # coordinates of the bars
-    start: np.ndarray,  # int64[n], row of the entry
-    y: np.ndarray,  # float64[n], the worse outcome
-    other: np.ndarray,  # float64[n], the better one
-    exits: np.ndarray,  # int64[n], row of the exit
-    touched: np.ndarray,  # int8[n], position in TOUCHED
-    mark: np.ndarray,  # int8[n], NO_BET ... AMBIGUOUS
+    made: tuple,  # numbers, dates, flags, touched as _label_all fills them
     side: np.ndarray,  # float64[n]
     ambiguous: str,
 ) -> pd.DataFrame:
-    "Assemble the label frame."
-    unsure = mark == AMBIGUOUS
-    touched = np.where(unsure & (ambiguous == "drop"), NONE, touched)
-    known = touched != NONE
-    won = np.where(touched == UPPER, side, np.where(touched == LOWER, -side, 0.0))
+    "Assemble the label frame around the arrays, without a copy."
+    (y, label, other), times, (censored, delisted, unsure), touched = made
+    if ambiguous == "drop":
+        y[unsure], label[unsure], times[0, unsure], touched[unsure] = np.nan, np.nan, pd.NaT.value, NONE
+    t1, entry = (pd.DatetimeIndex(x.view(f"M8[{at.dates.unit}]"), copy=False) for x in times)
+    if at.dates.tz is not None:
+        t1, entry = (x.tz_localize("UTC").tz_convert(at.dates.tz) for x in (t1, entry))
     columns = {
-        "y": np.where(known, y, np.nan), "t1": session_dates(at, exits, known),
-        "entry": session_dates(at, start, mark != NO_BET),
-        "censored": mark == CENSORED, "delisted": mark == DELISTED, "label": np.where(known, won, np.nan),
+        "y": y, "t1": t1, "entry": entry, "censored": censored, "delisted": delisted, "label": label,
         "touched": pd.Categorical.from_codes(touched, TOUCHED), "side": side, "ambiguous": unsure,
     }  # fmt: skip
-    if ambiguous == "both":
-        columns["y_other"] = np.where(known, other, np.nan)
-    return pd.DataFrame(columns, index=index)
+    return pd.DataFrame(columns | ({"y_other": other} if ambiguous == "both" else {}), index=index, copy=False)
 
 # %% ../../nbs/labels/310_barrier.ipynb #a66f384f
 def triple_barrier(
@@ -332,12 +350,13 @@ def triple_barrier(
         raise ConfigError("there is no barrier at all; give profit, loss or horizon")
     check_panel(bars, ["open", "high", "low", "close"])
     at = grid(bars.index)
-    row, col, size, way = _decisions(width, side, at)
+    row, col, size, way = _decisions(width, side, bars.index, at)
     wide = _whole_bars(bars, at)
-    ends = np.array([x.astype(np.float64) for x in endings(wide[3], at, delisted)])
-    widths, sides = np.full(wide[3].shape, np.nan), np.zeros(wide[3].shape)
-    widths[row, col], sides[row, col] = size, way
+    over, paid = endings(wide[3], at, delisted)
     steps = len(at.dates) if horizon is None else int(horizon)
-    found = _label_all(*wide, widths, sides, ends, profit, loss, steps, int(entry == "close"))
-    y, other, exits, touched, mark = (x[col, row] for x in found)
-    return _frame(width.index, at, row + (entry == "open"), y, other, exits, touched, mark, way, ambiguous)
+    bets, terms = (row, col, size, way), (profit, loss, steps, int(entry == "close"))
+    made = _columns(len(width))
+    _label_all(
+        *wide, *bets, over.astype(np.int64), paid.astype(np.float64), at.dates.asi8.copy(), pd.NaT.value, *terms, *made
+    )
+    return _frame(width.index, at, made, way, ambiguous)
