@@ -1,7 +1,7 @@
 """The whole chain on ever more rows, from files to the account, each size in a process of its own; and on Dask.
 
 A size is 25 years of daily bars of as many made names as give the rows asked for (listed one after the other over the
-first years), as text, a file for each hundred names. The chain imports the files into a lake, a dataset for each,
+first years), a Parquet file for each hundred names. The chain imports the files into a lake, a dataset for each,
 reads them back as total-return prices, computes Alpha158 by blocks of names into one file in single precision, labels
 20 sessions ahead less the median of the date, grows trees on a fifth of the dates of the first 60 %, scores the rest,
 and keeps an account of the best names. Seconds are of the clock, peaks are of resident memory, the process's imports
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.parquet
 from data import resident
 
 HERE = Path(__file__).resolve().parent
@@ -34,10 +34,10 @@ HORIZON, TREES, LEARN_EVERY, LEARN = 20, 20, 5, 0.6  # sessions; trees; of the d
 
 
 def made(folder: Path, names: int) -> int:
-    "Write the bars of names as text, a file for each block of them; return the rows."
+    "Write the bars of names, a Parquet file for each block of them; return the rows."
     folder.mkdir(parents=True)
     dates, rows = pd.bdate_range("2000-01-03", periods=SESSIONS), 0
-    text = dates.strftime("%Y-%m-%d").to_numpy()
+    days = dates.to_numpy().astype("datetime64[D]")
     market = np.random.default_rng(0).normal(2e-4, 0.008, SESSIONS)
     for block in range(-(-names // BLOCK)):
         rng, tables = np.random.default_rng([1, block]), []
@@ -50,9 +50,9 @@ def made(folder: Path, names: int) -> int:
             prices = dict(zip(("Open", "High", "Low", "Close"), (opened, top, bottom, close), strict=True))
             prices = {name: np.round(values, 4) for name, values in prices.items()}
             traded = {"Volume": rng.integers(10**4, 10**7, n)}
-            tables.append(pa.table({"Date": text[first:], "Symbol": [f"N{i:05d}"] * n} | prices | traded))
+            tables.append(pa.table({"Date": days[first:], "Symbol": [f"N{i:05d}"] * n} | prices | traded))
             rows += n
-        pyarrow.csv.write_csv(pa.concat_tables(tables), folder / f"b{block:03d}.csv")
+        pyarrow.parquet.write_table(pa.concat_tables(tables), folder / f"b{block:03d}.parquet")
     return rows
 
 
@@ -74,13 +74,13 @@ class Clock:
         return found
 
 
-def imported(text: Path, lake_folder: Path) -> None:
+def imported(files: Path, lake_folder: Path) -> None:
     "Import each file into a dataset of its own."
     from quantlab.data.store import Lake
     from quantlab.importer.files import guess_columns, import_file
 
     lake, mapping = Lake(lake_folder), None
-    for file in sorted(text.iterdir()):
+    for file in sorted(files.iterdir()):
         mapping = mapping or guess_columns(file)
         lake.write(file.stem, "1d", import_file(file, mapping))
 
@@ -154,9 +154,9 @@ def chain(folder: Path, rows: int) -> dict:
 
     names, clock = max(rows // (SESSIONS - LATEST // 2), 2), Clock()
     began = time.perf_counter()
-    count = clock("make", made, folder / "text", names)
-    clock("import", imported, folder / "text", folder / "lake")
-    shutil.rmtree(folder / "text")
+    count = clock("make", made, folder / "files", names)
+    clock("import", imported, folder / "files", folder / "lake")
+    shutil.rmtree(folder / "files")
     bars = clock("read", narrow, folder / "lake", names)
     alphas, read = feature_set("alpha158"), Block(folder / "lake")
     held = clock("alpha158", write_features, read, bars.index, alphas, folder / "f.npy", BLOCK, workers=1)
