@@ -50,8 +50,7 @@ def settings(names: list[str], n: int) -> list[dict]:
     "Return n settings, those of a signal side by side; fewer than all are spread over signals."
     space = [range(5, 55, 5), range(0, 50, 5), ("equal", "rank"), range(4, 104, 4)]
     each = [
-        dict(zip(("top_k", "buffer", "weighting", "rebalance"), one, strict=True))
-        for one in product(*map(list, space))
+        dict(zip(("top_k", "buffer", "weighting", "rebalance"), one, strict=True)) for one in product(*map(list, space))
     ]
     order = np.random.default_rng(0).permutation(len(each))
     per = -(-n // len(names))

@@ -7,7 +7,8 @@ reads them back as total-return prices, computes Alpha158 by blocks of names int
 and keeps an account of the best names. Seconds are of the clock, peaks are of resident memory, the process's imports
 included, forgotten between steps. Each size is stored as soon as it is known; sizes that are stored are not run again.
 
-Usage: python bench/scale.py [rows ...]; without rows, or from make bench ONLY=scale: all sizes that are missing.
+Usage: python bench/scale.py [rows ...]; without rows, or from make bench ONLY=scale: all sizes that are missing,
+then the chain at the smallest size on two Dask workers of 4 GB, which must give the same numbers.
 """
 
 import json
@@ -23,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+
 from data import resident
 
 HERE = Path(__file__).resolve().parent
@@ -172,6 +174,78 @@ def chain(folder: Path, rows: int) -> dict:
     }  # fmt: skip
 
 
+def labels_of(_: str, lake_folder: Path, names: int) -> pd.Series:
+    "Return the labels; the work of one task."
+    return labelled(narrow(lake_folder, names))[0]
+
+
+def held_account(scores: pd.DataFrame, bars: pd.DataFrame, names: int) -> pd.Series:
+    "Return the equity; the work of one task."
+    return account(scores, bars, names).equity
+
+
+def by_lightgbm(address: str, X: np.ndarray, y: np.ndarray, later: np.ndarray, ours: np.ndarray) -> dict:
+    "Train LightGBM on the workers, each with its part of the rows, and say how far its scores are from one machine's."
+    import dask.array
+    import lightgbm
+    from distributed import Client
+
+    given = {k: v for k, v in model()._parameters([str(i) for i in range(X.shape[1])], len(X)).items() if v is not None}
+    given = {k: v for k, v in given.items() if k not in ("num_threads", "feature_fraction", "bagging_fraction")}
+    given |= {"feature_fraction": model().colsample, "bagging_fraction": model().subsample}
+    with Client(address) as client:
+        half = -(-len(X) // 2)
+        parts = dask.array.from_array(X, (half, X.shape[1])), dask.array.from_array(y, half)
+        trained = lightgbm.DaskLGBMRegressor(client=client, n_estimators=TREES, **given).fit(*parts).to_local()
+    theirs = trained.predict(later)
+    return {
+        "correlation": float(np.corrcoef(theirs, ours)[0, 1]),
+        "max_abs_diff": float(np.abs(theirs - ours).max()),
+        "deviation_of_scores": float(ours.std()),
+    }
+
+
+def on_dask(folder: Path, rows: int = SIZES[0]) -> dict:
+    "Run the chain here and on two Dask workers of 4 GB and one thread each; say whether every number is the same."
+    from distributed import LocalCluster
+
+    from quantlab.core.compute import map as map_items
+    from quantlab.features.sets import feature_set
+    from quantlab.models.out_of_core import fit_file, predict_file, write_features
+
+    names = max(rows // (SESSIONS - LATEST // 2), 2)
+    made(folder / "files", names)
+    imported(folder / "files", folder / "lake")
+    bars, read, alphas = narrow(folder / "lake", names), Block(folder / "lake"), feature_set("alpha158")
+    here = write_features(read, bars.index, alphas, folder / "here.npy", 4, workers=1)
+    y, start = labelled(bars)
+    mine = fit_file(model(), here, y)
+    scores = predict_file(mine, here, start)
+    equity = account(scores, bars, names).equity
+    options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "4GB", "dashboard_address": None}
+    with LocalCluster(processes=True, **options) as cluster:
+        one = lambda call, item, *shared: map_items(call, [item], shared, scheduler=cluster.scheduler_address)[0]
+        there = write_features(read, bars.index, alphas, folder / "there.npy", 4, scheduler=cluster.scheduler_address)
+        told = one(labels_of, "all", folder / "lake", names)
+        theirs = one(fit_file, model(), there, told)
+        found = one(predict_file, theirs, there, start)
+        held = one(held_account, found, bars, names)
+        learn = np.flatnonzero(y.notna())
+        later = here.values(np.arange(len(bars) - len(scores), len(bars)))
+        apart = by_lightgbm(
+            cluster.scheduler_address, here.values(learn), y.to_numpy()[learn], later, scores["score"].to_numpy()
+        )
+    return {
+        "rows": len(bars), "workers": 2, "memory_limit": "4GB",
+        "equal": {
+            "features": here.file.read_bytes() == there.file.read_bytes(), "labels": y.equals(told),
+            "trees of one machine": mine.booster_.model_to_string() == theirs.booster_.model_to_string(),
+            "scores": scores.equals(found), "equity": equity.equals(held),
+        },
+        "lightgbm.dask, not equal": apart,
+    }  # fmt: skip
+
+
 def stored() -> dict:
     "Return what is known so far."
     if RESULTS.exists():
@@ -197,16 +271,21 @@ def growth(sizes: list[dict]) -> dict:
     return {"seconds": steps, "peak_gb": slope(lambda run: run["peak_gb"])}
 
 
-def measure(rows: int) -> dict:
-    "Run one size in a fresh process and store it."
-    scratch = SCRATCH / str(rows)
+def alone(what: str, rows: int) -> dict:
+    "Run the chain, or the one on Dask, in a fresh process."
+    scratch = SCRATCH / f"{what}{rows}"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        command = [sys.executable, __file__, "chain", str(rows), str(scratch)]
+        command = [sys.executable, __file__, what, str(rows), str(scratch)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    found, run = stored(), json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(rows: int) -> dict:
+    "Run one size and store it."
+    run, found = alone("chain", rows), stored()
     others = [one for one in found["parts"]["sizes"] if one["asked"] != rows]
     sizes = sorted([*others, {"asked": rows} | run], key=lambda one: one["asked"])
     top = sizes[-1]
@@ -224,11 +303,16 @@ def main(rows: tuple[int, ...] = ()) -> dict:
     known = {run["asked"] for run in stored()["parts"]["sizes"]}
     for size in rows or [size for size in SIZES if size not in known]:
         print(json.dumps(measure(size)), flush=True)
+    if not rows and "dask" not in stored()["parts"]:
+        dask, found = alone("dask", SIZES[0]), stored()
+        found["parts"]["dask"] = dask
+        keep(found)
     return stored()
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["chain"]:
-        print(json.dumps(chain(Path(sys.argv[3]), int(sys.argv[2]))))
+    if sys.argv[1:2] in (["chain"], ["dask"]):
+        call = chain if sys.argv[1] == "chain" else on_dask
+        print(json.dumps(call(Path(sys.argv[3]), int(sys.argv[2]))))
     else:
         print(json.dumps(main(tuple(map(int, sys.argv[1:])))))

@@ -201,7 +201,9 @@ def test_twenty_kills_of_scheduler_worker_or_parent_leave_the_same_table(bars, c
             while len(list(marks.iterdir())) == before and time.time() < limit and program.poll() is None:
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, 0.4))
-            victim = {"parent": program, "scheduler": cluster.processes["scheduler"]}.get(whom, cluster.processes["one"])
+            victim = {"parent": program, "scheduler": cluster.processes["scheduler"]}.get(
+                whom, cluster.processes["one"]
+            )
             victim.kill()
             victim.wait()
             killed.append(whom)

@@ -1,4 +1,4 @@
-"""Features on disk: the same values and the same trees as in memory, whatever the blocks; a file that is whole or absent."""
+"""Features on disk: the same values and the same trees as in memory; a file that is whole or not there."""
 
 import shutil
 from collections import namedtuple
