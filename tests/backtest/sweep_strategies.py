@@ -29,3 +29,12 @@ def loud(close, share):
 
 def failing(close, share):
     raise ZeroDivisionError("no such share")
+
+
+def many(inputs, settings):
+    "As holding for several settings, leaving a mark in a folder for each call; with seconds to wait, slowly."
+    close, folder, seconds = inputs
+    time.sleep(seconds)
+    if folder:
+        (Path(folder) / f"{time.time_ns()}-{len(settings)}").touch()
+    return [holding(close, one["days"], one["share"]) for one in settings]
