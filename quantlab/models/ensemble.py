@@ -262,17 +262,28 @@ class Ensemble(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.data.synth import synth_market
         >>> from quantlab.labels.forward import forward_returns
-        >>> from quantlab.models.ensemble import Ensemble
-        >>> from quantlab.models.linear import RidgeModel
+        >>> from quantlab.models.ensemble import SeedAverage
+        >>> from quantlab.models.gbm import GBMModel
+        >>> from quantlab.validation.scores import rank_ic
         >>> made = synth_market(n_symbols=60, n_dates=500, ic=0.08, seed=3)
         >>> outcome = forward_returns(made.bars, horizon=1)["y"]
         >>> known = outcome.notna()
         >>> Z, z = made.features[known], outcome[known]
         >>> early = Z.index.get_level_values("date") < Z.index.unique("date")[400]
-        >>> mixed = Ensemble({"ridge": RidgeModel()}, seeds=6, share=0.6, purge=2).fit(Z[early], z[early])
-        >>> scored = mixed.predict(Z[~early])
+        >>> thin = GBMModel(n_estimators=20, num_leaves=8, min_child_samples=50, colsample=0.4, num_threads=1)
+        >>> ten = SeedAverage(thin, seeds=6).fit(Z[early], z[early])
+        >>> singles = [rank_ic(one.predict(Z[~early])["score"], z[~early]).mean() for one in ten.members_]
+        >>> together = rank_ic(ten.predict(Z[~early])["score"], z[~early]).mean()
+        >>> pd.Series(
+        ...     {"mean of six seeds, each alone": np.mean(singles), "their average": together}, name="rank IC"
+        ... ).round(4)
+        mean of six seeds, each alone    0.0478
+        their average                    0.0591
+        Name: rank IC, dtype: float64
         """
         features = check_columns(X, self.columns_)
         said = [model.predict(features[c])["score"] for model, c in self.members_.values()]
@@ -369,17 +380,28 @@ class SeedAverage(BaseEstimator):
 
         Examples
         --------
+        >>> import numpy as np
+        >>> import pandas as pd
         >>> from quantlab.data.synth import synth_market
         >>> from quantlab.labels.forward import forward_returns
-        >>> from quantlab.models.ensemble import Ensemble
-        >>> from quantlab.models.linear import RidgeModel
+        >>> from quantlab.models.ensemble import SeedAverage
+        >>> from quantlab.models.gbm import GBMModel
+        >>> from quantlab.validation.scores import rank_ic
         >>> made = synth_market(n_symbols=60, n_dates=500, ic=0.08, seed=3)
         >>> outcome = forward_returns(made.bars, horizon=1)["y"]
         >>> known = outcome.notna()
         >>> Z, z = made.features[known], outcome[known]
         >>> early = Z.index.get_level_values("date") < Z.index.unique("date")[400]
-        >>> mixed = Ensemble({"ridge": RidgeModel()}, seeds=6, share=0.6, purge=2).fit(Z[early], z[early])
-        >>> scored = mixed.predict(Z[~early])
+        >>> thin = GBMModel(n_estimators=20, num_leaves=8, min_child_samples=50, colsample=0.4, num_threads=1)
+        >>> ten = SeedAverage(thin, seeds=6).fit(Z[early], z[early])
+        >>> singles = [rank_ic(one.predict(Z[~early])["score"], z[~early]).mean() for one in ten.members_]
+        >>> together = rank_ic(ten.predict(Z[~early])["score"], z[~early]).mean()
+        >>> pd.Series(
+        ...     {"mean of six seeds, each alone": np.mean(singles), "their average": together}, name="rank IC"
+        ... ).round(4)
+        mean of six seeds, each alone    0.0478
+        their average                    0.0591
+        Name: rank IC, dtype: float64
         """
         said = np.column_stack([one.predict(X)["score"] for one in self.members_])
         return as_scores(said.mean(axis=1), X.index).assign(doubt=said.std(axis=1))

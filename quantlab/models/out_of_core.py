@@ -231,6 +231,10 @@ def write_features(
     >>> pd.Series(
     ...     {"rows": len(there.index), "columns": len(there.columns), "MB": there.file.stat().st_size / 1e6}
     ... ).round(1)
+    rows       12096.0
+    columns      158.0
+    MB             7.6
+    dtype: float64
     """
     check_panel(pd.DataFrame(index=index))
     if not isinstance(names, int) or names < 1 or len(index) == 0:
@@ -333,6 +337,12 @@ def fit_file(
     >>> y = excess(forward_returns(bars, horizon=20)["y"]).where(bars.index.get_level_values("date") < "2015-06-01")
     >>> from_disk = fit_file(GBMModel(20, min_child_samples=50, num_threads=1), there, y)
     >>> from_disk.importance().head()
+    CORR60    0.149472
+    STD60     0.067940
+    WVMA60    0.067183
+    IMXD60    0.063765
+    IMXD30    0.045327
+    Name: share of gain, dtype: float64
     """
     if model.early_stopping or model.objective == "lambdarank":
         raise ConfigError("a file gives one block of rows; use fit for early_stopping or 'lambdarank'")
@@ -412,6 +422,11 @@ def predict_file(
     >>> later = predict_file(from_disk, there, "2015-07-01")
     >>> pd.testing.assert_frame_equal(later, in_memory.predict(held.loc["2015-07-01":]))
     >>> later.groupby("symbol")["score"].mean().sort_values().tail(3).round(4).to_frame("mean score")
+            mean score
+    symbol
+    AET         0.0025
+    AIG         0.0028
+    ADBE        0.0029
     """
     dates, code = X.index.levels[0], X.index.codes[0]
     first = 0 if start is None else int(np.searchsorted(code, dates.searchsorted(pd.Timestamp(start))))

@@ -295,7 +295,6 @@ class Features(_Section):
     --------
     >>> from quantlab.recipe.spec import Features
     >>> Features(use=("base", "reversal(10)"))
-    Features(use=('base', 'reversal(10)'), transform=('rank',), neutralise='none', path=0, drop=())
     """
 
     use: tuple[Annotated[str, AfterValidator(_a_feature)], ...] = ("base",)  # sets, features, calls, or module:name
@@ -614,7 +613,6 @@ class Signals(_Section):
     --------
     >>> from quantlab.recipe.spec import Signals
     >>> Signals(experts=["model", "-std_20"], half_life=63)
-    Signals(experts=('model', '-std_20'), lookback=756, half_life=63.0, confidence=False, floor=0.25)
     """
 
     experts: tuple[Annotated[str, AfterValidator(_an_expert)], ...] = ()  # mixed by record; empty: the model alone
@@ -1199,11 +1197,13 @@ def recipe_names() -> list[str]:
      ['cascade',
       'crypto',
       'csi300',
+      'csi300_published',
       'default',
       'gated_trees',
       'momentum',
       'momentum_timed',
-      'trees'])
+      'trees',
+      'us'])
     """
     return sorted(file.stem for file in (root() / "recipes").glob("*.yaml"))
 
@@ -1236,11 +1236,13 @@ def load(
      ['cascade',
       'crypto',
       'csi300',
+      'csi300_published',
       'default',
       'gated_trees',
       'momentum',
       'momentum_timed',
-      'trees'])
+      'trees',
+      'us'])
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"

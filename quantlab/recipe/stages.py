@@ -384,6 +384,11 @@ def without_styles(
     ...     _computed(recipe, market, features_of(("mom_252_21",))), "sector_size", market, "sample"
     ... )
     >>> apart.tail(3).round(3)
+                       mom_252_21
+    date       symbol
+    2014-12-31 WFC          0.131
+               WMT         -0.062
+               XOM         -0.011
     """
     if styles == "none":
         return frame

@@ -145,6 +145,12 @@ class BestOfNull(NamedTuple):
     ...     "tries"
     ... )
     >>> exact.assign(formula=[expected_max_sharpe(n, 1.0) for n in exact.index]).round(3)
+            mean     sd  formula
+    tries
+    2      0.564  0.826    0.520
+    10     1.539  0.587    1.575
+    100    2.508  0.429    2.531
+    1000   3.241  0.351    3.255
     """
 
     mean: float  # 0 for a single one
@@ -185,6 +191,12 @@ def best_of_null(
     ...     "tries"
     ... )
     >>> exact.assign(formula=[expected_max_sharpe(n, 1.0) for n in exact.index]).round(3)
+            mean     sd  formula
+    tries
+    2      0.564  0.826    0.520
+    10     1.539  0.587    1.575
+    100    2.508  0.429    2.531
+    1000   3.241  0.351    3.255
     """
     if not 1 <= n_trials < math.inf:
         raise ConfigError(f"n_trials is {n_trials}; the strategy itself is one try, so give a number from 1")
