@@ -242,11 +242,11 @@ def test_the_numbers_of_the_readme_are_counted():
     assert (bars.index.unique("date").year.min(), bars.index.unique("date").year.max()) == (2010, 2023)
     assert f"{len(SETS['base'])} price, volatility and liquidity features" in README
     assert (
-        len([name for name in rolling.__all__ if name.islower() and callable(getattr(rolling, name))]) == 13
-        and "thirteen rolling operators" in README
+        len([name for name in rolling.__all__ if name.islower() and callable(getattr(rolling, name))]) == 14
+        and "fourteen rolling operators" in README
     )
     assert tuple(SETS) == FEATURE_SETS, "report.checks repeats the names of the sets"
-    assert len(MODELS) == 7 and "of seven models by name" in README
+    assert len(MODELS) == 8 and "of eight models by name" in README
 
 
 def test_the_extras_and_licences_of_the_readme():

@@ -136,13 +136,18 @@ def _write_block(
     read: Callable[[list[str]], pd.DataFrame],
     features: Sequence[Feature],  # sorted by name
     file: str,  # .npy, of its full size
+    sessions: pd.DatetimeIndex,  # of the whole panel
 ) -> int:  # rows written
     "Compute the features of some names and write them to their rows; raise PanelError for other rows than expected."
     index, rows = block
     bars = read(list(index.unique("symbol")))
     if not bars.index.equals(index):
         raise PanelError(f"read gave {len(bars)} rows, the index has {len(index)}, or others; read what it was made of")
-    found, out = compute(bars, features, dtype="float32"), np.load(file, mmap_mode="r+")
+    missed = sessions.difference(bars.index.unique("date"))  # on which only names of other blocks traded
+    if len(missed):  # windows count them, so that they must be there
+        empty = pd.MultiIndex.from_product([missed, bars.index.unique("symbol")[:1]], names=bars.index.names)
+        bars = pd.concat([bars, pd.DataFrame(np.nan, empty, bars.columns)]).sort_index()
+    found, out = compute(bars, features, dtype="float32").loc[index], np.lib.format.open_memmap(file, "r+")
     for start in range(0, len(rows), 20_000):
         out[rows[start : start + 20_000]] = found.iloc[start : start + 20_000].to_numpy()
     out.flush()
@@ -237,7 +242,7 @@ def write_features(
     dtype: float64
     """
     check_panel(pd.DataFrame(index=index))
-    if not isinstance(names, int) or names < 1 or len(index) == 0:
+    if not isinstance(names, int) or isinstance(names, bool) or names < 1 or len(index) == 0:
         raise ConfigError(f"names={names!r} for {len(index)} rows; give a block 1 name or more, and rows to write")
     known = sorted(as_features(features), key=lambda f: f.name)
     file, shape = Path(file), (len(index), len(known))
@@ -250,12 +255,12 @@ def write_features(
     np.lib.format.open_memmap(part, "w+", "float32", shape)
     blocks = _blocks(index, names)
     told = [f"{some[0][1]} and {len(some.unique('symbol')) - 1} more names" for some, _ in blocks]
-    map_items(_write_block, blocks, [read, known, str(part)], names=told, **where)
+    map_items(_write_block, blocks, [read, known, str(part), index.unique("date")], names=told, **where)
     os.replace(part, file)
     return FeatureFile(file, index, [f.name for f in known])
 
 # %% ../../nbs/models/425_out_of_core.ipynb #9b0256a9
-class _Rows(lightgbm.Sequence):
+class _Rows(lightgbm.Sequence):  # type: ignore[name-defined]
     "Give LightGBM some rows of a file."
 
     batch_size = 50_000

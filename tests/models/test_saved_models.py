@@ -26,7 +26,7 @@ from quantlab.core.config import root
 from quantlab.core.state import _KNOWN, StateError, load_state, save_state
 from quantlab.models.base import as_scores, check_model, walk_forward
 from quantlab.models.cascade import Cascade, ConvEncoder, KernelEncoder, NetHeads, TreeHeads
-from quantlab.models.ensemble import Ensemble
+from quantlab.models.ensemble import Ensemble, SeedAverage
 from quantlab.models.gbm import GBMModel
 from quantlab.models.linear import FamaMacBeth, RidgeModel
 from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, chain
@@ -104,6 +104,7 @@ PANELS = {  # label -> unfitted, asked by predict on a panel
     "quantlab.models.quantile:QuantileModel": lambda: QuantileModel(GBMModel(**TREES), (0.1, 0.5, 0.9)),
     "quantlab.models.ensemble:Ensemble": lambda: Ensemble({"r": RidgeModel(), "t": GBMModel(**TREES)}, seeds=2,
     share=0.5, purge=2),
+    "quantlab.models.ensemble:SeedAverage": lambda: SeedAverage(GBMModel(**TREES), seeds=2),
     "quantlab.models.cascade:Cascade": lambda: Cascade(purge=1, n_kernels=6, blocks=4),
     "quantlab.models.processors:Chain": lambda: chain(RobustZ(), RankNorm(20), FillMissing(), ByDate("zscore"),
     RidgeModel()),
