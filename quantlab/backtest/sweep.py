@@ -560,7 +560,7 @@ def _write_shard(
         os.fsync(stream.fileno())
     os.replace(part, file)
 
-
+# %% ../../nbs/backtest/744_sweep.ipynb #4b6ede6a
 def _enter(
     ledger: Ledger,
     study: str,

@@ -57,7 +57,7 @@ def test_the_page_trains_and_trades_nothing_itself():
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"recipe": "momentum"}, "reads sample"), ({"n_dropp": 3}, "did you mean 'n_drop'"), ({"threads": 0}, "threads")],
+    [({"recipe": "momentum"}, "reads sample"), ({"sed": 3}, "did you mean 'seed'"), ({"threads": 0}, "threads")],
 )
 def test_what_the_page_of_the_choice_refuses(workspace, wrong, says):
     with pytest.raises(QuantlabError, match=says):
