@@ -18,7 +18,6 @@ from ..core.errors import ConfigError, DataError
 from ..core.time import periods_per_year, stray_dates
 from ..data.bars import adjust, data_hash, read_bars
 from ..data.sample import sample_bars, sample_context
-from ..data.universe import sample_sectors
 from .spec import Recipe
 
 if TYPE_CHECKING:  # the lake brings DuckDB, which other data does not need
@@ -202,6 +201,8 @@ def sector_snapshots(
     >>> assert set(sector_snapshots("sample")) == {"known_at", "symbol", "sector"}
     """
     if data == "sample":
+        from quantlab.data.universe import sample_sectors  # brings pandera, which bars do not need
+
         known = sample_sectors()
         return known.loc[known["valid"], ["known_at", "symbol", "sector"]]
     file = store_folder(data) / "sectors.parquet" if data.startswith("qlib:") else None
