@@ -155,9 +155,9 @@ def store_folder(
     if found is None:
         there = sorted(store.parent.name for place in places for store in place.glob("*/calendars"))
         near = difflib.get_close_matches(name, there, n=1)
-        what = f"did you mean qlib:{near[0]}?" if near else f"set QUANTLAB_SHARED to the folder with data/{name}"
-        if name == "us_sp500":
-            what = "python scripts/us.py makes it from the shared files"
+        what = f"did you mean qlib:{near[0]}?" if near else (
+            f"set QUANTLAB_SHARED to the folder with data/{name}, or make it in data/lake/qlib, as scripts/us.py does"
+        )
         raise ConfigError(f"{data}: neither data/lake/qlib nor ../shared/data have a Qlib store {name}; {what}")
     return found
 

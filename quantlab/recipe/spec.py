@@ -466,8 +466,8 @@ class Model(BaseModel):
     @model_validator(mode="after")
     def _known(self) -> "Model":
         if self.kind not in MODEL_SETTINGS or self.kind == "qlib":  # knows its settings itself
-            if self.kind == "qlib" and not isinstance(self.settings.get("name"), str):
-                raise ValueError("qlib needs name: Linear, LightGBM, XGBoost, DoubleEnsemble, or a class of Qlib")
+            if self.kind == "qlib" and not isinstance(self.settings.get("name", ""), str):
+                raise ValueError("name of qlib is Linear, LightGBM, XGBoost, DoubleEnsemble, or a class of Qlib")
             return self
         known = MODEL_SETTINGS[self.kind]
         for name, value in self.settings.items():
