@@ -101,5 +101,8 @@ def main(folder: Path | None = None, place: Path | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    made = main(*(Path(word) for word in sys.argv[1:]))
+    try:
+        made = main(*(Path(word) for word in sys.argv[1:]))
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     print(f"{made.relative_to(root())} is written")

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FEATURE_SETS', 'FEATURE_MAKERS', 'FEATURE_NAMES', 'TRANSFORMS', 'FILLS', 'REGIMES', 'STATE_NAMES', 'POLICIES',
-           'TARGETS', 'LABELS', 'MODEL_SETTINGS', 'Styles', 'plugins', 'nearest_name', 'lines_of', 'Data', 'Features',
-           'Label', 'Split', 'Model', 'Regime', 'Signals', 'Policy', 'LimitTerms', 'Sizing', 'CostTerms', 'Recipe',
-           'as_dict', 'parse', 'recipe_names', 'load', 'as_value', 'override', 'executes']
+           'TARGETS', 'QLIB_MODELS', 'LABELS', 'MODEL_SETTINGS', 'Styles', 'plugins', 'nearest_name', 'lines_of',
+           'Data', 'Features', 'Label', 'Split', 'Model', 'Regime', 'Signals', 'Policy', 'LimitTerms', 'Sizing',
+           'CostTerms', 'Recipe', 'as_dict', 'parse', 'recipe_names', 'load', 'as_value', 'override', 'executes']
 
 # %% ../../nbs/recipe/750_spec.ipynb #0550335a
 import re
@@ -51,6 +51,7 @@ POLICIES = (
     "optimised",
 )  # fmt: skip
 TARGETS = ("uniform", "normal", "zscore", "none", "excess")
+QLIB_MODELS = ("Linear", "LightGBM", "XGBoost", "CatBoost", "DoubleEnsemble", "MLP", "TabNet")
 LABELS = ("forward_returns", "close_returns", "triple_barrier")
 
 # %% ../../nbs/recipe/750_spec.ipynb #f0628988
@@ -68,7 +69,7 @@ MODEL_SETTINGS: dict[str, dict[str, tuple[float, float] | tuple[str, ...] | None
         "blocks": (4, 20), "n_kernels": (4, 2000), "path_lookback": (2, 250), "encoder": ("kernels", "cnn"),
         "validator": ("mlp", "xgboost", "none"), "head": ("trees", "net"),
     },
-    "feature": {"column": None}, "qlib": {"name": None},
+    "feature": {"column": None}, "qlib": {"name": None},  # and the arguments of its class
 }  # fmt: skip
 
 # %% ../../nbs/recipe/750_spec.ipynb #478490d1
@@ -466,8 +467,10 @@ class Model(BaseModel):
     @model_validator(mode="after")
     def _known(self) -> "Model":
         if self.kind not in MODEL_SETTINGS or self.kind == "qlib":  # knows its settings itself
-            if self.kind == "qlib" and not isinstance(self.settings.get("name", ""), str):
-                raise ValueError("name of qlib is Linear, LightGBM, XGBoost, DoubleEnsemble, or a class of Qlib")
+            name = str(self.settings.get("name", QLIB_MODELS[1]))
+            if self.kind == "qlib" and name not in QLIB_MODELS and not name.startswith("qlib."):
+                near = nearest_name(name, QLIB_MODELS)
+                raise ValueError(f"name is {name!r}, expected {', '.join(QLIB_MODELS)}, or qlib.module.Class{near}")
             return self
         known = MODEL_SETTINGS[self.kind]
         for name, value in self.settings.items():

@@ -20,6 +20,7 @@ from quantlab.core.ledger import Ledger
 from quantlab.features import xsection
 from quantlab.features.sets import SETS
 from quantlab.models.gbm import GBMModel
+from quantlab.models.qlib import QLIB_NAMES
 from quantlab.recipe import parts, spec, stages
 from quantlab.recipe.decide import decide
 from quantlab.recipe.evidence import code_hash, read_trials, recipe_key, save_trials
@@ -47,6 +48,13 @@ def test_the_makers_are_those_of_the_room():
     }  # fmt: skip
     offered = {n for room in parts._ROOMS for n in room.__all__ if callable(getattr(room, n)) and n not in beside}
     assert {name for name in offered if name.islower()} == set(spec.FEATURE_MAKERS)
+
+
+def test_the_models_of_qlib_are_those_of_the_adapter():
+    assert spec.QLIB_MODELS == tuple(QLIB_NAMES)
+    assert Recipe().replace(model={"kind": "qlib"}).model.settings == {}, "LightGBM, as the adapter has it"
+    with pytest.raises(ConfigError, match="did you mean LightGBM"):
+        Recipe().replace(model={"kind": "qlib", "name": "LightGMB"})
 
 
 def test_the_fills_and_transforms_are_those_of_their_rooms():
