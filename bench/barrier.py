@@ -89,21 +89,24 @@ def differences(ours: pd.DataFrame, theirs: np.ndarray, width: pd.DataFrame) -> 
     }  # fmt: skip
 
 
-def apart(ours: pd.DataFrame, theirs: np.ndarray) -> dict[str, float]:
+def apart(ours: pd.DataFrame, theirs: np.ndarray, flat: np.ndarray) -> dict[str, float]:
     "Compare labels with those of ml4t-engineer one by one; count what differs by its cause."
-    label, y, better = (to_wide(ours[c]).to_numpy() for c in ("label", "y", "y_other"))
+    label, y = (to_wide(ours[c]).to_numpy() for c in ("label", "y"))
     t1, unsure = ours["t1"].unstack(), to_wide(ours["ambiguous"].astype(float)).to_numpy() > 0
     ends = to_wide(ours["y"]).index.get_indexer(t1.to_numpy().ravel()).reshape(label.shape)
     one, both = np.isnan(label) != np.isnan(theirs[0]), ~np.isnan(label) & ~np.isnan(theirs[0])
     tail = one & (np.arange(len(label))[:, None] + HORIZON >= len(label))
     other, late = both & (label != theirs[0]), both & (ends != theirs[2])
     gap = np.abs(y - theirs[1])[both]
+    row, name = np.nonzero(other | late)
+    still = flat[theirs[2][row, name].astype(int), name]  # the peer ends a bet on a bar whose high is its low
     return {
         "labels": int(both.sum()), "labelled_by_one_side_only": int(one.sum()),
         "of_these_vertical_barrier_beyond_the_panel": int(tail.sum()), "other_label": int(other.sum()),
         "other_end_date": int(late.sum()), "bars_that_touch_both": int((unsure & both).sum()),
         "of_these_peer_takes_the_stop_as_ours": int((unsure & both & (theirs[0] == -1)).sum()),
-        "not_explained": int((one & ~tail).sum() + (other | late).sum()), "max_difference_of_y": float(gap.max()),
+        "of_these_peer_ends_on_a_bar_without_range": int(still.sum()),
+        "not_explained": int((one & ~tail).sum() + (~still).sum()), "max_difference_of_y": float(gap.max()),
     }  # fmt: skip
 
 
@@ -123,14 +126,13 @@ def against_ml4t(bars: pd.DataFrame, width: pd.Series, rounds: int) -> dict:
             times.append(harness.timed(label, 1))
             peer.run()
         peer.close()
-    names = list(mended.index.names)
-    fresh = mended.set_axis(pd.MultiIndex(mended.index.levels, mended.index.codes, names=names))  # nothing known of it
+    fresh = mended.reset_index().set_index(mended.index.names)  # an index of which nothing is known yet
     again = pd.Series(width.to_numpy(), fresh.index)
     began = time.perf_counter()
     triple_barrier(fresh, again, 1.0, 1.0, HORIZON, entry="close")
     first = time.perf_counter() - began
     ours_s, peer_s = float(np.median(times)), float(np.median(peer.seconds[1:]))
-    counted = apart(mine, theirs)
+    counted = apart(mine, theirs, to_wide(mended["high"]).to_numpy() == to_wide(mended["low"]).to_numpy())
     return {
         "peer": f"ml4t-engineer {peer.version}", "ours_s": round(ours_s, 5), "peer_s": round(peer_s, 5),
         "ratio": round(peer_s / ours_s, 2), "ours_least_s": min(times), "peer_least_s": min(peer.seconds[1:]),

@@ -104,14 +104,17 @@ class Block:
 
 def narrow(lake_folder: Path, names: int) -> pd.DataFrame:
     "Read open and close of all names, a block at a time, into one panel."
+    from quantlab.core.panel import grid
+
     dates = pd.bdate_range("2000-01-03", periods=SESSIONS, unit="us")
     wide = {column: np.full((SESSIONS, names), np.nan) for column in ("open", "close")}
     symbols, read = pd.Index([f"N{i:05d}" for i in range(names)], dtype="str"), Block(lake_folder)
     for first in range(0, names, BLOCK):
         bars = read(list(symbols[first : first + BLOCK]))
-        row, col = dates.get_indexer(bars.index.levels[0]), symbols.get_indexer(bars.index.levels[1])
+        at = grid(bars.index)
+        cells = dates.get_indexer(at.dates)[at.row], symbols.get_indexer(at.symbols)[at.col]
         for column, values in wide.items():
-            values[row[bars.index.codes[0]], col[bars.index.codes[1]]] = bars[column].to_numpy()
+            values[cells] = bars[column].to_numpy()
     there = np.isfinite(wide["close"])
     t, i = np.nonzero(there)
     index = pd.MultiIndex([dates, symbols], [t.astype("int16"), i.astype("int16")], names=["date", "symbol"])
@@ -121,13 +124,13 @@ def narrow(lake_folder: Path, names: int) -> pd.DataFrame:
 
 def labelled(bars: pd.DataFrame) -> tuple[pd.Series, pd.Timestamp]:
     "Return the outcome of the rows to learn from, NaN elsewhere, and the first date to score."
+    from quantlab.core.panel import grid
     from quantlab.labels.forward import excess, forward_returns
 
     y = excess(forward_returns(bars, horizon=HORIZON)["y"])
-    code = bars.index.codes[0]
-    last = int(SESSIONS * LEARN)
-    learn = (code < last) & (code % LEARN_EVERY == 0)
-    return y.where(learn), bars.index.levels[0][last + HORIZON + 1]
+    at, last = grid(bars.index), int(SESSIONS * LEARN)
+    learn = (at.row < last) & (at.row % LEARN_EVERY == 0)
+    return y.where(learn), at.dates[last + HORIZON + 1]
 
 
 def account(scores: pd.DataFrame, bars: pd.DataFrame, names: int):

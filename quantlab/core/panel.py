@@ -20,6 +20,15 @@ def _first(index: pd.MultiIndex, mask: np.ndarray, n: int = 5) -> str:
     return ", ".join(f"({d:%Y-%m-%d %H:%M}, {s})".replace(" 00:00", "") for d, s in index[mask][:n])
 
 
+def _codes_in_order(index: pd.MultiIndex) -> bool:
+    "Say whether codes alone show that rows are sorted and none appears twice: no hash of every row is built."
+    row, col = index.codes
+    if not all(level.is_monotonic_increasing and level.is_unique for level in index.levels):
+        return False
+    place = np.multiply(row, len(index.levels[1]), dtype="int64") + col
+    return bool((place[1:] > place[:-1]).all())
+
+
 def _index_problem(index: pd.Index) -> str | None:
     "Say what keeps an index from being a panel's, or None."
     if not isinstance(index, pd.MultiIndex) or list(index.names) != ["date", "symbol"]:
@@ -31,6 +40,8 @@ def _index_problem(index: pd.Index) -> str | None:
         return f"level symbol holds {symbols.dtype}, expected strings; convert with astype('str')"
     if any((codes < 0).any() for codes in index.codes):
         return "date or symbol is missing in some rows; drop them or fill them in"
+    if _codes_in_order(index):
+        return None
     if index.has_duplicates:
         return f"rows appear twice: {_first(index, index.duplicated())}; keep one of each"
     if not index.is_monotonic_increasing:

@@ -19,19 +19,39 @@ from ..core.panel import grid
 _RATIOS = np.array([2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100])
 
 
+_DATES = 256  # looked at together: memory stays small however many names have ever been listed
+
+
+def _row_before(
+    row: np.ndarray,  # int64 per row: which date, ascending
+    col: np.ndarray,  # int64 per row: which symbol
+) -> np.ndarray:  # int64 per row: position of the row before of the same symbol; -1: there is none
+    "Find the row before of the same symbol."
+    width, dates = col.max(initial=-1) + 1, row.max(initial=-1) + 1
+    if len(row) == width * dates:  # every name on every date
+        return np.maximum(np.arange(len(row)) - width, -1)
+    last, before = np.full(width, -1), np.empty(len(row), dtype=np.int64)
+    edges = np.searchsorted(row, np.arange(0, dates + _DATES, _DATES))
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        t, i = row[start:stop] - row[start] if stop > start else row[:0], col[start:stop]
+        seen = np.full((_DATES + 1, len(last)), -1, dtype=np.int32)
+        seen[0], seen[t + 1, i] = last, np.arange(start, stop)
+        np.maximum.accumulate(seen, axis=0, out=seen)
+        before[start:stop], last = seen[t, i], seen[-1]
+    return before
+
+
 def _large_moves(
     bars: pd.DataFrame,  # (date, symbol); open and close
     least: float,  # ratio of the last close and the open, or its inverse
 ) -> tuple[np.ndarray, np.ndarray]:  # int64: positions of rows, and of the row before each of the same symbol
     "Find the rows that open far from the last close."
     at = grid(bars.index)
-    col = at.col.astype(np.min_scalar_type(len(at.symbols)))  # short integers sort in linear time
-    order = np.argsort(col, kind="stable")
-    col, open_, close = col[order], bars["open"].to_numpy()[order], bars["close"].to_numpy()[order]
+    last = _row_before(at.row, at.col)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = close[:-1] / open_[1:]
-    at = np.flatnonzero(((ratio > least) | (ratio < 1 / least)) & (col[1:] == col[:-1]))
-    return order[at + 1], order[at]
+        ratio = bars["close"].to_numpy()[last] / bars["open"].to_numpy()
+    row = np.flatnonzero(((ratio > least) | (ratio < 1 / least)) & (last >= 0))
+    return row, last[row]
 
 
 def split_jumps(

@@ -10,7 +10,9 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -586,6 +588,21 @@ def selection(
     return part, columns
 
 
+def _ahead(
+    call: Callable,  # of one item
+    items: Iterable,
+) -> Iterator:  # what call returns for each
+    "Call in a thread, one item ahead of what is used: the next file is decoded while the last one is laid."
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque()
+        for item in items:
+            waiting.append(pool.submit(call, item))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 def _read(
     folder: Path,  # of the lake
     manifest: dict,
@@ -601,7 +618,7 @@ def _read(
     high = np.datetime64("9999-12-31", "us") if end is None else utc(end)
     wanted = sorted(part["symbols"] if symbols is None else {*part["symbols"]} & {*symbols})
     touched = {p: e for p, e in part["periods"].items() if utc(e["first"]) <= high and utc(e["last"]) >= low}
-    tables = (read_slice(_trusted(folder, manifest, interval, p), columns, low, high) for p in touched)
+    tables = _ahead(lambda p: read_slice(_trusted(folder, manifest, interval, p), columns, low, high), touched)
     zone, rows = "UTC" if interval.intraday else None, sum(e["rows"] for e in touched.values())
     return lay_panel(tables, rows, pd.Index(wanted, dtype="str"), columns, zone)
 

@@ -18,7 +18,7 @@ import pandas as pd
 from ..core.compute import map as map_items
 from ..core.config import display_path
 from ..core.errors import ConfigError, DataError, PanelError
-from ..core.panel import check_panel
+from ..core.panel import check_panel, grid
 from ..features.base import Feature, as_features, compute
 from .base import as_scores
 from .gbm import GBMModel, lightgbm
@@ -159,7 +159,7 @@ def _blocks(
     names: int,  # in each
 ) -> list[tuple[pd.MultiIndex, np.ndarray]]:  # of each block: its rows, their positions
     "Cut a panel into blocks of names."
-    code = index.codes[1] // names
+    code = grid(index).col // names
     parts = (np.flatnonzero(code == block) for block in range(code.max(initial=-1) + 1))
     return [(index[rows].remove_unused_levels(), rows) for rows in parts if len(rows)]
 
@@ -433,7 +433,7 @@ def predict_file(
     AIG         0.0028
     ADBE        0.0029
     """
-    dates, code = X.index.levels[0], X.index.codes[0]
-    first = 0 if start is None else int(np.searchsorted(code, dates.searchsorted(pd.Timestamp(start))))
+    at = grid(X.index)
+    first = 0 if start is None else int(np.searchsorted(at.row, at.dates.searchsorted(pd.Timestamp(start))))
     parts = [model.predict(part)["score"].to_numpy() for part in X.slices(first=first)]
     return as_scores(np.concatenate([*parts, []]), X.index[first:])

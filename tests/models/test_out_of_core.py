@@ -25,7 +25,7 @@ def panel(names: int = 7, sessions: int = 90, seed: int = 0) -> pd.DataFrame:
     wide = 50 * np.exp(np.cumsum(rng.normal(0, 0.02, (sessions, names)), axis=0))
     there = rng.random(wide.shape) > 0.1
     there[: sessions // 2, 3] = False
-    dates, symbols = pd.bdate_range("2024-01-01", periods=sessions, unit="us"), [f"S{i}" for i in range(names)]
+    dates, symbols = pd.bdate_range("2024-01-01", periods=sessions, unit="us"), sorted(f"S{i}" for i in range(names))
     index = pd.MultiIndex.from_product([dates, pd.Index(symbols, dtype="str")], names=["date", "symbol"])
     frame = pd.DataFrame({"open": (wide * 1.01).ravel(), "close": wide.ravel()}, index)[there.ravel()]
     frame.index = frame.index.remove_unused_levels()

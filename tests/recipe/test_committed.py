@@ -31,9 +31,6 @@ def same(stored, found, where=""):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_has_its_figures(name):
-    if name in ("csi300", "us"):  # hours to fit: their figures lie in bench/results
-        assert (root() / "bench" / "results" / {"csi300": "csi300_rolling.json", "us": "us_search.json"}[name]).is_file()
-        return
     assert json.loads(FIGURES["metrics_file"](name).read_text())["recipe"] == name
 
 
