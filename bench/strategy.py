@@ -16,15 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import barrier
-import harness
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.strategy import from_strategy
 from quantlab.broker.blotter import Result
-from quantlab.core.panel import as_panel
+from quantlab.data.files import lay_panel
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "strategy.json"
@@ -64,18 +63,27 @@ def peak_mb() -> float:
     return int(line.split()[1]) / 1024
 
 
+def read_bars(file: Path) -> pd.DataFrame:
+    "Read the bars a row group at a time, as the lake reads its files."
+    source = pyarrow.parquet.ParquetFile(file, read_dictionary=["symbol"])
+    names = ["date" if name == "timestamp" else name for name in source.schema_arrow.names]
+    groups = (source.read_row_group(g).rename_columns(names) for g in range(source.num_row_groups))
+    symbols = pd.Index(sorted(set(source.read_row_group(0, columns=["symbol"])["symbol"].to_pylist())), dtype="str")
+    return lay_panel(groups, source.metadata.num_rows, symbols, names[2:], None)
+
+
 def alone(folder: Path) -> None:
     "Load the bars, run the strategy once and print this process's highest memory: in a process of its own."
-    account(as_panel(pd.read_parquet(folder / "bars.parquet").rename(columns={"timestamp": "date"})))
+    account(read_bars(folder / "bars.parquet"))
     print(peak_mb())
 
 
 class Peer:
     "Keep the peer's process and ask it for accounts."
 
-    def __init__(self, folder: Path):
+    def __init__(self, python: Path, folder: Path):
         self.folder, self.seconds, self.mb = folder, [], []
-        command = [str(barrier.PYTHON_ML4T), str(HERE / "peers" / "ml4t_strategy.py"), str(folder)]
+        command = [str(python), str(HERE / "peers" / "ml4t_strategy.py"), str(folder)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""}
         )
@@ -109,6 +117,9 @@ def compared(ours: Result, folder: Path) -> dict[str, float]:
 
 def main(rounds: int = 3) -> dict:
     "Time both event loops in alternating rounds and say how far the accounts are apart."
+    import barrier  # here: the process whose memory is measured needs none of it
+    import harness
+
     if not barrier.BARS.exists():
         return {"name": "strategy", "skipped": f"no {barrier.BARS.name} beside the project; set QUANTLAB_SHARED"}
     if not barrier.PYTHON_ML4T.exists():
@@ -117,12 +128,14 @@ def main(rounds: int = 3) -> dict:
     bars = bars.assign(high=bars.max(axis=1), low=bars.min(axis=1))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bars.reset_index().rename(columns={"date": "timestamp"}).to_parquet(folder / "bars.parquet", index=False)
+        bars.reset_index().rename(columns={"date": "timestamp"}).to_parquet(
+            folder / "bars.parquet", index=False, row_group_size=100_000
+        )
         (folder / "terms.json").write_text(json.dumps(TERMS))
         mb = subprocess.run(
             [sys.executable, __file__, name], capture_output=True, text=True, check=True, env=os.environ
         ).stdout
-        peer = Peer(folder)
+        peer = Peer(barrier.PYTHON_ML4T, folder)
         began = time.perf_counter()
         ours = account(bars)
         cold = time.perf_counter() - began

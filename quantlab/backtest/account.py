@@ -86,12 +86,12 @@ def _extra(
     bars: pd.DataFrame,
     at: Grid,
     close: np.ndarray,  # [dates, symbols]
-) -> dict[str, np.ndarray]:  # the optional columns, NaN only for borrow
+) -> dict[str, np.ndarray]:  # the optional columns, NaN only in a borrow that is there
     "Spread what is not a price; raise DataError on numbers that cannot be."
-    wide = {}
+    wide, ones = {}, np.ones(close.shape)
     for column, (default, least) in _OPTIONAL.items():
-        if column not in bars:  # zeros that nobody writes to take no memory
-            wide[column] = np.full(close.shape, default) if default else np.zeros(close.shape)
+        if column not in bars:  # zeros that nobody writes to take no memory; ones are the same for all columns
+            wide[column] = ones if default == 1 else np.zeros(close.shape)
             continue
         values = to_wide(bars[column], at).to_numpy()
         lost = np.isnan(close) & np.isfinite(values) & (values != 1) & (column == "split_ratio")
@@ -230,8 +230,11 @@ def read_market(
     price = _prices(bars, at)
     extra = _extra(bars, at, price["close"])
     rates, split = costs.rates, extra.pop("split_ratio")
-    tables = price | {"unit": extra.pop("rate") * extra.pop("multiplier"), "split": split}
-    tables["borrow"] = np.where(np.isnan(extra["borrow"]), rates.borrow, extra.pop("borrow"))
+    rate, multiplier, borrow = (extra.pop(name) for name in ("rate", "multiplier", "borrow"))
+    tables = price | {"unit": rate if rate is multiplier else rate * multiplier, "split": split}
+    tables["borrow"] = np.where(np.isnan(borrow), rates.borrow, borrow) if "borrow" in bars else borrow
+    if "borrow" not in bars and rates.borrow > 0:
+        tables["borrow"] = np.full(split.shape, rates.borrow)
     tables["impact"] = _impact(bars, at, split, rates.impact) if rates.impact > 0 else np.zeros(split.shape)
     tables["years"] = np.diff((at.dates - at.dates[0]) / pd.Timedelta(days=365), prepend=0.0)
     tables |= extra

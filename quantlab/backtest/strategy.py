@@ -484,6 +484,7 @@ def from_strategy(
     spread = {name: getattr(market, name) for name in ("open", "high", "low", "close")}  # as they are in the bars
     wide = {name: spread[name] if name in spread else to_wide(bars[name], at).to_numpy() for name in bars}
     past = Past(list(wide), market.close.shape, at.symbols)
+    at = at._replace(row=at.row[:0].copy(), col=at.col[:0].copy())  # every row of the bars is spread by now
     dates, symbols = at.dates.tolist(), at.symbols.tolist()
     names = at._replace(symbols=at.symbols.astype(object))  # looked up at every order: strings of Python are faster
     for t in range(stop):

@@ -556,6 +556,7 @@ def lay_panel(
         codes[start:end], stamps[start:end] = code[keep], table["date"].to_numpy()[keep]
         for row, column in enumerate(columns):
             values[row, start:end] = table[column].to_numpy()[keep]
+    pa.default_memory_pool().release_unused()  # what decoding took is free again for everything else
     values, codes, stamps = (
         (values, codes, stamps) if end == size else (values[:, :end].copy(), codes[:end], stamps[:end])
     )
