@@ -12,7 +12,7 @@ import math
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -695,6 +695,48 @@ class Ledger(_Many):
         >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
         """
         return _distinct(self.rows(), study, until, self.file.name)
+
+    def excerpt(
+        self,
+        file: Path | str,  # SQLite, to be made
+        until: str,  # a head: the last row that may be counted
+        studies: Sequence[str],  # whose trials are kept
+    ) -> int:  # rows kept
+        """Copy the trials of studies up to a head, and the head's row: `trials` counts there as it does here.
+
+        Parameters
+        ----------
+        file : Path | str
+            SQLite, to be made.
+        until : str
+            A head: the last row that may be counted.
+        studies : Sequence[str]
+            Whose trials are kept.
+
+        Returns
+        -------
+        int
+            Rows kept.
+
+        Raises
+        ------
+        LedgerError
+            "head {...}... is not in {name}; nothing was copied"
+        """
+        marks = ", ".join("?" * len(studies))
+        with self._connect() as connection, closing(sqlite3.connect(file)) as copy:
+            table = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'ledger'").fetchone()
+            last = connection.execute("SELECT seq FROM ledger WHERE hash = ?", (until,)).fetchone() if table else None
+            if last is None:
+                raise LedgerError(f"head {until[:12]}... is not in {self.file.name}; nothing was copied")
+            kept = connection.execute(
+                f"SELECT * FROM ledger WHERE seq = ? OR (kind = 'trial' AND seq < ? AND study IN ({marks}))",
+                (*last, *last, *studies),
+            ).fetchall()
+            copy.execute(table[0])
+            copy.executemany(f"INSERT INTO ledger VALUES ({', '.join('?' * len(kept[0]))})", kept)
+            copy.commit()
+        return len(kept)
 
     def verify(
         self,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWNER', 'FIXED', 'Progress', 'TEMPLATES', 'question_key', 'clear_killed', 'staged', 'execute', 'html_page',
-           'code_version', 'environment', 'ReportRun', 'read_run', 'list_runs', 'run_report', 'tearsheet']
+           'code_version', 'environment', 'ReportRun', 'read_run', 'list_runs', 'run_page', 'run_report', 'tearsheet']
 
 # %% ../../nbs/report/820_run.ipynb #836cb109
 import copy
@@ -834,6 +834,17 @@ def _record(
     return ledger.record_many([*looks, run])
 
 # %% ../../nbs/report/820_run.ipynb #f699e0d5
+def _excerpt(
+    folder: Path,  # of the run
+    ledger,  # core.ledger.Ledger
+    head: str,  # the ledger's, before the run
+    trials: list[Mapping[str, object]],  # as emitted
+) -> None:
+    "Keep the earlier trials of the run's studies beside it, so that they can be counted again without the ledger."
+    if trials and head.strip("0"):
+        ledger.excerpt(folder / "ledger.sqlite", head, sorted({one["study"] for one in trials}))
+
+
 def _track(
     run: ReportRun,  # finished
     track: bool,  # False: the caller declined
@@ -891,13 +902,39 @@ def _write_numbers(folder: Path, notebook, manifest: dict[str, object]) -> dict:
     return emitted
 
 
-def _write_page(folder: Path, template: Path, notebook, manifest: Mapping[str, object]) -> None:
-    "Write the page, with the facts that a reader needs to trust it."
+def run_page(
+    notebook,  # executed, an nbformat node
+    spec: Mapping[str, Parameter],  # of the template, from read_parameters
+    manifest: Mapping[str, object],  # of the run
+) -> str:  # one self-contained HTML file
+    """Return the page of a run, with the facts that a reader needs to trust it.
+
+    Parameters
+    ----------
+    notebook
+        executed, an nbformat node.
+    spec : Mapping[str, Parameter]
+        Of the template, from read_parameters.
+    manifest : Mapping[str, object]
+        Of the run.
+
+    Returns
+    -------
+    str
+        One self-contained HTML file.
+
+    Examples
+    --------
+    >>> from quantlab.report.run import run_page
+    >>> from quantlab.report.template import read_parameters
+    >>> assert len(run_page(notebook, read_parameters(small), manifest)) > 10_000 and manifest["headline"] == [
+    ...     "highest"
+    ... ]
+    """
     code, data = manifest["code"], manifest["data_hash"] or "not hashed"
     facts = [f"{manifest['template']}, run {manifest['started']}", f"data {data}"]
     facts += [f"quantlab {code['version']}, sources {code['sources'][:8]}", f"question {manifest['question'][:8]}"]
-    page = html_page(notebook, read_parameters(template), manifest["parameters"], facts)
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    return html_page(notebook, spec, manifest["parameters"], facts)
 
 # %% ../../nbs/report/820_run.ipynb #e457e7f0
 def _free(
@@ -937,7 +974,8 @@ def _fill(
     emitted = _write_numbers(folder, notebook, manifest)
     if progress:
         progress(len(notebook.cells), len(notebook.cells), "writing the page")
-    _write_page(folder, template, notebook, manifest)
+    page = run_page(notebook, read_parameters(template), manifest)
+    (folder / "report.html").write_text(page, encoding="utf-8")
     manifest["timings"].update(execute_s=executed - began, page_s=time.perf_counter() - executed)
     return emitted
 
@@ -1034,6 +1072,7 @@ def run_report(
     try:
         with staged(final) as folder:
             emitted = _fill(folder, file, manifest, progress)
+            _excerpt(folder, ledger, head, emitted.get("trials", []))
             manifest["ledger"]["after"] = _record(ledger, manifest, emitted.get("trials", []))
             manifest["timings"]["total_s"] = time.perf_counter() - began
             _write_json(folder / "manifest.json", manifest)
