@@ -1874,6 +1874,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'quantlab.ops.cli.promote': ('ops/cli.html#promote', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli.register': ('ops/cli.html#register', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli.report': ('ops/cli.html#report', 'quantlab/ops/cli.py'),
+                                  'quantlab.ops.cli.reproduce': ('ops/cli.html#reproduce', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli.runs': ('ops/cli.html#runs', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli.templates': ('ops/cli.html#templates', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli.version': ('ops/cli.html#version', 'quantlab/ops/cli.py')},

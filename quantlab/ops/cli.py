@@ -212,6 +212,33 @@ def report(
             raise typer.Exit(130) from None
     typer.echo(run.html)
 
+# %% ../../nbs/ops/990_cli.ipynb #4ace7268
+@app.command()
+def reproduce(
+    run: Annotated[str, typer.Argument(help="Folder of a stored run, or its name in the folder of runs.")],
+    template: Annotated[
+        str | None, typer.Option(help="Its template, where it is not one of the workspace: the path of a notebook.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of numbers: share of the larger of the two.")
+    ] = 1e-9,
+) -> None:
+    "Run a stored report again and compare numbers and page; exit 1 unless they are the same."
+    _import_from_here()
+    from quantlab.ops.console import show_table
+    from quantlab.ops.reproduce import reproduce as again
+
+    with progress_bar() as show:
+        found = again(run, tolerance, template, show)
+    if found.same:
+        typer.echo(f"{found.run.folder.name}: {len(found.run.metrics)} numbers and the page are the stored ones")
+        return
+    for table in (found.numbers.reset_index(), found.page):
+        if len(table):
+            show_table(table.map(lambda value: f"{value:.10g}" if isinstance(value, float) else value))
+    typer.echo(f"differs: {found.why}")
+    raise typer.Exit(1)
+
 # %% ../../nbs/ops/990_cli.ipynb #c915a28d
 def _targets(
     text: str,  # module:name

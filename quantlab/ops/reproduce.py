@@ -463,7 +463,7 @@ def _counted_as_then(run: ReportRun) -> Iterator[None]:
     before = os.environ.get(name)
     with TemporaryDirectory() as folder:
         if kept.exists():
-            os.environ[name] = shutil.copy(kept, Path(folder) / "ledger.sqlite")
+            os.environ[name] = str(shutil.copy(kept, Path(folder) / "ledger.sqlite"))
         try:
             yield
         finally:
@@ -473,14 +473,14 @@ def _counted_as_then(run: ReportRun) -> Iterator[None]:
 
 
 def find_run(
-    name: str | Path,  # a run's folder, or its name in the folder of runs
+    name: str | Path,  # a run's folder, or the beginning of its name in the folder of runs
 ) -> ReportRun:
     """Find a stored run; raise ReportError naming the nearest one.
 
     Parameters
     ----------
     name : str | Path
-        A run's folder, or its name in the folder of runs.
+        A run's folder, or the beginning of its name in the folder of runs.
 
     Returns
     -------
@@ -500,12 +500,14 @@ def find_run(
     >>> from quantlab.ops.reproduce import find_run
     >>> refused = show_error(lambda: find_run("ridge-20240101T000000Z-01234567"))
     """
-    folder = Path(name) if Path(name).is_dir() else Path(path("research", "runs")) / str(name)
-    if not folder.is_dir():
-        place = Path(path("research", "runs"))
-        known = [found.name for found in sorted(place.glob("[!.]*")) if found.is_dir()] if place.is_dir() else []
-        raise ReportError(f"no run {str(name)!r}; {nearest(str(name), known)}")
-    return read_run(folder.resolve())
+    if Path(name).is_dir():
+        return read_run(Path(name).resolve())
+    known = {found.name: found for found in sorted(Path(path("research", "runs")).glob("[!.]*")) if found.is_dir()}
+    meant = [name] if name in known else [one for one in known if one.startswith(str(name))]
+    if len(meant) != 1:
+        several = f"{len(meant)} begin so: {', '.join(meant[:5])}" if meant else nearest(str(name), list(known))
+        raise ReportError(f"no run {str(name)!r}; {several}")
+    return read_run(known[meant[0]].resolve())
 
 # %% ../../nbs/ops/920_reproduce.ipynb #3b9b9423
 def _asked(run: ReportRun, template: Path) -> tuple[dict[str, object], str]:  # parameters; the question's key
@@ -549,14 +551,14 @@ def reproduce(
     ------
     QuantlabError
         Before a kernel starts, RunError after.
+    ReportError
+        When its files are not those of a run (see read_run).
+        "no run {...}; {several}"
+        Its message names the nearest one (see find_template).
+        When it breaks the convention (see read_parameters).
     ConfigError
         For an address (see path).
         On an unknown name or a wrong type (see fill_parameters).
-    ReportError
-        "no run {...}; {...}"
-        When its files are not those of a run (see read_run).
-        Its message names the nearest one (see find_template).
-        When it breaks the convention (see read_parameters).
     RunError
         When a cell fails (see execute).
 
