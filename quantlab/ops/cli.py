@@ -138,8 +138,15 @@ def runs(
     compare: Annotated[
         tuple[str, str] | None, typer.Option(metavar="RUN RUN", help="Set two runs side by side.")
     ] = None,
+    html: Annotated[bool, typer.Option("--html", help="Write an index of all of them and print its path.")] = False,
 ) -> None:
     "List finished runs, newest first, with their headline metrics."
+    if html:
+        from quantlab.core.config import path
+        from quantlab.ops.runs_page import write_index
+
+        typer.echo(write_index(Path(output or path("research", "runs")).resolve()))
+        return
     from rich.table import Table
 
     from quantlab.report.run import list_runs
@@ -192,8 +199,11 @@ def report(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder that receives the run's folder.")] = None,
     track: Annotated[bool, typer.Option(help="Copy the run to MLflow.")] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run it even if nothing has changed since a finished run.")
+    ] = False,
 ) -> None:
-    "Run a report and print the path of its page."
+    "Print the path of a report's page; run it, unless a finished run was made from what is here now."
     _import_from_here()
     from quantlab.report.template import find_template, parse_parameters, read_parameters
 
@@ -202,14 +212,16 @@ def report(
     given |= {"predictions": predictions} if predictions else {}
     given = {name: _from_here(value) for name, value in given.items()}
 
-    from quantlab.report.run import run_report
+    from quantlab.ops.unchanged import run_once
 
     with progress_bar() as show:
         try:
-            run = run_report(file, given, output, show, track)
+            run, there = run_once(file, given, output, show, track, force)
         except KeyboardInterrupt:
             typer.echo("interrupted: nothing was kept", err=True)
             raise typer.Exit(130) from None
+    if there:
+        typer.echo("nothing has changed since this run; --force runs it again", err=True)
     typer.echo(run.html)
 
 # %% ../../nbs/ops/990_cli.ipynb #4ace7268
