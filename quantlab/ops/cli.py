@@ -187,6 +187,29 @@ def _from_here(value: object) -> object:
     file = file.resolve()
     return str(file.relative_to(root()) if file.is_relative_to(root()) else file)
 
+# %% ../../nbs/ops/990_cli.ipynb #72ba8239
+def _grid(
+    file: Path,  # the template
+    table: Path,  # YAML of lists
+    given: dict[str, object],  # parameters that all runs share
+    output: Path | None,
+    terms: dict[str, object],  # of run_grid
+) -> None:
+    "Run every combination, print the page that sets them side by side; exit 1 when one failed."
+    from quantlab.ops.grid import grid_page, read_grid, run_grid
+    from quantlab.report.template import read_parameters
+
+    asked = [given | one for one in read_grid(table, read_parameters(file))]
+    with progress_bar() as show:
+        runs = run_grid(file, asked, output, progress=show, **terms)
+    failed = [one for one in runs if one.run is None]
+    for one in failed:
+        _say(f"{', '.join(f'{name} {value}' for name, value in one.asked.items())}: {one.error}")
+    typer.echo(f"{len(runs)} runs: {sum(one.there for one in runs)} were there, {len(failed)} failed", err=True)
+    typer.echo(grid_page(runs, file, output))
+    if failed:
+        raise typer.Exit(1)
+
 # %% ../../nbs/ops/990_cli.ipynb #f7e440fd
 @app.command()
 def report(
@@ -202,6 +225,12 @@ def report(
     force: Annotated[
         bool, typer.Option("--force", help="Run it even if nothing has changed since a finished run.")
     ] = False,
+    grid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML of lists: run every combination, and print one page.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Runs of a grid at a time.")] = 1,
+    timeout: Annotated[float | None, typer.Option(min=1.0, help="Seconds for each run of a grid.")] = None,
+    memory: Annotated[float | None, typer.Option(min=0.1, help="GB for the kernel of each run of a grid.")] = None,
 ) -> None:
     "Print the path of a report's page; run it, unless a finished run was made from what is here now."
     _import_from_here()
@@ -211,6 +240,10 @@ def report(
     given = parse_parameters(read_parameters(file), parameter or [])
     given |= {"predictions": predictions} if predictions else {}
     given = {name: _from_here(value) for name, value in given.items()}
+    if grid:
+        terms = {"workers": workers, "timeout": timeout, "memory_gb": memory, "track": track, "force": force}
+        _grid(file, grid, given, output, terms)
+        return
 
     from quantlab.ops.unchanged import run_once
 

@@ -153,6 +153,9 @@ def run_row(
     ...     found = [run_report(template, {"span": span}, here, track=False) for span in (10, 63, 250)]
     >>> row = run_row(found[0], here)
     >>> {name: value for name, value in row.items() if name not in ("name", "when", "page", "picture")}
+    {'template': 'ride',
+     'asked': {'span': 10},
+     'numbers': {'highest': '1.123', 'median': '0.1197'}}
     """
     names = columns or run.manifest["headline"] or list(run.metrics)[:3]
     text = {name: "-" if run.metrics.get(name) is None else f"{run.metrics[name]:.4g}" for name in names}
@@ -198,36 +201,23 @@ def runs_page(
 
     Examples
     --------
-    >>> import nbformat
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.ops.runs_page import write_index
-    >>> from quantlab.report.run import run_report
+    >>> from quantlab.ops.grid import grid_page, read_grid, run_grid
+    >>> from quantlab.report.template import read_parameters
     >>> from unittest.mock import patch
-    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
-    >>> ANSWER = \"\"\"
-    ... from quantlab.core.plot import figure
-    ... from quantlab.data.sample import sample_context
-    ... from quantlab.report.template import emit
-    ...
-    ... close = sample_context("SPY")["close"].droplevel("symbol")
-    ... volatility = (close.pct_change().rolling(span).std() * 252**0.5).dropna()
-    ... fig, ax = figure("Fear comes in bursts", "", "volatility, annualised")
-    ... _ = ax.plot(volatility)
-    ... emit({"median": volatility.median(), "highest": volatility.max()}, headline=["highest", "median"])
-    ... fig
-    ... \"\"\"
     >>> work = tempfile.TemporaryDirectory()
-    >>> here = Path(work.name) / "runs"
-    >>> body = [
-    ...     nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-    ...     nbformat.v4.new_code_cell(ANSWER.strip()),
-    ... ]
     >>> template = Path(work.name) / "ride.ipynb"
-    >>> nbformat.write(nbformat.v4.new_notebook(cells=body), template)
-    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}):
-    ...     found = [run_report(template, {"span": span}, here, track=False) for span in (10, 63, 250)]
-    >>> index = write_index(here)
+    >>> asked = read_grid(Path(work.name) / "grid.yaml", read_parameters(template))
+    >>> home = {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}
+    >>> runs = Path(work.name) / "runs"
+    >>> with patch.dict("os.environ", home):
+    ...     first = run_grid(template, asked[:4], runs, workers=2, track=False)
+    ...     again = run_grid(template, asked[:4], runs, track=False)
+    >>> slow = Path(work.name) / "slow.ipynb"
+    >>> with patch.dict("os.environ", home):
+    ...     ended = run_grid(slow, [{"span": 600}], runs, timeout=8, track=False)
+    >>> page = grid_page([*first, *ended], template, runs)
     """
     from jinja2 import Environment, FileSystemLoader
 
