@@ -21,12 +21,15 @@ from ..report.template import find_template, read_cells, read_parameters
 _WIDE = 240  # pixels
 
 
-def thumbnail(run: ReportRun) -> Path | None:  # None: the run shows no picture
+def thumbnail(
+    run: ReportRun,  # finished
+) -> Path | None:  # None: the run shows no picture
     """Keep the first picture of a run, small, beside its page.
 
     Parameters
     ----------
     run : ReportRun
+        Finished.
 
     Returns
     -------
@@ -95,7 +98,7 @@ def _changed(run: ReportRun) -> dict[str, object]:
 
 
 def run_row(
-    run: ReportRun,
+    run: ReportRun,  # finished
     base: Path,  # folder of the page: links are relative to it
     columns: Sequence[str] = (),  # metrics with a column of their own; none: headline numbers in one column
 ) -> dict[str, object]:
@@ -104,6 +107,7 @@ def run_row(
     Parameters
     ----------
     run : ReportRun
+        Finished.
     base : Path
         Folder of the page: links are relative to it.
     columns : Sequence[str], default ()

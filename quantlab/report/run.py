@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import quantlab
 from ..core.config import display_path, path, root, setting
@@ -603,8 +604,8 @@ class ReportRun:
         With report.html, report.ipynb, metrics.json and manifest.json.
     metrics : dict[str, float | None]
         None: a number that does not exist.
-    manifest : dict[str, object]
-        What went in.
+    manifest : dict[str, Any]
+        What went in: JSON.
 
     Examples
     --------
@@ -635,7 +636,7 @@ class ReportRun:
 
     folder: Path  # with report.html, report.ipynb, metrics.json and manifest.json
     metrics: dict[str, float | None]  # None: a number that does not exist
-    manifest: dict[str, object]  # what went in
+    manifest: dict[str, Any]  # what went in: JSON
 
     @property
     def html(self) -> Path:
