@@ -8,13 +8,14 @@ __all__ = ['disk_state', 'input_state', 'trials_state', 'find_unchanged', 'run_o
 # %% ../../nbs/ops/922_unchanged.ipynb #81da8d6f
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ..core.config import path, root
 from ..report.run import FIXED, Progress, ReportRun, _write_json, environment, list_runs, question_key, run_report
-from ..report.template import fill_parameters, find_template, read_emitted, read_parameters
+from ..report.template import fill_parameters, find_template, read_emitted, read_parameters, run_check
 
 # %% ../../nbs/ops/922_unchanged.ipynb #619dbcc4
 _HASHED = 2**20  # bytes: what is larger is known by its size and the time of its last change
@@ -137,8 +138,7 @@ def input_state(
     """
     from quantlab.report import tracking
 
-    given = [root() / value for value in values.values() if isinstance(value, str) and value]
-    files = [file for file in given if file.is_file()]
+    files = [root() / value for value in values.values() if isinstance(value, str) and os.path.isfile(root() / value)]
     places = [path("data", "sample"), path("data", "lake"), root() / "recipes", root() / "bench", *_stores(values)]
     parts = {
         "question": question_key(template, values), "sources": tracking.sources_hash(), "libraries": environment(),
@@ -332,6 +332,7 @@ def run_once(
     """
     file = find_template(template)
     values = fill_parameters(read_parameters(file), parameters or {})
+    run_check(file, values)
     state = input_state(file, values)  # before the run: what changes meanwhile makes it again
     known = None if force else find_unchanged(file, state, output)
     if known:
