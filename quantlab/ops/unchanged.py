@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import quantlab
 from ..core.config import path, root
-from ..report.run import FIXED, Progress, ReportRun, _write_json, environment, list_runs, question_key, run_report
-from ..report.template import fill_parameters, find_template, read_emitted, read_parameters, run_check
+from ..report.run import FIXED, Progress, ReportRun, _write_json, environment, list_runs, run_report
+from ..report.template import fill_parameters, find_template, read_cells, read_emitted, read_parameters, run_check
 
 # %% ../../nbs/ops/922_unchanged.ipynb #619dbcc4
 _HASHED = 2**20  # bytes: what is larger is known by its size and the time of its last change
@@ -136,13 +137,12 @@ def input_state(
     >>> len(state)
     16
     """
-    from quantlab.report import tracking
-
     files = [root() / value for value in values.values() if isinstance(value, str) and os.path.isfile(root() / value)]
-    places = [path("data", "sample"), path("data", "lake"), root() / "recipes", root() / "bench", *_stores(values)]
+    package = Path(quantlab.__file__).parent
+    places = [package, path("data", "sample"), path("data", "lake"), root() / "recipes", root() / "bench"]
     parts = {
-        "question": question_key(template, values), "sources": tracking.sources_hash(), "libraries": environment(),
-        "environment": FIXED, "disk": disk_state([*places, *files]),
+        "cells": [cell["source"] for cell in read_cells(template)], "parameters": dict(values), "libraries": environment(),
+        "environment": FIXED, "disk": disk_state([*places, *_stores(values), *files]),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -284,8 +284,8 @@ def run_once(
         Unless there is exactly one (see read_emitted).
     ConfigError
         On an unknown name or a wrong type (see fill_parameters).
-        When there is none (see root).
         For an address (see path).
+        When there is none (see root).
         Where it is in neither (see store_folder).
 
     Examples
@@ -332,11 +332,13 @@ def run_once(
     """
     file = find_template(template)
     values = fill_parameters(read_parameters(file), parameters or {})
+    place = Path(output or path("research", "runs"))
+    if not force and any(place.glob(f"{file.stem}-*")):  # what is there has passed its check, which may take seconds
+        known = find_unchanged(file, input_state(file, values), output)
+        if known:
+            return known, True
     run_check(file, values)
     state = input_state(file, values)  # before the run: what changes meanwhile makes it again
-    known = None if force else find_unchanged(file, state, output)
-    if known:
-        return known, True
     run = run_report(file, parameters, output, progress, track)
     studies = sorted({trial["study"] for trial in read_emitted(run.notebook).get("trials", [])})
     manifest = {**run.manifest, "inputs": {"state": state, "trials": trials_state(studies)}}

@@ -377,7 +377,7 @@ def test_a_file_where_a_folder_is_meant_is_one_line(quantlab_line, workspace):
     done = quantlab_line("report", "small", "--output", str(workspace / "in_the_way"), "--no-track")
     assert (
         done.returncode == 2
-        and "is a file, and a folder of runs is meant" in done.stderr
+        and "there is a file where the folder is meant" in done.stderr
         and done.stderr.count("\n") == 1
     )
     assert (workspace / "in_the_way").read_text() == "a file"
