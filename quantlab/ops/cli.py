@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -193,7 +193,7 @@ def _grid(
     table: Path,  # YAML of lists
     given: dict[str, object],  # parameters that all runs share
     output: Path | None,
-    terms: dict[str, object],  # of run_grid
+    terms: dict[str, Any],  # of run_grid
 ) -> None:
     "Run every combination, print the page that sets them side by side; exit 1 when one failed."
     from quantlab.ops.grid import grid_page, read_grid, run_grid
@@ -201,7 +201,11 @@ def _grid(
 
     asked = [given | one for one in read_grid(table, read_parameters(file))]
     with progress_bar() as show:
-        runs = run_grid(file, asked, output, progress=show, **terms)
+        try:
+            runs = run_grid(file, asked, output, progress=show, **terms)
+        except KeyboardInterrupt:
+            typer.echo("interrupted: finished runs are kept; the same line goes on", err=True)
+            raise typer.Exit(130) from None
     failed = [one for one in runs if one.run is None]
     for one in failed:
         _say(f"{', '.join(f'{name} {value}' for name, value in one.asked.items())}: {one.error}")
@@ -241,7 +245,8 @@ def report(
     given |= {"predictions": predictions} if predictions else {}
     given = {name: _from_here(value) for name, value in given.items()}
     if grid:
-        terms = {"workers": workers, "timeout": timeout, "memory_gb": memory, "track": track, "force": force}
+        limits: dict[str, Any] = {"workers": workers, "timeout": timeout, "memory_gb": memory}
+        terms = limits | {"track": track, "force": force}
         _grid(file, grid, given, output, terms)
         return
 

@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import psutil
 import yaml
@@ -118,9 +120,7 @@ def _end_with_parent(parent: int) -> None:
     "End this process and its kernel when the process that asked for it is gone."
     while os.getppid() == parent:
         time.sleep(0.5)
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    os._exit(1)
+    _kill(os.getpid())
 
 
 def _answer() -> None:
@@ -136,15 +136,29 @@ def _answer() -> None:
     print(json.dumps(found))
 
 # %% ../../nbs/ops/925_grid.ipynb #6a753466
+def _kill(
+    pid: int,  # of a process that may be gone
+) -> None:
+    "End a process and all that it started."
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in [*process.children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
 def _watch(
     child: subprocess.Popen,
     timeout: float | None,  # seconds
     memory_gb: float | None,  # of the kernel
+    stop: threading.Event,  # set: end the child too
 ) -> str:  # why its kernel was ended; empty: it was not
     "Wait for a child, and end its kernel when it takes too long or too much."
     began, ended = time.monotonic(), ""
     while child.poll() is None:
-        time.sleep(0.1)
+        if stop.wait(0.1):
+            _kill(child.pid)
+            return "the grid was interrupted"
         try:
             kernels = psutil.Process(child.pid).children(recursive=True)
             held = sum(kernel.memory_info().rss for kernel in kernels) / 1e9
@@ -164,24 +178,22 @@ def _one(
     job: Mapping[str, object],  # template, output, track, force, parent
     timeout: float | None,  # seconds
     memory_gb: float | None,  # of the kernel
+    stop: threading.Event,  # set: end what runs
 ) -> GridRun:
     "Run one combination in a process of its own."
     command = [sys.executable, "-c", "from quantlab.ops.grid import _answer; _answer()"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        try:
-            child.stdin.write(json.dumps({**job, "parameters": asked}))
-            child.stdin.close()
-            ended = _watch(child, timeout, memory_gb)
-            last = (child.stdout.read().strip().splitlines() or [""])[-1]
-            said = json.loads(last) if last.startswith("{") else {}
-        except BaseException:
-            for process in [*psutil.Process(child.pid).children(recursive=True), child]:
-                process.kill()
-            raise
-        if "folder" in said:
-            return GridRun(asked, read_run(Path(said["folder"])), said["there"])
-        why = said.get("error") or (child.stderr.read().strip().splitlines() or ["its process ended without a word"])[-1]
-        return GridRun(asked, None, error=f"{ended}; {why}" if ended else why)
+    with TemporaryFile("w+") as told, TemporaryFile("w+") as errors:  # files: a pipe that nobody reads would block it
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=told, stderr=errors, text=True)
+        child.stdin.write(json.dumps({**job, "parameters": asked}))
+        child.stdin.close()
+        ended = _watch(child, timeout, memory_gb, stop)
+        child.wait()
+        last = [(file.seek(0), file.read().strip().splitlines() or [""])[1][-1] for file in (told, errors)]
+    said = json.loads(last[0]) if last[0].startswith("{") else {}
+    if "folder" in said:
+        return GridRun(asked, read_run(Path(said["folder"])), said["there"])
+    why = said.get("error") or last[1] or "its process ended without a word"
+    return GridRun(asked, None, error=f"{ended}; {why}" if ended else why)
 
 # %% ../../nbs/ops/925_grid.ipynb #5f5b1a58
 def run_grid(
@@ -255,12 +267,12 @@ def run_grid(
     for complete in values:
         run_check(file, complete)
     job = {"template": str(file), "output": str(folder), "track": track, "force": force, "parent": os.getpid()}
-    done = 0
+    done, stop = 0, threading.Event()
 
     def one(at: int) -> GridRun:
         nonlocal done
         known = None if force else find_unchanged(file, input_state(file, values[at]), folder)
-        found = GridRun(dict(grid[at]), known, True) if known else _one(dict(grid[at]), job, timeout, memory_gb)
+        found = GridRun(dict(grid[at]), known, True) if known else _one(dict(grid[at]), job, timeout, memory_gb, stop)
         done += 1
         if progress:
             progress(done, len(values), ", ".join(f"{name} {value}" for name, value in grid[at].items()))
@@ -270,6 +282,7 @@ def run_grid(
         try:
             return list(pool.map(one, range(len(values))))
         except BaseException:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -326,5 +339,6 @@ def grid_page(
     key = content_key(grid=[one.asked for one in runs])[:8]
     finished = [one.run for one in runs if one.run]
     columns = list(dict.fromkeys(n for run in finished for n in run.manifest["headline"] or list(run.metrics)[:5]))
-    failed = [f"failed: {', '.join(f'{n} {v}' for n, v in one.asked.items())}: {one.error}" for one in runs if not one.run]
+    shown = lambda one: ", ".join(f"{name} {value}" for name, value in one.asked.items())
+    failed = [f"failed: {shown(one)}: {one.error}" for one in runs if not one.run]
     return runs_page(finished, folder / f"grid-{name}-{key}.html", f"{name}: {len(runs)} combinations", columns, failed)

@@ -26,7 +26,6 @@ from ..core.config import path
 from ..core.errors import ReportError
 from ..report.run import Progress, ReportRun, code_version, environment, execute, question_key, read_run, run_page
 from quantlab.report.template import (
-    METRICS_MIME,
     fill_parameters,
     find_template,
     nearest,
@@ -387,8 +386,9 @@ class Reproduction:
         """
         if self.same:
             return ""
-        edited = ["the stored files are not what the stored notebook says: they were edited after the run"] * self.edited
-        return "; ".join([*edited, *self.inputs]) or "nothing went in differently: the template is not repeatable"
+        edited = "the stored files are not what the stored notebook says: they were edited after the run"
+        said = "; ".join([*[edited] * self.edited, *self.inputs])
+        return said or "nothing went in differently: the template is not repeatable"
 
 # %% ../../nbs/ops/920_reproduce.ipynb #fcc258cf
 def is_edited(
@@ -519,7 +519,8 @@ def _asked(run: ReportRun, template: Path) -> tuple[dict[str, object], str]:  # 
     given, spec = run.manifest["parameters"], read_parameters(template)
     lost = sorted({*given} - {*spec})
     if lost:
-        raise ReportError(f"template {template.stem} has no parameter {', '.join(lost)} any more; take it from the commit")
+        what = f"template {template.stem} has no parameter {', '.join(lost)} any more"
+        raise ReportError(f"{what}; take it from the commit of the run")
     values = fill_parameters(spec, given)
     filled = {**values, "ledger_head": ""} if "ledger_head" in values else values  # the runner fills in an empty head
     keys = [question_key(template, one) for one in (values, filled)]
@@ -594,14 +595,21 @@ def reproduce(
     stored = run if isinstance(run, ReportRun) else find_run(run)
     file = find_template(template or stored.manifest["template"])
     (values, question), spec = _asked(stored, file), read_parameters(file)
+    lost = [name for name in ("report.html", "report.ipynb") if not (stored.folder / name).is_file()]
+    if lost:
+        raise ReportError(f"run {stored.folder.name} has no {' and no '.join(lost)}; there is nothing to compare with")
     run_check(file, values)
+    import nbformat
+
     with TemporaryDirectory() as folder, _counted_as_then(stored):
         notebook = execute(file, values, progress, Path(folder))
-    bundles = [o.data[METRICS_MIME] for c in notebook.cells for o in c.get("outputs", []) if METRICS_MIME in o.get("data", {})]
-    now = {"question": question, "code": code_version(), "libraries": environment(), "data_hash": bundles[0].get("data_hash")}
+        nbformat.write(notebook, Path(folder) / "report.ipynb")
+        emitted = read_emitted(Path(folder) / "report.ipynb")
+    now = {"question": question, "data_hash": emitted.get("data_hash")}
+    now |= {"code": code_version(), "libraries": environment()}
     page = run_page(notebook, spec, {**stored.manifest, "parameters": values})
     return Reproduction(
-        stored, number_differences(stored.metrics, bundles[0]["metrics"], tolerance),
+        stored, number_differences(stored.metrics, emitted["metrics"], tolerance),
         page_differences(stored.html.read_text(encoding="utf-8"), page), tuple(changed_inputs(stored.manifest, now)),
         is_edited(stored, spec),
     )

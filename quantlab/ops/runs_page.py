@@ -165,7 +165,8 @@ def run_row(
     text = {name: "-" if run.metrics.get(name) is None else f"{run.metrics[name]:.4g}" for name in names}
     picture, link = thumbnail(run), lambda file: os.path.relpath(file, base)
     return {
-        "name": run.folder.name, "template": run.manifest["template"], "when": run.manifest["started"][:16].replace("T", " "),
+        "name": run.folder.name, "template": run.manifest["template"],
+        "when": run.manifest["started"][:16].replace("T", " "),
         "page": link(run.html), "picture": link(picture) if picture else "", "asked": _changed(run), "numbers": text,
     }  # fmt: skip
 
@@ -197,12 +198,6 @@ def runs_page(
     Path
         File.
 
-    Raises
-    ------
-    ReportError
-        When it breaks the convention (see read_parameters).
-        Its message names the nearest one (see find_template).
-
     Examples
     --------
     >>> import tempfile
@@ -226,8 +221,13 @@ def runs_page(
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(str(TEMPLATES)), autoescape=True)
-    rows = [run_row(run, file.parent.resolve(), columns) for run in runs]
-    page = environment.get_template("runs/index.html.j2").render(title=title, rows=rows, columns=columns, notes=notes)
+    rows, said = [], list(notes)
+    for run in runs:
+        try:
+            rows.append(run_row(run, file.parent.resolve(), columns))
+        except (QuantlabError, OSError, ValueError) as error:  # one broken run does not hide the others
+            said.append(f"passed over: {run.folder.name}: {error}")
+    page = environment.get_template("runs/index.html.j2").render(title=title, rows=rows, columns=columns, notes=said)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     part.write_text(page, encoding="utf-8")

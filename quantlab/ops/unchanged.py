@@ -7,8 +7,10 @@ __all__ = ['disk_state', 'input_state', 'trials_state', 'find_unchanged', 'run_o
 
 # %% ../../nbs/ops/922_unchanged.ipynb #81da8d6f
 import hashlib
+import importlib.util
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -74,17 +76,31 @@ def disk_state(
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 # %% ../../nbs/ops/922_unchanged.ipynb #14c57f80
-def _stores(values: Mapping[str, object]) -> list[Path]:
-    "Find the Qlib stores that a recipe or a parameter names."
-    named = [str(value) for value in values.values()]
-    recipe = root() / "recipes" / f"{values.get('recipe')}.yaml"
-    named += recipe.read_text(encoding="utf-8").split() if recipe.is_file() else []
-    stores = sorted({word for word in named if word.startswith("qlib:")})
-    if not stores:
-        return []
-    from quantlab.recipe.market import store_folder  # brings pandas
+_WORD = re.compile(r"(?<![\w/.])([A-Za-z_][\w.]*):([A-Za-z_][\w-]*)")  # qlib:NAME or module:name, no key of YAML
+_NOT_INPUT = ("RUNS", "LEDGER", "TRACKING", "CACHE", "SCHEDULER")  # settings of [research] that move no number
 
-    return [store_folder(word) for word in stores]
+
+def _places(values: Mapping[str, object]) -> list[Path]:
+    "Find what parameters name: files, the recipe, and the Qlib stores and modules that either of them names."
+    texts = [value for value in values.values() if isinstance(value, str) and value]
+    files = [root() / text for text in texts if os.path.isfile(root() / text)]
+    recipes = [root() / "recipes" / f"{values.get('recipe')}.yaml"]
+    recipes += [file for file in files if file.suffix in (".yaml", ".yml")]
+    texts += [recipe.read_text(encoding="utf-8") for recipe in recipes if recipe.is_file()]
+    for kind, name in sorted({found for text in texts for found in _WORD.findall(text)}):
+        if kind == "qlib":
+            from quantlab.recipe.market import store_folder  # brings pandas
+
+            files.append(store_folder(f"qlib:{name}"))
+        elif kind not in ("lake", "synth") and (spec := importlib.util.find_spec(kind.partition(".")[0])):
+            files += map(Path, spec.submodule_search_locations or filter(None, [spec.origin]))
+    return files
+
+
+def _settings() -> dict[str, str]:
+    "Return what the environment sets of the workspace, but where runs are written."
+    own = tuple(f"QUANTLAB_RESEARCH_{name}" for name in _NOT_INPUT)
+    return {name: value for name, value in os.environ.items() if name.startswith("QUANTLAB_") and name not in own}
 
 
 def input_state(
@@ -108,8 +124,8 @@ def input_state(
     Raises
     ------
     ConfigError
-        When there is none (see root).
         For an address (see path).
+        When there is none (see root).
         Where it is in neither (see store_folder).
 
     Examples
@@ -137,12 +153,12 @@ def input_state(
     >>> len(state)
     16
     """
-    files = [root() / value for value in values.values() if isinstance(value, str) and os.path.isfile(root() / value)]
     package = Path(quantlab.__file__).parent
-    places = [package, path("data", "sample"), path("data", "lake"), root() / "recipes", root() / "bench"]
+    places = [package, path("data", "sample"), path("data", "lake")]
+    places += [root() / name for name in ("recipes", "bench", "settings.ini")]
     parts = {
-        "cells": [cell["source"] for cell in read_cells(template)], "parameters": dict(values), "libraries": environment(),
-        "environment": FIXED, "disk": disk_state([*places, *_stores(values), *files]),
+        "cells": [cell["source"] for cell in read_cells(template)], "parameters": dict(values),
+        "libraries": environment(), "environment": FIXED | _settings(), "disk": disk_state([*places, *_places(values)]),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -21,7 +21,7 @@ from quantlab.report.template import read_parameters
 PARAMETERS = """
 scale: float = 2.0  # of the answer
 wait: float = 0.0  # seconds
-what: str = ""  # "fail", "die", "fill"
+what: str = ""  # "fail", "die", "fill", "shout"
 """
 CHECK = """
 from quantlab.core.errors import ConfigError
@@ -40,6 +40,8 @@ if what == "fail":
     raise ValueError("as asked")
 if what == "die":
     os._exit(1)
+if what == "shout":
+    os.write(2, b"x" * 500_000)
 if what == "fill":
     held = bytearray(800_000_000)
     time.sleep(20)
@@ -117,7 +119,13 @@ def test_failures_are_named_and_the_others_go_on(home, monkeypatch):
     assert again[0].there and again[0].run.folder == found[0].run.folder, "a second grid starts no kernel"
 
 
-def test_a_killed_grid_goes_on_where_it_stopped(home):
+def test_a_run_that_says_much_is_not_blocked(home):
+    (found,) = run_grid(home / "small.ipynb", [{"what": "shout"}], timeout=120, track=False)
+    assert found.run is not None, found.error
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_grid_goes_on_where_it_stopped(home, how):
     asked = [{"scale": float(n), "wait": 1.0} for n in range(4)]
     code = (
         f"import json, sys; from quantlab.ops.grid import run_grid; "
@@ -128,8 +136,8 @@ def test_a_killed_grid_goes_on_where_it_stopped(home):
     while len(list_runs()) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     children = psutil.Process(parent.pid).children(recursive=True)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    parent.send_signal(how)
+    parent.wait(timeout=20)
     psutil.wait_procs(children, timeout=20)
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     there = len(list_runs())

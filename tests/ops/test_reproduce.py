@@ -167,6 +167,15 @@ def test_what_cannot_be_run_again_is_refused(stored, copied, home, tmp_path):
         reproduce(copied, template=lost)
     with pytest.raises(ReportError, match="no template 'small'"):
         reproduce(copied)
+    page = (copied / "report.html").read_text()
+    (copied / "report.html").unlink()
+    with pytest.raises(ReportError, match=r"has no report.html; there is nothing to compare with"):
+        reproduce(copied, template=home / "small.ipynb")
+    (copied / "report.html").write_text(page)
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    with pytest.raises(ReportError, match="emitted 0 sets"):
+        reproduce(copied, template=written(silent, CELLS[:3]))
     (copied / "manifest.json").write_text("{}")
     with pytest.raises(ReportError, match="is broken"):
         reproduce(copied, template=home / "small.ipynb")

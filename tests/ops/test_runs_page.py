@@ -82,6 +82,16 @@ def test_nothing_to_list_is_one_line_and_broken_runs_are_named(tmp_path):
     assert "passed over: run ride-20260101T000002Z" in write_index(tmp_path).read_text()
 
 
+def test_a_run_whose_notebook_or_picture_is_broken_does_not_hide_the_others(tmp_path):
+    for number in (1, 2, 3):
+        stored_run(tmp_path, number)
+    (tmp_path / "ride-20260101T000001Z-0123abcd" / "report.ipynb").unlink()
+    broken = tmp_path / "ride-20260101T000002Z-0123abcd" / "report.ipynb"
+    broken.write_text(re.sub(r'"image/png": "[^"]+"', '"image/png": "AAAA"', broken.read_text()))
+    text = write_index(tmp_path).read_text()
+    assert text.count('<tr class="run">') == 1 and text.count("passed over: ride-") == 2
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no chromium is installed (Debian package chromium)")
 def test_the_index_sorts_and_searches_in_a_browser(tmp_path):
     for number in (3, 40, 21):

@@ -117,6 +117,30 @@ def test_order_of_parameters_is_no_difference_and_a_value_is(home):
     assert find_unchanged(file, input_state(file, values)) is None and trials_state([]) == {}
 
 
+def test_settings_own_modules_and_stores_go_in(home, monkeypatch):
+    file, values = home / "small.ipynb", {"scale": 2.0, "file": "", "ledger_head": ""}
+    seen = [input_state(file, values)]
+    monkeypatch.setenv("QUANTLAB_RESEARCH_SEED", "8")
+    seen.append(input_state(file, values))
+    monkeypatch.setenv("QUANTLAB_RESEARCH_RUNS", str(home / "elsewhere"))
+    assert input_state(file, values) == seen[-1], "where runs are written moves no number"
+    monkeypatch.syspath_prepend(home)
+    module = home / "my_alphas.py"
+    recipe = home / "mine.yaml"
+    recipe.write_text("model: {kind: my_alphas:Model}")
+    for text in ("a = 1", "a = 2"):
+        module.write_text(text)
+        seen.append(input_state(file, values | {"file": str(recipe)}))
+    store = home / "shared" / "data" / "some"
+    for name in ("features", "calendars", "instruments"):
+        (store / name).mkdir(parents=True)
+    monkeypatch.setenv("QUANTLAB_SHARED", str(home / "shared"))
+    for text in ("1", "2"):
+        (store / "calendars" / "day.txt").write_text(text)
+        seen.append(input_state(file, values | {"file": "data.source=qlib:some"}))
+    assert len(set(seen)) == len(seen)
+
+
 def test_a_wrong_word_is_refused_before_anything_is_hashed(home, monkeypatch):
     monkeypatch.setattr(unchanged, "input_state", lambda *_: pytest.fail("hashed"))
     with pytest.raises(ConfigError, match="did you mean 'scale'"):
