@@ -143,7 +143,7 @@ def runs(
     "List finished runs, newest first, with their headline metrics."
     if html:
         from quantlab.core.config import path
-        from quantlab.ops.runs_page import write_index
+        from quantlab.runs.runs_page import write_index
 
         typer.echo(write_index(Path(output or path("research", "runs")).resolve()))
         return
@@ -196,7 +196,7 @@ def _grid(
     terms: dict[str, Any],  # of run_grid
 ) -> None:
     "Run every combination, print the page that sets them side by side; exit 1 when one failed."
-    from quantlab.ops.grid import grid_page, read_grid, run_grid
+    from quantlab.runs.grid import grid_page, read_grid, run_grid
     from quantlab.report.template import read_parameters
 
     asked = [given | one for one in read_grid(table, read_parameters(file))]
@@ -250,7 +250,7 @@ def report(
         _grid(file, grid, given, output, terms)
         return
 
-    from quantlab.ops.unchanged import run_once
+    from quantlab.runs.unchanged import run_once
 
     with progress_bar() as show:
         try:
@@ -276,7 +276,7 @@ def reproduce(
     "Run a stored report again and compare numbers and page; exit 1 unless they are the same."
     _import_from_here()
     from quantlab.ops.console import show_table
-    from quantlab.ops.reproduce import reproduce as again
+    from quantlab.runs.reproduce import reproduce as again
 
     with progress_bar() as show:
         found = again(run, tolerance, template, show)

@@ -9,10 +9,10 @@ import pytest
 
 from quantlab.core.errors import ConfigError
 from quantlab.core.ledger import Ledger
-from quantlab.ops import unchanged
-from quantlab.ops.unchanged import disk_state, find_unchanged, input_state, run_once, trials_state
 from quantlab.report import run as runner
 from quantlab.report.run import list_runs
+from quantlab.runs import unchanged
+from quantlab.runs.unchanged import disk_state, find_unchanged, input_state, run_once, trials_state
 
 CELLS = [
     (

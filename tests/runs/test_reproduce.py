@@ -11,7 +11,9 @@ import pytest
 
 from quantlab.core.errors import ReportError
 from quantlab.core.ledger import Ledger
-from quantlab.ops.reproduce import (
+from quantlab.report.run import ReportRun, read_run, run_report
+from quantlab.report.template import read_parameters
+from quantlab.runs.reproduce import (
     changed_inputs,
     find_run,
     is_edited,
@@ -20,8 +22,6 @@ from quantlab.ops.reproduce import (
     page_pieces,
     reproduce,
 )
-from quantlab.report.run import ReportRun, read_run, run_report
-from quantlab.report.template import read_parameters
 
 CELLS = [
     ("parameters", 'scale: float = 2.0  # of the answer\nledger_head: str = ""  # trials up to this row\n'),

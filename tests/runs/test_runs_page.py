@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from quantlab.core.errors import ReportError
-from quantlab.ops.runs_page import run_row, runs_page, thumbnail, write_index
 from quantlab.report.run import list_runs
+from quantlab.runs.runs_page import run_row, runs_page, thumbnail, write_index
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None

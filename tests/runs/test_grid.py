@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from quantlab.core.errors import ConfigError
-from quantlab.ops import grid as room
-from quantlab.ops.grid import GridRun, grid_page, read_grid, run_grid
 from quantlab.report.run import list_runs
 from quantlab.report.template import read_parameters
+from quantlab.runs import grid as room
+from quantlab.runs.grid import GridRun, grid_page, read_grid, run_grid
 
 PARAMETERS = """
 scale: float = 2.0  # of the answer
@@ -128,7 +128,7 @@ def test_a_run_that_says_much_is_not_blocked(home):
 def test_a_killed_grid_goes_on_where_it_stopped(home, how):
     asked = [{"scale": float(n), "wait": 1.0} for n in range(4)]
     code = (
-        f"import json, sys; from quantlab.ops.grid import run_grid; "
+        f"import json, sys; from quantlab.runs.grid import run_grid; "
         f"run_grid({str(home / 'small.ipynb')!r}, json.loads(sys.argv[1]), track=False)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, json.dumps(asked)], env=os.environ)

@@ -1,0 +1,1 @@
+"""What was run, does it still hold, and when does it run again?"""
