@@ -3155,6 +3155,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'quantlab.report.run._excerpt': ('report/run.html#_excerpt', 'quantlab/report/run.py'),
                                      'quantlab.report.run._fill': ('report/run.html#_fill', 'quantlab/report/run.py'),
                                      'quantlab.report.run._free': ('report/run.html#_free', 'quantlab/report/run.py'),
+                                     'quantlab.report.run._import_ahead': ('report/run.html#_import_ahead', 'quantlab/report/run.py'),
                                      'quantlab.report.run._is_run': ('report/run.html#_is_run', 'quantlab/report/run.py'),
                                      'quantlab.report.run._keep': ('report/run.html#_keep', 'quantlab/report/run.py'),
                                      'quantlab.report.run._kernel_arguments': ( 'report/run.html#_kernel_arguments',

@@ -119,11 +119,14 @@ def quantile_figures(
     >>> bar, violin = quantile_figures(frame)
     >>> bar
     """
+    # alphalens takes each date's mean off by a function call a date; this is the same in one step
+    periods = alphalens.utils.get_forward_returns_columns(frame.columns)
+    centred = frame.assign(**{p: frame[p] - frame[p].groupby(level="date").transform("mean") for p in periods})
     figures = []
     with style(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # alphalens warns about its own calls into pandas and seaborn
-        mean, _ = alphalens.performance.mean_return_by_quantile(frame)
-        daily, _ = alphalens.performance.mean_return_by_quantile(frame, by_date=True)
+        mean, _ = alphalens.performance.mean_return_by_quantile(centred, demeaned=False)
+        daily, _ = alphalens.performance.mean_return_by_quantile(centred, by_date=True, demeaned=False)
         for draw, values in (
             (alphalens.plotting.plot_quantile_returns_bar, mean),
             (alphalens.plotting.plot_quantile_returns_violin, daily)

@@ -16,12 +16,13 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import import_module, metadata
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,15 @@ class _Watch:
         return RunError(f"cell {index + 1 - injected} ({first}) failed: {reason}", self.notebook)
 
 # %% ../../nbs/report/820_run.ipynb #94bc588f
+def _import_ahead(
+    names: Sequence[str],  # of modules that are needed after the kernel
+) -> None:
+    "Import modules while the kernel works and this process waits."
+    for name in names:
+        with suppress(ImportError):  # whoever needs it says so
+            import_module(name)
+
+
 def _engine():
     "Return a papermill engine that tells a watch of each cell and fixes the kernel's environment and folder."
     from papermill.clientwrap import PapermillNotebookClient
@@ -300,7 +310,7 @@ def _engine():
 
     class Watched(Engine):
         @classmethod
-        def execute_managed_notebook(cls, manager, kernel_name, watch, keep, start_timeout=60, **_) -> None:
+        def execute_managed_notebook(cls, manager, kernel_name, watch, keep, ahead, start_timeout=60, **_) -> None:
             begin = manager.cell_start
 
             def cell_start(cell, cell_index=None, **kwargs):
@@ -314,6 +324,7 @@ def _engine():
             client = PapermillNotebookClient(
                 manager, kernel_name=kernel_name, startup_timeout=start_timeout, extra_arguments=arguments
             )
+            threading.Thread(target=_import_ahead, args=(ahead,), daemon=True).start()
             client.execute(env={**os.environ, **FIXED, **keep}, cwd=folder)
 
     return Watched
@@ -324,6 +335,7 @@ def execute(
     parameters: Mapping[str, object],  # every parameter
     progress: Progress | None = None,  # called at each cell
     folder: Path | None = None,  # that the template may leave frames in
+    ahead: Sequence[str] = (),  # modules to import while the kernel works
 ) -> object:  # the executed notebook, an nbformat.NotebookNode
     """Run a template in a fresh kernel; raise RunError when a cell fails.
 
@@ -337,6 +349,8 @@ def execute(
         Called at each cell.
     folder : Path | None, default None
         That the template may leave frames in.
+    ahead : Sequence[str], default ()
+        Modules to import while the kernel works.
 
     Returns
     -------
@@ -393,7 +407,7 @@ def execute(
     keep = {RUN_FOLDER: str(folder.resolve()) if folder else ""}
     kernel = {"engine_name": "quantlab", "kernel_name": "python3", "language": "python"}
     try:
-        done = execute_notebook(source, None, dict(parameters), **kernel, progress_bar=False, watch=watch, keep=keep)
+        done = execute_notebook(source, None, dict(parameters), **kernel, progress_bar=False, watch=watch, keep=keep, ahead=ahead)
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or ["no message"])[-1]
         raise watch.failure(error.cell_index, f"{error.ename}: {reason}") from error
@@ -967,10 +981,12 @@ def _fill(
     template: Path,  # the notebook
     manifest: dict[str, object],  # completed here
     progress: Progress | None,
+    track: bool,  # it will be copied to MLflow
 ) -> dict:  # what the template emitted
     "Execute the template and write notebook, numbers and page."
     began = time.perf_counter()
-    notebook = execute(template, manifest["parameters"], progress, folder)
+    ahead = ("nbconvert", "mlflow") if track else ("nbconvert",)
+    notebook = execute(template, manifest["parameters"], progress, folder, ahead)
     executed = time.perf_counter()
     emitted = _write_numbers(folder, notebook, manifest)
     if progress:
@@ -1072,7 +1088,7 @@ def run_report(
     )
     try:
         with staged(final) as folder:
-            emitted = _fill(folder, file, manifest, progress)
+            emitted = _fill(folder, file, manifest, progress, track)
             _excerpt(folder, ledger, head, emitted.get("trials", []))
             manifest["ledger"]["after"] = _record(ledger, manifest, emitted.get("trials", []))
             manifest["timings"]["total_s"] = time.perf_counter() - began
