@@ -4,6 +4,7 @@ before it; then open the published test span once, with a refit a year and ten s
 Usage: python bench/csi300_rolling.py search         every trial is kept as soon as it is known; a killed one goes on
        python bench/csi300_rolling.py policies       trade the chosen scores of 2012-2016 in several ways
        python bench/csi300_rolling.py open [SEEDS]   record the opening, then run recipes/csi300.yaml with ten seeds
+       python bench/csi300_rolling.py whole          the recipe as it stands, all seeds in one score
        python bench/csi300_rolling.py commit         write recipes/csi300.trials.parquet
        python bench/csi300_rolling.py edge           which part of the edge is which, on the opened years
        python bench/csi300_rolling.py models         rows of the published table, Qlib's models by name and ours
@@ -247,6 +248,16 @@ def open_years(seeds: int = SEEDS) -> None:
     tell("opened", "refitted every year, three seeds", judge(mean, y, way, OPEN)[0] | {"years": by_year(mean, y)})
 
 
+def whole() -> None:
+    "Judge the scores of recipes/csi300.yaml as they are: the mean of ten seeds, refitted every year."
+    recipe, y = load("csi300"), study.Data.read().y()
+    scores = Stages(recipe).predictions["score"]
+    way = recipe.policy.n_drop, recipe.policy.rebalance, recipe.signals.half_life
+    plain, _ = judge(scores, y, (5, 1, 0.0), OPEN)
+    more = {"plain_ratio": plain["information_ratio"], "years": by_year(scores, y)}
+    tell("opened", "the recipe, ten seeds", judge(scores, y, way, OPEN)[0] | more)
+
+
 def commit() -> None:
     "Write the trials and the opening beside the recipe."
     series = {}
@@ -334,35 +345,36 @@ def models(seeds: int = 1) -> None:
 
 
 def monthly(step: int = 20) -> None:
-    "Refit every twenty sessions on labels of twenty: the published parameters on sliding years, and ours."
+    """Predict twenty sessions ahead: the published parameters refitted every twenty sessions on sliding years, and ours
+    on all years, refitted every hundred and twenty (a fit of ours takes minutes)."""
     data = study.Data.read()
     y20, days = data.y(step), data.date.unique()
     first, end = (int(days.searchsorted(pd.Timestamp(text))) for text in ("2017-01-01", study.TEST_END))
     watch = int(days.searchsorted(pd.Timestamp("2015-01-01")))
     ours, place = replace(chosen_config(), horizons=((step, 1.0),)), days.get_indexer(data.date)
-    for name in ("published parameters", "ours"):
+    for name, refit in (("published parameters", step), ("ours, refitted every 120 sessions", 6 * step)):
         parts: list[pd.Series] = []
-        for at in range(first, end, step):
-            held = data.member & (place >= at) & (place < min(at + step, end))
+        for at in range(first, end, refit):
+            held = data.member & (place >= at) & (place < min(at + refit, end))
             moved = at - first  # sessions by which the published spans have slid
             known = place < at - step - 1  # their outcome lay before the first day that is predicted
-            if name == "ours":
-                booster = study.train(data, ours, known, None, 0, 2, trees=ours.trees)
+            if name.startswith("ours"):
+                booster = study.train(data, ours, known, None, 0, 1, trees=ours.trees)
                 X = data.features(ours.features)
             else:
                 fit = (place >= moved) & (place < watch + moved - step - 1)
                 booster = study.train_published(
-                    data, 0, threads=2, horizon=step, rows=(fit, known & (place >= watch + moved))
+                    data, 0, threads=1, horizon=step, rows=(fit, known & (place >= watch + moved))
                 )
                 X = data.features("raw")
-            parts.append(zscore(pd.Series(booster.predict(X[held], num_threads=2), data.index[held])))
-            print(name, days[at].date(), booster.best_iteration, flush=True)
+            parts.append(zscore(pd.Series(booster.predict(X[held], num_threads=1), data.index[held])))
+            print(time.strftime("%H:%M:%S"), name, days[at].date(), booster.best_iteration, flush=True)
         scores = pd.concat(parts).rename("score")
         tell("monthly", name, judge(scores, y20, years=OPEN)[0])
 
 
 if __name__ == "__main__":
     {
-        "search": search, "policies": policies, "open": open_years, "commit": commit, "edge": edge, "models": models,
-        "monthly": monthly,
+        "search": search, "policies": policies, "open": open_years, "whole": whole, "commit": commit,
+        "edge": edge, "models": models, "monthly": monthly,
     }[sys.argv[1]](*map(int, sys.argv[2:]))  # fmt: skip

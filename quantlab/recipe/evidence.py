@@ -477,7 +477,8 @@ def known_trials(
     ['seq', 'prev_hash', 'hash', 'kind']
     """
     committed, account = read_trials(trials_file(recipe.name)), study.rpartition("/")[2]
-    same = committed["study"].eq(study)
+    plain = committed["study"].str.replace("/qlib:", "/", regex=False)  # a search may name a store without its kind
+    same = plain.eq(study.replace("/qlib:", "/"))
     if same.any():  # the choice was made on this data, and what it had seen of other data is part of it
         same = committed["study"].str.startswith(f"{recipe.study}/") & committed["study"].str.endswith(f"/{account}")
     return [ledger.trials(study, until=head or None), committed[same]]

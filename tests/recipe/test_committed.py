@@ -31,8 +31,6 @@ def same(stored, found, where=""):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_has_its_figures(name):
-    if name == "csi300":  # forty fits of three hundred columns; what is known of it lies in bench/results
-        pytest.skip("no figures of csi300 are stored: python scripts/recipe_metrics.py csi300 takes three hours")
     assert json.loads(FIGURES["metrics_file"](name).read_text())["recipe"] == name
 
 
@@ -48,8 +46,6 @@ def test_the_figures_are_those_of_a_run(name):
             store_folder(load(name).data.source)
         except ConfigError as error:
             pytest.skip(str(error))
-    if not FIGURES["metrics_file"](name).exists():
-        pytest.skip(f"no figures of {name} are stored")
     same(json.loads(FIGURES["metrics_file"](name).read_text()), FIGURES["fresh"](name))
 
 
@@ -112,6 +108,18 @@ def test_every_committed_try_counts_where_the_choice_was_made_and_none_elsewhere
     _, elsewhere = known_trials(spec, "default/mine.csv/excess", ledger)
     assert here["key"].nunique() > 700 and elsewhere.empty
     assert set(here["study"].str.rpartition("/")[2]) == {"excess"}
+
+
+@pytest.mark.parametrize("name", ["csi300", "us"])
+def test_tries_on_a_store_count_where_that_store_is_read(name, tmp_path):
+    spec, ledger = load(name), Ledger(tmp_path / "none.sqlite")
+    tried = read_trials(trials_file(name))
+    said = tried["key"][tried["study"].str.endswith("/excess")].nunique()
+    _, known = known_trials(spec, f"{spec.study}/{spec.data.source}/excess", ledger)
+    assert known["key"].nunique() == said > 20
+    assert json.loads(FIGURES["metrics_file"](name).read_text())["trials"] >= said
+    _, elsewhere = known_trials(spec, f"{spec.study}/qlib:other/excess", ledger)
+    assert elsewhere.empty
 
 
 def test_openings_and_series_are_saved_with_their_study(tmp_path):
