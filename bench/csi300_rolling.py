@@ -3,8 +3,7 @@ before it; then open the published test span once, with a refit a year and ten s
 
 Usage: python bench/csi300_rolling.py search         every trial is kept as soon as it is known; a killed one goes on
        python bench/csi300_rolling.py policies       trade the chosen scores of 2012-2016 in several ways
-       python bench/csi300_rolling.py open [SEEDS]   record the opening, then run recipes/csi300.yaml with ten seeds
-       python bench/csi300_rolling.py whole          the recipe as it stands, all seeds in one score
+       python bench/csi300_rolling.py open           record the opening; judge recipes/csi300.yaml by seed and whole
        python bench/csi300_rolling.py commit         write recipes/csi300.trials.parquet
        python bench/csi300_rolling.py edge           which part of the edge is which, on the opened years
        python bench/csi300_rolling.py models         rows of the published table, Qlib's models by name and ours
@@ -50,7 +49,6 @@ NAME = "csi300/qlib_cn_csi300/excess"  # the trials' study
 WORK = root() / ".cache" / "csi300" / "rolling"
 STORED = HERE / "results" / "csi300_rolling.json"
 TREES = (40, 80, 120)
-SEEDS = 10
 FIRST = study.Config(trees=max(TREES))
 STAGES = [
     [{"features": "raw+rank"}, {"features": "raw+extra"}, {"features": "raw+neutral"}],
@@ -218,44 +216,41 @@ def opened() -> pd.DataFrame:
     return rows[rows["study"] == OPENED]
 
 
-def open_years(seeds: int = SEEDS) -> None:
-    "Record the opening, then run the recipe with each seed alone; a killed run goes on."
+def by_seed(chain: Stages) -> list[pd.Series]:
+    "Score the test blocks by each member of a recipe's fits alone: the model of one seed."
+    parts = []
+    for fitted, (_, test) in zip(chain.fits.models, chain.folds, strict=True):
+        X = chain.features.iloc[test]
+        parts.append([one.predict(X)["score"] for one in fitted.members_])
+    return [pd.concat(blocks).sort_index() for blocks in zip(*parts, strict=True)]
+
+
+def open_years() -> None:
+    "Record the opening, then run the recipe, and judge it and each of its seeds alone; a killed run goes on."
     recipe = load("csi300")
     if opened().empty:
         open_out_of_sample(NAME, content_key(recipe=as_dict(recipe)), ledger())
-    y = study.Data.read().y()
-    chain, every = Stages(recipe.replace("model.seeds", 1)), []
+    y, chain = study.Data.read().y(), Stages(recipe)
     way = recipe.policy.n_drop, recipe.policy.rebalance, recipe.signals.half_life
-    for seed in range(seeds):
-        one = chain.like(chain.recipe.replace("seed", seed))
-        every.append(one.predictions["score"])
-        found, _ = judge(every[-1], y, way, OPEN)
-        plain, _ = judge(every[-1], y, (5, 1, 0.0), OPEN)
-        tell(
-            "opened",
-            str(seed),
-            found | {"plain_ratio": plain["information_ratio"], "plain_turnover": plain["turnover"]},
-        )
-    mean = (sum(zscore(one) for one in every) / seeds).rename("score")
+    alone = by_seed(chain)
+    for seed, scores in enumerate(alone):
+        found, _ = judge(scores, y, way, OPEN)
+        plain, _ = judge(scores, y, (5, 1, 0.0), OPEN)
+        more = {"plain_ratio": plain["information_ratio"], "plain_turnover": plain["turnover"]}
+        tell("opened", str(seed), found | more)
+    mean = chain.predictions["score"]
     found, returns = judge(mean, y, way, OPEN)
+    plain, _ = judge(mean, y, (5, 1, 0.0), OPEN)
     found |= {"years": by_year(mean, y), "dates": [f"{d:%Y-%m-%d}" for d in returns.index]}
+    found |= {"plain_ratio": plain["information_ratio"], "plain_turnover": plain["turnover"]}
     tell("opened", "mean of the seeds", found | {"daily_excess": returns.round(7).tolist()})
+    if "never refitted, three seeds" in stored()["opened"]:
+        return
     once = recipe.replace(model__seeds=1, split__test_sessions=5000)
     kept = [chain.like(once.replace("seed", seed)).predictions["score"] for seed in range(3)]
-    mean = sum(zscore(one) for one in kept) / len(kept)
-    tell("opened", "never refitted, three seeds", judge(mean, y, way, OPEN)[0] | {"years": by_year(mean, y)})
-    mean = sum(zscore(one) for one in every[:3]) / 3
-    tell("opened", "refitted every year, three seeds", judge(mean, y, way, OPEN)[0] | {"years": by_year(mean, y)})
-
-
-def whole() -> None:
-    "Judge the scores of recipes/csi300.yaml as they are: the mean of ten seeds, refitted every year."
-    recipe, y = load("csi300"), study.Data.read().y()
-    scores = Stages(recipe).predictions["score"]
-    way = recipe.policy.n_drop, recipe.policy.rebalance, recipe.signals.half_life
-    plain, _ = judge(scores, y, (5, 1, 0.0), OPEN)
-    more = {"plain_ratio": plain["information_ratio"], "years": by_year(scores, y)}
-    tell("opened", "the recipe, ten seeds", judge(scores, y, way, OPEN)[0] | more)
+    for name, three in {"never refitted": kept, "refitted every year": alone[:3]}.items():
+        mean = sum(zscore(one) for one in three) / 3
+        tell("opened", f"{name}, three seeds", judge(mean, y, way, OPEN)[0] | {"years": by_year(mean, y)})
 
 
 def commit() -> None:
@@ -375,6 +370,6 @@ def monthly(step: int = 20) -> None:
 
 if __name__ == "__main__":
     {
-        "search": search, "policies": policies, "open": open_years, "whole": whole, "commit": commit,
+        "search": search, "policies": policies, "open": open_years, "commit": commit,
         "edge": edge, "models": models, "monthly": monthly,
     }[sys.argv[1]](*map(int, sys.argv[2:]))  # fmt: skip
