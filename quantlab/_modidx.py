@@ -1863,6 +1863,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'quantlab.models.tune.tune': ('models/tune.html#tune', 'quantlab/models/tune.py')},
             'quantlab.ops.cli': { 'quantlab.ops.cli._about': ('ops/cli.html#_about', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli._audit_chain': ('ops/cli.html#_audit_chain', 'quantlab/ops/cli.py'),
+                                  'quantlab.ops.cli._extra_parameters': ('ops/cli.html#_extra_parameters', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli._from_here': ('ops/cli.html#_from_here', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli._grid': ('ops/cli.html#_grid', 'quantlab/ops/cli.py'),
                                   'quantlab.ops.cli._import_from_here': ('ops/cli.html#_import_from_here', 'quantlab/ops/cli.py'),

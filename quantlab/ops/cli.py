@@ -16,7 +16,7 @@ import typer
 
 import quantlab
 from ..core.config import load_env, redact
-from ..core.errors import QuantlabError, RunError
+from ..core.errors import ConfigError, QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
@@ -187,6 +187,22 @@ def _from_here(value: object) -> object:
     file = file.resolve()
     return str(file.relative_to(root()) if file.is_relative_to(root()) else file)
 
+# %% ../../nbs/ops/990_cli.ipynb #5e1c90aa
+def _extra_parameters(
+    left: list[str],  # what the command does not know: --top_k 20, --top_k=20
+) -> list[str]:  # NAME=VALUE
+    "Read unknown options as parameters of the template, the form in which `mlflow run -P` hands them on."
+    said, left = [], list(left)
+    while left:
+        name, equals, value = left.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise ConfigError(f"{name} is one argument too many; a parameter is set by -p NAME=VALUE or --NAME VALUE")
+        if not equals and not left:
+            raise ConfigError(f"{name} is no option, and as a parameter it has no value; see quantlab report --help")
+        said.append(f"{name[2:]}={value if equals else left.pop(0)}")
+    return said
+
+
 # %% ../../nbs/ops/990_cli.ipynb #72ba8239
 def _grid(
     file: Path,  # the template
@@ -215,8 +231,9 @@ def _grid(
         raise typer.Exit(1)
 
 # %% ../../nbs/ops/990_cli.ipynb #f7e440fd
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def report(
+    ctx: typer.Context,
     template: Annotated[str, typer.Argument(help="A template's name, or the path of a notebook.")],
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter; repeatable.")
@@ -241,7 +258,7 @@ def report(
     from quantlab.report.template import find_template, parse_parameters, read_parameters
 
     file = find_template(template)
-    given = parse_parameters(read_parameters(file), parameter or [])
+    given = parse_parameters(read_parameters(file), [*(parameter or []), *_extra_parameters(ctx.args)])
     given |= {"predictions": predictions} if predictions else {}
     given = {name: _from_here(value) for name, value in given.items()}
     if grid:
