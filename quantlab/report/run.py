@@ -39,6 +39,7 @@ from quantlab.report.template import (
     read_cells,
     read_emitted,
     read_parameters,
+    read_pictures,
     run_check,
 )
 
@@ -264,7 +265,8 @@ def _kernel_arguments(
 ) -> list[str]:
     "Return what a kernel is started with."
     line = f"__import__('sys').path.extend(folder for folder in {folders!r} if folder not in __import__('sys').path)"
-    return ["--log-level=CRITICAL", f"--IPKernelApp.exec_lines={line}"]
+    titles = "__import__('quantlab.report.template', fromlist=['template']).title_figures()"
+    return ["--log-level=CRITICAL", f"--IPKernelApp.exec_lines={line}; {titles}"]
 
 # %% ../../nbs/report/820_run.ipynb #8e28b9d6
 Progress = Callable[[int, int, str], None]  # cells done, cells in all, the heading they are under
@@ -427,6 +429,8 @@ def _readable(
 ):  # a copy for the page
     "Keep what a reader sees: text, tables, figures with their captions."
     shown = copy.deepcopy(notebook)
+    for _, words, output in read_pictures(shown.cells):
+        output["metadata"]["image/png"] = {"alt": words}
     for cell in shown.cells:
         if cell.cell_type != "code":
             continue
@@ -472,6 +476,71 @@ def _outline(
     body, contents = _contents(body.replace(first[0], "", 1) if first else body)
     title = html.unescape(re.sub(r"<[^>]+>", "", first[1])) if first else "Report"
     return {"title": title, "body": body, "contents": contents}
+
+# %% ../../nbs/report/820_run.ipynb #070dd0cb
+_NUMBER = re.compile(
+    r"[-+\N{MINUS SIGN}±<>~]*\s*[\d,]*\.?\d+(e[-+]?\d+)?\s*(%|bps|x)?(\s*[(±].*)?"
+    r"|[-\N{EN DASH}]?|[-+]?inf|nan|none|never", re.I
+)  # fmt: skip
+
+
+def _headed(
+    part: str,  # HTML: head or body of a table
+    scope: str,  # col or row
+) -> str:
+    "Say of each header cell what it heads; one that is empty heads nothing."
+    part = re.sub(r"<th([^>]*)>\s*</th>", r"<td\1></td>", part)
+    several = lambda found: scope + "group" * bool(re.search(rf'{scope}span="?(?!1\b)\d', found[1]))
+    return re.sub(r"<th(?=[\s>])(?![^>]*\bscope=)([^>]*)>", lambda m: f'<th scope="{several(m)}"{m[1]}>', part)
+
+
+def _aligned(
+    table: str,  # HTML
+) -> str:
+    "Mark the cells of columns of text, and long ones; columns count from the right, where no row has a span."
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row, re.S) for row in re.findall(r"<tr.*?</tr>", table, re.S)]
+    words = set()
+    for at in range(1, max(map(len, rows), default=0) + 1):
+        column = [html.unescape(re.sub(r"<[^>]+>", "", row[-at])).strip() for row in rows if len(row) >= at]
+        numbers = sum(bool(_NUMBER.fullmatch(text)) for text in column)
+        words |= {at} if numbers < 0.8 * len(column) else set()
+
+    def row(found: re.Match) -> str:
+        left = len(re.findall(r"<t[dh]\b", found[0]))
+
+        def cell(one: re.Match) -> str:
+            nonlocal left
+            left -= 1
+            long = " long" if len(one[3]) > 40 else ""
+            return f'<{one[1]} class="text{long}"{one[2]}>{one[3]}' if left + 1 in words else one[0]
+
+        return re.sub(r"<(td|th)(?![^>]*class=)\b([^>]*)>([^<]*)", cell, found[0])
+
+    return re.sub(r"<tr.*?</tr>", row, table, flags=re.S)
+
+# %% ../../nbs/report/820_run.ipynb #aa1f9ad6
+def _boxed(
+    body: str,  # HTML
+) -> str:
+    "Give tables headers, and tables, pictures and code a box of their own that scrolls and takes the focus."
+    heading, seen = "Report", 0
+    said = lambda text: html.escape(html.unescape(re.sub(r"<[^>]+>", "", text)).strip())
+
+    def mended(found: re.Match) -> str:
+        nonlocal heading, seen
+        if found[1] is not None:
+            heading, seen = found[1], 0
+            return found[0]
+        seen += 1
+        inner, what = found[0], "picture"
+        if found[2] is not None:
+            head, end, rest = inner.rpartition("</thead>")
+            inner, what = _aligned(_headed(head, "col") + end + _headed(rest, "row")), "table"
+        label = f"{said(heading)}, {what} {seen}"
+        return f'<div class="scroll {what}" tabindex="0" role="group" aria-label="{label}">{inner}</div>'
+
+    body = re.sub(r"<pre(?![^>]*tabindex)", '<pre tabindex="0"', body)
+    return re.sub(r"<h[23]\b[^>]*>(.*?)</h[23]>|<table\b(.*?)</table>|<img\b[^>]*>", mended, body, flags=re.S)
 
 # %% ../../nbs/report/820_run.ipynb #3e5f2d20
 def html_page(
@@ -533,7 +602,7 @@ def html_page(
     hide = {"exclude_input": True, "exclude_input_prompt": True, "exclude_output_prompt": True}
     place = {"template_name": "page", "extra_template_basedirs": [str(TEMPLATES)]}
     exporter = HTMLExporter(exclude_anchor_links=True, **place, **hide)
-    exporter.register_filter("outline", _outline)
+    exporter.register_filter("outline", lambda body: _outline(_boxed(body)))
     asked = {name: value for name, value in parameters.items() if name != "ledger_head"}  # the runner's own entry
     changed = [name for name, value in asked.items() if value != spec[name].default]
     rows = [(spec[name], value) for name, value in parameters.items()]

@@ -63,7 +63,7 @@ def test_the_contents_lead_to_every_heading(html):
 
 
 def test_the_parameters_are_shown_and_what_was_set_is_marked(html):
-    marked = re.findall(r'<tr class="changed">\s*<th>(\w+)</th>', html)
+    marked = re.findall(r'<tr class="changed">\s*<th scope="row">(\w+)</th>', html)
     assert marked == ["window"]  # the runner set ledger_head, nobody asked for it
     assert "1 of 9 differ from the default" in html and "sessions in the volatility window" in html
 

@@ -1,0 +1,54 @@
+"The doctor of a run: planted faults are each named, heaviest first, and a clean run has none of them."
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from quantlab.report.run import ReportRun
+from quantlab.runs.doctor import examine_run
+
+DAYS = pd.bdate_range("2015-01-02", periods=1000)
+
+
+def kept(folder: Path, fault: str = "") -> ReportRun:
+    "Write the files of a run, with one fault or none."
+    returns = pd.Series(np.random.default_rng(7).normal(0.0006, 0.01, 1000), DAYS, name="strategy")
+    returns = returns.iloc[:300] if fault == "sessions" else returns
+    if fault == "only three days":
+        returns = returns * 0.0
+        returns.iloc[[3, 40, 99]] = 0.1
+    returns.to_frame().to_parquet(folder / "returns.parquet")
+    first = DAYS[:100]
+    trades = pd.DataFrame(
+        {"decided": first, "date": first + pd.offsets.BDay(1), "symbol": ["KO", "PG", "GE", "XOM"] * 25}
+    ).assign(quantity=10.0, price=50.0, commission=1.0, slippage=1.0)
+    if fault == "close of their decision":
+        trades["date"] = trades["decided"]
+    if fault == "costs are zero":
+        trades[["commission", "slippage"]] = 0.0
+    if fault == "of all that was traded":
+        trades.loc[20:, "symbol"] = "KO"
+    trades.to_parquet(folder / "trades.parquet")
+    metrics = {"strategy.sharpe": 1.2, "dsr": 0.97, "trials": 4, "equity.last": 1_002_000.0}
+    metrics |= {"dsr": 0.1} if fault == "best of 4 tries" else {}
+    metrics |= {"equity.last": 1_000_010.0} if fault == "gross profit" else {}
+    return ReportRun(folder, metrics, {"template": "no such", "recipe": {"spec": {"capital": 1_000_000.0}}})
+
+
+FAULTS = (
+    "sessions", "only three days", "close of their decision", "costs are zero", "of all that was traded",
+    "best of 4 tries", "gross profit",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_named(tmp_path, fault):
+    found = [one for one in examine_run(kept(tmp_path, fault)) if one.weight > 0.3]
+    assert len(found) == 1 and fault.removeprefix("only ") in found[0].what and found[0].remedy
+
+
+def test_a_clean_run_has_none_of_them_and_says_what_cannot_be_told(tmp_path):
+    [only] = examine_run(kept(tmp_path))
+    assert only.weight == 0.3 and "cannot be told" in only.what
