@@ -22,7 +22,7 @@ from ..report.template import fill_parameters, find_template, read_cells, read_e
 
 # %% ../../nbs/runs/852_unchanged.ipynb #619dbcc4
 _HASHED = 2**20  # bytes: what is larger is known by its size and the time of its last change
-_OWN = ("ledger.sqlite", "mlflow")  # written by runs: files and folders that begin so
+_OWN = ("ledger.sqlite", "schedule.sqlite", "mlflow")  # written by runs: files and folders that begin so
 
 
 def _mark(file: Path) -> str:
@@ -77,7 +77,7 @@ def disk_state(
 
 # %% ../../nbs/runs/852_unchanged.ipynb #14c57f80
 _WORD = re.compile(r"(?<![\w/.])([A-Za-z_][\w.]*):([A-Za-z_][\w-]*)")  # qlib:NAME or module:name, no key of YAML
-_NOT_INPUT = ("RUNS", "LEDGER", "TRACKING", "CACHE", "SCHEDULER")  # settings of [research] that move no number
+_NOT_INPUT = ("RUNS", "LEDGER", "TRACKING", "CACHE", "SCHEDULER", "SCHEDULE")  # settings of [research] that move no number
 
 
 def _places(values: Mapping[str, object]) -> list[Path]:
@@ -98,9 +98,10 @@ def _places(values: Mapping[str, object]) -> list[Path]:
 
 
 def _settings() -> dict[str, str]:
-    "Return what the environment sets of the workspace, but where runs are written."
+    "Return what the environment sets of the workspace, but where runs are written and who is told."
+    ours = {name: value for name, value in os.environ.items() if name.startswith("QUANTLAB_")}
     own = tuple(f"QUANTLAB_RESEARCH_{name}" for name in _NOT_INPUT)
-    return {name: value for name, value in os.environ.items() if name.startswith("QUANTLAB_") and name not in own}
+    return {name: value for name, value in ours.items() if name not in own and not name.startswith("QUANTLAB_NOTIFY_")}
 
 
 def input_state(
