@@ -88,11 +88,14 @@ def _numbers(first: ReportRun, second: ReportRun) -> list[dict[str, object]]:
     "List every number of two runs as text, with its difference."
     a, b = first.metrics, second.metrics
     differ, shown = set(number_differences(a, b).index), lambda x: "-" if x is None else f"{x:.6g}"
-    both = lambda name: a.get(name) is not None and b.get(name) is not None
+
+    def moved(old: float | None, new: float | None) -> str:
+        return "" if old is None or new is None else f"{new - old:+.4g}"
+
     return [
         {
             "name": name, "first": shown(a.get(name)), "second": shown(b.get(name)), "differs": name in differ,
-            "difference": f"{b[name] - a[name]:+.4g}" if both(name) and name in differ else "",
+            "difference": moved(a.get(name), b.get(name)) if name in differ else "",
         }
         for name in dict.fromkeys([*a, *b])
     ]  # fmt: skip

@@ -8,7 +8,7 @@ __all__ = ['RefreshStep', 'ReportStep', 'JobStep', 'Job', 'Schedule', 'read_sche
 
 # %% ../../nbs/runs/872_schedule.ipynb #0dbf3652
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -418,6 +418,15 @@ class Slot:
     --------
     >>> from quantlab.runs.schedule import Slot
     >>> [name for name in Slot.__dataclass_fields__]
+    ['job',
+     'at',
+     'state',
+     'attempts',
+     'repeated',
+     'result',
+     'error',
+     'notice',
+     'changed']
     """
 
     job: str  # name
@@ -833,9 +842,11 @@ def _run_slot(store: SlotLedger, job: Job, at: datetime, run: Callable, pause: C
     return row if mine else []
 
 
-def _tell_ended(store: SlotLedger, jobs: Collection[str] | dict[str, Job], tell: Callable | None) -> None:
+def _tell_ended(store: SlotLedger, jobs: dict[str, Job], tell: Callable | None) -> None:
     "Tell how slots ended; whoever takes a notice first sends it, and nobody sends it again."
-    for slot in store.rows() if tell else []:
+    if tell is None:
+        return
+    for slot in store.rows():
         if slot.notice != "due" or slot.job not in jobs:
             continue
         key = (slot.job, _text(slot.at))
