@@ -214,7 +214,7 @@ class Job(_Section):
     steps : tuple[JobStep, ...], default Field(min_length=1)
         In order.
     notify : str, default ""
-        Whom it tells how it ended: a name in the settings' [notify]; empty: nobody.
+        Whom run_due's tell is given to tell how it ended; empty: nobody.
     catch_up : Literal['all', 'last', 'none'], default "all"
         Of the slots that nobody ran in time.
     retries : int, default Field(2, ge=0, le=20)
@@ -261,7 +261,7 @@ class Job(_Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")  # small letters, digits, _
     when: SlotRule  # it is due
     steps: tuple[JobStep, ...] = Field(min_length=1)  # in order
-    notify: str = ""  # whom it tells how it ended: a name in the settings' [notify]; empty: nobody
+    notify: str = ""  # whom run_due's tell is given to tell how it ended; empty: nobody
     catch_up: Literal["all", "last", "none"] = "all"  # of the slots that nobody ran in time
     retries: int = Field(2, ge=0, le=20)  # attempts after the first
 

@@ -156,10 +156,9 @@ def test_a_run_of_before_without_inputs_is_not_taken(home, kernels):
     assert not once(home)[1]
 
 
-def test_the_ledger_of_slots_and_who_is_told_are_no_input(tmp_path, monkeypatch):
+def test_the_ledger_of_slots_is_no_input(tmp_path, monkeypatch):
     (tmp_path / "bars").write_text("1")
     before = disk_state([tmp_path]), unchanged._settings()
     (tmp_path / "schedule.sqlite").write_text("2")
-    monkeypatch.setenv("QUANTLAB_NOTIFY_TEAM", "json://somewhere")
     monkeypatch.setenv("QUANTLAB_RESEARCH_SCHEDULE", "elsewhere.sqlite")
     assert (disk_state([tmp_path]), unchanged._settings()) == before
