@@ -81,7 +81,7 @@ def next_slots(
 
 # %% ../../nbs/ops/986_schedule_commands.ipynb #76cc98f0
 def run_steps(
-    job: Job,
+    job: Job,  # whose steps
     slot: Slot,  # claimed
 ) -> str:  # names of the run folders
     """Carry out the steps of a job, in order; raise what a step raises.
@@ -89,6 +89,7 @@ def run_steps(
     Parameters
     ----------
     job : Job
+        Whose steps.
     slot : Slot
         Claimed.
 
@@ -101,6 +102,18 @@ def run_steps(
     ------
     QuantlabError
         Before a kernel starts, RunError after (see run_once).
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.schedule_commands import run_steps
+    >>> from quantlab.runs.schedule import Job, Slot
+    >>> from_here = datetime(2024, 11, 27, 12, tzinfo=UTC)
+    >>> lost = Job(name="lost", when={"every": "1h"}, steps=[{"report": {"template": "none_such"}}])
+    >>> claimed = Slot("lost", from_here, "claimed", 1, 0, "", "", "", "")
+    >>> show_error(lambda: run_steps(lost, claimed)).partition(";")[0]
+    "ReportError: no template 'none_such' in reports"
     """
     from quantlab.runs.unchanged import run_once
 

@@ -222,40 +222,15 @@ class Job(_Section):
 
     Examples
     --------
-    >>> import tempfile
-    >>> import yaml
     >>> from datetime import UTC, datetime
-    >>> from pathlib import Path
     >>> from quantlab.core.errors import show_error
-    >>> from quantlab.runs.schedule import Schedule, SlotLedger, notice_slots, read_schedule
-    >>> TEXT = \"\"\"
-    ... jobs:
-    ...   - name: close_report
-    ...     when: {after_close: XNYS, delay: 30min}
-    ...     steps:
-    ...       - refresh: {vendor: yahoo, symbols: [SPY, QQQ], start: 2015-01-01}
-    ...       - report: {template: tearsheet, parameters: {data: "lake:yahoo", top_k: 1}}
-    ...     notify: team
-    ...   - name: weekly_health
-    ...     when: {weekly: sat 06:00, zone: America/New_York}
-    ...     steps: [report: {template: data_health}]
-    ...     catch_up: last
-    ... \"\"\"
-    >>> jobs = Schedule.model_validate(yaml.safe_load(TEXT)).jobs
-    >>> work = tempfile.TemporaryDirectory()
-    >>> here = Path(work.name)
-    >>> (here / "jobs.yaml").write_text(TEXT)
-    >>> said = []
-    >>> for old, new in (
-    ...     ("delay", "dely"),
-    ...     ("top_k: 1}}", "top_k: 1}, grid: 1}"),
-    ...     ("weekly_health", "close_report"),
-    ... ):
-    ...     (here / "slip.yaml").write_text(TEXT.replace(old, new))
-    ...     said.append(show_error(lambda: read_schedule(here / "slip.yaml")).replace(str(here.resolve()), "desk"))
-    >>> ledger = SlotLedger(here / "schedule.sqlite")
-    >>> monday = datetime(2025, 11, 24, 12, tzinfo=UTC)
-    >>> notice_slots(ledger, jobs[0], monday)
+    >>> from quantlab.ops.schedule_commands import run_steps
+    >>> from quantlab.runs.schedule import Job, Slot
+    >>> from_here = datetime(2024, 11, 27, 12, tzinfo=UTC)
+    >>> lost = Job(name="lost", when={"every": "1h"}, steps=[{"report": {"template": "none_such"}}])
+    >>> claimed = Slot("lost", from_here, "claimed", 1, 0, "", "", "", "")
+    >>> show_error(lambda: run_steps(lost, claimed)).partition(";")[0]
+    "ReportError: no template 'none_such' in reports"
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")  # small letters, digits, _
@@ -595,8 +570,8 @@ class SlotLedger:
 
 # %% ../../nbs/runs/872_schedule.ipynb #bf5502e7
 def notice_slots(
-    store: SlotLedger,
-    job: Job,
+    store: SlotLedger,  # that holds the slots
+    job: Job,  # whose slots
     now: datetime,  # with a zone
 ) -> None:
     """Write the slots of a job that have fallen due; of a job that is seen for the first time, only that it was seen.
@@ -604,8 +579,9 @@ def notice_slots(
     Parameters
     ----------
     store : SlotLedger
+        That holds the slots.
     job : Job
-        Whose lock the caller holds.
+        Whose slots.
     now : datetime
         With a zone.
 
@@ -667,7 +643,7 @@ def notice_slots(
 
 # %% ../../nbs/runs/872_schedule.ipynb #28762d61
 def claim_slot(
-    store: SlotLedger,
+    store: SlotLedger,  # that holds the slots
     job: Job,  # whose lock the caller holds
     at: datetime,  # of the slot
 ) -> Slot | None:  # None: it is not to be run
@@ -676,6 +652,7 @@ def claim_slot(
     Parameters
     ----------
     store : SlotLedger
+        That holds the slots.
     job : Job
         Whose lock the caller holds.
     at : datetime
@@ -750,8 +727,8 @@ def _finish(db: sqlite3.Connection, job: Job, key: tuple, state: str, result: st
 
 # %% ../../nbs/runs/872_schedule.ipynb #034080ba
 def run_due(
-    schedule: Schedule,
-    store: SlotLedger,
+    schedule: Schedule,  # whose jobs are run
+    store: SlotLedger,  # that holds the slots
     now: datetime,  # with a zone; what is due by now is run
     run: Callable[[Job, Slot], str],  # carries out a slot, and returns what the ledger keeps of it
     tell: Callable[[Job, Slot], None] | None = None,  # tells whom the job names how a slot ended
@@ -762,7 +739,9 @@ def run_due(
     Parameters
     ----------
     schedule : Schedule
+        Whose jobs are run.
     store : SlotLedger
+        That holds the slots.
     now : datetime
         With a zone; what is due by now is run.
     run : Callable[[Job, Slot], str]

@@ -128,7 +128,8 @@ def test_a_run_that_says_much_is_not_blocked(home):
 def test_a_killed_grid_goes_on_where_it_stopped(home, how):
     asked = [{"scale": float(n), "wait": 1.0} for n in range(4)]
     code = (
-        f"import json, sys; from quantlab.runs.grid import run_grid; "
+        "import json, signal, sys; from quantlab.runs.grid import run_grid; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background job begins by ignoring it
         f"run_grid({str(home / 'small.ipynb')!r}, json.loads(sys.argv[1]), track=False)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, json.dumps(asked)], env=os.environ)
