@@ -138,11 +138,10 @@ def _page_of(
     pdf: bool,  # of one
 ) -> None:
     "Write the page that sets two runs beside each other, or the PDF of one, and print its path."
-    from quantlab.core.errors import ConfigError
     from quantlab.runs.reproduce import find_run
 
     if len(names) != (1 if pdf else 2):
-        raise ConfigError(f"{len(names)} runs are named; name one with --pdf, or two")
+        raise ConfigError(f"runs named: {len(names)}; --pdf takes one, a comparison takes two")
     there = [Path(output) / name if output else Path(name) for name in names]
     found = [find_run(place if place.is_dir() else name) for place, name in zip(there, names, strict=True)]
     if pdf:
@@ -165,7 +164,9 @@ def runs(
     compare: Annotated[
         tuple[str, str] | None, typer.Option(metavar="RUN RUN", help="Set two runs side by side.")
     ] = None,
-    html: Annotated[bool, typer.Option("--html", help="Write an index of all, or a page of two, and print its path.")] = False,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write an index of all, or a page of two, and print its path.")
+    ] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Print the page of one run as PDF, and its path.")] = False,
 ) -> None:
     "List finished runs, newest first, with their headline metrics."
@@ -222,13 +223,20 @@ def _from_here(value: object) -> object:
 # %% ../../nbs/ops/990_cli.ipynb #5e1c90aa
 def _extra_parameters(
     left: list[str],  # what the command does not know: --top_k 20, --top_k=20
+    options: list[str],  # names of the command's own
+    parameters: list[str],  # names of the template's
 ) -> list[str]:  # NAME=VALUE
     "Read unknown options as parameters of the template, the form in which `mlflow run -P` hands them on."
+    from quantlab.report.template import nearest
+
     said, left = [], list(left)
     while left:
         name, equals, value = left.pop(0).partition("=")
         if not name.startswith("--"):
             raise ConfigError(f"{name} is one argument too many; a parameter is set by -p NAME=VALUE or --NAME VALUE")
+        meant = nearest(name[2:], [*options, *parameters])
+        if any(meant == f"did you mean {one!r}?" for one in options):  # a slip of an option is no parameter
+            raise ConfigError(f"there is no option {name}; {meant}")
         if not equals and not left:
             raise ConfigError(f"{name} is no option, and as a parameter it has no value; see quantlab report --help")
         said.append(f"{name[2:]}={value if equals else left.pop(0)}")
@@ -291,9 +299,16 @@ def report(
     from quantlab.report.template import find_template, parse_parameters, read_parameters
 
     file = find_template(template)
-    given = parse_parameters(read_parameters(file), [*(parameter or []), *_extra_parameters(ctx.args)])
+    spec, options = read_parameters(file), [one.name for one in ctx.command.params if one.name]
+    given = parse_parameters(spec, [*(parameter or []), *_extra_parameters(ctx.args, options, list(spec))])
     given |= {"predictions": predictions} if predictions else {}
     given = {name: _from_here(value) for name, value in given.items()}
+    if pdf:
+        from quantlab.runs.pdf import find_browser, write_pdf
+
+        find_browser()  # before a kernel starts
+    if pdf and grid:
+        raise ConfigError("--pdf prints the page of one run; leave it out, and print those of the grid afterwards")
     if grid:
         limits: dict[str, Any] = {"workers": workers, "timeout": timeout, "memory_gb": memory}
         terms = limits | {"track": track, "force": force}
@@ -310,12 +325,7 @@ def report(
             raise typer.Exit(130) from None
     if there:
         typer.echo("nothing has changed since this run; --force runs it again", err=True)
-    if pdf:
-        from quantlab.runs.pdf import write_pdf
-
-        typer.echo(write_pdf(run.html))
-    else:
-        typer.echo(run.html)
+    typer.echo(write_pdf(run.html) if pdf else run.html)
 
 # %% ../../nbs/ops/990_cli.ipynb #4ace7268
 @app.command()

@@ -100,6 +100,7 @@ def run_steps(
 
     Raises
     ------
+    KeyboardInterrupt
     QuantlabError
         Before a kernel starts, RunError after (see run_once).
 
@@ -121,7 +122,10 @@ def run_steps(
     for step in job.steps:
         if step.refresh:
             asked = step.refresh
-            refresh(asked.vendor, ",".join(asked.symbols), asked.start, asked.interval)
+            try:
+                refresh(asked.vendor, ",".join(asked.symbols), asked.start, asked.interval)
+            except typer.Exit:  # it was interrupted, which is no failure of the slot
+                raise KeyboardInterrupt from None
         else:
             run, _ = run_once(step.report.template, step.report.parameters)
             made.append(run.folder.name)
@@ -136,8 +140,10 @@ def _jobs(
     whole = read_schedule(file)
     for job in whole.jobs:
         if job.notify:
-            raise ConfigError(f"{file.name}: job {job.name} names {job.notify} to be told, and no message can be sent yet; "
-                              "leave notify out, and look at quantlab schedule status")
+            raise ConfigError(
+                f"{file.name}: job {job.name} names {job.notify} to be told, and no message can be sent yet; leave "
+                "notify out, and look at quantlab schedule status"
+            )
     found = [job for job in whole.jobs if name in (None, job.name)]
     if not found:
         raise ConfigError(f"{file.name} has no job {name}; it has {', '.join(job.name for job in whole.jobs)}")
@@ -179,12 +185,12 @@ def timer_lines(
     ... )
     """
     line = f"{shlex.quote(str(program))} schedule run {shlex.quote(str(file.resolve()))} --once"
-    if kind == "cron":
-        return f"*/5 * * * * cd {shlex.quote(str(home))} && {line}"
+    if kind == "cron":  # to which a percent sign is the end of a line
+        return f"*/5 * * * * cd {shlex.quote(str(home))} && {line}".replace("%", r"\%")
     unit = f"[Unit]\nDescription=quantlab schedule {file.name}\n\n"
-    service = f"{unit}[Service]\nType=oneshot\nWorkingDirectory={home}\nExecStart={line}\n"
+    service = f"{unit}[Service]\nType=oneshot\nWorkingDirectory={home}\nExecStart={line}\n".replace("%", "%%")
     timer = f"{unit}[Timer]\nOnCalendar=*:0/5\nPersistent=true\n\n[Install]\nWantedBy=timers.target\n"
-    return f"# quantlab.service\n{service}\n# quantlab.timer\n{timer}"
+    return f"# quantlab-{file.stem}.service\n{service}\n# quantlab-{file.stem}.timer\n{timer}"
 
 # %% ../../nbs/ops/986_schedule_commands.ipynb #55ba174b
 schedule_app = typer.Typer(no_args_is_help=True, help="Run reports by themselves: each slot once, also after an outage.")
@@ -212,17 +218,17 @@ def run_schedule(
 ) -> None:
     "Run what is due and not done, each slot once, oldest first."
     store = SlotLedger()
-    while True:  # the file is read each time: an edit counts from the next look on
-        ended = run_due(_jobs(file, job), store, datetime.now(UTC), run_steps)
-        for slot in ended:
-            typer.echo(f"{slot.job} {slot.at:%Y-%m-%d %H:%M}: {slot.state} {slot.result or slot.error}")
-        if once:
-            raise typer.Exit(int(any(slot.state == "failed" for slot in ended)))
-        try:
+    try:
+        while True:  # the file is read each time: an edit counts from the next look on
+            ended = run_due(_jobs(file, job), store, datetime.now(UTC), run_steps)
+            for slot in ended:
+                typer.echo(f"{slot.job} {slot.at:%Y-%m-%d %H:%M}: {slot.state} {slot.result or slot.error}")
+            if once:
+                raise typer.Exit(int(any(slot.state == "failed" for slot in ended)))
             time.sleep(poll)
-        except KeyboardInterrupt:
-            typer.echo("interrupted: open slots stay in the ledger", err=True)
-            raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted: open slots stay in the ledger, and the next look takes them up", err=True)
+        raise typer.Exit(130) from None
 
 # %% ../../nbs/ops/986_schedule_commands.ipynb #6b07e3ec
 @schedule_app.command()

@@ -408,8 +408,9 @@ def execute(
     watch, source = _Watch(progress), nbformat.read(template, as_version=4)
     keep = {RUN_FOLDER: str(folder.resolve()) if folder else ""}
     kernel = {"engine_name": "quantlab", "kernel_name": "python3", "language": "python"}
+    told = {"watch": watch, "keep": keep, "ahead": ahead}
     try:
-        done = execute_notebook(source, None, dict(parameters), **kernel, progress_bar=False, watch=watch, keep=keep, ahead=ahead)
+        done = execute_notebook(source, None, dict(parameters), **kernel, progress_bar=False, **told)
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or ["no message"])[-1]
         raise watch.failure(error.cell_index, f"{error.ename}: {reason}") from error
@@ -1066,6 +1067,42 @@ def _fill(
     return emitted
 
 # %% ../../nbs/report/820_run.ipynb #1ec7b380
+def _run_checked(
+    file: Path,  # the template
+    values: Mapping[str, object],  # every parameter; they have passed the template's check
+    output: Path | None,
+    progress: Progress | None,
+    track: bool,
+) -> ReportRun:
+    "Run a report in a kernel and keep it, with its row in the ledger and its copy in MLflow."
+    began = time.perf_counter()
+    ledger, head = _open_ledger()
+    manifest = _manifest(file, values, head)
+    moment = re.sub(r"[-:]", "", manifest["started"])
+    final = _free(
+        Path(output or path("research", "runs")).resolve() / f"{file.stem}-{moment}-{manifest['question'][:8]}"
+    )
+    try:
+        with staged(final) as folder:
+            emitted = _fill(folder, file, manifest, progress, track)
+            _excerpt(folder, ledger, head, emitted.get("trials", []))
+            manifest["ledger"]["after"] = _record(ledger, manifest, emitted.get("trials", []))
+            manifest["timings"]["total_s"] = time.perf_counter() - began
+            _write_json(folder / "manifest.json", manifest)
+    except RunError as failure:
+        raise _keep(failure, final) from failure
+    run = ReportRun(final, emitted["metrics"], manifest)
+    manifest["tracking"] = _track(run, track)
+    try:
+        _write_json(final / "manifest.json", manifest)
+    except OSError as error:
+        raise RunError(
+            f"the run is complete in {display_path(final)}, but its manifest does not say where it is tracked "
+            f"({_why(error)}); make room"
+        ) from error
+    return run
+
+
 def run_report(
     template: str | Path,  # a name, or the path of a notebook
     parameters: Mapping[str, object] | None = None,  # what differs from the defaults
@@ -1146,34 +1183,10 @@ def run_report(
     >>> finished.metrics
     {'sessions': 3522}
     """
-    began, file = time.perf_counter(), find_template(template)
+    file = find_template(template)
     values = fill_parameters(read_parameters(file), parameters or {})
     run_check(file, values)
-    ledger, head = _open_ledger()
-    manifest = _manifest(file, values, head)
-    moment = re.sub(r"[-:]", "", manifest["started"])
-    final = _free(
-        Path(output or path("research", "runs")).resolve() / f"{file.stem}-{moment}-{manifest['question'][:8]}"
-    )
-    try:
-        with staged(final) as folder:
-            emitted = _fill(folder, file, manifest, progress, track)
-            _excerpt(folder, ledger, head, emitted.get("trials", []))
-            manifest["ledger"]["after"] = _record(ledger, manifest, emitted.get("trials", []))
-            manifest["timings"]["total_s"] = time.perf_counter() - began
-            _write_json(folder / "manifest.json", manifest)
-    except RunError as failure:
-        raise _keep(failure, final) from failure
-    run = ReportRun(final, emitted["metrics"], manifest)
-    manifest["tracking"] = _track(run, track)
-    try:
-        _write_json(final / "manifest.json", manifest)
-    except OSError as error:
-        raise RunError(
-            f"the run is complete in {display_path(final)}, but its manifest does not say where it is tracked "
-            f"({_why(error)}); make room"
-        ) from error
-    return run
+    return _run_checked(file, values, output, progress, track)
 
 # %% ../../nbs/report/820_run.ipynb #30f3a0ce
 def tearsheet(

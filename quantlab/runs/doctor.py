@@ -9,6 +9,7 @@ __all__ = ['Suspicion', 'examine_run']
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from ..core.errors import QuantlabError
@@ -69,12 +70,16 @@ class Suspicion(NamedTuple):
 
 def _of_returns(returns: pd.Series) -> Iterator[Suspicion]:
     "Look at how many sessions there are, and on how few of them the result hangs."
+    if np.isinf(returns).any():
+        odd = f"{np.isinf(returns).sum()} returns are infinite, first on {returns.index[np.isinf(returns)][0]:%Y-%m-%d}"
+        yield Suspicion(1.0, odd, "look for a price of zero; no figure of this run holds")
+        return
     if len(returns) < 504:
         yield Suspicion(0.6, f"only {len(returns)} sessions", "get a longer history: two years say little of a Sharpe")
     profit, best = returns.sum(), returns.nlargest(10).sum()
-    if profit > 0 and best >= profit * (1 - 1e-9) and returns.nlargest(3).sum() > 0.5 * profit:
-        days = ", ".join(f"{day:%Y-%m-%d}" for day in returns.nlargest(3).index)
-        share = returns.nlargest(3).sum() / profit
+    three = returns.nlargest(3)
+    if len(returns) > 20 and profit > 0 and best >= profit * (1 - 1e-9) and three.sum() > 0.5 * profit:
+        days, share = ", ".join(f"{day:%Y-%m-%d}" for day in three.index), three.sum() / profit
         yield Suspicion(0.8, f"three days made {share:.0%} of the profit: {days}", "look at their bars; run without them")
 
 # %% ../../nbs/runs/858_doctor.ipynb #bd385629
@@ -144,7 +149,8 @@ def examine_run(
     m, found = run.metrics, []
     ratio, deflated = m.get("strategy.sharpe"), m.get("dsr")
     if ratio is not None and deflated is not None and ratio > 1 and deflated < 0.5:
-        what = f"Sharpe ratio {ratio:.2f}, but a chance of {deflated:.0%} to be above the best of {m.get('trials', 0)} tries"
+        tried = f"a chance of {deflated:.0%} to be above the best of {m.get('trials', 0)} tries"
+        what = f"Sharpe ratio {ratio:.2f}, but {tried}"
         found.append(Suspicion(0.85, what, "judge it by the deflated value; keep the next years unseen"))
     if (run.folder / "returns.parquet").is_file():
         found += _of_returns(pd.read_parquet(run.folder / "returns.parquet").iloc[:, 0].dropna())
@@ -155,7 +161,8 @@ def examine_run(
     try:
         spec = read_parameters(find_template(run.manifest["template"]))
         if is_edited(run, spec):
-            found.append(Suspicion(1.0, "page or numbers are not those of its notebook", "run it again: quantlab reproduce"))
+            odd = "page or numbers are not those of its notebook"
+            found.append(Suspicion(1.0, odd, "run it again: quantlab reproduce"))
     except (QuantlabError, OSError, KeyError) as error:
         found.append(Suspicion(0.3, f"whether it was edited cannot be told ({error})", "keep the template of a run"))
     return sorted(found, key=lambda one: -one.weight)

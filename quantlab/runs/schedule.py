@@ -286,6 +286,10 @@ def _mistake(error: Any, lines: dict[tuple, int], file: str) -> str:
         said = f"{place[-1]} is no key here ({', '.join(_KEYS[parent])}){nearest_name(place[-1], _KEYS[parent])}"
     elif first["type"] == "missing":
         said = "is missing; write it"
+    elif not place:
+        said = "is empty or no mapping; begin it with jobs:"
+    elif first["type"] == "too_short":
+        said = "is empty; write at least one"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{file}, line {line}: {name}: {said}{more}"
 

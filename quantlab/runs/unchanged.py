@@ -17,7 +17,7 @@ from pathlib import Path
 
 import quantlab
 from ..core.config import path, root
-from ..report.run import FIXED, Progress, ReportRun, _write_json, environment, list_runs, run_report
+from ..report.run import FIXED, Progress, ReportRun, _write_json, environment, _run_checked, list_runs
 from ..report.template import fill_parameters, find_template, read_cells, read_emitted, read_parameters, run_check
 
 # %% ../../nbs/runs/852_unchanged.ipynb #619dbcc4
@@ -356,7 +356,7 @@ def run_once(
             return known, True
     run_check(file, values)
     state = input_state(file, values)  # before the run: what changes meanwhile makes it again
-    run = run_report(file, parameters, output, progress, track)
+    run = _run_checked(file, values, output, progress, track)
     studies = sorted({trial["study"] for trial in read_emitted(run.notebook).get("trials", [])})
     manifest = {**run.manifest, "inputs": {"state": state, "trials": trials_state(studies)}}
     _write_json(run.folder / "manifest.json", manifest)

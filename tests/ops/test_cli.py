@@ -14,8 +14,10 @@ import typer
 import quantlab
 from quantlab.core.config import root
 from quantlab.ops import cli
+from quantlab.runs.pdf import BROWSERS
 
 COMMAND = Path(sys.executable).with_name("quantlab")
+BROWSER = any(map(shutil.which, BROWSERS))
 SMALL = Path(__file__).parents[1] / "report" / "template_small.ipynb"
 
 
@@ -59,6 +61,14 @@ def finished(quantlab_line) -> subprocess.CompletedProcess:
         (["report", "small", "-p", "symbols="], "symbols is empty"),
         (["report", "small", "-p", "data=no/such.parquet"], "data file no/such.parquet does not exist"),
         (["templates", "smal"], "did you mean 'small'?"),
+        (["report", "small", "--windw", "30"], "unknown parameter 'windw'; did you mean 'window'?"),
+        (["report", "small", "--window=many"], "cannot be 'many'"),
+        (["report", "small", "--window"], "as a parameter it has no value"),
+        (["report", "small", "--ouput", "x"], "there is no option --ouput; did you mean 'output'?"),
+        (["report", "small", "more"], "more is one argument too many"),
+        (["report", "small", "--pdf", "--grid", "g.yaml"], "--pdf prints the page" if BROWSER else "a PDF needs"),
+        (["runs", "one", "--html"], "runs named: 1"),
+        (["doctor", "none"], "no run 'none'"),
     ],
 )
 def test_a_refusal_is_one_line(quantlab_line, workspace, words, answer):
@@ -103,6 +113,25 @@ def test_two_runs_side_by_side(finished, quantlab_line):
         and refused.stderr.startswith("error: 0 runs are called 'other'")
         and refused.stderr.count("\n") == 1
     )
+
+
+def test_two_runs_on_one_page_and_the_doctor_of_one(finished, quantlab_line, workspace):
+    name = Path(finished.stdout.strip()).parent.name
+    plain, page = quantlab_line("runs", name, name[:-4]), quantlab_line("runs", name, name[:-4], "--html")
+    assert plain.returncode == 0 and "metrics.highest" in plain.stdout
+    [printed] = page.stdout.splitlines()
+    assert page.returncode == 0 and f'A is <a href="{name}/report.html">{name}</a>' in Path(printed).read_text()
+    told = quantlab_line("doctor", name)
+    assert told.returncode == 0 and told.stdout.startswith("nothing suspicious")
+    Path(printed).unlink()
+
+
+@pytest.mark.skipif(not BROWSER, reason="no chromium is installed (Debian package chromium)")
+def test_the_page_of_a_run_as_pdf(finished, quantlab_line):
+    page = Path(finished.stdout.strip())
+    printed = quantlab_line("runs", page.parent.name, "--pdf")
+    assert printed.returncode == 0 and Path(printed.stdout.strip()).read_bytes().startswith(b"%PDF"), printed.stderr
+    page.with_suffix(".pdf").unlink()
 
 
 def test_a_failing_cell_exits_one_without_a_traceback(quantlab_line, workspace):

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import typer
 
 from quantlab.core.errors import ConfigError
-from quantlab.ops.schedule_commands import next_slots, timer_lines
+from quantlab.ops import schedule_commands
+from quantlab.ops.schedule_commands import next_slots, run_steps, timer_lines
 from quantlab.report.run import list_runs
-from quantlab.runs.schedule import SlotLedger, notice_slots, read_schedule
+from quantlab.runs.schedule import Schedule, SlotLedger, notice_slots, read_schedule, run_due
 from quantlab.runs.slots import SlotRule
 
 PROGRAM = Path(sys.executable).parent / "quantlab"
@@ -70,6 +72,26 @@ def test_a_failure_is_seen_by_the_run_and_by_the_status(desk):
     assert code == 1 and "failed" in said
 
 
+def test_a_refresh_asks_for_its_symbols_and_one_that_is_interrupted_is_taken_up_again(tmp_path, monkeypatch):
+    asked, now = [], datetime(2025, 3, 7, 12, 30, tzinfo=UTC)
+    step = {"refresh": {"vendor": "yahoo", "symbols": ["SPY", "QQQ"], "start": "2020-01-01"}}
+    plan = Schedule(jobs=[{"name": "bars", "when": {"every": "1h"}, "steps": [step], "retries": 1}])
+    store = SlotLedger(tmp_path / "slots.sqlite")
+
+    def interrupted(*given):
+        asked.append(given)
+        raise typer.Exit(130)  # as the command does after Ctrl-C
+
+    notice_slots(store, plan.jobs[0], now)
+    monkeypatch.setattr(schedule_commands, "refresh", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_due(plan, store, now + timedelta(hours=1), run_steps)
+    assert [slot.state for slot in store.rows()] == ["claimed"] and asked == [("yahoo", "SPY,QQQ", "2020-01-01", "1d")]
+    monkeypatch.setattr(schedule_commands, "refresh", lambda *given: asked.append(given))
+    [done] = run_due(plan, store, now + timedelta(hours=1), run_steps)
+    assert (done.state, done.repeated, len(asked)) == ("done", 1, 2)
+
+
 def test_what_cannot_run_is_refused_by_check(desk):
     assert call(desk, "check desk.yaml --count 2")[0] == 0
     text = (desk / "desk.yaml").read_text()
@@ -97,6 +119,16 @@ def test_timers_hold_the_place_and_the_program(tmp_path):
     assert line.startswith("*/5 * * * * cd 'desk of mine' && ") and f"'{tmp_path}/a b.yaml' --once" in line
     units = timer_lines(tmp_path / "d.yaml", "systemd", Path("desk"), PROGRAM)
     assert "Persistent=true" in units and "WorkingDirectory=desk" in units and f"ExecStart={PROGRAM} " in units
+    assert "# quantlab-d.timer" in units
+    odd = timer_lines(tmp_path / "50%.yaml", "cron", Path("desk"), PROGRAM)  # cron ends a line at a percent sign
+    assert r"50\%.yaml" in odd and "50%%.yaml" in timer_lines(tmp_path / "50%.yaml", "systemd", Path("desk"), PROGRAM)
+
+
+@pytest.mark.parametrize("text", ["", "jobs: []", "- 1", "jobs: [{name: a, when: {every: 1h}, steps: []}]"])
+def test_an_empty_schedule_says_what_to_write(tmp_path, text):
+    (tmp_path / "empty.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="line 1: .*(begin it with jobs|write at least one)"):
+        read_schedule(tmp_path / "empty.yaml")
 
 
 def test_an_unknown_job_is_named(desk):

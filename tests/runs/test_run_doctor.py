@@ -1,12 +1,14 @@
 "The doctor of a run: planted faults are each named, heaviest first, and a clean run has none of them."
 
+import json
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
-from quantlab.report.run import ReportRun
+from quantlab.report.run import ReportRun, read_run, run_report
 from quantlab.runs.doctor import examine_run
 
 DAYS = pd.bdate_range("2015-01-02", periods=1000)
@@ -19,6 +21,8 @@ def kept(folder: Path, fault: str = "") -> ReportRun:
     if fault == "only three days":
         returns = returns * 0.0
         returns.iloc[[3, 40, 99]] = 0.1
+    if fault == "returns are infinite":
+        returns.iloc[7] = np.inf
     returns.to_frame().to_parquet(folder / "returns.parquet")
     first = DAYS[:100]
     trades = pd.DataFrame(
@@ -39,7 +43,7 @@ def kept(folder: Path, fault: str = "") -> ReportRun:
 
 FAULTS = (
     "sessions", "only three days", "close of their decision", "costs are zero", "of all that was traded",
-    "best of 4 tries", "gross profit",
+    "best of 4 tries", "gross profit", "returns are infinite",
 )  # fmt: skip
 
 
@@ -52,3 +56,23 @@ def test_a_planted_fault_is_named(tmp_path, fault):
 def test_a_clean_run_has_none_of_them_and_says_what_cannot_be_told(tmp_path):
     [only] = examine_run(kept(tmp_path))
     assert only.weight == 0.3 and "cannot be told" in only.what
+
+
+@pytest.mark.parametrize(("returns", "told"), [([], "only 0 sessions"), ([np.nan] * 9, "only 0"), ([0.1], "only 1 s")])
+def test_what_is_too_little_is_said_and_nothing_else(tmp_path, returns, told):
+    pd.DataFrame({"strategy": np.array(returns, float)}, DAYS[: len(returns)]).to_parquet(tmp_path / "returns.parquet")
+    found = [one.what for one in examine_run(ReportRun(tmp_path, {}, {"template": "no such"})) if one.weight > 0.3]
+    assert len(found) == 1 and found[0].startswith(told)
+
+
+def test_an_edited_number_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTLAB_RESEARCH_LEDGER", str(tmp_path / "ledger.sqlite"))
+    monkeypatch.setenv("QUANTLAB_RESEARCH_TEMPLATES", str(tmp_path))
+    code = "from quantlab.report.template import emit\nemit({'answer': 2.0 * size}, data_hash='d')"
+    cells = [nbformat.v4.new_code_cell("size: int = 1  # of it", metadata={"tags": ["parameters"]})]
+    nbformat.write(nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(code)]), tmp_path / "tiny.ipynb")
+    run = run_report("tiny", output=tmp_path / "runs", track=False)
+    assert examine_run(run) == []
+    (run.folder / "metrics.json").write_text(json.dumps({"answer": 3.0}))
+    [found] = examine_run(read_run(run.folder))
+    assert found.weight == 1.0 and "not those of its notebook" in found.what

@@ -264,3 +264,21 @@ def test_a_ledger_that_is_none(tmp_path):
     (tmp_path / "x").write_text("text " * 300)
     with pytest.raises(DataError, match="not a database"):
         SlotLedger(tmp_path / "x")
+
+
+def test_a_clock_that_goes_back_brings_no_slot_of_before_the_job_was_seen(store):
+    one = plan().jobs[0]
+    for hours in (0, -5, 0.5, 1):
+        notice_slots(store, one, START + timedelta(hours=hours))
+    assert [slot.at for slot in store.rows()] == [START + timedelta(hours=1)]
+
+
+def test_who_looks_at_old_rows_tells_nobody_again(store):
+    told, jobs = [], plan(job(notify="desk"))
+    notice_slots(store, jobs.jobs[0], START)
+    run_due(jobs, store, START + timedelta(hours=1), lambda *given: "made")  # nobody is told yet
+    old = store.rows()
+    store.rows = lambda job=None: old  # as another scheduler read them a moment ago
+    for _ in range(2):
+        room._tell_ended(store, {"one": jobs.jobs[0]}, lambda one, slot: told.append(slot.at))
+    assert old[0].notice == "due" and told == [START + timedelta(hours=1)]
