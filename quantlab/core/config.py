@@ -293,7 +293,7 @@ def load_env() -> list[str]:  # names that were set
     return done
 
 # %% ../../nbs/core/010_config.ipynb #a9bb1e7b
-_SECRET_NAME = re.compile(r"\w*(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY)", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"\w*(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY)|QUANTLAB_NOTIFY_\w+", re.IGNORECASE)
 _SECRET_VALUE = re.compile(
     r"""\b(\w*(?:password|passwd|pwd|secret|token|api_?key)["']?\s*[=:]\s*)('[^']*'|"[^"]*"|[^\s'"&,;)]+)""",
     re.IGNORECASE,

@@ -310,7 +310,7 @@ def log_run(
         try:
             if model is not None:
                 _write_model(Path(stage) / "model", model, example)
-            experiment = _experiment(service, name, file.with_suffix("").as_uri())
+            experiment = _experiment(service, name, file.with_suffix("" if file.suffix else ".artifacts").as_uri())
             run = service.create_run(experiment, run_name=(tags or {}).get("run")).info
             service.log_batch(
                 run.run_id,

@@ -213,8 +213,10 @@ class Job(_Section):
         It is due.
     steps : tuple[JobStep, ...], default Field(min_length=1)
         In order.
-    notify : str, default ""
-        Whom run_due's tell is given to tell how it ended; empty: nobody.
+    notify : str, optional
+        Whom to tell how a slot ended; empty: nobody.
+    notify_on : Literal['end', 'failure'], default "end"
+        Of every slot, or of those that failed.
     catch_up : Literal['all', 'last', 'none'], default "all"
         Of the slots that nobody ran in time.
     retries : int, default Field(2, ge=0, le=20)
@@ -223,20 +225,24 @@ class Job(_Section):
     Examples
     --------
     >>> from datetime import UTC, datetime
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.ops.schedule_commands import run_steps
+    >>> from quantlab.runs.notify import slot_message
     >>> from quantlab.runs.schedule import Job, Slot
-    >>> from_here = datetime(2024, 11, 27, 12, tzinfo=UTC)
-    >>> lost = Job(name="lost", when={"every": "1h"}, steps=[{"report": {"template": "none_such"}}])
-    >>> claimed = Slot("lost", from_here, "claimed", 1, 0, "", "", "", "")
-    >>> show_error(lambda: run_steps(lost, claimed)).partition(";")[0]
-    "ReportError: no template 'none_such' in reports"
+    >>> rule = {"every": "1h"}
+    >>> job = Job(name="close_report", when=rule, steps=[{"report": {"template": "tearsheet"}}], notify="team")
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> failed = Slot("close_report", noon, "failed", 3, 0, "", "DataError: no bars after 2025-11-21", "due", "")
+    >>> made = Slot("close_report", noon, "done", 1, 0, "tearsheet-gone", "", "due", "")
+    >>> [slot_message(job, failed), slot_message(job, made)]
+    [('quantlab: close_report of 2025-11-24 12:00 UTC failed, attempt 3',
+      'DataError: no bars after 2025-11-21'),
+     ('quantlab: close_report of 2025-11-24 12:00 UTC done', 'tearsheet-gone')]
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")  # small letters, digits, _
     when: SlotRule  # it is due
     steps: tuple[JobStep, ...] = Field(min_length=1)  # in order
-    notify: str = ""  # whom run_due's tell is given to tell how it ended; empty: nobody
+    notify: str = Field("", pattern=r"^([a-z][a-z0-9_]{0,63})?$")  # whom to tell how a slot ended; empty: nobody
+    notify_on: Literal["end", "failure"] = "end"  # of every slot, or of those that failed
     catch_up: Literal["all", "last", "none"] = "all"  # of the slots that nobody ran in time
     retries: int = Field(2, ge=0, le=20)  # attempts after the first
 
@@ -725,7 +731,8 @@ def claim_slot(
 
 def _finish(db: sqlite3.Connection, job: Job, key: tuple, state: str, result: str, error: str) -> None:
     "Write how an attempt ended; whoever is to be told is told when it was the last one."
-    notice = "due" if job.notify and state != "due" else ""
+    tells = job.notify and (state == "failed" or (state == "done" and job.notify_on == "end"))
+    notice = "due" if tells else ""
     change = f"UPDATE slots SET state = ?, result = ?, error = ?, notice = ?, {_CHANGED} WHERE job = ? AND at = ?"
     db.execute(change, (state, result, error, notice, *key))
 

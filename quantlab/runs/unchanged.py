@@ -101,7 +101,7 @@ def _settings() -> dict[str, str]:
     "Return what the environment sets of the workspace, but where runs are written."
     ours = {name: value for name, value in os.environ.items() if name.startswith("QUANTLAB_")}
     own = tuple(f"QUANTLAB_RESEARCH_{name}" for name in _NOT_INPUT)
-    return {name: value for name, value in ours.items() if name not in own}
+    return {name: value for name, value in ours.items() if name not in own and not name.startswith("QUANTLAB_NOTIFY_")}
 
 
 def input_state(

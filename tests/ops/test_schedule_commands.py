@@ -101,7 +101,7 @@ def test_what_cannot_run_is_refused_by_check(desk):
         assert code == 2 and word in error and error.count("\n") == 1
     (desk / "odd.yaml").write_text(text.replace("retries: 0", "notify: desk"))
     code, _, error = call(desk, "run odd.yaml --once")
-    assert code == 2 and "no message can be sent" in error
+    assert code == 2 and "nobody is called desk; write QUANTLAB_NOTIFY_DESK=" in error
 
 
 def test_slots_are_found_however_far_they_are_and_a_calendar_ends():

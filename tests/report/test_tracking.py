@@ -180,3 +180,11 @@ def test_a_class_of_one_s_own_comes_back_to_who_holds_it(world, tmp_path):
     with pytest.raises(ReportError, match="Holds cannot be stored: a builtin_function_or_method cannot be kept"):
         tracking.log_run("own", {}, {}, store=store, model=model, example=X.head())
     assert len(tracking.runs("own", store)) == 1, "no half run"
+
+
+def test_a_store_without_a_suffix_keeps_its_files_beside_it(tmp_path):
+    store, note = tmp_path / "tracking", tmp_path / "note.txt"
+    note.write_text("kept")
+    tracking.log_run("plain", {"alpha": 1}, {"ic": 0.5}, artifacts=[note], store=store)
+    kept = list(tmp_path.glob("tracking.artifacts/**/note.txt"))
+    assert store.is_file() and [file.read_text() for file in kept] == ["kept"]
