@@ -36,7 +36,7 @@ import csi300_study as study  # noqa: E402
 from quantlab.core.config import root  # noqa: E402
 from quantlab.core.ledger import Ledger, content_key  # noqa: E402
 from quantlab.features.xsection import zscore  # noqa: E402
-from quantlab.ops.registry import open_out_of_sample  # noqa: E402
+from quantlab.ops.papers import open_out_of_sample  # noqa: E402
 from quantlab.recipe.evidence import OPENED, save_trials  # noqa: E402
 from quantlab.recipe.spec import as_dict, load  # noqa: E402
 from quantlab.recipe.stages import Stages  # noqa: E402

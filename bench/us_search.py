@@ -25,7 +25,7 @@ from quantlab.backtest.stats import summary  # noqa: E402
 from quantlab.core.config import root  # noqa: E402
 from quantlab.core.errors import QuantlabError  # noqa: E402
 from quantlab.core.ledger import Ledger, content_key  # noqa: E402
-from quantlab.ops.registry import open_out_of_sample  # noqa: E402
+from quantlab.ops.papers import open_out_of_sample  # noqa: E402
 from quantlab.recipe.evidence import OPENED, save_trials  # noqa: E402
 from quantlab.recipe.market import store_folder  # noqa: E402
 from quantlab.recipe.search import kept_returns, returns_folder  # noqa: E402

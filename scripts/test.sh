@@ -36,4 +36,4 @@ say "templates"
 "$bin/pytest" -q --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --ignore=reports/runs -p no:cacheprovider $(grep -L '"slow"' reports/*.ipynb)
 
 # All passed: the workspace's own ledger learns that these sources did, which a promotion asks for.
-env -u QUANTLAB_RESEARCH_LEDGER "$bin/python" -c "from quantlab.ops.registry import record_tests; record_tests()"
+env -u QUANTLAB_RESEARCH_LEDGER "$bin/python" -c "from quantlab.ops.papers import record_export, record_tests; record_export(); record_tests()"

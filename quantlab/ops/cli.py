@@ -239,7 +239,7 @@ def _extra_parameters(
             raise ConfigError(f"there is no option {name}; {meant}")
         if not equals and not left:
             raise ConfigError(f"{name} is no option, and as a parameter it has no value; see quantlab report --help")
-        said.append(f"{name[2:]}={value if equals else left.pop(0)}")
+        said.append(f"{name[2:].replace('-', '_')}={value if equals else left.pop(0)}")  # --out-of-sample 2023
     return said
 
 
@@ -345,6 +345,10 @@ def reproduce(
 
     with progress_bar() as show:
         found = again(run, tolerance, template, show)
+    if found.run.manifest.get("recipe", {}).get("key"):
+        from quantlab.ops.papers import record_reproduction
+
+        record_reproduction(found)
     if found.same:
         typer.echo(f"{found.run.folder.name}: {len(found.run.metrics)} numbers and the page are the stored ones")
         return
@@ -414,6 +418,10 @@ def _audit_chain(
     with progress_bar() as show:
         verdict = audit_recipe(recipe, cuts, progress=show)
     typer.echo(str(verdict))
+    from quantlab.ops.papers import record_audit
+
+    study, key = _trial_of(name, None)
+    record_audit(study, [verdict], key=key)
     return int(verdict.status != PASS)
 
 # %% ../../nbs/ops/990_cli.ipynb #b019f4bd
@@ -472,17 +480,78 @@ def register(
     typer.echo(f"{version.name} version {version.version} is a candidate, key {version.tags['key']}")
 
 # %% ../../nbs/ops/990_cli.ipynb #f5042c38
+_RECIPE = typer.Argument(help="Name of a committed recipe, or a YAML file.")
+_CHANGES = typer.Option("-p", "--parameter", metavar="FIELD=VALUE", help="Change a setting; repeatable.")
+
+
+def _trial_of(recipe: str, parameter: list[str] | None) -> tuple[str, str]:
+    "Return the study and the key under which a recipe's excess is a trial."
+    asked = read_recipe(recipe, parameter)
+    market = recipe_bars(asked)
+    from quantlab.recipe.evidence import recipe_key
+
+    return f"{asked.study}/{market.source}/excess", recipe_key(asked, market.hash)
+
+
+@app.command("open")
+def open_sealed(recipe: Annotated[str, _RECIPE], parameter: Annotated[list[str] | None, _CHANGES] = None) -> None:
+    "Record that a recipe's out-of-sample period is opened; say so before looking."
+    study, key = _trial_of(recipe, parameter)
+    from quantlab.core.config import path
+    from quantlab.core.ledger import Ledger
+    from quantlab.ops.papers import open_out_of_sample
+    from quantlab.ops.passport import openings
+
+    ledger = Ledger(path("research", "ledger"))
+    open_out_of_sample(study, key, ledger)
+    times = len(openings(study, ledger))
+    typer.echo(f"the out-of-sample period of {study} is open for {key}{f', for the {times}. time' if times > 1 else ''}")
+
+
 @app.command()
 def promote(
     name: Annotated[str, typer.Argument(help="Name of the registered model.")],
     to: Annotated[str, typer.Option(help="staging or production.")] = "staging",
     least: Annotated[float, typer.Option(min=0.0, max=1.0, help="Deflated Sharpe Ratio that is asked for.")] = 0.95,
+    by: Annotated[str, typer.Option(help="Who decides, as [research] signers has the name.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, in one sentence.")] = "",
+    key: Annotated[Path | None, typer.Option(help="Private SSH key, ed25519, that signs; QUANTLAB_KEY_PASSWORD opens it.")] = None,
 ) -> None:
-    "Promote a model, if its evidence is complete."
+    "Promote a model and write its passport, if all papers have held and the decision is signed."
     from quantlab.ops import registry
+    from quantlab.ops.passport import Signer
 
-    version = registry.promote(name, to, least=least)
+    signer = Signer(by, reason, key, os.environ.get("QUANTLAB_KEY_PASSWORD", "")) if by and key else None
+    version = registry.promote(name, to, least=least, signer=signer)
     typer.echo(f"{name} version {version.version} is at {to}")
+
+
+@app.command()
+def passport(
+    name: Annotated[str, typer.Argument(help="A registered model, or the JSON file of a passport.")],
+    to: Annotated[str, typer.Option(help="staging or production.")] = "staging",
+    least: Annotated[float, typer.Option(min=0.0, max=1.0, help="Deflated Sharpe Ratio that is asked for.")] = 0.95,
+) -> None:
+    "Prove a passport; or show which papers a model has for the next step, and write a draft. Exit 1 where one lacks."
+    import pandas as pd
+
+    from quantlab.core.config import display_path, path
+    from quantlab.core.ledger import Ledger
+    from quantlab.ops import registry
+    from quantlab.ops.console import show_table
+    from quantlab.ops.passport import verify_passport, write_passport
+
+    ledger = Ledger(path("research", "ledger"))
+    if name.endswith(".json"):
+        proved = verify_passport(Path(name), ledger)
+        facts, by = proved["facts"], proved["decision"]["by"]
+        typer.echo(f"{facts['name']} version {facts['version']} to {facts['to']}: signed by {by}, and nothing was changed")
+        return
+    drawn = registry.draft_passport(name, to, ledger, least=least)
+    rows = [(one["paper"], "yes" if one["held"] else "no", one["said"]) for one in drawn["papers"]]
+    show_table(pd.DataFrame(rows, columns=["paper", "held", "what it says"]))
+    typer.echo(display_path(write_passport(drawn).with_suffix(".html")))
+    raise typer.Exit(int(not all(one["held"] for one in drawn["papers"])))
 
 # %% ../../nbs/ops/990_cli.ipynb #1ed9e002
 @app.command()

@@ -77,7 +77,8 @@ def disk_state(
 
 # %% ../../nbs/runs/852_unchanged.ipynb #14c57f80
 _WORD = re.compile(r"(?<![\w/.])([A-Za-z_][\w.]*):([A-Za-z_][\w-]*)")  # qlib:NAME or module:name, no key of YAML
-_NOT_INPUT = ("RUNS", "LEDGER", "TRACKING", "CACHE", "SCHEDULER", "SCHEDULE")  # settings of [research] that move no number
+_NOT_INPUT = ("RUNS", "LEDGER", "TRACKING", "CACHE", "SCHEDULER", "SCHEDULE", "SIGNERS")  # settings of [research] that move no number
+_NOT_ASKED = ("QUANTLAB_NOTIFY_", "QUANTLAB_KEY_")  # addresses and passphrases
 
 
 def _places(values: Mapping[str, object]) -> list[Path]:
@@ -101,7 +102,7 @@ def _settings() -> dict[str, str]:
     "Return what the environment sets of the workspace, but where runs are written."
     ours = {name: value for name, value in os.environ.items() if name.startswith("QUANTLAB_")}
     own = tuple(f"QUANTLAB_RESEARCH_{name}" for name in _NOT_INPUT)
-    return {name: value for name, value in ours.items() if name not in own and not name.startswith("QUANTLAB_NOTIFY_")}
+    return {name: value for name, value in ours.items() if name not in own and not name.startswith(_NOT_ASKED)}
 
 
 def input_state(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,12 +13,14 @@ from quantlab.core.config import root
 from quantlab.core.errors import ReportError
 from quantlab.core.ledger import Ledger
 from quantlab.core.state import load_state, save_state
-from quantlab.ops import registry
+from quantlab.ops import papers, registry
 from quantlab.ops.fitted_recipe import FittedRecipe, check_key, fitted_recipe
+from quantlab.ops.risk_checks import risk_checks
 from quantlab.recipe.chain_audit import ChainVerdict
 from quantlab.recipe.run import run
 from quantlab.recipe.spec import Recipe
 from quantlab.report import tracking
+from quantlab.runs.reproduce import Reproduction
 
 SYMBOLS = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO"
 FEW = dict(n_estimators=10, num_leaves=4, num_threads=1)
@@ -47,19 +50,26 @@ def done(ledger):
 
 
 @pytest.fixture(scope="module")
-def store(place, done, ledger):
+def store(place, done, ledger, ann):
     "A registry that holds the run, at staging."
     store = place / "mlflow.sqlite"
-    version = registry.register_recipe(done, store)
+    version = registry.register_recipe(done, store, ledger)
     with pytest.raises(ReportError, match=rf"no causality audit of recipe small, key {done.key},"):
         registry.promote("small", "staging", ledger, store, least=0.0)
-    registry.record_audit(version.tags["study"], [PASSED], ledger, "another key")
+    papers.record_audit(version.tags["study"], [PASSED], ledger, "another key")
     with pytest.raises(ReportError, match="no causality audit of recipe small"):
         registry.promote("small", "staging", ledger, store, least=0.0)
-    registry.record_audit(version.tags["study"], [PASSED], ledger, done.key)
-    registry.record_tests(ledger=ledger)
-    registry.open_out_of_sample(version.tags["study"], done.key, ledger)
-    registry.promote("small", "staging", ledger, store, least=0.0)
+    papers.record_audit(version.tags["study"], [PASSED], ledger, done.key)
+    papers.record_tests(ledger=ledger)
+    papers.record_export(ledger=ledger)
+    papers.open_out_of_sample(version.tags["study"], done.key, ledger)
+    manifest = {"recipe": {"key": done.key}, "code": {"sources": tracking.sources_hash()}}
+    page = SimpleNamespace(folder=place / "page-1", manifest=manifest)
+    papers.record_reproduction(Reproduction(page, pd.DataFrame(), pd.DataFrame(), (), False), ledger=ledger)
+    lacks = papers.evidence(version.tags, ledger, 0.0)
+    assert not set(lacks.index[~lacks["held"]]) - {"costs", "risk"}, "a tiny recipe may have no edge"
+    papers.record_checks(done.key, risk_checks(done).assign(held=True), ledger)
+    registry.promote("small", "staging", ledger, store, least=0.0, **ann.given)
     return store
 
 
