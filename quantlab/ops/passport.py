@@ -62,7 +62,8 @@ def read_signers(
     >>> signers = here / "signers"
     >>> known = read_signers(signers)
     """
-    file, found = Path(file or path("research", "signers")), {}
+    file = Path(file or path("research", "signers"))
+    found: dict[str, set[str]] = {}
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     for number, line in enumerate(lines, 1):
         words = line.partition("#")[0].split()
