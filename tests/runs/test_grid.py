@@ -147,6 +147,34 @@ def test_a_killed_grid_goes_on_where_it_stopped(home, how):
     assert [one.run.metrics["answer"] for one in found] == [0.0, 1.5, 3.0, 4.5] and len(list_runs()) == 4
 
 
+@pytest.mark.slow
+def test_twenty_runs_killed_at_the_eleventh_go_on_there_and_the_same_grid_starts_no_kernel(home, monkeypatch):
+    "One kernel at a time, so that which run is the eleventh is no accident."
+    asked = [{"scale": float(n), "wait": 0.3} for n in range(20)]
+    code = (
+        "import json, sys; from quantlab.runs.grid import run_grid; "
+        f"run_grid({str(home / 'small.ipynb')!r}, json.loads(sys.argv[1]), workers=1, track=False)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, json.dumps(asked)], env=os.environ)
+    deadline = time.monotonic() + 300
+    while len(list_runs()) < 10 and parent.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    children = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait(timeout=20)
+    psutil.wait_procs(children, timeout=20)
+    assert len(list_runs()) == 10
+    found = run_grid(home / "small.ipynb", asked, track=False)
+    assert [one.there for one in found] == [True] * 10 + [False] * 10
+    assert [one.run.metrics["answer"] for one in found] == [1.5 * n for n in range(20)]
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *words, **how: started.append(words))
+    monkeypatch.setattr("quantlab.report.run.execute", lambda *words, **how: started.append(words))
+    again = run_grid(home / "small.ipynb", asked, track=False)
+    assert all(one.there for one in again) and started == [] and len(list_runs()) == 20
+    assert [one.run.folder for one in again] == [one.run.folder for one in found]
+
+
 def test_the_page_of_a_grid_of_which_all_failed(home):
     page = grid_page([GridRun({"scale": 1.0}, None, error="<why>")], home / "small.ipynb").read_text()
     assert "&lt;why&gt;" in page and page.count('<tr class="run">') == 0
