@@ -65,8 +65,8 @@ mutate: install  ## change one operator at a time and see whether the tests noti
 export: install  ## write quantlab/ from the notebooks, with the documentation of every public name (not nbdev_export)
 	@$(BIN)/python scripts/export.py
 
-lab: install  ## open JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=.
+lab: install  ## open JupyterLab at the start page; OPTIONS="--no-browser --port 8899" are handed on
+	@$(BIN)/jupyter lab --notebook-dir=. $(if $(filter 0,$(shell id -u)),--allow-root) $(OPTIONS) nbs/tutorials/start.ipynb
 
 docs: install  ## render the notebooks to _docs/index.html
 	@$(BIN)/python scripts/docs.py

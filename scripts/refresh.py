@@ -43,10 +43,10 @@ def shrink_pictures(notebook: nbformat.NotebookNode) -> None:
 
 
 def run(file: Path) -> None:
-    "Run a notebook's cells and store their outputs."
+    "Run a notebook's cells and store their outputs; a cell with `#| eval: false` keeps what it shows."
     notebook = nbformat.read(file, as_version=4)
     export_cell = [c for c in notebook.cells if EXPORT_CALL.search(c.source)]
-    rest = [c for c in notebook.cells if c not in export_cell]
+    rest = [c for c in notebook.cells if c not in export_cell and not c.source.startswith("#| eval: false")]
     part = nbformat.NotebookNode(notebook | {"cells": rest})  # shares its cells with the notebook
     quiet = ["--log-level=CRITICAL"]
     NotebookClient(

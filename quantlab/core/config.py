@@ -9,6 +9,7 @@ __all__ = ['root', 'setting', 'path', 'display_path', 'import_named', 'load_env'
 import importlib
 import os
 import re
+import sys
 from configparser import ConfigParser
 from difflib import get_close_matches
 from pathlib import Path
@@ -183,6 +184,16 @@ def display_path(
     return file.relative_to(root()).as_posix() if file.is_relative_to(root()) else file.as_posix()
 
 # %% ../../nbs/core/010_config.ipynb #71247e8b
+def _find_own() -> None:
+    "Let modules of the workspace's folder mine be imported, after all that is installed."
+    try:
+        home = str(root())
+    except ConfigError:  # no workspace: modules are found by the path alone
+        return
+    if home not in sys.path and os.path.isdir(os.path.join(home, "mine")):
+        sys.path.append(home)
+
+
 def import_named(
     text: str,  # module:name
 ) -> object:
@@ -210,6 +221,7 @@ def import_named(
     module, colon, name = text.partition(":")
     if not (module and colon and name):
         raise ConfigError(f"{text!r} is not module:name; write for example quantlab.features.price:PRICE")
+    _find_own()
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -58,21 +58,15 @@ class ConfigError(QuantlabError):
 
     Examples
     --------
-    >>> import tempfile
-    >>> import typer
-    >>> from pathlib import Path
     >>> from quantlab.core.errors import ConfigError
+    >>> from quantlab.ops.new_commands import new_app
     >>> from typer.testing import CliRunner
-    >>> from unittest.mock import patch
-    >>> place = Path(tempfile.mkdtemp())
-    >>> def call(command, *words):
-    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
-    ...     app = typer.Typer()
-    ...     app.command()(command)
-    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
-    ...         done = CliRunner().invoke(app, [str(word) for word in words])
-    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
-    ...     return done.output if done.exception is None else str(done.exception)
+    >>> refused = [
+    ...     CliRunner().invoke(new_app, words).exception
+    ...     for words in (["polcy", "x"], ["factor", "json"], ["model", "slope"])
+    ... ]
+    >>> assert all(isinstance(error, ConfigError) for error in refused)
+    >>> [str(error) for error in refused]
     """
 
 

@@ -15,10 +15,11 @@ from typing import Annotated, Any
 import typer
 
 import quantlab
-from ..core.config import load_env, redact
+from ..core.config import load_env, redact, root
 from ..core.errors import ConfigError, QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app
+from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
 from .schedule_commands import schedule_app
 from .synth_command import synth_app
@@ -207,7 +208,8 @@ def runs(
 def _import_from_here() -> None:
     "Let this process import modules of the current folder, after all that is installed, as its kernels do."
     home = str(Path(quantlab.__file__).resolve().parents[1])  # an editable install is found after all of the path
-    sys.path.extend(folder for folder in (home, str(Path.cwd())) if folder not in sys.path)
+    workspace = [str(root())] if (root() / "mine").is_dir() else []  # parts of one's own: quantlab new
+    sys.path.extend(folder for folder in (home, str(Path.cwd()), *workspace) if folder not in sys.path)
 
 
 def _from_here(value: object) -> object:
@@ -215,8 +217,6 @@ def _from_here(value: object) -> object:
     file = Path(value) if isinstance(value, str) and Path(value).suffix else None
     if file is None or not file.is_file():
         return value
-    from quantlab.core.config import root
-
     file = file.resolve()
     return str(file.relative_to(root()) if file.is_relative_to(root()) else file)
 
@@ -574,5 +574,6 @@ def ledger() -> None:
 app.add_typer(data_app, name="data")
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(synth_app)
+app.add_typer(new_app)
 for _name, _command in COMMANDS.items():  # a terminal needs the sentence, not the sections
     app.command(_name, help=(_command.__doc__ or "").partition("\n\n")[0])(_command)

@@ -247,7 +247,10 @@ def make_model(
         return qlib_model(str(given.pop("name", "LightGBM")), given, gap=purge)
     found = own_part("model", name)
     if found is not None:
-        found = found(**given) if isinstance(found, type) else found.set_params(**given) if given else found
+        try:
+            found = found(**given) if isinstance(found, type) else found.set_params(**given) if given else found
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"model {name} does not take {', '.join(given) or 'no setting'} ({error})") from None
         if not (hasattr(found, "fit") and hasattr(found, "predict")):
             raise ConfigError(f"{name!r} has no fit and predict; name a class or an object of an estimator")
         return found
@@ -296,8 +299,8 @@ def model_of(
     ConfigError
         For one that is not known (see qlib_model).
         When it is not there (see import_named).
+        "model {name} does not take {...} ({error})"
         "{name} has no fit and predict; name a class or an object of an estimator"
-        "model is {name}; use {known}, or module:name of your own"
 
     Examples
     --------

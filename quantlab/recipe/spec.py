@@ -1250,6 +1250,9 @@ def load(
     """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"
+    own = root() / "mine" / "recipes" / file.name  # of quantlab new recipe
+    if not file.is_file() and text == file.stem and own.is_file():
+        file = own
     if not file.is_file() and not file.is_absolute() and (root() / file).is_file():
         file = root() / file
     if not file.is_file():

@@ -71,49 +71,12 @@ def templates() -> dict[str, Path]:  # name -> file
 
     Examples
     --------
-    >>> import json
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.report.template import find_template
-    >>> PARAMETERS = \"\"\"
-    ... symbol: str = "AAPL"  # the name to look at
-    ... window: int = 21  # sessions in the volatility window
-    ... floor: float = 0.0  # lowest volatility plotted, annualised
-    ... log: bool = False  # log scale
-    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
-    ... \"\"\"
-    >>> CHECK = \"\"\"
-    ... from quantlab.core.errors import ConfigError
-    ...
-    ... if window < 2:
-    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
-    ... \"\"\"
-    >>> LAST = \"\"\"
-    ... from quantlab.report.template import emit
-    ...
-    ... emit({"window": window})
-    ... \"\"\"
-    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
-    >>> def write_template(cells, folder, name="small"):
-    ...     "Write (tag, source) pairs as a notebook."
-    ...     body = [
-    ...         {
-    ...             "cell_type": "code",
-    ...             "metadata": {"tags": [tag]},
-    ...             "source": source,
-    ...             "outputs": [],
-    ...             "execution_count": None,
-    ...         }
-    ...         for tag, source in cells
-    ...     ]
-    ...     file = Path(folder) / f"{name}.ipynb"
-    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
-    ...     return file
-    >>> work = tempfile.TemporaryDirectory()
-    >>> small = write_template(SMALL, work.name)
-    >>> assert find_template(small) == small.resolve()
+    >>> from quantlab.ops.new_commands import check_new_name
+    >>> check_new_name("factor", "dip")
     """
-    return {file.stem: file for file in sorted(path("research", "templates").glob("*.ipynb"))}
+    folder = path("research", "templates")
+    own = folder.parent / "mine" / "reports"  # of quantlab new report
+    return {file.stem: file for home in (own, folder) for file in sorted(home.glob("*.ipynb"))}
 
 # %% ../../nbs/report/815_template.ipynb #c38e45e8
 def find_template(

@@ -85,7 +85,7 @@ def _places(values: Mapping[str, object]) -> list[Path]:
     "Find what parameters name: files, the recipe, and the Qlib stores and modules that either of them names."
     texts = [value for value in values.values() if isinstance(value, str) and value]
     files = [root() / text for text in texts if os.path.isfile(root() / text)]
-    recipes = [root() / "recipes" / f"{values.get('recipe')}.yaml"]
+    recipes = [root() / home / f"{values.get('recipe')}.yaml" for home in ("recipes", "mine/recipes")]
     recipes += [file for file in files if file.suffix in (".yaml", ".yml")]
     texts += [recipe.read_text(encoding="utf-8") for recipe in recipes if recipe.is_file()]
     for kind, name in sorted({found for text in texts for found in _WORD.findall(text)}):
