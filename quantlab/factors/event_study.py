@@ -159,7 +159,8 @@ def event_figure(
     fig, ax = figure(title, "sessions from the entry", "")
     for (name, path), color in zip(paths.items(), (COLORS[0], COLORS[1]), strict=False):
         ax.plot(path.index, path["mean"], color=color, label=name)
-        ax.fill_between(path.index, path["mean"] - 2 * path["se"], path["mean"] + 2 * path["se"], color=color, alpha=0.2, lw=0)
+        low, high = path["mean"] - 2 * path["se"], path["mean"] + 2 * path["se"]
+        ax.fill_between(path.index, low, high, color=color, alpha=0.2, lw=0)
     first = min((path.index[0] for path in paths.values() if len(path)), default=0)
     ax.axvspan(first, 0, color="grey", alpha=0.15, lw=0)
     ax.axhline(0, color="black", lw=0.6)

@@ -505,7 +505,8 @@ def open_sealed(recipe: Annotated[str, _RECIPE], parameter: Annotated[list[str] 
     ledger = Ledger(path("research", "ledger"))
     open_out_of_sample(study, key, ledger)
     times = len(openings(study, ledger))
-    typer.echo(f"the out-of-sample period of {study} is open for {key}{f', for the {times}. time' if times > 1 else ''}")
+    again = f", for the {times}. time" if times > 1 else ""
+    typer.echo(f"the out-of-sample period of {study} is open for {key}{again}")
 
 
 @app.command()
@@ -515,7 +516,9 @@ def promote(
     least: Annotated[float, typer.Option(min=0.0, max=1.0, help="Deflated Sharpe Ratio that is asked for.")] = 0.95,
     by: Annotated[str, typer.Option(help="Who decides, as [research] signers has the name.")] = "",
     reason: Annotated[str, typer.Option(help="Why, in one sentence.")] = "",
-    key: Annotated[Path | None, typer.Option(help="Private SSH key, ed25519, that signs; QUANTLAB_KEY_PASSWORD opens it.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Private SSH key, ed25519, that signs; QUANTLAB_KEY_PASSWORD opens it.")
+    ] = None,
 ) -> None:
     "Promote a model and write its passport, if all papers have held and the decision is signed."
     from quantlab.ops import registry
@@ -545,7 +548,8 @@ def passport(
     if name.endswith(".json"):
         proved = verify_passport(Path(name), ledger)
         facts, by = proved["facts"], proved["decision"]["by"]
-        typer.echo(f"{facts['name']} version {facts['version']} to {facts['to']}: signed by {by}, and nothing was changed")
+        step = f"{facts['name']} version {facts['version']} to {facts['to']}"
+        typer.echo(f"{step}: signed by {by}, and nothing was changed")
         return
     drawn = registry.draft_passport(name, to, ledger, least=least)
     rows = [(one["paper"], "yes" if one["held"] else "no", one["said"]) for one in drawn["papers"]]

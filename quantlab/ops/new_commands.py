@@ -103,7 +103,8 @@ def own_code(
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"cannot read {display_path(notebook)} ({error}); it has to be a saved notebook") from None
     chosen = [s.partition("\n")[2].strip() for s in sources if re.match(r"#\|\s*export\s*(\n|$)", s)]
-    return f"# Written from {notebook.name}: edit that, save it and run its last cell.\n\n" + "\n\n\n".join(chosen) + "\n"
+    first = f"# Written from {notebook.name}: edit that, save it and run its last cell.\n\n"
+    return first + "\n\n\n".join(chosen) + "\n"
 
 
 def export_own(

@@ -286,8 +286,7 @@ def record_reproduction(
     key: str = "",  # of the trial; empty: the key of the recipe in the run's manifest
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    """Record how a stored run came out when it was run again in a fresh kernel. Raise ReportError for a run of no
-    recipe.
+    """Record how a stored run came out in a fresh kernel. Raise ReportError for a run of no recipe.
 
     Parameters
     ----------
@@ -467,7 +466,9 @@ def _judge_fresh(ledger: Ledger, tags: Mapping[str, str]) -> _Judged:
         remedy = "run quantlab report on it, then quantlab reproduce on that run"
         return False, f"{tags['key']} was not run again in a fresh kernel by code {tags['sources'][:8]}; {remedy}"
     last = records[-1]
-    return (False, f"{last['run']} came out differently: {last['why']}") if last["why"] else (True, f"{last['run']} again: the same numbers and page")
+    if last["why"]:
+        return False, f"{last['run']} came out differently: {last['why']}"
+    return True, f"{last['run']} again: the same numbers and page"
 
 # %% ../../nbs/ops/907_papers.ipynb #9fc0f61f
 def _judge_trial(ledger: Ledger, tags: Mapping[str, str], least: float) -> _Judged:
@@ -489,8 +490,10 @@ def _judge_overfit(ledger: Ledger, tags: Mapping[str, str], most: float = 0.5) -
     kept = kept_returns(returns_folder(ledger), keys)
     lacks = f"of {len(keys)} trials {len(kept)} have kept returns"
     if len(kept) < 2 or tags["key"] not in kept:
-        return False, f"{lacks}, {tags['key']} {'among' if tags['key'] in kept else 'not among'} them; search with quantlab search, which keeps them"
-    series = pd.DataFrame({key: account_of(frame, "excess" if account == "excess" else "strategy") for key, frame in kept.items()})
+        among = f"{tags['key']} {'among' if tags['key'] in kept else 'not among'} them"
+        return False, f"{lacks}, {among}; search with quantlab search, which keeps them"
+    by = "excess" if account == "excess" else "strategy"
+    series = pd.DataFrame({key: account_of(frame, by) for key, frame in kept.items()})
     try:
         found = pbo(series.loc[:, series.std() > 1e-12], 16 if len(kept) <= 300 else 10)
     except DataError as error:
@@ -512,12 +515,13 @@ def _judge_checks(ledger: Ledger, tags: Mapping[str, str], of_costs: bool) -> _J
     bad = [one["said"] for one in mine.values() if not one["held"]]
     if bad:
         return False, f"{'; '.join(bad)}; trade less or hold less, and run again"
-    return True, "; ".join(one["said"] for one in mine.values()) if of_costs else f"all of {len(mine)} risk checks have held"
+    return True, mine[_COSTS]["said"] if of_costs else f"all of {len(mine)} risk checks have held"
 
 
 def _judge_held_out(ledger: Ledger, tags: Mapping[str, str]) -> _Judged:
     "Look up who opened the held-out period."
-    records, period = testimonies(ledger, "out-of-sample", study=tags["study"]), f"the out-of-sample period of study {tags['study']}"
+    records = testimonies(ledger, "out-of-sample", study=tags["study"])
+    period = f"the out-of-sample period of study {tags['study']}"
     if not records:
         return False, f"{period} was not opened; call open_out_of_sample, then look"
     if len(records) > 1:

@@ -408,7 +408,8 @@ def decision_gap(
         return "nobody has signed the decision; say who and why: --by NAME --reason TEXT --key ~/.ssh/id_ed25519"
     by, key = decision.get("by"), decision.get("public_key", "")
     if by not in signers:
-        return f"{by} is not among those who may sign ({', '.join(sorted(signers)) or 'nobody is'}); see [research] signers"
+        may = ", ".join(sorted(signers)) or "nobody is"
+        return f"{by} is not among those who may sign ({may}); see [research] signers"
     if key not in signers[by]:
         return f"the key {decision.get('fingerprint')} is not one of {by}'s; sign with the key in [research] signers"
     try:
@@ -469,7 +470,8 @@ def passport_page(
     decision = passport.get("decision")
     verdict = f"{len(lacks)} of {len(passport['papers'])} papers are missing: {', '.join(lacks)}."
     if not lacks:
-        verdict = f"All {len(passport['papers'])} papers have held; {decision['by'] if decision else 'nobody'} has signed."
+        by = decision["by"] if decision else "nobody"
+        verdict = f"All {len(passport['papers'])} papers have held; {by} has signed."
     folders = [str(TEMPLATES), str(Path(quantlab.__file__).parent / "ops" / "templates")]
     page = Environment(loader=FileSystemLoader(folders), autoescape=True).get_template("passport/index.html.j2")
     return page.render(
@@ -532,7 +534,8 @@ def write_passport(
     folder.mkdir(parents=True, exist_ok=True)
     draft = "" if "signature" in passport else ".draft"
     file = folder / f"{facts['name']}-{facts['version']}-{facts['to']}{draft}.json"
-    contents = {file: json.dumps(passport, indent=1, sort_keys=True) + "\n", file.with_suffix(".html"): passport_page(passport)}
+    text = json.dumps(passport, indent=1, sort_keys=True) + "\n"
+    contents = {file: text, file.with_suffix(".html"): passport_page(passport)}
     for place, text in contents.items():
         part = place.with_name(f"{place.name}.part")
         part.write_text(text, encoding="utf-8")
@@ -608,5 +611,6 @@ def verify_passport(
         raise ReportError(f"{display_path(file)}: {gap}")
     since = openings(study, ledger)[len(then) :]
     if since:
-        raise ReportError(f"{display_path(file)}: the sealed period was opened again, {since[0]['at']} for {since[0]['key']}")
+        again = f"{since[0]['at']} for {since[0]['key']}"
+        raise ReportError(f"{display_path(file)}: the sealed period was opened again, {again}")
     return passport

@@ -48,10 +48,10 @@ def stressed_excess(
     >>> by_cost = pd.Series({step: stressed_excess(done, step).mean() * 252 for step in steps})
     """
     trades, equity = run.account.trades, run.account.equity
-    paid = (trades["commission"] + trades["slippage"]).groupby(trades["date"]).sum().reindex(equity.index, fill_value=0.0)
+    paid = (trades["commission"] + trades["slippage"]).groupby(trades["date"]).sum()
     before = equity.shift().fillna(run.recipe.capital)
     excess = run.returns["strategy"] - run.returns["equal weight"]
-    return excess - (multiple - 1.0) * (paid / before).reindex(excess.index, fill_value=0.0)
+    return excess - (multiple - 1.0) * (paid / before).reindex(excess.index).fillna(0.0)
 
 # %% ../../nbs/ops/906_risk_checks.ipynb #b4390753
 _DRAWDOWN, _VOLUME, _EARLY = 0.5, 0.1, 0.01  # the house's limits: of equity, of mean traded value, of fills

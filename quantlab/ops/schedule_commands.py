@@ -243,7 +243,8 @@ def flow_file(
         near = nearest_name(kind, FLOW_KINDS)
         raise ConfigError(f"no flow is written for {kind!r}{near}; write one of {', '.join(FLOW_KINDS)}")
     templates = Path(quantlab.__file__).parent / "ops" / "templates"
-    page = Environment(loader=FileSystemLoader(templates), keep_trailing_newline=True).get_template(f"flow/{kind}.py.j2")
+    environment = Environment(loader=FileSystemLoader(templates), keep_trailing_newline=True)
+    page = environment.get_template(f"flow/{kind}.py.j2")
     literals = {
         "jobs": [job.name for job in read_schedule(file).jobs], "program": str(program), "file": str(file.resolve()),
         "home": str(home), "name": f"quantlab_{re.sub('[^0-9a-zA-Z_]', '_', file.stem)}",

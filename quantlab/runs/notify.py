@@ -67,7 +67,8 @@ def find_recipients(
     with apprise.LogCapture():  # it would print the address
         for number, address in enumerate(addresses, 1):
             if not found.add(address):
-                raise ConfigError(f"address {number} of {variable} is none that apprise knows; see its list of services")
+                where = f"address {number} of {variable}"
+                raise ConfigError(f"{where} is none that apprise knows; see its list of services")
     return found
 
 # %% ../../nbs/runs/874_notify.ipynb #86c56502
@@ -102,7 +103,8 @@ def slot_message(
     """
     again = f", attempt {slot.attempts}" if slot.attempts > 1 else ""
     title = f"quantlab: {job.name} of {slot.at:%Y-%m-%d %H:%M} UTC {slot.state}{again}"
-    return title, slot.error or "\n\n".join(map(_page, filter(None, slot.result.split(", ")))) or "nothing was to be made"
+    pages = "\n\n".join(map(_page, filter(None, slot.result.split(", "))))
+    return title, slot.error or pages or "nothing was to be made"
 
 
 def _page(name: str) -> str:
@@ -195,7 +197,7 @@ def tell_slot(
     ConfigError
         "messages need apprise: pip install 'quantlab[notify]'"
         "nobody is called {name}; write {variable}=slack://... or mailto://... in .env"
-        "address {number} of {variable} is none that apprise knows; see its list of services"
+        "{where} is none that apprise knows; see its list of services"
 
     Examples
     --------

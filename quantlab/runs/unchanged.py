@@ -77,7 +77,8 @@ def disk_state(
 
 # %% ../../nbs/runs/852_unchanged.ipynb #14c57f80
 _WORD = re.compile(r"(?<![\w/.])([A-Za-z_][\w.]*):([A-Za-z_][\w-]*)")  # qlib:NAME or module:name, no key of YAML
-_NOT_INPUT = ("RUNS", "LEDGER", "TRACKING", "CACHE", "SCHEDULER", "SCHEDULE", "SIGNERS")  # settings of [research] that move no number
+# Settings of [research] that move no number.
+_NOT_INPUT = ("RUNS", "LEDGER", "TRACKING", "CACHE", "SCHEDULER", "SCHEDULE", "SIGNERS")
 _NOT_ASKED = ("QUANTLAB_NOTIFY_", "QUANTLAB_KEY_")  # addresses and passphrases
 
 
