@@ -416,8 +416,11 @@ def decision_gap(
         public = load_ssh_public_key(key.encode())
         if not isinstance(public, Ed25519PublicKey):
             return f"the key of {by} is no ed25519 key; make one with ssh-keygen -t ed25519"
-        public.verify(base64.b64decode(passport["signature"]), _text(passport))
-    except (InvalidSignature, ValueError, KeyError):
+        signature = base64.b64decode(passport["signature"], validate=True)
+        public.verify(signature, _text(passport))
+        if base64.b64encode(signature).decode() != passport["signature"]:  # its last letter has bits to spare
+            raise InvalidSignature
+    except (InvalidSignature, ValueError, KeyError, TypeError):
         return "the passport was changed after it was signed, or the signature is not its own"
     return ""
 

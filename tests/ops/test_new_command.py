@@ -55,6 +55,9 @@ def place(tmp_path_factory):
     return folder
 
 
+OTHERS = ("model", "policy", "strategy")  # their pages run in make test-slow
+
+
 def call(folder, *words, program=PROGRAM):
     "Run a program in a workspace, with no other workspace and no store of the machine in sight."
     own = {f"QUANTLAB_RESEARCH_{key}": str(folder / key.lower()) for key in ("RUNS", "LEDGER", "TRACKING", "CACHE")}
@@ -62,7 +65,7 @@ def call(folder, *words, program=PROGRAM):
     return subprocess.run([program, *map(str, words)], capture_output=True, text=True, cwd=folder, env=terms)
 
 
-@pytest.mark.parametrize("kind", ["factor", "model", "policy", "strategy"])
+@pytest.mark.parametrize("kind", ["factor", *(pytest.param(one, marks=pytest.mark.slow) for one in OTHERS)])
 def test_the_page_runs_as_it_is(place, kind):
     file = place / "mine" / f"own_{kind}.ipynb"
     nbformat.validate(nbformat.read(file, as_version=4))
@@ -74,6 +77,7 @@ def test_the_page_runs_as_it_is(place, kind):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_their_tests_pass(place):
     done = call(place, "-m", "pytest", "-q", "mine", program=sys.executable)
     assert done.returncode == 0, done.stdout[-3000:]
@@ -93,6 +97,7 @@ study: all
     assert "rank IC" in done.stdout and "1 tried" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_recipe_and_a_report_are_found_by_their_names(place):
     done = call(place, "run", "own_recipe", "-p", f"data.universe={NAMES}", "-p", "policy.top_k=3")
     assert done.returncode == 0, done.stderr
