@@ -9,8 +9,11 @@ import subprocess
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
+from quantlab.core.ledger import Ledger
+from quantlab.ops.passport import draw_passport, write_passport
 from quantlab.report.run import list_runs, read_run, run_report
 from quantlab.runs.compare import compare_page
 from quantlab.runs.pdf import write_pdf
@@ -36,7 +39,7 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Path]:
-    "A report, the index of two, and their comparison."
+    "A report, the index of two, their comparison, and a passport."
     folder = tmp_path_factory.mktemp("pages")
     new = nbformat.v4
     body = [new.new_code_cell(text) for text in CELLS]
@@ -49,13 +52,16 @@ def pages(tmp_path_factory) -> dict[str, Path]:
             run_report(folder / "small.ipynb", {"span": span}, folder / "runs", track=False)
     later, earlier = list_runs(folder / "runs")
     index = write_index(folder / "runs")
-    return {"report": later.html, "index": index, "comparison": compare_page(earlier, later)}
+    held = pd.DataFrame({"held": [True, False], "shown": ["all well", ""], "missing": ["", "none"]}, ["audit", "tests"])
+    tags, ledger = {"study": "study", "key": "t4", "sources": "a" * 64}, Ledger(folder / "papers.sqlite")
+    draft = write_passport(draw_passport("m", 1, "staging", tags, held, ledger), folder).with_suffix(".html")
+    return {"report": later.html, "index": index, "comparison": compare_page(earlier, later), "passport": draft}
 
 
 @needs_axe
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["report", "index", "comparison"])
+@pytest.mark.parametrize("name", ["report", "index", "comparison", "passport"])
 def test_axe_finds_nothing_serious(pages, name, scheme, tmp_path):
     found, console = inspected(pages[name].read_text(), pages[name].parent, scheme, tmp_path)
     assert found["dark"] is (scheme == "dark") and found["passes"] > 10
