@@ -279,3 +279,18 @@ def test_the_extras_and_licences_of_the_readme():
     assert {name for name, text in licences.items() if re.search(r"GPL|MPL|Mozilla", text)} <= {"certifi", "tqdm"}, (
         "README names these two"
     )
+
+
+def test_no_result_is_typed_into_the_readme():
+    """A figure that a run gives stands in a cell that runs, or in recipes/*.metrics.json, which a test compares.
+
+    What remains in prose are settings, versions and sizes of things that do not move.
+    """
+    cells = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    prose = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", "", prose, flags=re.S)
+    figure = r"(?:\d ?(?:×|%|bps)|\b\d+(?:\.\d+)? times\b|(?<![\w.])[-+]?0?\.\d{2,}|\d\.\d{3,})"
+    result = re.compile(rf"[^\n]{{0,40}}{figure}[^\n]{{0,40}}")
+    assert not result.findall(prose)
+    for planted in ("at 47 times its speed", "Sharpe ratio of 0.93", "+6.9 % a year", "an IC of .0542"):
+        assert result.findall(prose + "\n" + planted), planted
