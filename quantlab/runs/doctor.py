@@ -6,13 +6,18 @@
 __all__ = ['Suspicion', 'examine_run']
 
 # %% ../../nbs/runs/858_doctor.ipynb #316724a0
+import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ..core.config import path
 from ..core.errors import QuantlabError
+from ..core.ledger import Ledger
+from ..recipe.market import market_bars
+from ..recipe.spec import Recipe
 from ..report.run import ReportRun
 from ..report.template import find_template, read_parameters
 from .reproduce import is_edited
@@ -37,8 +42,10 @@ class Suspicion(NamedTuple):
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe, as_dict
     >>> from quantlab.report.run import ReportRun
-    >>> from quantlab.runs.doctor import _of_returns, _of_trades, examine_run
+    >>> from quantlab.runs.doctor import _of_data, _of_returns, _of_trades, examine_run
     >>> spy = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna()
     >>> assert [one.weight for one in _of_returns(spy)] == []
     >>> jumps = pd.Series(0.0001 * np.resize([1, -1], 300), spy.index[:300])
@@ -48,6 +55,15 @@ class Suspicion(NamedTuple):
     ...     "price": 50.0, "commission": 0.0, "slippage": 0.0,
     ... })  # fmt: skip
     >>> assert [one.weight for one in _of_trades(bad, None)] == [0.95, 0.9, 0.65]
+    >>> recipe = Recipe().replace(
+    ...     data__universe="KO, PG", data__start="2018-01-02", data__end="2018-12-31", study="doctor"
+    ... )
+    >>> now = {"data_hash": market_bars(recipe).hash, "recipe": {"spec": as_dict(recipe, all_of_it=True)}}
+    >>> odd = {
+    ...     "revised": {**now, "data_hash": "0"},
+    ...     "gone": {**now, "recipe": {"spec": {**now["recipe"]["spec"], "data": {"source": "lake:gone"}}}},
+    ... }
+    >>> {name: [one.weight for one in _of_data(ReportRun(Path(), {}, manifest))] for name, manifest in odd.items()}
     >>> work = tempfile.TemporaryDirectory()
     >>> bad.to_parquet(Path(work.name) / "trades.parquet")
     >>> jumps.to_frame("strategy").to_parquet(Path(work.name) / "returns.parquet")
@@ -98,6 +114,37 @@ def _of_trades(trades: pd.DataFrame, profit: float | None) -> Iterator[Suspicion
     if len(share) and share.max() > 0.5:
         yield Suspicion(0.65, f"{share.idxmax()} is {share.max():.0%} of all that was traded", "run without that name")
 
+# %% ../../nbs/runs/858_doctor.ipynb #82b491df
+def _spec(run: ReportRun) -> dict:
+    "Return the settings of a run's recipe; none where it has no recipe."
+    return run.manifest.get("recipe", {}).get("spec", {})
+
+
+def _of_openings(run: ReportRun) -> Iterator[Suspicion]:
+    "Count how often the sealed period of a run's study was opened, in the workspace's ledger."
+    rows, study = Ledger(path("research", "ledger")).rows(), _spec(run).get("study")
+    facts = rows.loc[rows["study"] == "evidence: out-of-sample", "params"].map(json.loads)
+    times = sum(one["study"].partition("/")[0] == study for one in facts)
+    if times > 1:
+        what = f"the sealed period of study {study} was opened {times} times"
+        yield Suspicion(0.75, what, "hold out another: what was seen cannot be unseen")
+
+
+def _of_data(run: ReportRun) -> Iterator[Suspicion]:
+    "Compare the bars that a run's recipe reads now with those that it read."
+    if not _spec(run).get("data") or not run.manifest.get("data_hash"):
+        return
+    try:
+        market = market_bars(Recipe.model_validate(_spec(run)))
+    except (QuantlabError, ValueError, OSError) as error:
+        what = f"its data cannot be read any more ({' '.join(str(error).split())[:200]})"
+        yield Suspicion(0.5, what, "bring them back; without them nobody can run it again")
+        return
+    if market.hash != run.manifest["data_hash"]:
+        last = market.bars.index[-1][0]
+        what = f"its data are no longer those that it read: {market.source} reaches {last:%Y-%m-%d} now"
+        yield Suspicion(0.45, what, "run it again: quantlab reproduce says what differs")
+
 # %% ../../nbs/runs/858_doctor.ipynb #feec3084
 def examine_run(
     run: ReportRun,  # finished
@@ -114,6 +161,11 @@ def examine_run(
     list[Suspicion]
         Heaviest first; empty: nothing was found in what the run keeps.
 
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
     Examples
     --------
     >>> import numpy as np
@@ -121,8 +173,10 @@ def examine_run(
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe, as_dict
     >>> from quantlab.report.run import ReportRun
-    >>> from quantlab.runs.doctor import _of_returns, _of_trades, examine_run
+    >>> from quantlab.runs.doctor import _of_data, _of_returns, _of_trades, examine_run
     >>> spy = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna()
     >>> assert [one.weight for one in _of_returns(spy)] == []
     >>> jumps = pd.Series(0.0001 * np.resize([1, -1], 300), spy.index[:300])
@@ -132,6 +186,15 @@ def examine_run(
     ...     "price": 50.0, "commission": 0.0, "slippage": 0.0,
     ... })  # fmt: skip
     >>> assert [one.weight for one in _of_trades(bad, None)] == [0.95, 0.9, 0.65]
+    >>> recipe = Recipe().replace(
+    ...     data__universe="KO, PG", data__start="2018-01-02", data__end="2018-12-31", study="doctor"
+    ... )
+    >>> now = {"data_hash": market_bars(recipe).hash, "recipe": {"spec": as_dict(recipe, all_of_it=True)}}
+    >>> odd = {
+    ...     "revised": {**now, "data_hash": "0"},
+    ...     "gone": {**now, "recipe": {"spec": {**now["recipe"]["spec"], "data": {"source": "lake:gone"}}}},
+    ... }
+    >>> {name: [one.weight for one in _of_data(ReportRun(Path(), {}, manifest))] for name, manifest in odd.items()}
     >>> work = tempfile.TemporaryDirectory()
     >>> bad.to_parquet(Path(work.name) / "trades.parquet")
     >>> jumps.to_frame("strategy").to_parquet(Path(work.name) / "returns.parquet")
@@ -155,9 +218,10 @@ def examine_run(
     if (run.folder / "returns.parquet").is_file():
         found += _of_returns(pd.read_parquet(run.folder / "returns.parquet").iloc[:, 0].dropna())
     if (run.folder / "trades.parquet").is_file():
-        capital = run.manifest.get("recipe", {}).get("spec", {}).get("capital")
+        capital = _spec(run).get("capital")
         profit = m["equity.last"] - capital if capital and m.get("equity.last") is not None else None
         found += _of_trades(pd.read_parquet(run.folder / "trades.parquet"), profit)
+    found += [*_of_openings(run), *_of_data(run)]
     try:
         spec = read_parameters(find_template(run.manifest["template"]))
         if is_edited(run, spec):

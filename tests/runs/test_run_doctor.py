@@ -8,6 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from quantlab.core.ledger import Ledger
+from quantlab.ops.papers import open_out_of_sample
+from quantlab.recipe.market import market_bars
+from quantlab.recipe.spec import Recipe, as_dict
 from quantlab.report.run import ReportRun, read_run, run_report
 from quantlab.runs.doctor import examine_run
 
@@ -51,6 +55,28 @@ FAULTS = (
 def test_a_planted_fault_is_named(tmp_path, fault):
     found = [one for one in examine_run(kept(tmp_path, fault)) if one.weight > 0.3]
     assert len(found) == 1 and fault.removeprefix("only ") in found[0].what and found[0].remedy
+
+
+def test_what_happened_after_the_run_is_named(tmp_path, monkeypatch):
+    "Its data revised, or gone; its sealed period opened again."
+    recipe = Recipe().replace(data__universe="KO, PG", data__start="2018-01-02", data__end="2018-12-31", study="late")
+    spec, ledger = as_dict(recipe, all_of_it=True), Ledger(tmp_path / "ledger.sqlite")
+    monkeypatch.setenv("QUANTLAB_RESEARCH_LEDGER", str(ledger.file))
+
+    def said(**changed):
+        manifest = {"template": "no such", "data_hash": market_bars(recipe).hash, "recipe": {"spec": spec}} | changed
+        return [one.what for one in examine_run(ReportRun(tmp_path, {}, manifest)) if one.weight > 0.3]
+
+    assert said() == []
+    assert "no longer those that it read: committed sample reaches 2018-12-31 now" in said(data_hash="0")[0]
+    gone = said(recipe={"spec": spec | {"data": spec["data"] | {"source": "lake:gone"}}})
+    assert "its data cannot be read any more" in gone[0]
+    assert said(recipe={"spec": spec | {"more": 1}})[0].startswith("its data cannot be read any more")
+    for study in ("late/committed sample/excess", "later/committed sample/excess"):
+        open_out_of_sample(study, "one", ledger)
+    assert said() == []
+    open_out_of_sample("late/committed sample/excess", "two", ledger)
+    assert said() == ["the sealed period of study late was opened 2 times"]
 
 
 def test_a_clean_run_has_none_of_them_and_says_what_cannot_be_told(tmp_path):
