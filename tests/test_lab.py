@@ -25,7 +25,7 @@ def command(*words: str, user: int = 1000, folder: Path | None = None) -> str:
     (place / "id").write_text(f"#!/bin/sh\necho {user}\n")
     (place / "id").chmod(0o755)
     terms = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}"}
-    asked = ["make", "-n", "-o", "install", "-o", ".venv/.installed", "lab", *words]
+    asked = ["make", "--no-print-directory", "-n", "-o", "install", "-o", ".venv/.installed", "lab", *words]
     done = subprocess.run(asked, capture_output=True, text=True, cwd=ROOT, env=terms)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1]
