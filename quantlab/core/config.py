@@ -375,6 +375,7 @@ def redact(
      'no bars between 2030-01-01 and 2031-01-01']
     """
     for name, value in os.environ.items():
-        if len(value) > 3 and _SECRET_NAME.fullmatch(name):
-            text = text.replace(value, "***")
+        if _SECRET_NAME.fullmatch(name):  # addresses of a notification stand side by side
+            for part in {value, *(value.split() if name.startswith("QUANTLAB_NOTIFY_") else ())}:
+                text = text.replace(part, "***") if len(part) > 3 else text
     return _SECRET_VALUE.sub(r"\1***", _IN_ADDRESS.sub(r"\1:***@", text))

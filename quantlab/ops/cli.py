@@ -500,11 +500,11 @@ def open_sealed(recipe: Annotated[str, _RECIPE], parameter: Annotated[list[str] 
     from quantlab.core.config import path
     from quantlab.core.ledger import Ledger
     from quantlab.ops.papers import open_out_of_sample
-    from quantlab.ops.passport import openings
+    from quantlab.recipe.evidence import openings
 
     ledger = Ledger(path("research", "ledger"))
     open_out_of_sample(study, key, ledger)
-    times = len(openings(study, ledger))
+    times = len(openings(study, ledger, read_recipe(recipe, parameter).name))
     again = f", for the {times}. time" if times > 1 else ""
     typer.echo(f"the out-of-sample period of {study} is open for {key}{again}")
 

@@ -16,7 +16,9 @@ from ..core.audit import PASS, Verdict
 from ..core.config import path
 from ..core.errors import DataError, ReportError
 from ..core.ledger import Ledger, content_key
+from ..recipe.evidence import known_trials, openings, trial_returns, trials_file
 from ..recipe.search import account_of, kept_returns, returns_folder
+from ..recipe.spec import Recipe
 from ..report import tracking
 from ..runs.reproduce import Reproduction
 from ..validation.deflate import dsr
@@ -420,7 +422,7 @@ def record_checks(
 # %% ../../nbs/ops/907_papers.ipynb #9743acf9
 def _deflated(trials: pd.DataFrame, key: str) -> float | None:
     "Return the Deflated Sharpe Ratio of one trial of a study; None when it is not in it."
-    mine = trials[trials["key"] == key]
+    mine = trials[trials["key"] == key] if "n_obs" in trials else trials.iloc[:0]
     if mine.empty or mine[["sharpe", "n_obs", "skew", "kurtosis"]].isna().any(axis=None):
         return None
     sharpe, n, skew, kurtosis = mine[["sharpe", "n_obs", "skew", "kurtosis"]].astype("float64").iloc[0]
@@ -471,9 +473,18 @@ def _judge_fresh(ledger: Ledger, tags: Mapping[str, str]) -> _Judged:
     return True, f"{last['run']} again: the same numbers and page"
 
 # %% ../../nbs/ops/907_papers.ipynb #9fc0f61f
+def _known(ledger: Ledger, tags: Mapping[str, str]) -> pd.DataFrame:
+    "Return the distinct trials of a study, of the ledger and committed beside the recipe."
+    mine = ledger.trials(tags["study"])
+    if "recipe" not in tags:
+        return mine
+    recipe = Recipe().replace(name=tags["recipe"], study=tags["study"].partition("/")[0])
+    return pd.concat([mine, known_trials(recipe, tags["study"], ledger)[1]]).drop_duplicates("key")
+
+
 def _judge_trial(ledger: Ledger, tags: Mapping[str, str], least: float) -> _Judged:
     "Deflate the Sharpe ratio by the trials of its study."
-    trials = ledger.trials(tags["study"])
+    trials = _known(ledger, tags)
     value = _deflated(trials, tags["key"])
     if value is None:
         return False, f"no trial {tags['key']} with a Sharpe ratio in study {tags['study']} of the ledger; record it"
@@ -484,16 +495,18 @@ def _judge_trial(ledger: Ledger, tags: Mapping[str, str], least: float) -> _Judg
 
 def _judge_overfit(ledger: Ledger, tags: Mapping[str, str], most: float = 0.5) -> _Judged:
     "Ask how often the best trial of one half of history is below the middle in the other."
-    keys, account = list(ledger.trials(tags["study"])["key"]), tags["study"].rpartition("/")[2]
+    keys, account = list(_known(ledger, tags)["key"]), tags["study"].rpartition("/")[2]
     if len(keys) <= 1:
         return True, "one trial: nothing was chosen"
-    kept = kept_returns(returns_folder(ledger), keys)
+    by, file = "excess" if account == "excess" else "strategy", trials_file(tags.get("recipe", ""))
+    kept = {key: account_of(frame, by) for key, frame in kept_returns(returns_folder(ledger), keys).items()}
+    if file.is_file():
+        kept |= {key: one for key, one in trial_returns(file, tags["study"]).items() if key not in kept}
     lacks = f"of {len(keys)} trials {len(kept)} have kept returns"
     if len(kept) < 2 or tags["key"] not in kept:
         among = f"{tags['key']} {'among' if tags['key'] in kept else 'not among'} them"
         return False, f"{lacks}, {among}; search with quantlab search, which keeps them"
-    by = "excess" if account == "excess" else "strategy"
-    series = pd.DataFrame({key: account_of(frame, by) for key, frame in kept.items()})
+    series = pd.DataFrame(kept)
     try:
         found = pbo(series.loc[:, series.std() > 1e-12], 16 if len(kept) <= 300 else 10)
     except DataError as error:
@@ -520,7 +533,7 @@ def _judge_checks(ledger: Ledger, tags: Mapping[str, str], of_costs: bool) -> _J
 
 def _judge_held_out(ledger: Ledger, tags: Mapping[str, str]) -> _Judged:
     "Look up who opened the held-out period."
-    records = testimonies(ledger, "out-of-sample", study=tags["study"])
+    records = openings(tags["study"], ledger, tags.get("recipe", ""))
     period = f"the out-of-sample period of study {tags['study']}"
     if not records:
         return False, f"{period} was not opened; call open_out_of_sample, then look"
@@ -556,6 +569,8 @@ def evidence(
     ------
     ConfigError
         For an address (see path).
+    DataError
+        For a committed row that was changed (see openings).
 
     Examples
     --------

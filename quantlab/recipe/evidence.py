@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OPENED', 'TRIAL', 'code_hash', 'recipe_key', 'trials_file', 'save_trials', 'read_trials', 'trial_returns', 'Evidence',
-           'known_trials', 'judge_stages']
+           'known_trials', 'openings', 'judge_stages']
 
 # %% ../../nbs/recipe/754_evidence.ipynb #8c0a6fae
 import ast
@@ -483,6 +483,76 @@ def known_trials(
         same = committed["study"].str.startswith(f"{recipe.study}/") & committed["study"].str.endswith(f"/{account}")
     return [ledger.trials(study, until=head or None), committed[same]]
 
+
+# %% ../../nbs/recipe/754_evidence.ipynb #1a50e790
+def openings(
+    study: str,  # study/source/account, or a plain name
+    ledger: Ledger,  # that holds the rows
+    recipe: str = "",  # name of a committed one, whose openings count too
+) -> list[dict[str, str]]:  # key of the trial, and at: when, UTC; oldest first
+    """List every opening of the held-out years of a study; raise DataError for a committed row that was changed.
+
+    Parameters
+    ----------
+    study : str
+        study/source/account, or a plain name.
+    ledger : Ledger
+        That holds the rows.
+    recipe : str, default ""
+        Name of a committed one, whose openings count too.
+
+    Returns
+    -------
+    list[dict[str, str]]
+        Key of the trial, and at: when, UTC; oldest first.
+
+    Raises
+    ------
+    DataError
+        For a committed row that was changed.
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.evidence import openings, read_trials, save_trials, trial_returns
+    >>> from quantlab.validation.inference import return_moments
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ledger = Ledger(Path(folder) / "ledger.sqlite")
+    ...     days = pd.bdate_range("2020-01-01", periods=300)
+    ...     tried = {f"{i:016x}": pd.Series(np.random.default_rng(i).normal(0, 0.01, 300), days) for i in range(5)}
+    ...     for key, r in tried.items():
+    ...         m = return_moments(r)
+    ...         ledger.record(
+    ...             "trial", key, "demo/sample/strategy", {}, m.n_obs, 252.0, m.sharpe, m.skew, m.kurtosis
+    ...         )
+    ...     file = Path(folder) / "demo.trials.parquet"
+    ...     save_trials(file, ledger, "demo", {key: r.to_frame("strategy") for key, r in tried.items()})
+    ...     rows, series = read_trials(file), trial_returns(file, "demo/sample/strategy")
+    ...     forged = pd.read_parquet(file)
+    ...     forged.loc[2, "sharpe"] = 9.0
+    ...     forged.to_parquet(file)
+    ...     refused = show_error(lambda: read_trials(file))
+    >>> assert (
+    ...     len(openings("default/committed sample/excess", Ledger(Path("no ledger")), "default")) == 1
+    ... )  # seen as /strategy
+    """
+    place = lambda name: name.replace("/qlib:", "/").rpartition("/")[0] or name
+    rows = ledger.rows()[["hash", "study", "params", "written"]]
+    committed = read_trials(trials_file(recipe)) if recipe else pd.DataFrame()
+    if len(committed):
+        rows = pd.concat([committed[rows.columns], rows]).drop_duplicates("hash")
+    found = rows[rows["study"] == OPENED].sort_values("written", kind="stable")
+    facts = [(json.loads(text), str(at)) for text, at in zip(found["params"], found["written"], strict=True)]
+    return [
+        {"key": one["key"], "at": at[:16].replace("T", " ")} for one, at in facts if place(one["study"]) == place(study)
+    ]
 
 # %% ../../nbs/recipe/754_evidence.ipynb #cdeee277
 def judge_stages(

@@ -6,7 +6,6 @@
 __all__ = ['Suspicion', 'examine_run']
 
 # %% ../../nbs/runs/858_doctor.ipynb #316724a0
-import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import pandas as pd
 from ..core.config import path
 from ..core.errors import QuantlabError
 from ..core.ledger import Ledger
+from ..recipe.evidence import openings
 from ..recipe.market import market_bars
 from ..recipe.spec import Recipe
 from ..report.run import ReportRun
@@ -122,9 +122,9 @@ def _spec(run: ReportRun) -> dict:
 
 def _of_openings(run: ReportRun) -> Iterator[Suspicion]:
     "Count how often the sealed period of a run's study was opened, in the workspace's ledger."
-    rows, study = Ledger(path("research", "ledger")).rows(), _spec(run).get("study")
-    facts = rows.loc[rows["study"] == "evidence: out-of-sample", "params"].map(json.loads)
-    times = sum(one["study"].partition("/")[0] == study for one in facts)
+    traded = next(iter(run.manifest.get("inputs", {}).get("trials", {})), "")  # study/source/account
+    study = _spec(run).get("study")
+    times = len(openings(traded, Ledger(path("research", "ledger")), _spec(run).get("name", ""))) if traded else 0
     if times > 1:
         what = f"the sealed period of study {study} was opened {times} times"
         yield Suspicion(0.75, what, "hold out another: what was seen cannot be unseen")
@@ -163,6 +163,8 @@ def examine_run(
 
     Raises
     ------
+    DataError
+        For a committed row that was changed (see openings).
     ConfigError
         For an address (see path).
 

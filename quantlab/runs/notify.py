@@ -167,9 +167,9 @@ def send_message(
     >>> server.server_close()
     >>> refused
     """
+    recipients = find_recipients(name)
     import apprise
 
-    recipients = find_recipients(name)
     with apprise.LogCapture(level=apprise.logging.WARNING, fmt="%(message)s") as said:
         arrived = recipients.notify(title=title, body=text, body_format=apprise.NotifyFormat.TEXT)
     if not arrived:

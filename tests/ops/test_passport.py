@@ -24,13 +24,13 @@ from quantlab.ops import papers
 from quantlab.ops.passport import (
     decision_gap,
     draw_passport,
-    openings,
     passport_page,
     read_signers,
     sign_passport,
     verify_passport,
     write_passport,
 )
+from quantlab.recipe.evidence import openings
 
 TAGS = {"study": "study", "key": "t4", "sources": "a" * 64, "data_hash": "0", "staging_ledger_head": "b" * 64}
 HELD = pd.DataFrame(

@@ -259,3 +259,20 @@ def test_the_best_of_noise_is_overfitted_and_a_planted_edge_is_not(ledger):
     ledger.record("trial", "t99", "study", {}, 400, 252, 0.1, 0.0, 3.0)
     text = papers.evidence(version(key="t99"), ledger).loc["overfitting", "missing"]
     assert "of 21 trials 20 have kept returns, t99 not among them" in text
+
+
+def test_what_was_committed_beside_a_recipe_counts_in_every_workspace(ledger):
+    "The 1,500 tries of the default recipe, and its opening under the other account, are not forgotten by a new ledger."
+    study = "default/committed sample/excess"
+    tags = version(recipe="default", study=study, key="mine")
+    ledger.record("trial", "mine", study, {}, 1000, 252, 0.1, 0.0, 3.0)
+    alone = papers.evidence({**tags, "recipe": "none"}, ledger)
+    found = papers.evidence(tags, ledger)
+    assert "over 1 trial," in alone.loc["ledger", "shown"] + alone.loc["ledger", "missing"]
+    assert "over 1 trial," not in found.loc["ledger", "shown"] + found.loc["ledger", "missing"]
+    assert "not opened" in alone.loc["out-of-sample", "missing"]
+    assert "opened for trial 7fc38135cb260a96" in found.loc["out-of-sample", "missing"]
+    papers.open_out_of_sample(study, "mine", ledger)
+    assert papers.evidence({**tags, "recipe": "none"}, ledger).loc["out-of-sample", "held"]
+    assert "opened 2 times" in papers.evidence(tags, ledger).loc["out-of-sample", "missing"]
+    assert alone.loc["overfitting", "held"] and not found.loc["overfitting", "held"]

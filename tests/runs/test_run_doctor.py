@@ -65,6 +65,7 @@ def test_what_happened_after_the_run_is_named(tmp_path, monkeypatch):
 
     def said(**changed):
         manifest = {"template": "no such", "data_hash": market_bars(recipe).hash, "recipe": {"spec": spec}} | changed
+        manifest["inputs"] = {"trials": {"late/committed sample/excess": "0"}}
         return [one.what for one in examine_run(ReportRun(tmp_path, {}, manifest)) if one.weight > 0.3]
 
     assert said() == []
