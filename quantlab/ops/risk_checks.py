@@ -63,7 +63,11 @@ def _share_of_volume(run: Run) -> float:
     value = (bars["close"] * bars["volume"]).unstack("symbol").rolling(21, min_periods=1).mean()
     usual = value.stack().reindex(pd.MultiIndex.from_frame(trades[["decided", "symbol"]])).to_numpy()
     traded = (trades["quantity"] * trades["price"]).abs().to_numpy()
-    return float(np.nanmax(traded / np.where(usual > 0, usual, np.nan), initial=0.0))
+    if len(traded) and not np.isfinite(usual).any():
+        return np.nan  # no volume is known: nothing was shown
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = traded / usual  # infinite where a name had traded nothing
+    return float(np.nanmax(share[traded > 0], initial=0.0))
 
 
 def _measured(run: Run) -> dict[str, tuple[float, str, float]]:

@@ -90,5 +90,9 @@ def test_a_book_that_never_traded_has_not_held_by_its_cost(done):
     checks = risk_checks(replace(done, account=nothing))
     assert not checks.loc["cost of trading, bps", "held"] and np.isnan(checks.loc["cost of trading, bps", "value"])
     assert checks.loc["share of a day's volume", "value"] == 0.0 and checks.loc["fills at their decision", "held"]
+    for volume, share in ((np.nan, np.nan), (0.0, np.inf)):
+        bars = done.market.bars.assign(volume=volume)
+        row = risk_checks(replace(done, market=done.market._replace(bars=bars))).loc["share of a day's volume"]
+        assert not row["held"] and (row["value"] == share or np.isnan(share) and np.isnan(row["value"]))
     broken = replace(done, returns=done.returns.assign(strategy=np.inf))
     assert {"drawdown", "excess a year at twice the costs"} <= failed(broken)
