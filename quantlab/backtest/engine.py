@@ -257,6 +257,41 @@ def _by_session(
             simulator.send(plain_rows(names, decision[t][names], TARGET))
 
 # %% ../../nbs/backtest/710_engine.ipynb #0bcb20b8
+def _traded(
+    weights: pd.DataFrame,  # as for from_weights, like all that follow
+    bars: pd.DataFrame,
+    prices: tuple[Grid, np.ndarray, np.ndarray],  # of _prices, from the same bars
+    costs: Costs,
+    rules: Rules = DEFAULT_RULES,
+    fill: FillModel = DEFAULT_FILL,
+    cash: float = 1_000_000.0,
+    start=None,
+    end=None,
+) -> Result:
+    "Trade weights on bars that are spread already."
+    at, price, close = prices
+    session, target = spread_weights(weights, at, close, rules.max_gross)
+    first, stop = _span(at, session, start, end)
+    inside = (session >= first) & (session < stop)
+    session, target, dates = session[inside], target[inside], at.dates[:stop]
+    settings = account_terms(costs, rules, fill, cash, bars)
+    if not _plain(costs, rules, fill):
+        market = read_market(bars, costs, fill)[1]
+        simulator = Simulator(market, costs, replace(rules, max_gross=np.inf), fill, cash, first)
+        _by_session(session, target, simulator, stop)
+        result = simulated(simulator, at, settings)
+        return replace(result, blotter=result.blotter._replace(reasons=_reasons(fill)))
+    decision = np.full(stop, -1)
+    decision[session] = np.arange(len(session))
+    terms = terms_of(rules, fill)
+    run = rebalance(price[:stop], close[:stop], decision, target, float(cash), terms, costs.rates)
+    scale, equity, money = run[4:]
+    sent = session + 1 < stop
+    scale = pd.Series(scale[sent], dates[session[sent] + 1], name="scale")
+    blotter = Blotter(dates, at.symbols, first, close[:stop], equity, money, *_written(run, stop), _reasons(fill))
+    return Result(blotter, settings | {"start": f"{dates[first]:%Y-%m-%d}", "end": f"{dates[-1]:%Y-%m-%d}"}, scale)
+
+
 def from_weights(
     weights: pd.DataFrame,  # panel with column weight: share of equity, decided at the close of date
     bars: pd.DataFrame,  # panel with open and close, total-return adjusted; a factor not applied is refused
@@ -301,12 +336,12 @@ def from_weights(
         On terms of another kind, and on an account that starts with nothing (see check_terms).
     PanelError
         Its message says what is wrong and where (see check_panel).
-        "bars are empty; read some with quantlab.data"
         Its message names both sides where one has a time zone and another has none (see check_zones).
         "weights name a {kind} that is not in bars: {...}; use the bars' own"
+        "weight of {symbol} on {date} is not a number; drop the row (absent means 0)"
     DataError
-        "the bars' factor {column} is not applied yet; {remedy}, {known}"
         On a factor adj or split that is not applied (see read_market).
+        "the bars' factor {column} is not applied yet; {remedy}, {known}"
         "{where} is {...}; prices are positive and finite, NaN where there is none"
 
     Examples
@@ -338,27 +373,7 @@ def from_weights(
     """
     tell_compiling()
     check_terms(costs, rules, fill, cash)
-    at, price, close = _prices(bars, costs, fill)
-    session, target = spread_weights(weights, at, close, rules.max_gross)
-    first, stop = _span(at, session, start, end)
-    inside = (session >= first) & (session < stop)
-    session, target, dates = session[inside], target[inside], at.dates[:stop]
-    settings = account_terms(costs, rules, fill, cash, bars)
-    if not _plain(costs, rules, fill):
-        market = read_market(bars, costs, fill)[1]
-        simulator = Simulator(market, costs, replace(rules, max_gross=np.inf), fill, cash, first)
-        _by_session(session, target, simulator, stop)
-        result = simulated(simulator, at, settings)
-        return replace(result, blotter=result.blotter._replace(reasons=_reasons(fill)))
-    decision = np.full(stop, -1)
-    decision[session] = np.arange(len(session))
-    terms = terms_of(rules, fill)
-    run = rebalance(price[:stop], close[:stop], decision, target, float(cash), terms, costs.rates)
-    scale, equity, money = run[4:]
-    sent = session + 1 < stop
-    scale = pd.Series(scale[sent], dates[session[sent] + 1], name="scale")
-    blotter = Blotter(dates, at.symbols, first, close[:stop], equity, money, *_written(run, stop), _reasons(fill))
-    return Result(blotter, settings | {"start": f"{dates[first]:%Y-%m-%d}", "end": f"{dates[-1]:%Y-%m-%d}"}, scale)
+    return _traded(weights, bars, _prices(bars, costs, fill), costs, rules, fill, cash, start, end)
 
 # %% ../../nbs/backtest/710_engine.ipynb #9b1177ba
 def equity_curves(

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from .costs import DEFAULT_COSTS, Costs
-from .engine import from_weights
+from ..broker.fill_model import DEFAULT_FILL
+from .engine import _prices, _traded
 from .stats import annual_return, annual_volatility, drawdowns, exposure, max_drawdown, sharpe
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import check_panel, to_wide
@@ -486,6 +487,37 @@ def _deal_names(
     return out
 
 
+def _wanted(
+    weights: pd.DataFrame,  # (date, symbol): weight
+    eligible: pd.DataFrame,  # bool, dates x symbols
+) -> tuple[pd.DataFrame, np.ndarray]:  # weights and what may be held, [rebalances, symbols]; no weight is 0
+    "Spread a portfolio beside what could have been held; raise DataError where fewer are eligible than are held."
+    check_panel(weights, ["weight"])
+    wide = to_wide(weights["weight"])
+    can = eligible.reindex(index=wide.index, columns=eligible.columns.union(wide.columns), fill_value=False)
+    wanted = wide.reindex(columns=can.columns).fillna(0.0)
+    short = (wanted.to_numpy() != 0).sum(axis=1) - can.to_numpy().sum(axis=1)
+    if len(short) and short.max() > 0:
+        day = wide.index[int(np.argmax(short))]
+        raise DataError(f"on {day:%Y-%m-%d} {short.max()} names more are held than are eligible; widen eligible")
+    return wanted, can.to_numpy(dtype=bool)
+
+
+def _other_names(
+    wanted: pd.DataFrame,  # of _wanted
+    can: np.ndarray,  # of _wanted
+    seed: int | list[int],
+) -> pd.DataFrame:  # (date, symbol): weight; a date that goes to cash stays a decision
+    "Deal the weights of each rebalance to other names."
+    out = _deal_names(wanted.to_numpy(), can, np.random.default_rng(seed))
+    row, col = np.nonzero(out)
+    idle = np.flatnonzero((out == 0).all(axis=1))
+    row, col = np.concatenate([row, idle]), np.concatenate([col, np.full(len(idle), (wanted != 0).any().to_numpy().argmax())])
+    order = np.lexsort((col, row))
+    index = pd.MultiIndex.from_arrays([wanted.index[row[order]], wanted.columns[col[order]]], names=["date", "symbol"])
+    return pd.DataFrame({"weight": out[row, col][order]}, index)
+
+
 def random_weights(
     weights: pd.DataFrame,  # (date, symbol): weight, decided at the close of date
     eligible: pd.DataFrame,  # bool, dates x symbols: what could have been held, known at the close of date
@@ -543,19 +575,7 @@ def random_weights(
     >>> eligible = to_wide(bars["close"]).notna()
     >>> other = random_weights(weights, eligible)
     """
-    check_panel(weights, ["weight"])
-    wide = to_wide(weights["weight"])
-    can = eligible.reindex(index=wide.index, columns=eligible.columns.union(wide.columns), fill_value=False)
-    wanted = wide.reindex(columns=can.columns).fillna(0.0).to_numpy()
-    short = (wanted != 0).sum(axis=1) - can.to_numpy().sum(axis=1)
-    if len(short) and short.max() > 0:
-        day = wide.index[int(np.argmax(short))]
-        raise DataError(f"on {day:%Y-%m-%d} {short.max()} names more are held than are eligible; widen eligible")
-    out = _deal_names(wanted, can.to_numpy(dtype=bool), np.random.default_rng(seed))
-    rows = pd.DataFrame(np.where(out != 0, out, np.nan), wide.index, can.columns.rename("symbol")).stack()
-    idle = wide.index[(out == 0).all(axis=1)]  # dates that go to cash stay decisions
-    cash = weights.loc[weights.index.get_level_values("date").isin(idle), "weight"] * 0.0
-    return pd.concat([rows.dropna(), cash]).rename("weight").sort_index().to_frame()
+    return _other_names(*_wanted(weights, eligible), seed)
 
 # %% ../../nbs/backtest/742_montecarlo.ipynb #204a868b
 def random_portfolios(
@@ -598,6 +618,7 @@ def random_portfolios(
         Its message says what is wrong and where (see check_panel).
     DataError
         "on {day} {...} names more are held than are eligible; widen eligible"
+        On prices an engine cannot trade (see _prices).
         When a position has no equity beside it (see exposure).
 
     Examples
@@ -624,10 +645,9 @@ def random_portfolios(
     >>> chance = random_portfolios(weights, bars, 252, draws=40)
     """
     eligible = to_wide(bars["close"]).notna() if eligible is None else eligible
-    rows = {}
+    wanted, prices, rows = _wanted(weights, eligible), _prices(bars, costs, DEFAULT_FILL), {}
     for number in range(draws + 1):
-        chosen = random_weights(weights, eligible, seed=[seed, number]) if number else weights
-        account = from_weights(chosen, bars, costs)
+        account = _traded(_other_names(*wanted, [seed, number]) if number else weights, bars, prices, costs)
         r = account.returns
         gross = exposure(account.positions, account.equity)["gross"].mean()
         row = {"annual_return": annual_return(r, periods_per_year), "sharpe": sharpe(r, periods_per_year)}

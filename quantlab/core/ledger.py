@@ -16,10 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from .errors import QuantlabError
+
+if TYPE_CHECKING:  # a report that has not changed is found without pandas
+    import pandas as pd
 
 # %% ../../nbs/core/040_ledger.ipynb #2a95cc55
 def content_key(
@@ -252,7 +254,7 @@ class _Store:
 class _Rows(_Store):
     "Return what a ledger's file holds."
 
-    def rows(self) -> pd.DataFrame:  # oldest first; seal is None for rows of a version without seals
+    def rows(self) -> "pd.DataFrame":  # oldest first; seal is None for rows of a version without seals
         """Return all rows; an absent file is an empty ledger.
 
         Returns
@@ -270,12 +272,41 @@ class _Rows(_Store):
         >>> empty = _Rows(absent.file)
         >>> assert empty.rows().empty and empty.unsealed() == 0 and not empty.file.exists()
         """
+        import pandas as pd
+
         if not self.file.exists():
             return pd.DataFrame(columns=list(_COLUMNS))
         with self._connect() as connection:
             there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ledger'").fetchone()
             rows = pd.read_sql_query("SELECT * FROM ledger ORDER BY seq", connection) if there else pd.DataFrame()
         return rows.reindex(columns=list(_COLUMNS))
+
+    def keys(
+        self,
+        study: str,  # what was searched, as it was recorded
+    ) -> list[str]:  # in the order in which they were first looked at
+        """Return the keys of the distinct trials of a study.
+
+        Parameters
+        ----------
+        study : str
+            What was searched, as it was recorded.
+
+        Returns
+        -------
+        list[str]
+            In the order in which they were first looked at.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from quantlab.core.ledger import Ledger
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> assert ledger.keys("ma-cross on GE") == list(ledger.trials("ma-cross on GE")["key"])
+        """
+        mine = (row for row in self._all() if row[_COLUMNS.index("kind")] == "trial")
+        return list(dict.fromkeys(row[_COLUMNS.index("key")] for row in mine if row[_COLUMNS.index("study")] == study))
 
     def head(self) -> str:  # 64 hex digits; zeros for an empty ledger
         """Return the hash of the last row.
@@ -398,11 +429,11 @@ class _Appended(_Checked):
 
 # %% ../../nbs/core/040_ledger.ipynb #7450f256
 def _distinct(
-    rows: pd.DataFrame,  # of a ledger
+    rows: "pd.DataFrame",  # of a ledger
     study: str,
     until: str | None,  # a head
     name: str,  # of the ledger, for messages
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     "Return the distinct trials of a study up to a head."
     if until is not None and until != GENESIS and until not in set(rows["hash"]):
         raise LedgerError(
@@ -666,7 +697,7 @@ class Ledger(_Many):
         self,
         study: str,  # what was searched, as it was recorded
         until: str | None = None,  # a head: count only rows up to it
-    ) -> pd.DataFrame:  # one row for each distinct key, the first time it was looked at
+    ) -> "pd.DataFrame":  # one row for each distinct key, the first time it was looked at
         """Return the distinct trials of a study; raise LedgerError for a head that is not in the chain.
 
         Parameters

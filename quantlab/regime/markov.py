@@ -7,12 +7,11 @@ __all__ = ['MarkovSwitching']
 
 # %% ../../nbs/regime/456_markov.ipynb #04c61042
 import warnings
+from functools import cache
 from itertools import product
 
 import numpy as np
 import pandas as pd
-from statsmodels.tsa.regime_switching.markov_autoregression import MarkovAutoregression
-from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
 from threadpoolctl import threadpool_limits
 
 from ..core.errors import ConfigError, DataError
@@ -142,7 +141,7 @@ class _Switched(Detector):
         >>> import numpy as np
         >>> from quantlab.data.sample import sample_context
         >>> from quantlab.regime.markov import (
-        ...     MarkovSwitching, _Autoregression, _histories, _history_chain, _history_density,
+        ...     MarkovSwitching, _autoregression, _histories, _history_chain, _history_density,
         ... )
         >>> from statsmodels.tsa.regime_switching.markov_autoregression import MarkovAutoregression
         >>> spy = (
@@ -155,9 +154,9 @@ class _Switched(Detector):
         >>> wild = spy["2019":"2020"]["log_return"].to_numpy() / spy["2019":"2020"]["log_return"].std()
         >>> params = [0.7, 0.5, 0.05, -0.1, 0.3, 2.5, -0.05, 0.1]  # two transitions, means and variances, and two lags
         >>> same = {}
-        >>> for kind in (MarkovAutoregression, _Autoregression):
+        >>> for kind in (MarkovAutoregression, _autoregression()):
         ...     peer = kind(wild, k_regimes=2, order=2, switching_ar=False, switching_variance=True)
-        ...     same[kind.__name__.strip("_")] = peer.loglike(params)
+        ...     same[kind.__name__] = peer.loglike(params)
         >>> rows = _history_density(
         ...     wild, np.array(params[2:4]), np.array(params[4:6]), np.tile(params[6:], (2, 1)), _histories(2, 2)
         ... )
@@ -276,18 +275,23 @@ class _Switching(_Switched):
         return Smoothed(pd.DataFrame(self._states(X, smoothed=True), X.index, self.states_))
 
 # %% ../../nbs/regime/456_markov.ipynb #fceec30a
-class _Autoregression(MarkovAutoregression):
-    "Give each row the deviation of its own state."
+@cache
+def _autoregression() -> type:
+    "Return statsmodels' autoregression, with each row given the deviation of its own state."
+    from statsmodels.tsa.regime_switching.markov_autoregression import MarkovAutoregression  # 1.2 s
 
-    def _conditional_loglikelihoods(
-        self,
-        params: np.ndarray,
-    ) -> np.ndarray:  # of each row, by its state and those before it
-        "Return Gaussian log densities with the variance along the first axis, the row's own state."
-        error, variance = self._resid(params), params[self.parameters["variance"]]
-        if self.switching_variance:
-            variance = variance.reshape(-1, *[1] * (self.order + 1))
-        return -0.5 * (error**2 / variance + np.log(2 * np.pi * variance))
+    class Autoregression(MarkovAutoregression):
+        def _conditional_loglikelihoods(
+            self,
+            params: np.ndarray,
+        ) -> np.ndarray:  # of each row, by its state and those before it
+            "Return Gaussian log densities with the variance along the first axis, the row's own state."
+            error, variance = self._resid(params), params[self.parameters["variance"]]
+            if self.switching_variance:
+                variance = variance.reshape(-1, *[1] * (self.order + 1))
+            return -0.5 * (error**2 / variance + np.log(2 * np.pi * variance))
+
+    return Autoregression
 
 # %% ../../nbs/regime/456_markov.ipynb #ace5947f
 def _search(
@@ -295,10 +299,12 @@ def _search(
     settings: dict,  # of the detector
 ) -> dict:  # the fitted arrays of _Switched, converged_, log_likelihood_
     "Let statsmodels search, and keep plain arrays of what it found; raise DataError when it ends nowhere."
+    from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
+
     order, n = settings["order"], settings["n_states"]
     common = {"k_regimes": n, "switching_variance": settings["switching_variance"]}
     with_memory = {"order": order, "switching_ar": settings["switching_ar"]}
-    model = _Autoregression(y, **common, **with_memory) if order else MarkovRegression(y, **common)
+    model = _autoregression()(y, **common, **with_memory) if order else MarkovRegression(y, **common)
     with warnings.catch_warnings(), threadpool_limits(limits=1):
         warnings.simplefilter("ignore")
         try:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import quantlab
 from ..core.config import path, root
-from ..report.run import FIXED, Progress, ReportRun, _write_json, environment, _run_checked, list_runs
+from ..report.run import FIXED, Progress, ReportRun, _write_json, environment, _run_checked, kernel_beside, list_runs
 from ..report.template import fill_parameters, find_template, read_cells, read_emitted, read_parameters, run_check
 
 # %% ../../nbs/runs/852_unchanged.ipynb #619dbcc4
@@ -208,7 +208,7 @@ def trials_state(
     from quantlab.core.ledger import Ledger
 
     ledger = Ledger(path("research", "ledger"))
-    keys = {study: sorted(ledger.trials(study)["key"]) for study in studies}
+    keys = {study: sorted(ledger.keys(study)) for study in studies}
     return {study: hashlib.sha256("\n".join(found).encode()).hexdigest()[:16] for study, found in keys.items()}
 
 # %% ../../nbs/runs/852_unchanged.ipynb #195a4ac0
@@ -356,9 +356,10 @@ def run_once(
         known = find_unchanged(file, input_state(file, values), output)
         if known:
             return known, True
-    run_check(file, values)
-    state = input_state(file, values)  # before the run: what changes meanwhile makes it again
-    run = _run_checked(file, values, output, progress, track)
+    with kernel_beside(file) as kernel:
+        run_check(file, values)
+        state = input_state(file, values)  # before the run: what changes meanwhile makes it again
+        run = _run_checked(file, values, output, progress, track, kernel)
     studies = sorted({trial["study"] for trial in read_emitted(run.notebook).get("trials", [])})
     manifest = {**run.manifest, "inputs": {"state": state, "trials": trials_state(studies)}}
     _write_json(run.folder / "manifest.json", manifest)

@@ -175,7 +175,7 @@ def test_our_filter_equals_statsmodels_on_a_fitted_market(order, own):
     y = X["log_return"].to_numpy() / model.scale_[0]
     common = {"k_regimes": 2, "switching_variance": True}
     peer = (
-        markov._Autoregression(y, order=order, switching_ar=own, **common) if order else MarkovRegression(y, **common)
+        markov._autoregression()(y, order=order, switching_ar=own, **common) if order else MarkovRegression(y, **common)
     )
     params = np.empty(len(peer.start_params))
     for s in range(2):
@@ -210,7 +210,7 @@ def test_each_row_has_the_deviation_of_its_own_state(order):
             error -= sum(memory[k - 1] * (short[t - k] - means[path[t - k]]) for k in range(1, order + 1))
             chance *= np.exp(-0.5 * error**2 / variances[path[t]]) / np.sqrt(2 * np.pi * variances[path[t]])
         total += chance
-    small = markov._Autoregression(short, k_regimes=2, order=order, switching_ar=False, switching_variance=True)
+    small = markov._autoregression()(short, k_regimes=2, order=order, switching_ar=False, switching_variance=True)
     params = np.r_[0.95, 0.1, means, variances, memory]
     assert small.loglike(params) == pytest.approx(np.log(total), abs=1e-10)
 

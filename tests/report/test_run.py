@@ -334,3 +334,52 @@ def test_the_tearsheet_is_one_call(workspace, template, monkeypatch):
     made = runner.tearsheet(window=63)
     assert made.manifest["template"] == "tearsheet" and made.manifest["parameters"]["window"] == 63
     assert made.html.is_file() and made.folder.parent == workspace / "runs"
+
+
+def kernels() -> set[str]:
+    "Return the kernels of this process that are running."
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return {line.split()[0] for line in listed.stdout.splitlines() if "ipykernel" in line and "defunct" not in line}
+
+
+def written(folder: Path, check: str, code: str) -> Path:
+    "Write a template of three cells."
+    make = nbformat.v4.new_code_cell
+    tagged = [("parameters", "n: int = 1  # a number"), ("check", check), ("", code)]
+    cells = [make(source, metadata={"tags": [tag]} if tag else {}) for tag, source in tagged]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "own.ipynb")
+    return folder / "own.ipynb"
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+def test_a_kernel_beside_the_check_is_told_the_same_as_any_other(patience, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_PATIENCE", patience)
+    code = """
+    import os, sys
+    from quantlab.report.template import emit, run_folder
+    assert os.environ["PYTHONHASHSEED"] == "0" and run_folder().is_dir()
+    emit({"had": float("fractions" in early), "n": n})
+    """
+    code = "import sys\nearly = set(sys.modules)\nimport fractions\n" + code.replace("\n    ", "\n")
+    run = run_report(written(tmp_path, "pass", code), {"n": 3}, tmp_path / "runs", track=False)
+    assert run.metrics == {"had": 1.0, "n": 3}
+    assert not kernels()
+
+
+def test_a_refusal_that_takes_long_leaves_no_kernel(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_PATIENCE", 0.0)
+    seen = []
+    look = "import time\nfrom quantlab.core.errors import ConfigError\ntime.sleep(4)\nlook()\nraise ConfigError('no')"
+    import builtins
+
+    monkeypatch.setattr(builtins, "look", lambda: seen.append(kernels()), raising=False)
+    with pytest.raises(ConfigError, match="no"):
+        run_report(written(tmp_path, look, "raise SystemExit"), None, tmp_path / "runs", track=False)
+    assert len(seen[0]) == 1 and not kernels() and left_behind(tmp_path / "runs") == []
+
+
+def test_a_kernel_that_does_not_start_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_imports", lambda template: 1 / 0)
+    with pytest.raises(RunError, match="the kernel did not start .division by zero.; try"):
+        run_report(written(tmp_path, "pass", "pass"), None, tmp_path / "runs", track=False)
+    assert left_behind(tmp_path / "runs") == []
