@@ -1,0 +1,1 @@
+"""How does a target become orders and fills, on paper and live?"""
