@@ -4491,7 +4491,30 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'quantlab.vendors.yahoo._ends': ('vendors/yahoo.html#_ends', 'quantlab/vendors/yahoo.py'),
                                         'quantlab.vendors.yahoo._panel': ('vendors/yahoo.html#_panel', 'quantlab/vendors/yahoo.py'),
                                         'quantlab.vendors.yahoo._same_question': ( 'vendors/yahoo.html#_same_question',
-                                                                                   'quantlab/vendors/yahoo.py')}}}
+                                                                                   'quantlab/vendors/yahoo.py')},
+            'quantlab.venues.alpaca': { 'quantlab.venues.alpaca.AlpacaPaper': ( 'venues/alpaca.html#alpacapaper',
+                                                                                'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca.AlpacaPaper.__init__': ( 'venues/alpaca.html#alpacapaper.__init__',
+                                                                                         'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca.AlpacaPaper._call': ( 'venues/alpaca.html#alpacapaper._call',
+                                                                                      'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca.AlpacaPaper._known': ( 'venues/alpaca.html#alpacapaper._known',
+                                                                                       'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca.AlpacaPaper._ours': ( 'venues/alpaca.html#alpacapaper._ours',
+                                                                                      'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca.AlpacaPaper.book': ( 'venues/alpaca.html#alpacapaper.book',
+                                                                                     'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca.AlpacaPaper.cancel': ( 'venues/alpaca.html#alpacapaper.cancel',
+                                                                                       'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca.AlpacaPaper.fills': ( 'venues/alpaca.html#alpacapaper.fills',
+                                                                                      'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca.AlpacaPaper.lookup': ( 'venues/alpaca.html#alpacapaper.lookup',
+                                                                                       'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca.AlpacaPaper.submit': ( 'venues/alpaca.html#alpacapaper.submit',
+                                                                                       'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca._failure': ('venues/alpaca.html#_failure', 'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca._keys': ('venues/alpaca.html#_keys', 'quantlab/venues/alpaca.py'),
+                                        'quantlab.venues.alpaca._order_of': ('venues/alpaca.html#_order_of', 'quantlab/venues/alpaca.py')}}}
 
 if __name__ == "_modidx":  # the name under which nbdev_update loads this file
     raise SystemExit(

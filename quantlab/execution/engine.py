@@ -52,6 +52,9 @@ class Round(NamedTuple):
     open: int  # orders that are not final
 
 
+_SILENT = object()  # no answer; None is one: the venue does not know the order
+
+
 class _Asking:
     "Book what a venue says, and ask about what nobody knows."
 
@@ -59,9 +62,10 @@ class _Asking:
         self,
         store: OrderStore,  # its clock is the engine's
         venue: Venue,
-        patience: float = 30.0,  # seconds without a word until an order is ambiguous
+        patience: float = 30.0,  # seconds without an answer until an order is ambiguous
     ):
         self.store, self.venue, self.patience, self.unsure, self.waits = store, venue, patience, 0, ""
+        self.heard: dict[str, str] = {}  # order -> when the venue last said how it stands, or the engine was made
         for order in store.orders("sent"):  # the process died between sending and hearing
             store.move(order.id, "ambiguous", "timeout", "sent, and no answer was kept")
 
@@ -70,21 +74,21 @@ class _Asking:
         return (datetime.fromisoformat(since) + timedelta(seconds=seconds)).isoformat(timespec="microseconds")
 
     def _ask(self, question: Callable, *given: object) -> object:
-        "Ask the venue; None where it does not answer, or is busy."
+        "Ask the venue; _SILENT where it does not answer, or is busy."
         if self.waits > self.store.now():
-            return None
+            return _SILENT
         try:
             return question(*given)
         except Busy as busy:
             self.waits = self._later(self.store.now(), busy.seconds)
         except Unsure:
             self.unsure += 1
-        return None
+        return _SILENT
 
     def _book(self) -> int:
         "Book the venue's fills, those of other orders too."
         told = self._ask(self.venue.fills, "")
-        return self.store.book_fills(told) if told else 0
+        return 0 if told is _SILENT else self.store.book_fills(told)
 
     def _told(self, order: OrderRow, seen: VenueOrder, by: str) -> None:
         "Move an order to where its venue says it stands."
@@ -100,14 +104,11 @@ class _Asking:
         "Ask about every ambiguous order; one that the venue never heard of is sent again, once that is sure."
         waiting = self.store.orders("ambiguous")
         for order in waiting:
-            asked_at, before = self.store.now(), self.unsure
-            if self.waits > asked_at:
-                break
-            seen = self._ask(self.venue.lookup, order)
-            if seen is not None:
-                self._told(order, seen, "reconciliation")
-            elif self.unsure == before and self.waits <= asked_at and self._settled(order, asked_at):
+            asked_at, seen = self.store.now(), self._ask(self.venue.lookup, order)
+            if seen is None and self._settled(order, asked_at):
                 self._lost(order)
+            elif seen is not None and seen is not _SILENT:
+                self._told(order, seen, "reconciliation")
         return len(waiting)
 
     def _settled(self, order: OrderRow, asked_at: str) -> bool:
@@ -134,7 +135,7 @@ class Engine(_Asking):
         Its clock is the engine's.
     venue : Venue
     patience : float, default 30.0
-        Seconds without a word until an order is ambiguous.
+        Seconds without an answer until an order is ambiguous.
 
     Examples
     --------
@@ -185,12 +186,12 @@ class Engine(_Asking):
     def _watch(self) -> None:
         "Ask how working orders stand; silence beyond patience makes them ambiguous."
         for order in self.store.orders("working", "partly_filled", "cancel_pending"):
-            before = self.unsure
-            seen = self._ask(self.venue.lookup, order)
-            if seen is not None:
+            seen, now = self._ask(self.venue.lookup, order), self.store.now()
+            if seen is not None and seen is not _SILENT:
+                self.heard[order.id] = now
                 self._told(order, seen, "venue")
-            elif self.store.now() >= self._later(order.since, self.patience):
-                why = "the venue does not answer" if self.unsure > before else "the venue does not know it any more"
+            elif now >= self._later(self.heard.setdefault(order.id, now), self.patience):
+                why = "the venue does not answer" if seen is _SILENT else "the venue does not know it any more"
                 self.store.move(order.id, "ambiguous", "timeout", why)
 
     def release(self) -> int:  # how many

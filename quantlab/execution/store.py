@@ -8,7 +8,7 @@ __all__ = ['OrderRow', 'Fill', 'Move', 'utc_now', 'OrderStore', 'orders_figure']
 # %% ../../nbs/execution/762_store.ipynb #b9effa56
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -74,8 +74,11 @@ class OrderRow(NamedTuple):
 
     Examples
     --------
-    >>> from quantlab.execution.venue import Venue
-    >>> assert not isinstance(object(), Venue)
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.store import OrderRow
+    >>> order = OrderRow(
+    ...     "a1", "momentum", "2016-07-08", "AAPL", Decimal(3), Decimal("24.17"), "", "sent", "", "", ""
+    ... )
     """
 
     id: str
@@ -263,10 +266,11 @@ class _Database:
             if self.remote:
                 self._run("SELECT pg_advisory_xact_lock(760)")
             yield self._run
+            self._run("COMMIT")
         except BaseException:
-            self._run("ROLLBACK")
+            with suppress(*self._errors()):  # a commit that failed may have ended it already
+                self._run("ROLLBACK")
             raise
-        self._run("COMMIT")
 
     def close(self) -> None:
         """Close the connection.

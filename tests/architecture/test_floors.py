@@ -34,6 +34,7 @@ ENDS = {
     "altdata",
     "recipe",
     "execution",
+    "venues",
     "report",
     "runs",
     "ops",
@@ -64,6 +65,7 @@ ONE_IMPORTER = (
     "shap",
     "xgboost",
     "optuna",
+    "alpaca",
 )
 
 

@@ -1,0 +1,1 @@
+"""How do brokers and exchanges speak? Chosen by name, never imported by `execution`"""
