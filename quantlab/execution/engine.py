@@ -8,13 +8,12 @@ __all__ = ['Round', 'Engine', 'rounds_figure']
 # %% ../../nbs/execution/766_engine.ipynb #e143e24d
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
 from ..core.plot import COLORS, figure
-from .intent import ExecutionError
+from .intent import OPEN_STATES
 from .store import OrderRow, OrderStore
 from .venue import Busy, Refused, Unsure, Venue, VenueOrder
 
@@ -240,7 +239,7 @@ class Engine(_Asking):
         fills, asked, sent = self._book(), self._reconcile(), self._send()
         self._watch()
         fills += self._book()
-        return Round(fills, sent, asked, self.unsure, sum(1 for o in self.store.orders() if o.state in _OPEN))
+        return Round(fills, sent, asked, self.unsure, len(self.store.orders(*OPEN_STATES)))
 
     def missed(self) -> list[OrderRow]:
         """Name the orders that missed their session.
@@ -252,9 +251,6 @@ class Engine(_Asking):
         return [order for order in self.store.orders("expired") if order.why.startswith("missed its session")]
 
 # %% ../../nbs/execution/766_engine.ipynb #7fd56b1b
-_OPEN = ("created", "queued", "sent", "working", "partly_filled", "cancel_pending", "ambiguous")
-
-
 def rounds_figure(
     steps: pd.DataFrame,  # by round: the fields of Round, second
     title: str = "Open and unanswered, round by round",  # above

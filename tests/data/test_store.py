@@ -1,10 +1,8 @@
 """data.store and data.postgres: one suite for both stores, and writers that are really killed."""
 
 import os
-import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,67 +28,6 @@ def days(n, start="2023-12-20"):
     return pd.bdate_range(start, periods=n)
 
 
-# --- one server for the whole file -------------------------------------------------------------------------------
-
-BINARIES = [
-    *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
-    *map(Path, filter(None, [shutil.which("initdb") and os.path.dirname(shutil.which("initdb"))])),
-]
-
-
-def unprivileged():
-    "PostgreSQL refuses to run as root: find someone else."
-    if os.getuid():
-        return {}
-    user = pwd.getpwnam("postgres" if any(p.pw_name == "postgres" for p in pwd.getpwall()) else "nobody")
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-@pytest.fixture(scope="session")
-def server():
-    if not BINARIES:
-        pytest.skip("no PostgreSQL server here: apt-get install postgresql runs these tests")
-    who, folder = unprivileged(), Path(tempfile.mkdtemp(prefix="pg"))
-    if who:
-        os.chown(folder, who["user"], who["group"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data, quiet = folder / "data", {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **who}
-    subprocess.run(
-        [BINARIES[0] / "initdb", "-D", data, "-U", "quant", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
-        check=True,
-        timeout=60,
-        **quiet,
-    )
-    options = [
-        "-p",
-        str(port),
-        "-k",
-        folder,
-        "-c",
-        "listen_addresses=127.0.0.1",
-        "-c",
-        "fsync=off",
-        "-c",
-        "shared_buffers=16MB",
-    ]
-    process = subprocess.Popen([BINARIES[0] / "postgres", "-D", data, *options], **quiet)
-    try:
-        dsn = f"host=127.0.0.1 port={port} user=quant dbname=postgres"
-        for _ in range(100):
-            try:
-                Postgres(dsn).datasets()
-                break
-            except DataError:
-                time.sleep(0.1)
-        yield dsn
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(params=["lake", "postgres"])
 def store(request, tmp_path):
     if request.param == "lake":
@@ -98,7 +35,7 @@ def store(request, tmp_path):
         return
     import psycopg
 
-    dsn = request.getfixturevalue("server")
+    dsn = request.getfixturevalue("postgres_server")
     yield Postgres(dsn, timeout=5)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
@@ -529,8 +466,8 @@ def test_no_message_shows_a_password(dsn):
         assert not [secret for secret in ("s3cret", "s3cr%65t", "s3/c@ret") if secret in shown], shown
 
 
-def test_postgres_answers_one_statement_that_reads(server):
-    store, bars = Postgres(server, timeout=5), make_bars(days(4), ["A"])
+def test_postgres_answers_one_statement_that_reads(postgres_server):
+    store, bars = Postgres(postgres_server, timeout=5), make_bars(days(4), ["A"])
     store.write("kept", "1d", bars)
     for query in (
         "COMMIT; DROP TABLE kept_1d",
@@ -551,28 +488,28 @@ def test_postgres_answers_one_statement_that_reads(server):
     )
     import psycopg
 
-    with psycopg.connect(server) as client:
+    with psycopg.connect(postgres_server) as client:
         client.execute("UPDATE manifest SET content = '{' WHERE dataset = 'kept'")
     with pytest.raises(DataError, match="the manifest of 'kept' in the database is damaged"):
         store.read("kept")
     assert "damaged" in store.datasets().set_index("dataset").loc["kept", "fault"]
-    with psycopg.connect(server) as client:
+    with psycopg.connect(postgres_server) as client:
         client.execute("DROP TABLE kept_1d; DELETE FROM manifest WHERE dataset = 'kept'")
 
 
-def test_a_dead_postgres_writer_leaves_the_old_state(server):
+def test_a_dead_postgres_writer_leaves_the_old_state(postgres_server):
     "The transaction of a killed client is rolled back, and its lock is free."
     import psycopg
 
-    store, bars = Postgres(server, timeout=5), make_bars(days(4), ["A"])
+    store, bars = Postgres(postgres_server, timeout=5), make_bars(days(4), ["A"])
     store.write("dead", "1d", bars)
-    with psycopg.connect(server) as client:
+    with psycopg.connect(postgres_server) as client:
         client.execute("SELECT pg_advisory_xact_lock(hashtext('quantlab'))")
         client.execute("DELETE FROM dead_1d")
         with pytest.raises(DataError, match="for 0.2 s"):
-            Postgres(server, timeout=0.2).write("dead", "1d", bars * 2, revise=True)
+            Postgres(postgres_server, timeout=0.2).write("dead", "1d", bars * 2, revise=True)
         pid = client.info.backend_pid
-        with psycopg.connect(server, autocommit=True) as other:
+        with psycopg.connect(postgres_server, autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(%s)", [pid])
             client.close()
     pd.testing.assert_frame_equal(store.read("dead"), bars, check_exact=True)

@@ -130,8 +130,10 @@ def judged(seed, folder, lenient=False):
     assert {order.state for order in orders.values()} <= {"filled", "expired"}
     missed = {order.id for order in Engine(store, None).missed()}
     assert missed == set(orders) - set(accepted) == {o.id for o in orders.values() if o.state == "expired"}
-    told = sorted((line["client_order_id"], line["last_qty"] if "last_qty" in line else line["qty"])
-                  for line in core.events("fill"))
+    told = sorted(
+        (line["client_order_id"], line["last_qty"] if "last_qty" in line else line["qty"])
+        for line in core.events("fill")
+    )
     assert len(store.fills()) == len(told) == len(core.executions)
     shares, cash = store.book()
     assert cash == core.balances["USD"]

@@ -1,0 +1,143 @@
+"Names of orders, frozen decisions, and who may move an order."
+
+import itertools
+import re
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantlab.execution.intent import (
+    FINAL_STATES,
+    MOVERS,
+    OPEN_STATES,
+    STATES,
+    ExecutionError,
+    FrozenDecision,
+    check_move,
+    decimal,
+    decision_from,
+    freeze,
+    intent_id,
+    intents_for,
+    plain_text,
+)
+from quantlab.recipe.decide import DecisionRecord
+
+numbers = st.decimals(-(10**9), 10**9, allow_nan=False, places=6)
+symbols = st.text("ABCDEFGHIJ.-", min_size=1, max_size=6)
+books = st.dictionaries(symbols, numbers, max_size=8)
+
+
+def record(targets, due=True, kept=()):
+    orders = pd.DataFrame({"held": 0.0, "target": pd.Series(targets, dtype=float)})
+    orders["quantity"], orders["price"] = orders["target"], 10.0
+    weights = pd.Series(1.0, [*targets, *kept])
+    return DecisionRecord("r", pd.Timestamp("2024-01-02"), due, 0 if due else 3, weights, orders, 1000.0, "next open")
+
+
+def allowed(was, to, by):
+    try:
+        check_move(was, to, by)
+    except ExecutionError:
+        return False
+    return True
+
+
+@given(numbers)
+def test_a_number_has_one_text(value):
+    text = plain_text(value)
+    assert decimal(text) == value and plain_text(decimal(text)) == text
+    assert plain_text(value * Decimal("1.000")) == text and "E" not in text
+    assert text not in ("-0", "") and not (("." in text) and text.endswith(("0", ".")))
+
+
+@pytest.mark.parametrize("wrong", ["nan", "inf", "", None, "1,5", np.nan])
+def test_what_is_no_number_is_refused(wrong):
+    with pytest.raises(ExecutionError, match="price of A is .*finite"):
+        decimal(wrong, "price of A")
+
+
+@given(st.tuples(symbols, symbols, symbols, numbers, symbols), st.integers(0, 9999))
+def test_names_are_short_plain_and_the_same_everywhere(what, child):
+    name = intent_id(*what, child)
+    assert re.fullmatch("[a-z0-9]{1,32}", name) and name == intent_id(*what, child)
+    assert name == intent_id(*what[:3], what[3] * Decimal("1.00"), what[4], child), "7 and 7.00 are one target"
+
+
+def test_a_name_is_known_from_elsewhere():
+    "Worked out by sha256sum."
+    assert intent_id("s", "2024-01-02", "AAPL", Decimal("7"), "0" * 4) == "82318423b88271a7cf4f12e69ae30000"
+
+
+def test_names_differ_in_every_part():
+    base = ("s", "2024-01-02", "AAPL", Decimal(7), "0" * 64)
+    changed = [("t", *base[1:]), ("s", "2024-01-03", *base[2:]), (*base[:2], "AAP", *base[3:])]
+    changed += [(*base[:3], Decimal(-7), base[4]), (*base[:4], "1" * 64)]
+    assert len({intent_id(*one) for one in [base, *changed]} | {intent_id(*base, 1)}) == 7
+    assert intent_id("a", "b", "c", Decimal(1), "d") != intent_id("ab", "", "c", Decimal(1), "d")
+    for child in (-1, 10000):
+        with pytest.raises(ExecutionError, match="9999"):
+            intent_id(*base, child)
+
+
+@given(books, books, st.lists(symbols, max_size=3))
+def test_orders_lead_from_the_book_to_the_target(targets, book, kept):
+    kept = tuple(set(kept) - set(targets))
+    decision = FrozenDecision("r", "2024-01-02", "0", targets, dict.fromkeys(targets, Decimal(1)), kept)
+    assert decision_from(decision.text()) == decision
+    held = {symbol: shares for symbol, shares in book.items() if symbol in targets or symbol in kept}
+    after = dict(held)
+    orders = intents_for(decision, held)
+    for one in orders:
+        assert one.quantity and one.id == intent_id("r", "2024-01-02", one.symbol, targets[one.symbol], "0")
+        after[one.symbol] = after.get(one.symbol, Decimal(0)) + one.quantity
+    assert all(after.get(symbol, 0) == target for symbol, target in targets.items())
+    assert all(after.get(symbol) == held.get(symbol) for symbol in kept)
+    sides = [one.quantity > 0 for one in orders]
+    assert sides == sorted(sides) and intents_for(decision, after) == []
+    if strange := {s: n for s, n in book.items() if n and s not in targets and s not in kept}:
+        with pytest.raises(ExecutionError, match="does not know"):
+            intents_for(decision, strange)
+
+
+@pytest.mark.parametrize(("step", "wanted"), [("1", [3, -3, 0]), ("0.5", [3.5, -3.5, 0.5]), ("5", [0, 0, 0])])
+def test_targets_are_cut_towards_zero(step, wanted):
+    frozen = freeze(record({"A": 3.9, "B": -3.9, "C": 0.9}), "0", step)
+    assert [float(frozen.targets[s]) for s in "ABC"] == wanted
+
+
+def test_what_stays_is_known_by_name():
+    assert freeze(record({"A": 1.0}, kept=["Z", "B"]), "0").kept == ("B", "Z")
+
+
+def test_nothing_is_frozen_where_nothing_is_due():
+    with pytest.raises(ExecutionError, match="in 3 sessions"):
+        freeze(record({"A": 1.0}, due=False), "0")
+    for step in (0, -1, "x"):
+        with pytest.raises(ExecutionError, match="step"):
+            freeze(record({"A": 1.0}), "0", step)
+    with pytest.raises(ExecutionError, match="target of A"):
+        freeze(record({"A": np.inf}), "0")
+    assert freeze(record({}), "0").targets == {}
+
+
+def test_moves():
+    for state, to, by in itertools.product(FINAL_STATES, STATES, MOVERS):
+        assert not allowed(state, to, by), "final is final"
+    for state, to in itertools.product(OPEN_STATES, STATES):
+        assert not allowed(state, "created", "engine") and not allowed("created", "sent", "engine")
+        for by in ("engine", "venue", "timeout"):
+            assert not allowed("ambiguous", to, by), "only reconciliation leaves that"
+    assert {was for was in STATES if allowed(was, "sent", "engine")} == {"queued"}
+    silent = {was for was in STATES if allowed(was, "ambiguous", "timeout")}
+    assert silent == {"sent", "working", "partly_filled", "cancel_pending"}
+    with pytest.raises(ExecutionError, match="nobody may: it is final"):
+        check_move("filled", "working", "venue")
+    with pytest.raises(ExecutionError, match="only engine may"):
+        check_move("queued", "sent", "venue")
+    with pytest.raises(ExecutionError, match="nobody may"):
+        check_move("lost", "sent", "somebody")
