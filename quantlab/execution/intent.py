@@ -75,13 +75,17 @@ def decimal(
     --------
     >>> from decimal import Decimal
     >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import decimal, decision_from, freeze, intents_for
     >>> from quantlab.recipe.decide import decide
     >>> record = decide("momentum", "2016-07-08")
-    >>> frozen = freeze(record, head="0" * 64)
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> for symbol, weight in record.weights.items():
+    ...     assert 0 <= weight * 2_000_000 / closes[symbol] - float(frozen.targets[symbol]) < 1, "cut towards zero"
     >>> [
-    ...     show_error(lambda: freeze(decide("momentum", "2016-06-30"), "0" * 64)),
-    ...     show_error(lambda: freeze(record, "0" * 64, step=0)),
+    ...     show_error(lambda: freeze(decide("momentum", "2016-06-30"), closes, 1, "0" * 64)),
+    ...     show_error(lambda: freeze(record, closes, 1, "0" * 64, step=0)),
     ...     show_error(lambda: intents_for(frozen, {"ZZZ": Decimal(3)})),
     ...     show_error(lambda: decimal("nan", "price of A")),
     ...     show_error(lambda: decision_from("{}")),
@@ -116,6 +120,7 @@ def plain_text(
     >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import freeze, intents_for
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.recipe.decide import decide
@@ -123,7 +128,8 @@ def plain_text(
     >>> record = decide("momentum", "2016-07-08")
     >>> store = OrderStore(Path(work.name) / "orders.sqlite")
     >>> store.open_book("2000000")
-    >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
     >>> intents = intents_for(kept, store.book()[0])
     >>> first = intents[0]
     >>> store.move(first.id, "queued", "engine")
@@ -158,16 +164,16 @@ class FrozenDecision:
     targets : Mapping[str, Decimal]
         By symbol: shares, signed.
     prices : Mapping[str, Decimal]
-        By symbol: the close that decided.
-    kept : tuple[str, ...], default ()
-        Names that are wanted as they are held.
+        By symbol: the close that decided, as it traded.
 
     Examples
     --------
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import decision_from, freeze
     >>> from quantlab.recipe.decide import decide
     >>> record = decide("momentum", "2016-07-08")
-    >>> frozen = freeze(record, head="0" * 64)
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
     >>> assert decision_from(frozen.text()) == frozen and frozen.text() == decision_from(frozen.text()).text()
     """
 
@@ -175,8 +181,7 @@ class FrozenDecision:
     decided: str  # the close that decides, ISO date
     head: str  # the ledger's, when it was frozen
     targets: Mapping[str, Decimal]  # by symbol: shares, signed
-    prices: Mapping[str, Decimal]  # by symbol: the close that decided
-    kept: tuple[str, ...] = ()  # names that are wanted as they are held
+    prices: Mapping[str, Decimal]  # by symbol: the close that decided, as it traded
 
     def text(self) -> str:
         """Return the decision as JSON with sorted keys.
@@ -188,7 +193,7 @@ class FrozenDecision:
         """
         tables = {"targets": self.targets, "prices": self.prices}
         written = {name: {s: plain_text(v) for s, v in table.items()} for name, table in tables.items()}
-        names = {"strategy": self.strategy, "decided": self.decided, "head": self.head, "kept": list(self.kept)}
+        names = {"strategy": self.strategy, "decided": self.decided, "head": self.head}
         return json.dumps(names | written, sort_keys=True)
 
 
@@ -214,35 +219,46 @@ def decision_from(
 
     Examples
     --------
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import decision_from, freeze
     >>> from quantlab.recipe.decide import decide
     >>> record = decide("momentum", "2016-07-08")
-    >>> frozen = freeze(record, head="0" * 64)
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
     >>> assert decision_from(frozen.text()) == frozen and frozen.text() == decision_from(frozen.text()).text()
     """
     try:
         found = json.loads(text)
         tables = [{s: decimal(v, f"{name} of {s}") for s, v in found[name].items()} for name in ("targets", "prices")]
-        return FrozenDecision(found["strategy"], found["decided"], found["head"], *tables, tuple(found["kept"]))
+        return FrozenDecision(found["strategy"], found["decided"], found["head"], *tables)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExecutionError(f"this is no frozen decision ({error}); restore the store from a copy") from error
 
 
 def freeze(
     record: "DecisionRecord",  # of recipe.decide
+    closes: Mapping[str, float],  # by symbol: the close that decided, as it traded; no dividend is taken off
+    equity: Decimal | float,  # money: the real book at these closes
     head: str,  # of the ledger, now
     step: Decimal | str = "1",  # the least that the venue trades, in shares; the same for every name
+    reserve: Decimal | str = "0",  # share of every target left out: cash for costs, and for an open above the close
 ) -> FrozenDecision:  # targets in whole steps, towards zero
-    """Freeze a decision with the ledger's head; raise ExecutionError where nothing is due or the step is none.
+    """Freeze a decision with the ledger's head; raise ExecutionError where nothing is due, or a number is none.
 
     Parameters
     ----------
     record : DecisionRecord
         Of recipe.decide.
+    closes : Mapping[str, float]
+        By symbol: the close that decided, as it traded; no dividend is taken off.
+    equity : Decimal | float
+        money: the real book at these closes.
     head : str
         Of the ledger, now.
     step : Decimal | str, default "1"
         The least that the venue trades, in shares; the same for every name.
+    reserve : Decimal | str, default "0"
+        Share of every target left out: cash for costs, and for an open above the close.
 
     Returns
     -------
@@ -252,16 +268,20 @@ def freeze(
     Raises
     ------
     ExecutionError
-        Where nothing is due or the step is none.
+        Where nothing is due, or a number is none.
 
     Examples
     --------
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import freeze
     >>> from quantlab.recipe.decide import decide
     >>> record = decide("momentum", "2016-07-08")
-    >>> frozen = freeze(record, head="0" * 64)
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
     """
-    unit = decimal(step, "step")
+    unit, part = decimal(step, "step"), 1 - decimal(reserve, "reserve")
+    if not 0 < part <= 1:
+        raise ExecutionError(f"reserve is {reserve}; give a share of the targets from 0 to below 1, such as 0.01")
     if unit <= 0:
         raise ExecutionError(f"step is {step}; give the least number of shares that can be traded, such as 1")
     if not record.due:
@@ -269,12 +289,16 @@ def freeze(
             f"{record.recipe} decides nothing at the close of {record.date:%Y-%m-%d}; "
             f"the next decision is in {record.next_due} sessions"
         )
-    prices = {str(s): decimal(p, f"price of {s}") for s, p in record.orders["price"].items()}
-    targets = {}
-    for symbol, shares in record.orders["target"].items():
-        targets[str(symbol)] = (decimal(shares, f"target of {symbol}") / unit).to_integral_value(ROUND_DOWN) * unit
-    kept = tuple(sorted(str(s) for s in record.weights.index[record.weights != 0].difference(record.orders.index)))
-    return FrozenDecision(record.recipe, f"{record.date:%Y-%m-%d}", head, targets, prices, kept)
+    money, names = decimal(equity, "equity") * part, sorted({*map(str, record.weights.index), *map(str, record.orders.index)})
+    prices = {symbol: decimal(closes.get(symbol), f"close of {symbol}") for symbol in names}
+    if bare := [symbol for symbol, price in prices.items() if price <= 0]:
+        raise ExecutionError(f"close of {bare[0]} is {prices[bare[0]]}; a price above 0 is needed")
+    shares = {
+        symbol: decimal(record.weights.get(symbol, 0.0), f"weight of {symbol}") * money / price
+        for symbol, price in prices.items()
+    }
+    targets = {symbol: (n / unit).to_integral_value(ROUND_DOWN) * unit for symbol, n in shares.items()}
+    return FrozenDecision(record.recipe, f"{record.date:%Y-%m-%d}", head, targets, prices)
 
 # %% ../../nbs/execution/760_intent.ipynb #fad6d6bc
 ID_LENGTH = 32  # the shortest limit of the venues that are known, in characters of [a-z0-9]
@@ -317,10 +341,14 @@ def intent_id(
 
     Examples
     --------
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import freeze, intents_for
     >>> from quantlab.recipe.decide import decide
     >>> record = decide("momentum", "2016-07-08")
-    >>> frozen = freeze(record, head="0" * 64)
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> for symbol, weight in record.weights.items():
+    ...     assert 0 <= weight * 2_000_000 / closes[symbol] - float(frozen.targets[symbol]) < 1, "cut towards zero"
     >>> nothing = {}
     >>> whole = intents_for(frozen, nothing)
     """
@@ -351,10 +379,14 @@ class OrderIntent(NamedTuple):
 
     Examples
     --------
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import freeze, intents_for
     >>> from quantlab.recipe.decide import decide
     >>> record = decide("momentum", "2016-07-08")
-    >>> frozen = freeze(record, head="0" * 64)
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> for symbol, weight in record.weights.items():
+    ...     assert 0 <= weight * 2_000_000 / closes[symbol] - float(frozen.targets[symbol]) < 1, "cut towards zero"
     >>> nothing = {}
     >>> whole = intents_for(frozen, nothing)
     """
@@ -395,15 +427,18 @@ def intents_for(
 
     Examples
     --------
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import freeze, intents_for
     >>> from quantlab.recipe.decide import decide
     >>> record = decide("momentum", "2016-07-08")
-    >>> frozen = freeze(record, head="0" * 64)
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> for symbol, weight in record.weights.items():
+    ...     assert 0 <= weight * 2_000_000 / closes[symbol] - float(frozen.targets[symbol]) < 1, "cut towards zero"
     >>> nothing = {}
     >>> whole = intents_for(frozen, nothing)
     """
-    known = {*decision.targets, *decision.kept}
-    unknown = sorted(symbol for symbol, shares in book.items() if shares and symbol not in known)
+    unknown = sorted(symbol for symbol, shares in book.items() if shares and symbol not in decision.targets)
     if unknown:
         raise ExecutionError(
             f"the book holds {unknown[0]}, which the decision of {decision.decided} does not know; decide with this book"

@@ -119,6 +119,7 @@ class Fill(NamedTuple):
     >>> import tempfile
     >>> from decimal import Decimal
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import freeze, intents_for
     >>> from quantlab.execution.store import Fill, OrderStore, utc_now
     >>> from quantlab.recipe.decide import decide
@@ -126,7 +127,8 @@ class Fill(NamedTuple):
     >>> record = decide("momentum", "2016-07-08")
     >>> store = OrderStore(Path(work.name) / "orders.sqlite")
     >>> store.open_book("2000000")
-    >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
     >>> intents = intents_for(kept, store.book()[0])
     >>> first = intents[0]
     >>> store.move(first.id, "queued", "engine")
@@ -164,6 +166,7 @@ class Move(NamedTuple):
     >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import freeze, intents_for
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.recipe.decide import decide
@@ -171,7 +174,8 @@ class Move(NamedTuple):
     >>> record = decide("momentum", "2016-07-08")
     >>> store = OrderStore(Path(work.name) / "orders.sqlite")
     >>> store.open_book("2000000")
-    >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
     >>> intents = intents_for(kept, store.book()[0])
     >>> first = intents[0]
     >>> store.move(first.id, "queued", "engine")
@@ -279,6 +283,7 @@ class _Database:
         --------
         >>> import tempfile
         >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.execution.intent import freeze, intents_for
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.recipe.decide import decide
@@ -286,7 +291,8 @@ class _Database:
         >>> record = decide("momentum", "2016-07-08")
         >>> store = OrderStore(Path(work.name) / "orders.sqlite")
         >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
         >>> intents = intents_for(kept, store.book()[0])
         >>> first = intents[0]
         >>> store.move(first.id, "queued", "engine")
@@ -325,6 +331,7 @@ class _Orders(_Database):
         --------
         >>> import tempfile
         >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.execution.intent import freeze
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.recipe.decide import decide
@@ -332,7 +339,8 @@ class _Orders(_Database):
         >>> record = decide("momentum", "2016-07-08")
         >>> store = OrderStore(Path(work.name) / "orders.sqlite")
         >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
         """
         key = (decision.strategy, decision.decided)
         with self._change() as run:
@@ -361,6 +369,7 @@ class _Orders(_Database):
         --------
         >>> import tempfile
         >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.execution.intent import freeze, intents_for
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.recipe.decide import decide
@@ -368,7 +377,8 @@ class _Orders(_Database):
         >>> record = decide("momentum", "2016-07-08")
         >>> store = OrderStore(Path(work.name) / "orders.sqlite")
         >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
         >>> intents = intents_for(kept, store.book()[0])
         >>> made = store.add(intents), store.add(intents)
         """
@@ -423,6 +433,7 @@ class _Orders(_Database):
         --------
         >>> import tempfile
         >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.execution.intent import freeze, intents_for
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.recipe.decide import decide
@@ -430,7 +441,8 @@ class _Orders(_Database):
         >>> record = decide("momentum", "2016-07-08")
         >>> store = OrderStore(Path(work.name) / "orders.sqlite")
         >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
         >>> intents = intents_for(kept, store.book()[0])
         >>> first = intents[0]
         >>> store.move(first.id, "queued", "engine")
@@ -477,6 +489,7 @@ class _Orders(_Database):
         --------
         >>> import tempfile
         >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.execution.intent import freeze, intents_for
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.recipe.decide import decide
@@ -484,7 +497,8 @@ class _Orders(_Database):
         >>> record = decide("momentum", "2016-07-08")
         >>> store = OrderStore(Path(work.name) / "orders.sqlite")
         >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
         >>> intents = intents_for(kept, store.book()[0])
         >>> first = intents[0]
         >>> store.move(first.id, "queued", "engine")
@@ -521,6 +535,7 @@ class _Orders(_Database):
         >>> from decimal import Decimal
         >>> from pathlib import Path
         >>> from quantlab.core.errors import show_error
+        >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.execution.intent import freeze, intents_for
         >>> from quantlab.execution.store import Fill, OrderStore, utc_now
         >>> from quantlab.recipe.decide import decide
@@ -528,7 +543,8 @@ class _Orders(_Database):
         >>> record = decide("momentum", "2016-07-08")
         >>> store = OrderStore(Path(work.name) / "orders.sqlite")
         >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
         >>> intents = intents_for(kept, store.book()[0])
         >>> first = intents[0]
         >>> store.move(first.id, "queued", "engine")
@@ -575,6 +591,7 @@ class _Orders(_Database):
         >>> import sys
         >>> import tempfile
         >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.execution.intent import freeze, intents_for
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.recipe.decide import decide
@@ -582,7 +599,8 @@ class _Orders(_Database):
         >>> record = decide("momentum", "2016-07-08")
         >>> store = OrderStore(Path(work.name) / "orders.sqlite")
         >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
         >>> intents = intents_for(kept, store.book()[0])
         >>> first = intents[0]
         >>> store.move(first.id, "queued", "engine")
@@ -645,6 +663,7 @@ class OrderStore(_Orders):
     >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import freeze, intents_for
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.recipe.decide import decide
@@ -652,7 +671,8 @@ class OrderStore(_Orders):
     >>> record = decide("momentum", "2016-07-08")
     >>> store = OrderStore(Path(work.name) / "orders.sqlite")
     >>> store.open_book("2000000")
-    >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
     >>> intents = intents_for(kept, store.book()[0])
     >>> first = intents[0]
     >>> store.move(first.id, "queued", "engine")
@@ -695,6 +715,7 @@ class OrderStore(_Orders):
         >>> import tempfile
         >>> from decimal import Decimal
         >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.execution.intent import freeze, intents_for
         >>> from quantlab.execution.store import Fill, OrderStore, utc_now
         >>> from quantlab.recipe.decide import decide
@@ -702,7 +723,8 @@ class OrderStore(_Orders):
         >>> record = decide("momentum", "2016-07-08")
         >>> store = OrderStore(Path(work.name) / "orders.sqlite")
         >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
         >>> intents = intents_for(kept, store.book()[0])
         >>> first = intents[0]
         >>> store.move(first.id, "queued", "engine")
@@ -758,6 +780,7 @@ class OrderStore(_Orders):
         --------
         >>> import tempfile
         >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.execution.intent import freeze, intents_for
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.recipe.decide import decide
@@ -765,7 +788,8 @@ class OrderStore(_Orders):
         >>> record = decide("momentum", "2016-07-08")
         >>> store = OrderStore(Path(work.name) / "orders.sqlite")
         >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
         >>> intents = intents_for(kept, store.book()[0])
         >>> first = intents[0]
         >>> store.move(first.id, "queued", "engine")
@@ -825,6 +849,7 @@ class OrderStore(_Orders):
         --------
         >>> import tempfile
         >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
         >>> from quantlab.execution.intent import freeze, intents_for
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.recipe.decide import decide
@@ -832,7 +857,8 @@ class OrderStore(_Orders):
         >>> record = decide("momentum", "2016-07-08")
         >>> store = OrderStore(Path(work.name) / "orders.sqlite")
         >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
         >>> intents = intents_for(kept, store.book()[0])
         """
         facts = self.facts()
@@ -887,6 +913,7 @@ def orders_figure(
     --------
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.execution.intent import freeze, intents_for
     >>> from quantlab.execution.store import OrderStore, orders_figure
     >>> from quantlab.recipe.decide import decide
@@ -894,7 +921,8 @@ def orders_figure(
     >>> record = decide("momentum", "2016-07-08")
     >>> store = OrderStore(Path(work.name) / "orders.sqlite")
     >>> store.open_book("2000000")
-    >>> kept = store.keep_decision(freeze(record, head="0" * 64))
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
     >>> intents = intents_for(kept, store.book()[0])
     >>> first = intents[0]
     >>> store.move(first.id, "queued", "engine")

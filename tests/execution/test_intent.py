@@ -32,11 +32,19 @@ symbols = st.text("ABCDEFGHIJ.-", min_size=1, max_size=6)
 books = st.dictionaries(symbols, numbers, max_size=8)
 
 
-def record(targets, due=True, kept=()):
-    orders = pd.DataFrame({"held": 0.0, "target": pd.Series(targets, dtype=float)})
-    orders["quantity"], orders["price"] = orders["target"], 10.0
-    weights = pd.Series(1.0, [*targets, *kept])
-    return DecisionRecord("r", pd.Timestamp("2024-01-02"), due, 0 if due else 3, weights, orders, 1000.0, "next open")
+CLOSES = dict.fromkeys("ABCZ", 10.0)
+
+
+def record(shares, due=True):
+    "A decision for an equity of 1000 at closes of 10, with another price in its own orders."
+    orders = pd.DataFrame({"held": 0.0, "target": pd.Series(shares, dtype=float)})
+    orders["quantity"], orders["price"] = orders["target"], 7.0
+    weights = pd.Series(shares, dtype=float) / 100
+    return DecisionRecord("r", pd.Timestamp("2024-01-02"), due, 0 if due else 3, weights, orders, 1.0, "next open")
+
+
+def frozen(shares, due=True, closes=CLOSES, equity=1000, **terms):
+    return freeze(record(shares, due), closes, equity, "0", **terms)
 
 
 def allowed(was, to, by):
@@ -84,45 +92,55 @@ def test_names_differ_in_every_part():
             intent_id(*base, child)
 
 
-@given(books, books, st.lists(symbols, max_size=3))
-def test_orders_lead_from_the_book_to_the_target(targets, book, kept):
-    kept = tuple(set(kept) - set(targets))
-    decision = FrozenDecision("r", "2024-01-02", "0", targets, dict.fromkeys(targets, Decimal(1)), kept)
+@given(books, books)
+def test_orders_lead_from_the_book_to_the_target(targets, book):
+    decision = FrozenDecision("r", "2024-01-02", "0", targets, dict.fromkeys(targets, Decimal(1)))
     assert decision_from(decision.text()) == decision
-    held = {symbol: shares for symbol, shares in book.items() if symbol in targets or symbol in kept}
+    held = {symbol: shares for symbol, shares in book.items() if symbol in targets}
     after = dict(held)
     orders = intents_for(decision, held)
     for one in orders:
         assert one.quantity and one.id == intent_id("r", "2024-01-02", one.symbol, targets[one.symbol], "0")
         after[one.symbol] = after.get(one.symbol, Decimal(0)) + one.quantity
     assert all(after.get(symbol, 0) == target for symbol, target in targets.items())
-    assert all(after.get(symbol) == held.get(symbol) for symbol in kept)
     sides = [one.quantity > 0 for one in orders]
     assert sides == sorted(sides) and intents_for(decision, after) == []
-    if strange := {s: n for s, n in book.items() if n and s not in targets and s not in kept}:
+    if strange := {s: n for s, n in book.items() if n and s not in targets}:
         with pytest.raises(ExecutionError, match="does not know"):
             intents_for(decision, strange)
 
 
 @pytest.mark.parametrize(("step", "wanted"), [("1", [3, -3, 0]), ("0.5", [3.5, -3.5, 0.5]), ("5", [0, 0, 0])])
 def test_targets_are_cut_towards_zero(step, wanted):
-    frozen = freeze(record({"A": 3.9, "B": -3.9, "C": 0.9}), "0", step)
-    assert [float(frozen.targets[s]) for s in "ABC"] == wanted
+    found = frozen({"A": 3.9, "B": -3.9, "C": 0.9}, step=step)
+    assert [float(found.targets[s]) for s in "ABC"] == wanted
 
 
-def test_what_stays_is_known_by_name():
-    assert freeze(record({"A": 1.0}, kept=["Z", "B"]), "0").kept == ("B", "Z")
+def test_shares_are_counted_at_traded_closes():
+    found = frozen({"A": 4.0, "B": 0.0}, closes={"A": 5.0, "B": 1.0})
+    assert found.targets == {"A": 8, "B": 0} and found.prices == {"A": 5, "B": 1}
+    assert frozen({"A": 4.0}, equity=500).targets == {"A": 2}
 
 
 def test_nothing_is_frozen_where_nothing_is_due():
     with pytest.raises(ExecutionError, match="in 3 sessions"):
-        freeze(record({"A": 1.0}, due=False), "0")
+        frozen({"A": 1.0}, due=False)
     for step in (0, -1, "x"):
         with pytest.raises(ExecutionError, match="step"):
-            freeze(record({"A": 1.0}), "0", step)
-    with pytest.raises(ExecutionError, match="target of A"):
-        freeze(record({"A": np.inf}), "0")
-    assert freeze(record({}), "0").targets == {}
+            frozen({"A": 1.0}, step=step)
+    for reserve in (1, -0.1, "x"):
+        with pytest.raises(ExecutionError, match="reserve"):
+            frozen({"A": 1.0}, reserve=reserve)
+    for wrong, says in ((np.inf, "weight of A"), (np.nan, "weight of A")):
+        with pytest.raises(ExecutionError, match=says):
+            frozen({"A": wrong})
+    for closes in ({}, {"A": 0.0}, {"A": np.nan}, {"A": -1.0}):
+        with pytest.raises(ExecutionError, match="close of A"):
+            frozen({"A": 1.0}, closes=closes)
+    with pytest.raises(ExecutionError, match="equity"):
+        frozen({"A": 1.0}, equity=np.nan)
+    assert frozen({}).targets == {}
+    assert frozen({"A": 99.9, "B": -101.0}, reserve="0.02").targets == {"A": 97, "B": -98}
 
 
 def test_moves():
