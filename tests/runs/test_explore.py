@@ -106,3 +106,16 @@ def test_without_the_library_a_line_says_what_to_do(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match="sliders need ipywidgets"):
         with_sliders(explore_run, RETURNS, span=(10, 50))
+
+
+def test_an_account_that_loses_everything_stays_at_nothing(recwarn):
+    lost = RETURNS.copy()
+    lost.iloc[100, 0] = -1.0
+    growth, fall, moving = explore_run(lost, span=50).axes
+    own, other = (line.get_ydata() for line in growth.lines)
+    assert own[99] > 0 and (own[100:] == 0).all() and (other > 0).all()
+    assert explore_run(lost).axes[0].get_title(loc="left").startswith("own: -100% from ")
+    year = moving.lines[0].get_ydata()
+    assert (year[100:150] == -1).all() and (year[150:] > -1).all() and np.isnan(year[:49]).all()
+    lowest = min(path.vertices[:, 1].min() for path in fall.collections[0].get_paths())
+    assert lowest == -1 and not [one for one in recwarn if one.category is RuntimeWarning]
