@@ -15,7 +15,7 @@ import pandas as pd
 from ..core.plot import COLORS, figure
 from .intent import OPEN_STATES
 from .store import OrderRow, OrderStore
-from .venue import Busy, Refused, Unsure, Venue, VenueOrder
+from .venue import Busy, Refused, TradingVenue, Unsure, VenueOrder
 
 if TYPE_CHECKING:  # matplotlib is imported where something is drawn
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ class _Asking:
     def __init__(
         self,
         store: OrderStore,  # its clock is the engine's
-        venue: Venue,
+        venue: TradingVenue,  # an adapter
         patience: float = 30.0,  # seconds without an answer until an order is ambiguous
     ):
         self.store, self.venue, self.patience, self.unsure, self.waits = store, venue, patience, 0, ""
@@ -125,23 +125,8 @@ class _Asking:
             self.store.move(order.id, "queued", "reconciliation", "never arrived")
 
 # %% ../../nbs/execution/766_engine.ipynb #2422ca14
-class Engine(_Asking):
-    """Carry orders from the outbox to a venue and back, one round at a time; every round may be the last.
-
-    Parameters
-    ----------
-    store : OrderStore
-        Its clock is the engine's.
-    venue : Venue
-    patience : float, default 30.0
-        Seconds without an answer until an order is ambiguous.
-
-    Examples
-    --------
-    >>> from quantlab.execution.engine import Engine
-    >>> store, venue, steps = day("bad", seed=1)
-    >>> assert {order.state for order in store.orders()} == {"filled"} and not Engine(store, venue).missed()
-    """
+class _Sending(_Asking):
+    "Speak what is on the outbox."
 
     def _submit(self, order: OrderRow) -> None:
         "Speak one order."
@@ -181,6 +166,26 @@ class Engine(_Asking):
                 (self._submit if action == "submit" else self._cancel)(order)
                 spoken += 1
         return spoken
+
+# %% ../../nbs/execution/766_engine.ipynb #9ac2555b
+class Engine(_Sending):
+    """Carry orders from the outbox to a venue and back, one round at a time; every round may be the last.
+
+    Parameters
+    ----------
+    store : OrderStore
+        Its clock is the engine's.
+    venue : TradingVenue
+        An adapter.
+    patience : float, default 30.0
+        Seconds without an answer until an order is ambiguous.
+
+    Examples
+    --------
+    >>> from quantlab.execution.engine import Engine
+    >>> store, venue, steps = day("bad", seed=1)
+    >>> assert {order.state for order in store.orders()} == {"filled"} and not Engine(store, venue).missed()
+    """
 
     def _watch(self) -> None:
         "Ask how working orders stand; silence beyond patience makes them ambiguous."

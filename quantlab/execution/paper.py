@@ -22,8 +22,8 @@ from ..broker.blotter import Result
 from ..broker.fill_model import DEFAULT_FILL, FillModel
 from ..broker.rules import REASONS, SHARES, Rules
 from ..core.plot import COLORS, figure
-from .intent import ExecutionError, plain_text
-from .store import Fill, OrderRow
+from .intent import ExecutionError, decimal_text
+from .store import OrderRow, VenueFill
 from .venue import Refused, VenueOrder
 
 if TYPE_CHECKING:  # matplotlib is imported where something is drawn
@@ -55,50 +55,8 @@ def _lines(file: Path) -> list[dict]:
         raise ExecutionError(f"the journal {file.name} is broken ({error}); restore it from a copy") from error
 
 # %% ../../nbs/execution/768_paper.ipynb #e3585b98
-class PaperVenue:
-    """Trade on the backtest's rules, session by session; raise ExecutionError for a journal of other terms.
-
-    Parameters
-    ----------
-    bars : pd.DataFrame
-        Panel with open and close as they trade; more may come later, what was played stays.
-    file : Path | str
-        The journal, made when absent.
-    start : str | pd.Timestamp
-        The session after whose close the first order may come.
-    cash : float, default 1_000_000.0
-        Money at the start.
-    costs : Costs, default DEFAULT_COSTS
-        Charged on every fill and every night.
-    rules : Rules, default WHOLE_SHARES
-        Of the market and the account.
-    fill : FillModel, default DEFAULT_FILL
-        when, at what price and how much of an order fills.
-
-    Raises
-    ------
-    ExecutionError
-        "the bars end before {start}; bring the data up to date"
-        "the journal {name} is broken ({error}); restore it from a copy"
-        "the journal {name} was begun with {...}, not {terms}; take another file"
-        "the journal plays {session}, and the bars have {due} next; bring the same bars"
-    DataError
-        On a factor adj or split that is not applied (see read_market).
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.execution.paper import PaperVenue
-    >>> work = tempfile.TemporaryDirectory()
-    >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
-    >>> def desk():
-    ...     "Make the venue anew, from its journal."
-    ...     return PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=2_000_000)
-    """
-
-    name, settle = "paper", 0.0
+class _PaperAccount:
+    "Play sessions on the backtest's rules, and keep a journal of what came before which."
 
     def __init__(
         self,
@@ -116,7 +74,10 @@ class PaperVenue:
             raise ExecutionError(f"the bars end before {start}; bring the data up to date")
         self._terms = account_terms(costs, rules, fill, cash, bars)
         self._simulator = Simulator(market, costs, rules, fill, cash, first)
-        self._file, self._rows, self._waiting, self._dropped = Path(file), {}, {}, {}
+        self._file = Path(file)
+        self._rows: dict[str, tuple[int, str, Decimal]] = {}  # sent: row of the order
+        self._waiting: dict[str, tuple[str, Decimal]] = {}
+        self._dropped: dict[str, tuple[str, Decimal]] = {}
         for _ in range(first + 1):
             self._simulator.step()
         self._again({"start": f"{self._at.dates[first]:%Y-%m-%d}", "cash": float(cash)})
@@ -128,7 +89,8 @@ class PaperVenue:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             _append(self._file, terms)
         elif lines[0] != terms:
-            raise ExecutionError(f"the journal {self._file.name} was begun with {lines[0]}, not {terms}; take another file")
+            begun = f"the journal {self._file.name} was begun with {lines[0]}"
+            raise ExecutionError(f"{begun}, not {terms}; take another file")
         for line in lines[1:]:
             if "play" in line:
                 self._step(line["play"])
@@ -152,33 +114,15 @@ class PaperVenue:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.execution.engine import Engine
-        >>> from quantlab.execution.intent import freeze, intents_for
-        >>> from quantlab.execution.paper import PaperVenue
-        >>> from quantlab.execution.store import OrderStore
-        >>> from quantlab.recipe.decide import decide
+        >>> from quantlab.execution.paper import _PaperAccount
         >>> work = tempfile.TemporaryDirectory()
         >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
-        >>> store = OrderStore(Path(work.name) / "paper.sqlite")
-        >>> store.open_book("2000000")
-        >>> def desk():
-        ...     "Make the venue anew, from its journal."
-        ...     return PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=2_000_000)
-        >>> for day in ("2016-07-08", "2016-08-08"):
-        ...     while desk().session < pd.Timestamp(day):
-        ...         desk().play()
-        ...     shares, cash = store.book()
-        ...     book = pd.Series({symbol: float(n) for symbol, n in shares.items()}, dtype=float)
-        ...     closes = raw["close"].xs(pd.Timestamp(day), level="date").to_dict()
-        ...     equity = float(cash) + sum(float(n) * closes[symbol] for symbol, n in shares.items())
-        ...     record = decide("momentum", day, book=book, cash=float(cash))
-        ...     decision = store.keep_decision(freeze(record, closes, equity, "0" * 64, reserve="0.02"))
-        ...     store.add(intents_for(decision, shares))
-        ...     engine = Engine(store, desk())
-        ...     engine.release()
-        ...     engine.step()
-        ...     engine.venue.play()
-        ...     engine.step()
+        >>> alone = _PaperAccount(raw, Path(work.name) / "alone.jsonl", "2016-07-08")
+        >>> alone.play()
+        >>> same = _PaperAccount(raw, Path(work.name) / "alone.jsonl", "2016-07-08")  # after a restart
+        >>> assert same.session == alone.session == pd.Timestamp("2016-07-11") and same.due == pd.Timestamp(
+        ...     "2016-07-12"
+        ... )
         """
         return self._at.dates[self._simulator.t]
 
@@ -190,43 +134,6 @@ class PaperVenue:
         -------
         pd.Timestamp | None
             The session that is played next.
-
-        Examples
-        --------
-        >>> import pandas as pd
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.execution.engine import Engine
-        >>> from quantlab.execution.intent import freeze, intents_for
-        >>> from quantlab.execution.paper import PaperVenue
-        >>> from quantlab.execution.store import OrderStore
-        >>> from quantlab.recipe.decide import decide
-        >>> work = tempfile.TemporaryDirectory()
-        >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
-        >>> store = OrderStore(Path(work.name) / "paper.sqlite")
-        >>> store.open_book("2000000")
-        >>> def desk():
-        ...     "Make the venue anew, from its journal."
-        ...     return PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=2_000_000)
-        >>> for day in ("2016-07-08", "2016-08-08"):
-        ...     while desk().session < pd.Timestamp(day):
-        ...         desk().play()
-        ...     shares, cash = store.book()
-        ...     book = pd.Series({symbol: float(n) for symbol, n in shares.items()}, dtype=float)
-        ...     closes = raw["close"].xs(pd.Timestamp(day), level="date").to_dict()
-        ...     equity = float(cash) + sum(float(n) * closes[symbol] for symbol, n in shares.items())
-        ...     record = decide("momentum", day, book=book, cash=float(cash))
-        ...     decision = store.keep_decision(freeze(record, closes, equity, "0" * 64, reserve="0.02"))
-        ...     store.add(intents_for(decision, shares))
-        ...     engine = Engine(store, desk())
-        ...     engine.release()
-        ...     engine.step()
-        ...     engine.venue.play()
-        ...     engine.step()
-        >>> late = desk()
-        >>> while late.due is not None:
-        ...     late.play()
         """
         t = self._simulator.t + 1
         return self._at.dates[t] if t < len(self._at.dates) else None
@@ -256,6 +163,17 @@ class PaperVenue:
         ------
         ExecutionError
             Where the bars have none.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.paper import _PaperAccount
+        >>> work = tempfile.TemporaryDirectory()
+        >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+        >>> alone = _PaperAccount(raw, Path(work.name) / "alone.jsonl", "2016-07-08")
+        >>> alone.play()
         """
         if self.due is None:
             raise ExecutionError(f"the bars end at {self.session:%Y-%m-%d}; bring the data up to date")
@@ -263,12 +181,57 @@ class PaperVenue:
         self._step(f"{self.due:%Y-%m-%d}")
         return self.session
 
-    def submit(self, order: OrderRow) -> VenueOrder:
+# %% ../../nbs/execution/768_paper.ipynb #dd8a73b6
+class PaperVenue(_PaperAccount):
+    """Trade on the backtest's rules, session by session; raise ExecutionError for a journal of other terms.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel with open and close as they trade; more may come later, what was played stays.
+    file : Path | str
+        The journal, made when absent.
+    start : str | pd.Timestamp
+        The session after whose close the first order may come.
+    cash : float, default 1_000_000.0
+        Money at the start.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    rules : Rules, default WHOLE_SHARES
+        Of the market and the account.
+    fill : FillModel, default DEFAULT_FILL
+        when, at what price and how much of an order fills.
+
+    Raises
+    ------
+    ExecutionError
+        For a journal of other terms.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.paper import PaperVenue
+    >>> work = tempfile.TemporaryDirectory()
+    >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+    >>> def desk():
+    ...     "Make the venue anew, from its journal."
+    ...     return PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=2_000_000)
+    """
+
+    name, settle = "paper", 0.0
+
+    def submit(
+        self,
+        order: OrderRow,  # of the store
+    ) -> VenueOrder:
         """Take an order for the next session; one that is known is answered as it stands.
 
         Parameters
         ----------
         order : OrderRow
+            Of the store.
 
         Returns
         -------
@@ -303,28 +266,36 @@ class PaperVenue:
             return known
         if order.symbol not in self._at.symbols:
             raise Refused(f"{order.symbol} is not traded here")
-        _append(self._file, {"id": order.id, "symbol": order.symbol, "quantity": plain_text(order.quantity)})
+        _append(self._file, {"id": order.id, "symbol": order.symbol, "quantity": decimal_text(order.quantity)})
         self._waiting[order.id] = (order.symbol, order.quantity)
         return VenueOrder(order.id, order.id, "working", Decimal(0))
 
-    def cancel(self, order: OrderRow) -> None:
+    def cancel(
+        self,
+        order: OrderRow,  # of the store
+    ) -> None:
         """Drop an order that still waits; raise Refused for another.
 
         Parameters
         ----------
         order : OrderRow
+            Of the store.
         """
         if order.id not in self._waiting:
             raise Refused(f"order {order.id} does not wait any more")
         _append(self._file, {"cancel": order.id})
         self._dropped[order.id] = self._waiting.pop(order.id)
 
-    def lookup(self, order: OrderRow) -> VenueOrder | None:
+    def lookup(
+        self,
+        order: OrderRow,  # of the store
+    ) -> VenueOrder | None:
         """Say how an order stands; None: it is not known.
 
         Parameters
         ----------
         order : OrderRow
+            Of the store.
 
         Returns
         -------
@@ -346,16 +317,20 @@ class PaperVenue:
             return VenueOrder(order.id, order.id, "partly_filled" if filled else "working", filled, why)
         return VenueOrder(order.id, order.id, "expired", filled, why)
 
-    def fills(self, since: str) -> Sequence[Fill]:
+    def fills(
+        self,
+        since: str,  # ISO time; empty: all
+    ) -> Sequence[VenueFill]:
         """Return the fills from a session on; prices are those that were paid, slippage included.
 
         Parameters
         ----------
         since : str
+            ISO time; empty: all.
 
         Returns
         -------
-        Sequence[Fill]
+        Sequence[VenueFill]
             The fills from a session on.
 
         Examples
@@ -397,10 +372,10 @@ class PaperVenue:
         found = []
         for n, fill in enumerate(self._simulator.log[: self._simulator.account.count[1]]):
             at = f"{self._at.dates[fill['session']]:%Y-%m-%d}"
-            numbers = [Decimal(str(float(fill[name]))) for name in ("quantity", "price", "commission")]
+            quantity, price, fee = (Decimal(str(float(fill[name]))) for name in ("quantity", "price", "commission"))
             if at >= since[:10]:
                 symbol = self._at.symbols[fill["symbol"]]
-                found.append(Fill(f"paper-{n}", rows.get(int(fill["row"]), ""), symbol, *numbers, at))
+                found.append(VenueFill(f"paper-{n}", rows.get(int(fill["row"]), ""), symbol, quantity, price, fee, at))
         return found
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:
@@ -410,6 +385,40 @@ class PaperVenue:
         -------
         tuple[dict[str, Decimal], Decimal]
             Shares by symbol, and cash, at the last close.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.engine import Engine
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.paper import PaperVenue
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+        >>> store = OrderStore(Path(work.name) / "paper.sqlite")
+        >>> store.open_book("2000000")
+        >>> def desk():
+        ...     "Make the venue anew, from its journal."
+        ...     return PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=2_000_000)
+        >>> for day in ("2016-07-08", "2016-08-08"):
+        ...     while desk().session < pd.Timestamp(day):
+        ...         desk().play()
+        ...     shares, cash = store.book()
+        ...     book = pd.Series({symbol: float(n) for symbol, n in shares.items()}, dtype=float)
+        ...     closes = raw["close"].xs(pd.Timestamp(day), level="date").to_dict()
+        ...     equity = float(cash) + sum(float(n) * closes[symbol] for symbol, n in shares.items())
+        ...     record = decide("momentum", day, book=book, cash=float(cash))
+        ...     decision = store.keep_decision(freeze(record, closes, equity, "0" * 64, reserve="0.02"))
+        ...     store.add(intents_for(decision, shares))
+        ...     engine = Engine(store, desk())
+        ...     engine.release()
+        ...     engine.step()
+        ...     engine.venue.play()
+        ...     engine.step()
         """
         shares = self._simulator.account.shares[self._simulator.t]
         held = {str(s): Decimal(str(float(n))) for s, n in zip(self._at.symbols, shares, strict=True) if n}
@@ -427,7 +436,7 @@ class PaperVenue:
 
 # %% ../../nbs/execution/768_paper.ipynb #6b3f5819
 def paper_figure(
-    venue: PaperVenue,
+    venue: PaperVenue,  # that has played
     title: str = "The paper account at each close",  # above
 ) -> "Figure":
     """Draw equity and cash of a paper account over the sessions that it played.
@@ -435,6 +444,7 @@ def paper_figure(
     Parameters
     ----------
     venue : PaperVenue
+        That has played.
     title : str, default "The paper account at each close"
         Above.
 

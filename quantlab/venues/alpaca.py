@@ -14,8 +14,8 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from ..core.errors import ConfigError
-from ..execution.intent import ExecutionError, decimal, plain_text
-from ..execution.store import Fill, OrderRow
+from ..execution.intent import ExecutionError, decimal, decimal_text
+from ..execution.store import OrderRow, VenueFill
 from ..execution.venue import Busy, Refused, Unsure, VenueOrder
 
 # %% ../../nbs/venues/780_alpaca.ipynb #b14063c7
@@ -65,44 +65,8 @@ def _keys() -> tuple[str, str]:
     return os.environ[names[0]], os.environ[names[1]]
 
 
-class AlpacaPaper:
-    """Speak to a paper account; raise ConfigError without keys or package, and for another address.
-
-    Parameters
-    ----------
-    address : str, default PAPER
-        Or http://127.0.0.1:PORT.
-    time_in_force : str, default "opg"
-        opg: the opening auction; cls: the closing one; day.
-    settle : float, default 5.0
-        Seconds after which an order that was taken is shown.
-    seconds : float, default 15.0
-        Until an answer is given up.
-
-    Raises
-    ------
-    ConfigError
-        "{address} is not Alpaca's paper address; leave it out"
-        "time_in_force is {time_in_force}; give opg, cls or day"
-        "{...} is not set; put the keys of the paper account into .env"
-        "alpaca-py is not installed; run: pip install 'quantlab[alpaca]'"
-
-    Examples
-    --------
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.venues.alpaca import AlpacaPaper
-    >>> from unittest.mock import patch
-    >>> with patch.dict("os.environ", APCA_API_KEY_ID="k", APCA_API_SECRET_KEY="s"):
-    ...     errors = [
-    ...         show_error(lambda: AlpacaPaper("https://api.alpaca.markets")),
-    ...         show_error(lambda: AlpacaPaper(time_in_force="gtc")),
-    ...     ]
-    >>> with patch.dict("os.environ", {"APCA_API_KEY_ID": ""}):
-    ...     errors.append(show_error(lambda: AlpacaPaper()))
-    >>> errors
-    """
-
-    name = "alpaca"
+class _AlpacaClient:
+    "Hold Alpaca's client, without its retries."
 
     def __init__(
         self,
@@ -122,10 +86,12 @@ class AlpacaPaper:
             raise ConfigError("alpaca-py is not installed; run: pip install 'quantlab[alpaca]'") from error
         self._client = TradingClient(key, secret, paper=True, raw_data=True, url_override=address)
         self._client._retry = 0  # else it sends a POST again by itself
-        self._client._session.request = partial(self._client._session.request, timeout=seconds)  # else it waits for ever
-        self.time_in_force, self.settle, self._ids = time_in_force, settle, {}
+        session = self._client._session
+        session.request = partial(session.request, timeout=seconds)  # else it waits for ever
+        self.time_in_force, self.settle = time_in_force, settle
+        self._ids: dict[str, str] = {}  # Alpaca's name of an order -> ours
 
-    def _call(self, ask: Callable, *given: object) -> object:
+    def _call(self, ask: Callable, *given: object):
         "Ask the client; raise what its error means."
         from alpaca.common.exceptions import APIError
         from requests import RequestException
@@ -135,22 +101,67 @@ class AlpacaPaper:
         except (APIError, RequestException, ValueError) as error:  # ValueError: an answer that is no JSON
             raise _failure(error) from None  # the cause holds the request, with its keys
 
-    def submit(self, order: OrderRow) -> VenueOrder:
+    def _known(self, answer: object) -> VenueOrder:
+        "Read an order, and keep its two names together; raise Unsure for an answer that is none."
+        try:
+            found = _order_of(answer)
+        except (KeyError, TypeError, AttributeError):
+            raise Unsure("Alpaca's answer is no order") from None
+        self._ids[found.venue_id] = found.id
+        return found
+
+# %% ../../nbs/venues/780_alpaca.ipynb #dc6156f3
+class AlpacaPaper(_AlpacaClient):
+    """Speak to a paper account; raise ConfigError without keys or package, and for another address.
+
+    Parameters
+    ----------
+    address : str, default PAPER
+        Or http://127.0.0.1:PORT.
+    time_in_force : str, default "opg"
+        opg: the opening auction; cls: the closing one; day.
+    settle : float, default 5.0
+        Seconds after which an order that was taken is shown.
+    seconds : float, default 15.0
+        Until an answer is given up.
+
+    Raises
+    ------
+    ConfigError
+        Without keys or package, and for another address.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.venues.alpaca import AlpacaPaper
+    >>> from unittest.mock import patch
+    >>> with patch.dict("os.environ", APCA_API_KEY_ID="k", APCA_API_SECRET_KEY="s"):
+    ...     errors = [
+    ...         show_error(lambda: AlpacaPaper("https://api.alpaca.markets")),
+    ...         show_error(lambda: AlpacaPaper(time_in_force="gtc")),
+    ...     ]
+    >>> with patch.dict("os.environ", {"APCA_API_KEY_ID": ""}):
+    ...     errors.append(show_error(lambda: AlpacaPaper()))
+    >>> errors
+    """
+
+    name = "alpaca"
+
+    def submit(
+        self,
+        order: OrderRow,  # of the store
+    ) -> VenueOrder:
         """Send a market order under our id.
 
         Parameters
         ----------
         order : OrderRow
+            Of the store.
 
         Returns
         -------
         VenueOrder
             How an order stands at its venue.
-
-        Raises
-        ------
-        ExecutionError
-            For what is none, or not finite (see decimal).
 
         Examples
         --------
@@ -164,56 +175,46 @@ class AlpacaPaper:
         ...     rows.append((name, said, len(heard) - before))
         """
         asked = {
-            "symbol": order.symbol, "qty": plain_text(abs(order.quantity)), "type": "market",
+            "symbol": order.symbol, "qty": decimal_text(abs(order.quantity)), "type": "market",
             "side": "sell" if order.quantity < 0 else "buy", "time_in_force": self.time_in_force,
             "client_order_id": order.id,
         }  # fmt: skip
         return self._known(self._call(self._client.post, "/orders", asked))
 
-    def _known(self, answer: object) -> VenueOrder:
-        "Read an order, and keep its two names together; raise Unsure for an answer that is none."
-        try:
-            found = _order_of(answer)
-        except (KeyError, TypeError, AttributeError):
-            raise Unsure("Alpaca's answer is no order") from None
-        self._ids[found.venue_id] = found.id
-        return found
-
-    def cancel(self, order: OrderRow) -> None:
+    def cancel(
+        self,
+        order: OrderRow,  # of the store
+    ) -> None:
         """Ask for a cancel; raise Refused where the order is done, or unknown.
 
         Parameters
         ----------
         order : OrderRow
-
-        Raises
-        ------
-        ExecutionError
-            For what is none, or not finite (see decimal).
+            Of the store.
         """
         venue_id = order.venue_id or getattr(self.lookup(order), "venue_id", "")
         if not venue_id:
             raise Refused("Alpaca does not know the order")
         self._call(self._client.delete, f"/orders/{venue_id}")
 
-    def lookup(self, order: OrderRow) -> VenueOrder | None:
+    def lookup(
+        self,
+        order: OrderRow,  # of the store
+    ) -> VenueOrder | None:
         """Find an order by our id, open or past; None: Alpaca does not know it.
 
         Parameters
         ----------
         order : OrderRow
+            Of the store.
 
         Returns
         -------
         VenueOrder | None
-
-        Raises
-        ------
-        ExecutionError
-            For what is none, or not finite (see decimal).
         """
         try:
-            return self._known(self._call(self._client.get, "/orders:by_client_order_id", {"client_order_id": order.id}))
+            asked = {"client_order_id": order.id}
+            return self._known(self._call(self._client.get, "/orders:by_client_order_id", asked))
         except Refused as no:
             if "(404)" in str(no):
                 return None
@@ -225,16 +226,20 @@ class AlpacaPaper:
             self._known(self._call(self._client.get, f"/orders/{venue_id}"))
         return self._ids[venue_id]
 
-    def fills(self, since: str) -> Sequence[Fill]:
+    def fills(
+        self,
+        since: str,  # ISO time; empty: all
+    ) -> Sequence[VenueFill]:
         """Return the fills of the account from a time on, page by page; fees are booked by Alpaca apart.
 
         Parameters
         ----------
         since : str
+            ISO time; empty: all.
 
         Returns
         -------
-        Sequence[Fill]
+        Sequence[VenueFill]
             The fills of the account from a time on, page by page.
 
         Raises
@@ -249,9 +254,8 @@ class AlpacaPaper:
                 sign = -1 if row["side"].startswith("sell") else 1
                 quantity, price = (decimal(row[name], name) for name in ("qty", "price"))
                 ours = self._ours(row["order_id"])
-                found.append(
-                    Fill(row["id"], ours, row["symbol"], sign * quantity, price, Decimal(0), row["transaction_time"])
-                )
+                numbers = (sign * quantity, price, Decimal(0))
+                found.append(VenueFill(row["id"], ours, row["symbol"], *numbers, row["transaction_time"]))
             if len(rows) < 100:
                 return found
             page = page | {"page_token": rows[-1]["id"]}

@@ -14,16 +14,16 @@ from quantlab.execution.intent import (
     FINAL_STATES,
     MOVERS,
     OPEN_STATES,
-    STATES,
+    ORDER_STATES,
     ExecutionError,
     FrozenDecision,
     check_move,
     decimal,
+    decimal_text,
     decision_from,
     freeze,
     intent_id,
     intents_for,
-    plain_text,
 )
 from quantlab.recipe.decide import DecisionRecord
 
@@ -57,9 +57,9 @@ def allowed(was, to, by):
 
 @given(numbers)
 def test_a_number_has_one_text(value):
-    text = plain_text(value)
-    assert decimal(text) == value and plain_text(decimal(text)) == text
-    assert plain_text(value * Decimal("1.000")) == text and "E" not in text
+    text = decimal_text(value)
+    assert decimal(text) == value and decimal_text(decimal(text)) == text
+    assert decimal_text(value * Decimal("1.000")) == text and "E" not in text
     assert text not in ("-0", "") and not (("." in text) and text.endswith(("0", ".")))
 
 
@@ -144,14 +144,14 @@ def test_nothing_is_frozen_where_nothing_is_due():
 
 
 def test_moves():
-    for state, to, by in itertools.product(FINAL_STATES, STATES, MOVERS):
+    for state, to, by in itertools.product(FINAL_STATES, ORDER_STATES, MOVERS):
         assert not allowed(state, to, by), "final is final"
-    for state, to in itertools.product(OPEN_STATES, STATES):
+    for state, to in itertools.product(OPEN_STATES, ORDER_STATES):
         assert not allowed(state, "created", "engine") and not allowed("created", "sent", "engine")
         for by in ("engine", "venue", "timeout"):
             assert not allowed("ambiguous", to, by), "only reconciliation leaves that"
-    assert {was for was in STATES if allowed(was, "sent", "engine")} == {"queued"}
-    silent = {was for was in STATES if allowed(was, "ambiguous", "timeout")}
+    assert {was for was in ORDER_STATES if allowed(was, "sent", "engine")} == {"queued"}
+    silent = {was for was in ORDER_STATES if allowed(was, "ambiguous", "timeout")}
     assert silent == {"sent", "working", "partly_filled", "cancel_pending"}
     with pytest.raises(ExecutionError, match="nobody may: it is final"):
         check_move("filled", "working", "venue")

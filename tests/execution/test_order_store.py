@@ -7,8 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quantlab.execution.intent import FINAL_STATES, STATES, ExecutionError, FrozenDecision, OrderIntent, check_move
-from quantlab.execution.store import Fill, OrderStore
+from quantlab.execution.intent import (
+    FINAL_STATES,
+    ORDER_STATES,
+    ExecutionError,
+    FrozenDecision,
+    OrderIntent,
+    check_move,
+)
+from quantlab.execution.store import OrderStore, VenueFill
 
 TABLES = ("decisions", "orders", "outbox", "moves", "fills", "facts")
 
@@ -33,7 +40,7 @@ def intent(name, quantity="5", deadline=""):
 
 
 def fill(execution, id="a", quantity="1", price="2", fee="0", at="2024-01-03T14:30:00+00:00"):
-    return Fill(execution, id, f"S{id}", Decimal(quantity), Decimal(price), Decimal(fee), at)
+    return VenueFill(execution, id, f"S{id}", Decimal(quantity), Decimal(price), Decimal(fee), at)
 
 
 def test_an_order_is_made_once_and_comes_back_the_same(place):
@@ -77,7 +84,7 @@ def test_a_wrong_move_changes_nothing(place):
     store = OrderStore(place)
     store.add([intent("a")])
     before = store.orders(), store.moves(), store.outbox()
-    for to in set(STATES) - {"queued", "rejected", "expired"}:
+    for to in set(ORDER_STATES) - {"queued", "rejected", "expired"}:
         with pytest.raises(ExecutionError, match="may not move"):
             store.move("a", to, "engine")
     with pytest.raises(ExecutionError, match="not in the store"):
@@ -140,7 +147,11 @@ def test_two_processes_write_one_log(place):
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from(STATES), st.sampled_from(["engine", "venue", "timeout", "reconciliation"]))))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(ORDER_STATES), st.sampled_from(["engine", "venue", "timeout", "reconciliation"]))
+    )
+)
 def test_the_log_is_a_walk_on_the_table(tmp_path_factory, steps):
     store = OrderStore(tmp_path_factory.mktemp("walk") / "orders.sqlite")
     store.add([intent("a")])
