@@ -184,6 +184,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'quantlab/backtest/engine.py')},
             'quantlab.backtest.montecarlo': { 'quantlab.backtest.montecarlo._deal_names': ( 'backtest/montecarlo.html#_deal_names',
                                                                                             'quantlab/backtest/montecarlo.py'),
+                                              'quantlab.backtest.montecarlo._mean_gross': ( 'backtest/montecarlo.html#_mean_gross',
+                                                                                            'quantlab/backtest/montecarlo.py'),
                                               'quantlab.backtest.montecarlo._moved': ( 'backtest/montecarlo.html#_moved',
                                                                                        'quantlab/backtest/montecarlo.py'),
                                               'quantlab.backtest.montecarlo._other_names': ( 'backtest/montecarlo.html#_other_names',

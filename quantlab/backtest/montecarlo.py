@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from .costs import DEFAULT_COSTS, Costs
+from ..broker.blotter import Result, _held
 from ..broker.fill_model import DEFAULT_FILL
 from .engine import _prices, _traded
-from .stats import annual_return, annual_volatility, drawdowns, exposure, max_drawdown, sharpe
+from .stats import annual_return, annual_volatility, drawdowns, max_drawdown, sharpe
 from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import check_panel, to_wide
 from ..core.plot import COLORS, figure, number_axis
@@ -578,6 +579,16 @@ def random_weights(
     return _other_names(*_wanted(weights, eligible), seed)
 
 # %% ../../nbs/backtest/742_montecarlo.ipynb #204a868b
+def _mean_gross(
+    account: Result,
+    marks: np.ndarray,  # [dates, symbols], last known closes
+) -> float:
+    "Return what exposure() says of an account on average, without a table of its positions."
+    b, fills = account.blotter, account.blotter.fills
+    value = np.abs(_held(fills.session, fills.symbol, fills.quantity, b.close.shape) * marks)
+    return float((np.nansum(value, axis=1)[b.first :] / account.equity.to_numpy()).mean())
+
+
 def random_portfolios(
     weights: pd.DataFrame,  # (date, symbol): weight
     bars: pd.DataFrame,  # panel with open and close, total-return adjusted
@@ -619,7 +630,6 @@ def random_portfolios(
     DataError
         "on {day} {...} names more are held than are eligible; widen eligible"
         On prices an engine cannot trade (see _prices).
-        When a position has no equity beside it (see exposure).
 
     Examples
     --------
@@ -646,13 +656,13 @@ def random_portfolios(
     """
     eligible = to_wide(bars["close"]).notna() if eligible is None else eligible
     wanted, prices, rows = _wanted(weights, eligible), _prices(bars, costs, DEFAULT_FILL), {}
+    marks = pd.DataFrame(prices[2]).ffill().to_numpy()
     for number in range(draws + 1):
         account = _traded(_other_names(*wanted, [seed, number]) if number else weights, bars, prices, costs)
         r = account.returns
-        gross = exposure(account.positions, account.equity)["gross"].mean()
         row = {"annual_return": annual_return(r, periods_per_year), "sharpe": sharpe(r, periods_per_year)}
         row |= {"max_drawdown": max_drawdown(r), "turnover": account.turnover.mean() * periods_per_year}
-        rows[number or "run"] = row | {"exposure": gross}
+        rows[number or "run"] = row | {"exposure": _mean_gross(account, marks)}
     return pd.DataFrame(rows).T.rename_axis("portfolio")
 
 

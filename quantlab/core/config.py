@@ -236,7 +236,7 @@ def import_named(
         ) from error
 
 # %% ../../nbs/core/010_config.ipynb #5df3ed7e
-_OURS = re.compile(r"(QUANTLAB|MLFLOW|PG)_?\w+|\w+_(API_KEY|TOKEN|SECRET|PASSWORD)")
+_OURS = re.compile(r"(QUANTLAB|MLFLOW|PG|APCA)_?\w+|\w+_(API_KEY|TOKEN|SECRET|PASSWORD)")
 
 
 def load_env() -> list[str]:  # names that were set
@@ -305,9 +305,9 @@ def load_env() -> list[str]:  # names that were set
     return done
 
 # %% ../../nbs/core/010_config.ipynb #a9bb1e7b
-_SECRET_NAME = re.compile(r"\w*(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY)|QUANTLAB_NOTIFY_\w+", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"\w*(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY)(_KEY|_ID)?|QUANTLAB_NOTIFY_\w+", re.IGNORECASE)
 _SECRET_VALUE = re.compile(
-    r"""\b(\w*(?:password|passwd|pwd|secret|token|api_?key)["']?\s*[=:]\s*)('[^']*'|"[^"]*"|[^\s'"&,;)]+)""",
+    r"""\b(\w*(?:password|passwd|pwd|secret|token|api_?key)(?:_key|_id)?["']?\s*[=:]\s*)('[^']*'|"[^"]*"|[^\s'"&,;)]+)""",
     re.IGNORECASE,
 )
 _IN_ADDRESS = re.compile(r"(\w[\w+.-]*://[^\s:/@'\"]*):[^\s/'\"]*@")

@@ -768,6 +768,7 @@ _LIBRARIES = (
     "matplotlib",
     "papermill",
     "nbconvert",
+    "plotly",
 )
 
 

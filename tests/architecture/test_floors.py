@@ -147,6 +147,7 @@ class TestNotebook:
             "000_errors",
             "750_spec",  # words, no numbers
             "752_parts",
+            "764_venue",
         ):
             assert any("image/png" in o.get("data", {}) for c in code for o in c["outputs"]), "no plot"
 

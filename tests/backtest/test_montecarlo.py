@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from quantlab.backtest import montecarlo as mc
 from quantlab.backtest.costs import Costs
+from quantlab.backtest.engine import from_weights
+from quantlab.backtest.stats import exposure, sharpe
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.core.panel import to_wide
 from quantlab.data.synth import synth_market
@@ -128,6 +130,10 @@ def test_an_oracle_beats_random_names_and_chance_does_not(market):
     oracle = (
         best.stack().loc[lambda x: x].rename_axis(["date", "symbol"]).rename("weight").mul(0.2).astype(float).to_frame()
     )
+    own = from_weights(oracle, market, Costs(0, 0))
+    gross = exposure(own.positions, own.equity)["gross"].mean()
+    one = mc.random_portfolios(oracle, market, 252, Costs(0, 0), draws=0).loc["run"]
+    assert one["exposure"] == pytest.approx(gross, rel=1e-12) and one["sharpe"] == sharpe(own.returns, 252)
     table = mc.against_random(mc.random_portfolios(oracle, market, 252, Costs(0, 0), draws=30))
     assert table.at["sharpe", "p"] == 1 / 31 and table.at["annual_return", "value"] > table.at["annual_return", "high"]
     assert table.at["turnover", "mean"] == pytest.approx(table.at["turnover", "value"], rel=0.1) and table.at[

@@ -105,3 +105,12 @@ def test_a_module_that_fails_is_one_line(tmp_path, monkeypatch):
     }.items():
         with pytest.raises(ConfigError, match=words):
             config.import_named(text)
+
+
+def test_both_keys_of_a_broker_are_read_and_hidden(monkeypatch):
+    from quantlab.core.config import _OURS, redact
+
+    for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
+        monkeypatch.setenv(name, f"value of {name}")
+        assert _OURS.fullmatch(name) and redact(f"403 for value of {name}") == "403 for ***"
+        assert "x7" not in redact(f"headers: {name}=x7") and "x7" not in redact(f'{{"{name.lower()}": "x7"}}')
