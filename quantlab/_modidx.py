@@ -1042,6 +1042,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'quantlab/execution/engine.py'),
                                            'quantlab.execution.engine._Asking._told': ( 'execution/engine.html#_asking._told',
                                                                                         'quantlab/execution/engine.py'),
+                                           'quantlab.execution.engine._Asking._unwanted': ( 'execution/engine.html#_asking._unwanted',
+                                                                                            'quantlab/execution/engine.py'),
                                            'quantlab.execution.engine._Sending': ( 'execution/engine.html#_sending',
                                                                                    'quantlab/execution/engine.py'),
                                            'quantlab.execution.engine._Sending._cancel': ( 'execution/engine.html#_sending._cancel',

@@ -90,14 +90,20 @@ class _Asking:
         return 0 if told is _SILENT else self.store.book_fills(told)
 
     def _told(self, order: OrderRow, seen: VenueOrder, by: str) -> None:
-        "Move an order to where its venue says it stands."
-        if by == "venue" and seen.state in (order.state, "cancel_pending"):
-            return
-        if by == "venue" and order.state == "cancel_pending" and seen.state == "working":
-            return  # the cancel has not arrived yet
-        if by == "venue" and order.state == "partly_filled" and seen.state == "working":
-            return  # an older answer
-        self.store.move(order.id, seen.state, by, seen.why, seen.venue_id)
+        "Move an order to where its venue says it stands; a cancel that was asked for stays asked for."
+        is_open = seen.state in ("working", "partly_filled", "cancel_pending")
+        if by == "reconciliation":
+            to = "cancel_pending" if is_open and self._unwanted(order) else seen.state
+        elif is_open and (order.state == "cancel_pending" or seen.state != "partly_filled"):
+            return  # the cancel has not arrived yet, or nothing new was said
+        else:
+            to = seen.state
+        if to != order.state:
+            self.store.move(order.id, to, by, seen.why, seen.venue_id)
+
+    def _unwanted(self, order: OrderRow) -> bool:
+        "Say whether a cancel was asked for, whatever came between."
+        return any(move.now == "cancel_pending" for move in self.store.moves(order.id))
 
     def _reconcile(self) -> int:
         "Ask about every ambiguous order; one that the venue never heard of is sent again, once that is sure."
@@ -115,13 +121,15 @@ class _Asking:
         return asked_at >= self._later(order.since, self.venue.settle)
 
     def _lost(self, order: OrderRow) -> None:
-        "Treat an order that its venue does not know."
-        if order.venue_id:  # it did know it once: a past order may be shown no more, its fills are
+        "Treat an order that its venue does not know; one that it knew before is only given up after its session."
+        late = bool(order.deadline) and self.store.now() >= self._later(order.deadline, self.venue.settle)
+        if order.venue_id:
             whole = self.store.filled(order.id) == order.quantity
-            self.store.move(order.id, "filled" if whole else "expired", "reconciliation", "known no more")
-        elif order.deadline and self.store.now() >= order.deadline:
-            self.store.move(order.id, "expired", "reconciliation", "missed its session: never arrived")
-        else:
+            if whole or late:
+                self.store.move(order.id, "filled" if whole else "expired", "reconciliation", "known no more")
+        elif self._unwanted(order):
+            self.store.move(order.id, "cancelled", "reconciliation", "never arrived")
+        else:  # to be sent, if there is time
             self.store.move(order.id, "queued", "reconciliation", "never arrived")
 
 # %% ../../nbs/execution/766_engine.ipynb #2422ca14
@@ -145,15 +153,17 @@ class _Sending(_Asking):
             self.store.move(order.id, seen.state, "venue", seen.why, seen.venue_id)
 
     def _cancel(self, order: OrderRow) -> None:
-        "Speak one cancel; whether it came in time, the venue says later."
+        "Speak one cancel; one that may not have been heard stays on the outbox, for it may be said twice."
         try:
             self.venue.cancel(order)
-        except Refused:  # too late, or unknown: how the order stands is asked for below
-            pass
+        except Refused as no:  # too late, or not now: the venue says how the order stands
+            seen = self._ask(self.venue.lookup, order)
+            if isinstance(seen, VenueOrder) and seen.state != "cancel_pending":
+                self.store.move(order.id, seen.state, "venue", seen.why or str(no), seen.venue_id)
         except (Busy, Unsure):
             self.unsure += 1
-            return  # it stays on the outbox: a cancel may be said twice
-        self.store.done(order.id, "cancel")
+        else:
+            self.store.done(order.id, "cancel")
 
     def _send(self) -> int:
         "Speak what is on the outbox, in order; what is past its deadline has missed its session."

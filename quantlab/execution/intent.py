@@ -477,7 +477,7 @@ _MOVES = {
         "sent": ("queued", *_VENUE),
         "working": ("partly_filled", *FINAL_STATES),
         "partly_filled": FINAL_STATES,
-        "cancel_pending": ("partly_filled", *FINAL_STATES),
+        "cancel_pending": _VENUE,  # open again: the cancel was refused
     },
     "reconciliation": {"ambiguous": ("queued", "cancel_pending", *_VENUE)},
 }

@@ -33,6 +33,7 @@ RATES = {
 PRICES = {"AAPL": "101.37", "BA": "55.5", "CAT": "210.01", "GE": "12.34", "IBM": "140", "XOM": "61.77"}
 HELD = {"AAPL": 30, "BA": 10, "CAT": 5}
 TARGETS = {"AAPL": 10, "BA": 0, "CAT": 9, "GE": 100, "IBM": 7, "XOM": 40}
+OPENINGS = [1, 2, 25]  # the round after which the session opens
 OPENS = "2024-01-03T14:30:00+00:00"
 
 
@@ -81,7 +82,7 @@ def venue_of(seed, lenient):
 def trade(seed, folder, lenient=False):
     "Trade one day; return the store and the venue's core, both at rest, and how often the process died."
     rng, venue, crashes = random.Random(seed), venue_of(seed, lenient), 0
-    opens = rng.choice([1, 2, 25])  # early: what did not get through has missed its session
+    opens = rng.choice(OPENINGS)  # early: what did not get through has missed its session
     core, store = venue.core, None
     clock = lambda: core.clock().isoformat(timespec="microseconds")
     decision = FrozenDecision(
@@ -102,6 +103,9 @@ def trade(seed, folder, lenient=False):
                 store.add(intents_for(kept, {s: Decimal(n) for s, n in HELD.items()}, deadline=OPENS))
                 engine = Engine(store, AlpacaPaper(url, settle=6.0, seconds=5.0), patience=20.0)
                 engine.release()
+                if round_ in (4, 8):  # somebody changes their mind
+                    for order in store.orders("working")[:2]:
+                        store.move(order.id, "cancel_pending", "engine", "not wanted any more")
                 for _ in range(rng.randrange(1, 4)):
                     engine.step()
                     core.clock.advance(1.5)
@@ -128,9 +132,17 @@ def judged(seed, folder, lenient=False):
     accepted = Counter(line["client_order_id"] for line in core.events("accepted"))
     assert set(accepted) <= set(orders) and len(orders) == len({o.symbol for o in orders.values()}) == 6
     assert not [id for id, count in accepted.items() if count > 1], "sent twice"
-    assert {order.state for order in orders.values()} <= {"filled", "expired"}
+    assert {order.state for order in orders.values()} <= {"filled", "expired", "cancelled"}
+    standing = {order.client_id: order.status.replace("canceled", "cancelled") for order in core.orders}
+    assert standing == {id: order.state for id, order in orders.items() if id in standing}, "as the venue has it"
+    unwanted = {move.id for move in store.moves() if move.now == "cancel_pending"}
+    cancelled = {id for id, order in orders.items() if order.state == "cancelled"}
+    assert cancelled <= unwanted
+    if random.Random(seed).choice(OPENINGS) == OPENINGS[-1]:  # a late open: time enough for every cancel
+        assert cancelled == unwanted, "a cancel was forgotten"
     missed = {order.id for order in Engine(store, None).missed()}
-    assert missed == set(orders) - set(accepted) == {o.id for o in orders.values() if o.state == "expired"}
+    assert missed == {id for id, order in orders.items() if order.state == "expired"} <= set(orders) - set(accepted)
+    assert {orders[id].state for id in set(orders) - set(accepted)} <= {"expired", "cancelled"}
     told = sorted(
         (line["client_order_id"], line["last_qty"] if "last_qty" in line else line["qty"])
         for line in core.events("fill")
@@ -141,7 +153,13 @@ def judged(seed, folder, lenient=False):
     assert shares == {symbol: core.position(symbol) for symbol in PRICES if core.position(symbol)}
     again = sum(1 for move in store.moves() if move.was == "ambiguous" and move.now == "queued")
     asked = sum(1 for move in store.moves() if move.now == "ambiguous")
-    return Counter(missed=len(missed), crashes=crashes, again=again, ambiguous=asked)
+    return Counter(
+        cancelled=sum(order.state == "cancelled" for order in orders.values()),
+        missed=len(missed),
+        crashes=crashes,
+        again=again,
+        ambiguous=asked,
+    )
 
 
 @pytest.mark.parametrize("lenient", [False, True])
@@ -156,4 +174,5 @@ def test_a_thousand_schedules(tmp_path):
     for seed in range(100, 100 + int(os.environ.get("QUANTLAB_SCHEDULES") or 1000)):
         seen += judged(seed, tmp_path, lenient=seed % 2 == 1)
     print(dict(seen))
-    assert seen["crashes"] > 1000 and seen["ambiguous"] > 1000 and seen["again"] > 100 and seen["missed"] > 0
+    assert seen["crashes"] > 1000 and seen["ambiguous"] > 1000 and seen["again"] > 100
+    assert seen["missed"] > 0 and seen["cancelled"] > 0
