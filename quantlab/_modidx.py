@@ -3575,6 +3575,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'quantlab/report/template.py'),
                                           'quantlab.report.template._annotation': ( 'report/template.html#_annotation',
                                                                                     'quantlab/report/template.py'),
+                                          'quantlab.report.template._declared': ( 'report/template.html#_declared',
+                                                                                  'quantlab/report/template.py'),
                                           'quantlab.report.template._type_of': ( 'report/template.html#_type_of',
                                                                                  'quantlab/report/template.py'),
                                           'quantlab.report.template.check_value': ( 'report/template.html#check_value',

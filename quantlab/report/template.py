@@ -25,7 +25,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
 from ..core.config import display_path, path
 from ..core.errors import ConfigError, QuantlabError, ReportError
@@ -359,14 +359,31 @@ class Parameter:
 _BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "multiple_of", "literal_error")
 
 
+def _declared(
+    node: Any,  # ast.expr: a key of PARAMETER_TYPES, Optional, Literal or Annotated
+) -> Any:
+    "Read a type off its syntax: what a template's author wrote is not run."
+    from pydantic import Field
+
+    if isinstance(node, ast.Name):
+        return PARAMETER_TYPES[node.id]
+    outer, inner = node.value.id, node.slice
+    if outer == "Optional":
+        return _declared(inner) | None
+    if outer == "Literal":
+        told = ast.literal_eval(inner)
+        return Literal[told if isinstance(told, tuple) else (told,)]
+    if outer != "Annotated" or inner.elts[1].func.id != "Field" or inner.elts[1].args or len(inner.elts) != 2:
+        raise TypeError(f"{ast.unparse(node)} is no type of a parameter")
+    limits = {word.arg: ast.literal_eval(word.value) for word in inner.elts[1].keywords}
+    return Annotated[_declared(inner.elts[0]), Field(**limits)]
+
+
 def _annotation(
     parameter: Parameter,  # what is declared
 ) -> Any:
     "Return a parameter's type as pydantic reads it; a list takes elements of the types that its default shows."
-    from pydantic import Field
-
-    known = {"Optional": Optional, "Literal": Literal, "Annotated": Annotated, "Field": Field}
-    told = eval(parameter.kind, {"__builtins__": {}}, {**PARAMETER_TYPES, **known})
+    told = _declared(ast.parse(parameter.kind, mode="eval").body)
     if told is list and parameter.default:
         kinds = {type(element) for element in parameter.default}
         kinds = kinds - {int} if float in kinds else kinds
@@ -388,6 +405,11 @@ def parameter_model(
     -------
     Any
         A class: pydantic's BaseModel.
+
+    Raises
+    ------
+    TypeError
+        "{...} is no type of a parameter"
 
     Examples
     --------
@@ -428,6 +450,8 @@ def check_value(
     ------
     ConfigError
         Its message names parameter, type and default.
+    TypeError
+        "{...} is no type of a parameter"
 
     Examples
     --------
@@ -468,6 +492,8 @@ def read_parameters(
     ------
     ReportError
         When it breaks the convention.
+    TypeError
+        "{...} is no type of a parameter"
     ConfigError
         "parameter {parameter} cannot be {value}; give a value of type {name}{bound}{...}"
 
@@ -570,6 +596,8 @@ def parse_value(
     ------
     ConfigError
         For another type.
+    TypeError
+        "{...} is no type of a parameter"
 
     Examples
     --------
@@ -659,6 +687,8 @@ def fill_parameters(
     ------
     ConfigError
         On an unknown name or a wrong type.
+    TypeError
+        "{...} is no type of a parameter"
 
     Examples
     --------
@@ -733,6 +763,8 @@ def parse_parameters(
     ------
     ConfigError
         On the first mistake.
+    TypeError
+        "{...} is no type of a parameter"
 
     Examples
     --------

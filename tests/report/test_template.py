@@ -173,3 +173,14 @@ def test_the_model_of_a_cell_takes_no_unknown_name_and_converts_nothing():
     for wrong in ({"c": 1}, {"a": "1"}, {"a": True}, {"a": 1.0}, {"model_b": float("inf")}):
         with pytest.raises(ValueError, match="validation error"):
             model(**wrong)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["dict", "Annotated[int, print(1)]", "().__class__", "Annotated[int, Field(10)]", "__import__('os').getcwd()"],
+)
+def test_a_type_is_read_and_never_run(kind):
+    from quantlab.report.template import Parameter, parameter_model
+
+    with pytest.raises((KeyError, TypeError, AttributeError)):
+        parameter_model({"x": Parameter("x", kind, 1, "a number")})
