@@ -269,6 +269,8 @@ def test_what_needs_the_data_loads_only_what_reads_it():
     }
     code = (
         "import sys\n"
+        "from quantlab.report import run\n"
+        "run._PATIENCE = 600.0\n"  # what the check itself loads: no kernel is started beside it
         "from quantlab.ops.cli import main\n"
         "for line in sys.stdin.read().splitlines():\n"
         "    sys.argv = ['quantlab', *line.split()]\n"
