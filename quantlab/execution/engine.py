@@ -79,10 +79,14 @@ class _Asking:
         try:
             return question(*given)
         except Busy as busy:
-            self.waits = self._later(self.store.now(), busy.seconds)
+            self._wait(busy)
         except Unsure:
             self.unsure += 1
         return _SILENT
+
+    def _wait(self, busy: Busy) -> None:
+        "Ask nothing for as long as the venue said."
+        self.waits = self._later(self.store.now(), busy.seconds)
 
     def _book(self) -> int:
         "Book the venue's fills, those of other orders too."
@@ -144,7 +148,7 @@ class _Sending(_Asking):
         except Refused as no:
             self.store.move(order.id, "rejected", "venue", str(no))
         except Busy as busy:
-            self.waits = self._later(self.store.now(), busy.seconds)
+            self._wait(busy)
             self.store.move(order.id, "queued", "venue", str(busy))
         except Unsure as error:
             self.unsure += 1
@@ -160,7 +164,9 @@ class _Sending(_Asking):
             seen = self._ask(self.venue.lookup, order)
             if isinstance(seen, VenueOrder) and seen.state != "cancel_pending":
                 self.store.move(order.id, seen.state, "venue", seen.why or str(no), seen.venue_id)
-        except (Busy, Unsure):
+        except Busy as busy:
+            self._wait(busy)
+        except Unsure:
             self.unsure += 1
         else:
             self.store.done(order.id, "cancel")

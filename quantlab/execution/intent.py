@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['ID_LENGTH', 'OPEN_STATES', 'FINAL_STATES', 'ORDER_STATES', 'MOVERS', 'ExecutionError', 'decimal', 'decimal_text',
-           'FrozenDecision', 'decision_from', 'freeze', 'intent_id', 'OrderIntent', 'intents_for', 'check_move',
-           'moves_figure']
+           'utc_text', 'FrozenDecision', 'decision_from', 'freeze', 'intent_id', 'OrderIntent', 'intents_for',
+           'check_move', 'moves_figure']
 
 # %% ../../nbs/execution/760_intent.ipynb #8508e823
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -73,28 +74,8 @@ def decimal(
 
     Examples
     --------
-    >>> from decimal import Decimal
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.execution.intent import decimal, decision_from, freeze, intents_for
-    >>> from quantlab.recipe.decide import decide
-    >>> record = decide("momentum", "2016-07-08")
-    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
-    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
-    >>> for symbol, weight in record.weights.items():
-    ...     assert 0 <= weight * 2_000_000 / closes[symbol] - float(frozen.targets[symbol]) < 1, "cut towards zero"
-    >>> [
-    ...     show_error(lambda: freeze(decide("momentum", "2016-06-30"), closes, 1, "0" * 64)),
-    ...     show_error(lambda: freeze(record, closes, 1, "0" * 64, step=0)),
-    ...     show_error(lambda: intents_for(frozen, {"ZZZ": Decimal(3)})),
-    ...     show_error(lambda: decimal("nan", "price of A")),
-    ...     show_error(lambda: decision_from("{}")),
-    ... ]
-    ['ExecutionError: momentum decides nothing at the close of 2016-06-30; the next decision is in 5 sessions',
-     'ExecutionError: step is 0; give the least number of shares that can be traded, such as 1',
-     'ExecutionError: the book holds ZZZ, which the decision of 2016-07-08 does not know; decide with it',
-     'ExecutionError: price of A is nan; a finite number is needed',
-     "ExecutionError: this is no frozen decision ('targets'); restore the store from a copy"]
+    >>> from quantlab.execution.intent import decimal, decimal_text
+    >>> assert decimal_text(decimal("7.00")) == decimal_text(decimal(7)) == "7"
     """
     try:
         found = Decimal(str(value))
@@ -122,38 +103,52 @@ def decimal_text(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.execution.intent import freeze, intents_for
-    >>> from quantlab.execution.store import OrderStore
-    >>> from quantlab.recipe.decide import decide
-    >>> work = tempfile.TemporaryDirectory()
-    >>> record = decide("momentum", "2016-07-08")
-    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
-    >>> store = OrderStore(Path(work.name) / "orders.sqlite")
-    >>> store.open_book("2000000")
-    >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
-    >>> intents = intents_for(kept, store.book()[0])
-    >>> first = intents[0]
-    >>> store.move(first.id, "queued", "engine")
-    >>> store.move(first.id, "sent", "engine")
-    >>> store.move(first.id, "working", "venue", venue_id="v-1")
-    >>> store.move(first.id, "filled", "venue")
-    >>> pd.DataFrame(store.moves(first.id))[["was", "now", "mover"]]
-           was      now   mover
-    0           created  engine
-    1  created   queued  engine
-    2   queued     sent  engine
-    3     sent  working   venue
-    4  working   filled   venue
+    >>> from quantlab.execution.intent import decimal, decimal_text
+    >>> assert decimal_text(decimal("7.00")) == decimal_text(decimal(7)) == "7"
     """
     text = f"{value:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("-0", "") else text
 
 
+def utc_text(
+    moment: str,  # ISO, with its zone
+) -> str:  # ISO in UTC with microseconds, so that texts sort as moments do
+    """Write a moment in one way only; raise ExecutionError for a text that is none, or has no zone.
+
+    Parameters
+    ----------
+    moment : str
+        ISO, with its zone.
+
+    Returns
+    -------
+    str
+        ISO in UTC with microseconds, so that texts sort as moments do.
+
+    Raises
+    ------
+    ExecutionError
+        For a text that is none, or has no zone.
+
+    Examples
+    --------
+    >>> from quantlab.execution.intent import utc_text
+    >>> assert (
+    ...     utc_text("2024-01-03T09:30-05:00")
+    ...     == utc_text("2024-01-03T14:30:00Z")
+    ...     < utc_text("2024-01-03T14:30:00.5+00:00")
+    ... )
+    """
+    try:
+        found = datetime.fromisoformat(moment)
+    except ValueError:
+        raise ExecutionError(f"{moment!r} is no moment; write it like 2024-01-03T14:30:00+00:00") from None
+    if found.tzinfo is None:
+        raise ExecutionError(f"{moment!r} has no time zone; write it like 2024-01-03T14:30:00+00:00")
+    return found.astimezone(UTC).isoformat(timespec="microseconds")
+
+# %% ../../nbs/execution/760_intent.ipynb #01c7722a
 @dataclass(frozen=True)
 class FrozenDecision:
     """Keep what one close decided, as text that hashes the same everywhere.
@@ -382,7 +377,7 @@ class OrderIntent(NamedTuple):
     price : Decimal
         The close that decided; for limits, no order price.
     deadline : str, default ""
-        ISO time in UTC after which it is not sent any more; empty: none.
+        ISO time with its zone, after which it is not sent any more; empty: none.
 
     Examples
     --------
@@ -404,13 +399,13 @@ class OrderIntent(NamedTuple):
     symbol: str  # as its venue names it
     quantity: Decimal  # shares, signed: below 0 sells
     price: Decimal  # the close that decided; for limits, no order price
-    deadline: str = ""  # ISO time in UTC after which it is not sent any more; empty: none
+    deadline: str = ""  # ISO time with its zone, after which it is not sent any more; empty: none
 
 
 def intents_for(
     decision: FrozenDecision,  # of freeze
     book: Mapping[str, Decimal],  # by symbol: shares that the venue holds for us
-    deadline: str = "",  # ISO time in UTC: what was not sent by then missed its session
+    deadline: str = "",  # ISO time with its zone: what was not sent by then missed its session
 ) -> list[OrderIntent]:  # what changes; sales first, then by symbol
     """Return the orders from the real book to a decision's targets; raise ExecutionError for a name without a target.
 
@@ -421,7 +416,7 @@ def intents_for(
     book : Mapping[str, Decimal]
         By symbol: shares that the venue holds for us.
     deadline : str, default ""
-        ISO time in UTC: what was not sent by then missed its session.
+        ISO time with its zone: what was not sent by then missed its session.
 
     Returns
     -------

@@ -45,10 +45,10 @@ def _lines(file: Path) -> list[dict]:
     "Read a journal; raise ExecutionError for a line that is none, but for the last one, which may be half written."
     if not file.exists():
         return []
-    text = file.read_text(encoding="utf-8")
-    whole, _, rest = text.rpartition("\n")
-    if rest:
-        file.write_text(whole + "\n" * bool(whole), encoding="utf-8")
+    text = file.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        os.truncate(file, len(whole))  # in place: what is whole is never written again
     try:
         return [json.loads(line) for line in whole.splitlines()]
     except ValueError as error:
@@ -60,7 +60,7 @@ class _PaperAccount:
 
     def __init__(
         self,
-        bars: pd.DataFrame,  # panel with open and close as they trade; more may come later, what was played stays
+        bars: pd.DataFrame,  # daily panel with open and close as they trade; more sessions may come later
         file: Path | str,  # the journal, made when absent
         start: str | pd.Timestamp,  # the session after whose close the first order may come
         cash: float = 1_000_000.0,  # money at the start
@@ -69,18 +69,20 @@ class _PaperAccount:
         fill: FillModel = DEFAULT_FILL,  # when, at what price and how much of an order fills
     ):
         self._at, market = read_market(bars, costs, fill)
+        if self._at.dates.tz is not None:
+            raise ExecutionError("the bars are intraday, and a paper account plays daily sessions; bring daily bars")
         first = int(self._at.dates.searchsorted(pd.Timestamp(start)))
         if first >= len(self._at.dates):
             raise ExecutionError(f"the bars end before {start}; bring the data up to date")
         self._terms = account_terms(costs, rules, fill, cash, bars)
         self._simulator = Simulator(market, costs, rules, fill, cash, first)
         self._file = Path(file)
-        self._rows: dict[str, tuple[int, str, Decimal]] = {}  # sent: row of the order
+        self._rows: dict[str, int] = {}  # sent: row of the order in the simulator
         self._waiting: dict[str, tuple[str, Decimal]] = {}
         self._dropped: dict[str, tuple[str, Decimal]] = {}
         for _ in range(first + 1):
             self._simulator.step()
-        self._again({"start": f"{self._at.dates[first]:%Y-%m-%d}", "cash": float(cash)})
+        self._again({"start": f"{self._at.dates[first]:%Y-%m-%d}", "terms": f"{self._terms}"})
 
     def _again(self, terms: dict) -> None:
         "Play the journal, or begin one."
@@ -89,8 +91,10 @@ class _PaperAccount:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             _append(self._file, terms)
         elif lines[0] != terms:
-            begun = f"the journal {self._file.name} was begun with {lines[0]}"
-            raise ExecutionError(f"{begun}, not {terms}; take another file")
+            other = next(name for name in terms if lines[0].get(name) != terms[name])
+            raise ExecutionError(
+                f"the journal {self._file.name} was begun with another {other} ({lines[0].get(other)}); take another file"
+            )
         for line in lines[1:]:
             if "play" in line:
                 self._step(line["play"])
@@ -146,8 +150,7 @@ class _PaperAccount:
         sizes = np.array([float(quantity) for _, quantity in self._waiting.values()])
         begin = self._simulator.sent
         self._simulator.send(plain_rows(np.array(names, dtype=int), sizes, SHARES))
-        for n, (id, (symbol, quantity)) in enumerate(self._waiting.items()):
-            self._rows[id] = (begin + n, symbol, quantity)
+        self._rows |= {id: begin + n for n, id in enumerate(self._waiting)}
         self._waiting = {}
         self._simulator.step()
 
@@ -188,7 +191,7 @@ class PaperVenue(_PaperAccount):
     Parameters
     ----------
     bars : pd.DataFrame
-        Panel with open and close as they trade; more may come later, what was played stays.
+        Daily panel with open and close as they trade; more sessions may come later.
     file : Path | str
         The journal, made when absent.
     start : str | pd.Timestamp
@@ -258,7 +261,7 @@ class PaperVenue(_PaperAccount):
         ...     show_error(lambda: late.submit(some._replace(id="new", symbol="ZZZ"))),
         ...     show_error(lambda: late.cancel(some))[:40],
         ...     show_error(late.play),
-        ...     show_error(lambda: PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=5.0)),
+        ...     show_error(lambda: PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=5.0))[:54],
         ... ]
         """
         known = self.lookup(order)
@@ -307,15 +310,10 @@ class PaperVenue(_PaperAccount):
             return VenueOrder(order.id, order.id, "cancelled", Decimal(0))
         if order.id not in self._rows:
             return None
-        row, _, quantity = self._rows[order.id]
-        asked = self._simulator.orders[row]
+        asked = self._simulator.orders[self._rows[order.id]]
         filled = sum((one.quantity for one in self.fills("") if one.id == order.id), Decimal(0))
-        why = REASONS[asked["reason"]]
-        if filled == quantity:
-            return VenueOrder(order.id, order.id, "filled", filled)
-        if asked["ended"] < 0:
-            return VenueOrder(order.id, order.id, "partly_filled" if filled else "working", filled, why)
-        return VenueOrder(order.id, order.id, "expired", filled, why)
+        state = "filled" if filled and asked["left"] == 0 else "expired"  # each is for one session
+        return VenueOrder(order.id, order.id, state, filled, REASONS[asked["reason"]])
 
     def fills(
         self,
@@ -368,14 +366,14 @@ class PaperVenue(_PaperAccount):
         ...     engine.step()
         >>> paid = {fill.id: fill.price for fill in store.fills()}
         """
-        rows = {row: id for id, (row, *_) in self._rows.items()}
+        ours = {row: id for id, row in self._rows.items()}
         found = []
         for n, fill in enumerate(self._simulator.log[: self._simulator.account.count[1]]):
             at = f"{self._at.dates[fill['session']]:%Y-%m-%d}"
             quantity, price, fee = (Decimal(str(float(fill[name]))) for name in ("quantity", "price", "commission"))
             if at >= since[:10]:
                 symbol = self._at.symbols[fill["symbol"]]
-                found.append(VenueFill(f"paper-{n}", rows.get(int(fill["row"]), ""), symbol, quantity, price, fee, at))
+                found.append(VenueFill(f"paper-{n}", ours.get(int(fill["row"]), ""), symbol, quantity, price, fee, at))
         return found
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:

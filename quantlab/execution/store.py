@@ -24,8 +24,9 @@ from quantlab.execution.intent import (
     OrderIntent,
     check_move,
     decimal,
-    decision_from,
     decimal_text,
+    decision_from,
+    utc_text,
 )
 
 if TYPE_CHECKING:  # matplotlib is imported where something is drawn
@@ -223,29 +224,31 @@ class _Database:
     def __init__(
         self,
         place: Path | str,  # file, made when absent; or postgresql://...
-        now: Callable[[], str] = utc_now,  # the clock: ISO time in UTC
+        now: Callable[[], str] = utc_now,  # the clock: ISO time in UTC, as utc_now writes it
     ):
         self.place, self.now = str(place), now
         self.remote = self.place.startswith(("postgresql://", "postgres://"))
-        broken: tuple[type[Exception], ...] = (*self._errors(), OSError)
-        try:
+        with self._told():
             self._link = self._connect()
-            with self._change() as run:
-                for table in _TABLES:
-                    run(table)
+        with self._change() as run:
+            for table in _TABLES:
+                run(table)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        "Say what the driver or the disk refused as one line."
+        broken: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
+        if self.remote:
+            import psycopg
+
+            broken = (psycopg.Error, OSError)
+        try:
+            yield
         except broken as error:
             raise ExecutionError(
-                f"the store {redact(self.place)} cannot be used ({' '.join(str(error).split())}); name another place, "
-                "or restore it from a copy"
+                f"the store {redact(self.place)} cannot be used ({' '.join(str(error).split())}); make room, name "
+                "another place, or restore it from a copy"
             ) from error
-
-    def _errors(self) -> tuple[type[Exception], ...]:
-        "Return what the driver raises."
-        if not self.remote:
-            return (sqlite3.Error,)
-        import psycopg
-
-        return (psycopg.Error,)
 
     def _connect(self):
         "Open a connection that commits only where it is told to."
@@ -261,8 +264,9 @@ class _Database:
 
     def _run(self, sql: str, values: Sequence[object] = ()) -> list[tuple]:
         "Run one statement; return its rows."
-        done = self._link.execute(sql.replace("?", "%s") if self.remote else sql, tuple(values))
-        return done.fetchall() if done.description else []
+        with self._told():
+            done = self._link.execute(sql.replace("?", "%s") if self.remote else sql, tuple(values))
+            return done.fetchall() if done.description else []
 
     @contextmanager
     def _change(self) -> Iterator[Callable[..., list[tuple]]]:
@@ -274,7 +278,7 @@ class _Database:
             yield self._run
             self._run("COMMIT")
         except BaseException:
-            with suppress(*self._errors()):  # a commit that failed may have ended it already
+            with suppress(ExecutionError):  # a commit that failed may have ended it already
                 self._run("ROLLBACK")
             raise
 
@@ -356,6 +360,11 @@ class _Decisions(_Database):
         int
             How many were new.
 
+        Raises
+        ------
+        ExecutionError
+            For a text that is none, or has no zone (see utc_text).
+
         Examples
         --------
         >>> import tempfile
@@ -380,7 +389,8 @@ class _Decisions(_Database):
                 if one.id in known:
                     continue
                 numbers = (decimal_text(one.quantity), decimal_text(one.price))
-                row = (one.id, one.strategy, one.decided, one.symbol, *numbers, one.deadline)
+                deadline = utc_text(one.deadline) if one.deadline else ""
+                row = (one.id, one.strategy, one.decided, one.symbol, *numbers, deadline)
                 run("INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, 'created', ?, '', '')", (*row, self.now()))
                 self._note(run, one.id, "", "created", "engine", "")
                 new += 1
@@ -774,7 +784,7 @@ class OrderStore(_Fills):
     place : Path | str
         file, made when absent; or postgresql://...
     now : Callable[[], str], default utc_now
-        The clock: ISO time in UTC.
+        The clock: ISO time in UTC, as utc_now writes it.
 
     Raises
     ------

@@ -236,7 +236,7 @@ class FittedRecipe:
     def decide(
         self,
         as_of: str | pd.Timestamp,  # the close that decides
-        book: pd.Series | None = None,  # by symbol: shares held now; None: the recipe's own account, replayed
+        book: pd.Series | None = None,  # by symbol: held now, in shares of the recipe's bars; None: its own account
         cash: float = 0.0,  # beside the book; not used without one
         market: MarketData | None = None,  # bars that end at as_of; None: they are read
     ) -> DecisionRecord:
@@ -247,7 +247,7 @@ class FittedRecipe:
         as_of : str | pd.Timestamp
             The close that decides.
         book : pd.Series | None, default None
-            By symbol: shares held now; None: the recipe's own account, replayed.
+            By symbol: held now, in shares of the recipe's bars; None: its own account.
         cash : float, default 0.0
             Beside the book; not used without one.
         market : MarketData | None, default None

@@ -210,7 +210,7 @@ def _from_book(chain: Stages, held: pd.Series, equity: float) -> pd.DataFrame:
 def decide(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
     as_of: str | pd.Timestamp,  # the close that decides; a day without a session means the last one before it
-    book: pd.Series | None = None,  # by symbol: shares held now; None: the recipe's own account, replayed
+    book: pd.Series | None = None,  # by symbol: held now, in shares of the recipe's bars; None: its own account
     cash: float = 0.0,  # beside the book; not used without one
     progress: Callable[[int, int, str], None] | None = None,  # of the fits
     chain: Stages | None = None,  # on bars that end at as_of; None: they are read
@@ -224,7 +224,7 @@ def decide(
     as_of : str | pd.Timestamp
         The close that decides; a day without a session means the last one before it.
     book : pd.Series | None, default None
-        By symbol: shares held now; None: the recipe's own account, replayed.
+        By symbol: held now, in shares of the recipe's bars; None: its own account.
     cash : float, default 0.0
         Beside the book; not used without one.
     progress : Callable[[int, int, str], None] | None, default None

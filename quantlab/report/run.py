@@ -369,7 +369,8 @@ class _Kernel:
     "A kernel that imports what a template needs while the template is being checked."
 
     def __init__(self, template: Path, delay: float = 0.0):
-        self.template, self.manager, self.error = template, None, None
+        self.template, self.manager, self.error, self.closed = template, None, None, False
+        self.lock = threading.Lock()
         self.thread = threading.Timer(delay, self._start)
         self.thread.daemon = True
         self.thread.start()
@@ -386,7 +387,10 @@ class _Kernel:
             manager.client_class = "jupyter_client.asynchronous.AsyncKernelClient"
             arguments = _kernel_arguments(folders, _imports(self.template))
             asyncio.run(manager.start_kernel(extra_arguments=arguments, env={**os.environ, **FIXED}, cwd=folder))
-            self.manager = manager
+            with self.lock:
+                self.manager = manager
+                if self.closed:  # refused meanwhile
+                    self._kill()
         except Exception as error:  # of another thread: take raises it
             self.error = error
 
@@ -407,13 +411,19 @@ class _Kernel:
         taken, self.manager = self.manager, None
         return taken
 
+    def _kill(self) -> None:
+        "Kill the process."
+        manager, self.manager = self.manager, None
+        self._beside(lambda: asyncio.run(manager.shutdown_kernel(now=True))).join()
+
     def close(self) -> None:
-        "Kill a process that nobody took."
+        "Kill a process that nobody took; one that is starting kills itself, and a refusal does not wait for it."
         if isinstance(self.thread, threading.Timer):
             self.thread.cancel()
-        self.thread.join()
-        if self.manager is not None:
-            self._beside(lambda: asyncio.run(self.manager.shutdown_kernel(now=True))).join()
+        with self.lock:
+            self.closed = True
+            if self.manager is not None:
+                self._kill()
 
 
 @contextmanager

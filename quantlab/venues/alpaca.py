@@ -8,7 +8,8 @@ __all__ = ['PAPER', 'AlpacaPaper']
 # %% ../../nbs/venues/780_alpaca.ipynb #af742b97
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
 from urllib.parse import urlsplit
@@ -42,6 +43,15 @@ def _failure(error: Exception) -> ExecutionError:
     if status in (400, 403, 404, 422) and "client_order_id must be unique" not in said:
         return Refused(f"Alpaca says no ({status}): {said}")
     return Unsure(f"no clear answer from Alpaca ({status or 'no answer'}): {said}")
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    "Say of an answer of another shape that it cannot be read."
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unsure(f"Alpaca's answer cannot be read as {what} ({type(error).__name__}: {error})") from error
 
 
 def _order_of(answer: Mapping[str, object]) -> VenueOrder:
@@ -103,10 +113,8 @@ class _AlpacaClient:
 
     def _known(self, answer: object) -> VenueOrder:
         "Read an order, and keep its two names together; raise Unsure for an answer that is none."
-        try:
+        with _readable("an order"):
             found = _order_of(answer)
-        except (KeyError, TypeError, AttributeError):
-            raise Unsure("Alpaca's answer is no order") from None
         self._ids[found.venue_id] = found.id
         return found
 
@@ -220,11 +228,18 @@ class AlpacaPaper(_AlpacaClient):
                 return None
             raise Unsure(str(no)) from no
 
-    def _ours(self, venue_id: str) -> str:  # empty: not made by an intent
-        "Return our name of an order that Alpaca names."
+    def _ours(self, venue_id: str) -> str:  # of an order that somebody else sent: its own client id
+        "Return the client's name of an order that Alpaca names."
         if venue_id not in self._ids:
             self._known(self._call(self._client.get, f"/orders/{venue_id}"))
         return self._ids[venue_id]
+
+    def _fill(self, row: Mapping[str, str]) -> VenueFill:
+        "Read an execution as Alpaca writes it."
+        sign = -1 if row["side"].startswith("sell") else 1
+        quantity, price = (decimal(row[name], name) for name in ("qty", "price"))
+        numbers = (sign * quantity, price, Decimal(0))
+        return VenueFill(row["id"], self._ours(row["order_id"]), row["symbol"], *numbers, row["transaction_time"])
 
     def fills(
         self,
@@ -250,12 +265,8 @@ class AlpacaPaper(_AlpacaClient):
         found, page = [], {"page_size": "100", "direction": "asc"} | ({"after": since} if since else {})
         while True:
             rows = self._call(self._client.get, "/account/activities/FILL", page)
-            for row in rows:
-                sign = -1 if row["side"].startswith("sell") else 1
-                quantity, price = (decimal(row[name], name) for name in ("qty", "price"))
-                ours = self._ours(row["order_id"])
-                numbers = (sign * quantity, price, Decimal(0))
-                found.append(VenueFill(row["id"], ours, row["symbol"], *numbers, row["transaction_time"]))
+            with _readable("fills"):
+                found += [self._fill(row) for row in rows]
             if len(rows) < 100:
                 return found
             page = page | {"page_token": rows[-1]["id"]}
@@ -275,4 +286,5 @@ class AlpacaPaper(_AlpacaClient):
         """
         rows = self._call(self._client.get, "/positions")
         account = self._call(self._client.get, "/account")
-        return {row["symbol"]: decimal(row["qty"], "qty") for row in rows}, decimal(account["cash"], "cash")
+        with _readable("book"):
+            return {row["symbol"]: decimal(row["qty"], "qty") for row in rows}, decimal(account["cash"], "cash")

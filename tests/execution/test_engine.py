@@ -220,3 +220,25 @@ def test_what_never_arrived_in_time_is_not_sent_late(tmp_path):
     desk.step(lookup=None, submit="working")
     assert desk.state == "expired" and "submit a" not in desk.venue.asked
     assert [order.id for order in desk.engine.missed()] == ["a"]
+
+
+def test_a_busy_venue_is_left_alone_with_a_cancel_too(desk):
+    desk.working().store.move("a", "cancel_pending", "engine")
+    desk.step(cancel=Busy("later", 10.0), seconds=5.0)
+    desk.step(seconds=6.0)
+    assert desk.venue.asked == [] and desk.store.outbox() == [("a", "cancel")]
+    desk.step(cancel=None)
+    assert desk.venue.asked.count("cancel a") == 1 and desk.store.outbox() == []
+
+
+@pytest.mark.parametrize(
+    "deadline", ["2024-01-02T12:00:03Z", "2024-01-02T07:00:03-05:00", "2024-01-02T12:00:03.000000+00:00"]
+)
+def test_a_deadline_is_a_moment_however_it_is_written(tmp_path, deadline):
+    desk = Desk(tmp_path, deadline=deadline)
+    desk.step(submit=Busy("later", 1.0), seconds=2.0)
+    assert desk.state == "queued"
+    desk.step(seconds=1.0)
+    desk.at = datetime(2024, 1, 2, 12, 0, 3, tzinfo=UTC)
+    desk.step()
+    assert desk.state == "expired"

@@ -180,3 +180,25 @@ def test_an_error_names_the_place_without_its_password(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ExecutionError, match="cannot be used"):
         OrderStore(tmp_path / "file" / "orders.sqlite")
+
+
+def test_a_store_that_breaks_later_says_so_in_one_line(place):
+    store = OrderStore(place)
+    with store._change() as run:
+        run("DROP TABLE moves")
+    with pytest.raises(ExecutionError, match="cannot be used .*moves.*make room") as error:
+        store.add([intent("a")])
+    assert "\n" not in str(error.value) and store.orders is not None
+    store.close()
+    again = OrderStore(place)  # makes what is missing
+    assert again.orders() == [] and again.add([intent("a")]) == 1, "nothing of the half-made order was kept"
+    again.close()
+
+
+@pytest.mark.parametrize("deadline", ["tomorrow", "2024-01-03T14:30:00", "2024-01-03"])
+def test_a_deadline_without_a_zone_is_refused(tmp_path, deadline):
+    store = OrderStore(tmp_path / "orders.sqlite")
+    with pytest.raises(ExecutionError, match="write it like 2024-01-03T14:30:00.00:00"):
+        store.add([intent("a", deadline=deadline)])
+    assert store.orders() == []
+    store.close()

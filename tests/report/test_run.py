@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -369,13 +370,50 @@ def test_a_kernel_beside_the_check_is_told_the_same_as_any_other(patience, tmp_p
 def test_a_refusal_that_takes_long_leaves_no_kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_PATIENCE", 0.0)
     seen = []
-    look = "import time\nfrom quantlab.core.errors import ConfigError\ntime.sleep(4)\nlook()\nraise ConfigError('no')"
+    look = "from quantlab.core.errors import ConfigError\nlook()\nraise ConfigError('no')"
     import builtins
 
-    monkeypatch.setattr(builtins, "look", lambda: seen.append(kernels()), raising=False)
+    def wait():
+        "Return when a kernel is there, however slow the machine is."
+        for _ in range(600):
+            if kernels():
+                return seen.append(kernels())
+            time.sleep(0.1)
+
+    monkeypatch.setattr(builtins, "look", wait, raising=False)
     with pytest.raises(ConfigError, match="no"):
         run_report(written(tmp_path, look, "raise SystemExit"), None, tmp_path / "runs", track=False)
-    assert len(seen[0]) == 1 and not kernels() and left_behind(tmp_path / "runs") == []
+    gone(seen[0])
+    assert len(seen[0]) == 1 and left_behind(tmp_path / "runs") == []
+
+
+def test_a_refusal_does_not_wait_for_a_kernel_that_is_starting(tmp_path, monkeypatch):
+    begun, wait = threading.Event(), threading.Event()
+    start = runner._Kernel._start
+
+    def slow(kernel):
+        begun.set()
+        wait.wait(60)
+        start(kernel)
+
+    monkeypatch.setattr(runner, "_PATIENCE", 0.0)
+    monkeypatch.setattr(runner._Kernel, "_start", slow)
+    with runner.kernel_beside(written(tmp_path, "pass", "pass")) as kernel:
+        assert begun.wait(60)
+    assert not wait.is_set(), "the block has ended, and the kernel has not begun"
+    wait.set()
+    kernel.thread.join(60)
+    assert kernel.manager is None and kernel.error is None
+    gone(kernels())
+
+
+def gone(processes):
+    "Wait until none of some kernels is there."
+    for _ in range(600):
+        if not kernels() & processes:
+            return
+        time.sleep(0.1)
+    raise AssertionError("a kernel that nobody took is still there")
 
 
 def test_a_kernel_that_does_not_start_is_said(tmp_path, monkeypatch):
