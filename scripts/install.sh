@@ -32,7 +32,9 @@ uv=$(sed -n 's/^\(uv==[0-9.]*\).*/\1/p' requirements.lock)
 echo "Installing the locked packages into .venv (about a minute the first time) ..."
 .venv/bin/python -m pip install -q --disable-pip-version-check "$uv"
 .venv/bin/uv pip install -q --python .venv/bin/python -r requirements.lock
-.venv/bin/uv pip install -q --python .venv/bin/python --no-deps -e .
+# Compiled here, for an interpreter that may write no bytecode (containers forbid it) would compile at every start.
+.venv/bin/uv pip install -q --compile-bytecode --python .venv/bin/python --no-deps -e .
 echo "Compiling the kernels (half a minute, once) ..."
 .venv/bin/python scripts/compile.py >/dev/null
+.venv/bin/python -m compileall -q quantlab
 touch .venv/.installed
