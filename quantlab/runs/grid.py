@@ -289,7 +289,7 @@ def run_grid(
 
 def grid_page(
     runs: Sequence[GridRun],  # from run_grid
-    template: str | Path,
+    template: str | Path,  # a name, or the path of a notebook
     output: Path | None = None,  # folder of the runs; the setting [research] runs
 ) -> Path:  # the page
     """Write the page that sets the answers of a grid beside each other; failed runs are named above.

@@ -174,7 +174,7 @@ def run_row(
 def runs_page(
     runs: Iterable[ReportRun],  # in the order of the page
     file: Path,  # to write
-    title: str = "Runs",
+    title: str = "Runs",  # at the top
     columns: Sequence[str] = (),  # metrics with a column of their own; none: headline numbers in one column
     notes: Sequence[str] = (),  # paragraphs under the title
 ) -> Path:  # file
@@ -187,7 +187,7 @@ def runs_page(
     file : Path
         To write.
     title : str, default "Runs"
-        Headline of the picture.
+        At the top.
     columns : Sequence[str], default ()
         Metrics with a column of their own; none: headline numbers in one column.
     notes : Sequence[str], default ()
