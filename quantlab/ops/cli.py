@@ -109,7 +109,7 @@ def templates(
     for label, file in found.items():
         table = Table("parameter", "type", "default", "meaning", title=label, title_justify="left", box=None)
         for parameter in contract.read_parameters(file).values():
-            table.add_row(parameter.name, parameter.kind, str(parameter.default), parameter.comment)
+            table.add_row(parameter.name, parameter.type_text, str(parameter.default), parameter.comment)
         console().print(table)
 
 # %% ../../nbs/ops/990_cli.ipynb #d416d237

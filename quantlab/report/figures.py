@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ic_figure', 'quantile_figure', 'importance_figure', 'learning_figure', 'regime_figure', 'equity_figure',
-           'rolling_sharpe_figure', 'monthly_figure', 'trading_figure']
+           'rolling_sharpe_figure', 'monthly_figure', 'ic_month_figure', 'trading_figure']
 
 # %% ../../nbs/report/806_figures.ipynb #4d9f942a
 import calendar
@@ -362,6 +362,30 @@ def rolling_sharpe_figure(
     return fig
 
 # %% ../../nbs/report/806_figures.ipynb #2c4814e3
+def _month_map(grid: pd.DataFrame, totals: pd.Series, least: float, title: str) -> Figure:
+    "Draw years by months as colours and numbers times 100, the year's own at the end; colours end at least's size."
+    fig, ax = figure(title, size=(9, 0.9 + 0.3 * len(grid)))
+    if grid.empty:
+        return fig
+    limit = max(float(np.nanmax(np.abs(grid))), least)
+    ax.imshow(grid, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    for row, year in enumerate(grid.index):
+        for month in grid.columns:
+            value = grid.at[year, month]
+            if np.isfinite(value):
+                ax.text(
+                    month - 1, row, f"{value * 100:.1f}", ha="center", va="center", fontsize=9,
+                    color="white" if abs(value) > 0.6 * limit else "black"
+                )
+        ax.text(12.1, row, f"{totals.loc[year] * 100:+.1f}", ha="center", va="center", fontsize=9, fontweight="bold")
+    ax.set_xticks([*range(12), 12.1], [*list(calendar.month_abbr)[1:], "year"])
+    ax.set_yticks(range(len(grid)), grid.index)
+    ax.set_xlim(-0.5, 12.6)
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    return fig
+
+
 def monthly_figure(
     returns: pd.Series,  # by date, simple
     title: str = "Monthly returns",  # states what is seen
@@ -394,29 +418,50 @@ def monthly_figure(
     >>> fig = monthly_figure(returns["SPY"], "SPY, percent per month")
     >>> fig
     """
-    monthly = (1 + returns.dropna()).groupby([returns.dropna().index.year, returns.dropna().index.month]).prod() - 1
-    grid = monthly.unstack().reindex(columns=range(1, 13))
-    total = (1 + grid.fillna(0)).prod(axis=1) - 1
-    fig, ax = figure(title, size=(9, 0.9 + 0.3 * len(grid)))
-    if grid.empty:
-        return fig
-    limit = max(float(np.nanmax(np.abs(grid))), 0.01)
-    ax.imshow(grid, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
-    for row, year in enumerate(grid.index):
-        for month in grid.columns:
-            value = grid.at[year, month]
-            if np.isfinite(value):
-                ax.text(
-                    month - 1, row, f"{value * 100:.1f}", ha="center", va="center", fontsize=9,
-                    color="white" if abs(value) > 0.6 * limit else "black"
-                )
-        ax.text(12.1, row, f"{total.loc[year] * 100:+.1f}", ha="center", va="center", fontsize=9, fontweight="bold")
-    ax.set_xticks([*range(12), 12.1], [*list(calendar.month_abbr)[1:], "year"])
-    ax.set_yticks(range(len(grid)), grid.index)
-    ax.set_xlim(-0.5, 12.6)
-    ax.grid(visible=False)
-    ax.tick_params(length=0)
-    return fig
+    told = returns.dropna()
+    grid = ((1 + told).groupby([told.index.year, told.index.month]).prod() - 1).unstack().reindex(columns=range(1, 13))
+    return _month_map(grid, (1 + grid.fillna(0)).prod(axis=1) - 1, 0.01, title)
+
+# %% ../../nbs/report/806_figures.ipynb #71e071b5
+def ic_month_figure(
+    ic: pd.Series,  # by date, rank IC
+    title: str = "Mean rank IC by month, times 100",  # states what is seen
+) -> Figure:
+    """Draw a year x month heat map of the mean daily rank IC, each year's mean at the end of its row.
+
+    Parameters
+    ----------
+    ic : pd.Series
+        By date, rank IC.
+    title : str, default "Mean rank IC by month, times 100"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.figures import ic_month_figure
+    >>> from quantlab.validation.scores import rank_ic
+    >>> bars = adjust(sample_bars(start="2014-01-01"))
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"]
+    >>> labels = forward_returns(bars, horizon=20)
+    >>> ic = rank_ic(score, labels["y"]).dropna()
+    >>> fig = ic_month_figure(
+    ...     ic,
+    ...     f"Momentum 12-1, mean rank IC by month, times 100: {(ic.resample('ME').mean() > 0).mean():.0%} of the months above zero",
+    ... )
+    >>> fig
+    """
+    told = ic.dropna()
+    grid = told.groupby([told.index.year, told.index.month]).mean().unstack().reindex(columns=range(1, 13))
+    return _month_map(grid, told.groupby(told.index.year).mean(), 0.01, title)
 
 # %% ../../nbs/report/806_figures.ipynb #6ec92343
 def trading_figure(

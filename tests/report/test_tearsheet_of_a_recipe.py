@@ -66,11 +66,19 @@ def test_what_cannot_be_is_refused_before_a_kernel_starts(workspace, wrong, says
 
 
 @pytest.mark.slow
-def test_plain_papermill_refuses_a_misspelt_name(workspace, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("top_kk", "20", "unknown parameter 'top_kk'; did you mean 'top_k'?"),
+        ("draws", "5", "parameter draws cannot be 5; give a value of type int from 10 to 10000"),
+        ("reconcile", "al", "parameter reconcile cannot be 'al'"),
+    ],
+)
+def test_plain_papermill_refuses_what_is_not_declared(workspace, tmp_path, name, value, said):
     template = str(find_template("tearsheet"))
-    line = [sys.executable, "-m", "papermill", template, str(tmp_path / "out.ipynb"), "-p", "top_kk", "20"]
+    line = [sys.executable, "-m", "papermill", template, str(tmp_path / "out.ipynb"), "-p", name, value]
     done = subprocess.run(line, cwd=root() / "reports", capture_output=True, text=True)
-    assert done.returncode != 0 and "unknown parameter 'top_kk'; did you mean 'top_k'?" in done.stderr
+    assert done.returncode != 0 and said in done.stderr
 
 
 @pytest.mark.slow

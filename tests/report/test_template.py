@@ -140,7 +140,7 @@ def test_a_number_widens_and_nothing_else():
 @pytest.mark.parametrize(
     ("kind", "default", "good", "bad", "said"),
     [
-        ("Annotated[int, Field(ge=10, le=500)]", 100, 10, 9, "type int that is greater than or equal to 10"),
+        ("Annotated[int, Field(ge=10, le=500)]", 100, 10, 9, "type int from 10 to 500"),
         ("Annotated[float, Field(gt=0)]", 1.0, 2, 0, "type float that is greater than 0"),
         ("Literal['equal', 'rank']", "equal", "rank", "equl", "type str that is 'equal' or 'rank'"),
         ("Optional[Annotated[int, Field(le=3)]]", None, None, 4, "less than or equal to 3, or None"),
