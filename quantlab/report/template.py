@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARAMETER_TYPES', 'METRICS_MIME', 'RUN_FOLDER', 'FIGURE', 'nearest', 'templates', 'find_template', 'read_cells',
-           'tagged_source', 'Parameter', 'parameter_model', 'check_value', 'check_types', 'read_parameters',
-           'parse_value', 'fill_parameters', 'parse_parameters', 'run_check', 'plain', 'emit', 'read_emitted',
-           'run_folder', 'title_figures', 'read_pictures']
+           'tagged_source', 'Parameter', 'parameter_model', 'check_value', 'read_parameters', 'parse_value',
+           'fill_parameters', 'parse_parameters', 'run_check', 'plain', 'emit', 'read_emitted', 'run_folder',
+           'title_figures', 'read_pictures']
 
 # %% ../../nbs/report/815_template.ipynb #52d9592e
 import ast
@@ -475,15 +475,6 @@ def check_value(
     >>> width = Parameter("window", "int", 21, "sessions in the volatility window")
     >>> assert check_value(width, 63) == 63 and check_value(Parameter("floor", "float", 0.0, ""), 1) == 1.0
     """
-    return _checked(parameter, value, str(parameter))
-
-
-def _checked(
-    parameter: Parameter,  # what is declared
-    value: object,  # what is given
-    shown: str,  # the parameter, for the message
-) -> int | float | str | bool | list | None:
-    "Return a value of the declared type; raise ConfigError for another."
     from pydantic import ValidationError
 
     name, empty = _type_of(parameter.kind)
@@ -494,42 +485,11 @@ def _checked(
         rule = error.errors()[0]
         bound = f" that is {rule['msg'].removeprefix('Input should be ')}" if rule["type"] in _BOUNDS else ""
         wanted = parameter.type_text if " from " in parameter.type_text else f"{name}{bound}{', or None' * empty}"
-        choices = rule.get("ctx", {}).get("expected", "")
-        near = difflib.get_close_matches(str(value), re.findall("'([^']+)'", choices), n=1)
+        near = difflib.get_close_matches(str(value), re.findall("'([^']+)'", bound), n=1)
         raise ConfigError(
-            f"parameter {shown} cannot be {value!r}; give a value of type {wanted}"
+            f"parameter {parameter} cannot be {value!r}; give a value of type {wanted}"
             + (f"; did you mean {near[0]}?" if near else "")
         ) from error
-
-
-def check_types(
-    names: Mapping[str, object],  # globals() of a template
-) -> None:
-    """Hold parameters to what their cell declares, where papermill runs alone; raise ConfigError for the first that
-    differs.
-
-    Parameters
-    ----------
-    names : Mapping[str, object]
-        globals() of a template.
-
-    Raises
-    ------
-    ConfigError
-        For the first that differs.
-    TypeError
-        "{...} is no type of a parameter"
-
-    Examples
-    --------
-    >>> from quantlab.report.template import Parameter, check_types
-    >>> draws = Parameter("draws", "Annotated[int, Field(ge=10, le=500)]", 100, "of the null")
-    >>> given = {"__annotations__": {"draws": draws.kind, "floor": float}, "draws": 100, "floor": 0.0}
-    >>> check_types(given)
-    """
-    for name, kind in names.get("__annotations__", {}).items():
-        kind = kind if isinstance(kind, str) else kind.__name__
-        _checked(Parameter(name, kind, names[name], ""), names[name], name)
 
 # %% ../../nbs/report/815_template.ipynb #f3c2b3c7
 def read_parameters(
@@ -554,7 +514,7 @@ def read_parameters(
     TypeError
         "{...} is no type of a parameter"
     ConfigError
-        "parameter {shown} cannot be {value}; give a value of type {wanted}{...}"
+        "parameter {parameter} cannot be {value}; give a value of type {wanted}{...}"
 
     Examples
     --------

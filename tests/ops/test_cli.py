@@ -219,7 +219,7 @@ REFUSED = {
     "report cascade -p encoder=kernel": "did you mean kernels?",
     "report cascade -p blocks=2": "blocks is 2, expected between 4 and 20",
     "report csi300_published -p seed=9": "parameter seed is 9",
-    "report data_health -p stale=0": "cannot be 0; give a value of type int from 1 to 250",
+    "report data_health -p stale=0": "parameter stale is 0",
     "report data_health -p end=never": "parameter end is 'never'",
 }
 

@@ -34,7 +34,7 @@ def test_the_committed_proposal_is_taken_with_its_year_sealed(refused):
             {"recipe": "default", "out_of_sample": 2016},
             "default was chosen on data up to 2016-12-30; name a later year",
         ),
-        ({"out_of_sample": 1980}, "cannot be 1980; give a value of type int from 1990 to 2100"),
+        ({"out_of_sample": 1980}, "out_of_sample is 1980, expected between 1990 and 2100"),
         ({"opened": True}, "2019 is still sealed for this recipe; say that you open it first: quantlab open momentum"),
         ({"assumptions": [" "]}, "assumptions are empty"),
         ({"fails_if": " "}, "parameter fails_if is ' '"),

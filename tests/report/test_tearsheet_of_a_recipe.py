@@ -70,8 +70,8 @@ def test_what_cannot_be_is_refused_before_a_kernel_starts(workspace, wrong, says
     ("name", "value", "said"),
     [
         ("top_kk", "20", "unknown parameter 'top_kk'; did you mean 'top_k'?"),
-        ("draws", "5", "parameter draws cannot be 5; give a value of type int from 10 to 10000"),
-        ("reconcile", "al", "parameter reconcile cannot be 'al'"),
+        ("draws", "5", "parameter draws is 5"),
+        ("reconcile", "al", "parameter reconcile is 'al'"),
     ],
 )
 def test_plain_papermill_refuses_what_is_not_declared(workspace, tmp_path, name, value, said):
