@@ -342,16 +342,54 @@ def intent_id(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
     >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.execution.slices import child_orders, cut, pov_slices, twap_curve, volume_curve
     >>> from quantlab.recipe.decide import decide
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> fig, ax = figure(
+    ...     "A hundred thousand shares of Apple in one session, four schedules", "minute", "shares done"
+    ... )
+    >>> for color, (name, done) in zip(
+    ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
+    ...              "1 % of what is seen": pov_slices("100000", today, 0.01, finish=False),
+    ...              "usual volume, at most 250": cut("100000", usual, caps=[260] * 390)}.items(), strict=False,
+    ... ):  # fmt: skip
+    ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
     >>> record = decide("momentum", "2016-07-08")
     >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
-    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
-    >>> for symbol, weight in record.weights.items():
-    ...     assert 0 <= weight * 2_000_000 / closes[symbol] - float(frozen.targets[symbol]) < 1, "cut towards zero"
-    >>> nothing = {}
-    >>> whole = intents_for(frozen, nothing)
+    >>> decision = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> parent = intents_for(decision, {})[0]
+    >>> halves = [f"2016-07-11T{hour}:30:00-04:00" for hour in ("09", "10", "11", "12", "13", "14", "15")]
+    >>> children = child_orders(parent, decision, cut(parent.quantity, twap_curve(6)), halves)
+    >>> assert (
+    ...     sum(one.intent.quantity for one in children) == parent.quantity
+    ...     and len({one.intent.id for one in children}) == 6
+    ... )
+    >>> assert all(one.intent.id[:28] == parent.id[:28] and one.at < one.intent.deadline for one in children)
+    >>> due = [
+    ...     one.intent for one in children if one.at <= "2016-07-11T15:00:00.000000+00:00"
+    ... ]  # what is made at 11:00 in New York
+    >>> pd.DataFrame(
+    ...     [(one.intent.id[-4:], one.at[11:16], one.intent.quantity) for one in children],
+    ...     columns=["child", "UTC", "shares"],
+    ... )
+      child    UTC shares
+    0  0001  13:30    115
+    1  0002  14:30    114
+    2  0003  15:30    115
+    3  0004  16:30    115
+    4  0005  17:30    114
+    5  0006  18:30    115
     """
     if not 0 <= child <= 9999:
         raise ExecutionError(f"child is {child}; an order is cut into at most 9999 slices")

@@ -6,7 +6,7 @@
 __all__ = ['DayRecord', 'day_from', 'text_hash', 'PaperLedger', 'Anchor', 'push_ledger', 'pushed', 'stamp_ledger', 'stamps',
            'DayProof', 'LedgerProof', 'verify_ledger']
 
-# %% ../../nbs/execution/775_paper_ledger.ipynb #9e10f34d
+# %% ../../nbs/execution/775_paper_ledger.ipynb #2210e16a
 import hashlib
 import json
 import os
@@ -23,7 +23,7 @@ import pandas as pd
 from ..core.config import redact
 from .intent import ExecutionError, utc_text
 
-# %% ../../nbs/execution/775_paper_ledger.ipynb #2b1ad8b4
+# %% ../../nbs/execution/775_paper_ledger.ipynb #69ca6dd6
 _PLAIN = ("commit.gpgsign=false", "core.hooksPath=", "core.autocrlf=false", "gc.auto=0", "init.defaultBranch=main",
           "user.name=quantlab paper", "user.email=paper@localhost")  # fmt: skip
 
@@ -44,7 +44,7 @@ def _git(home: Path, *words: str, at: str = "", check: bool = True) -> str:
         raise ExecutionError(f"git {words[0]} failed in {home.name}: {said}")
     return done.stdout.strip() if done.returncode == 0 else ""
 
-# %% ../../nbs/execution/775_paper_ledger.ipynb #79f462d3
+# %% ../../nbs/execution/775_paper_ledger.ipynb #650b6573
 class DayRecord(NamedTuple):
     """Say what one close decided, on which book, and when it trades.
 
@@ -68,6 +68,8 @@ class DayRecord(NamedTuple):
         By symbol: held before the decision.
     cash : str
         Before the decision.
+    note : str, default ""
+        In words: what was missed, or differed.
 
     Examples
     --------
@@ -96,6 +98,7 @@ class DayRecord(NamedTuple):
     orders: Sequence[Sequence[str]]  # id, symbol, shares
     shares: Mapping[str, str]  # by symbol: held before the decision
     cash: str  # before the decision
+    note: str = ""  # in words: what was missed, or differed
 
     def text(self) -> str:
         """Return the record as it is written: JSON with sorted keys.
@@ -199,7 +202,7 @@ def text_hash(
     """
     return hashlib.sha256(text.encode()).hexdigest()
 
-# %% ../../nbs/execution/775_paper_ledger.ipynb #46c7ff38
+# %% ../../nbs/execution/775_paper_ledger.ipynb #b69a0c2d
 class _Files:
     "Commit files of a repository one by one, and read them as they were committed."
 
@@ -252,7 +255,7 @@ class _Files:
         _git(self.home, "add", "--", name)
         _git(self.home, "commit", "-q", "-m", message, "--", name, at=at)
 
-# %% ../../nbs/execution/775_paper_ledger.ipynb #1fbb58f4
+# %% ../../nbs/execution/775_paper_ledger.ipynb #41c467a1
 class PaperLedger(_Files):
     """Keep the days of one strategy in a git repository of their own; the folder is made by begin.
 
@@ -369,7 +372,7 @@ class PaperLedger(_Files):
         ...                 True,
         ...                 name,
         ...                 {"AAPL": "24"},
-        ...                 [],
+        ...                 [["a", "AAPL", "1"]],
         ...                 {},
         ...                 "1000",
         ...             )
@@ -462,7 +465,7 @@ class PaperLedger(_Files):
         ...                 True,
         ...                 name,
         ...                 {"AAPL": "24"},
-        ...                 [],
+        ...                 [["a", "AAPL", "1"]],
         ...                 {},
         ...                 "1000",
         ...             )
@@ -523,7 +526,7 @@ class PaperLedger(_Files):
         ...                 True,
         ...                 name,
         ...                 {"AAPL": "24"},
-        ...                 [],
+        ...                 [["a", "AAPL", "1"]],
         ...                 {},
         ...                 "1000",
         ...             )
@@ -589,7 +592,7 @@ class PaperLedger(_Files):
         ...                 True,
         ...                 name,
         ...                 {"AAPL": "24"},
-        ...                 [],
+        ...                 [["a", "AAPL", "1"]],
         ...                 {},
         ...                 "1000",
         ...             )
@@ -609,11 +612,11 @@ class PaperLedger(_Files):
             raise ExecutionError(f"{day.decided} is not after {last[0].decided}, the last day of the ledger")
         if day.previous != self.head():
             raise ExecutionError(f"{day.decided} names another day before it than the ledger's last")
-        if utc_text(at) >= utc_text(day.opens):
+        if day.orders and utc_text(at) >= utc_text(day.opens):
             raise ExecutionError(f"it is {at}, and {day.decided} trades at {day.opens}; what is late is not recorded")
         self._commit(f"days/{day.decided}.json", day.text(), at, f"decided {day.decided}")
 
-# %% ../../nbs/execution/775_paper_ledger.ipynb #1e7c797e
+# %% ../../nbs/execution/775_paper_ledger.ipynb #3909e274
 class Anchor(NamedTuple):
     """Say what somebody outside holds.
 
@@ -666,7 +669,7 @@ class Anchor(NamedTuple):
     ...                 True,
     ...                 name,
     ...                 {"AAPL": "24"},
-    ...                 [],
+    ...                 [["a", "AAPL", "1"]],
     ...                 {},
     ...                 "1000",
     ...             )
@@ -750,7 +753,7 @@ def push_ledger(
     ...                 True,
     ...                 name,
     ...                 {"AAPL": "24"},
-    ...                 [],
+    ...                 [["a", "AAPL", "1"]],
     ...                 {},
     ...                 "1000",
     ...             )
@@ -827,7 +830,7 @@ def pushed(
     ...                 True,
     ...                 name,
     ...                 {"AAPL": "24"},
-    ...                 [],
+    ...                 [["a", "AAPL", "1"]],
     ...                 {},
     ...                 "1000",
     ...             )
@@ -849,7 +852,7 @@ def pushed(
         found = [Anchor(row[1], when(row[-2]), redact(remote)) for row in rows] + found
     return found
 
-# %% ../../nbs/execution/775_paper_ledger.ipynb #372cf1e1
+# %% ../../nbs/execution/775_paper_ledger.ipynb #e3876019
 def stamp_ledger(
     home: Path | str,  # of the ledger
     address: str,  # of an authority that stamps by RFC 3161, such as https://freetsa.org/tsr
@@ -915,7 +918,7 @@ def stamp_ledger(
     ...                 True,
     ...                 name,
     ...                 {"AAPL": "24"},
-    ...                 [],
+    ...                 [["a", "AAPL", "1"]],
     ...                 {},
     ...                 "1000",
     ...             )
@@ -1027,7 +1030,7 @@ def stamps(
     ...                 True,
     ...                 name,
     ...                 {"AAPL": "24"},
-    ...                 [],
+    ...                 [["a", "AAPL", "1"]],
     ...                 {},
     ...                 "1000",
     ...             )
@@ -1049,7 +1052,7 @@ def stamps(
         found.append(Anchor(file.stem, utc_text(_stamped_at(file)), f"a stamp by {Path(authority).name}"))
     return sorted(found, key=lambda anchor: anchor.at)
 
-# %% ../../nbs/execution/775_paper_ledger.ipynb #a08de9b8
+# %% ../../nbs/execution/775_paper_ledger.ipynb #fb2f1674
 class DayProof(NamedTuple):
     """Say what is proven of a day.
 
@@ -1104,7 +1107,7 @@ class DayProof(NamedTuple):
     ...                 True,
     ...                 name,
     ...                 {"AAPL": "24"},
-    ...                 [],
+    ...                 [["a", "AAPL", "1"]],
     ...                 {},
     ...                 "1000",
     ...             )
@@ -1148,7 +1151,7 @@ def _history(home: Path) -> list[_Commit]:
         found.append(_Commit(name, parents, at, [line for line in rest if line]))
     return found
 
-# %% ../../nbs/execution/775_paper_ledger.ipynb #eed4cd22
+# %% ../../nbs/execution/775_paper_ledger.ipynb #ef74e2ee
 def _form_faults(home: Path, history: list[_Commit]) -> Iterator[str]:
     "Say what is not as begin and add write it."
     if changed := _git(home, "status", "--porcelain", "--untracked-files=all"):
@@ -1173,7 +1176,8 @@ def _chain_faults(home: Path, history: list[_Commit]) -> Iterator[str]:
         day = day_from(text)
         if day.previous != before or day.text() != text or name != f"days/{day.decided}.json":
             yield f"edited: {name} does not follow from the day before it"
-        if not day.decided > last or not day.decided <= commit.at < utc_text(day.opens):
+        late = bool(day.orders) and commit.at >= utc_text(day.opens)  # what trades nothing may be late
+        if day.decided <= last or commit.at < day.decided or late:
             yield f"back-dated: {name} was committed at {commit.at}, not between its close and {day.opens}"
         before, last = text_hash(text), day.decided
 
@@ -1188,7 +1192,7 @@ def _missing(days: Sequence[DayRecord], sessions: pd.DatetimeIndex) -> Iterator[
     for date in sorted(told - due):
         yield f"edited: {date} was no session"
 
-# %% ../../nbs/execution/775_paper_ledger.ipynb #5eb1d27c
+# %% ../../nbs/execution/775_paper_ledger.ipynb #013bb06f
 class LedgerProof(NamedTuple):
     """Say what a ledger proves.
 
@@ -1239,7 +1243,7 @@ class LedgerProof(NamedTuple):
     ...                 True,
     ...                 name,
     ...                 {"AAPL": "24"},
-    ...                 [],
+    ...                 [["a", "AAPL", "1"]],
     ...                 {},
     ...                 "1000",
     ...             )
@@ -1307,7 +1311,7 @@ class LedgerProof(NamedTuple):
         ...                 True,
         ...                 name,
         ...                 {"AAPL": "24"},
-        ...                 [],
+        ...                 [["a", "AAPL", "1"]],
         ...                 {},
         ...                 "1000",
         ...             )
@@ -1425,7 +1429,7 @@ def verify_ledger(
     ...                 True,
     ...                 name,
     ...                 {"AAPL": "24"},
-    ...                 [],
+    ...                 [["a", "AAPL", "1"]],
     ...                 {},
     ...                 "1000",
     ...             )

@@ -80,8 +80,20 @@ class OrderRow(NamedTuple):
     --------
     >>> from decimal import Decimal
     >>> from quantlab.execution.store import OrderRow
-    >>> order = OrderRow(
-    ...     "a1", "momentum", "2016-07-08", "AAPL", Decimal(3), Decimal("24.17"), "", "sent", "", "", ""
+    >>> order = lambda quantity, symbol="AAPL", price="24.17", deadline="", since="2016-07-11T13:00:00+00:00": (
+    ...     OrderRow(
+    ...         "a",
+    ...         "s",
+    ...         "2016-07-08",
+    ...         symbol,
+    ...         Decimal(quantity),
+    ...         Decimal(price),
+    ...         deadline,
+    ...         "created",
+    ...         since,
+    ...         "",
+    ...         "",
+    ...     )
     ... )
     """
 
@@ -228,6 +240,7 @@ class _Database:
     ):
         self.place, self.now = str(place), now
         self.remote = self.place.startswith(("postgresql://", "postgres://"))
+        self._inside = False  # a transaction
         with self._told():
             self._link = self._connect()
         with self._change() as run:
@@ -270,9 +283,13 @@ class _Database:
 
     @contextmanager
     def _change(self) -> Iterator[Callable[..., list[tuple]]]:
-        "Carry out a block as one transaction; nothing of it is there after an error."
+        "Carry out a block as one transaction, nothing of it is there after an error; a block in a block is part of it."
+        if self._inside:
+            yield self._run
+            return
         self._run("BEGIN" if self.remote else "BEGIN IMMEDIATE")
         try:
+            self._inside = True
             if self.remote:
                 self._run("SELECT pg_advisory_xact_lock(760)")
             yield self._run
@@ -281,6 +298,8 @@ class _Database:
             with suppress(ExecutionError):  # a commit that failed may have ended it already
                 self._run("ROLLBACK")
             raise
+        finally:
+            self._inside = False
 
     def close(self) -> None:
         """Close the connection.
@@ -567,6 +586,10 @@ class _Orders(_Moved):
         >>> store.move(first.id, "working", "venue", venue_id="v-1")
         >>> part = VenueFill("x1", first.id, first.symbol, first.quantity - 1, first.price, Decimal("0.35"), utc_now())
         >>> store.move(first.id, "filled", "venue")
+        >>> third = intents[2].id
+        >>> with store.at_once():
+        ...     store.move(third, "queued", "engine")
+        ...     store.set_fact("whole", "done")
         >>> (Path(work.name) / "text.sqlite").write_text("no database" * 100)
         >>> errors = [
         ...     show_error(lambda: store.book_fills([part._replace(price=Decimal(1))])),
@@ -580,8 +603,9 @@ class _Orders(_Moved):
         """
         if wrong := [state for state in states if state not in ORDER_STATES]:
             raise ExecutionError(f"{wrong[0]} is no state of an order; there are {', '.join(ORDER_STATES)}")
-        rows = self._run("SELECT * FROM orders ORDER BY (SELECT MIN(number) FROM moves WHERE moves.id = orders.id)")
-        return [row for row in map(_order_row, rows) if not states or row.state in states]
+        where = f"WHERE state IN ({', '.join('?' * len(states))}) " if states else ""
+        sql = f"SELECT * FROM orders {where}ORDER BY (SELECT MIN(number) FROM moves WHERE moves.id = orders.id)"
+        return [_order_row(row) for row in self._run(sql, states)]
 
     def order(
         self,
@@ -603,47 +627,13 @@ class _Orders(_Moved):
         ------
         ExecutionError
             For one that is not there.
-
-        Examples
-        --------
-        >>> import subprocess
-        >>> import sys
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.execution.intent import freeze, intents_for
-        >>> from quantlab.execution.store import OrderStore
-        >>> from quantlab.recipe.decide import decide
-        >>> work = tempfile.TemporaryDirectory()
-        >>> record = decide("momentum", "2016-07-08")
-        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
-        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
-        >>> store.open_book("2000000")
-        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
-        >>> intents = intents_for(kept, store.book()[0])
-        >>> first = intents[0]
-        >>> store.move(first.id, "queued", "engine")
-        >>> store.move(first.id, "sent", "engine")
-        >>> store.move(first.id, "working", "venue", venue_id="v-1")
-        >>> store.move(first.id, "filled", "venue")
-        >>> second = intents[1].id
-        >>> code = f\"\"\"
-        ... import os, signal
-        ... from quantlab.execution.store import OrderStore
-        ... store = OrderStore({store.place!r})
-        ... with store._change() as run:
-        ...     run("UPDATE orders SET state = 'queued' WHERE id = ?", ({second!r},))
-        ...     run("INSERT INTO outbox VALUES (?, 'submit', '')", ({second!r},))
-        ...     os.kill(os.getpid(), signal.SIGKILL)
-        ... \"\"\"
-        >>> killed = subprocess.run([sys.executable, "-c", code]).returncode
-        >>> assert killed == -9 and store.order(second).state == "created" and store.outbox() == []
         """
         return self._row(self._run, id)
 
     def moves(
         self,
         id: str = "",  # of an order; empty: of all
+        since: str = "",  # ISO time in UTC, as utc_now writes it; empty: from the first on
     ) -> list[Move]:  # oldest first
         """List the moves of an order, or of all.
 
@@ -651,14 +641,17 @@ class _Orders(_Moved):
         ----------
         id : str, default ""
             Of an order; empty: of all.
+        since : str, default ""
+            ISO time in UTC, as utc_now writes it; empty: from the first on.
 
         Returns
         -------
         list[Move]
             Oldest first.
         """
-        rows = self._run("SELECT * FROM moves ORDER BY number")
-        return [Move(*row) for row in rows if not id or row[1] == id]
+        given = (since, id) if id else (since,)
+        rows = self._run(f"SELECT * FROM moves WHERE at >= ?{' AND id = ?' if id else ''} ORDER BY number", given)
+        return [Move(*row) for row in rows]
 
 # %% ../../nbs/execution/762_store.ipynb #076c65a4
 class _Fills(_Orders):
@@ -903,11 +896,51 @@ class OrderStore(_Fills):
             What it says.
         value : str
             Text.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        >>> intents = intents_for(kept, store.book()[0])
+        >>> first = intents[0]
+        >>> store.move(first.id, "queued", "engine")
+        >>> store.move(first.id, "sent", "engine")
+        >>> store.move(first.id, "working", "venue", venue_id="v-1")
+        >>> store.move(first.id, "filled", "venue")
+        >>> third = intents[2].id
+        >>> try:
+        ...     with store.at_once():
+        ...         store.move(third, "queued", "engine")
+        ...         store.set_fact("half", "done")
+        ...         raise KeyboardInterrupt
+        ... except KeyboardInterrupt:
+        ...     pass
         """
         with self._change() as run:
             run(
                 "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
             )
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Carry out what is changed in a block as one transaction: all of it is there, or nothing.
+
+        Yields
+        ------
+        Iterator[None]
+        """
+        with self._change():
+            yield
 
     def facts(self) -> dict[str, str]:
         """Return all facts.
@@ -916,6 +949,31 @@ class OrderStore(_Fills):
         -------
         dict[str, str]
             All facts.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        >>> intents = intents_for(kept, store.book()[0])
+        >>> first = intents[0]
+        >>> store.move(first.id, "queued", "engine")
+        >>> store.move(first.id, "sent", "engine")
+        >>> store.move(first.id, "working", "venue", venue_id="v-1")
+        >>> store.move(first.id, "filled", "venue")
+        >>> third = intents[2].id
+        >>> assert (
+        ...     store.order(third).state == "created" and "half" not in store.facts() and len(store.moves(third)) == 1
+        ... )
         """
         return dict(self._run("SELECT name, value FROM facts ORDER BY name"))
 
@@ -957,6 +1015,10 @@ def orders_figure(
     >>> store.move(first.id, "sent", "engine")
     >>> store.move(first.id, "working", "venue", venue_id="v-1")
     >>> store.move(first.id, "filled", "venue")
+    >>> third = intents[2].id
+    >>> with store.at_once():
+    ...     store.move(third, "queued", "engine")
+    ...     store.set_fact("whole", "done")
     >>> orders_figure(store)
     """
     fig, ax = figure(title, "orders", "")

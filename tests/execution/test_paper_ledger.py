@@ -27,8 +27,8 @@ from quantlab.execution.paper_ledger import (
 
 HOURS = schedule("XNYS", "2016-07-08", "2016-07-22")
 N = 7
-KINDS = ["edit", "amend", "commit", "delete", "anew", "price", "drop", "back-date", "late", "shorter", "terms", "object"]
-KINDS += ["replace", "merge", "extra"]
+KINDS = ["edit", "amend", "commit", "delete", "anew", "price", "drop", "back-date", "late", "shorter", "terms"]
+KINDS += ["object", "replace", "merge", "extra"]
 
 
 def git(home, *words, at=""):
