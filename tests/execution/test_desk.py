@@ -1,0 +1,152 @@
+"""The desk: what it decides is what `decide` says, a crash at any write changes nothing, what is late is not sent."""
+
+import random
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+
+import quantlab.execution.paper as paper
+from quantlab.core.errors import QuantlabError
+from quantlab.execution.desk import Desk, DeskTerms, profit_faults
+from quantlab.execution.paper_ledger import PaperLedger, verify_ledger
+from quantlab.execution.store import OrderStore
+from quantlab.recipe.decide import decide
+from quantlab.recipe.run import as_recipe
+
+SPEC = as_recipe("momentum").replace(
+    data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-07-13", policy__top_k=3, policy__buffer=0
+)
+TERMS = DeskTerms("1000000", "2016-07-07", clock="replayed")
+
+
+def carry(home, spec=SPEC):
+    "Carry a desk to the end of its bars; return it."
+    desk = Desk(spec, home, TERMS)
+    while desk.step():
+        pass
+    return desk
+
+
+def told(desk):
+    "What a desk has come to: days, orders, fills, book."
+    orders = [(o.id, o.symbol, o.quantity, o.state) for o in desk.store.orders()]
+    fills = [fill[1:] for fill in desk.store.fills()]
+    return [day.text() for day in desk.ledger.days()], orders, fills, desk.store.book()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return carry(tmp_path_factory.mktemp("whole") / "desk")
+
+
+def test_the_days_decide_what_decide_says_and_the_backtest_does(whole):
+    due = [day for day in whole.ledger.days() if day.due]
+    assert due and all(day.orders for day in due)
+    for day in due:
+        own = decide(SPEC, day.decided)  # the backtest's own row
+        here = decide(SPEC, day.decided, book=pd.Series(dtype=float), cash=1e6)
+        assert own.weights.equals(here.weights)
+        for symbol, weight in own.weights.items():
+            wanted = weight * 1e6 * 0.98 / float(day.prices[symbol])
+            assert 0 <= wanted - float(day.targets[symbol]) < 1
+
+
+def test_books_agree_and_the_profit_can_be_worked_out_again(whole, tmp_path):
+    shares, cash = whole.venue.book()
+    assert whole.store.book()[0] == shares and abs(whole.store.book()[1] - cash) < Decimal("0.005")
+    assert {order.state for order in whole.store.orders()} == {"filled"}
+    equity, faults = profit_faults(whole, tmp_path)
+    assert faults == [] and len(equity) == len(whole.ledger.days())
+
+
+def test_a_cent_that_was_written_otherwise_is_found(whole, tmp_path, monkeypatch):
+    days = whole.ledger.days()
+    last = days[-1]._replace(cash=str(Decimal(days[-1].cash) + Decimal("0.01")))
+    monkeypatch.setattr(PaperLedger, "days", lambda self: [*days[:-1], last])
+    _, faults = profit_faults(whole, tmp_path)
+    assert len(faults) == 1 and last.decided in faults[0]
+    share = days[-1]._replace(shares={name: "1" for name in days[-1].shares})
+    monkeypatch.setattr(PaperLedger, "days", lambda self: [*days[:-1], share])
+    _, faults = profit_faults(whole, tmp_path / "again")
+    assert len(faults) == 1
+
+
+class Off(BaseException):
+    "The power is off."
+
+
+def crash_at(monkeypatch, number):
+    "Cut the power before or after the write of that number, counted over store, ledger and journal."
+    count = [0]
+
+    def cut(function):
+        def write(*given, **named):
+            count[0] += 1
+            if count[0] == 2 * number:
+                raise Off
+            done = function(*given, **named)
+            if count[0] == 2 * number + 1:
+                raise Off
+            return done
+
+        return write
+
+    monkeypatch.setattr(paper, "_append", cut(paper._append))
+    monkeypatch.setattr(PaperLedger, "_commit", cut(PaperLedger._commit))
+    for name in ("move", "add", "keep_decision", "book_fills"):
+        monkeypatch.setattr(OrderStore, name, cut(getattr(OrderStore, name)))
+    return count
+
+
+def crashed(whole, home, monkeypatch, number):
+    "Crash once, go on, and compare; return whether it came to the crash."
+    with monkeypatch.context() as broken:
+        crash_at(broken, number)
+        try:
+            carry(home)
+            came = False
+        except Off:
+            came = True
+    assert told(carry(home)) == told(whole), f"write {number}"
+    sessions = whole.sessions[whole.sessions >= TERMS.start]
+    assert verify_ledger(home, [], sessions).faults == []
+    return came
+
+
+def test_a_crash_changes_nothing(whole, tmp_path, monkeypatch):
+    for number in random.Random(7).sample(range(1, 25), 4):
+        crashed(whole, tmp_path / str(number), monkeypatch, number)
+
+
+@pytest.mark.slow
+def test_a_crash_at_any_write_changes_nothing(whole, tmp_path, monkeypatch):
+    number = 0
+    while crashed(whole, tmp_path / str(number), monkeypatch, number):
+        number += 1
+    assert number > 15
+
+
+def test_what_is_late_is_written_down_as_missed_and_not_sent(tmp_path):
+    desk = Desk(SPEC, tmp_path / "late", TERMS._replace(start="2016-07-08", clock="real"))
+    day = desk.step()
+    assert day.due and day.note.startswith("missed") and not day.orders and not desk.store.orders()
+    assert verify_ledger(tmp_path / "late").faults == []
+
+
+def test_a_tripped_switch_lets_nothing_increase(tmp_path):
+    desk = Desk(SPEC, tmp_path / "x", TERMS)
+    desk.switch.trip("the feed is wrong")
+    while desk.step():
+        pass
+    assert {order.state for order in desk.store.orders()} == {"rejected"} and desk.venue.book()[0] == {}
+    assert all("killed" in order.why for order in desk.store.orders())
+
+
+def test_another_recipe_other_terms_and_a_foreign_holding_are_refused(whole, tmp_path):
+    with pytest.raises(QuantlabError, match="was begun with another momentum"):
+        Desk(SPEC.replace(policy__top_k=2), whole.ledger.home)
+    with pytest.raises(QuantlabError, match="was begun on other terms"):
+        Desk(SPEC, whole.ledger.home, TERMS._replace(capital="5"))
+    with pytest.raises(QuantlabError, match="there is no paper ledger"):
+        Desk(SPEC, tmp_path / "none")
