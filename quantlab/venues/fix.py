@@ -166,7 +166,8 @@ class FixMemory:
         self.file = str(file)
         with self._told():
             self._link = sqlite3.connect(self.file, check_same_thread=False, isolation_level=None)
-            self._link.execute("PRAGMA synchronous=FULL")
+            self._link.execute("PRAGMA journal_mode=WAL")  # one write to the disk for each message
+            self._link.execute("PRAGMA synchronous=FULL")  # a number that was used is never used again
             self._link.execute("CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER)")
             self._link.execute(
                 "CREATE TABLE IF NOT EXISTS fills (place INTEGER PRIMARY KEY, execution TEXT UNIQUE, row TEXT)"
