@@ -186,4 +186,10 @@ def test_many_schedules(name, tmp_path):
     for seed in range(100, 100 + int(os.environ.get("QUANTLAB_SCHEDULES") or 200)):
         seen += judged(name, seed, tmp_path)
     print(name, dict(seen))
-    assert seen["crashes"] > 200 and seen["ambiguous"] > 100 and seen["again"] > 5 and seen["cancelled"] > 5
+    days = seen["days"]
+    assert (
+        seen["crashes"] > days
+        and seen["ambiguous"] > days
+        and seen["again"] > days / 5
+        and seen["cancelled"] > days / 10
+    )
