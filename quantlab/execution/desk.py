@@ -6,12 +6,12 @@
 __all__ = ['ReplayClock', 'session_hours', 'held_in_bars', 'decided_on', 'DeskTerms', 'paper_account', 'entry_prices', 'look_at',
            'Desk', 'profit_faults']
 
-# %% ../../nbs/execution/776_desk.ipynb #366f6308
+# %% ../../nbs/execution/776_desk.ipynb #2001c605
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ from ..recipe.spec import Recipe, as_dict
 from ..recipe.stages import Stages
 from ..risk.limits import GuardVerdict, Snapshot, mean_entry
 
-# %% ../../nbs/execution/776_desk.ipynb #3d30a300
+# %% ../../nbs/execution/776_desk.ipynb #ad4c48dd
 class ReplayClock:
     """Tell the time that was set.
 
@@ -66,7 +66,6 @@ class ReplayClock:
     ...         for price in (500.0, 50.0)
     ...     ]
     >>> seen
-    ['armed', 'killed']
     """
 
     def __init__(
@@ -106,7 +105,6 @@ def session_hours(
     --------
     >>> from quantlab.execution.desk import session_hours
     >>> session_hours("XNYS", "2016-07-08")  # a Friday
-    ('2016-07-08T20:00:00.000000+00:00', '2016-07-11T13:30:00.000000+00:00')
     """
     hours = schedule(calendar, session, pd.Timestamp(session) + pd.Timedelta("14D"))
     if not len(hours) or hours.index[0] != pd.Timestamp(session):
@@ -114,7 +112,7 @@ def session_hours(
     told = [moment.isoformat(timespec="microseconds") for moment in (hours["close"].iloc[0], hours["open"].iloc[1])]
     return told[0], told[1]
 
-# %% ../../nbs/execution/776_desk.ipynb #46239fe2
+# %% ../../nbs/execution/776_desk.ipynb #bb1ec23f
 def held_in_bars(
     shares: dict[str, Decimal],  # by symbol, as they are held
     traded: pd.Series,  # by symbol: the close as it traded
@@ -158,12 +156,6 @@ def held_in_bars(
     ...         "close": closes.reindex(record.weights.index),
     ...     }
     ... )
-           weight shares      close
-    AMAT      0.1   3931  24.930000
-    AMZN      0.1   2628  37.290501
-    GOOGL     0.1   2730  35.889000
-    NEM       0.1   2382  41.139999
-    NVDA      0.1   7708  12.712500
     """
     held = pd.Series({symbol: float(n) for symbol, n in shares.items()}, dtype="float64")
     bare = held.index[~held.index.isin(traded.index) | ~held.index.isin(close.index)]
@@ -226,12 +218,6 @@ def decided_on(
     ...         "close": closes.reindex(record.weights.index),
     ...     }
     ... )
-           weight shares      close
-    AMAT      0.1   3931  24.930000
-    AMZN      0.1   2628  37.290501
-    GOOGL     0.1   2730  35.889000
-    NEM       0.1   2382  41.139999
-    NVDA      0.1   7708  12.712500
     """
     date = chain.bars.index[-1][0]
     traded = chain.market.raw["close"].xs(date, level="date")
@@ -241,7 +227,7 @@ def decided_on(
     frozen = freeze(record, traded.to_dict(), equity, head, reserve=reserve) if record.due else None
     return record, frozen, traded
 
-# %% ../../nbs/execution/776_desk.ipynb #9eb2171e
+# %% ../../nbs/execution/776_desk.ipynb #a568c62b
 class DeskTerms(NamedTuple):
     """Say under which terms a desk was begun; they never change.
 
@@ -338,18 +324,14 @@ def paper_account(
     ...     ]
     >>> work = tempfile.TemporaryDirectory()
     >>> home, terms = Path(work.name) / "momentum", DeskTerms("1000000", "2016-07-05", clock="replayed")
-    >>> desk = Desk(spec, home, terms)
+    >>> desk = Desk(spec, home)
     >>> while desk.step():
     ...     desk = Desk(spec, home)
     >>> with tempfile.TemporaryDirectory() as scratch:
     ...     again, faults = profit_faults(desk, scratch)
     >>> again.tail(3)
-    2016-08-29    1.049305e+06
-    2016-08-30    1.042400e+06
-    2016-08-31    1.040685e+06
-    dtype: float64
     """
-    said = costs_and_rules(recipe)
+    said: dict[str, Any] = dict(costs_and_rules(recipe))
     rules = replace(said["rules"], lot=max(said["rules"].lot, WHOLE_SHARES.lot))
     bars = market.raw.drop(columns="adj", errors="ignore")
     return PaperVenue(bars, journal, terms.start, float(terms.capital), said["costs"], rules, said["fill"])
@@ -402,7 +384,7 @@ class _Opened:
         said = {"strategy": self.recipe.name, "key": self.key, "recipe": as_dict(self.recipe, all_of_it=True)}
         return said | terms._asdict()
 
-# %% ../../nbs/execution/776_desk.ipynb #5789e477
+# %% ../../nbs/execution/776_desk.ipynb #b4bde013
 def entry_prices(
     store: OrderStore,  # its fills, in the order of their times
     symbols: list[str],  # in the order of the answer
@@ -500,7 +482,6 @@ def look_at(
     ...         for price in (500.0, 50.0)
     ...     ]
     >>> seen
-    ['armed', 'killed']
     """
     names = sorted(shares)
     mark = np.array([prices[name] for name in names])
@@ -511,8 +492,78 @@ def look_at(
     paid = np.where(np.isfinite(entry := entry_prices(guard.store, names)), entry, mark)  # held before the first fill
     return guard.switch.look(Snapshot(pd.Timestamp(at), equity, names, quantity, mark, paid))
 
-# %% ../../nbs/execution/776_desk.ipynb #c06facf3
-class Desk(_Opened):
+# %% ../../nbs/execution/776_desk.ipynb #d1c4e09b
+class _Settled(_Opened):
+    "Know which closes wait, and book what their opens have filled."
+
+    def pending(self) -> list[pd.Timestamp]:  # oldest first
+        """List the closes that are known and have no day yet.
+
+        Returns
+        -------
+        list[pd.Timestamp]
+            Oldest first.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.desk import DeskTerms, ReplayClock, _Settled, look_at
+        >>> from quantlab.execution.guard import OrderLimits
+        >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> from quantlab.recipe.run import as_recipe
+        >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+        ...     some.open_book("1000", {"AAPL": Decimal(2)})
+        ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+        ...     seen = [
+        ...         look_at(
+        ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+        ...         ).mode
+        ...         for price in (500.0, 50.0)
+        ...     ]
+        >>> work = tempfile.TemporaryDirectory()
+        >>> home, terms = Path(work.name) / "momentum", DeskTerms("1000000", "2016-07-05", clock="replayed")
+        >>> begun = _Settled(spec, home, terms)
+        >>> assert begun.pending()[0] == pd.Timestamp("2016-07-05") and begun.venue.book() == ({}, Decimal(1_000_000))
+        """
+        days = self.ledger.days()
+        first = pd.Timestamp(days[-1].decided) if days else pd.Timestamp(self.terms.start) - pd.Timedelta("1s")
+        return [date for date in self.sessions if date > first]
+
+    def settle(
+        self,
+        session: pd.Timestamp,  # whose fills are to be booked
+        rounds: int = 10,  # of the engine, at most
+    ) -> None:
+        """Book what an open has filled: a paper account plays up to the session, any other venue is asked.
+
+        Parameters
+        ----------
+        session : pd.Timestamp
+            Whose fills are to be booked.
+        rounds : int, default 10
+            Of the engine, at most.
+        """
+        engine = Engine(self.store, self.venue, guard=self.guard)
+        while isinstance(self.venue, PaperVenue) and self.venue.session < session:
+            self.venue.play()
+        for _ in range(rounds):
+            if not engine.step().open:
+                break
+
+    def _set_clock(self, close: str) -> None:
+        "Set a replayed clock to ten minutes after a close."
+        if isinstance(self.clock, ReplayClock):
+            self.clock.now = f"{pd.Timestamp(close) + pd.Timedelta('10min'):%Y-%m-%dT%H:%M:%S.%f+00:00}"
+
+# %% ../../nbs/execution/776_desk.ipynb #96f5384c
+class Desk(_Settled):
     """Carry a recipe from close to close at a venue; after a crash the same call goes on.
 
     Parameters
@@ -552,41 +603,8 @@ class Desk(_Opened):
     ...     ]
     >>> work = tempfile.TemporaryDirectory()
     >>> home, terms = Path(work.name) / "momentum", DeskTerms("1000000", "2016-07-05", clock="replayed")
-    >>> desk = Desk(spec, home, terms)
+    >>> desk = Desk(spec, home)
     """
-
-    def pending(self) -> list[pd.Timestamp]:  # oldest first
-        """List the closes that are known and have no day yet.
-
-        Returns
-        -------
-        list[pd.Timestamp]
-            Oldest first.
-        """
-        days = self.ledger.days()
-        first = pd.Timestamp(days[-1].decided) if days else pd.Timestamp(self.terms.start) - pd.Timedelta("1s")
-        return [date for date in self.sessions if date > first]
-
-    def settle(
-        self,
-        session: pd.Timestamp,  # whose fills are to be booked
-        rounds: int = 10,  # of the engine, at most
-    ) -> None:
-        """Book what an open has filled: a paper account plays up to the session, any other venue is asked.
-
-        Parameters
-        ----------
-        session : pd.Timestamp
-            Whose fills are to be booked.
-        rounds : int, default 10
-            Of the engine, at most.
-        """
-        engine = Engine(self.store, self.venue, guard=self.guard)
-        while isinstance(self.venue, PaperVenue) and self.venue.session < session:
-            self.venue.play()
-        for _ in range(rounds):
-            if not engine.step().open:
-                break
 
     def decide(
         self,
@@ -659,11 +677,6 @@ class Desk(_Opened):
         engine.step()
         return passed
 
-    def _set_clock(self, close: str) -> None:
-        "Set a replayed clock to ten minutes after a close."
-        if isinstance(self.clock, ReplayClock):
-            self.clock.now = f"{pd.Timestamp(close) + pd.Timedelta('10min'):%Y-%m-%dT%H:%M:%S.%f+00:00}"
-
     def step(self) -> DayRecord | None:  # None: no close is waiting
         """Carry the oldest close that waits to its orders at the venue; what a crash left unsent goes first.
 
@@ -708,7 +721,7 @@ class Desk(_Opened):
         ...     ]
         >>> work = tempfile.TemporaryDirectory()
         >>> home, terms = Path(work.name) / "momentum", DeskTerms("1000000", "2016-07-05", clock="replayed")
-        >>> desk = Desk(spec, home, terms)
+        >>> desk = Desk(spec, home)
         >>> while desk.step():
         ...     desk = Desk(spec, home)
         """
@@ -723,7 +736,7 @@ class Desk(_Opened):
         self.send()
         return day
 
-# %% ../../nbs/execution/776_desk.ipynb #834e74fc
+# %% ../../nbs/execution/776_desk.ipynb #18c4b91d
 def profit_faults(
     desk: Desk,  # its ledger, and bars that reach its days; the store and the venue are not asked
     scratch: Path | str,  # folder for the journal of a fresh account
@@ -771,16 +784,12 @@ def profit_faults(
     ...     ]
     >>> work = tempfile.TemporaryDirectory()
     >>> home, terms = Path(work.name) / "momentum", DeskTerms("1000000", "2016-07-05", clock="replayed")
-    >>> desk = Desk(spec, home, terms)
+    >>> desk = Desk(spec, home)
     >>> while desk.step():
     ...     desk = Desk(spec, home)
     >>> with tempfile.TemporaryDirectory() as scratch:
     ...     again, faults = profit_faults(desk, scratch)
     >>> again.tail(3)
-    2016-08-29    1.049305e+06
-    2016-08-30    1.042400e+06
-    2016-08-31    1.040685e+06
-    dtype: float64
     """
     venue = paper_account(desk.recipe, desk.market, desk.terms, Path(scratch) / "again.jsonl")
     equity, faults, store = {}, [], OrderStore(Path(scratch) / "again.sqlite")
@@ -790,14 +799,15 @@ def profit_faults(
         shares, left = venue.book()
         told = {symbol: Decimal(n) for symbol, n in day.shares.items()}
         if shares != told or abs(left - Decimal(day.cash)) >= Decimal("0.005"):
-            faults.append(f"profit: on {day.decided} the book was {day.cash} and {dict(day.shares)}; bars give {left}, {shares}")
+            wrote = f"{day.cash} and {dict(day.shares)}"
+            faults.append(f"profit: before {day.decided} the book is {wrote}; the bars give {left} and {shares}")
         equity[pd.Timestamp(day.decided)] = float(left) + sum(float(n) * float(day.prices[s]) for s, n in told.items())
         tables = [{symbol: Decimal(n) for symbol, n in table.items()} for table in (day.targets, day.prices)]
         frozen = FrozenDecision(desk.recipe.name, day.decided, day.previous, *tables)
         if store.add(intents_for(frozen, shares, day.opens) if day.orders else []):
             for order in store.orders("created"):
                 if [order.id, order.symbol, decimal_text(order.quantity)] not in [list(one) for one in day.orders]:
-                    faults.append(f"orders: {order.symbol} on {day.decided} does not follow from the target and the book")
+                    faults.append(f"orders: {order.symbol} on {day.decided} does not follow from target and book")
                 venue.submit(order)
                 store.move(order.id, "queued", "engine")
     return pd.Series(equity, dtype="float64"), faults
