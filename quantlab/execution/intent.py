@@ -361,8 +361,8 @@ def intent_id(
     ... )
     >>> for color, (name, done) in zip(
     ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
-    ...              "1 % of what is seen": pov_slices("100000", today, 0.01, finish=False),
-    ...              "usual volume, at most 250": cut("100000", usual, caps=[260] * 390)}.items(), strict=False,
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
     ... ):  # fmt: skip
     ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
     >>> record = decide("momentum", "2016-07-08")

@@ -315,10 +315,8 @@ class Router(_Believes):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from quantlab.core.errors import show_error
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.execution.router import PlantedVenue, Router, routed
+    >>> from quantlab.execution.router import PlantedVenue, Router
     >>> daily = sample_bars(["AAPL"], "2016-01-04", "2016-12-30")
     >>> size = float(round(daily["volume"].mean() / 390 / 100))
     >>> venues = {
@@ -326,25 +324,9 @@ class Router(_Believes):
     ...     "inverted": PlantedVenue(0.50 * size, fee=-0.001, markout=0.008, noise=0.01),
     ...     "dark": PlantedVenue(0.40 * size, fee=0.001, markout=0.000, noise=0.01),
     ... }
-    >>> router, path, paid = routed(venues, size, 1000, missed=0.012, seed=1)
-    >>> shown = {"lit": 200.0, "inverted": 1000.0, "dark": 0.0}
-    >>> sent = router.route("-90", shown, participation=0.1)
-    >>> class Fixed(PlantedVenue):
-    ...     "Have the same number of shares each time."
-    ...
-    ...     def trade(self, sent, rng):
-    ...         return min(sent, self.depth), self.fee
-    >>> blocks = {"a": Fixed(0.5 * size, 0.001), "b": Fixed(0.3 * size, 0.001), "c": Fixed(0.2 * size, 0.001)}
-    >>> _, other, spent = routed(blocks, size, 400, missed=0.012, seed=2)
-    >>> gap = float(np.abs(other[-1] - [0.5, 0.3, 0.2]).max())
-    >>> errors = [
-    ...     show_error(lambda: Router(["a", "b"], 100, 0.01)),
-    ...     show_error(lambda: Router(["a", "b", "c"], 100, 0.0)),
-    ...     show_error(lambda: router.record("lit", 5, 6, 0.001)),
-    ...     show_error(lambda: router.route("5", participation=1.5)),
-    ...     show_error(lambda: PlantedVenue(0.0, 0.001)),
-    ... ]
-    >>> [f"off by {gap:.3f}", *errors]
+    >>> fresh = Router(list(venues), size, missed=0.012)
+    >>> fresh.route("1000", step="100")
+    {'lit': Decimal('1000'), 'inverted': Decimal('0'), 'dark': Decimal('0')}
     """
 
     def __init__(
@@ -371,6 +353,24 @@ class Router(_Believes):
         ------
         ExecutionError
             "quantity is {quantity} and depths are {...}; give finite numbers above 0"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.router import DEFAULT_WEIGHTS, PlantedVenue, Router
+        >>> daily = sample_bars(["AAPL"], "2016-01-04", "2016-12-30")
+        >>> size = float(round(daily["volume"].mean() / 390 / 100))
+        >>> venues = {
+        ...     "lit": PlantedVenue(0.25 * size, fee=0.003, markout=0.002, noise=0.01),
+        ...     "inverted": PlantedVenue(0.50 * size, fee=-0.001, markout=0.008, noise=0.01),
+        ...     "dark": PlantedVenue(0.40 * size, fee=0.001, markout=0.000, noise=0.01),
+        ... }
+        >>> fresh = Router(list(venues), size, missed=0.012)
+        >>> assert (
+        ...     np.allclose(list(fresh.weights().values()), DEFAULT_WEIGHTS)
+        ...     and sum(fresh.route("-1000").values()) == -1000
+        ... )
         """
         shares = split_of(self._usual(), self.depths(), self._gains(self.mean))
         return dict(zip(self.names, (shares / shares.sum()).tolist(), strict=True))
@@ -447,14 +447,14 @@ class Router(_Believes):
         curve = shares if shares.sum() > 0 else np.ones(len(caps))
         return dict(zip(self.names, cut(size.copy_sign(whole), curve, step, caps), strict=True))
 
-# %% ../../nbs/execution/774_router.ipynb #c36bca9a
+# %% ../../nbs/execution/774_router.ipynb #2b91149f
 def routed(
     venues: Mapping[str, PlantedVenue],  # by name
     quantity: float,  # shares of each child order, whole
     n: int,  # child orders
     missed: float,  # money a share that was not filled
     seed: int = 0,  # of the venues and of the router
-) -> tuple[Router, np.ndarray, np.ndarray]:  # the router; float64[n, venues] weights after each; float64[n] paid a share
+) -> tuple[Router, np.ndarray, np.ndarray]:  # the router; float64[n, venues] weights after each; float64[n] paid
     """Trade child orders at planted venues, and let a router learn from them.
 
     Parameters
@@ -473,7 +473,7 @@ def routed(
     Returns
     -------
     tuple[Router, np.ndarray, np.ndarray]
-        The router; float64[n, venues] weights after each; float64[n] paid a share.
+        The router; float64[n, venues] weights after each; float64[n] paid.
 
     Examples
     --------

@@ -381,8 +381,8 @@ def almgren_chriss_curve(
     ... )
     >>> for color, (name, done) in zip(
     ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
-    ...              "1 % of what is seen": pov_slices("100000", today, 0.01, finish=False),
-    ...              "usual volume, at most 250": cut("100000", usual, caps=[260] * 390)}.items(), strict=False,
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
     ... ):  # fmt: skip
     ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
     >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
@@ -428,8 +428,8 @@ class ScheduleCost(NamedTuple):
     ... )
     >>> for color, (name, done) in zip(
     ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
-    ...              "1 % of what is seen": pov_slices("100000", today, 0.01, finish=False),
-    ...              "usual volume, at most 250": cut("100000", usual, caps=[260] * 390)}.items(), strict=False,
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
     ... ):  # fmt: skip
     ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
     >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
@@ -494,8 +494,8 @@ def schedule_cost(
     ... )
     >>> for color, (name, done) in zip(
     ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
-    ...              "1 % of what is seen": pov_slices("100000", today, 0.01, finish=False),
-    ...              "usual volume, at most 250": cut("100000", usual, caps=[260] * 390)}.items(), strict=False,
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
     ... ):  # fmt: skip
     ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
     >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
@@ -568,8 +568,8 @@ def simulated_costs(
     ... )
     >>> for color, (name, done) in zip(
     ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
-    ...              "1 % of what is seen": pov_slices("100000", today, 0.01, finish=False),
-    ...              "usual volume, at most 250": cut("100000", usual, caps=[260] * 390)}.items(), strict=False,
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
     ... ):  # fmt: skip
     ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
     >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
@@ -647,8 +647,8 @@ def frontier_figure(
     ... )
     >>> for color, (name, done) in zip(
     ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
-    ...              "1 % of what is seen": pov_slices("100000", today, 0.01, finish=False),
-    ...              "usual volume, at most 250": cut("100000", usual, caps=[260] * 390)}.items(), strict=False,
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
     ... ):  # fmt: skip
     ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
     >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
@@ -696,8 +696,8 @@ class ChildOrder(NamedTuple):
     ... )
     >>> for color, (name, done) in zip(
     ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
-    ...              "1 % of what is seen": pov_slices("100000", today, 0.01, finish=False),
-    ...              "usual volume, at most 250": cut("100000", usual, caps=[260] * 390)}.items(), strict=False,
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
     ... ):  # fmt: skip
     ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
     >>> record = decide("momentum", "2016-07-08")
@@ -782,8 +782,8 @@ def child_orders(
     ... )
     >>> for color, (name, done) in zip(
     ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
-    ...              "1 % of what is seen": pov_slices("100000", today, 0.01, finish=False),
-    ...              "usual volume, at most 250": cut("100000", usual, caps=[260] * 390)}.items(), strict=False,
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
     ... ):  # fmt: skip
     ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
     >>> record = decide("momentum", "2016-07-08")
@@ -880,8 +880,8 @@ def minute_orders(
     ... )
     >>> for color, (name, done) in zip(
     ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
-    ...              "1 % of what is seen": pov_slices("100000", today, 0.01, finish=False),
-    ...              "usual volume, at most 250": cut("100000", usual, caps=[260] * 390)}.items(), strict=False,
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
     ... ):  # fmt: skip
     ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
     >>> asked = pd.DataFrame({"date": ["2016-07-07"], "symbol": ["AAPL"], "size": [20_000]})

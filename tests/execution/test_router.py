@@ -155,3 +155,19 @@ def test_what_cannot_have_been_measured_is_refused(wrong):
     router = Router(["a", "b", "c"], SIZE, MISSED)
     with pytest.raises(ExecutionError, match="give a venue of a, b, c"):
         router.record(*wrong)
+
+
+def test_a_full_fill_says_at_least_and_a_short_one_says_how_deep():
+    full, short = (Router(["a", "b", "c"], SIZE, MISSED) for _ in range(2))
+    for _ in range(100):
+        full.record("a", 50, 50, 0.001)
+        short.record("a", 60, 50, 0.001)
+    assert (
+        full.depths()[0] == (5 * 0.4 * SIZE + 100 * 50) / 5 and short.depths()[0] == (5 * 0.4 * SIZE + 100 * 50) / 105
+    )
+
+
+def test_what_a_cap_takes_is_split_anew_and_not_handed_to_the_neighbour():
+    router = Router(["a", "b", "c"], SIZE, MISSED, strength=1e6)
+    sent = router.route(SIZE, {"a": 100.0})
+    assert sent["a"] == 100 and abs(sent["b"] - 450) < 10 and abs(sent["c"] - 450) < 10
