@@ -50,11 +50,16 @@ class ReplayClock:
     >>> import tempfile
     >>> from decimal import Decimal
     >>> from pathlib import Path
-    >>> from quantlab.execution.desk import ReplayClock, look_at
+    >>> from quantlab.execution.desk import DeskTerms, ReplayClock, _Opened, look_at
     >>> from quantlab.execution.guard import OrderLimits
     >>> from quantlab.execution.kill_switch import Guard, KillSwitch
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = _Opened(spec, Path(folder) / "x", DeskTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
     ...     some.open_book("1000", {"AAPL": Decimal(2)})
@@ -66,6 +71,7 @@ class ReplayClock:
     ...         for price in (500.0, 50.0)
     ...     ]
     >>> seen
+    ['armed', 'killed']
     """
 
     def __init__(
@@ -105,6 +111,7 @@ def session_hours(
     --------
     >>> from quantlab.execution.desk import session_hours
     >>> session_hours("XNYS", "2016-07-08")  # a Friday
+    ('2016-07-08T20:00:00.000000+00:00', '2016-07-11T13:30:00.000000+00:00')
     """
     hours = schedule(calendar, session, pd.Timestamp(session) + pd.Timedelta("14D"))
     if not len(hours) or hours.index[0] != pd.Timestamp(session):
@@ -156,6 +163,12 @@ def held_in_bars(
     ...         "close": closes.reindex(record.weights.index),
     ...     }
     ... )
+           weight shares      close
+    AMAT      0.1   3931  24.930000
+    AMZN      0.1   2628  37.290501
+    GOOGL     0.1   2730  35.889000
+    NEM       0.1   2382  41.139999
+    NVDA      0.1   7708  12.712500
     """
     held = pd.Series({symbol: float(n) for symbol, n in shares.items()}, dtype="float64")
     bare = held.index[~held.index.isin(traded.index) | ~held.index.isin(close.index)]
@@ -218,6 +231,12 @@ def decided_on(
     ...         "close": closes.reindex(record.weights.index),
     ...     }
     ... )
+           weight shares      close
+    AMAT      0.1   3931  24.930000
+    AMZN      0.1   2628  37.290501
+    GOOGL     0.1   2730  35.889000
+    NEM       0.1   2382  41.139999
+    NVDA      0.1   7708  12.712500
     """
     date = chain.bars.index[-1][0]
     traded = chain.market.raw["close"].xs(date, level="date")
@@ -247,25 +266,20 @@ class DeskTerms(NamedTuple):
     Examples
     --------
     >>> import tempfile
-    >>> from decimal import Decimal
     >>> from pathlib import Path
-    >>> from quantlab.execution.desk import DeskTerms, ReplayClock, look_at
-    >>> from quantlab.execution.guard import OrderLimits
-    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
-    >>> from quantlab.execution.store import OrderStore
-    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.execution.desk import DeskTerms, _Opened
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
-    ...     some.open_book("1000", {"AAPL": Decimal(2)})
-    ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
-    ...     seen = [
-    ...         look_at(
-    ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
-    ...         ).mode
-    ...         for price in (500.0, 50.0)
-    ...     ]
-    >>> work = tempfile.TemporaryDirectory()
-    >>> home, terms = Path(work.name) / "momentum", DeskTerms("1000000", "2016-07-05", clock="replayed")
+    ...     opened = _Opened(spec, Path(folder) / "x", DeskTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> {name: kept[name] for name in ("strategy", *DeskTerms._fields)}
+    {'strategy': 'momentum',
+     'capital': '5000',
+     'start': '2016-07-05',
+     'calendar': 'XNYS',
+     'reserve': '0.02',
+     'clock': 'replayed'}
     """
 
     capital: str = "1000000"  # money
@@ -305,13 +319,16 @@ def paper_account(
     >>> import tempfile
     >>> from decimal import Decimal
     >>> from pathlib import Path
-    >>> from quantlab.execution.desk import Desk, DeskTerms, ReplayClock, look_at, profit_faults
+    >>> from quantlab.execution.desk import Desk, DeskTerms, ReplayClock, _Opened, look_at, profit_faults
     >>> from quantlab.execution.guard import OrderLimits
     >>> from quantlab.execution.kill_switch import Guard, KillSwitch
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.portfolio.limits import Limits
     >>> from quantlab.recipe.run import as_recipe
     >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = _Opened(spec, Path(folder) / "x", DeskTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
     ...     some.open_book("1000", {"AAPL": Decimal(2)})
@@ -330,6 +347,10 @@ def paper_account(
     >>> with tempfile.TemporaryDirectory() as scratch:
     ...     again, faults = profit_faults(desk, scratch)
     >>> again.tail(3)
+    2016-08-29    1.049305e+06
+    2016-08-30    1.042400e+06
+    2016-08-31    1.040685e+06
+    dtype: float64
     """
     said: dict[str, Any] = dict(costs_and_rules(recipe))
     rules = replace(said["rules"], lot=max(said["rules"].lot, WHOLE_SHARES.lot))
@@ -376,6 +397,18 @@ class _Opened:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.execution.desk import DeskTerms, _Opened
+        >>> from quantlab.recipe.run import as_recipe
+        >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opened = _Opened(spec, Path(folder) / "x", DeskTerms("5000", "2016-07-05", clock="replayed"))
+        ...     kept = opened.ledger.terms()
+        >>> assert kept["key"] == opened.key and kept["capital"] == "5000"
         """
         return recipe_key(self.recipe, "")
 
@@ -409,11 +442,16 @@ def entry_prices(
     >>> import tempfile
     >>> from decimal import Decimal
     >>> from pathlib import Path
-    >>> from quantlab.execution.desk import ReplayClock, entry_prices, look_at
+    >>> from quantlab.execution.desk import DeskTerms, ReplayClock, _Opened, entry_prices, look_at
     >>> from quantlab.execution.guard import OrderLimits
     >>> from quantlab.execution.kill_switch import Guard, KillSwitch
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = _Opened(spec, Path(folder) / "x", DeskTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
     ...     some.open_book("1000", {"AAPL": Decimal(2)})
@@ -466,11 +504,16 @@ def look_at(
     >>> import tempfile
     >>> from decimal import Decimal
     >>> from pathlib import Path
-    >>> from quantlab.execution.desk import ReplayClock, look_at
+    >>> from quantlab.execution.desk import DeskTerms, ReplayClock, _Opened, look_at
     >>> from quantlab.execution.guard import OrderLimits
     >>> from quantlab.execution.kill_switch import Guard, KillSwitch
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = _Opened(spec, Path(folder) / "x", DeskTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
     ...     some.open_book("1000", {"AAPL": Decimal(2)})
@@ -482,6 +525,7 @@ def look_at(
     ...         for price in (500.0, 50.0)
     ...     ]
     >>> seen
+    ['armed', 'killed']
     """
     names = sorted(shares)
     mark = np.array([prices[name] for name in names])
@@ -510,13 +554,16 @@ class _Settled(_Opened):
         >>> import tempfile
         >>> from decimal import Decimal
         >>> from pathlib import Path
-        >>> from quantlab.execution.desk import DeskTerms, ReplayClock, _Settled, look_at
+        >>> from quantlab.execution.desk import DeskTerms, ReplayClock, _Opened, _Settled, look_at
         >>> from quantlab.execution.guard import OrderLimits
         >>> from quantlab.execution.kill_switch import Guard, KillSwitch
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.portfolio.limits import Limits
         >>> from quantlab.recipe.run import as_recipe
         >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opened = _Opened(spec, Path(folder) / "x", DeskTerms("5000", "2016-07-05", clock="replayed"))
+        ...     kept = opened.ledger.terms()
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
         ...     some.open_book("1000", {"AAPL": Decimal(2)})
@@ -584,13 +631,16 @@ class Desk(_Settled):
     >>> import tempfile
     >>> from decimal import Decimal
     >>> from pathlib import Path
-    >>> from quantlab.execution.desk import Desk, DeskTerms, ReplayClock, look_at
+    >>> from quantlab.execution.desk import Desk, DeskTerms, ReplayClock, _Opened, look_at
     >>> from quantlab.execution.guard import OrderLimits
     >>> from quantlab.execution.kill_switch import Guard, KillSwitch
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.portfolio.limits import Limits
     >>> from quantlab.recipe.run import as_recipe
     >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = _Opened(spec, Path(folder) / "x", DeskTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
     ...     some.open_book("1000", {"AAPL": Decimal(2)})
@@ -673,7 +723,8 @@ class Desk(_Settled):
         engine.step()  # what was filled meanwhile is no surprise to the guard
         shares, cash = self.venue.book()
         look_at(self.guard, shares, cash, {symbol: float(price) for symbol, price in day.prices.items()}, close)
-        passed = engine.release()
+        created = {order.decided for order in self.store.orders("created")}
+        passed = engine.release() if created <= {day.decided} else 0  # what is not committed yet is not sent
         engine.step()
         return passed
 
@@ -702,13 +753,16 @@ class Desk(_Settled):
         >>> import tempfile
         >>> from decimal import Decimal
         >>> from pathlib import Path
-        >>> from quantlab.execution.desk import Desk, DeskTerms, ReplayClock, look_at
+        >>> from quantlab.execution.desk import Desk, DeskTerms, ReplayClock, _Opened, look_at
         >>> from quantlab.execution.guard import OrderLimits
         >>> from quantlab.execution.kill_switch import Guard, KillSwitch
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.portfolio.limits import Limits
         >>> from quantlab.recipe.run import as_recipe
         >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opened = _Opened(spec, Path(folder) / "x", DeskTerms("5000", "2016-07-05", clock="replayed"))
+        ...     kept = opened.ledger.terms()
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
         ...     some.open_book("1000", {"AAPL": Decimal(2)})
@@ -765,13 +819,16 @@ def profit_faults(
     >>> import tempfile
     >>> from decimal import Decimal
     >>> from pathlib import Path
-    >>> from quantlab.execution.desk import Desk, DeskTerms, ReplayClock, look_at, profit_faults
+    >>> from quantlab.execution.desk import Desk, DeskTerms, ReplayClock, _Opened, look_at, profit_faults
     >>> from quantlab.execution.guard import OrderLimits
     >>> from quantlab.execution.kill_switch import Guard, KillSwitch
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.portfolio.limits import Limits
     >>> from quantlab.recipe.run import as_recipe
     >>> spec = as_recipe("momentum").replace(data__end="2016-08-31", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = _Opened(spec, Path(folder) / "x", DeskTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
     ...     some.open_book("1000", {"AAPL": Decimal(2)})
@@ -790,6 +847,10 @@ def profit_faults(
     >>> with tempfile.TemporaryDirectory() as scratch:
     ...     again, faults = profit_faults(desk, scratch)
     >>> again.tail(3)
+    2016-08-29    1.049305e+06
+    2016-08-30    1.042400e+06
+    2016-08-31    1.040685e+06
+    dtype: float64
     """
     venue = paper_account(desk.recipe, desk.market, desk.terms, Path(scratch) / "again.jsonl")
     equity, faults, store = {}, [], OrderStore(Path(scratch) / "again.sqlite")

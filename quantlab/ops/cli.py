@@ -18,11 +18,11 @@ import quantlab
 from ..core.config import load_env, redact, root
 from ..core.errors import ConfigError, QuantlabError, RunError
 from .console import console, progress_bar
-from .data_commands import data_app
+from .data_commands import data_app, synth_app
 from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
+from .paper_commands import paper_app
 from .schedule_commands import schedule_app
-from .synth_command import synth_app
 
 # %% ../../nbs/ops/990_cli.ipynb #6e04ecb8
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -577,6 +577,7 @@ def ledger() -> None:
 # %% ../../nbs/ops/990_cli.ipynb #0c156729
 app.add_typer(data_app, name="data")
 app.add_typer(schedule_app, name="schedule")
+app.add_typer(paper_app, name="paper")
 app.add_typer(synth_app)
 app.add_typer(new_app)
 for _name, _command in COMMANDS.items():  # a terminal needs the sentence, not the sections

@@ -7,6 +7,7 @@ __all__ = ['data_app', 'share_data', 'fetch_data']
 
 # %% ../../nbs/ops/980_data_commands.ipynb #64ab6e6d
 import re
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -450,3 +451,95 @@ def fetch_data() -> None:
 
     got = fetch_lake()
     typer.echo(f"{got.files} files, {got.size:,} bytes, version {got.md5[:12]}")
+
+# %% ../../nbs/ops/980_data_commands.ipynb #19581e27
+def _free_place(
+    out: str,  # lake:NAME, or a file
+) -> str:  # the name in the lake; empty: it is a file
+    "Raise ConfigError for a place that cannot receive a market, before one is made."
+    dataset, file = out.partition("lake:")[2] if out.startswith("lake:") else "", Path(out)
+    if dataset:
+        return dataset
+    if file.suffix not in (".parquet", ".csv"):
+        raise ConfigError(f"{out} is neither a .parquet or .csv file nor lake:NAME; name one of them")
+    if file.exists():
+        raise ConfigError(f"{out} exists; name another file or remove it yourself")
+    if not file.parent.is_dir():
+        raise ConfigError(f"the folder {file.parent} does not exist; make it first")
+    return ""
+
+# %% ../../nbs/ops/980_data_commands.ipynb #6b51d431
+def _write(
+    frame,  # panel (date, symbol)
+    file: Path,  # .parquet or .csv; not there yet
+) -> None:
+    "Write a panel to a file, which appears whole."
+    part = file.with_name(f".{file.name}.part")
+    try:
+        rows = frame.reset_index()
+        rows.to_csv(part, index=False) if file.suffix == ".csv" else rows.to_parquet(part, index=False)
+        part.rename(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _store(
+    bars,  # (date, symbol)
+    dataset: str,  # of the lake
+) -> None:
+    "Write bars as a new dataset of the lake; raise ConfigError where there is one of that name."
+    from quantlab.data.store import Lake
+
+    if dataset in set(Lake().datasets()["dataset"]):
+        raise ConfigError(f"the lake holds '{dataset}' already; name another dataset")
+    Lake().write(dataset, "1d", bars)
+
+# %% ../../nbs/ops/980_data_commands.ipynb #e629fa65
+def _next_line(
+    data: str,  # lake:NAME, or a file
+    symbols: int,
+    dates: tuple[str, str],  # first and last session
+    sessions: int,  # at least 500
+) -> str:
+    "Write the line that runs a backtest on a synthetic market."
+    words = [f"data={data}", f"start={dates[0]}", f"end={dates[1]}"]
+    if symbols <= 45:  # the default holds 30 of them
+        words.append(f"top_k={max(1, symbols // 3)}")
+    if sessions < 1500:  # the default learns from 756; a year of look-back and a year to be judged on are kept
+        words += [f"train_sessions={max(60, sessions // 2 - 150)}", "test_sessions=63"]
+    return "quantlab report tearsheet " + " ".join(f"-p {shlex.quote(word)}" for word in words)
+
+# %% ../../nbs/ops/980_data_commands.ipynb #4ec9599f
+synth_app = typer.Typer()
+_REGIMES = {"states": True, "none": False, "garch": "garch"}
+
+
+@synth_app.command()
+def synth(
+    out: Annotated[str, typer.Argument(help="A new .parquet or .csv file, or lake:NAME.")],
+    symbols: Annotated[int, typer.Option(min=5, help="Names in the market.")] = 50,
+    sessions: Annotated[int, typer.Option(min=500, help="Days, from 2015 on.")] = 1500,
+    ic: Annotated[float, typer.Option(help="Rank IC of the planted factor with the return ahead; 0: nothing.")] = 0.05,
+    horizon: Annotated[int, typer.Option(min=1, help="Sessions of that return.")] = 20,
+    persistence: Annotated[float, typer.Option(help="Of the factor from day to day, below 1.")] = 0.95,
+    regimes: Annotated[str, typer.Option(help="Weather of the market: states, none or garch.")] = "states",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same market.")] = 7,
+    factor: Annotated[Path | None, typer.Option(help="Write the planted factor there, as predictions.")] = None,
+) -> None:
+    "Make a market whose answer is known, and name the backtest on it."
+    if regimes not in _REGIMES:
+        raise ConfigError(f"--regimes is {regimes!r}; use {' or '.join(_REGIMES)}")
+    dataset = _free_place(out)
+    if factor is not None:
+        _free_place(str(factor))
+
+    from quantlab.data.synth import synth_market
+
+    world = synth_market(symbols, sessions, ic, horizon, persistence, seed=seed, regimes=_REGIMES[regimes])
+    _store(world.bars, dataset) if dataset else _write(world.bars, Path(out))
+    if factor is not None:
+        _write(world.features[["factor"]].rename(columns={"factor": "score"}), factor)
+    first, last = (f"{world.bars.index[i][0]:%Y-%m-%d}" for i in (0, -1))
+    planted = f"a factor with a rank IC of {ic:g} over {horizon} sessions is planted" if ic else "nothing is planted"
+    typer.echo(f"{out}: {len(world.bars):,} bars of {symbols} symbols, {first} to {last}; {planted}")
+    typer.echo(_next_line(out, symbols, (first, last), sessions))

@@ -106,7 +106,7 @@ def step(
             typer.echo(f"{day.decided}: {len(day.orders)} orders for {day.opens}{'; ' * bool(day.note)}{day.note}")
     typer.echo(f"{len(told)} closes carried; {len(desk.ledger.days())} in all")
 
-
+# %% ../../nbs/ops/988_paper_commands.ipynb #01899a3f
 @paper_app.command()
 def stop(
     recipe: _RECIPE,
@@ -184,7 +184,7 @@ def stamp(
 
     typer.echo(f"stamped: {display_path(stamp_ledger(desk_home(recipe, home), authority))}")
 
-
+# %% ../../nbs/ops/988_paper_commands.ipynb #a9ba7319
 @paper_app.command()
 def verify(
     recipe: _RECIPE,
@@ -216,7 +216,8 @@ def verify(
     if proof.days and proof.days[-1].state == "unproven":
         first = next(day.decided for day in proof.days[::-1] if day.state != "unproven" or day is proof.days[0])
         typer.echo(f"unproven since {first}: nobody outside holds it")
-    typer.echo(f"equity from {equity.iloc[0]:,.2f} to {equity.iloc[-1]:,.2f}, {len(equity)} closes, clock {desk.terms.clock}")
+    ends = f"equity from {equity.iloc[0]:,.2f} to {equity.iloc[-1]:,.2f}"
+    typer.echo(f"{ends}, {len(equity)} closes, clock {desk.terms.clock}")
     for fault in (*proof.faults, *faults):
         typer.echo(f"FAULT {fault}", err=True)
     if proof.faults or faults:

@@ -75,7 +75,7 @@ def _told() -> SharedLake:
         told = yaml.safe_load(_kept().read_text(encoding="utf-8"))["outs"][0]
         return SharedLake(told["md5"], int(told["nfiles"]), int(told["size"]), _kept())
     except (yaml.YAMLError, LookupError, TypeError, ValueError):
-        raise DataError(f"{display_path(_kept())} names no lake; take it from git again: git checkout -- FILE") from None
+        raise DataError(f"{display_path(_kept())} names no lake; take it back from git: git checkout FILE") from None
 
 
 def _kept() -> Path:

@@ -15,7 +15,7 @@ from quantlab.core.errors import ConfigError
 from quantlab.data.bars import read_bars
 from quantlab.data.store import Lake
 from quantlab.data.synth import synth_market
-from quantlab.ops.synth_command import synth_app
+from quantlab.ops.data_commands import synth_app
 from quantlab.recipe.spec import load
 from quantlab.report.template import fill_parameters, find_template, parse_parameters, read_parameters, run_check
 
