@@ -20,8 +20,8 @@ from quantlab.execution.paper_ledger import (
     PaperLedger,
     push_ledger,
     pushed,
+    stamp_anchors,
     stamp_ledger,
-    stamps,
     verify_ledger,
 )
 
@@ -282,7 +282,7 @@ def test_a_time_stamp_holds_a_ledger(authority, tmp_path):
     address, certificate = authority
     ledger = write(tmp_path / "ledger")
     file = stamp_ledger(ledger.home, f"{address}/tsr")
-    [anchor] = stamps(ledger.home, certificate)
+    [anchor] = stamp_anchors(ledger.home, certificate)
     assert anchor.commit == file.stem == git(ledger.home, "rev-parse", "HEAD")
     assert abs(pd.Timestamp(anchor.at) - pd.Timestamp.now("UTC")) < pd.Timedelta("1h")
     found = verify_ledger(ledger.home, [anchor], HOURS.index)
@@ -301,7 +301,7 @@ def test_a_stamp_that_nobody_signed_is_refused(authority, tmp_path):
     other = file.with_name("0" * 40 + ".tsr")
     file.rename(other)  # the stamp of another commit
     with pytest.raises(QuantlabError, match="is not signed by tsa.pem"):
-        stamps(ledger.home, certificate)
+        stamp_anchors(ledger.home, certificate)
     with pytest.raises(QuantlabError, match="stamps nothing"):
         stamp_ledger(ledger.home, "http://127.0.0.1:9/tsr")
     assert Path(other).exists()

@@ -1,4 +1,4 @@
-"""The desk: what it decides is what `decide` says, a crash at any write changes nothing, what is late is not sent."""
+"""The trader: what it decides is what `decide` says, a crash at any write changes nothing, what is late is not sent."""
 
 import random
 from decimal import Decimal
@@ -8,36 +8,36 @@ import pytest
 
 import quantlab.execution.paper as paper
 from quantlab.core.errors import QuantlabError
-from quantlab.execution.desk import Desk, DeskTerms, profit_faults
 from quantlab.execution.paper_ledger import PaperLedger, verify_ledger
 from quantlab.execution.store import OrderStore
+from quantlab.execution.trader import Trader, TraderTerms, profit_faults
 from quantlab.recipe.decide import decide
 from quantlab.recipe.run import as_recipe
 
 SPEC = as_recipe("momentum").replace(
     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-07-13", policy__top_k=3, policy__buffer=0
 )
-TERMS = DeskTerms("1000000", "2016-07-07", clock="replayed")
+TERMS = TraderTerms("1000000", "2016-07-07", clock="replayed")
 
 
 def carry(home, spec=SPEC):
-    "Carry a desk to the end of its bars; return it."
-    desk = Desk(spec, home, TERMS)
-    while desk.step():
+    "Carry a trader to the end of its bars; return it."
+    trader = Trader(spec, home, TERMS)
+    while trader.step():
         pass
-    return desk
+    return trader
 
 
-def told(desk):
-    "What a desk has come to: days, orders, fills, book."
-    orders = [(o.id, o.symbol, o.quantity, o.state) for o in desk.store.orders()]
-    fills = [fill[1:] for fill in desk.store.fills()]
-    return [day.text() for day in desk.ledger.days()], orders, fills, desk.store.book()
+def told(trader):
+    "What a trader has come to: days, orders, fills, book."
+    orders = [(o.id, o.symbol, o.quantity, o.state) for o in trader.store.orders()]
+    fills = [fill[1:] for fill in trader.store.fills()]
+    return [day.text() for day in trader.ledger.days()], orders, fills, trader.store.book()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return carry(tmp_path_factory.mktemp("whole") / "desk")
+    return carry(tmp_path_factory.mktemp("whole") / "trader")
 
 
 def test_the_days_decide_what_decide_says_and_the_backtest_does(whole):
@@ -128,25 +128,25 @@ def test_a_crash_at_any_write_changes_nothing(whole, tmp_path, monkeypatch):
 
 
 def test_what_is_late_is_written_down_as_missed_and_not_sent(tmp_path):
-    desk = Desk(SPEC, tmp_path / "late", TERMS._replace(start="2016-07-08", clock="real"))
-    day = desk.step()
-    assert day.due and day.note.startswith("missed") and not day.orders and not desk.store.orders()
+    trader = Trader(SPEC, tmp_path / "late", TERMS._replace(start="2016-07-08", clock="real"))
+    day = trader.step()
+    assert day.due and day.note.startswith("missed") and not day.orders and not trader.store.orders()
     assert verify_ledger(tmp_path / "late").faults == []
 
 
 def test_a_tripped_switch_lets_nothing_increase(tmp_path):
-    desk = Desk(SPEC, tmp_path / "x", TERMS)
-    desk.switch.trip("the feed is wrong")
-    while desk.step():
+    trader = Trader(SPEC, tmp_path / "x", TERMS)
+    trader.switch.trip("the feed is wrong")
+    while trader.step():
         pass
-    assert {order.state for order in desk.store.orders()} == {"rejected"} and desk.venue.book()[0] == {}
-    assert all("killed" in order.why for order in desk.store.orders())
+    assert {order.state for order in trader.store.orders()} == {"rejected"} and trader.venue.book()[0] == {}
+    assert all("killed" in order.why for order in trader.store.orders())
 
 
 def test_another_recipe_other_terms_and_a_foreign_holding_are_refused(whole, tmp_path):
     with pytest.raises(QuantlabError, match="was begun with another momentum"):
-        Desk(SPEC.replace(policy__top_k=2), whole.ledger.home)
+        Trader(SPEC.replace(policy__top_k=2), whole.ledger.home)
     with pytest.raises(QuantlabError, match="was begun on other terms"):
-        Desk(SPEC, whole.ledger.home, TERMS._replace(capital="5"))
+        Trader(SPEC, whole.ledger.home, TERMS._replace(capital="5"))
     with pytest.raises(QuantlabError, match="there is no paper ledger"):
-        Desk(SPEC, tmp_path / "none")
+        Trader(SPEC, tmp_path / "none")
