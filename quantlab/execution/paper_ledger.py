@@ -28,15 +28,15 @@ _PLAIN = ("commit.gpgsign=false", "core.hooksPath=", "core.autocrlf=false", "gc.
           "user.name=quantlab paper", "user.email=paper@localhost")  # fmt: skip
 
 
-def _git(home: Path, *words: str, at: str = "", check: bool = True) -> str:
-    "Run git in a folder, at a time where one is given; raise ExecutionError with what it complained of."
+def _git(home: Path, *words: str, at: str = "", check: bool = True, given: str = "") -> str:
+    "Run git in a folder, at a time where one is told; raise ExecutionError with what it complained of."
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     if at:
         env |= {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at}
-    given = [word for rule in _PLAIN for word in ("-c", rule)]
+    line = ["git", *(word for rule in _PLAIN for word in ("-c", rule)), *words]
     try:
-        done = subprocess.run(["git", *given, *words], cwd=home, env=env, capture_output=True, text=True)
+        done = subprocess.run(line, cwd=home, env=env, input=given, capture_output=True, text=True)
     except FileNotFoundError:
         raise ExecutionError("the paper ledger needs the program git, or its folder is gone; install git") from None
     if check and done.returncode:
@@ -69,7 +69,9 @@ class DayRecord(NamedTuple):
     cash : str
         Before the decision.
     note : str, default ""
-        In words: what was missed, or differed.
+        In words: what was missed.
+    unsent : Sequence[Sequence[str]], default ()
+        id, symbol, why: orders of earlier days that no venue ever had.
 
     Examples
     --------
@@ -87,7 +89,7 @@ class DayRecord(NamedTuple):
     ...     "1000",
     ... )
     >>> [show_error(lambda: day_from("{}"))[:50], text_hash(day.text())[:12]]
-    ['ExecutionError: this is no day of a paper ledger (', '880a4f5b499a']
+    ['ExecutionError: this is no day of a paper ledger (', '6a2f1eaaebc9']
     """
 
     decided: str  # the close, ISO date
@@ -99,7 +101,8 @@ class DayRecord(NamedTuple):
     orders: Sequence[Sequence[str]]  # id, symbol, shares
     shares: Mapping[str, str]  # by symbol: held before the decision
     cash: str  # before the decision
-    note: str = ""  # in words: what was missed, or differed
+    note: str = ""  # in words: what was missed
+    unsent: Sequence[Sequence[str]] = ()  # id, symbol, why: orders of earlier days that no venue ever had
 
     def text(self) -> str:
         """Return the record as it is written: JSON with sorted keys.
@@ -165,7 +168,8 @@ def day_from(
     >>> assert day_from(day.text()) == day and text_hash(day.text()) == text_hash(day_from(day.text()).text())
     """
     try:
-        return DayRecord(**json.loads(text))
+        told = json.loads(text)
+        return DayRecord(**told | {"unsent": tuple(told.get("unsent", ()))})
     except (ValueError, TypeError) as error:
         raise ExecutionError(f"this is no day of a paper ledger ({error})") from None
 
@@ -217,6 +221,17 @@ class _Files:
         "Return a file as it was committed last; empty: it was not."
         told = _git(self.home, "show", f"HEAD:{name}", check=False) if self.begun() else ""
         return told + "\n" if told else ""
+
+    def _all(self, folder: str) -> dict[str, str]:  # by name, sorted
+        "Return the files of a folder as they were committed last, in two calls of git however many there are."
+        names = sorted(_git(self.home, "ls-tree", "-r", "--name-only", "HEAD", f"{folder}/").split())
+        given = "".join(f"HEAD:{name}\n" for name in names)
+        told, found = _git(self.home, "cat-file", "--batch", given=given) + "\n", {}
+        for name in names:
+            head, _, told = told.partition("\n")
+            size = int(head.split()[2])  # characters are bytes: the files are ASCII
+            found[name], told = told[:size], told[size + 1 :]
+        return found
 
     def begun(self) -> bool:
         """Say whether there is a ledger with its terms.
@@ -462,8 +477,6 @@ class PaperLedger(_Files):
         Raises
         ------
         ExecutionError
-            "the paper ledger needs the program git, or its folder is gone; install git"
-            "git {...} failed in {name}: {said}"
             "this is no day of a paper ledger ({error})"
 
         Examples
@@ -517,8 +530,7 @@ class PaperLedger(_Files):
         ['ExecutionError: 2016-07-08 is not after 2016-07-14, the last day of the ledger',
          'ExecutionError: own was begun on other terms; take another folder']
         """
-        names = _git(self.home, "ls-tree", "-r", "--name-only", "HEAD", "days/").split() if self.begun() else []
-        return [day_from(self._kept(name)) for name in sorted(names)]
+        return [day_from(text) for text in self._all("days").values()] if self.begun() else []
 
     def head(self) -> str:
         """Return the hash that the next day has to name; raise ExecutionError where nothing was begun.
@@ -1145,7 +1157,7 @@ def _history(home: Path) -> list[_Commit]:
 # %% ../../nbs/execution/775_paper_ledger.ipynb #ef74e2ee
 def _form_faults(home: Path, history: list[_Commit]) -> Iterator[str]:
     "Say what is not as begin and add write it."
-    if changed := _git(home, "status", "--porcelain", "--untracked-files=all"):
+    if changed := _git(home, "status", "--porcelain", "--untracked-files=all", "--", ".", ":!trader"):
         yield f"edited: {changed.split()[-1]} is not what was committed"
     for n, commit in enumerate(history):
         wanted = "A\tstart.json" if n == 0 else "A\tdays/"
@@ -1169,7 +1181,7 @@ def _chain_faults(home: Path, history: list[_Commit]) -> Iterator[str]:
             yield f"edited: {name} does not follow from the day before it"
         late = bool(day.orders) and commit.at >= utc_text(day.opens)  # what trades nothing may be late
         if day.decided <= last or commit.at < day.decided or late:
-            yield f"back-dated: {name} was committed at {commit.at}, not between its close and {day.opens}"
+            yield f"back-dated: {name} was committed at {commit.at}, not between its date and {day.opens}"
         before, last = text_hash(text), day.decided
 
 

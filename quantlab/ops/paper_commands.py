@@ -73,7 +73,7 @@ def start(
     recipe: _RECIPE,
     capital: Annotated[str, typer.Option(help="Money at the start.")] = "1000000",
     begin: Annotated[str, typer.Option("--from", help="First close that may decide; empty: the last one known.")] = "",
-    calendar: Annotated[str, typer.Option(help="Of the exchange: XNYS, XSHG, 24/7 ...")] = "XNYS",
+    calendar: Annotated[str, typer.Option(help="Of the exchange: XNYS, XSHG, XLON ...")] = "XNYS",
     reserve: Annotated[str, typer.Option(help="Share of each target left out, for costs and a higher open.")] = "0.02",
     replay: Annotated[bool, typer.Option("--replay", help="Carry out days that are over; they prove nothing.")] = False,
     home: _HOME = None,
@@ -157,7 +157,8 @@ def status(
             orders.add_row(order.decided, order.symbol, f"{order.quantity:,.0f}", order.state, order.why)
     console().print(orders)
     console().print(f"guard: {verdict.mode}{' by ' + ', '.join(verdict.why) if verdict.why else ''}", highlight=False)
-    console().print(f"{len(days)} days, {len(trader.pending())} closes wait; clock: {trader.terms.clock}", highlight=False)
+    waits = len(trader.pending())
+    console().print(f"{len(days)} days, {waits} closes wait; clock: {trader.terms.clock}", highlight=False)
 
 # %% ../../nbs/ops/988_paper_commands.ipynb #abb0a2e6
 @paper_app.command()
@@ -198,10 +199,10 @@ def verify_paper(
     import pandas as pd
 
     from quantlab.data.calendar import exchange_sessions
-    from quantlab.execution.trader import profit_faults
     from quantlab.execution.paper_ledger import pushed, stamp_anchors, verify_ledger
+    from quantlab.execution.trader import BegunTrader, profit_faults
 
-    trader = _open(recipe, home)
+    trader = BegunTrader(recipe, ledger_home(recipe, home))
     days = trader.ledger.days()
     if not days:
         raise ConfigError(f"the trader of {trader.recipe.name} has no day yet; quantlab paper step {recipe}")
@@ -213,9 +214,10 @@ def verify_paper(
         equity, faults = profit_faults(trader, scratch)
     states = pd.Series([day.state for day in proof.days]).value_counts().reindex(["proven", "held", "unproven"])
     show_table(states.fillna(0).astype(int).rename_axis("days").to_frame("count").reset_index())
-    if proof.days and proof.days[-1].state == "unproven":
-        first = next(day.decided for day in proof.days[::-1] if day.state != "unproven" or day is proof.days[0])
-        typer.echo(f"unproven since {first}: nobody outside holds it")
+    if alone := [day.decided for day in proof.days if day.state == "unproven"]:  # those after the last anchor
+        typer.echo(f"unproven from {alone[0]} on: nobody outside holds it")
+    for id, symbol, why in (one for day in days for one in day.unsent):
+        typer.echo(f"by our word, {symbol} ({id}) was never sent: {why}")
     ends = f"equity from {equity.iloc[0]:,.2f} to {equity.iloc[-1]:,.2f}"
     typer.echo(f"{ends}, {len(equity)} closes, clock {trader.terms.clock}")
     for fault in (*proof.faults, *faults):

@@ -116,9 +116,9 @@ class _SpotClient:
 
     def _ask(self, call: str, **given: object) -> Any:
         "Ask once; raise what the answer means."
-        self._heard = (None, {}, "")
+        self._heard, question = (None, {}, ""), getattr(self._client, call)  # a call that ccxt has not is our fault
         try:
-            return getattr(self._client, call)(given)
+            return question(given)
         except Exception:  # of whatever class: its text may hold the signed address
             raise _meaning(self.name, *self._heard) from None
 

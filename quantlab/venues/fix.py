@@ -182,6 +182,18 @@ class FixMemory:
         except (sqlite3.Error, OSError) as error:
             raise ExecutionError(f"the session file {self.file} cannot be used ({error}); give another place") from None
 
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        "Carry out a block as one transaction; nothing of it is there after an error, and the next one can begin."
+        self._link.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._link.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # a commit that failed may have ended it already
+                self._link.execute("ROLLBACK")
+            raise
+
     def number(
         self,
         name: str,  # in or out
@@ -267,15 +279,13 @@ class FixMemory:
         ... )
         >>> memory.set("in", 8, [fill])
         """
-        with self._told():
-            self._link.execute("BEGIN IMMEDIATE")
+        with self._told(), self._whole():
             for fill in fills:
                 row = json.dumps([str(part) for part in fill])
                 self._link.execute("INSERT OR IGNORE INTO fills (execution, row) VALUES (?, ?)", (fill.execution, row))
             if refused:
                 self._link.execute("INSERT OR IGNORE INTO refused VALUES (?, ?)", refused)
             self._link.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?)", (name, value))
-            self._link.execute("COMMIT")
 
     def refused(
         self,

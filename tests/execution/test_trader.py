@@ -1,6 +1,7 @@
 """The trader: what it decides is what `decide` says, a crash at any write changes nothing, what is late is not sent."""
 
 import random
+import subprocess
 from decimal import Decimal
 
 import pandas as pd
@@ -8,9 +9,10 @@ import pytest
 
 import quantlab.execution.paper as paper
 from quantlab.core.errors import QuantlabError
+from quantlab.core.ledger import Ledger
 from quantlab.execution.paper_ledger import PaperLedger, verify_ledger
 from quantlab.execution.store import OrderStore
-from quantlab.execution.trader import Trader, TraderTerms, profit_faults
+from quantlab.execution.trader import BegunTrader, Trader, TraderTerms, profit_faults, session_hours
 from quantlab.recipe.decide import decide
 from quantlab.recipe.run import as_recipe
 
@@ -115,7 +117,7 @@ def crashed(whole, home, monkeypatch, number):
 
 
 def test_a_crash_changes_nothing(whole, tmp_path, monkeypatch):
-    for number in random.Random(7).sample(range(1, 25), 4):
+    for number in (10, *random.Random(7).sample(range(1, 25), 2)):  # 10: orders are in the store, their day is not
         crashed(whole, tmp_path / str(number), monkeypatch, number)
 
 
@@ -132,6 +134,62 @@ def test_what_is_late_is_written_down_as_missed_and_not_sent(tmp_path):
     day = trader.step()
     assert day.due and day.note.startswith("missed") and not day.orders and not trader.store.orders()
     assert verify_ledger(tmp_path / "late").faults == []
+
+
+def test_a_session_that_is_not_over_does_not_decide(tmp_path):
+    trader = Trader(SPEC, tmp_path / "x", TERMS._replace(start="2016-07-12", clock="real"))
+    trader.clock = lambda: "2016-07-13T19:59:00.000000+00:00"  # a minute before the close in New York
+    assert [f"{date:%Y-%m-%d}" for date in trader.pending()] == ["2016-07-12"]
+    trader.clock = lambda: "2016-07-13T20:00:00.000000+00:00"
+    assert len(trader.pending()) == 2
+
+
+def test_in_time_by_the_machine_s_clock_is_sent_and_filled_the_next_evening(tmp_path):
+    trader = Trader(SPEC, tmp_path / "x", TERMS._replace(start="2016-07-08", clock="real"))
+    day = {}
+    for date in ("2016-07-08", "2016-07-11"):
+        trader.clock = lambda date=date: f"{date}T20:30:00.000000+00:00"
+        day[date] = trader.step()
+    assert day["2016-07-08"].orders and not day["2016-07-08"].note and day["2016-07-11"].shares
+    assert {order.state for order in trader.store.orders()} == {"filled"}
+
+
+def test_whoever_has_a_clone_can_check_it_and_what_was_refused_is_named(tmp_path):
+    trader = Trader(SPEC, tmp_path / "x", TERMS)
+    first, second = trader.step(), trader.pending()[0]
+    assert not first.due
+    trader.settle(second)
+    trader.decide(second)  # committed, and then somebody pulls the switch before it is sent
+    trader.switch.trip("the feed is wrong")
+    while trader.step():
+        pass
+    named = [one for day in trader.ledger.days() for one in day.unsent]
+    assert len(named) == len([d for d in trader.ledger.days() if d.due][0].orders) and "killed" in named[0][2]
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", trader.ledger.home, clone], check=True, capture_output=True)
+    read = BegunTrader(SPEC, clone)
+    equity, faults = profit_faults(read, tmp_path / "scratch")
+    assert faults == [] and equity.iloc[-1] == 1e6
+    assert verify_ledger(clone, [], read.sessions[read.sessions >= TERMS.start]).faults == []
+    assert not (clone / "trader").exists()
+
+
+def test_a_switch_that_was_armed_again_lets_the_next_decision_pass(tmp_path):
+    trader = Trader(SPEC.replace(policy__rebalance=2), tmp_path / "x", TERMS)
+    while not trader.step().due:
+        pass
+    trader.switch.trip("the feed is wrong")
+    trader.switch.rearm("the feed was mended and compared", Ledger(tmp_path / "ledger.sqlite"))
+    while trader.step():
+        pass
+    assert {order.state for order in trader.store.orders()} >= {"filled"}
+
+
+def test_a_market_that_never_closes_is_refused():
+    with pytest.raises(QuantlabError, match="opens as it closes"):
+        session_hours("24/7", "2024-01-03")
+    with pytest.raises(QuantlabError, match="is no session of XNYS"):
+        session_hours("XNYS", "2024-01-06")
 
 
 def test_a_tripped_switch_lets_nothing_increase(tmp_path):

@@ -17,7 +17,7 @@ from rigs import RIGS, an_order  # noqa: E402
 
 from quantlab.execution.intent import ExecutionError  # noqa: E402
 from quantlab.execution.venue import Busy, Refused, Unsure  # noqa: E402
-from quantlab.venues.fix import FixBroker, FixReader, fix_message  # noqa: E402
+from quantlab.venues.fix import FixBroker, FixMemory, FixReader, fix_message  # noqa: E402
 
 
 @pytest.fixture
@@ -164,3 +164,15 @@ def test_a_session_file_that_is_none(tmp_path):
     (tmp_path / "text").write_text("no database, but some text that is long enough to be looked at" * 40)
     with pytest.raises(ExecutionError, match="cannot be used"):
         FixBroker(tmp_path / "text", "127.0.0.1:1")
+
+
+def test_a_write_that_fails_leaves_nothing_behind_and_the_next_one_goes_on(tmp_path):
+    memory = FixMemory(tmp_path / "session.sqlite")
+    memory.set("in", 5)
+    memory._link.execute("CREATE TRIGGER full BEFORE INSERT ON refused BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    with pytest.raises(ExecutionError, match="cannot be used"):
+        memory.set("in", 6, (), ("a", "no"))
+    assert memory.number("in") == 5
+    memory._link.execute("DROP TRIGGER full")
+    memory.set("in", 6, (), ("a", "no"))
+    assert memory.number("in") == 6 and memory.refused("a") == "no"
