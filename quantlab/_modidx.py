@@ -1452,6 +1452,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'quantlab/execution/trader.py'),
                                            'quantlab.execution.trader._Settled.settle': ( 'execution/trader.html#_settled.settle',
                                                                                           'quantlab/execution/trader.py'),
+                                           'quantlab.execution.trader.check_trader_terms': ( 'execution/trader.html#check_trader_terms',
+                                                                                             'quantlab/execution/trader.py'),
                                            'quantlab.execution.trader.decided_on': ( 'execution/trader.html#decided_on',
                                                                                      'quantlab/execution/trader.py'),
                                            'quantlab.execution.trader.entry_prices': ( 'execution/trader.html#entry_prices',

@@ -35,10 +35,12 @@ def _git(home: Path, *words: str, at: str = "", check: bool = True, given: str =
     if at:
         env |= {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at}
     line = ["git", *(word for rule in _PLAIN for word in ("-c", rule)), *words]
+    if not home.is_dir():
+        raise ExecutionError(f"there is no folder {home.name}; quantlab paper start begins a ledger")
     try:
         done = subprocess.run(line, cwd=home, env=env, input=given, capture_output=True, text=True)
     except FileNotFoundError:
-        raise ExecutionError("the paper ledger needs the program git, or its folder is gone; install git") from None
+        raise ExecutionError("the paper ledger needs the program git, and none is here; install git") from None
     if check and done.returncode:
         said = " ".join(redact(done.stderr).split()) or f"it ended with {done.returncode}"
         raise ExecutionError(f"git {words[0]} failed in {home.name}: {said}")
@@ -243,7 +245,8 @@ class _Files:
         Raises
         ------
         ExecutionError
-            "the paper ledger needs the program git, or its folder is gone; install git"
+            "there is no folder {name}; quantlab paper start begins a ledger"
+            "the paper ledger needs the program git, and none is here; install git"
             "git {...} failed in {name}: {said}"
 
         Examples

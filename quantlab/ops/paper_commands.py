@@ -155,7 +155,7 @@ def status(
     for order in trader.store.orders():
         if order.decided == last:
             orders.add_row(order.decided, order.symbol, f"{order.quantity:,.0f}", order.state, order.why)
-    console().print(orders)
+    console().print(orders if last else "no orders yet")
     console().print(f"guard: {verdict.mode}{' by ' + ', '.join(verdict.why) if verdict.why else ''}", highlight=False)
     waits = len(trader.pending())
     console().print(f"{len(days)} days, {waits} closes wait; clock: {trader.terms.clock}", highlight=False)

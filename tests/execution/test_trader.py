@@ -185,6 +185,24 @@ def test_a_switch_that_was_armed_again_lets_the_next_decision_pass(tmp_path):
     assert {order.state for order in trader.store.orders()} >= {"filled"}
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"capital": "x"}, "capital is x; a finite number"),
+        ({"capital": "0"}, "give money above 0"),
+        ({"reserve": "1"}, "from 0 to below 1"),
+        ({"start": "soon"}, "which is no date"),
+        ({"start": "2030-01-01"}, "the bars end at 2016-07-13"),
+        ({"calendar": "NOPE"}, "there is no calendar"),
+        ({"clock": "sun"}, "give real or replayed"),
+    ],
+)
+def test_terms_that_cannot_be_leave_nothing_behind(tmp_path, wrong, said):
+    with pytest.raises(QuantlabError, match=said):
+        BegunTrader(SPEC, tmp_path / "x", TERMS._replace(**wrong))
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_market_that_never_closes_is_refused():
     with pytest.raises(QuantlabError, match="opens as it closes"):
         session_hours("24/7", "2024-01-03")
