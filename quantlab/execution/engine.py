@@ -15,7 +15,7 @@ import pandas as pd
 from ..core.plot import COLORS, figure
 from .intent import OPEN_STATES
 from .store import OrderRow, OrderStore
-from .venue import Busy, Refused, TradingVenue, Unsure, VenueOrder
+from .venue import Busy, Refused, TellsFlows, TradingVenue, Unsure, VenueOrder
 
 if TYPE_CHECKING:  # matplotlib is imported where something is drawn
     from matplotlib.figure import Figure
@@ -142,9 +142,14 @@ class _Asking:
         self.waits = self._later(self.store.now(), busy.seconds)
 
     def _book(self) -> int:
-        "Book the venue's fills, those of other orders too."
+        "Book the venue's fills, those of other orders too, and its flows, where it can tell them."
         told = self._ask(self.venue.fills, "")
-        return 0 if told is _SILENT else self.store.book_fills(told)
+        booked = 0 if told is _SILENT else self.store.book_fills(told)
+        if isinstance(self.venue, TellsFlows):
+            flowed = self._ask(self.venue.flows, self.store.facts().get("flows.since", ""))
+            if flowed is not _SILENT:
+                self.store.book_flows(flowed)
+        return booked
 
     def _told(self, order: OrderRow, seen: VenueOrder, by: str) -> None:
         "Move an order to where its venue says it stands; a cancel that was asked for stays asked for."
@@ -310,7 +315,7 @@ class Engine(_Sending):
         return whys.count("")
 
     def step(self) -> Round:
-        """Do one round: book fills, ask about what is ambiguous, send, look, and book what came meanwhile.
+        """Do one round: book fills and flows, ask about what is ambiguous, send, look, and book what came meanwhile.
 
         Returns
         -------

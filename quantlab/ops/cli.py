@@ -21,7 +21,7 @@ from .console import console, progress_bar
 from .data_commands import data_app, synth_app
 from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
-from .paper_commands import paper_app
+from .paper_commands import live_app, paper_app
 from .schedule_commands import schedule_app
 
 # %% ../../nbs/ops/990_cli.ipynb #6e04ecb8
@@ -578,6 +578,7 @@ def ledger() -> None:
 app.add_typer(data_app, name="data")
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(paper_app, name="paper")
+app.add_typer(live_app, name="live")
 app.add_typer(synth_app)
 app.add_typer(new_app)
 for _name, _command in COMMANDS.items():  # a terminal needs the sentence, not the sections

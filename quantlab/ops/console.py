@@ -28,18 +28,20 @@ def console(
 
     Examples
     --------
-    >>> import io
-    >>> import pandas as pd
-    >>> from contextlib import redirect_stderr, redirect_stdout
-    >>> from quantlab.ops.console import show_table
-    >>> def shown(call, error=False):
-    ...     "Return what a call prints."
-    ...     out, err = io.StringIO(), io.StringIO()
-    ...     with redirect_stdout(out), redirect_stderr(err):
-    ...         call()
-    ...     return err.getvalue() if error else out.getvalue()
-    >>> wide = pd.DataFrame({"name": ["x" * 150], "value": [1]})
-    >>> assert len(shown(lambda: show_table(wide)).splitlines()) == 2, "a pipe is never too narrow"
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.trader import Trader
+    >>> from quantlab.ops.console import console
+    >>> from quantlab.ops.paper_commands import trader_view
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "six.yaml").write_text(
+    ...     "name: six\\ndata: {universe: 'AAPL,MSFT,XOM,KO,JPM,GE', end: '2016-07-22'}\\n"
+    ...     "features: {use: ['momentum(63, 5)'], transform: [rank]}\\nmodel: {kind: feature, column: mom_63_5}\\npolicy: {top_k: 2, buffer: 0}\\n"
+    ...     "limits: {kill_drawdown: 0.2}\\n"
+    ... )
+    >>> six = str(here / "six.yaml")
+    >>> console().print(trader_view(Trader(six, here / "trader")))
     """
     from rich.console import Console
 

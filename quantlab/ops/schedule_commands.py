@@ -20,6 +20,7 @@ import quantlab
 from ..core.errors import ConfigError
 from .console import show_table
 from .data_commands import refresh
+from .paper_commands import carry_closes, ledger_home, open_trader
 from ..recipe.spec import nearest_name
 from ..runs.schedule import Job, Schedule, Slot, SlotLedger, read_schedule, run_due
 from ..runs.slots import SlotRule, due_slots
@@ -86,7 +87,7 @@ def next_slots(
 def run_steps(
     job: Job,  # whose steps
     slot: Slot,  # claimed
-) -> str:  # names of the run folders
+) -> str:  # names of the run folders, closes that were carried
     """Carry out the steps of a job, in order; raise what a step raises.
 
     Parameters
@@ -99,7 +100,7 @@ def run_steps(
     Returns
     -------
     str
-        Names of the run folders.
+        Names of the run folders, closes that were carried.
 
     Raises
     ------
@@ -129,6 +130,9 @@ def run_steps(
                 refresh(asked.vendor, ",".join(asked.symbols), asked.start, asked.interval)
             except typer.Exit:  # it was interrupted, which is no failure of the slot
                 raise KeyboardInterrupt from None
+        elif step.paper:
+            trader = open_trader(step.paper.recipe, Path(step.paper.home) if step.paper.home else None)
+            made.append(f"{len(carry_closes(trader))} closes of {trader.recipe.name}")
         else:
             run, _ = run_once(step.report.template, step.report.parameters)
             made.append(run.folder.name)
@@ -258,12 +262,15 @@ _File = Annotated[Path, typer.Argument(help="YAML of jobs.")]
 
 @schedule_app.command()
 def check(file: _File, count: Annotated[int, typer.Option(min=1, max=100, help="Slots of each job.")] = 5) -> None:
-    "Show the next slots of each job of a schedule; refuse a report or a parameter that there is not."
+    "Show the next slots of each job of a schedule; refuse a report, a parameter or a trader that there is not."
+    from quantlab.execution.paper_ledger import PaperLedger
     from quantlab.report.template import fill_parameters, find_template, read_parameters
 
     for job in _jobs(file, None).jobs:
         for report in (step.report for step in job.steps if step.report):
             fill_parameters(read_parameters(find_template(report.template)), report.parameters)
+        for paper in (step.paper for step in job.steps if step.paper):
+            PaperLedger(ledger_home(paper.recipe, Path(paper.home) if paper.home else None)).terms()
         slots = ", ".join(f"{at:%a %Y-%m-%d %H:%M}" for at in next_slots(job.when, datetime.now(UTC), count))
         typer.echo(f"{job.name}: {slots or 'never'} (UTC)")
 

@@ -17,7 +17,7 @@ from quantlab.execution.intent import (
 )
 from quantlab.execution.store import OrderStore, VenueFill
 
-TABLES = ("decisions", "orders", "outbox", "moves", "fills", "facts")
+TABLES = ("decisions", "orders", "outbox", "moves", "fills", "flows", "facts")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

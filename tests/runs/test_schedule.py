@@ -248,7 +248,7 @@ def test_a_clock_set_back_and_a_changed_rule_repeat_nothing(store):
         ("jobs:\n- name: a\n  wen: {every: 1h}\n", "line 3: jobs.0.wen: .*did you mean when"),
         ("jobs:\n- name: A\n  when: {every: 1h}\n  steps: [report: {template: x}]\n", "line 2: jobs.0.name"),
         ("jobs:\n- name: a\n  when: {every: 7h}\n  steps: [report: {template: x}]\n", "line 3: .*divide a day"),
-        ("jobs:\n- name: a\n  when: {every: 1h}\n  steps: [{}]\n", "line 4: .*one of refresh and report"),
+        ("jobs:\n- name: a\n  when: {every: 1h}\n  steps: [{}]\n", "line 4: .*one of refresh, report and paper"),
         ("jobz: []\n", "line 1: .*did you mean jobs"),
         ("jobs: [\n", "cannot be read"),
         ("", "line 1: the schedule"),

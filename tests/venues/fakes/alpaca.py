@@ -9,14 +9,19 @@ From the documents (repository alpacahq/alpaca-docs, 2025-04):
   (`accepted`), the buying power of a market buy is checked with a price 2.5% (from 50 dollars) or 4% above the
   market's, open buys hold buying power, limit prices in cents (four decimals below one dollar) with error 42210000.
 - `content/api-references/trading-api/account-activities.md`: paging by `page_token` and `page_size` (at most 100), ids
-  "<time>::<uuid>"; `streaming.md`: authenticate, listen, the events, binary frames on paper.
+  "<time>::<uuid>", types and fields of what is no fill (date, net_amount, symbol; qty and per_share_amount of a
+  dividend); `streaming.md`: authenticate, listen, the events, binary frames on paper.
+From the changelog of docs.alpaca.markets, 2026-11-06: SPLIT and SPIN are the codes of today, SSP and SSO former ones
+that are told and not taken as a filter.
 From alpacahq/alpaca-py (models and enums; issue 260: an id stays used after its order was cancelled, "client_order_id
-must be unique") the fields `order_status` of an activity and the event `accepted`.
+must be unique") the fields `order_status`, `status` (executed, correct, canceled) and `description` of an activity, the
+two values of `category`, and the event `accepted`.
 From error bodies quoted in public repositories, not from a document: the codes 40010001, 40310000, 40410000, 42210000
 ("order is already in \"filled\" state", "order pending cancel"), 42910000 and 40110000.
-Not known from a document: the words for an unknown symbol, for missing fields and for opg during a session; that the
-answer of a POST in a session says `pending_new`; that day orders end as `expired` (the text says cancelled, the stream
-has `expired` for the end of an order's time in force)."""
+Not known from a document: that the `qty` of a split, a journal of shares or a crypto fee is the signed number that
+came, and that `category` goes without types; the words for an unknown symbol, for missing fields and for opg during a
+session; that the answer of a POST in a session says `pending_new`; that day orders end as `expired` (the text says
+cancelled, the stream has `expired` for the end of an order's time in force)."""
 
 from __future__ import annotations
 
@@ -137,6 +142,8 @@ class AlpacaVenue(HttpVenue):
         if collared:
             core.collar = collar
         self.streams: set[asyncio.Queue] = set()
+        self.booked: list[dict] = []  # activities that are no fills
+        self.booked_at = 0  # their hour of the day: no document says how `after` counts a date
 
     # --- errors
 
@@ -374,29 +381,55 @@ class AlpacaVenue(HttpVenue):
             "qty_available": plain(qty - core.reserved(base) if qty > 0 else qty),
         }  # fmt: skip
 
+    def book(self, type: str, day: date | str, net_amount: object = "0", symbol: str = "", qty: object = None,
+             moves: object = "0", **more: object) -> dict:  # fmt: skip
+        """Book what no order did: cash by its net amount, and shares by `moves`, which Alpaca may not tell."""
+        core, number_of = self.core, len(self.booked)
+        with core.lock:
+            core.balances[core.currency] += number(net_amount)
+            if number(moves):
+                core.balances[core.instruments[symbol].base] += number(moves)
+        day = date.fromisoformat(str(day))
+        name = f"{day:%Y%m%d}000000000::{uuid.uuid5(NAMESPACE, f'activity {number_of}')}"
+        row = {"activity_type": type, "id": name, "date": day.isoformat(), "net_amount": plain(number(net_amount)),
+               "description": "", "status": "executed"}  # fmt: skip
+        row |= {"symbol": symbol} if symbol else {}
+        row |= {"qty": plain(number(qty))} if qty is not None else {}
+        self.booked.append(row | more)
+        return self.booked[-1]
+
     def activities(self, request: Request) -> Answer:
         query = request.query
-        types = request.ids.get("type") or query.get("activity_types") or "FILL"
-        if "FILL" not in types.split(","):
-            return Answer([])
+        types = request.ids.get("type") or query.get("activity_types") or ""
+        if types and query.get("category"):
+            return self.fail(422, 42210000, "category cannot be used with activity_types")
+        if unknown := [one for one in types.split(",") if one in ("SSO", "SSP")]:
+            return self.fail(422, 42210000, f"invalid activity type: {unknown[0]}")
         size = int(query.get("page_size") or 100)
         if not 0 < size <= 100:
             return self.fail(422, 42210000, "page_size must be between 1 and 100")
         if query.get("date") and (query.get("after") or query.get("until")):
             return self.fail(422, 42210000, "date cannot be used with after or until")
-        return Answer(self._activities(query, size))
+        return Answer(self._activities(query, [one for one in types.split(",") if one], size))
 
-    def _activities(self, query: dict, size: int) -> list[dict]:
+    def _activities(self, query: dict, types: list[str], size: int) -> list[dict]:
         fills = [one for one in self.core.executions if self.visible(self.core.order(one.order_id))]
-        fills = _between(fills, query, lambda one: one.time)
+        rows = [(one.time, fill_json(one, self.core.order(one.order_id))) for one in fills]
+        moment = lambda one: datetime.fromisoformat(one["date"]).replace(hour=self.booked_at, tzinfo=UTC)
+        rows += [(moment(one), one) for one in self.booked]
+        wanted = {"trade_activity": lambda one: one == "FILL", "non_trade_activity": lambda one: one != "FILL"}
+        chosen = wanted.get(query.get("category"), lambda one: not types or one in types)
+        rows = _between([one for one in rows if chosen(one[1]["activity_type"])], query, lambda one: one[0])
         if query.get("date"):
-            fills = [one for one in fills if one.time.astimezone(NEW_YORK).date().isoformat() == query["date"][:10]]
+            on = lambda at, row: row.get("date") or at.astimezone(NEW_YORK).date().isoformat()
+            rows = [one for one in rows if on(*one) == query["date"][:10]]
+        rows.sort(key=lambda one: one[0])
         if query.get("direction", "desc") == "desc":
-            fills.reverse()
-        names = [activity_id(one) for one in fills]
+            rows.reverse()
+        names = [one["id"] for _, one in rows]
         token = query.get("page_token")
         start = names.index(token) + 1 if token in names else 0
-        return [fill_json(one, self.core.order(one.order_id)) for one in fills[start : start + size]]
+        return [one for _, one in rows[start : start + size]]
 
     # --- clock, calendar, assets
 
