@@ -695,7 +695,7 @@ class PaperVenue(_PaperDoor):
         >>> paying = raw.assign(dividend=0.0, split_ratio=1.0)
         >>> paying.loc[(pd.Timestamp("2016-07-13"), "KO"), ["dividend", "split_ratio"]] = (0.35, 2.0)
         >>> paid = _PaperAccount(paying, Path(work.name) / "paid.jsonl", "2016-07-08", costs=Costs(interest_bps=200))
-        >>> paid._waiting["a"] = ("KO", Decimal(10))
+        >>> paid._take({"id": "a", "symbol": "KO", "quantity": "10"})
         >>> while paid.session < pd.Timestamp("2016-07-13"):
         ...     paid.play()
         >>> store = OrderStore(Path(work.name) / "paper.sqlite")

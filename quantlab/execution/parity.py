@@ -65,6 +65,7 @@ class FillMark(NamedTuple):
     ... )
     >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
     >>> mark
+    FillMark(mid=Decimal('10.01'), touch=Decimal('10.02'), reached=Decimal('10.03'))
     """
 
     mid: Decimal  # middle of the market when the order came to it
@@ -114,6 +115,11 @@ def model_marks(
     >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
     >>> tested = backtest_log(spec, market_bars(spec), terms)
     >>> pd.DataFrame(tested.fills)[["symbol", "quantity", "price", "fee", "at"]].head(4)
+      symbol quantity               price                 fee          at
+    0     GE    506.0  193.81565517425537   9.807072151817323  2016-07-11
+    1   MSFT   1873.0            52.52625         9.838166625  2016-07-11
+    2      T   3045.0   32.09303816413879    9.77233012098026  2016-07-11
+    3   MSFT  -1873.0  58.140913169860845  10.889793036714938  2016-08-09
     """
     at, market = read_market(bars, costs, fill)
     stage = MOMENTS[fill.moment]
@@ -172,6 +178,7 @@ def quote_marks(
     ... )
     >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
     >>> mark
+    FillMark(mid=Decimal('10.01'), touch=Decimal('10.02'), reached=Decimal('10.03'))
     """
     found: dict[str, FillMark] = {}
     times = quotes.assign(at=pd.to_datetime(quotes["at"], utc=True, format="ISO8601"))
@@ -237,6 +244,7 @@ class AskedOrder(NamedTuple):
     ...     {"AAPL": Decimal("11.00")},
     ... )
     >>> [show_error(lambda: log_equity(bare._replace(closes={})))]
+    ['ExecutionError: AAPL of the paper account has no close at the end; bring bars that reach it']
     """
 
     id: str  # of the log that it is from
@@ -301,6 +309,7 @@ class AccountLog(NamedTuple):
     ...     {"AAPL": Decimal("11.00")},
     ... )
     >>> [show_error(lambda: log_equity(bare._replace(closes={})))]
+    ['ExecutionError: AAPL of the paper account has no close at the end; bring bars that reach it']
     """
 
     name: str  # backtest, paper, live ...
@@ -663,23 +672,45 @@ def shortfall_table(
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.execution.parity import backtest_log, shortfall_table, trader_log
-    >>> from quantlab.execution.trader import Trader, TraderTerms
-    >>> from quantlab.recipe.market import market_bars
-    >>> from quantlab.recipe.run import as_recipe
-    >>> spec = as_recipe("momentum").replace(
-    ...     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-08-31", policy__top_k=3, policy__buffer=0
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.parity import AccountLog, AskedOrder, quote_marks, shortfall_table
+    >>> from quantlab.execution.store import VenueFill
+    >>> some = [
+    ...     VenueFill("x1", "a", "AAPL", Decimal(10), Decimal("10.03"), Decimal(0), "2016-07-11T13:30:05+00:00")
+    ... ]
+    >>> log = pd.DataFrame(
+    ...     [
+    ...         ("AAPL", "2016-07-11T13:30:00+00:00", "10.00", "10.02"),
+    ...         ("AAPL", "2016-07-11T13:30:04+00:00", "10.01", "10.03"),
+    ...     ],
+    ...     columns=["symbol", "at", "bid", "ask"],
     ... )
-    >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
-    >>> tested = backtest_log(spec, market_bars(spec), terms)
-    >>> work = tempfile.TemporaryDirectory()
-    >>> trader = Trader(spec, Path(work.name) / "paper", terms)
-    >>> while trader.step():
-    ...     pass
-    >>> logs = [tested, trader_log(trader)]
-    >>> shortfall_table(logs)
+    >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
+    >>> bare = AccountLog(
+    ...     "paper",
+    ...     Decimal(1000),
+    ...     [AskedOrder("a", "2016-07-08", "AAPL", Decimal(10), Decimal("10.00"))],
+    ...     some,
+    ...     {"x1": mark},
+    ...     [],
+    ...     {"AAPL": Decimal(10)},
+    ...     Decimal("899.70"),
+    ...     {"AAPL": Decimal("11.00")},
+    ... )
+    >>> shortfall_table([bare])
+                                paper
+    money
+    every share at its close  1010.00
+    delay                       -0.10
+    spread                      -0.10
+    impact                      -0.10
+    missed                       0.00
+    fees                         0.00
+    carry                        0.00
+    unasked                      0.00
+    equity                    1009.70
+    unexplained                  0.00
     """
     columns = {}
     for log in logs:
@@ -788,6 +819,11 @@ def backtest_log(
     >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
     >>> tested = backtest_log(spec, market_bars(spec), terms)
     >>> pd.DataFrame(tested.fills)[["symbol", "quantity", "price", "fee", "at"]].head(4)
+      symbol quantity               price                 fee          at
+    0     GE    506.0  193.81565517425537   9.807072151817323  2016-07-11
+    1   MSFT   1873.0            52.52625         9.838166625  2016-07-11
+    2      T   3045.0   32.09303816413879    9.77233012098026  2016-07-11
+    3   MSFT  -1873.0  58.140913169860845  10.889793036714938  2016-08-09
     """
     spec = as_recipe(recipe)
     bars, own = paper_terms(spec, market)
@@ -835,7 +871,7 @@ def _result_rows(result: Result, close: pd.Series) -> tuple[list[AskedOrder], li
         fills.append(VenueFill(f"backtest-fill-{n}", id, book.symbols[i], size, price, fee, dates[t]))
     return orders, fills
 
-# %% ../../nbs/execution/778_parity.ipynb #c93a7d92
+
 def _result_flows(result: Result, fills: list[VenueFill]) -> list[VenueFlow]:
     "List what a backtest was paid, charged and split without an order."
     found = []
@@ -858,7 +894,7 @@ def _result_flows(result: Result, fills: list[VenueFill]) -> list[VenueFlow]:
             found.append(VenueFlow(f"backtest-{day}-split-{symbol}", "split", symbol, _number(came), Decimal(0), day))
     return found
 
-
+# %% ../../nbs/execution/778_parity.ipynb #c93a7d92
 def trader_log(
     begun: BegunTrader,  # that has been carried to its last close; no venue is asked
     name: str = "paper",  # of the account, on the page
@@ -906,6 +942,18 @@ def trader_log(
     ...     pass
     >>> logs = [tested, trader_log(trader)]
     >>> shortfall_table(logs)
+                                backtest       paper
+    money
+    every share at its close  1002267.07  1002269.15
+    delay                         -57.36      -62.16
+    spread                       -252.80     -250.93
+    impact                          0.00        0.00
+    missed                          2.08        3.60
+    fees                          -50.58      -50.20
+    carry                         836.25      836.25
+    unasked                         0.00        0.00
+    equity                    1002744.66  1002745.71
+    unexplained                     0.00        0.00
     """
     days, file = begun.ledger.days(), begun.store_file
     if not days or not file.exists():
@@ -975,6 +1023,13 @@ class Parity(NamedTuple):
     >>> logs = [tested, trader_log(trader)]
     >>> pair = parity(*logs)
     >>> pair.rows.groupby("cause")["amount"].sum()
+    cause
+    delay                  4.804077148437200
+    fees                -0.37525513023376467
+    missed    -1.527803877591480535822788791
+    size      -2.076322098970519464177211671
+    spread                -1.875337982177600
+    Name: amount, dtype: object
     """
 
     rows: pd.DataFrame  # decided, symbol, cause, amount (Decimal), why: each that is not 0
@@ -984,6 +1039,11 @@ class Parity(NamedTuple):
 
 
 _NOTHING = dict.fromkeys(("size", "asked", *CAUSES[:5]), Decimal(0)) | {"why": ""}
+
+
+def _shares(number: Decimal) -> str:
+    "Write shares, with two digits where they are not whole."
+    return f"{number:,.2f}".removesuffix(".00")
 
 
 def _by_name(log: AccountLog, found: Shortfall) -> dict[tuple[str, str], dict]:
@@ -1041,6 +1101,13 @@ def parity(
     >>> logs = [tested, trader_log(trader)]
     >>> pair = parity(*logs)
     >>> pair.rows.groupby("cause")["amount"].sum()
+    cause
+    delay                  4.804077148437200
+    fees                -0.37525513023376467
+    missed    -1.527803877591480535822788791
+    size      -2.076322098970519464177211671
+    spread                -1.875337982177600
+    Name: amount, dtype: object
     """
     for symbol in sorted({*first.closes} & {*second.closes}):
         if first.closes[symbol] != second.closes[symbol]:
@@ -1051,7 +1118,7 @@ def parity(
     rows = []
     for key in sorted({*mine, *other}):
         left, right = mine.get(key, _NOTHING), other.get(key, _NOTHING)
-        size = f"{left['asked']:f} shares against {right['asked']:f}"
+        size = f"{_shares(left['asked'])} shares against {_shares(right['asked'])}"
         rows.append((*key, "size", left["size"] - right["size"], size))
         for name in CAUSES[:5]:
             rows.append((*key, name, right[name] - left[name], right["why"] or left["why"] if name == "missed" else ""))

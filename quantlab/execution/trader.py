@@ -432,6 +432,11 @@ def paper_terms(
     >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
     >>> tested = backtest_log(spec, market_bars(spec), terms)
     >>> pd.DataFrame(tested.fills)[["symbol", "quantity", "price", "fee", "at"]].head(4)
+      symbol quantity               price                 fee          at
+    0     GE    506.0  193.81565517425537   9.807072151817323  2016-07-11
+    1   MSFT   1873.0            52.52625         9.838166625  2016-07-11
+    2      T   3045.0   32.09303816413879    9.77233012098026  2016-07-11
+    3   MSFT  -1873.0  58.140913169860845  10.889793036714938  2016-08-09
     """
     said: dict[str, Any] = dict(costs_and_rules(recipe))
     rules = replace(said["rules"], lot=max(said["rules"].lot, WHOLE_SHARES.lot))
@@ -547,7 +552,9 @@ class BegunTrader:
      'start': '2016-07-05',
      'calendar': 'XNYS',
      'reserve': '0.02',
-     'clock': 'replayed'}
+     'clock': 'replayed',
+     'venue': 'paper',
+     'aside': '0'}
     """
 
     def __init__(
@@ -851,6 +858,18 @@ def kept_book(
     ...     pass
     >>> logs = [tested, trader_log(trader)]
     >>> shortfall_table(logs)
+                                backtest       paper
+    money
+    every share at its close  1002267.07  1002269.15
+    delay                         -57.36      -62.16
+    spread                       -252.80     -250.93
+    impact                          0.00        0.00
+    missed                          2.08        3.60
+    fees                          -50.58      -50.20
+    carry                         836.25      836.25
+    unasked                         0.00        0.00
+    equity                    1002744.66  1002745.71
+    unexplained                     0.00        0.00
     """
     if "venue.book" not in (facts := store.facts()):
         raise ExecutionError("no book of the venue is kept; carry a close first")
@@ -963,7 +982,7 @@ class _Settled(BegunTrader):
             if not engine.step().open:
                 break
         self._keep_book()
-        self._tell_fills()
+        self._tell_news()
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:  # shares by symbol; the trader's part of the money
         """Return the venue's book, without the money that was there before and is not the trader's.
@@ -1016,13 +1035,16 @@ class _Settled(BegunTrader):
         said = {"cash": decimal_text(cash), "shares": {name: decimal_text(n) for name, n in shares.items()}}
         self.store.set_fact("venue.book", json.dumps(said, sort_keys=True))
 
-    def _tell_fills(self) -> None:
-        "Tell of fills that were booked and not told yet; a bus takes each key once."
-        if self.tell is not None:
-            fills, told = self.store.fills(), int(self.store.facts().get("told.fills", "0"))
-            for fill in fills[told:]:
-                self.tell(f"{self.recipe.name}.fills", _fill_text(fill), fill.execution)
-            self.store.set_fact("told.fills", str(len(fills)))
+    def _tell_news(self) -> None:
+        "Tell of days and fills that were not told yet; what a crash left untold is told later, under the same key."
+        if self.tell is None:
+            return
+        days = [(day.text(), day.decided) for day in self.ledger.days()]
+        fills = [(_fill_text(fill), fill.execution) for fill in self.store.fills()]
+        for name, rows in {"decisions": days, "fills": fills}.items():
+            for text, key in rows[int(self.store.facts().get(f"told.{name}", "0")) :]:
+                self.tell(f"{self.recipe.name}.{name}", text, key)
+            self.store.set_fact(f"told.{name}", str(len(rows)))
 
     def _set_clock(self, close: str) -> None:
         "Set a replayed clock to ten minutes after a close."
@@ -1126,8 +1148,7 @@ class Trader(_Settled):
             "missed: it was decided after its open" if late and record.due else "", self._unsent(),
         )  # fmt: skip
         self.ledger.add(day, self.clock())
-        if self.tell is not None:
-            self.tell(f"{self.recipe.name}.decisions", day.text(), day.decided)
+        self._tell_news()
         return day
 
     def _unsent(self) -> tuple[list[str], ...]:

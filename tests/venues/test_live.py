@@ -56,39 +56,47 @@ class Clock:
         Clock.now = f"{close + pd.Timedelta('10min'):%Y-%m-%dT%H:%M:%S.%f+00:00}"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def clock(monkeypatch):
     monkeypatch.setattr(trading, "utc_now", Clock())
     Clock.now = "2016-07-07T20:10:00.000000+00:00"
 
 
-@pytest.fixture
-def paper(tmp_path, clock):
-    "Eight closes on paper by the machine's clock, each of which somebody outside held two hours later."
-    (tmp_path / "six.yaml").write_text(RECIPE)
-    home, anchors = tmp_path / "paper", []
-    trader = Trader(tmp_path / "six.yaml", home, TraderTerms("100000", "2016-07-07"))
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    "Nine closes on paper by the machine's clock, each of which somebody outside held two hours later."
+    folder = tmp_path_factory.mktemp("earned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trading, "utc_now", Clock())
+        yield folder, carried(folder)
+
+
+def carried(folder):
+    "Carry the closes; return what somebody outside held."
+    (folder / "six.yaml").write_text(RECIPE)
+    home, anchors = folder / "paper", []
+    trader = Trader(folder / "six.yaml", home, TraderTerms("100000", "2016-07-07"))
     for date in trader.pending():
         if date == trader.sessions[-1]:
             break
         Clock.after(date)
-        trader = Trader(tmp_path / "six.yaml", home)
+        trader = Trader(folder / "six.yaml", home)
         trader.step()
         commit = subprocess.run(["git", "-C", home, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
         at = pd.Timestamp(session_hours("XNYS", date)[0]) + pd.Timedelta("2h")
         anchors.append(Anchor(commit, f"{at:%Y-%m-%dT%H:%M:%S.%f+00:00}", "somebody outside"))
-    return tmp_path, anchors
+    return anchors
 
 
-def test_days_are_earned_one_by_one(paper, monkeypatch):
+def test_days_are_earned_one_by_one(paper, monkeypatch, tmp_path):
     folder, anchors = paper
     begun = BegunTrader(folder / "six.yaml", folder / "paper")
-    permit = earn_permit(begun, anchors, folder / "a", asked=8)
+    permit = earn_permit(begun, anchors, tmp_path / "a", asked=8)
     assert permit == LivePermit(begun.key, len(anchors), 8, begun.ledger.head()) and permit.earned
     with pytest.raises(QuantlabError, match=r"^6 days of six on paper are proven, and 8 are asked for"):
-        earn_permit(begun, anchors[:6], folder / "b", asked=8)
+        earn_permit(begun, anchors[:6], tmp_path / "b", asked=8)
     with pytest.raises(QuantlabError, match=r"^0 days"):
-        earn_permit(begun, [], folder / "c", asked=1)
+        earn_permit(begun, [], tmp_path / "c", asked=1)
     days = PaperLedger.days
 
     def richer(self):
@@ -96,7 +104,7 @@ def test_days_are_earned_one_by_one(paper, monkeypatch):
 
     monkeypatch.setattr(PaperLedger, "days", richer)
     with pytest.raises(QuantlabError, match="does not verify"):
-        earn_permit(begun, anchors, folder / "d", asked=8)
+        earn_permit(begun, anchors, tmp_path / "d", asked=8)
 
 
 def test_a_replayed_ledger_earns_nothing(tmp_path):
@@ -112,17 +120,17 @@ def test_a_replayed_ledger_earns_nothing(tmp_path):
         earn_permit(trader, [now], tmp_path / "a", asked=1)
 
 
-def test_a_permit_is_of_one_recipe(paper):
+def test_a_permit_is_of_one_recipe(paper, tmp_path):
     folder, anchors = paper
     begun = BegunTrader(folder / "six.yaml", folder / "paper")
-    permit = earn_permit(begun, anchors, folder / "a", asked=8)
-    (folder / "other.yaml").write_text(RECIPE.replace("top_k: 2", "top_k: 3"))
+    permit = earn_permit(begun, anchors, tmp_path / "a", asked=8)
+    (tmp_path / "other.yaml").write_text(RECIPE.replace("top_k: 2", "top_k: 3"))
     terms = TraderTerms("1000", "2016-07-19")
     with pytest.raises(QuantlabError, match="earn one on paper with it"):
-        Trader(folder / "other.yaml", folder / "x", terms, permit=permit)
+        Trader(tmp_path / "other.yaml", tmp_path / "x", terms, permit=permit)
     with pytest.raises(QuantlabError, match="earn one on paper with it"):
-        Trader(folder / "six.yaml", folder / "x", terms, permit=permit._replace(proven=7))
-    assert not (folder / "x" / "start.json").exists()
+        Trader(folder / "six.yaml", tmp_path / "x", terms, permit=permit._replace(proven=7))
+    assert not (tmp_path / "x" / "start.json").exists()
 
 
 def test_the_live_account_needs_a_permit_and_keys_of_its_own(monkeypatch):
@@ -232,17 +240,17 @@ def call(line, given=None):
     return done.exit_code, done.output + str(done.exception or "")
 
 
-def test_from_proven_days_to_a_fill_by_the_command_line(paper, account, monkeypatch):
+def test_from_proven_days_to_a_fill_by_the_command_line(paper, account, monkeypatch, tmp_path):
     folder, anchors = paper
     monkeypatch.setattr(trading, "LIVE_DAYS", 8)
-    monkeypatch.setattr(paper_commands, "_anchors", lambda *asked: anchors)
-    recipe, home = str(folder / "six.yaml"), ["--home", str(folder / "live")]
+    monkeypatch.setattr(paper_commands, "_anchors", lambda home, *_: anchors if home.name == "paper" else [])
+    recipe, home = str(folder / "six.yaml"), ["--home", str(tmp_path / "live")]
     start = ["live", "start", recipe, "--venue", "alpaca", "--capital", "10000", "--universe", ",".join(NAMES),
              "--risk", RISK, "--paper", str(folder / "paper"), *home]  # fmt: skip
     assert "at least 8" in call([*start, "--days", "7"])[1]
     for wrong in ("yes", "trade six with 10000"):
         code, said = call([*start, "--days", "8"], f"{wrong}\n")
-        assert code == 1 and "not confirmed" in said and not (folder / "live").exists()
+        assert code == 1 and "not confirmed" in said and not (tmp_path / "live").exists()
     sentence = f"trade six with 10000 at alpaca, {','.join(NAMES)}, {RISK}"
     for name, other in (("--universe", "AAPL"), ("--risk", "kill_drawdown=0.3"), ("--risk", "max_weight=0.5")):
         changed = [other if start[n - 1] == name else word for n, word in enumerate(start)]
@@ -250,7 +258,7 @@ def test_from_proven_days_to_a_fill_by_the_command_line(paper, account, monkeypa
     Clock.after("2016-07-20")
     code, said = call([*start, "--days", "8", "--confirm", sentence])
     assert code == 0, said
-    terms = PaperLedger(folder / "live").terms()
+    terms = PaperLedger(tmp_path / "live").terms()
     assert terms["live"]["proven"] == len(anchors) and terms["aside"] == "40000" and terms["venue"] == "alpaca"
     code, said = call(["live", "step", recipe, *home])
     assert code == 0 and re.search(r"2016-07-20: \d orders", said), said
@@ -273,33 +281,33 @@ def test_from_proven_days_to_a_fill_by_the_command_line(paper, account, monkeypa
     code, said = call(["live", "stop", recipe, "--reason", "enough", *home])
     assert code == 0 and "killed" in said and "quantlab live rearm" in said
     assert KEYS["APCA_LIVE_API_SECRET_KEY"] not in "".join(
-        file.read_text(errors="ignore") for file in folder.rglob("*") if file.is_file()
+        file.read_text(errors="ignore") for file in tmp_path.rglob("*") if file.is_file()
     )
     assert "say that" in call(["paper", "status", recipe, *home])[1]
 
 
-def test_an_account_that_holds_shares_or_too_little_is_not_begun(paper, account):
+def test_an_account_that_holds_shares_or_too_little_is_not_begun(paper, account, tmp_path):
     folder, anchors = paper
     begun = BegunTrader(folder / "six.yaml", folder / "paper")
-    permit = earn_permit(begun, anchors, folder / "a", asked=8)
+    permit = earn_permit(begun, anchors, tmp_path / "a", asked=8)
     for capital, held in (("50001", 0), ("1000", 3)):
         if held:
             account.hold("KO", held)
         with pytest.raises(QuantlabError, match="holds KO" if held else "pay in"):
             Trader(
-                folder / "six.yaml", folder / "x", TraderTerms(capital, "2016-07-19", venue="alpaca"),
+                folder / "six.yaml", tmp_path / "x", TraderTerms(capital, "2016-07-19", venue="alpaca"),
                 venue=AlpacaLive(permit), permit=permit,
             )  # fmt: skip
-    assert not (folder / "x" / "start.json").exists()
+    assert not (tmp_path / "x" / "start.json").exists()
 
 
-def test_a_trader_that_was_begun_at_a_venue_is_not_opened_without_it(paper, account):
+def test_a_trader_that_was_begun_at_a_venue_is_not_opened_without_it(paper, account, tmp_path):
     folder, anchors = paper
-    permit = earn_permit(BegunTrader(folder / "six.yaml", folder / "paper"), anchors, folder / "a", asked=8)
+    permit = earn_permit(BegunTrader(folder / "six.yaml", folder / "paper"), anchors, tmp_path / "a", asked=8)
     terms = TraderTerms("1000", "2016-07-19", venue="alpaca")
-    Trader(folder / "six.yaml", folder / "x", terms, venue=AlpacaLive(permit), permit=permit)
+    Trader(folder / "six.yaml", tmp_path / "x", terms, venue=AlpacaLive(permit), permit=permit)
     with pytest.raises(QuantlabError, match="begun at alpaca"):
-        Trader(folder / "six.yaml", folder / "x")
+        Trader(folder / "six.yaml", tmp_path / "x")
     with pytest.raises(QuantlabError, match="begun at paper"):
         Trader(folder / "six.yaml", folder / "paper", venue=AlpacaLive(permit))
 
