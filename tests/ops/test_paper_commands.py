@@ -52,7 +52,8 @@ def test_a_schedule_carries_a_trader_and_a_slot_that_is_begun_again_carries_noth
     Trader(recipe, home, TraderTerms("100000", "2016-07-11", clock="replayed"))
     assert [run_steps(job, None), run_steps(job, None)] == ["3 closes of six", "0 closes of six"]
     file = tmp_path / "jobs.yaml"
-    file.write_text(f"jobs: [{{name: evening, when: {{every: 1h}}, steps: [{{paper: {{recipe: {recipe}, home: {home}x}}}}]}}]")
+    steps = f"[{{paper: {{recipe: {recipe}, home: {home}x}}}}]"
+    file.write_text(f"jobs: [{{name: evening, when: {{every: 1h}}, steps: {steps}}}]")
     done = CliRunner().invoke(app, ["schedule", "check", str(file)])
     assert done.exit_code == 1 and "no paper ledger" in str(done.exception)
 
