@@ -1,6 +1,8 @@
-"""Measure how often the tests of validation.inference, validation.deflate, regime.bootstrap and risk alarm falsely.
+"""Measure how often the tests of validation.inference, validation.deflate, regime.bootstrap, risk and monitor.drift
+alarm falsely.
 
-Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [seeds]
+Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [drift]
+[seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
@@ -9,8 +11,9 @@ nbs/regime/464_bootstrap.ipynb shows. `var` measures the tests of risk.exam in y
 forecasts of the S&P 500 of 1990 to 2022 (skfolio's index: extra portfolio); both go to
 bench/results/var_calibration.json, which nbs/risk/630_exam.ipynb shows; `stability` goes to
 bench/results/stability_calibration.json, which nbs/risk/680_stability.ipynb shows; `deflated` and `noise_search` go to
-bench/results/deflated_calibration.json, which nbs/validation/370_deflate.ipynb shows. `seeds` below 2,000 (10,000 for
-var, 100 for noise_search) is for a quick look: it prints the table and leaves the stored results alone.
+bench/results/deflated_calibration.json, which nbs/validation/370_deflate.ipynb shows; `drift` goes to
+bench/results/drift_calibration.json, which nbs/monitor/930_drift.ipynb shows. `seeds` below 2,000 (10,000 for var, 100
+for noise_search, 200 for drift) is for a quick look: it prints the table and leaves the stored results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
 from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.
@@ -29,10 +32,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from scipy.signal import lfilter
-from scipy.stats import beta, norm, ttest_1samp
+from scipy.stats import beta, ks_2samp, norm, ttest_1samp
 
 from quantlab.core.cache import content_hash
 from quantlab.core.config import root
+from quantlab.data.synth import synth_market
+from quantlab.monitor.drift import drift_reference, drift_test
 from quantlab.regime.bootstrap import draw_garch, fit_garch, fit_two_states, two_state_gain
 from quantlab.risk import exam, var
 from quantlab.risk.stability import sharpe_difference
@@ -45,6 +50,13 @@ DATES, NAMES, MEMORY, HORIZONS = 1000, 50, 0.98, (1, 5, 20)
 SHOWN = ["world", "confidence", "test", "horizon", "months", "method", "rate", "se", "n"]
 ROWS = 1000  # of a world of regimes: four years of days
 SEARCHES = 100  # of 10,000 policies each
+DRIFT_WORLDS, DRIFT_MONTHS, PLANTED = 200, 36, 100  # worlds, months of each, synthetic markets with a drift
+OTHER_TESTS, BEYOND = 20, 40  # worlds in which every test is asked; worlds with more memory than is promised
+MONTH, PAST, WIDTH, COLUMNS, MOVED, SHIFT = 21, 1260, 50, 20, 4, 0.5  # sessions; names, features; a fifth moves by this
+DEPENDENCE = {  # correlation of names, and of a session with the one before
+    "none": (0.0, 0.0), "names 0.3": (0.3, 0.0), "names 0.3, sessions 0.9": (0.3, 0.9),
+    "names 0.3, sessions 0.98": (0.3, 0.98),
+}  # fmt: skip
 YEARS, YEAR = 10_000, 250  # worlds of value at risk, and sessions in each
 LOOKBACK, TRUTH = 126, 0.05  # the momentum world: days of its own past, and the share of the outcome mixed in
 
@@ -319,6 +331,108 @@ def noise_search(seed: int) -> list[list]:
     return [[seed, found.dsr, found.dsr_max, found.n_effective, found.sharpe * 252**0.5]]
 
 
+def dependent(rng: np.random.Generator, sessions: int, common: float, memory: float) -> pd.DataFrame:
+    "Return features that share a factor across names and remember the session before; nothing drifts."
+    shocks = [rng.standard_normal((sessions, n, COLUMNS)) for n in (1, WIDTH)]
+    for x in shocks:
+        x[1:] *= np.sqrt(1 - memory**2)
+    factor, own = (lfilter([1.0], [1.0, -memory], x, axis=0) for x in shocks)
+    x = np.sqrt(common) * factor + np.sqrt(1 - common) * own
+    dates = pd.bdate_range("2010-01-01", periods=sessions, name="date")
+    index = pd.MultiIndex.from_product([dates, [f"S{i:02d}" for i in range(WIDTH)]], names=["date", "symbol"])
+    return pd.DataFrame(x.reshape(-1, COLUMNS), index, [f"f{i:02d}" for i in range(COLUMNS)])
+
+
+def by_custom(year: np.ndarray, month: np.ndarray) -> dict[str, bool]:
+    "Say whether the customary alarms ring for one feature, rows taken for draws."
+    edges = np.quantile(year, np.arange(1, 10) / 10)
+    p, q = (np.bincount(np.searchsorted(edges, x), minlength=10) / len(x) + 1e-6 for x in (month, year))
+    psi = float(((p - q) * np.log(p / q)).sum())
+    ks = bool(ks_2samp(month, year, method="asymp").pvalue < 0.05)
+    return {"PSI > 0.1, one feature": psi > 0.1, "KS p < 5 %, one feature": ks}
+
+
+def drift_world(seed: int) -> list[list]:
+    """Return [world, method, seed, months, alarms, planted, found, moved and named, false share of the named] of one
+    world for each dependence."""
+    rows = []
+    for world, (common, memory) in DEPENDENCE.items():
+        if memory > 0.9 and seed >= BEYOND:
+            continue
+        rng = np.random.default_rng([7 * 10**6 + seed, int(100 * common), int(100 * memory)])
+        x = dependent(rng, PAST + DRIFT_MONTHS * MONTH, common, memory)
+        reference = drift_reference(x.iloc[: PAST * WIDTH])
+        year, found = x.iloc[(PAST - 252) * WIDTH : PAST * WIDTH, 0].to_numpy(), {}
+        for i in range(DRIFT_MONTHS):
+            month = x.iloc[(PAST + i * MONTH) * WIDTH : (PAST + (i + 1) * MONTH) * WIDTH]
+            shift = np.zeros(COLUMNS)
+            shift[rng.choice(COLUMNS, MOVED, replace=False)] = SHIFT * rng.choice([-1, 1], MOVED)
+            hits = {"months, PSI": drift_test(reference, month, distances=("psi",)).alarm}
+            hits |= by_custom(year, month.iloc[:, 0].to_numpy())
+            if seed < OTHER_TESTS and i % 3 == 0:
+                hits["months, PSI, maximum"] = drift_test(reference, month, distances=("psi",), combine="max").alarm
+                for name in ("kl", "ks", "wasserstein"):
+                    hits[f"months, {name}"] = drift_test(reference, month, distances=(name,)).alarm
+            for method, hit in hits.items():
+                tally = found.setdefault(method, np.zeros(6))
+                tally[:2] += 1, hit
+            if i % 6 == 0:
+                told = drift_test(reference, month + shift, distances=("psi",))
+                true = sum(shift[x.columns.get_loc(c)] != 0 for c in told.named)
+                false = (len(told.named) - true) / max(len(told.named), 1)
+                found["months, PSI"][2:] += 1, told.alarm, true, false
+        rows += [[world, method, seed, *map(float, tally)] for method, tally in found.items()]
+    return rows
+
+
+def possible(common: float, memory: float) -> float:
+    """Return the power at 5 % of the likelihood ratio that knows the null exactly, and that MOVED of COLUMNS features
+    move by SHIFT up or down, from the sessions of one month."""
+    variance = common + (1 - common) / WIDTH
+    weight = (MONTH * (1 - memory) + 2 * memory) / (1 + memory) / variance  # of a month's mean, best weighted
+    rng, size = np.random.default_rng(8 * 10**6), SHIFT * np.sqrt(weight)
+
+    def ratio(z: np.ndarray) -> np.ndarray:
+        total = np.zeros((MOVED + 1, len(z)))
+        total[0] = 1.0
+        for column in np.cosh(np.clip(size * z, -100.0, 100.0)).T:  # sums over all choices of MOVED features
+            total[1:] = total[1:] + total[:-1] * column
+        return total[MOVED]
+
+    null, z = rng.standard_normal((2, 100_000, COLUMNS))
+    z[:, :MOVED] += size * rng.choice([-1, 1], (len(z), MOVED))
+    return float((ratio(z) > np.quantile(ratio(null), 0.95)).mean())
+
+
+def drift_rates(found: list[list]) -> pd.DataFrame:
+    "Return size and power by world and method; months of one world share a reference, so errors are over worlds."
+    columns = ["world", "method", "seed", "months", "alarms", "planted", "found", "true", "false"]
+    frame, rows = pd.DataFrame(found, columns=columns), []
+    for (world, method), part in frame.groupby(["world", "method"], sort=False):
+        size, n = part["alarms"] / part["months"], len(part)
+        row = {"world": world, "method": method, "worlds": n, "months": int(part["months"].sum())}
+        row |= {"size": size.mean(), "size_se": size.std() / np.sqrt(n)}
+        if part["planted"].sum():
+            power, hits = part["found"] / part["planted"], part["found"].sum()
+            row |= {"power": power.mean(), "power_se": power.std() / np.sqrt(n)}
+            row["possible"] = possible(*DEPENDENCE[world])
+            row |= {"named": part["true"].sum() / (MOVED * hits), "false_names": part["false"].sum() / hits}
+            row["fdr"] = part["false"].sum() / part["planted"].sum()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def planted_drift(seed: int) -> list[list]:
+    "Return [seed, alarm, the moved feature is named, others named, alarm without a drift] of a synthetic market."
+    rows = []
+    for drift in ({"noise_2": SHIFT}, {}):
+        x = synth_market(n_dates=PAST + MONTH, seed=9 * 10**6 + seed, drift=drift, drift_from=PAST).features
+        dates = x.index.unique("date")
+        rows.append(drift_test(drift_reference(x.loc[: dates[PAST - 1]]), x.loc[dates[PAST] :], distances=("psi",)))
+    named = rows[0].named
+    return [[seed, rows[0].alarm, "noise_2" in named, len(set(named) - {"noise_2"}), rows[1].alarm]]
+
+
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
     "Return the rows of a range of seeds; computed once, then read from their file."
     file = folder / f"{first:05d}-{last:05d}.json"
@@ -403,12 +517,27 @@ def keep_deflated(part: str, content: object) -> None:
     write(file, dict(sorted((before | {part: content}).items())))
 
 
+def measure_drift(worlds: int, console: Console) -> None:
+    "Measure the monthly test of drift, and show it; store it where all worlds were asked for."
+    seeds = run(planted_drift, [planted_drift, SHIFT, PAST, MONTH], min(worlds, PLANTED), console, 10)
+    names = ["seed", "found", "named", "others_named", "false_alarm"]
+    planted = pd.DataFrame(seeds, columns=names).astype(float).sum().drop("seed").astype(int).to_dict()
+    code = [drift_world, DEPENDENCE, DRIFT_MONTHS, OTHER_TESTS, BEYOND, WIDTH, COLUMNS, MOVED]
+    table = drift_rates(run(drift_world, code, worlds, console, 2))
+    if worlds == DRIFT_WORLDS:
+        about = {"worlds": DRIFT_WORLDS, "months": DRIFT_MONTHS, "seeds": PLANTED}
+        rates = json.loads(table.round(6).to_json(orient="records"))
+        file = root() / "bench" / "results" / "drift_calibration.json"
+        write(file, {"about": about, "planted": planted, "rates": rates})
+    console.print(table.round(4).to_string(), f"planted in {min(worlds, PLANTED)} seeds: {planted}", sep="\n")
+
+
 def main(*words: str) -> None:
     "Measure what was asked for, or everything; then store and show the rates."
     asked = next((int(w) for w in words if w.isdigit()), None)
     seeds, everything = (
         asked or SEEDS,
-        ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability"],
+        ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability", "drift"],
     )
     chosen = [w for w in words if not w.isdigit()] or everything
     if set(chosen) - set(everything):
@@ -455,6 +584,8 @@ def main(*words: str) -> None:
         if seeds == SEEDS:
             store("stability_calibration.json", {"seeds": SEEDS, "bootstrap_seeds": 2 * BOOTSTRAP_SEEDS}, table)
         show(table, console)
+    if "drift" in chosen:
+        measure_drift(asked or DRIFT_WORLDS, console)
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ class SynthMarket:
     regime : pd.Series
         By date; the true state, "calm" throughout without regimes.
     truth : dict[str, float]
-        ic, correlation, step, horizon, persistence, n_symbols, n_dates, n_noise, seed.
+        ic, correlation, step, horizon, persistence, n_symbols, n_dates, n_noise, seed; the drift.
     market : pd.DataFrame
         By date; the true common log return from this open to the next, and its volatility.
 
@@ -244,7 +244,7 @@ class SynthMarket:
     bars: pd.DataFrame  # (date, symbol); open high low close volume adj
     features: pd.DataFrame  # (date, symbol); factor, noise_1, noise_2, ...
     regime: pd.Series  # by date; the true state, "calm" throughout without regimes
-    truth: dict[str, float]  # ic, correlation, step, horizon, persistence, n_symbols, n_dates, n_noise, seed
+    truth: dict[str, float]  # ic, correlation, step, horizon, persistence, n_symbols, n_dates, n_noise, seed; the drift
     market: pd.DataFrame  # by date; the true common log return from this open to the next, and its volatility
 
 # %% ../../nbs/data/128_synth.ipynb #0b414737
@@ -271,6 +271,25 @@ def _check_asked(
     if wrong:
         raise ConfigError("; ".join(wrong))
 
+# %% ../../nbs/data/128_synth.ipynb #025fa243
+def _add_drift(
+    features: dict[str, np.ndarray],  # [dates, symbols] by name, standard normal
+    drift: dict[str, float],  # by feature, standard deviations
+    first: int,  # session, counted from 0
+) -> dict[str, float]:  # the truth of it; empty for an empty drift
+    "Move features from a session on, in place; raise ConfigError for a drift that cannot be planted."
+    n = len(features["factor"])
+    wrong = [f"drift of {c!r}, there is {', '.join(features)}" for c in drift if c not in features]
+    wrong += [f"drift of {c!r} by {by}, expected a finite number" for c, by in drift.items() if not np.isfinite(by)]
+    if not (isinstance(first, (int, np.integer)) and 0 <= first < n):
+        wrong += [f"drift_from={first}, expected a whole number from 0 to {n - 1}"]
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+    for column, by in drift.items():
+        features[column] = features[column].copy()
+        features[column][first:] += by
+    return {f"drift_{column}": float(by) for column, by in drift.items()} | ({"drift_from": first} if drift else {})
+
 # %% ../../nbs/data/128_synth.ipynb #f1d43588
 def synth_market(
     n_symbols: int = 50,  # at least 1; 2 when something is planted
@@ -282,6 +301,8 @@ def synth_market(
     seed: int = 0,  # of every random stream; the same seed gives the same market
     regimes: bool | str = True,  # three volatility states of the market, or one; "garch": one, clustered
     calendar: str = "weekdays",  # or "24/7"
+    drift: dict[str, float] | None = None,  # by feature: by how many of its standard deviations it moves; None: nothing
+    drift_from: int = 0,  # the first session that has moved, counted from 0
 ) -> SynthMarket:
     """Make a market with a planted factor; raise ConfigError for what cannot be planted.
 
@@ -305,6 +326,10 @@ def synth_market(
         Three volatility states of the market, or one; "garch": one, clustered.
     calendar : str, default "weekdays"
         Or "24/7".
+    drift : dict[str, float] | None, default None
+        By feature: by how many of its standard deviations it moves; None: nothing.
+    drift_from : int, default 0
+        The first session that has moved, counted from 0.
 
     Returns
     -------
@@ -341,11 +366,13 @@ def synth_market(
     names = [f"S{i:0{len(str(n_symbols - 1))}d}" for i in range(n_symbols)]
     index = pd.MultiIndex.from_product([dates, pd.Index(names, dtype="str")], names=["date", "symbol"])
     features = {"factor": factor[1:]} | {f"noise_{i + 1}": x for i, x in enumerate(noise)}
+    moved = _add_drift(features, drift or {}, drift_from)
+    truth = {"ic": ic, "correlation": rho, "step": step, "horizon": horizon, "persistence": persistence}
     return SynthMarket(
         bars=pd.DataFrame({c: x.ravel() for c, x in columns.items()}, index=index).assign(adj=1.0),
         features=pd.DataFrame({c: x.ravel() for c, x in features.items()}, index=index),
         regime=pd.Series(STATES.index.to_numpy()[state], index=dates, name="regime", dtype="str"),
-        truth={"ic": ic, "correlation": rho, "step": step, "horizon": horizon, "persistence": persistence} | asked,
+        truth=truth | asked | moved,
         market=pd.DataFrame(market, index=dates),
     )
 

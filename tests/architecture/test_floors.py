@@ -22,7 +22,8 @@ FLOORS = {
     "deep": (480, 499),
     "signals": (500, 549), "portfolio": (550, 599), "risk": (600, 689), "broker": (690, 699), "backtest": (700, 744),
     "strategy": (745, 749), "recipe": (750, 759), "execution": (760, 779), "venues": (780, 799),
-    "report": (800, 839), "factors": (840, 849), "runs": (850, 899), "ops": (900, 999),
+    "report": (800, 839), "factors": (840, 849), "runs": (850, 899), "monitor": (930, 949),
+    "ops": (900, 999),
 }  # fmt: skip
 LAST_CELL = """#| hide
 import runpy; from quantlab.core.config import root; \
@@ -37,6 +38,7 @@ ENDS = {
     "venues",
     "report",
     "runs",
+    "monitor",
     "ops",
 }  # rooms that may touch disk, network and clock
 DOORS = {

@@ -326,3 +326,34 @@ def test_damage_that_does_not_fit_is_refused():
     for frame in (whole.iloc[:-1], whole.iloc[:0], synth_market(5, 59, ic=0.0).bars):
         with pytest.raises(ConfigError, match="cannot lose"):
             synth_damage(frame, missing=0.01)
+
+
+def test_a_planted_drift_moves_what_it_names_and_nothing_else():
+    plain = synth_market(10, 60, persistence=0.5, horizon=3, seed=4)
+    moved = synth_market(
+        10, 60, persistence=0.5, horizon=3, seed=4, drift={"factor": -0.5, "noise_3": 2.0}, drift_from=40
+    )
+    assert moved.bars.equals(plain.bars) and moved.market.equals(plain.market) and moved.regime.equals(plain.regime)
+    for name in plain.features:
+        by = {"factor": -0.5, "noise_3": 2.0}.get(name, 0.0)
+        expected = to_wide(plain.features[name]).to_numpy().copy()
+        expected[40:] += by
+        np.testing.assert_array_equal(to_wide(moved.features[name]).to_numpy(), expected)
+    assert moved.truth == plain.truth | {"drift_factor": -0.5, "drift_noise_3": 2.0, "drift_from": 40}
+    none = synth_market(10, 60, persistence=0.5, horizon=3, seed=4, drift={}, drift_from=3)
+    assert none.features.equals(plain.features) and none.truth == plain.truth
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"drift": {"noise_9": 1.0}}, "drift of 'noise_9', there is factor, noise_1"),
+        ({"drift": {"factor": np.nan}}, "by nan, expected a finite number"),
+        ({"drift": {"factor": 1.0}, "drift_from": 30}, "drift_from=30, expected a whole number from 0 to 29"),
+        ({"drift_from": -1}, "drift_from=-1"),
+        ({"drift_from": 1.5}, "drift_from=1.5"),
+    ],
+)
+def test_a_drift_that_cannot_be_planted_is_refused(change, said):
+    with pytest.raises(ConfigError, match=said):
+        synth_market(3, 30, ic=0.0, **change)

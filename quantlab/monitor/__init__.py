@@ -1,0 +1,1 @@
+"""Is it still as it was learnt, and is it worth learning again?"""
