@@ -134,9 +134,9 @@ class Tws:
     """See the module's text.
 
     `lag`: how many turns of the client (requests and waits) a message stays on the way, by "execution", "status",
-    "commission", "account"; `execution_first`: a fill's execution is told before its status; `quiet`: no status for
-    market orders that fill at once; `twice`: each status comes twice; `master`: the master client id;
-    `fractions`: sizes that are no whole numbers are taken."""
+    "commission" (after its execution), "account"; `execution_first`: a fill's execution is told before its status;
+    `quiet`: no status for market orders that fill at once; `twice`: each status comes twice; `master`: the master
+    client id; `fractions`: sizes that are no whole numbers are taken."""
 
     def __init__(
         self,
@@ -421,12 +421,12 @@ class Tws:
         if ticket is None:
             return
         event, ticket.core_id = line["event"], order.id
-        at_once = self.quiet and order.type == "market" and self.core.is_open and not self.core.plans.get(order.symbol)
+        at_once = self.quiet and order.type == "market" and self.core.is_open
         if event == "fill":
             fill = order.fills[-1]
             self.filled_at[fill.number] = self.core.requests
             steps = [lambda: self._tell_fill(ticket, order, fill),
-                     lambda: self._tell_status(ticket, order, at_once and order.left <= 0)]  # fmt: skip
+                     lambda: self._tell_status(ticket, order, at_once and fill.qty == order.qty)]  # fmt: skip
             for step in steps if self.execution_first else reversed(steps):
                 step()
             return
@@ -446,7 +446,7 @@ class Tws:
     def _tell_fill(self, ticket: Ticket, order: cores.Order, fill: cores.Fill) -> None:
         execution, report = self._executions(ticket, fill)[-1]
         self._post(ticket, "execution", lambda wrapper: wrapper.execDetails(-1, ticket.contract, execution()))
-        self._post(ticket, "commission", lambda wrapper: wrapper.commissionReport(report()))
+        self._post(ticket, "commission", lambda wrapper: wrapper.commissionReport(report()))  # never before it
         for line in self.lines.values():
             line.post(self._position(order.symbol), after=self.lag["account"])
             if line.updates:
@@ -458,7 +458,8 @@ class Tws:
             return self.withheld.append(lambda: self._post(ticket, kind, *calls))
         for client_id in {ticket.client_id, self.master} & set(self.lines):
             if not ticket.by_hand or client_id in (0, self.master):
-                self.lines[client_id].post(*calls, after=self.lag[kind])
+                later = self.lag["execution"] if kind == "commission" else 0
+                self.lines[client_id].post(*calls, after=self.lag[kind] + later)
         return None
 
     def _told(self, ticket: Ticket, order: cores.Order | None = None) -> list[Call]:
@@ -730,8 +731,6 @@ class Mouth(Client):
     def open(self, host: str, port: int, client_id: int) -> None:
         if self.isConnected():
             raise ConnectionError("already connected")
-        if self.tws.faults.decide("IB", "connect") in ("drop_request", "drop_answer", "delay", "outage"):
-            raise ConnectionRefusedError("no TWS listens here")
         self.line = self.tws.open(client_id)
         self.host, self.port, self.clientId = host, int(port), client_id
         self.connState, self._apiReady, self._accounts = Client.CONNECTED, True, [self.tws.account]
@@ -834,7 +833,7 @@ class FakeIB(IB):
         raiseSyncErrors: bool = False,
         fetchFields: StartupFetch = StartupFetchALL,
     ):
-        """As `connectAsync` does it, one request after the other; faults spare the first requests."""
+        """As `connectAsync` does it, one request after the other; faults spare it (`Tws.stop` does not)."""
         try:
             self.client.open(host, port, int(clientId))
             self.wrapper.clientId = int(clientId)
