@@ -14,7 +14,7 @@ from fakes.coinbase import CoinbaseVenue, product
 from fakes.core import Core
 from fakes.faults import FaultPlan
 from fakes.fix import FixVenue
-from fakes.ib import FakeIB, Tws
+from fakes.tws import FakeIB, Tws
 
 from quantlab.execution.store import OrderRow
 from quantlab.venues.alpaca import AlpacaPaper
@@ -144,7 +144,10 @@ class InteractiveBrokers(Rig):
         return Tws(self.core, self.faults)
 
     def make_adapter(self):
-        return IbPaper(FakeIB(self.venue), time_in_force="day", settle=SETTLE, seconds=0.01)
+        self.venue.drop()  # the line of the process before
+        self.ib = ib = FakeIB(self.venue).connect(clientId=1)
+        ib.disconnectedEvent += lambda: self.ib is ib and ib.connect(clientId=1)  # ib_async leaves this to its owner
+        return IbPaper(ib, time_in_force="day", settle=SETTLE, seconds=0.01)
 
     @contextlib.contextmanager
     def serve(self):
