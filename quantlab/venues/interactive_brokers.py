@@ -75,7 +75,7 @@ def _connected(host: str, port: int, client_id: int, seconds: float) -> Any:
         raise Busy(f"no TWS at {host}:{port} ({type(error).__name__}); start it and allow its API") from None
     return client
 
-
+# %% ../../nbs/venues/786_interactive_brokers.ipynb #affd0370
 class _IbClient:
     "Ask an ib_async client, and say what its silence means."
 
@@ -93,28 +93,47 @@ class _IbClient:
     ):
         if time_in_force not in ("opg", "cls", "day"):
             raise ConfigError(f"time_in_force is {time_in_force}; give opg, cls or day")
-        self._client: Any = client if client is not None else _connected(host, port, client_id, seconds)
+        self._place = None if client is not None else (host, port, client_id, seconds)
+        self._lost = False  # TWS has no line to the exchange's side: what it says then is not what there is
+        self._take(client if client is not None else _connected(host, port, client_id, seconds))
         self.time_in_force, self.account, self.currency = time_in_force, account, currency
         self.settle, self.seconds = settle, seconds
 
-    def _ask(self, question: Callable, *given: object) -> Any:
-        "Ask; raise Unsure where no answer comes."
+    def _take(self, client: Any) -> None:
+        "Speak to a client, and hear when TWS loses its own line."
+        self._client: Any = client
+        if hasattr(client, "errorEvent"):
+            client.errorEvent += self._hear
+
+    def _hear(self, request: int, code: int, *_: object) -> None:
+        "Keep whether TWS has a line to its servers."
+        self._lost = code in (1100, 2110) or (self._lost and code not in (1101, 1102))
+
+    def _ask(self, question: str, *given: object) -> Any:
+        "Ask; raise Unsure where no answer comes, or TWS cannot know; a line that was ours is opened again."
+        if self._place and not self._client.isConnected():
+            self._take(_connected(*self._place))
         try:
-            return question(*given)
+            told = getattr(self._client, question)(*given)
         except (OSError, TimeoutError) as error:
             raise Unsure(f"no answer from TWS ({type(error).__name__})") from None
+        if self._lost and question != "waitOnUpdate":
+            raise Unsure("TWS has lost its line to Interactive Brokers")
+        return told
 
     def _until(self, clear: Callable[[], bool]) -> bool:
         "Wait until something is so; no longer than the answer is waited for."
         ends = time.monotonic() + self.seconds
         while not clear() and (left := ends - time.monotonic()) > 0:
-            self._ask(self._client.waitOnUpdate, left)
+            self._ask("waitOnUpdate", left)
         return clear()
 
     def _trade(self, id: str) -> Any:  # an ib_async.Trade, or None
         "Find an order by our name among open and finished ones, as TWS has them now."
-        for rows in (self._client.reqAllOpenOrders, lambda: self._client.reqCompletedOrders(False)):
-            mine = [one for one in self._ask(rows) if one.order.orderRef == id]
+        for question in (("reqAllOpenOrders",), ("reqCompletedOrders", False)):
+            mine = [one for one in self._ask(*question) if one.order.orderRef == id]
+            if len({one.order.permId for one in mine}) > 1:  # the reference is free text: somebody else has used it
+                raise Unsure(f"TWS has {len(mine)} orders under the name {id}; look at them by hand")
             if mine:
                 return mine[-1]
         return None
@@ -127,7 +146,8 @@ class _IbClient:
         mine = [one.execution for one in self._client.fills() if one.execution.orderRef == id]
         latest = {one.execId.rpartition(".")[0] or one.execId: one for one in sorted(mine, key=lambda one: one.execId)}
         filled = sum((decimal(one.shares) * (1 if one.side == "BOT" else -1) for one in latest.values()), Decimal(0))
-        state = "partly_filled" if state == "working" and filled else state
+        if state == "working" and filled:  # the word that it is filled may never come
+            state = "filled" if abs(filled) == decimal(trade.order.totalQuantity) else "partly_filled"
         words = [one.message for one in trade.log if one.errorCode]
         why = redact(words[-1]) if words and state == "rejected" else ""
         return VenueOrder(id, str(trade.order.permId or ""), state, filled, why)
@@ -217,13 +237,14 @@ class IbPaper(_IbClient):
         if known is not None:
             raise Unsure("TWS has an order of that name already")
         contract, wanted = self._form(order)
-        trade = self._ask(self._client.placeOrder, contract, wanted)
+        trade = self._ask("placeOrder", contract, wanted)
         if not self._until(lambda: trade.orderStatus.status not in ("PendingSubmit", "ApiPending")):
             raise Unsure("TWS has not said that it took the order")
         no = [one for one in trade.log if one.errorCode]
         if trade.orderStatus.status in ("Cancelled", "ApiCancelled", "Inactive") and no and not trade.fills:
             words = redact(no[-1].message)
-            raise (Unsure if no[-1].errorCode == 103 else Refused)(f"TWS says no: {words}")  # 103: a number used twice
+            unclear = no[-1].errorCode in (100, 103)  # too many messages; a number used twice
+            raise (Unsure if unclear else Refused)(f"TWS says no: {words}")
         return self._standing(trade, order.id)
 
     def _form(self, order: OrderRow) -> tuple[Any, Any]:
@@ -255,7 +276,7 @@ class IbPaper(_IbClient):
         trade = self._trade(order.id)
         if trade is None or trade.isDone():
             raise Refused("TWS has no open order of that name")
-        self._ask(self._client.cancelOrder, trade.order)
+        self._ask("cancelOrder", trade.order)
         found = self._trade(order.id)  # the word PendingCancel is ib_async's own until TWS says how it stands
         if found is not None and _IB_STATES.get(found.orderStatus.status) in ("working", None):
             raise Unsure("TWS has not said that it took the cancel")
@@ -278,7 +299,7 @@ class IbPaper(_IbClient):
         trade = self._trade(order.id)
         if trade is None:
             return None
-        self._ask(self._client.reqExecutions)
+        self._ask("reqExecutions")
         return self._standing(trade, order.id)
 
     def fills(
@@ -303,7 +324,7 @@ class IbPaper(_IbClient):
             "the commission of {execId} is {money}; book by hand"
             For what is none, or not finite (see decimal).
         """
-        self._ask(self._client.reqExecutions)
+        self._ask("reqExecutions")
         told = [_ib_fill(one, self.currency) for one in self._client.fills() if one.commissionReport.execId]
         return [one for one in _with_revisions(told) if not since or one.at >= since]
 
@@ -320,8 +341,8 @@ class IbPaper(_IbClient):
         ExecutionError
             For what is none, or not finite (see decimal).
         """
-        held = self._ask(self._client.positions, self.account)
-        values = self._ask(self._client.accountValues, self.account)
+        held = [one for one in self._ask("reqPositions") if self.account in ("", one.account)]  # asked anew
+        values = self._ask("accountValues", self.account)
         cash = [one.value for one in values if (one.tag, one.currency) == ("CashBalance", self.currency)]
         if not cash:
             raise Unsure(f"TWS has not told the cash in {self.currency} yet")
