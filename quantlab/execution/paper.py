@@ -30,7 +30,7 @@ from ..core.errors import ConfigError
 from ..core.panel import Grid
 from ..core.plot import COLORS, figure
 from ..data.calendar import schedule
-from .intent import ExecutionError, decimal_text, utc_text
+from .intent import ExecutionError, decimal, decimal_text, utc_text
 from .store import OrderRow, VenueFill, VenueFlow, utc_now
 from .venue import Refused, VenueOrder
 
@@ -375,7 +375,7 @@ class _PaperDoor(_PaperAccount):
 
     def _held(self, symbol: str) -> Decimal:
         "Return the shares of a name at the last close."
-        return Decimal(str(float(self._simulator.account.shares[self._simulator.t, self._at.symbols.get_loc(symbol)])))
+        return decimal(self._simulator.account.shares[self._simulator.t, self._at.symbols.get_loc(symbol)])
 
     def _refusal(self, order: OrderRow) -> str:
         "Say why an order is not taken; empty: it is."
@@ -421,16 +421,11 @@ _CASH_FLOWS = {  # field of a day: kind, sign in the cash
 }  # fmt: skip
 
 
-def _exact(number: float) -> Decimal:
-    "Return a number of the simulator as it is written."
-    return Decimal(str(float(number)))
-
-
 def _cash_flows(simulator: Simulator, at: Grid) -> list[VenueFlow]:
     "List what days paid or took beside fills."
     days = simulator.days[: simulator.t + 1]
     return [
-        VenueFlow(f"paper-{at.dates[t]:%Y-%m-%d}-{kind}", kind, "", Decimal(0), sign * _exact(days[name][t]),
+        VenueFlow(f"paper-{at.dates[t]:%Y-%m-%d}-{kind}", kind, "", Decimal(0), sign * decimal(days[name][t]),
                   f"{at.dates[t]:%Y-%m-%d}")
         for name, (kind, sign) in _CASH_FLOWS.items() for t in np.flatnonzero(days[name])
     ]  # fmt: skip
@@ -441,11 +436,11 @@ def _share_flows(simulator: Simulator, at: Grid) -> list[VenueFlow]:
     filled: dict[tuple[int, int], Decimal] = defaultdict(Decimal)
     shares = simulator.account.shares[: simulator.t + 1]
     for fill in simulator.log[: simulator.account.count[1]]:
-        filled[int(fill["session"]), int(fill["symbol"])] += _exact(fill["quantity"])
+        filled[int(fill["session"]), int(fill["symbol"])] += decimal(fill["quantity"])
     changed = {(int(t) + 1, int(i)) for t, i in np.argwhere(shares[1:] != shares[:-1])}
     found = []
     for t, i in sorted(changed | set(filled)):
-        came = _exact(shares[t, i]) - _exact(shares[max(t - 1, 0), i]) - filled[t, i]
+        came = decimal(shares[t, i]) - decimal(shares[max(t - 1, 0), i]) - filled[t, i]
         kind = "split" if simulator.market.split[t, i] != 1 else "rounding"
         day, symbol = f"{at.dates[t]:%Y-%m-%d}", str(at.symbols[i])
         if came:
@@ -513,6 +508,11 @@ class PaperVenue(_PaperDoor):
         VenueOrder
             How an order stands at its venue.
 
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+
         Examples
         --------
         >>> import tempfile
@@ -579,6 +579,11 @@ class PaperVenue(_PaperDoor):
         -------
         VenueOrder | None
 
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+
         Examples
         --------
         >>> import pandas as pd
@@ -611,6 +616,11 @@ class PaperVenue(_PaperDoor):
         Sequence[VenueFill]
             The fills from a session on.
 
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+
         Examples
         --------
         >>> import pandas as pd
@@ -640,7 +650,7 @@ class PaperVenue(_PaperDoor):
         found = []
         for n, fill in enumerate(self._simulator.log[: self._simulator.account.count[1]]):
             at = f"{self._at.dates[fill['session']]:%Y-%m-%d}"
-            quantity, price, fee = (Decimal(str(float(fill[name]))) for name in ("quantity", "price", "commission"))
+            quantity, price, fee = (decimal(fill[name]) for name in ("quantity", "price", "commission"))
             if at >= since[:10]:
                 symbol = self._at.symbols[fill["symbol"]]
                 found.append(VenueFill(f"paper-{n}", ours.get(int(fill["row"]), ""), symbol, quantity, price, fee, at))
@@ -661,6 +671,11 @@ class PaperVenue(_PaperDoor):
         -------
         Sequence[VenueFlow]
             What moved shares or cash without an order from a session on: a flow for each session and kind.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
         """
         found = [*_cash_flows(self._simulator, self._at), *_share_flows(self._simulator, self._at)]
         return sorted((one for one in found if one.at >= since[:10]), key=lambda one: one.at)
@@ -672,6 +687,11 @@ class PaperVenue(_PaperDoor):
         -------
         tuple[dict[str, Decimal], Decimal]
             Shares by symbol, and cash, at the last close.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
 
         Examples
         --------
@@ -720,8 +740,8 @@ class PaperVenue(_PaperDoor):
         ...     engine.step()
         """
         shares = self._simulator.account.shares[self._simulator.t]
-        held = {str(s): Decimal(str(float(n))) for s, n in zip(self._at.symbols, shares, strict=True) if n}
-        return held, Decimal(str(float(self._simulator.days["cash"][self._simulator.t])))
+        held = {str(s): decimal(n) for s, n in zip(self._at.symbols, shares, strict=True) if n}
+        return held, decimal(self._simulator.days["cash"][self._simulator.t])
 
     def result(self) -> Result:
         """Return the account so far as a backtest returns it.

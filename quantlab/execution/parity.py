@@ -9,6 +9,7 @@ __all__ = ['CAUSES', 'FillMark', 'model_marks', 'quote_marks', 'AskedOrder', 'Ac
 
 # %% ../../nbs/execution/778_parity.ipynb #8277e7e8
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +23,7 @@ from ..broker.blotter import Result
 from ..broker.fill_model import MOMENTS, FillModel
 from ..broker.rules import CLOSE, OPEN
 from ..core.plot import COLORS, figure
-from .intent import OPEN_STATES, ExecutionError, utc_text
+from .intent import OPEN_STATES, ExecutionError, decimal, utc_text
 from .paper_ledger import DayRecord
 from .store import OrderStore, VenueFill, VenueFlow
 from .trader import SIMULATED, BegunTrader, TraderTerms, kept_book, paper_terms
@@ -125,7 +126,7 @@ def model_marks(
     stage = MOMENTS[fill.moment]
     price = {OPEN: market.open, CLOSE: market.close}.get(stage, market.vwap)
     found = {}
-    for one in fills:
+    for one in (fill for fill in fills if fill.id):  # what nobody asked for met no market
         t, i = at.dates.get_loc(pd.Timestamp(one.at[:10])), at.symbols.get_loc(one.symbol)
         side, mid = np.sign(float(one.quantity)), price[t, i]
         moved = market.impact[t, i] * np.sqrt(abs(float(one.quantity))) if costs.impact else 0.0
@@ -803,6 +804,8 @@ def backtest_log(
 
     Raises
     ------
+    ExecutionError
+        For what is none, or not finite (see decimal).
     DataError
         On a factor adj or split that is not applied (see read_market).
 
@@ -831,14 +834,13 @@ def backtest_log(
     weights = weights[weights.index.get_level_values("date") >= pd.Timestamp(terms.start)]
     orders = _target_orders(weights * float(1 - Decimal(terms.reserve)))
     result = from_orders(orders, bars, cash=float(terms.capital), start=terms.start, end=end, **own)
-    closes = bars["close"].xs(result.equity.index[-1], level="date")
     orders, fills = _result_rows(result, bars["close"])
     last = result.positions
     last = last.xs(result.equity.index[-1], level="date")["shares"] if len(last) else pd.Series(dtype=float)
     return AccountLog(
         "backtest", Decimal(terms.capital), orders, fills, model_marks(fills, bars, own["costs"], own["fill"]),
-        _result_flows(result, fills), {symbol: _number(n) for symbol, n in last.items() if n},
-        _number(result.cash.iloc[-1]), {symbol: _number(price) for symbol, price in closes.items()},
+        _result_flows(result, fills), {symbol: decimal(n) for symbol, n in last.items() if n},
+        decimal(result.cash.iloc[-1]), _last_closes(bars["close"], result.equity.index[-1]),
     )  # fmt: skip
 
 
@@ -850,23 +852,24 @@ def _target_orders(weights: pd.Series) -> pd.DataFrame:
     return rows.assign(kind="target")
 
 
-def _number(value: float) -> Decimal:
-    "Return a float as it prints."
-    return Decimal(str(float(value)))
+def _last_closes(close: pd.Series, at: str | pd.Timestamp) -> dict[str, Decimal]:
+    "Return the last close known at a date by symbol: what has stopped is worth what it was."
+    known = close.unstack("symbol").ffill().loc[pd.Timestamp(at)].dropna()
+    return {str(symbol): decimal(price) for symbol, price in known.items()}
 
 
 def _result_rows(result: Result, close: pd.Series) -> tuple[list[AskedOrder], list[VenueFill]]:
-    "List orders and fills of a backtest; an order that had no session is left out."
-    book, orders, fills = result.blotter, [], []
+    "List orders and fills of a backtest; an order that had no session, or no price to size it, is left out."
+    book, orders, fills, known = result.blotter, [], [], close.unstack("symbol").ffill()
     dates, asked = [f"{date:%Y-%m-%d}" for date in book.dates], book.orders
     for n, (t, i) in enumerate(zip(asked.decided, asked.symbol, strict=True)):
-        if asked.session[n] >= 0:
+        if asked.session[n] >= 0 and np.isfinite(asked.quantity[n]):
             symbol, why = book.symbols[i], book.reasons[asked.reason[n]]
-            price = _number(close[(book.dates[t], symbol)])
-            orders.append(AskedOrder(f"backtest-{n}", dates[t], symbol, _number(asked.quantity[n]), price, why))
+            price = decimal(known.at[book.dates[t], symbol])
+            orders.append(AskedOrder(f"backtest-{n}", dates[t], symbol, decimal(asked.quantity[n]), price, why))
     done = book.fills
     for n, (row, t, i) in enumerate(zip(done.order, done.session, done.symbol, strict=True)):
-        size, price, fee = (_number(column[n]) for column in (done.quantity, done.price, done.commission))
+        size, price, fee = (decimal(column[n]) for column in (done.quantity, done.price, done.commission))
         id = f"backtest-{row}" if row >= 0 else ""
         fills.append(VenueFill(f"backtest-fill-{n}", id, book.symbols[i], size, price, fee, dates[t]))
     return orders, fills
@@ -880,7 +883,7 @@ def _result_flows(result: Result, fills: list[VenueFill]) -> list[VenueFlow]:
         for date, paid in result.costs[name].items() if name in result.costs else ():
             if paid:
                 day = f"{date:%Y-%m-%d}"
-                found.append(VenueFlow(f"backtest-{day}-{kind}", kind, "", Decimal(0), -_number(paid), day))
+                found.append(VenueFlow(f"backtest-{day}-{kind}", kind, "", Decimal(0), -decimal(paid), day))
     if result.blotter.split is None or not len(result.positions):
         return found
     held = result.positions["shares"].unstack().reindex(result.equity.index).fillna(0.0)
@@ -891,7 +894,7 @@ def _result_flows(result: Result, fills: list[VenueFill]) -> list[VenueFlow]:
     for (date, symbol), came in moved.stack().items():
         if abs(came) > 1e-9:
             day = f"{date:%Y-%m-%d}"
-            found.append(VenueFlow(f"backtest-{day}-split-{symbol}", "split", symbol, _number(came), Decimal(0), day))
+            found.append(VenueFlow(f"backtest-{day}-split-{symbol}", "split", symbol, decimal(came), Decimal(0), day))
     return found
 
 # %% ../../nbs/execution/778_parity.ipynb #c93a7d92
@@ -958,20 +961,17 @@ def trader_log(
     days, file = begun.ledger.days(), begun.store_file
     if not days or not file.exists():
         raise ExecutionError(f"the trader of {begun.recipe.name} has no day and no store here; carry a close first")
-    store = OrderStore(file)
-    asked, came = _trader_orders(days, store)
-    fills = store.fills()
+    with closing(OrderStore(file)) as store:
+        (asked, came), fills, flows = _trader_orders(days, store), store.fills(), store.flows()
+        shares, cash = kept_book(store)
     if begun.terms.venue == SIMULATED:
         bars, own = paper_terms(begun.recipe, begun.market)
         marks = model_marks([one for one in fills if one.id in came], bars, own["costs"], own["fill"])
     else:
         marks = {} if quotes is None else quote_marks(fills, came, quotes)
-    closes = begun.market.raw["close"].xs(pd.Timestamp(days[-1].decided), level="date")
-    prices = {symbol: _number(price) for symbol, price in closes.items()}
-    shares, cash = kept_book(store)
     return AccountLog(
-        name, Decimal(begun.terms.capital), asked, fills, marks, store.flows(), shares,
-        cash - Decimal(begun.terms.aside), prices,
+        name, Decimal(begun.terms.capital), asked, fills, marks, flows, shares,
+        cash - Decimal(begun.terms.aside), _last_closes(begun.market.raw["close"], days[-1].decided),
     )  # fmt: skip
 
 

@@ -903,11 +903,16 @@ class _Settled(BegunTrader):
         self.tell = tell
         self.clock: Callable[[], str] = utc_now if self.terms.clock == "real" else ReplayClock()
         self.store = OrderStore(self.store_file, now=lambda: self.clock())
-        self.store.open_book(self.terms.capital, since=self.terms.start)
+        self.store.open_book(self.terms.capital, since=self._flows_since())
         self.switch = KillSwitch(self.store, limits_of(self.recipe) or Limits())
         self.guard = Guard(self.switch, limits or OrderLimits())
         journal = self.ledger.home / "trader" / "venue.jsonl"
         self.venue: TradingVenue = venue or paper_account(self.recipe, self.market, self.terms, journal)
+
+    def _flows_since(self) -> str:
+        "Return the day from which flows are booked: what a venue booked up to today is in its money already."
+        tomorrow = f"{pd.Timestamp(self.clock()) + pd.Timedelta('1D'):%Y-%m-%d}"
+        return self.terms.start if self.terms.venue == SIMULATED else max(self.terms.start, tomorrow)
 
     def pending(self) -> list[pd.Timestamp]:  # oldest first
         """List the closes that are known and have no day yet.

@@ -364,14 +364,19 @@ def watch_trader(
     "Stay: carry each close when its bars are there, speak to the venue between, and show it all."
     from rich.live import Live
 
+    from quantlab.execution.venue import Busy, Unsure
+
     done = 0
     try:
         with Live(console=console(), refresh_per_second=4) as screen:
             while True:
                 trader = open_trader(recipe, home, bus, context)  # anew: bars may have come
-                while trader.step() is not None:
+                try:
+                    while trader.step() is not None:
+                        screen.update(trader_view(trader), refresh=True)
                     screen.update(trader_view(trader), refresh=True)
-                screen.update(trader_view(trader), refresh=True)
+                except (Busy, Unsure) as silent:  # the next look asks again; nothing is half done
+                    screen.update(f"{trader.venue.name} does not answer: {silent}", refresh=True)
                 done += 1
                 if done == rounds:
                     return

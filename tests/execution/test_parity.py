@@ -86,6 +86,18 @@ def test_a_backtest_without_reserve_differs_by_size_alone_in_its_decisions(logs,
     assert all("shares against" in why for why in sizes["why"])
 
 
+def test_a_name_that_stops_is_worth_its_last_close(paper):
+    raw = paper.market.raw
+    held = {one.symbol for one in backtest_log(SPEC, paper.market, TERMS, "2016-08-25").fills if one.quantity > 0}
+    gone = raw.index.get_level_values("symbol").isin([sorted(held)[0]])
+    short = raw[~(gone & (raw.index.get_level_values("date") > "2016-08-23"))]
+    for end in ("2016-08-25", None):  # not bought out yet; bought out at its last close, which nobody asked for
+        log = backtest_log(SPEC, paper.market._replace(raw=short), TERMS, end)
+        found = shortfall(log)
+        assert found.unexplained == 0 and found.where == []
+    assert any(not one.id for one in log.fills)
+
+
 money = st.integers(1, 10**6).map(lambda n: Decimal(n) / 100)
 size = st.integers(-500, 500).filter(bool).map(Decimal)
 

@@ -6,9 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from quantlab.core.errors import QuantlabError
+from quantlab.execution.paper import PaperVenue
 from quantlab.execution.paper_ledger import PaperLedger
 from quantlab.execution.store import OrderStore
 from quantlab.execution.trader import Trader, TraderTerms
+from quantlab.execution.venue import Unsure
 from quantlab.ops.cli import app
 from quantlab.ops.schedule_commands import run_steps
 from quantlab.runs.schedule import Job
@@ -42,6 +44,21 @@ def test_watching_carries_what_waits_and_shows_book_orders_and_limits(recipe, tm
     for word in ("book", "orders", "limits", "kill_drawdown", "guard: armed", "0 closes wait", "clock: replayed"):
         assert word in said
     assert "0 closes carried" in call("step", recipe, *home)[1]
+
+
+def test_watching_outlives_a_venue_that_does_not_answer(recipe, tmp_path, monkeypatch):
+    home = ["--home", str(tmp_path / "x")]
+    call("start", recipe, "--from", "2016-07-11", "--replay", *home)
+    book, silent = PaperVenue.book, [True]
+
+    def out_for_a_while(self):
+        if silent and silent.pop():
+            raise Unsure("no answer")
+        return book(self)
+
+    monkeypatch.setattr(PaperVenue, "book", out_for_a_while)
+    code, said = call("watch", recipe, "--rounds", "2", "--seconds", "0.1", *home)
+    assert code == 0 and len(PaperLedger(tmp_path / "x").days()) == 3, said
 
 
 def test_a_schedule_carries_a_trader_and_a_slot_that_is_begun_again_carries_nothing(recipe, tmp_path):

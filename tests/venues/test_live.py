@@ -219,7 +219,12 @@ def account(certificate, monkeypatch):
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     core = Core("50000", instruments=NAMES, clock=Ticks(datetime(2016, 7, 1, tzinfo=UTC)))
-    with AlpacaVenue(core, key=KEYS["APCA_LIVE_API_KEY_ID"], secret=KEYS["APCA_LIVE_API_SECRET_KEY"]).serve() as url:
+    venue = AlpacaVenue(core, key=KEYS["APCA_LIVE_API_KEY_ID"], secret=KEYS["APCA_LIVE_API_SECRET_KEY"])
+    venue.book("CSD", "2016-07-20", "0")  # on the day of the beginning: it is in the money already
+    venue.booked[-1]["net_amount"] = "12345"
+    venue.book("INT", "2016-07-21", "0.5")  # on the day after
+    core.balances["USD"] -= Decimal("0.5")
+    with venue.serve() as url:
         tunnel = Tunnel(certificate, int(url.rpartition(":")[2]))
         monkeypatch.setattr(AlpacaLive, "_home", tunnel.url)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate / "cert.pem"))
@@ -265,6 +270,7 @@ def test_from_proven_days_to_a_fill_by_the_command_line(paper, account, monkeypa
     sent = account.events("accepted")
     assert len(sent) == 2 and len({one["client_order_id"] for one in sent}) == 2
     account.open_session("2016-07-21", dict.fromkeys(NAMES, "50"))
+    account.balances["USD"] += Decimal("0.5")
     Clock.now = "2016-07-21T13:31:00.000000+00:00"
     code, said = call(["live", "step", recipe, *home])
     assert code == 0 and "0 closes carried" in said
