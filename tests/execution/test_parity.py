@@ -86,6 +86,16 @@ def test_a_backtest_without_reserve_differs_by_size_alone_in_its_decisions(logs,
     assert all("shares against" in why for why in sizes["why"])
 
 
+def test_one_day_on_which_nothing_was_decided(tmp_path):
+    spec, terms = SPEC.replace(data__universe="AAPL,MSFT", policy__top_k=1), TERMS._replace(start="2016-08-31")
+    trader = Trader(spec, tmp_path / "x", terms)
+    while trader.step():
+        pass
+    both = backtest_log(spec, trader.market, terms), trader_log(trader)
+    assert all(log.orders == log.fills == [] and shortfall(log).equity == 10**6 for log in both)
+    assert parity(*both).unexplained == 0 and len(parity(*both).rows) == 0
+
+
 def test_a_name_that_stops_is_worth_its_last_close(paper):
     raw = paper.market.raw
     held = {one.symbol for one in backtest_log(SPEC, paper.market, TERMS, "2016-08-25").fills if one.quantity > 0}
