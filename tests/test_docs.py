@@ -134,7 +134,7 @@ def test_every_command_of_the_readme_exists():
     "Templates, parameters, options and subcommands: what the readme types is taken by the command line up to the data."
     import typer
 
-    from quantlab.ops.cli import app
+    from quantlab.commands.cli import app
     from quantlab.report.template import fill_parameters, find_template, parse_parameters, read_parameters
 
     commands = typer.main.get_command(app)

@@ -97,7 +97,7 @@ def test_a_server_opens_the_start_page_and_ends(tmp_path):
 def test_every_link_of_the_start_page_leads_somewhere_and_its_commands_are_there():
     import typer
 
-    from quantlab.ops.cli import app
+    from quantlab.commands.cli import app
 
     cells = json.loads((ROOT / START).read_text())["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")

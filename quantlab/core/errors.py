@@ -58,8 +58,8 @@ class ConfigError(QuantlabError):
 
     Examples
     --------
+    >>> from quantlab.commands.new_commands import new_app
     >>> from quantlab.core.errors import ConfigError
-    >>> from quantlab.ops.new_commands import new_app
     >>> from typer.testing import CliRunner
     >>> refused = [
     ...     CliRunner().invoke(new_app, words).exception

@@ -1,1 +1,1 @@
-"""How does it run tomorrow?"""
+"""How does it run tomorrow, and who may ask it?"""

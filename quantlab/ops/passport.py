@@ -423,7 +423,7 @@ def passport_page(
     if not lacks:
         by = decision["by"] if decision else "nobody"
         verdict = f"All {len(passport['papers'])} papers have held; {by} has signed."
-    folders = [str(TEMPLATES), str(Path(quantlab.__file__).parent / "ops" / "templates")]
+    folders = [str(TEMPLATES), str(Path(quantlab.__file__).parent / "commands" / "templates")]
     page = Environment(loader=FileSystemLoader(folders), autoescape=True).get_template("passport/index.html.j2")
     return page.render(
         title=f"Passport of {facts['name']} version {facts['version']} to {facts['to']}", verdict=verdict,

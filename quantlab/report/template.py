@@ -74,7 +74,7 @@ def templates() -> dict[str, Path]:  # name -> file
 
     Examples
     --------
-    >>> from quantlab.ops.new_commands import check_new_name
+    >>> from quantlab.commands.new_commands import check_new_name
     >>> check_new_name("factor", "dip")
     """
     folder = path("research", "templates")

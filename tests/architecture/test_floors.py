@@ -23,7 +23,7 @@ FLOORS = {
     "signals": (500, 549), "portfolio": (550, 599), "risk": (600, 689), "broker": (690, 699), "backtest": (700, 744),
     "strategy": (745, 749), "recipe": (750, 759), "execution": (760, 779), "venues": (780, 799),
     "report": (800, 839), "factors": (840, 849), "runs": (850, 899), "monitor": (930, 949),
-    "ops": (900, 999),
+    "ops": (900, 969), "commands": (970, 999),
 }  # fmt: skip
 LAST_CELL = """#| hide
 import runpy; from quantlab.core.config import root; \
@@ -40,6 +40,7 @@ ENDS = {
     "runs",
     "monitor",
     "ops",
+    "commands",
 }  # rooms that may touch disk, network and clock
 DOORS = {
     "quantlab.core.config",
@@ -146,7 +147,7 @@ class TestNotebook:
         code = [c for c in cells(file) if c["cell_type"] == "code"]
         source = "\n".join("".join(c["source"]) for c in code if "#| export" not in "".join(c["source"]))
         assert re.search(r"^\s*assert |raises|check_\w+\(", source, re.M), "no test beside the code"
-        if file.parent.name not in ("ops",) and file.stem not in (
+        if file.parent.name not in ("ops", "commands") and file.stem not in (
             "800_tracking",
             "815_template",
             "820_run",
@@ -191,7 +192,7 @@ class TestNotebook:
         ), "an unseeded generator"
 
     def test_exports_no_stray_output(self, file):
-        if file.parent.name != "ops":
+        if file.parent.name not in ("ops", "commands"):
             assert not re.search(r"^\s*print\(", exported(file), re.M)
 
 

@@ -49,7 +49,7 @@ def test_core_features_validation_and_backtest_bring_nothing_heavy():
 
 def test_what_a_refusal_reads_brings_nothing_at_all():
     program = (
-        "import sys; from quantlab.ops import cli; import quantlab.report.run, quantlab.report.checks; "
+        "import sys; from quantlab.commands import cli; import quantlab.report.run, quantlab.report.checks; "
         "print(*[n for n in sys.argv[1:] if n in sys.modules])"
     )
     done = subprocess.run(

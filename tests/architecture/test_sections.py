@@ -223,7 +223,7 @@ def test_the_count_of_lines_in_a_row():
 
 
 def test_a_command_of_the_shell_keeps_its_help_short():
-    from quantlab.ops import cli
+    from quantlab.commands import cli
 
     assert not sections.HEADER.search(cli.audit.__doc__ or "")
 

@@ -66,7 +66,7 @@ def test_a_changed_number_in_a_used_module_is_another_key_and_nothing_else_is(ho
 def test_what_is_used_is_what_the_stages_import():
     used = _used(STAGES, _modules("quantlab"))
     assert set(used) <= set(_modules("quantlab")) and len(used) < len(_modules("quantlab")) * 0.7
-    for room in ("report", "ops", "strategy.examples", "importer"):
+    for room in ("report", "ops", "commands", "strategy.examples", "importer"):
         assert not any(name.startswith(f"quantlab.{room}") for name in used), room
     for name in ("backtest.engine", "data.read", "models.gbm", "labels.forward"):
         assert f"quantlab.{name}" in used

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from leaky_parts import FORTY
 
+from quantlab.commands.recipe_commands import recipe_bars
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.sample import sample_bars
-from quantlab.ops.recipe_commands import recipe_bars
 from quantlab.recipe.chain_audit import borders, law
 from quantlab.recipe.decide import decide
 from quantlab.recipe.market import load_market

@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
+from quantlab.commands.cli import app
 from quantlab.core.errors import ConfigError
-from quantlab.ops.cli import app
 from quantlab.report.template import fill_parameters, find_template, read_parameters, run_check
 
 

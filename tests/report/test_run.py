@@ -176,7 +176,7 @@ def test_a_stopped_run_leaves_nothing(workspace, how):
     # A shell may start children with SIGINT ignored; the command line is started with Python's own handler.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from quantlab.ops.cli import main; main()"
+        "from quantlab.commands.cli import main; main()"
     )
     job = subprocess.Popen([sys.executable, "-c", code, "report", str(sleepy), "--no-track"], cwd=root())
     try:

@@ -194,7 +194,7 @@ def test_any_title_arrives_unchanged(web, title):
 
 def test_refresh_report_notify_at_the_prompt(tmp_path, web, mail, monkeypatch, capsys):
     "A failure is told by run, shown by status, and so is a message that did not arrive; tell sends a first one."
-    from quantlab.ops import cli
+    from quantlab.commands import cli
 
     def call(*line):
         monkeypatch.setattr("sys.argv", ["quantlab", "schedule", *map(str, line)])

@@ -20,12 +20,12 @@ from fakes.alpaca import AlpacaVenue
 from fakes.core import Core, Ticks
 
 import quantlab.execution.trader as trading
+from quantlab.commands import paper_commands
+from quantlab.commands.cli import app
 from quantlab.core.errors import ConfigError, QuantlabError
 from quantlab.execution.paper_ledger import Anchor, PaperLedger
 from quantlab.execution.trader import BegunTrader, Trader, TraderTerms, earn_permit, session_hours
 from quantlab.execution.venue import LivePermit, Unsure
-from quantlab.ops import paper_commands
-from quantlab.ops.cli import app
 from quantlab.venues.alpaca import LIVE, PAPER, AlpacaLive, AlpacaPaper
 from quantlab.venues.by_name import open_live
 
@@ -319,6 +319,6 @@ def test_a_trader_that_was_begun_at_a_venue_is_not_opened_without_it(paper, acco
 
 
 def test_the_live_commands_load_no_client_until_they_need_one():
-    program = "import sys, quantlab.ops.cli; assert not {'alpaca', 'pandas'} & set(sys.modules), 'loaded'"
+    program = "import sys, quantlab.commands.cli; assert not {'alpaca', 'pandas'} & set(sys.modules), 'loaded'"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-300:]

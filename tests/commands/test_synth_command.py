@@ -1,0 +1,145 @@
+"`quantlab synth`: a market whose answer is known comes into a file or the lake, and the printed line is taken."
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from quantlab.commands.data_commands import synth_app
+from quantlab.core.config import root
+from quantlab.core.errors import ConfigError
+from quantlab.data.bars import read_bars
+from quantlab.data.store import Lake
+from quantlab.data.synth import synth_market
+from quantlab.recipe.spec import load
+from quantlab.report.template import fill_parameters, find_template, parse_parameters, read_parameters, run_check
+
+COMMAND = Path(sys.executable).with_name("quantlab")
+SMALL = ["--sessions", "500", "--symbols", "12"]
+
+
+@pytest.fixture
+def line(tmp_path, monkeypatch):
+    "Type a line of the command; get exit code, lines of output and the error."
+    monkeypatch.setenv("QUANTLAB_DATA_LAKE", str(tmp_path / "lake"))
+
+    def run(*words):
+        done = CliRunner().invoke(synth_app, list(map(str, words)))
+        return done.exit_code, done.output.splitlines(), done.exception
+
+    return run
+
+
+def asked(printed: str) -> dict:
+    "Read the parameters that a printed line asks of the tearsheet, as the command line does."
+    words = shlex.split(printed)
+    assert words[:3] == ["quantlab", "report", "tearsheet"] and set(words[3::2]) == {"-p"}
+    spec = read_parameters(find_template("tearsheet"))
+    return fill_parameters(spec, parse_parameters(spec, words[4::2]))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_a_file_holds_the_market_of_the_seed(line, tmp_path, ending):
+    file = tmp_path / f"toy.{ending}"
+    code, (said, _), _ = line(file, *SMALL, "--seed", 3, "--ic", 0.1)
+    assert code == 0 and "6,000 bars of 12 symbols, 2015-01-02 to 2016-12-01" in said
+    assert "a rank IC of 0.1 over 20 sessions" in said
+    expected = synth_market(12, 500, 0.1, 20, 0.95, seed=3).bars
+    pd.testing.assert_frame_equal(read_bars(file), expected)
+    assert sorted(f.name for f in tmp_path.iterdir()) == [f"toy.{ending}"], "nothing is left beside it"
+
+
+def test_options_reach_the_market(line, tmp_path):
+    words = ["--horizon", 5, "--persistence", 0.5, "--regimes", "none", "--ic", 0, "--factor", tmp_path / "f.parquet"]
+    code, (said, _), _ = line(tmp_path / "toy.parquet", *SMALL, *words)
+    world = synth_market(12, 500, 0.0, 5, 0.5, seed=7, regimes=False)
+    assert code == 0 and said.endswith("nothing is planted")
+    pd.testing.assert_frame_equal(read_bars(tmp_path / "toy.parquet"), world.bars)
+    factor = pd.read_parquet(tmp_path / "f.parquet").set_index(["date", "symbol"])["score"]
+    pd.testing.assert_series_equal(factor, world.features["factor"].rename("score"))
+
+
+@pytest.mark.parametrize(
+    ("symbols", "sessions"), [(5, 500), (12, 500), (31, 500), (46, 500), (12, 900), (12, 1499), (46, 1500)]
+)
+def test_the_printed_line_is_taken_up_to_the_training(line, tmp_path, symbols, sessions):
+    "The check cell of the template asks for enough sessions and names; the dates are those of the data."
+    file = tmp_path / "a toy.parquet"
+    _, (_, printed), _ = line(file, "--sessions", sessions, "--symbols", symbols)
+    values = asked(printed)
+    run_check(find_template("tearsheet"), values)
+    dates = read_bars(file).index.unique("date")
+    assert [values["start"], values["end"]] == [f"{dates[i]:%Y-%m-%d}" for i in (0, -1)]
+    own = load("default")  # what the line does not say, the recipe does
+    assert (values["top_k"] or own.policy.top_k) < symbols
+    assert (values["train_sessions"] or own.split.train_sessions) <= 756
+
+
+def test_into_the_lake_once(line):
+    code, (said, printed), _ = line("lake:toy", *SMALL)
+    assert code == 0 and said.startswith("lake:toy: 6,000 bars") and asked(printed)["data"] == "lake:toy"
+    assert len(Lake().read("toy", "1d")) == 6000
+    run_check(find_template("tearsheet"), asked(printed))
+    code, _, error = line("lake:toy", *SMALL, "--seed", 8)
+    assert code != 0 and isinstance(error, ConfigError) and "the lake holds 'toy' already" in str(error)
+    assert Lake().read("toy", "1d").equals(synth_market(12, 500, 0.05, 20, 0.95, seed=7).bars)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["toy"], "neither a .parquet or .csv file nor lake:NAME"),
+        (["toy.xlsx"], "neither a .parquet or .csv file nor lake:NAME"),
+        (["no/such/toy.csv"], "the folder no/such does not exist"),
+        (["pyproject.csv", "--regimes", "wild"], "--regimes is 'wild'; use states or none or garch"),
+        (["toy.csv", "--factor", "f.txt"], "f.txt is neither"),
+    ],
+)
+def test_a_slip_is_one_line_before_anything_heavy_is_loaded(tmp_path, words, said):
+    heavy = {"pandas", "numpy", "pyarrow", "scipy"}
+    code = (
+        "import atexit, sys; from quantlab.commands.cli import main\n"
+        f"told = lambda: print('LOADED', *sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)\n"
+        "atexit.register(told); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "synth", *words], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(root())},
+    )  # fmt: skip
+    refusal, loaded = done.stderr.splitlines()
+    assert done.returncode == 2 and refusal.startswith("error: ") and said in refusal and loaded.strip() == "LOADED"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_exists_is_left_alone_and_the_room_refuses_what_cannot_be_planted(line, tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("mine")
+    assert "exists; name another" in str(line(file)[2]) and file.read_text() == "mine"
+    assert "out of reach" in str(line(tmp_path / "x.csv", *SMALL, "--ic", 0.95, "--horizon", 250)[2])
+    assert "persistence=1.0" in str(line(tmp_path / "x.csv", *SMALL, "--persistence", 1.0)[2])
+    assert line(tmp_path / "x.csv", "--sessions", 499)[0] == 2
+    assert [f.name for f in tmp_path.iterdir() if f.suffix == ".csv"] == ["mine.csv"]
+
+
+def test_the_installed_command_has_it():
+    done = subprocess.run([COMMAND, "synth", "--help"], capture_output=True, text=True, cwd=root())
+    assert done.returncode == 0 and "--persistence" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_printed_line_runs_the_backtest(tmp_path):
+    "The smallest market that can be asked for, from one line to the page of the next."
+    own = {"RUNS": "runs", "LEDGER": "ledger.sqlite", "TRACKING": "mlflow.sqlite"}
+    environment = {**os.environ, **{f"QUANTLAB_RESEARCH_{key}": str(tmp_path / name) for key, name in own.items()}}
+    ask = dict(capture_output=True, text=True, env=environment, cwd=root())
+    made = subprocess.run([COMMAND, "synth", tmp_path / "toy.parquet", *SMALL], **ask)
+    assert made.returncode == 0, made.stderr
+    words = shlex.split(made.stdout.splitlines()[-1])
+    done = subprocess.run([COMMAND, *words[1:], "-p", "reconcile=none", "-p", "draws=10", "--no-track"], **ask)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).name == "report.html"
