@@ -1,1 +1,1 @@
-"""How is all of it called by one line?"""
+"""How do people call it, by a line or from a page?"""
