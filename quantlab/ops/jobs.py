@@ -242,7 +242,7 @@ def _engine(place: str | Path) -> Any:
     if url.get_backend_name() == "postgresql":
         told = {"connect_timeout": 10, "options": f"-c lock_timeout={_WAIT}s -c timezone=UTC"}
         try:
-            return sa.create_engine(url, poolclass=sa.NullPool, connect_args=told)
+            return sa.create_engine(url, pool_pre_ping=True, connect_args=told)  # a server that was started again
         except ImportError as error:
             raise ConfigError("PostgreSQL needs psycopg; install quantlab with the extra [postgres]") from error
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -1283,7 +1283,8 @@ def _bell(place: str) -> Any:
         raise ConfigError("waking workers needs huey; install quantlab with the extra [serve]") from error
     if place.startswith(("redis://", "rediss://")):
         try:
-            return huey.RedisHuey("quantlab", url=place, read_timeout=1, socket_connect_timeout=2).storage
+            patient = f"{place}{'&' if '?' in place else '?'}socket_connect_timeout=2"
+            return huey.RedisHuey("quantlab", url=patient, read_timeout=1).storage
         except ImportError as error:
             raise ConfigError("redis:// needs redis; install quantlab with the extra [bus]") from error
     if "://" in place:
@@ -1405,7 +1406,8 @@ def _work_alone(
         clock = import_named(told["clock"]) if told["clock"] else None
         row, table = JobRow(**told["row"]), cache(lambda: JobTable(told["place"], clock, told["most_attempts"]))
         beat = lambda: table().beat(row.id, row.worker, told["lease_seconds"], row.attempts)
-        said = ["done", _result_json(import_named(told["runner"])(row, beat))]
+        runner: Any = import_named(told["runner"])
+        said = ["done", _result_json(runner(row, beat))]
     except Exception as error:  # of whatever kind: who asked is told
         said = ["failed", _line(f"{type(error).__name__}: {error}")]
     with os.fdopen(told["answer"], "w") as answer:
