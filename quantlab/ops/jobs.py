@@ -45,20 +45,15 @@ class JobError(QuantlabError):
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.errors import show_error
-    >>> from quantlab.ops.jobs import JobTable, _engine, _jobs
+    >>> from quantlab.ops.jobs import _Rows, _engine, _jobs
     >>> work = tempfile.TemporaryDirectory()
     >>> here = Path(work.name)
     >>> with _engine(here / "one.sqlite").begin() as db:
     ...     _jobs().metadata.create_all(db)
-    >>> table = JobTable(here / "jobs.sqlite")
-    >>> one = table.ask("run", "small", {}, "", "ann")
-    >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
-    >>> two = table.ask("run", "small", {}, "", "ann")
-    >>> (
-    ...     died[-1].error,
-    ...     table.row(two.id).error,
-    ...     show_error(lambda: table.cancel(one.id, "bob")).replace(one.id, "..."),
-    ... )
+    >>> empty = _Rows(here / "empty.sqlite")
+    >>> [show_error(lambda: empty.row("nothing")), show_error(lambda: empty.rows("lost"))]
+    ["NoJobError: there is no job 'nothing'; quantlab jobs lists them",
+     "JobError: state is 'lost'; give one of queued, running, done, failed, cancelled"]
     """
 
 
@@ -70,20 +65,15 @@ class NoJobError(JobError):
     >>> import tempfile
     >>> from pathlib import Path
     >>> from quantlab.core.errors import show_error
-    >>> from quantlab.ops.jobs import JobTable, _engine, _jobs
+    >>> from quantlab.ops.jobs import _Rows, _engine, _jobs
     >>> work = tempfile.TemporaryDirectory()
     >>> here = Path(work.name)
     >>> with _engine(here / "one.sqlite").begin() as db:
     ...     _jobs().metadata.create_all(db)
-    >>> table = JobTable(here / "jobs.sqlite")
-    >>> one = table.ask("run", "small", {}, "", "ann")
-    >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
-    >>> two = table.ask("run", "small", {}, "", "ann")
-    >>> (
-    ...     died[-1].error,
-    ...     table.row(two.id).error,
-    ...     show_error(lambda: table.cancel(one.id, "bob")).replace(one.id, "..."),
-    ... )
+    >>> empty = _Rows(here / "empty.sqlite")
+    >>> [show_error(lambda: empty.row("nothing")), show_error(lambda: empty.rows("lost"))]
+    ["NoJobError: there is no job 'nothing'; quantlab jobs lists them",
+     "JobError: state is 'lost'; give one of queued, running, done, failed, cancelled"]
     """
 
 
@@ -326,16 +316,20 @@ class _Rows:
 
         Examples
         --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.ops.jobs import _Asked, _engine, _jobs
-        >>> work = tempfile.TemporaryDirectory()
-        >>> here = Path(work.name)
-        >>> with _engine(here / "one.sqlite").begin() as db:
-        ...     _jobs().metadata.create_all(db)
-        >>> asked = _Asked(here / "asked.sqlite")
-        >>> first = asked.ask("report", "tearsheet", {"top_k": 20}, "monday", "ann")
-        >>> assert asked.ask("report", "tearsheet", {"top_k": 20}, "monday", "ann") == first == asked.row(first.id)
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.ops.jobs import open_jobs
+        >>> table = open_jobs()
+        >>> one = table.ask("run", "small", {}, "", "ann")
+        >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+        >>> two = table.ask("run", "small", {}, "", "ann")
+        >>> (
+        ...     died[-1].error,
+        ...     table.row(two.id).error,
+        ...     show_error(lambda: table.cancel(one.id, "bob")).replace(one.id, "..."),
+        ... )
+        ('it was killed, and no more than 3 attempts are allowed',
+         'cancelled by bob',
+         'JobError: job ... is failed; only one that waits or runs can be cancelled')
         """
         import sqlalchemy as sa
 
@@ -447,20 +441,6 @@ class _Asked(_Rows):
         ------
         JobError
             Where the key belongs to another request.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.ops.jobs import JobTable, _engine, _jobs
-        >>> work = tempfile.TemporaryDirectory()
-        >>> here = Path(work.name)
-        >>> with _engine(here / "one.sqlite").begin() as db:
-        ...     _jobs().metadata.create_all(db)
-        >>> table = JobTable(here / "jobs.sqlite")
-        >>> asked = [
-        ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
-        ... ]
         """
         import sqlalchemy as sa
 
@@ -617,18 +597,32 @@ class _Held(_Asked):
 
         Examples
         --------
-        >>> import tempfile
-        >>> from pathlib import Path
         >>> from quantlab.core.errors import show_error
-        >>> from quantlab.ops.jobs import _Held, _engine, _jobs
-        >>> work = tempfile.TemporaryDirectory()
-        >>> here = Path(work.name)
-        >>> with _engine(here / "one.sqlite").begin() as db:
-        ...     _jobs().metadata.create_all(db)
-        >>> held = _Held(here / "held.sqlite")
-        >>> one = held.ask("run", "small", {}, "", "ann")
-        >>> late = show_error(lambda: held.finish(one.id, "slow", {"sharpe": 1.0}))
-        >>> late.replace(one.id, "...")
+        >>> from quantlab.ops.jobs import _Child, open_jobs
+        >>> from toy_jobs import add
+        >>> table = open_jobs()
+        >>> one = table.ask("run", "small", {}, "", "ann")
+        >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+        >>> assert [(row.state, row.attempts) for row in died] == [("queued", 1), ("queued", 2), ("failed", 3)]
+        >>> asked = [
+        ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
+        ... ]
+        >>> heard = []
+        >>> for _ in asked:
+        ...     child = _Child(table, table.claim("w", 30), 30, add)
+        ...     heard.append(child.heard(60))
+        ...     child.end()
+        >>> for row in asked:
+        ...     table.cancel(row.id, "ann")
+        >>> row = table.ask("run", "toy", {}, "", "ann")
+        >>> table.cancel(row.id, "ann")
+        >>> one = table.ask("run", "toy", {"a": 1, "b": 1}, "", "ann")
+        >>> asleep = table.claim("asleep", 0.01)
+        >>> refused = show_error(lambda: table.finish(one.id, "asleep", {"sum": 3}, asleep.attempts)).replace(
+        ...     one.id, "..."
+        ... )
+        >>> refused
+        "JobError: job ... is not asleep's any more, it is done; leave it, nothing was written"
         """
         told = {"state": "done", "result": _result_json(result), "error": ""}
         return self._end(id, worker, attempt, finished=self._at(), **told)
@@ -680,15 +674,9 @@ class JobTable(_Held):
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
     >>> from quantlab.core.errors import show_error
-    >>> from quantlab.ops.jobs import JobTable, _engine, _jobs
-    >>> work = tempfile.TemporaryDirectory()
-    >>> here = Path(work.name)
-    >>> with _engine(here / "one.sqlite").begin() as db:
-    ...     _jobs().metadata.create_all(db)
-    >>> table = JobTable(here / "jobs.sqlite")
+    >>> from quantlab.ops.jobs import open_jobs
+    >>> table = open_jobs()
     >>> one = table.ask("run", "small", {}, "", "ann")
     >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
     >>> two = table.ask("run", "small", {}, "", "ann")
@@ -697,6 +685,9 @@ class JobTable(_Held):
     ...     table.row(two.id).error,
     ...     show_error(lambda: table.cancel(one.id, "bob")).replace(one.id, "..."),
     ... )
+    ('it was killed, and no more than 3 attempts are allowed',
+     'cancelled by bob',
+     'JobError: job ... is failed; only one that waits or runs can be cancelled')
     """
 
     def hand_back(
@@ -731,14 +722,8 @@ class JobTable(_Held):
 
         Examples
         --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.ops.jobs import JobTable, _engine, _jobs
-        >>> work = tempfile.TemporaryDirectory()
-        >>> here = Path(work.name)
-        >>> with _engine(here / "one.sqlite").begin() as db:
-        ...     _jobs().metadata.create_all(db)
-        >>> table = JobTable(here / "jobs.sqlite")
+        >>> from quantlab.ops.jobs import open_jobs
+        >>> table = open_jobs()
         >>> one = table.ask("run", "small", {}, "", "ann")
         >>> drained = table.hand_back(one.id, "w", attempt=table.claim("w", 30).attempts)
         """
@@ -774,14 +759,8 @@ class JobTable(_Held):
 
         Examples
         --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from quantlab.ops.jobs import JobTable, _engine, _jobs
-        >>> work = tempfile.TemporaryDirectory()
-        >>> here = Path(work.name)
-        >>> with _engine(here / "one.sqlite").begin() as db:
-        ...     _jobs().metadata.create_all(db)
-        >>> table = JobTable(here / "jobs.sqlite")
+        >>> from quantlab.ops.jobs import open_jobs
+        >>> table = open_jobs()
         >>> two = table.ask("run", "small", {}, "", "ann")
         >>> assert table.cancel(two.id, "bob") == table.cancel(two.id, "eve"), "the first one counts"
         """
@@ -811,6 +790,23 @@ def open_jobs() -> JobTable:
     ConfigError
         When absent or malformed (see setting).
         When there is none (see root).
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import open_jobs
+    >>> table = open_jobs()
+    >>> one = table.ask("run", "small", {}, "", "ann")
+    >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+    >>> two = table.ask("run", "small", {}, "", "ann")
+    >>> (
+    ...     died[-1].error,
+    ...     table.row(two.id).error,
+    ...     show_error(lambda: table.cancel(one.id, "bob")).replace(one.id, "..."),
+    ... )
+    ('it was killed, and no more than 3 attempts are allowed',
+     'cancelled by bob',
+     'JobError: job ... is failed; only one that waits or runs can be cancelled')
     """
     place = str(setting("serve", "jobs"))
     return JobTable(place if "://" in place else root() / place)
@@ -931,6 +927,8 @@ def registered_page(
     ... ]
     >>> told = [show_error(lambda name=name: check_job("report", name, {})) for name in names]
     >>> told[:2]
+    ["ConfigError: name is '../tearsheet'; give the name of a template: letters, digits, _ and -, at most 100",
+     "ConfigError: name is '/etc/passwd'; give the name of a template: letters, digits, _ and -, at most 100"]
     """
     from quantlab.core.errors import ReportError
     from quantlab.ops.registry import STAGES, at_stage
@@ -1092,6 +1090,8 @@ def check_job(
     ... ]
     >>> told = [show_error(lambda name=name: check_job("report", name, {})) for name in names]
     >>> told[:2]
+    ["ConfigError: name is '../tearsheet'; give the name of a template: letters, digits, _ and -, at most 100",
+     "ConfigError: name is '/etc/passwd'; give the name of a template: letters, digits, _ and -, at most 100"]
     """
     if kind not in JOB_KINDS:
         raise ConfigError(f"kind is {str(kind)[:40]!r}; give one of {', '.join(JOB_KINDS)}")
@@ -1166,8 +1166,9 @@ def _report_job(row: JobRow, overrides: dict, beat: Beat) -> dict:
 def _frame_lists(frame: Any) -> dict[str, list]:  # of a pandas.DataFrame
     "Write the columns of a frame as lists, dates as text; JSON gives back each number to the last digit."
     table = frame.reset_index()
-    dated = {name: table[name].dt.strftime("%Y-%m-%dT%H:%M:%S") for name in table.select_dtypes("datetime")}
-    return {str(name): dated.get(name, table[name]).tolist() for name in table.columns}
+    dated = {name for name in table.columns if hasattr(table[name], "dt")}
+    told = lambda name: [at.isoformat() for at in table[name]] if name in dated else table[name].tolist()
+    return {str(name): told(name) for name in table.columns}
 
 
 def _series_of(account: Any) -> dict[str, object]:  # of a broker.blotter.Result
@@ -1288,7 +1289,8 @@ def _bell(place: str) -> Any:
         except ImportError as error:
             raise ConfigError("redis:// needs redis; install quantlab with the extra [bus]") from error
     if "://" in place:
-        raise ConfigError(f"workers are woken through a file or redis://, not {place.partition(':')[0]}://; mend [serve] wake")
+        kind = place.partition(":")[0]
+        raise ConfigError(f"workers are woken through a file or redis://, not {kind}://; mend [serve] wake")
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     return huey.SqliteHuey("quantlab", filename=place).storage
 
@@ -1313,18 +1315,12 @@ def wake_workers(
     ConfigError
         "waking workers needs huey; install quantlab with the extra [serve]"
         "redis:// needs redis; install quantlab with the extra [bus]"
-        "workers are woken through a file or redis://, not {...}://; mend [serve] wake"
+        "workers are woken through a file or redis://, not {kind}://; mend [serve] wake"
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.ops.jobs import _engine, _jobs, wake_workers
-    >>> work = tempfile.TemporaryDirectory()
-    >>> here = Path(work.name)
-    >>> with _engine(here / "one.sqlite").begin() as db:
-    ...     _jobs().metadata.create_all(db)
-    >>> wake = str(here / "wake.sqlite")
+    >>> from quantlab.ops.jobs import open_wake, wake_workers
+    >>> wake = open_wake()
     >>> assert wake_workers(wake) and not wake_workers("")
     """
     if not str(wake):
@@ -1366,6 +1362,11 @@ def open_wake() -> str:  # file, or redis://...
         When absent or malformed (see setting).
         When there is none (see root).
         For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.ops.jobs import open_wake
+    >>> wake = open_wake()
     """
     place = str(setting("serve", "wake"))
     return place if "://" in place else str(root() / place if place else path("data", "lake") / "wake.sqlite")
@@ -1499,65 +1500,9 @@ class _Lease:
         self.ended.set()
         self.thread.join()
 
-
-class Worker:
-    """Do the jobs of a table, one after the other, each in a process of its own.
-
-    Parameters
-    ----------
-    table : JobTable
-        Of the jobs.
-    wake : str | Path, default ""
-        Where it is woken: file, or redis://...; empty: it looks by itself.
-    name : str, default ""
-        Of this worker; a number is added, so that no two are one.
-    lease_seconds : float, default 30.0
-        After which others may take its job when it has died.
-    runner : Callable[[JobRow, Beat], dict], default run_job
-        Does a job; importable by a fresh process.
-    limit_seconds : float, default 3600.0
-        That a job may take.
-    poll_seconds : float, default 2.0
-        Between two looks when nobody rings.
-    drain_seconds : float, default 10.0
-        That a job may still take when the worker is to stop.
-    tell : Callable[[str], None] | None, default None
-        Called with one line for what it does.
-
-    Raises
-    ------
-    JobError
-        "{what} is {...}; give at most {most} printable characters in one line"
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import threading
-    >>> from pathlib import Path
-    >>> from quantlab.ops.jobs import JobTable, Worker, _Child, _await_wake, _engine, _jobs
-    >>> from toy_jobs import add
-    >>> work = tempfile.TemporaryDirectory()
-    >>> here = Path(work.name)
-    >>> with _engine(here / "one.sqlite").begin() as db:
-    ...     _jobs().metadata.create_all(db)
-    >>> table = JobTable(here / "jobs.sqlite")
-    >>> one = table.ask("run", "small", {}, "", "ann")
-    >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
-    >>> assert [(row.state, row.attempts) for row in died] == [("queued", 1), ("queued", 2), ("failed", 3)]
-    >>> wake = str(here / "wake.sqlite")
-    >>> _await_wake(wake, 30, threading.Event())
-    >>> asked = [
-    ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
-    ... ]
-    >>> heard = []
-    >>> for _ in asked:
-    ...     child = _Child(table, table.claim("w", 30), 30, add)
-    ...     heard.append(child.heard(60))
-    ...     child.end()
-    >>> for row in asked:
-    ...     table.cancel(row.id, "ann")
-    >>> worker = Worker(table, wake, "desk", runner=add)
-    """
+# %% ../../nbs/ops/953_jobs.ipynb #8a0c0205
+class _Attempts:
+    "Do one job in a process of its own."
 
     def __init__(
         self,
@@ -1576,68 +1521,6 @@ class Worker:
         self.name = f"{_label(name, 'the name', 60) or 'worker'}-{uuid4().hex[:8]}"
         self.lease_seconds, self.limit_seconds = lease_seconds, limit_seconds
         self.poll_seconds, self.drain_seconds = poll_seconds, drain_seconds
-
-    def work(
-        self,
-        stop: threading.Event | None = None,  # set: the worker ends, and finishes its job or hands it back
-        once: bool = False,  # True: end when nothing is free
-    ) -> int:  # jobs that ended here
-        """Do what is free until it is to stop; a database that is away is waited for.
-
-        Parameters
-        ----------
-        stop : threading.Event | None, default None
-            set: the worker ends, and finishes its job or hands it back.
-        once : bool, default False
-            True: end when nothing is free.
-
-        Returns
-        -------
-        int
-            Jobs that ended here.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> import threading
-        >>> from pathlib import Path
-        >>> from quantlab.ops.jobs import JobTable, Worker, _Child, _await_wake, _engine, _jobs
-        >>> from toy_jobs import add
-        >>> work = tempfile.TemporaryDirectory()
-        >>> here = Path(work.name)
-        >>> with _engine(here / "one.sqlite").begin() as db:
-        ...     _jobs().metadata.create_all(db)
-        >>> table = JobTable(here / "jobs.sqlite")
-        >>> one = table.ask("run", "small", {}, "", "ann")
-        >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
-        >>> assert [(row.state, row.attempts) for row in died] == [("queued", 1), ("queued", 2), ("failed", 3)]
-        >>> wake = str(here / "wake.sqlite")
-        >>> _await_wake(wake, 30, threading.Event())
-        >>> asked = [
-        ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
-        ... ]
-        >>> heard = []
-        >>> for _ in asked:
-        ...     child = _Child(table, table.claim("w", 30), 30, add)
-        ...     heard.append(child.heard(60))
-        ...     child.end()
-        >>> for row in asked:
-        ...     table.cancel(row.id, "ann")
-        >>> assert Worker(table, wake, "awake", runner=add).work(once=True) == 1
-        """
-        stop, ended = stop or threading.Event(), 0
-        while not stop.is_set():
-            try:
-                row = self.table.claim(self.name, self.lease_seconds)
-                if row is not None:
-                    ended += self._carry(row, stop)
-                    continue
-            except DataError as error:
-                self.tell(str(error))
-            if once:
-                break
-            _await_wake(self.wake, self.poll_seconds, stop)
-        return ended
 
     def _carry(self, row: JobRow, stop: threading.Event) -> bool:
         "Do one job; say whether it ended here."
@@ -1682,6 +1565,115 @@ class Worker:
             raise JobError(f"job {row.id} was cancelled or went to another worker")
         return self.table.hand_back(*mine, said, row.attempts)
 
+# %% ../../nbs/ops/953_jobs.ipynb #c981a37c
+class Worker(_Attempts):
+    """Do the jobs of a table, one after the other, each in a process of its own.
+
+    Parameters
+    ----------
+    table : JobTable
+        Of the jobs.
+    wake : str | Path, default ""
+        Where it is woken: file, or redis://...; empty: it looks by itself.
+    name : str, default ""
+        Of this worker; a number is added, so that no two are one.
+    lease_seconds : float, default 30.0
+        After which others may take its job when it has died.
+    runner : Callable[[JobRow, Beat], dict], default run_job
+        Does a job; importable by a fresh process.
+    limit_seconds : float, default 3600.0
+        That a job may take.
+    poll_seconds : float, default 2.0
+        Between two looks when nobody rings.
+    drain_seconds : float, default 10.0
+        That a job may still take when the worker is to stop.
+    tell : Callable[[str], None] | None, default None
+        Called with one line for what it does.
+
+    Examples
+    --------
+    >>> import threading
+    >>> from quantlab.ops.jobs import Worker, _Child, _await_wake, open_jobs, open_wake
+    >>> from toy_jobs import add
+    >>> table = open_jobs()
+    >>> one = table.ask("run", "small", {}, "", "ann")
+    >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+    >>> assert [(row.state, row.attempts) for row in died] == [("queued", 1), ("queued", 2), ("failed", 3)]
+    >>> wake = open_wake()
+    >>> _await_wake(wake, 30, threading.Event())
+    >>> asked = [
+    ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
+    ... ]
+    >>> heard = []
+    >>> for _ in asked:
+    ...     child = _Child(table, table.claim("w", 30), 30, add)
+    ...     heard.append(child.heard(60))
+    ...     child.end()
+    >>> for row in asked:
+    ...     table.cancel(row.id, "ann")
+    >>> row = table.ask("run", "toy", {}, "", "ann")
+    >>> table.cancel(row.id, "ann")
+    >>> worker = Worker(table, wake, "desk", runner=add)
+    """
+
+    def work(
+        self,
+        stop: threading.Event | None = None,  # set: the worker ends, and finishes its job or hands it back
+        once: bool = False,  # True: end when nothing is free
+    ) -> int:  # jobs that ended here
+        """Do what is free until it is to stop; a database that is away is waited for.
+
+        Parameters
+        ----------
+        stop : threading.Event | None, default None
+            set: the worker ends, and finishes its job or hands it back.
+        once : bool, default False
+            True: end when nothing is free.
+
+        Returns
+        -------
+        int
+            Jobs that ended here.
+
+        Examples
+        --------
+        >>> import threading
+        >>> from quantlab.ops.jobs import Worker, _Child, _await_wake, open_jobs, open_wake
+        >>> from toy_jobs import add
+        >>> table = open_jobs()
+        >>> one = table.ask("run", "small", {}, "", "ann")
+        >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+        >>> assert [(row.state, row.attempts) for row in died] == [("queued", 1), ("queued", 2), ("failed", 3)]
+        >>> wake = open_wake()
+        >>> _await_wake(wake, 30, threading.Event())
+        >>> asked = [
+        ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
+        ... ]
+        >>> heard = []
+        >>> for _ in asked:
+        ...     child = _Child(table, table.claim("w", 30), 30, add)
+        ...     heard.append(child.heard(60))
+        ...     child.end()
+        >>> for row in asked:
+        ...     table.cancel(row.id, "ann")
+        >>> row = table.ask("run", "toy", {}, "", "ann")
+        >>> table.cancel(row.id, "ann")
+        >>> assert Worker(table, wake, "awake", runner=add).work(once=True) == 1
+        """
+        stop, ended = stop or threading.Event(), 0
+        while not stop.is_set():
+            try:
+                row = self.table.claim(self.name, self.lease_seconds)
+                if row is not None:
+                    ended += self._carry(row, stop)
+                    continue
+            except DataError as error:
+                self.tell(str(error))
+            if once:
+                break
+            _await_wake(self.wake, self.poll_seconds, stop)
+        return ended
+
 
 def stop_on_signals() -> threading.Event:  # set by SIGTERM and Ctrl-C
     """Let a worker end in order when its process is asked to.
@@ -1690,6 +1682,31 @@ def stop_on_signals() -> threading.Event:  # set by SIGTERM and Ctrl-C
     -------
     threading.Event
         Set by SIGTERM and Ctrl-C.
+
+    Examples
+    --------
+    >>> import signal
+    >>> from quantlab.ops.jobs import _Child, open_jobs, stop_on_signals
+    >>> from toy_jobs import add
+    >>> table = open_jobs()
+    >>> one = table.ask("run", "small", {}, "", "ann")
+    >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+    >>> assert [(row.state, row.attempts) for row in died] == [("queued", 1), ("queued", 2), ("failed", 3)]
+    >>> asked = [
+    ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
+    ... ]
+    >>> heard = []
+    >>> for _ in asked:
+    ...     child = _Child(table, table.claim("w", 30), 30, add)
+    ...     heard.append(child.heard(60))
+    ...     child.end()
+    >>> for row in asked:
+    ...     table.cancel(row.id, "ann")
+    >>> row = table.ask("run", "toy", {}, "", "ann")
+    >>> table.cancel(row.id, "ann")
+    >>> one = table.ask("run", "toy", {"a": 1, "b": 2}, "", "ann")
+    >>> before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    >>> assert not stop_on_signals().is_set() and signal.getsignal(signal.SIGTERM) != before[0]
     """
     stop = threading.Event()
     for one in (signal.SIGTERM, signal.SIGINT):

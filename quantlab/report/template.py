@@ -102,6 +102,8 @@ def templates() -> dict[str, Path]:  # name -> file
     ... ]
     >>> told = [show_error(lambda name=name: check_job("report", name, {})) for name in names]
     >>> told[:2]
+    ["ConfigError: name is '../tearsheet'; give the name of a template: letters, digits, _ and -, at most 100",
+     "ConfigError: name is '/etc/passwd'; give the name of a template: letters, digits, _ and -, at most 100"]
     """
     folder = path("research", "templates")
     own = folder.parent / "mine" / "reports"  # of quantlab new report

@@ -3,6 +3,7 @@
 PostgreSQL and Redis: `apt-get install postgresql redis-server` runs those tests. Fake jobs lie in the module toy_jobs,
 which is written beside the table: a job runs in a fresh process, and is imported there."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -22,9 +23,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from quantlab.core.config import root
-from quantlab.core.errors import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError, ReportError
+from quantlab.core.ledger import Ledger
 from quantlab.ops import jobs
 from quantlab.ops.jobs import JOB_STATES, JobError, JobTable, NoJobError, Worker, check_job, run_job, wake_workers
+from quantlab.recipe.spec import Recipe
+from quantlab.report import tracking
+from quantlab.report.template import plain
 
 TOYS = """
 import json, os, sys, time
@@ -798,3 +803,188 @@ def test_a_worker_checks_what_lies_in_the_table(tmp_path):
     for match in ("name is ", "predictions is "):
         with pytest.raises(ConfigError, match=match):
             run_job(table.claim(ME, 30), lambda: True)
+
+
+PARAMETERS = 'span: int = 21  # sessions\nnote: str = ""  # said on the page'
+ANSWER = """
+from quantlab.report.template import emit
+
+emit({"span": span}, headline=["span"])
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    "A workspace with one small template, and a ledger of its own."
+    body = [
+        {
+            "cell_type": "code",
+            "metadata": {"tags": tags},
+            "source": text,
+            "outputs": [],
+            "execution_count": None,
+            "id": i,
+        }
+        for tags, text, i in ((["parameters"], PARAMETERS, "a"), ([], ANSWER, "b"))
+    ]
+    (tmp_path / "reports").mkdir()
+    page = {"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "reports" / "tiny.ipynb").write_text(json.dumps(page))
+    for name, file in {
+        "TEMPLATES": "reports", "RUNS": "runs", "LEDGER": "ledger.sqlite", "TRACKING": "mlflow.sqlite",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"QUANTLAB_RESEARCH_{name}", str(tmp_path / file))
+    return tmp_path
+
+
+def test_a_real_report_is_made_once_however_often_its_job_is_begun(workspace):
+    "The second attempt is that of a worker whose first one was killed before it could say that it was done."
+    table = JobTable(workspace / "jobs.sqlite")
+    row = table.ask("report", "tiny", check_job("report", "tiny", {"span": "5"}), "", "ann")
+    assert Worker(table, lease_seconds=60).work(once=True) == 1
+    done = table.row(row.id)
+    assert done.state == "done", done.error
+    folder = workspace / "runs" / done.result["run"]
+    assert done.result["headline"] == {"span": 5} and (folder / "report.html").is_file()
+    again = run_job(done, lambda: True)
+    assert again == done.result | {"there": True} and not done.result["there"]
+    manifest = json.loads((folder / "manifest.json").read_text())  # a kill before the runner wrote what went in
+    (folder / "manifest.json").write_text(json.dumps({n: v for n, v in manifest.items() if n != "inputs"}))
+    assert run_job(done, lambda: True)["run"] == done.result["run"]
+    assert len(list((workspace / "runs").glob("tiny-*"))) == 1
+    assert (Ledger(workspace / "ledger.sqlite").rows()["kind"] == "run").sum() == 1
+    with pytest.raises(JobError, match="writes nothing"):
+        run_job(done._replace(overrides={"span": 6}), lambda: False)
+    assert len(list((workspace / "runs").glob("*"))) == 1
+
+
+SYMBOLS = "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO"
+SMALL = Recipe().replace(
+    name="small", data__universe=SYMBOLS, data__end="2012-12-31", features__use=["rev_21"], model__kind="feature",
+    model__column="rev_21", policy__top_k=4, policy__buffer=2, policy__rebalance=10, study="jobs",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory):
+    "A registry that holds a small recipe, and a ledger; both as environment variables."
+    if not tracking.available():
+        pytest.skip("mlflow is not installed")
+    from quantlab.ops.registry import register_recipe
+    from quantlab.recipe.run import run
+
+    folder = tmp_path_factory.mktemp("registered")
+    ledger = Ledger(folder / "ledger.sqlite")
+    register_recipe(run(SMALL, ledger=ledger), folder / "mlflow.sqlite", ledger)
+    return folder
+
+
+@pytest.fixture
+def registry_here(registered, monkeypatch):
+    for name in ("ledger", "mlflow"):
+        setting = "TRACKING" if name == "mlflow" else "LEDGER"
+        monkeypatch.setenv(f"QUANTLAB_RESEARCH_{setting}", str(registered / f"{name}.sqlite"))
+    return Ledger(registered / "ledger.sqlite")
+
+
+def claimed(tmp_path, kind, overrides, name="small"):
+    table = JobTable(tmp_path / "jobs.sqlite")
+    table.ask(kind, name, check_job(kind, name, overrides), "", "ann")
+    return table.claim(ME, 60)
+
+
+def test_a_real_recipe_leaves_one_trial_however_often_its_job_is_begun(registry_here, tmp_path):
+    from quantlab.recipe.run import run
+
+    row, before = claimed(tmp_path, "backtest", {"policy__top_k": "3"}), len(registry_here.rows())
+    assert row.overrides == {"policy.top_k": 3}
+    first, again = (plain(run_job(row, lambda: True)) for _ in range(2))
+    trials = registry_here.rows().iloc[before:]
+    assert first == again and sorted(trials["study"].str.rpartition("/")[2]) == ["excess", "strategy"]
+    by_hand = run(SMALL.replace("policy.top_k", 3), record=False, ledger=registry_here)
+    assert first["key"] == by_hand.key == set(trials["key"]).pop()
+    back = json.loads(jobs._result_json(first))["account"]
+    for name in ("equity", "cash"):
+        assert back[name] == getattr(by_hand.account, name).tolist(), "to the last digit"
+    assert back["dates"] == [day.isoformat() for day in by_hand.account.equity.index]
+    assert back["positions"]["shares"] == by_hand.account.positions["shares"].tolist()
+    short = plain(run_job(row._replace(kind="run"), lambda: True))
+    assert short == {name: value for name, value in first.items() if name != "account"}
+    assert short["figures"]["strategy"]["sharpe"] == by_hand.evidence.summaries["strategy"]["value"]["sharpe"]
+    with pytest.raises(JobError, match="writes nothing"):
+        run_job(row._replace(overrides={"policy.top_k": 5}), lambda: False)
+    assert len(registry_here.rows()) == before + 2
+
+
+def test_a_real_search_goes_on_where_it_was(registry_here, tmp_path):
+    before = len(registry_here.rows())
+    row = claimed(
+        tmp_path, "search", {"vary": {"policy.top_k": [2, 6], "policy.buffer": [0, 1]}, "costs.slippage_bps": 6}
+    )
+    found, beats = None, iter([True])
+    with pytest.raises(JobError, match="writes nothing"):  # lost after the first members
+        run_job(row, lambda: next(beats, False))
+    kept = len(registry_here.rows()) - before
+    assert 0 < kept < 8
+    found = run_job(row, lambda: True)
+    assert found["ran"] == 4 - kept // 2 and len(registry_here.rows()) == before + 8
+    again = run_job(row, lambda: True)
+    assert again["ran"] == 0 and again["members"] == found["members"] and again["key"] == found["key"]
+    assert len(registry_here.rows()) == before + 8 and json.loads(jobs._result_json(found))["best"]["policy"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"data.source": "sample"}, {"data__source": "/etc/passwd"}, {"data": {"source": "x"}}, {"name": "other"},
+        {"study": "mine"}, {"title": "x"}, {"model.kind": "os:system"}, {"features.use": ["os:system"]},
+        {"policy.kind": "os:system"}, {"signals.experts": ["os:system"]}, {"fill": "os:system"}, {"policy.top_k": 0},
+        {"policy.top_k": 2.5}, {"policy.top_k": "x"}, {"policy.topk": 3}, {"policy": {"kind": "os:system"}},
+        {"model": {"kind": "qlib", "name": "MLP"}}, {"model.kind": "qlib", "model.name": "MLP"},
+        {"policy.top_k": 3, "policy__top_k": 3}, {"__class__": 1}, {"policy.__class__": 1}, {"": 1}, {"a.b.c.d": 1},
+        {"features.use": "[" * 900}, {"data.universe": "../x"}, {"data": "x"},
+    ],
+    ids=lambda asked: repr(asked)[:40],
+)  # fmt: skip
+def test_what_a_recipe_is_not_asked_from_outside(registry_here, overrides):
+    for kind, asked in (("run", overrides), ("search", overrides | {"vary": {"policy.buffer": [1]}})):
+        with pytest.raises(ConfigError) as refused:
+            check_job(kind, "small", asked)
+        assert len(str(refused.value)) < 1100
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {}, {"vary": {}}, {"vary": []}, {"vary": {"policy.top_k": 3}}, {"vary": {"data.source": ["x"]}},
+        {"vary": {"model.kind": ["os:system"]}}, {"vary": {"name": ["x"]}}, {"vary": {"study": ["x"]}},
+        {"vary": {"policy.top_k": {"low": 1, "high": 10**9, "step": 1}}}, {"vary": {"policy.top_k": {"low": 1}}},
+        {"vary": {"costs.impact": {"low": 0, "high": 1, "points": 10**9}}},
+        {"vary": {"policy.top_k": list(range(999))}},
+        {"vary": {"policy.top_k": list(range(1, 100)), "policy.buffer": [0, 1, 2]}}, {"trials": 10**6},
+        {"vary": {"policy.top_k": [3]}, "trials": 201}, {"vary": {"policy.top_k": [3]}, "trials": "9"},
+        {"vary": {"policy.top_k": [3]}, "method": "all"}, {"vary": {"policy.top_k": [3]}, "folder": "x"},
+    ],
+    ids=lambda asked: repr(asked)[:40],
+)  # fmt: skip
+def test_what_a_search_is_not_asked(registry_here, told):
+    with pytest.raises(ConfigError):
+        check_job("search", "small", told)
+
+
+def test_a_recipe_that_was_never_registered_is_no_job(registry_here):
+    for kind in ("run", "backtest", "search"):
+        with pytest.raises(ConfigError, match="no recipe 'momentum' is registered"):
+            check_job(kind, "momentum", {})
+
+
+def test_a_page_that_was_changed_in_the_registry_is_not_run(registry_here, tmp_path):
+    version = jobs.registered_page("small")[0]
+    page = tracking.artifact(version.run_id, "recipe.yaml", Path(os.environ["QUANTLAB_RESEARCH_TRACKING"]))
+    text, row = page.read_text(), claimed(tmp_path, "run", {})
+    try:
+        page.write_text(text.replace("top_k: 4", "top_k: 5"))
+        with pytest.raises(ReportError, match="have changed since"):
+            run_job(row, lambda: True)
+    finally:
+        page.write_text(text)
