@@ -23,6 +23,7 @@ from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
 from .paper_commands import live_app, paper_app
 from .schedule_commands import schedule_app
+from .worker_commands import worker_app
 
 # %% ../../nbs/commands/990_cli.ipynb #6e04ecb8
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -549,5 +550,6 @@ app.add_typer(paper_app, name="paper")
 app.add_typer(live_app, name="live")
 app.add_typer(synth_app)
 app.add_typer(new_app)
+app.add_typer(worker_app)
 for _name, _command in COMMANDS.items():  # a terminal needs the sentence, not the sections
     app.command(_name, help=(_command.__doc__ or "").partition("\n\n")[0])(_command)
