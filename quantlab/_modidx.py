@@ -714,6 +714,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'quantlab/commands/serve_commands.py'),
                                                   'quantlab.commands.serve_commands.new_token': ( 'commands/serve_commands.html#new_token',
                                                                                                   'quantlab/commands/serve_commands.py'),
+                                                  'quantlab.commands.serve_commands.rehearse': ( 'commands/serve_commands.html#rehearse',
+                                                                                                 'quantlab/commands/serve_commands.py'),
                                                   'quantlab.commands.serve_commands.revoke_token': ( 'commands/serve_commands.html#revoke_token',
                                                                                                      'quantlab/commands/serve_commands.py'),
                                                   'quantlab.commands.serve_commands.serve': ( 'commands/serve_commands.html#serve',
