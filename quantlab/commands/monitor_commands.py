@@ -6,7 +6,7 @@
 __all__ = ['monitor_app', 'read_feeds', 'read_time', 'monitor_readings', 'monitor_metrics', 'monitor_alerts', 'silence',
            'unsilence', 'ack', 'monitor_beat', 'monitor_beats']
 
-# %% ../../nbs/commands/987_monitor_commands.ipynb #a33a84f8
+# %% ../../nbs/commands/987_monitor_commands.ipynb #38f36c19
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,33 +19,11 @@ from ..core.errors import ConfigError
 if TYPE_CHECKING:  # pandas is imported where something is read
     from quantlab.monitor.metrics import Reading
 
-# %% ../../nbs/commands/987_monitor_commands.ipynb #9f49db7e
+# %% ../../nbs/commands/987_monitor_commands.ipynb #5f537f30
 def read_feeds(
     text: str,  # dataset=EXCHANGE, separated by spaces
 ) -> dict[str, str]:  # dataset -> exchange
-    """Read which datasets are refreshed, and on whose sessions; raise ConfigError for the first part that says
-    nothing.
-
-    Parameters
-    ----------
-    text : str
-        dataset=EXCHANGE, separated by spaces.
-
-    Returns
-    -------
-    dict[str, str]
-        Dataset -> exchange.
-
-    Raises
-    ------
-    ConfigError
-        For the first part that says nothing.
-
-    Examples
-    --------
-    >>> from quantlab.commands.monitor_commands import read_feeds
-    >>> assert read_feeds("yahoo=XNYS binance=24/7") == {"yahoo": "XNYS", "binance": "24/7"}
-    """
+    "Read which datasets are refreshed, and on whose sessions; raise ConfigError for the first part that says nothing."
     found: dict[str, str] = {}
     for part in str(text).replace(",", " ").split():
         name, equals, exchange = part.partition("=")
@@ -59,32 +37,7 @@ def read_time(
     text: str,  # 2025-11-24T18:00Z, or from now on 90min, 4h, 2d
     now: datetime,  # with a zone
 ) -> datetime:  # UTC
-    """Read a moment; raise ConfigError for one that is none or has no zone.
-
-    Parameters
-    ----------
-    text : str
-        2025-11-24T18:00Z, or from now on 90min, 4h, 2d.
-    now : datetime
-        With a zone.
-
-    Returns
-    -------
-    datetime
-        UTC.
-
-    Raises
-    ------
-    ConfigError
-        For one that is none or has no zone.
-
-    Examples
-    --------
-    >>> from datetime import UTC, datetime, timedelta
-    >>> from quantlab.commands.monitor_commands import read_time
-    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
-    >>> assert read_time("4h", noon) == read_time("2025-11-24T11:00-05:00", noon) == noon + timedelta(hours=4)
-    """
+    "Read a moment; raise ConfigError for one that is none or has no zone."
     for end, unit in (("min", "minutes"), ("h", "hours"), ("d", "days")):
         count = text.removesuffix(end)
         if count != text and count.isascii() and count.isdigit() and len(count) < 6:
@@ -102,27 +55,7 @@ def monitor_readings(
     now: datetime,  # with a zone
     schedule: Path | None = None,  # YAML of jobs, whose slots are expected
 ) -> list["Reading"]:  # of every store that is there, and of the heartbeats
-    """Read what the settings ask for; raise ConfigError for a setting that says nothing.
-
-    Parameters
-    ----------
-    now : datetime
-        With a zone.
-    schedule : Path | None, default None
-        YAML of jobs, whose slots are expected.
-
-    Returns
-    -------
-    list['Reading']
-        Of every store that is there, and of the heartbeats.
-
-    Raises
-    ------
-    ConfigError
-        For a setting that says nothing.
-    DataError
-        Where the beats cannot be read (see beat_readings).
-    """
+    "Read what the settings ask for; raise ConfigError for a setting that says nothing."
     feeds = read_feeds(setting("monitor", "feeds"))
     from quantlab.monitor.heartbeat import beat_readings, read_expected
     from quantlab.monitor.metrics import batch_readings
@@ -132,7 +65,7 @@ def monitor_readings(
     jobs = read_schedule(schedule) if schedule else None
     return [*batch_readings(now, schedule=jobs, feeds=feeds), *beat_readings(expected, now)]
 
-# %% ../../nbs/commands/987_monitor_commands.ipynb #4c9d2a87
+# %% ../../nbs/commands/987_monitor_commands.ipynb #a3784ffb
 monitor_app = typer.Typer(no_args_is_help=True, help="Watch what runs by itself: figures, alerts, heartbeats.")
 _SCHEDULE = Annotated[Path | None, typer.Option(help="YAML of jobs: their slots are expected, also when nobody asks.")]
 _NAME = Annotated[str, typer.Argument(help="Of an alert, as quantlab monitor alerts shows it.")]
@@ -189,7 +122,7 @@ def monitor_alerts(
         typer.echo(f"not sent to {one.recipients} ({one.attempts} attempts): {one.title}; {one.error}", err=True)
     raise typer.Exit(int(bool(wrong or waiting)))
 
-# %% ../../nbs/commands/987_monitor_commands.ipynb #37b1df94
+# %% ../../nbs/commands/987_monitor_commands.ipynb #2403a0c6
 @monitor_app.command()
 def silence(
     name: _NAME,
