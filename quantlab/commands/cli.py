@@ -24,6 +24,7 @@ from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
 from .paper_commands import live_app, paper_app
 from .schedule_commands import schedule_app
+from .worker_commands import worker_app
 
 # %% ../../nbs/commands/990_cli.ipynb #6e04ecb8
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -46,39 +47,7 @@ def _say(message: str) -> None:
 
 
 def main() -> None:
-    """Run the command line; exit 0 when done, 1 when a run failed, 2 when refused.
-
-    Raises
-    ------
-    ConfigError
-        For a line that is none (see load_env).
-    SystemExit
-
-    Examples
-    --------
-    >>> import signal
-    >>> import sys
-    >>> from contextlib import redirect_stderr, redirect_stdout
-    >>> from io import StringIO
-    >>> from quantlab.commands.cli import main
-    >>> from unittest.mock import patch
-    >>> def call(line, **environment):
-    ...     "Run one command line in this process."
-    ...     out, err, code = StringIO(), StringIO(), 0
-    ...     with (
-    ...         patch.dict("os.environ", {"COLUMNS": "100", **environment}),
-    ...         patch.object(sys, "argv", ["quantlab", *line.split()]),
-    ...     ):
-    ...         with redirect_stdout(out), redirect_stderr(err):
-    ...             before = signal.getsignal(signal.SIGTERM)
-    ...             try:
-    ...                 main()
-    ...             except SystemExit as stop:
-    ...                 code = stop.code
-    ...             finally:
-    ...                 signal.signal(signal.SIGTERM, before)
-    ...     return code, out.getvalue(), err.getvalue()
-    """
+    "Run the command line; exit 0 when done, 1 when a run failed, 2 when refused."
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
@@ -583,5 +552,6 @@ app.add_typer(paper_app, name="paper")
 app.add_typer(live_app, name="live")
 app.add_typer(synth_app)
 app.add_typer(new_app)
+app.add_typer(worker_app)
 for _name, _command in COMMANDS.items():  # a terminal needs the sentence, not the sections
     app.command(_name, help=(_command.__doc__ or "").partition("\n\n")[0])(_command)
