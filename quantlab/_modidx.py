@@ -5800,3 +5800,9 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'quantlab/venues/streams.py'),
                                          'quantlab.venues.streams.stream_texts': ( 'venues/streams.html#stream_texts',
                                                                                    'quantlab/venues/streams.py')}}}
+
+if __name__ == "_modidx":  # the name under which nbdev_update loads this file
+    raise SystemExit(
+        "nbdev_update is refused: it would copy the sections of the docstrings into the notebooks. "
+        "Edit the notebook, then run `make export`."
+    )

@@ -47,7 +47,39 @@ def _say(message: str) -> None:
 
 
 def main() -> None:
-    "Run the command line; exit 0 when done, 1 when a run failed, 2 when refused."
+    """Run the command line; exit 0 when done, 1 when a run failed, 2 when refused.
+
+    Raises
+    ------
+    ConfigError
+        For a line that is none (see load_env).
+    SystemExit
+
+    Examples
+    --------
+    >>> import signal
+    >>> import sys
+    >>> from contextlib import redirect_stderr, redirect_stdout
+    >>> from io import StringIO
+    >>> from quantlab.commands.cli import main
+    >>> from unittest.mock import patch
+    >>> def call(line, **environment):
+    ...     "Run one command line in this process."
+    ...     out, err, code = StringIO(), StringIO(), 0
+    ...     with (
+    ...         patch.dict("os.environ", {"COLUMNS": "100", **environment}),
+    ...         patch.object(sys, "argv", ["quantlab", *line.split()]),
+    ...     ):
+    ...         with redirect_stdout(out), redirect_stderr(err):
+    ...             before = signal.getsignal(signal.SIGTERM)
+    ...             try:
+    ...                 main()
+    ...             except SystemExit as stop:
+    ...                 code = stop.code
+    ...             finally:
+    ...                 signal.signal(signal.SIGTERM, before)
+    ...     return code, out.getvalue(), err.getvalue()
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:

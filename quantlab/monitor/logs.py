@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOG_LEVELS', 'log_value', 'log_context', 'open_log']
 
-# %% ../../nbs/monitor/940_logs.ipynb #8a2b5c92
+# %% ../../nbs/monitor/940_logs.ipynb #f7e8972b
 import json
 import math
 import re
@@ -22,7 +22,7 @@ from typing import Any
 from ..core.config import display_path, redact
 from ..core.errors import ConfigError, DataError
 
-# %% ../../nbs/monitor/940_logs.ipynb #6b136d1f
+# %% ../../nbs/monitor/940_logs.ipynb #e5ea7b30
 _SECRET_KEY = re.compile(
     r"token|passw|passphrase|secret|authori[sz]ation|credential|cookie|api[_\-]?key|private[_\-]?key|\bpwd\b|signature",
     re.IGNORECASE,
@@ -49,7 +49,31 @@ def log_value(
     value: object,  # anything
     level: int = 0,  # how deep it is nested
 ) -> Any:  # what JSON has: no secret, no number that is none
-    "Return a value as a line of a log may hold it; whatever it is, nothing is raised."
+    """Return a value as a line of a log may hold it; whatever it is, nothing is raised.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+    level : int, default 0
+        How deep it is nested.
+
+    Returns
+    -------
+    Any
+        What JSON has: no secret, no number that is none.
+
+    Examples
+    --------
+    >>> import json
+    >>> from quantlab.monitor.logs import log_value
+    >>> planted = {
+    ...     "api_key": "s3cr3t",
+    ...     "headers": {"Authorization": "Bearer abcd1234", "X-Run": "7"},
+    ...     "said": "Bearer abcd1234, password=hunter22",
+    ... }
+    >>> text = json.dumps(log_value(planted))
+    """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int) and type(value) is int and abs(value) < 2**63:
@@ -68,7 +92,7 @@ def log_value(
     except Exception:  # a mapping whose items fail is told by its class
         return _shown(value)
 
-# %% ../../nbs/monitor/940_logs.ipynb #17db15ec
+# %% ../../nbs/monitor/940_logs.ipynb #8fc4627a
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _LEVEL_OF = {"exception": "error", "msg": "info"}  # what structlog calls otherwise
 
@@ -94,7 +118,8 @@ def _written(method: str, event: Mapping[str, object], name: str, clock: Callabl
     level = _LEVEL_OF.get(method, method)
     line = {"time": f"{clock().astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", "level": level, "log": name}
     told = {key: value for key, value in event.items() if key not in ("event", "exc_info", *line)}
-    line |= {"event": _clean(log_value(event["event"]) if isinstance(event["event"], bytes) else _shown(event["event"]))}
+    what = event["event"]
+    line["event"] = log_value(what) if isinstance(what, bytes) else _shown(what)
     exc_info = event.get("exc_info", method == "exception")
     if exc_info and (trace := _traceback(exc_info)):
         told["traceback"] = trace
@@ -105,11 +130,43 @@ def _written(method: str, event: Mapping[str, object], name: str, clock: Callabl
 def log_context(
     **bound: object,  # such as request_id, into each line
 ) -> Iterator[None]:
-    "Bind values into the lines of every log of open_log within a block; raise ConfigError without structlog."
+    """Bind values into the lines of every log of open_log within a block; raise ConfigError without structlog.
+
+    Parameters
+    ----------
+    **bound : object
+        Such as request_id, into each line.
+
+    Yields
+    ------
+    Iterator[None]
+
+    Raises
+    ------
+    ConfigError
+        Without structlog.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.logs import log_context, open_log
+    >>> at = datetime(2025, 11, 24, 21, 0, 3, tzinfo=UTC)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = Path(work.name) / "server.log"
+    >>> log = open_log("server", file, clock=lambda: at, run_id="r-17")
+    >>> with log_context(request_id="q-3"):
+    ...     log.info("decided", recipe="momentum", orders=12, token="abc")
+    ...     try:
+    ...         1 / 0
+    ...     except ZeroDivisionError:
+    ...         log.exception("the recipe failed")
+    """
     with _structlog(".contextvars").bound_contextvars(**bound):
         yield
 
-# %% ../../nbs/monitor/940_logs.ipynb #690b1773
+# %% ../../nbs/monitor/940_logs.ipynb #4044a708
 class _Sink:
     "Take lines, and never raise for one that cannot be written."
 
@@ -161,7 +218,44 @@ def open_log(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),  # with a zone
     **bound: object,  # into each line, such as run_id
 ) -> Any:  # structlog's bound logger: info("event", key=value), bind(key=value), exception("event")
-    "Open a log of JSON lines; raise ConfigError for a level that is none, DataError for a file that takes no line."
+    """Open a log of JSON lines; raise ConfigError for a level that is none, DataError for a file that takes no line.
+
+    Parameters
+    ----------
+    name : str
+        Of what speaks, such as server.
+    file : Path | str | None, default None
+        To which lines are added; None: stderr.
+    level : str, default "info"
+        The least that is written: one of LOG_LEVELS.
+    clock : Callable[[], datetime], default lambda: datetime.now(UTC)
+        With a zone.
+    **bound : object
+        Into each line, such as run_id.
+
+    Returns
+    -------
+    Any
+        structlog's bound logger: info("event", key=value), bind(key=value), exception("event").
+
+    Raises
+    ------
+    ConfigError
+        For a level that is none, DataError for a file that takes no line.
+    DataError
+        "the log {where} takes no line ({strerror}); name another file"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.logs import open_log
+    >>> at = datetime(2025, 11, 24, 21, 0, 3, tzinfo=UTC)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = Path(work.name) / "server.log"
+    >>> log = open_log("server", file, clock=lambda: at, run_id="r-17")
+    """
     if level not in LOG_LEVELS:
         raise ConfigError(f"{level!r} is no level of a log; there are {', '.join(LOG_LEVELS)}")
     place = None if file is None else Path(file)
@@ -171,7 +265,8 @@ def open_log(
             with place.open("ab"):
                 pass
         except OSError as error:
-            raise DataError(f"the log {display_path(place)} takes no line ({error.strerror}); name another file") from error
+            where = display_path(place)
+            raise DataError(f"the log {where} takes no line ({error.strerror}); name another file") from error
     steps = [_structlog(".contextvars").merge_contextvars, _Chain(name, level, clock)]
     kind = _structlog().BoundLogger
     opened = _structlog().wrap_logger(_Sink(place), steps, wrapper_class=kind, cache_logger_on_first_use=False)

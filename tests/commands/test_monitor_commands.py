@@ -1,4 +1,4 @@
-"quantlab monitor: figures, alerts that are told once, answers to them, heartbeats; exit codes and refusals in one line."
+"quantlab monitor: figures, alerts told once, answers to them, heartbeats; exit codes, refusals in one line."
 
 import json
 import os

@@ -35,10 +35,10 @@ FEED = Alert("FeedStale", "us 1d", "critical", "us 1d is 2 session(s) behind its
 SWITCH = Alert("KillSwitchTripped", "paper momentum", "critical", "the kill switch of paper momentum is tripped")
 
 
-def names(*readings, now=NOON, terms=AlertTerms(), written=NOON):
+def names(*readings, now=NOON, written=NOON):
     "Return the names of what is wrong by readings that are of now."
     whole = [Reading("quantlab_written_timestamp_seconds", {}, written.timestamp()), *readings]
-    return [one.name for one in due_alerts(whole, now, terms)]
+    return [one.name for one in due_alerts(whole, now)]
 
 
 def job(name, value, **labels):
