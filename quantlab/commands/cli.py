@@ -23,6 +23,7 @@ from .monitor_commands import monitor_app
 from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
 from .paper_commands import live_app, paper_app
+from .serve_commands import check_receipt_file, serve_app, simulate_app, token_app
 from .schedule_commands import schedule_app
 from .worker_commands import worker_app
 
@@ -332,7 +333,7 @@ def report(
 # %% ../../nbs/commands/990_cli.ipynb #4ace7268
 @app.command()
 def reproduce(
-    run: Annotated[str, typer.Argument(help="Folder of a stored run, or its name in the folder of runs.")],
+    run: Annotated[str, typer.Argument(help="Folder of a stored run, its name, or the JSON of a server's answer.")],
     template: Annotated[
         str | None, typer.Option(help="Its template, where it is not one of the workspace: the path of a notebook.")
     ] = None,
@@ -340,7 +341,10 @@ def reproduce(
         float, typer.Option(min=0.0, max=1.0, help="Of numbers: share of the larger of the two.")
     ] = 1e-9,
 ) -> None:
-    "Run a stored report again and compare numbers and page; exit 1 unless they are the same."
+    "Run a stored report, or a server's answer, again and compare; exit 1 unless they are the same."
+    if Path(run).is_file() or run.endswith(".json"):
+        check_receipt_file(Path(run))
+        return
     _import_from_here()
     from quantlab.commands.console import show_table
     from quantlab.runs.reproduce import reproduce as again
@@ -585,5 +589,8 @@ app.add_typer(live_app, name="live")
 app.add_typer(synth_app)
 app.add_typer(new_app)
 app.add_typer(worker_app)
+app.add_typer(serve_app)
+app.add_typer(simulate_app)
+app.add_typer(token_app, name="token")
 for _name, _command in COMMANDS.items():  # a terminal needs the sentence, not the sections
     app.command(_name, help=(_command.__doc__ or "").partition("\n\n")[0])(_command)
