@@ -6,7 +6,7 @@
 __all__ = ['monitor_app', 'read_feeds', 'read_time', 'monitor_readings', 'monitor_metrics', 'monitor_alerts', 'silence',
            'unsilence', 'ack', 'monitor_beat', 'monitor_beats']
 
-# %% ../../nbs/commands/987_monitor_commands.ipynb #a33a84f8
+# %% ../../nbs/commands/987_monitor_commands.ipynb #8936d785
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,7 @@ from ..core.errors import ConfigError
 if TYPE_CHECKING:  # pandas is imported where something is read
     from quantlab.monitor.metrics import Reading
 
-# %% ../../nbs/commands/987_monitor_commands.ipynb #9f49db7e
+# %% ../../nbs/commands/987_monitor_commands.ipynb #0caef187
 def read_feeds(
     text: str,  # dataset=EXCHANGE, separated by spaces
 ) -> dict[str, str]:  # dataset -> exchange
@@ -122,6 +122,38 @@ def monitor_readings(
         For a setting that says nothing.
     DataError
         Where the beats cannot be read (see beat_readings).
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.commands.monitor_commands import monitor_readings, read_feeds, read_time
+    >>> from quantlab.core.errors import show_error
+    >>> from unittest.mock import patch
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> STORES = {
+    ...     "RESEARCH_SCHEDULE": "slots.sqlite",
+    ...     "RESEARCH_RUNS": "runs",
+    ...     "RESEARCH_LEDGER": "ledger.sqlite",
+    ...     "DATA_LAKE": "lake",
+    ...     "MONITOR_ALERTS": "alerts.sqlite",
+    ...     "MONITOR_BEATS": "beats.sqlite",
+    ... }
+    >>> with (
+    ...     tempfile.TemporaryDirectory() as empty,
+    ...     patch.dict(os.environ, {f"QUANTLAB_{name}": f"{empty}/x" for name in STORES}),
+    ... ):
+    ...     assert any(one.name == "quantlab_written_timestamp_seconds" for one in monitor_readings(noon))
+    >>> slips = [
+    ...     lambda: read_feeds("yahoo"),
+    ...     lambda: read_time("soon", noon),
+    ...     lambda: read_time("2025-11-24T18:00", noon),
+    ... ]
+    >>> [show_error(one) for one in slips]
+    ["ConfigError: 'yahoo' names no feed; write yahoo=XNYS or binance=24/7",
+     "ConfigError: 'soon' is no moment; write 2025-11-24T18:00Z, or 90min, 4h or 2d from now",
+     'ConfigError: 2025-11-24T18:00 has no zone; write 2025-11-24T18:00Z for UTC, or 2025-11-24T18:00-05:00']
     """
     feeds = read_feeds(setting("monitor", "feeds"))
     from quantlab.monitor.heartbeat import beat_readings, read_expected
@@ -132,7 +164,7 @@ def monitor_readings(
     jobs = read_schedule(schedule) if schedule else None
     return [*batch_readings(now, schedule=jobs, feeds=feeds), *beat_readings(expected, now)]
 
-# %% ../../nbs/commands/987_monitor_commands.ipynb #4c9d2a87
+# %% ../../nbs/commands/987_monitor_commands.ipynb #1608d8e7
 monitor_app = typer.Typer(no_args_is_help=True, help="Watch what runs by itself: figures, alerts, heartbeats.")
 _SCHEDULE = Annotated[Path | None, typer.Option(help="YAML of jobs: their slots are expected, also when nobody asks.")]
 _NAME = Annotated[str, typer.Argument(help="Of an alert, as quantlab monitor alerts shows it.")]
@@ -162,12 +194,13 @@ def _read_figures(file: Path) -> list["Reading"]:
         return read_metrics(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or "it is no text"
-        raise ConfigError(f"{file.name} cannot be read ({said}); name a file that quantlab monitor metrics wrote") from None
+        wanted = "name a file that quantlab monitor metrics wrote"
+        raise ConfigError(f"{file.name} cannot be read ({said}); {wanted}") from None
 
 
 @monitor_app.command("alerts")
 def monitor_alerts(
-    figures: Annotated[Path | None, typer.Option(help="Figures that were written; absent: read the stores now.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Figures in a file; absent: read the stores now.")] = None,
     schedule: _SCHEDULE = None,
 ) -> None:
     "Say what is wrong and tell whom the settings name; exit 1 where something is, or nobody could be told of it."
@@ -189,7 +222,7 @@ def monitor_alerts(
         typer.echo(f"not sent to {one.recipients} ({one.attempts} attempts): {one.title}; {one.error}", err=True)
     raise typer.Exit(int(bool(wrong or waiting)))
 
-# %% ../../nbs/commands/987_monitor_commands.ipynb #37b1df94
+# %% ../../nbs/commands/987_monitor_commands.ipynb #b4657499
 @monitor_app.command()
 def silence(
     name: _NAME,

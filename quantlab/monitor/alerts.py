@@ -6,7 +6,7 @@
 __all__ = ['ALERTS', 'Alert', 'AlertTerms', 'due_alerts', 'KeptAlert', 'AlertMessage', 'AlertBook', 'silence_alert',
            'lift_silence', 'silences', 'acknowledge', 'AlertPlan', 'note_alerts', 'send_alerts']
 
-# %% ../../nbs/monitor/936_alerts.ipynb #25c6faa6
+# %% ../../nbs/monitor/936_alerts.ipynb #7d738a33
 import math
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ from .metrics import Reading
 from ..recipe.spec import nearest_name
 from ..runs.notify import send_message
 
-# %% ../../nbs/monitor/936_alerts.ipynb #db5b7d0e
+# %% ../../nbs/monitor/936_alerts.ipynb #9baeadfe
 class Alert(NamedTuple):
     """Say one thing that is wrong now.
 
@@ -41,9 +41,54 @@ class Alert(NamedTuple):
 
     Examples
     --------
-    >>> from quantlab.monitor.alerts import Alert
-    >>> switch = Alert(
-    ...     "KillSwitchTripped", "paper momentum", "critical", "the kill switch of paper momentum is tripped"
+    >>> import math
+    >>> import sqlite3
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.monitor.alerts import (
+    ...     Alert, AlertBook, AlertPlan, AlertTerms, _ALERT_TABLES, _Round, acknowledge, due_alerts, silence_alert,
+    ... )
+    >>> from quantlab.monitor.metrics import Reading
+    >>> wrong_terms = [
+    ...     show_error(lambda one=one: AlertTerms(**one)) for one in ({"drawdown": 0.0}, {"slot": timedelta(0)})
+    ... ]
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> trader, hour = {"trader": "momentum", "kind": "paper"}, 3600
+    >>> readings = [
+    ...     Reading("quantlab_written_timestamp_seconds", {}, noon.timestamp()),
+    ...     Reading("quantlab_dataset_behind_sessions", {"dataset": "us", "interval": "1d"}, 2),
+    ...     Reading("quantlab_trader_equity", trader, math.nan),
+    ...     Reading("quantlab_trader_kill_switch_tripped", trader, 0),
+    ...     Reading("quantlab_trader_drawdown_ratio", trader, 0.17),
+    ...     Reading("quantlab_trader_drawdown_limit_ratio", trader, 0.2),
+    ...     Reading("quantlab_job_last_due_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 2 * hour),
+    ...     Reading(
+    ...         "quantlab_job_last_success_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 26 * hour
+    ...     ),
+    ... ]
+    >>> wrong = due_alerts(readings, noon)
+    >>> assert [one.name for one in wrong] == ["DrawdownNearLimit", "SlotMissed", "FeedStale", "EquityUnknown"]
+    >>> assert [one.name for one in due_alerts([], noon)] == ["FiguresOld"] and due_alerts(readings[:1], noon) == []
+    >>> assert "FiguresOld" in [one.name for one in due_alerts(readings, noon + timedelta(hours=2))]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    >>> silence_alert(book, "FeedStale", noon + timedelta(hours=3), "the vendor moves house", noon)
+    >>> slips = [
+    ...     lambda: silence_alert(book, "FeedStal", noon + timedelta(hours=3), "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon, "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon + timedelta(hours=3), " ", noon),
+    ...     lambda: acknowledge(book, "FeedStale", "Ann", noon),
+    ... ]
+    >>> silence_alert(book, "DriftAlarm", noon + timedelta(days=30), "the month is over, and was looked at", noon)
+    >>> [show_error(one).partition("; there are")[0] for one in slips]
+    >>> plans = [show_error(lambda one=one: AlertPlan(one)) for one in ((), ("team", "team"))]
+    >>> memory = sqlite3.connect(":memory:")
+    >>> for one in _ALERT_TABLES:
+    ...     _ = memory.execute(one)
+    >>> _Round(memory, AlertPlan(("team",)), noon).wrong(
+    ...     Alert("DriftAlarm", "momentum", "warning", "the last month of momentum differs")
     ... )
     """
 
@@ -61,9 +106,9 @@ ALERTS = {
 _ONE: dict[str, tuple[str, Callable[[float], bool], str]] = {  # metric -> alert, whether it is one, what is said
     "quantlab_store_readable": ("StoreUnreadable", lambda v: v == 0, "the store {0} is expected and cannot be read"),
     "quantlab_job_last_failed": ("SlotFailed", lambda v: v == 1, "the last slot of {0} has failed"),
-    "quantlab_dataset_behind_sessions": ("FeedStale", lambda v: v >= 1, "{0} is {1:.0f} session(s) behind its exchange"),
+    "quantlab_dataset_behind_sessions": ("FeedStale", lambda v: v >= 1, "{0} is {1:.0f} session(s) behind its market"),
     "quantlab_trader_kill_switch_tripped": ("KillSwitchTripped", lambda v: v == 1, "the kill switch of {0} is tripped"),
-    "quantlab_trader_equity": ("EquityUnknown", math.isnan, "{0} holds a name without a price: nobody knows its equity"),
+    "quantlab_trader_equity": ("EquityUnknown", math.isnan, "{0} holds what has no price: nobody knows its equity"),
     "quantlab_drift_alarm": ("DriftAlarm", lambda v: v == 1, "the last month of {0} differs from those before"),
     "quantlab_heartbeat_late": ("HeartbeatMissing", lambda v: v == 1, "{0} should have been heard of and was not"),
 }
@@ -89,13 +134,14 @@ class AlertTerms:
 
     Examples
     --------
-    >>> from datetime import datetime
-    >>> from quantlab.monitor.alerts import AlertPlan, due_alerts
-    >>> slips = [
-    ...     lambda: AlertPlan(()),
-    ...     lambda: AlertPlan(("team", "team")),
-    ...     lambda: due_alerts([], datetime(2025, 1, 1)),
+    >>> from datetime import timedelta
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.monitor.alerts import AlertTerms
+    >>> wrong_terms = [
+    ...     show_error(lambda one=one: AlertTerms(**one)) for one in ({"drawdown": 0.0}, {"slot": timedelta(0)})
     ... ]
+    >>> wrong_terms[0].rpartition("; ")[2]
+    'drawdown is a share in (0, 1], slot and figures are times above 0'
     """
 
     drawdown: float = 0.8  # share of the kill switch's own limit
@@ -112,7 +158,7 @@ def _alert(name: str, about: str, text: str) -> Alert:
     "Make an alert with the severity of its name."
     return Alert(name, about, ALERTS[name], text)
 
-
+# %% ../../nbs/monitor/936_alerts.ipynb #85b2bb52
 def _between(told: dict[str, dict[str, float]], now: float, terms: AlertTerms) -> Iterator[Alert]:
     "Compare figures with each other and with the clock."
     written = told.get("quantlab_written_timestamp_seconds", {}).get("", math.nan)
@@ -122,7 +168,7 @@ def _between(told: dict[str, dict[str, float]], now: float, terms: AlertTerms) -
     fall = told.get("quantlab_trader_drawdown_ratio", {})
     for about, limit in told.get("quantlab_trader_drawdown_limit_ratio", {}).items():
         if fall.get(about, math.nan) >= terms.drawdown * limit:
-            yield _alert("DrawdownNearLimit", about, f"{about} is {fall[about]:.1%} below its highest; {limit:.1%} kills")
+            yield _alert("DrawdownNearLimit", about, f"{about} fell by {fall[about]:.1%}; at {limit:.1%} it is stopped")
     success = told.get("quantlab_job_last_success_timestamp_seconds", {})
     failed = told.get("quantlab_job_last_failed", {})
     for about, due in told.get("quantlab_job_last_due_timestamp_seconds", {}).items():
@@ -160,12 +206,8 @@ def due_alerts(
     Examples
     --------
     >>> from datetime import datetime
-    >>> from quantlab.monitor.alerts import AlertPlan, due_alerts
-    >>> slips = [
-    ...     lambda: AlertPlan(()),
-    ...     lambda: AlertPlan(("team", "team")),
-    ...     lambda: due_alerts([], datetime(2025, 1, 1)),
-    ... ]
+    >>> from quantlab.monitor.alerts import due_alerts
+    >>> slips = [lambda: due_alerts([], datetime(2025, 1, 1))]
     """
     if now.tzinfo is None:
         raise ConfigError(f"now is {now}, which has no zone; give one, such as datetime.now(UTC)")
@@ -181,7 +223,7 @@ def due_alerts(
     ]
     return [*_between(told, now.timestamp(), terms), *found]
 
-# %% ../../nbs/monitor/936_alerts.ipynb #9c6f6c3d
+# %% ../../nbs/monitor/936_alerts.ipynb #e8500038
 _ALERT_TABLES = (
     """CREATE TABLE IF NOT EXISTS alerts (
     name TEXT NOT NULL, about TEXT NOT NULL, severity TEXT NOT NULL, text TEXT NOT NULL, active INTEGER NOT NULL,
@@ -235,11 +277,12 @@ class KeptAlert(NamedTuple):
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.monitor.alerts import AlertBook
-    >>> work = tempfile.TemporaryDirectory()
-    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.monitor.alerts import KeptAlert
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> kept = KeptAlert(
+    ...     "FeedStale", "us 1d", "critical", "us 1d is 2 session(s) behind", True, noon, 0, "", "", ""
+    ... )
     """
 
     name: str  # one of ALERTS
@@ -278,19 +321,13 @@ class AlertMessage(NamedTuple):
 
     Examples
     --------
-    >>> import tempfile
-    >>> from datetime import UTC, datetime, timedelta
-    >>> from pathlib import Path
-    >>> from quantlab.monitor.alerts import Alert, AlertBook, AlertPlan, note_alerts, send_alerts
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.monitor.alerts import AlertMessage
     >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
-    >>> work = tempfile.TemporaryDirectory()
-    >>> plan = AlertPlan(("team", "lead"), repeat=timedelta(hours=6), escalate=timedelta(minutes=30))
-    >>> feed = Alert("FeedStale", "us 1d", "critical", "us 1d is 2 session(s) behind its exchange")
-    >>> day = AlertBook(Path(work.name) / "day.sqlite")
-    >>> for minute in range(0, 36 * 60, 5):
-    ...     at = noon - timedelta(hours=12) + timedelta(minutes=minute)
-    ...     note_alerts(day, [feed] if 12 * 60 <= minute < 22 * 60 else [], plan, at)
-    ...     send_alerts(day, at, lambda *_: None)
+    >>> waits = AlertMessage(
+    ...     1, "team", "quantlab critical: FeedStale us 1d", "...", noon, 2, "RunError: team could not be told", ""
+    ... )
+    >>> waits
     """
 
     number: int  # in the order of writing
@@ -302,7 +339,7 @@ class AlertMessage(NamedTuple):
     error: str  # of the last of them
     sent: str  # ISO time in UTC; empty: it waits
 
-
+# %% ../../nbs/monitor/936_alerts.ipynb #c4f0edab
 class AlertBook:
     """Keep alerts, silences and messages in an SQLite file.
 
@@ -385,7 +422,7 @@ class AlertBook:
         with self.change() as db:
             rows = db.execute("SELECT * FROM alerts ORDER BY active DESC, name, about").fetchall()
         when = datetime.fromisoformat
-        return [KeptAlert(*row[:4], bool(row[4]), when(row[5]), *row[6:]) for row in rows]
+        return [KeptAlert._make((*row[:4], bool(row[4]), when(row[5]), *row[6:])) for row in rows]
 
     def messages(
         self,
@@ -410,9 +447,9 @@ class AlertBook:
         """
         with self.change() as db:
             rows = db.execute("SELECT * FROM messages WHERE ? OR sent = '' ORDER BY number", (not waiting,)).fetchall()
-        return [AlertMessage(*row[:4], datetime.fromisoformat(row[4]), *row[5:]) for row in rows]
+        return [AlertMessage._make((*row[:4], datetime.fromisoformat(row[4]), *row[5:])) for row in rows]
 
-# %% ../../nbs/monitor/936_alerts.ipynb #2a276748
+# %% ../../nbs/monitor/936_alerts.ipynb #7d57fd25
 def _check_name(name: str) -> None:
     "Raise ConfigError for an alert that does not exist."
     if name not in ALERTS:
@@ -501,10 +538,24 @@ def lift_silence(
     ------
     ConfigError
         For an unknown name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.alerts import AlertBook, lift_silence, silence_alert, silences
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    >>> silence_alert(book, "FeedStale", noon + timedelta(hours=3), "the vendor moves house", noon)
+    >>> silence_alert(book, "DriftAlarm", noon + timedelta(days=30), "the month is over, and was looked at", noon)
+    >>> assert lift_silence(book, "DriftAlarm", noon) == 1 and len(silences(book, noon)) == 1
     """
     _check_name(name)
     with book.change() as db:
-        return db.execute("UPDATE silences SET until = ? WHERE name = ? AND until > ?", (_utc(now), name, _utc(now))).rowcount
+        change = "UPDATE silences SET until = ? WHERE name = ? AND until > ?"
+        return db.execute(change, (_utc(now), name, _utc(now))).rowcount
 
 
 def silences(
@@ -582,15 +633,49 @@ def acknowledge(
 
     Examples
     --------
+    >>> import math
     >>> import tempfile
     >>> from datetime import UTC, datetime, timedelta
     >>> from pathlib import Path
-    >>> from quantlab.monitor.alerts import AlertBook, acknowledge, silence_alert
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.monitor.alerts import AlertBook, AlertTerms, acknowledge, due_alerts, silence_alert
+    >>> from quantlab.monitor.metrics import Reading
+    >>> wrong_terms = [
+    ...     show_error(lambda one=one: AlertTerms(**one)) for one in ({"drawdown": 0.0}, {"slot": timedelta(0)})
+    ... ]
     >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> trader, hour = {"trader": "momentum", "kind": "paper"}, 3600
+    >>> readings = [
+    ...     Reading("quantlab_written_timestamp_seconds", {}, noon.timestamp()),
+    ...     Reading("quantlab_dataset_behind_sessions", {"dataset": "us", "interval": "1d"}, 2),
+    ...     Reading("quantlab_trader_equity", trader, math.nan),
+    ...     Reading("quantlab_trader_kill_switch_tripped", trader, 0),
+    ...     Reading("quantlab_trader_drawdown_ratio", trader, 0.17),
+    ...     Reading("quantlab_trader_drawdown_limit_ratio", trader, 0.2),
+    ...     Reading("quantlab_job_last_due_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 2 * hour),
+    ...     Reading(
+    ...         "quantlab_job_last_success_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 26 * hour
+    ...     ),
+    ... ]
+    >>> wrong = due_alerts(readings, noon)
+    >>> assert [one.name for one in wrong] == ["DrawdownNearLimit", "SlotMissed", "FeedStale", "EquityUnknown"]
+    >>> assert [one.name for one in due_alerts([], noon)] == ["FiguresOld"] and due_alerts(readings[:1], noon) == []
+    >>> assert "FiguresOld" in [one.name for one in due_alerts(readings, noon + timedelta(hours=2))]
     >>> work = tempfile.TemporaryDirectory()
     >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
     >>> silence_alert(book, "FeedStale", noon + timedelta(hours=3), "the vendor moves house", noon)
-    >>> acknowledge(book, "KillSwitchTripped", "Ann, I look at it", noon + timedelta(minutes=40))
+    >>> slips = [
+    ...     lambda: silence_alert(book, "FeedStal", noon + timedelta(hours=3), "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon, "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon + timedelta(hours=3), " ", noon),
+    ...     lambda: acknowledge(book, "FeedStale", "Ann", noon),
+    ... ]
+    >>> silence_alert(book, "DriftAlarm", noon + timedelta(days=30), "the month is over, and was looked at", noon)
+    >>> [show_error(one).partition("; there are")[0] for one in slips]
+    ['ConfigError: no alert is called FeedStal; did you mean FeedStale?',
+     'ConfigError: FeedStale is to be silent until 2025-11-24 12:00, which is over; give a later time',
+     'ConfigError: FeedStale is silenced without a word; say why, in a sentence',
+     'ConfigError: FeedStale is not active, so there is nothing to take over; active: none']
     """
     _check_name(name)
     said = f"{_utc(now)[:16]} {_reason(by, f'{name} is acknowledged')}"
@@ -600,10 +685,11 @@ def acknowledge(
         rows = db.execute("SELECT name || ' ' || about FROM alerts WHERE active = 1 ORDER BY name, about").fetchall()
     if not count:
         active = ", ".join(row[0].strip() for row in rows) or "none"
-        raise ConfigError(f"{f'{name} {about}'.strip()} is not active, so there is nothing to take over; active: {active}")
+        what = f"{name} {about}".strip()
+        raise ConfigError(f"{what} is not active, so there is nothing to take over; active: {active}")
     return count
 
-# %% ../../nbs/monitor/936_alerts.ipynb #7b5f2cc7
+# %% ../../nbs/monitor/936_alerts.ipynb #ce39b5b5
 @dataclass(frozen=True)
 class AlertPlan:
     """Say who is told of an alert, and who next.
@@ -624,13 +710,48 @@ class AlertPlan:
 
     Examples
     --------
-    >>> from datetime import datetime
-    >>> from quantlab.monitor.alerts import AlertPlan, due_alerts
-    >>> slips = [
-    ...     lambda: AlertPlan(()),
-    ...     lambda: AlertPlan(("team", "team")),
-    ...     lambda: due_alerts([], datetime(2025, 1, 1)),
+    >>> import math
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.monitor.alerts import AlertBook, AlertPlan, AlertTerms, acknowledge, due_alerts, silence_alert
+    >>> from quantlab.monitor.metrics import Reading
+    >>> wrong_terms = [
+    ...     show_error(lambda one=one: AlertTerms(**one)) for one in ({"drawdown": 0.0}, {"slot": timedelta(0)})
     ... ]
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> trader, hour = {"trader": "momentum", "kind": "paper"}, 3600
+    >>> readings = [
+    ...     Reading("quantlab_written_timestamp_seconds", {}, noon.timestamp()),
+    ...     Reading("quantlab_dataset_behind_sessions", {"dataset": "us", "interval": "1d"}, 2),
+    ...     Reading("quantlab_trader_equity", trader, math.nan),
+    ...     Reading("quantlab_trader_kill_switch_tripped", trader, 0),
+    ...     Reading("quantlab_trader_drawdown_ratio", trader, 0.17),
+    ...     Reading("quantlab_trader_drawdown_limit_ratio", trader, 0.2),
+    ...     Reading("quantlab_job_last_due_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 2 * hour),
+    ...     Reading(
+    ...         "quantlab_job_last_success_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 26 * hour
+    ...     ),
+    ... ]
+    >>> wrong = due_alerts(readings, noon)
+    >>> assert [one.name for one in wrong] == ["DrawdownNearLimit", "SlotMissed", "FeedStale", "EquityUnknown"]
+    >>> assert [one.name for one in due_alerts([], noon)] == ["FiguresOld"] and due_alerts(readings[:1], noon) == []
+    >>> assert "FiguresOld" in [one.name for one in due_alerts(readings, noon + timedelta(hours=2))]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    >>> silence_alert(book, "FeedStale", noon + timedelta(hours=3), "the vendor moves house", noon)
+    >>> slips = [
+    ...     lambda: silence_alert(book, "FeedStal", noon + timedelta(hours=3), "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon, "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon + timedelta(hours=3), " ", noon),
+    ...     lambda: acknowledge(book, "FeedStale", "Ann", noon),
+    ... ]
+    >>> [show_error(one).partition("; there are")[0] for one in slips]
+    >>> plans = [show_error(lambda one=one: AlertPlan(one)) for one in ((), ("team", "team"))]
+    >>> plans
+    ['ConfigError: recipients are (); name whom to tell first, then others, each once',
+     "ConfigError: recipients are ('team', 'team'); name whom to tell first, then others, each once"]
     """
 
     recipients: tuple[str, ...]  # names of runs.notify: the first are told at once, each further one later
@@ -644,7 +765,7 @@ class AlertPlan:
         if self.repeat <= timedelta(0) or self.escalate <= timedelta(0):
             raise ConfigError(f"repeat is {self.repeat} and escalate {self.escalate}; both are times above 0")
 
-
+# %% ../../nbs/monitor/936_alerts.ipynb #2aab49e1
 class _Round:
     "Decide in one transaction what one look at the alerts makes of them."
 
@@ -654,7 +775,7 @@ class _Round:
 
     def _ahead(self) -> None:
         "Take moments that a clock set back has left ahead as now."
-        for table, column in (("alerts", "first"), ("alerts", "reached"), ("told", "at")):  # ours: no text from outside
+        for table, column in (("alerts", "first"), ("alerts", "reached"), ("told", "at")):
             self.db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} > ?", (self.text, self.text))
 
     def _queue(self, recipients: str, title: str, text: str) -> None:
@@ -700,7 +821,8 @@ class _Round:
         first, level, told = self._note(alert)
         for place, recipients in enumerate(self.plan.recipients[: level + 1] if told else ()):
             key = (alert.name, alert.about, recipients)
-            last = self.db.execute("SELECT at FROM told WHERE name = ? AND about = ? AND recipients = ?", key).fetchone()
+            asked = "SELECT at FROM told WHERE name = ? AND about = ? AND recipients = ?"
+            last = self.db.execute(asked, key).fetchone()
             if last and self.now - datetime.fromisoformat(last[0]) < self.plan.repeat:
                 continue
             since = f"Since {first[:16].replace('T', ' ')} UTC{', and nobody has acknowledged it' if place else ''}."
@@ -709,7 +831,7 @@ class _Round:
             self._queue(recipients, f"quantlab {alert.severity}: {alert.name} {alert.about}".strip(), text)
             self.db.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?, 1)", (*key, self.text))
 
-# %% ../../nbs/monitor/936_alerts.ipynb #cc8a6ee1
+# %% ../../nbs/monitor/936_alerts.ipynb #211d8694
 def note_alerts(
     book: AlertBook,  # that keeps them
     alerts: Sequence[Alert],  # all that is wrong now: what is not among them is over

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['beat', 'last_beats', 'read_expected', 'MissingBeat', 'missing_beats', 'beat_readings']
 
-# %% ../../nbs/monitor/938_heartbeat.ipynb #2770edc6
+# %% ../../nbs/monitor/938_heartbeat.ipynb #3afc244c
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from ..core.errors import ConfigError, DataError
 from .metrics import Reading
 from ..runs.slots import SlotRule, due_slots
 
-# %% ../../nbs/monitor/938_heartbeat.ipynb #3d7a18e0
+# %% ../../nbs/monitor/938_heartbeat.ipynb #f385d034
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BEATS = (
     "CREATE TABLE IF NOT EXISTS beats (name TEXT PRIMARY KEY, at TEXT NOT NULL, newest TEXT NOT NULL)",
@@ -138,7 +138,7 @@ def last_beats(
     with _open(file) as db:
         return {name: datetime.fromisoformat(at) for name, at in db.execute("SELECT name, at FROM beats ORDER BY name")}
 
-# %% ../../nbs/monitor/938_heartbeat.ipynb #b24657d8
+# %% ../../nbs/monitor/938_heartbeat.ipynb #0d42c727
 def read_expected(
     text: str,  # name=15min, or name=XNYS+2h, separated by spaces
 ) -> dict[str, timedelta | SlotRule]:
@@ -175,7 +175,7 @@ def read_expected(
                 unit = {"min": "minutes", "h": "hours", "d": "days"}[re.sub(r"\d", "", rule)]
                 found[name] = timedelta(**{unit: int(re.sub(r"\D", "", rule))})
             elif exchange and (delay or not plus):
-                found[name] = SlotRule(after_close=exchange, delay=delay or "0min")
+                found[name] = SlotRule.model_validate({"after_close": exchange, "delay": delay or "0min"})
                 due_slots(found[name], datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 1, 2, tzinfo=UTC))
             else:
                 raise ConfigError(f"{part!r} expects nothing; write name=15min or name=XNYS+2h")
@@ -184,7 +184,7 @@ def read_expected(
             raise ConfigError(f"{part!r} is not understood: {said}") from None
     return found
 
-# %% ../../nbs/monitor/938_heartbeat.ipynb #062d725d
+# %% ../../nbs/monitor/938_heartbeat.ipynb #73ff3fc6
 _SKEW = timedelta(minutes=1)  # that a clock is set back by when it is only corrected
 
 
@@ -309,14 +309,16 @@ def missing_beats(
         known = name in beats
         last, newest = map(datetime.fromisoformat, beats.get(name, (since[name], since[name])))
         if newest - at > _SKEW:
-            why = f"the clock was set back: {name} was heard of at {newest:%Y-%m-%d %H:%M} UTC, and it is {at:%Y-%m-%d %H:%M}"
+            heard = f"{name} was heard of at {newest:%Y-%m-%d %H:%M} UTC"
+            why = f"the clock was set back: {heard}, and it is {at:%Y-%m-%d %H:%M}"
             found.append(MissingBeat(name, last, at, why))
         elif late := _late_since(rule, last, at, grace):
             heard = f"was heard of at {last:%Y-%m-%d %H:%M} UTC" if known else "was never heard of"
-            found.append(MissingBeat(name, last if known else None, late, f"{name} {heard}, and is late since {late:%Y-%m-%d %H:%M}"))
+            why = f"{name} {heard}, and is late since {late:%Y-%m-%d %H:%M}"
+            found.append(MissingBeat(name, last if known else None, late, why))
     return found
 
-# %% ../../nbs/monitor/938_heartbeat.ipynb #ed0c635e
+# %% ../../nbs/monitor/938_heartbeat.ipynb #2cfb87d0
 def beat_readings(
     expected: Mapping[str, timedelta | SlotRule],  # name -> how often, or when
     now: datetime | None = None,  # with a zone; None: the clock's

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOG_LEVELS', 'log_value', 'log_context', 'open_log']
 
-# %% ../../nbs/monitor/940_logs.ipynb #5ac2785f
+# %% ../../nbs/monitor/940_logs.ipynb #f7e8972b
 import json
 import math
 import re
@@ -22,7 +22,7 @@ from typing import Any
 from ..core.config import display_path, redact
 from ..core.errors import ConfigError, DataError
 
-# %% ../../nbs/monitor/940_logs.ipynb #b79febb9
+# %% ../../nbs/monitor/940_logs.ipynb #e5ea7b30
 _SECRET_KEY = re.compile(
     r"token|passw|passphrase|secret|authori[sz]ation|credential|cookie|api[_\-]?key|private[_\-]?key|\bpwd\b|signature",
     re.IGNORECASE,
@@ -92,8 +92,9 @@ def log_value(
     except Exception:  # a mapping whose items fail is told by its class
         return _shown(value)
 
-# %% ../../nbs/monitor/940_logs.ipynb #32bc4e7f
+# %% ../../nbs/monitor/940_logs.ipynb #8fc4627a
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+_LEVEL_OF = {"exception": "error", "msg": "info"}  # what structlog calls otherwise
 
 
 def _structlog(part: str = "") -> Any:
@@ -114,10 +115,11 @@ def _traceback(told: object) -> str:
 
 def _written(method: str, event: Mapping[str, object], name: str, clock: Callable[[], datetime]) -> str:
     "Write an event as one line of JSON."
-    level = "error" if method == "exception" else method
+    level = _LEVEL_OF.get(method, method)
     line = {"time": f"{clock().astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", "level": level, "log": name}
     told = {key: value for key, value in event.items() if key not in ("event", "exc_info", *line)}
-    line |= {"event": _clean(log_value(event["event"]) if isinstance(event["event"], bytes) else _shown(event["event"]))}
+    what = event["event"]
+    line["event"] = log_value(what) if isinstance(what, bytes) else _shown(what)
     exc_info = event.get("exc_info", method == "exception")
     if exc_info and (trace := _traceback(exc_info)):
         told["traceback"] = trace
@@ -164,7 +166,7 @@ def log_context(
     with _structlog(".contextvars").bound_contextvars(**bound):
         yield
 
-# %% ../../nbs/monitor/940_logs.ipynb #6aba597b
+# %% ../../nbs/monitor/940_logs.ipynb #4044a708
 class _Sink:
     "Take lines, and never raise for one that cannot be written."
 
@@ -199,7 +201,7 @@ class _Chain:
 
     def __call__(self, logger: object, method: str, event: dict[str, Any]) -> str:
         "Return the line; drop what is below the level."
-        level = {"exception": "error", "msg": "info"}.get(method, method)
+        level = _LEVEL_OF.get(method, method)
         if LOG_LEVELS.index(level) < self.least:
             raise _structlog().DropEvent
         try:
@@ -241,7 +243,7 @@ def open_log(
     ConfigError
         For a level that is none, DataError for a file that takes no line.
     DataError
-        "the log {...} takes no line ({strerror}); name another file"
+        "the log {where} takes no line ({strerror}); name another file"
 
     Examples
     --------
@@ -263,7 +265,8 @@ def open_log(
             with place.open("ab"):
                 pass
         except OSError as error:
-            raise DataError(f"the log {display_path(place)} takes no line ({error.strerror}); name another file") from error
+            where = display_path(place)
+            raise DataError(f"the log {where} takes no line ({error.strerror}); name another file") from error
     steps = [_structlog(".contextvars").merge_contextvars, _Chain(name, level, clock)]
     kind = _structlog().BoundLogger
     opened = _structlog().wrap_logger(_Sink(place), steps, wrapper_class=kind, cache_logger_on_first_use=False)

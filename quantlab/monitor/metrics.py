@@ -7,7 +7,7 @@ __all__ = ['BATCH_METRICS', 'SERVER_METRICS', 'LATENCY_BOUNDS', 'Reading', 'metr
            'slot_readings', 'run_readings', 'sessions_behind', 'lake_readings', 'ledger_readings', 'trader_readings',
            'MetricStores', 'batch_readings', 'ServerMetrics', 'server_metrics']
 
-# %% ../../nbs/monitor/934_metrics.ipynb #f07b7e4f
+# %% ../../nbs/monitor/934_metrics.ipynb #9a904add
 import json
 import math
 import os
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ from ..risk.limits import state_from
 from ..runs.schedule import Schedule, Slot, SlotLedger
 from ..runs.slots import SlotRule, due_slots
 
-# %% ../../nbs/monitor/934_metrics.ipynb #1b3dd152
+# %% ../../nbs/monitor/934_metrics.ipynb #6b134dca
 class Reading(NamedTuple):
     """Hold one figure of one moment.
 
@@ -102,7 +103,7 @@ BATCH_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is,
     "quantlab_heartbeat_late": ("1 where it should have been heard of since.", ("name",)),
 }
 
-# %% ../../nbs/monitor/934_metrics.ipynb #720688ad
+# %% ../../nbs/monitor/934_metrics.ipynb #a3d14a72
 def _client(part: str = "") -> Any:
     "Import the library; raise ConfigError with the extra's name where it is absent."
     try:
@@ -173,13 +174,12 @@ def metrics_text(
     registry.register(_Collected(readings))
     return _client().generate_latest(registry).decode()
 
-# %% ../../nbs/monitor/934_metrics.ipynb #26047b01
+# %% ../../nbs/monitor/934_metrics.ipynb #51bcd89d
 def write_metrics(
     file: Path | str,  # ends in .prom, in the folder of node_exporter's --collector.textfile.directory
     readings: Sequence[Reading],  # of batch_readings, and of whoever has more
 ) -> Path:  # the file
-    """Replace a text file of figures, whole or not at all; raise ConfigError for another ending, DataError where it
-    fails.
+    """Replace a text file of figures, whole or not at all; raise ConfigError for another ending, DataError on failure.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def write_metrics(
     Raises
     ------
     ConfigError
-        For another ending, DataError where it fails.
+        For another ending, DataError on failure.
     DataError
         "{where} cannot be written ({strerror}); make room, or name another file"
 
@@ -215,7 +215,8 @@ def write_metrics(
     """
     file = Path(file)
     if file.suffix != ".prom":
-        raise ConfigError(f"{file.name} is no name for figures: node_exporter reads what ends in .prom; write quantlab.prom")
+        says = "node_exporter reads what ends in .prom; write quantlab.prom"
+        raise ConfigError(f"{file.name} is no name for figures: {says}")
     text, part = metrics_text(readings), ""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -285,7 +286,7 @@ def read_metrics(
         raise DataError(f"these are no whole figures of Prometheus ({error}); write them again") from None
     return [Reading(one.name, dict(one.labels), one.value) for one in samples if one.name in BATCH_METRICS]
 
-# %% ../../nbs/monitor/934_metrics.ipynb #aa80c04f
+# %% ../../nbs/monitor/934_metrics.ipynb #eef16027
 def _moment(at: datetime) -> float:
     "Return seconds since 1970."
     return at.timestamp()
@@ -359,9 +360,8 @@ def slot_readings(
     parts = [_job_readings(name, [s for s in rows if s.job == name], rules.get(name), now) for name in names]
     return [one for part in parts for one in part]
 
-# %% ../../nbs/monitor/934_metrics.ipynb #87aab326
-_FAILED_RUN = re.compile(r"(.+)-\d{8}T\d{6}Z-[0-9a-f]{8}(?:\.\d+)?-failed")
-_RUN = re.compile(r"(.+)-\d{8}T\d{6}Z-[0-9a-f]{8}(?:\.\d+)?")
+# %% ../../nbs/monitor/934_metrics.ipynb #9fb705c5
+_RUN = re.compile(r"(.+)-\d{8}T\d{6}Z-[0-9a-f]{8}(?:\.\d+)?(-failed)?")  # template, and how it ended
 
 
 def run_readings(
@@ -434,9 +434,8 @@ def run_readings(
     for run in runs:
         counts[run.manifest["template"], "finished"] = counts.get((run.manifest["template"], "finished"), 0) + 1
     for one in sorted(folder.glob("[!.]*/") if folder.is_dir() else ()):
-        failed, plain = _FAILED_RUN.fullmatch(one.name), _RUN.fullmatch(one.name)
-        if failed or (plain and one.name not in whole):
-            key = (failed[1], "failed") if failed else (plain[1], "broken")
+        if (plain := _RUN.fullmatch(one.name)) and one.name not in whole:
+            key = (plain[1], "failed" if plain[2] else "broken")
             counts[key] = counts.get(key, 0) + 1
     for (template, state), count in sorted(counts.items()):
         found.append(Reading("quantlab_report_runs", {"template": template, "state": state}, count))
@@ -449,7 +448,7 @@ def run_readings(
             found.append(Reading("quantlab_report_last_duration_seconds", {"template": template}, took))
     return found
 
-# %% ../../nbs/monitor/934_metrics.ipynb #c6215bf6
+# %% ../../nbs/monitor/934_metrics.ipynb #3478ac6f
 def sessions_behind(
     last: pd.Timestamp,  # newest session or bar of a dataset
     exchange: str,  # whose sessions count, such as XNYS or 24/7
@@ -561,14 +560,14 @@ def lake_readings(
         found.append(Reading("quantlab_dataset_rows", told, row["rows"]))
         found.append(Reading("quantlab_dataset_symbols", told, row["symbols"]))
         found.append(Reading(f"quantlab_dataset_last_session{_AT}", told, last.tz_localize("UTC").timestamp()))
-        if row["dataset"] in (feeds or {}):
-            behind = sessions_behind(last, feeds[row["dataset"]], now)
+        if exchange := (feeds or {}).get(row["dataset"]):
+            behind = sessions_behind(last, exchange, now)
             found.append(Reading("quantlab_dataset_behind_sessions", told, behind))
     for name in sorted(set(feeds or {}) - {one.labels.get("dataset") for one in found}):
         found.append(Reading("quantlab_store_readable", {"store": f"lake {name}"}, 0))  # a feed that is not there
     return found
 
-# %% ../../nbs/monitor/934_metrics.ipynb #6f8d7b87
+# %% ../../nbs/monitor/934_metrics.ipynb #e9c08d59
 _ALARM = "drift alarm: "
 
 
@@ -621,12 +620,13 @@ def ledger_readings(
     for name, (end, p, alarm) in sorted(months.items()):
         found.append(Reading("quantlab_drift_p_value", {"study": name}, p))
         found.append(Reading("quantlab_drift_alarm", {"study": name}, alarm))
-        found.append(Reading(f"quantlab_drift_month_end{_AT}", {"study": name}, pd.Timestamp(end, tz="UTC").timestamp()))
+        last = pd.Timestamp(end, tz="UTC").timestamp()
+        found.append(Reading(f"quantlab_drift_month_end{_AT}", {"study": name}, last))
     for (name, action), count in sorted(counts.items()):
         found.append(Reading("quantlab_drift_alarms", {"study": name, "action": action}, count))
     return found
 
-# %% ../../nbs/monitor/934_metrics.ipynb #46dd6eb9
+# %% ../../nbs/monitor/934_metrics.ipynb #537897a4
 def _book_readings(days: list, store: OrderStore, terms: Mapping[str, Any], told: dict) -> Iterator[Reading]:
     "Tell what a book is worth, how much of it is at stake, and how far it is below its highest."
     prices = {symbol: float(price) for day in days for symbol, price in day.prices.items()}
@@ -739,7 +739,7 @@ def trader_readings(
             found += _book_readings(days, store, terms, told)
     return found
 
-# %% ../../nbs/monitor/934_metrics.ipynb #89960470
+# %% ../../nbs/monitor/934_metrics.ipynb #defe831a
 class MetricStores(NamedTuple):
     """Say where the stores lie; what is not given is where the settings say.
 
@@ -822,19 +822,19 @@ def _tried(store: str, read: Callable[[], list[Reading]]) -> list[Reading]:
 
 def batch_readings(
     now: datetime | None = None,  # with a zone; None: the clock's
-    stores: MetricStores = MetricStores(),  # where they lie
+    stores: MetricStores | None = None,  # where they lie; None: as the settings say
     schedule: Schedule | None = None,  # whose jobs are expected
     feeds: Mapping[str, str] | None = None,  # dataset -> exchange, for those that are refreshed
     tested: Mapping[str, DriftTest] | None = None,  # by study: the test of its last month
 ) -> list[Reading]:
-    """Read every store that is there, each by itself; raise ConfigError for a time without a zone.
+    """Read every store that is there, each by itself; raise ConfigError for a time without a zone, or no exchange.
 
     Parameters
     ----------
     now : datetime | None, default None
         With a zone; None: the clock's.
-    stores : MetricStores, default MetricStores()
-        Where they lie.
+    stores : MetricStores | None, default None
+        Where they lie; None: as the settings say.
     schedule : Schedule | None, default None
         Whose jobs are expected.
     feeds : Mapping[str, str] | None, default None
@@ -849,11 +849,9 @@ def batch_readings(
     Raises
     ------
     ConfigError
-        For a time without a zone.
+        For a time without a zone, or no exchange.
     ReportError
         For a file (see list_runs).
-    ExecutionError
-        Where it never was (see kept_book).
 
     Examples
     --------
@@ -901,6 +899,9 @@ def batch_readings(
     now = datetime.now(UTC) if now is None else now
     if now.tzinfo is None:
         raise ConfigError(f"now is {now}, which has no zone; give one, such as datetime.now(UTC)")
+    for exchange in sorted(set((feeds or {}).values())):  # a slip is no store that cannot be read
+        exchange_sessions(exchange, f"{now:%Y-%m-%d}", f"{now:%Y-%m-%d}")
+    stores = stores or MetricStores()
     slots = Path(stores.schedule or path("research", "schedule"))
     runs, lake = Path(stores.runs or path("research", "runs")), Path(stores.lake or path("data", "lake"))
     ledger, traders = Path(stores.ledger or path("research", "ledger")), Path(stores.traders or root())
@@ -914,10 +915,10 @@ def batch_readings(
     if ledger.exists() or tested:
         found += _tried("ledger", lambda: ledger_readings(ledger, tested))
     for home, kind in _traders(traders):
-        found += _tried(f"{kind} {home.name}", lambda home=home, kind=kind: trader_readings(home, kind, now))
+        found += _tried(f"{kind} {home.name}", partial(trader_readings, home, kind, now))
     return found
 
-# %% ../../nbs/monitor/934_metrics.ipynb #7add729f
+# %% ../../nbs/monitor/934_metrics.ipynb #93b6536a
 SERVER_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is, its labels
     "quantlab_http_requests_total": ("Requests that were answered.", ("method", "route", "status")),
     "quantlab_http_request_duration_seconds": ("Seconds until the answer.", ("method", "route")),

@@ -74,6 +74,8 @@ ONE_IMPORTER = (
     "redis",
     "confluent_kafka",
     "huey",
+    "prometheus_client",
+    "structlog",
 )
 
 
