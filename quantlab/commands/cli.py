@@ -19,6 +19,7 @@ from ..core.config import load_env, redact, root
 from ..core.errors import ConfigError, QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app, synth_app
+from .database_commands import database_app
 from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
 from .paper_commands import live_app, paper_app
@@ -576,6 +577,7 @@ def ledger() -> None:
 
 # %% ../../nbs/commands/990_cli.ipynb #0c156729
 app.add_typer(data_app, name="data")
+app.add_typer(database_app, name="database")
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(paper_app, name="paper")
 app.add_typer(live_app, name="live")

@@ -338,7 +338,8 @@ def _bring(
     connection.execute(_MANIFESTS)
     connection.execute(table_sql(dataset, interval, bars.columns))
     connection.execute(f"CREATE TEMPORARY TABLE incoming (LIKE {_table(dataset, interval)}) ON COMMIT DROP")
-    with connection.cursor().copy("COPY incoming FROM STDIN (FORMAT csv)") as copy:
+    names = ", ".join(map(_quote, bars.columns))  # a table that was made before may have another order
+    with connection.cursor().copy(f"COPY incoming (date, symbol, {names}) FROM STDIN (FORMAT csv)") as copy:
         copy.write(to_text(bars))
     connection.execute(upsert_sql(dataset, interval, bars.columns))
 
