@@ -55,7 +55,9 @@ def check_tables(url: _Url = "") -> None:
 
 
 @database_app.command()
-def downgrade(to: Annotated[str, typer.Argument(help="A revision, or base.")], url: _Url = "", wait: _Wait = 60.0) -> None:
+def downgrade(
+    to: Annotated[str, typer.Argument(help="A revision, or base.")], url: _Url = "", wait: _Wait = 60.0
+) -> None:
     "Go back to an earlier revision, only where no row is lost."
     from quantlab.ops.database import downgrade_database
 
@@ -84,5 +86,6 @@ def make_bars(
     "Make the table of a dataset before its first write."
     from quantlab.ops.database import make_bars_table
 
-    make_bars_table(_address(url), dataset, interval, [name.strip() for name in columns.split(",") if name.strip()], timescale)
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    make_bars_table(_address(url), dataset, interval, names, timescale)
     typer.echo(f"the table of {dataset} at {interval} is there")

@@ -138,10 +138,12 @@ def shape_gaps(
     return found
 
 # %% ../../nbs/ops/952_database.ipynb #7f85921b
-_JOBS = (
-    "CREATE TABLE IF NOT EXISTS jobs (id text PRIMARY KEY, kind text, name text, overrides text, "
-    "idempotency text UNIQUE, asked_by text, state text, attempts integer, lease_until text, worker text, "
-    "heartbeat text, created text, started text, finished text, result text, error text)"
+_JOBS = (  # of ops.jobs, whose number is higher: a test holds the two together
+    "CREATE TABLE IF NOT EXISTS serve_jobs (seq serial PRIMARY KEY, id varchar(32) NOT NULL UNIQUE, "
+    "kind text NOT NULL, name text NOT NULL, overrides text NOT NULL, idempotency text NOT NULL, "
+    "asked_by text NOT NULL, state text NOT NULL, attempts integer NOT NULL, lease_until text NOT NULL, "
+    "worker text NOT NULL, heartbeat text NOT NULL, created text NOT NULL, started text NOT NULL, "
+    "finished text NOT NULL, result text NOT NULL, error text NOT NULL, UNIQUE (asked_by, idempotency))"
 )
 _COLUMNS = """
 SELECT c.relname, a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
@@ -237,14 +239,18 @@ def _transaction(
         raise DataError(f"PostgreSQL refused ({said}); the database is as it was") from error
 
 
+# Of upgrades, execution.store, data.postgres and ops.jobs, whose number spells its name.
+_LOCKS = ("952", "760", "hashtext('quantlab')", "1785684595")
+
+
 def _lock(
     raw,  # connection of psycopg
     wait: float,  # seconds
 ) -> None:
     "Keep other upgrades and the stores' writers out until the transaction ends; raise DataError where one stays."
     raw.execute(f"SET LOCAL lock_timeout = {int(wait * 1000)}")
-    try:  # upgrades of ours; execution.store; data.postgres
-        for key in ("952", "760", "hashtext('quantlab')"):
+    try:
+        for key in _LOCKS:
             raw.execute(f"SELECT pg_advisory_xact_lock({key})")
     except _library("psycopg").errors.LockNotAvailable as error:
         raise DataError(

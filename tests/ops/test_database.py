@@ -33,7 +33,7 @@ from quantlab.ops.database import (
 from quantlab.portfolio.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ("decisions", "orders", "outbox", "moves", "fills", "flows", "facts", "manifest", "jobs")
+OURS = ("decisions", "orders", "outbox", "moves", "fills", "flows", "facts", "manifest", "serve_jobs")
 SLOW = """
 from alembic import op
 
@@ -172,14 +172,14 @@ def test_what_differs_is_named_and_a_takeover_refused(url, change, message):
 
 def test_a_migrated_database_that_was_edited_is_found(url):
     upgrade_database(url)
-    run(url, "ALTER TABLE jobs ALTER attempts TYPE text", "DROP TABLE flows")
+    run(url, "ALTER TABLE serve_jobs ALTER attempts TYPE text", "DROP TABLE flows")
     gaps = check_database(url)
     assert [gap.partition(";")[0] for gap in gaps] == [
         "table flows is missing",
-        "table jobs lacks attempts integer",
-        "table jobs has attempts text, which is not expected",
+        "table serve_jobs lacks attempts integer NOT NULL",
+        "table serve_jobs has attempts text NOT NULL, which is not expected",
     ]
-    assert tables(url) >= {"jobs"} and all("quantlab database upgrade" in gap for gap in gaps)
+    assert all("quantlab database upgrade" in gap for gap in gaps)
 
 
 def test_the_revisions_of_others_and_an_index_are_left_alone(url):
@@ -199,7 +199,7 @@ def test_two_upgrades_at_once_make_one(url):
     assert [process.returncode for process in both] == [0, 0] and said == ["['0001', '0002']", "[]"]
 
 
-@pytest.mark.parametrize("lock", ["952", "760", "hashtext('quantlab')"])
+@pytest.mark.parametrize("lock", database._LOCKS)
 def test_an_upgrade_waits_for_who_writes_and_gives_up_in_one_line(url, lock):
     with psycopg.connect(url) as other:
         other.execute(f"SELECT pg_advisory_xact_lock({lock})")
@@ -258,13 +258,14 @@ def test_a_later_revision_is_refused_by_an_older_version(url):
 
 def test_going_back_loses_no_row(url):
     upgrade_database(url)
-    run(url, "INSERT INTO jobs (id) VALUES ('j')")
-    with pytest.raises(DataError, match="going back to 0001 would lose rows of jobs; copy"):
+    none = ", ''"  # kind to state, then attempts, then lease_until to error
+    run(url, f"INSERT INTO serve_jobs VALUES (1, 'j'{6 * none}, 0{8 * none})")
+    with pytest.raises(DataError, match="going back to 0001 would lose rows of serve_jobs; copy"):
         downgrade_database(url, "0001")
-    assert database_revision(url) == "0002" and run(url, "SELECT id FROM jobs") == [("j",)]
-    run(url, "DELETE FROM jobs", "INSERT INTO facts VALUES ('a', 'b')")
+    assert database_revision(url) == "0002" and run(url, "SELECT id FROM serve_jobs") == [("j",)]
+    run(url, "DELETE FROM serve_jobs", "INSERT INTO facts VALUES ('a', 'b')")
     downgrade_database(url, "0001")
-    assert "jobs" not in tables(url) and database_revision(url) == "0001"
+    assert "serve_jobs" not in tables(url) and database_revision(url) == "0001"
     assert check_database(url)[0].startswith("the database is at revision 0001, and 0002 is expected")
     with pytest.raises(DataError, match="would lose rows of facts"):
         downgrade_database(url, "base")
@@ -361,15 +362,18 @@ def test_the_jobs_of_the_code_are_the_jobs_of_the_migrations(url):
     sqlalchemy = importlib.import_module("sqlalchemy")
     upgrade_database(url)
     there = database._shapes
-    table = next(t for t in vars(jobs).values() if isinstance(t, sqlalchemy.Table) and t.name == "jobs")
+    table = jobs._jobs()
     run(url, "CREATE SCHEMA core")
     engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.begin() as link:
         raw = link.connection.driver_connection
-        mine = there(raw)["jobs"]
+        mine = there(raw)["serve_jobs"]
         raw.execute("SET LOCAL search_path TO core")
         table.create(link)
-        assert database.shape_gaps({"jobs": there(raw)["jobs"]}, {"jobs": mine}) == []
+        index = "SELECT indexname FROM pg_indexes WHERE tablename = 'serve_jobs' AND schemaname = %s ORDER BY 1"
+        made = [[name for (name,) in raw.execute(index, [schema]).fetchall()] for schema in ("public", "core")]
+        assert made[0] == made[1] and f"({jobs._ALONE})" in f"({database._LOCKS[3]})"
+        assert database.shape_gaps({"serve_jobs": there(raw)["serve_jobs"]}, {"serve_jobs": mine}) == []
     engine.dispose()
 
 

@@ -6,14 +6,17 @@ revision, down_revision = "0002", "0001"
 
 
 def upgrade() -> None:
-    "Make the table."
+    "Make the table, and the index by which workers look for what waits."
     op.execute(
-        "CREATE TABLE IF NOT EXISTS jobs (id text PRIMARY KEY, kind text, name text, overrides text, "
-        "idempotency text UNIQUE, asked_by text, state text, attempts integer, lease_until text, worker text, "
-        "heartbeat text, created text, started text, finished text, result text, error text)"
+        "CREATE TABLE IF NOT EXISTS serve_jobs (seq serial PRIMARY KEY, id varchar(32) NOT NULL UNIQUE, "
+        "kind text NOT NULL, name text NOT NULL, overrides text NOT NULL, idempotency text NOT NULL, "
+        "asked_by text NOT NULL, state text NOT NULL, attempts integer NOT NULL, lease_until text NOT NULL, "
+        "worker text NOT NULL, heartbeat text NOT NULL, created text NOT NULL, started text NOT NULL, "
+        "finished text NOT NULL, result text NOT NULL, error text NOT NULL, UNIQUE (asked_by, idempotency))"
     )
+    op.execute("CREATE INDEX IF NOT EXISTS ix_serve_jobs_state ON serve_jobs (state)")
 
 
 def downgrade() -> None:
     "Drop the table; ops.database refuses where it holds a row."
-    op.execute("DROP TABLE jobs")
+    op.execute("DROP TABLE serve_jobs")
