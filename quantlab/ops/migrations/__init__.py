@@ -1,0 +1,1 @@
+"""How the tables in PostgreSQL change: quantlab.ops.database carries this out."""
